@@ -1,0 +1,7 @@
+//! Countermand: `google.longrunning.Operations` over gRPC, carried to the Android Management API.
+
+pub mod cli;
+pub mod config;
+pub mod emulator;
+pub mod name;
+pub mod proto;

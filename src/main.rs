@@ -1,0 +1,3 @@
+//! The `countermand` program: parse, run, exit code.
+
+fn main() {}
