@@ -62,7 +62,7 @@ impl Amapi {
         let attempt = || self.upstream.attempt(Method::POST, &url, budget);
         let outcome = self.retries.run(budget, attempt).await;
         Outcome {
-            result: outcome.result.map(attempt::finish_unread),
+            result: outcome.result.map(attempt::discard),
             attempts: outcome.attempts,
             upstream_status: outcome.upstream_status,
         }
