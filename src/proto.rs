@@ -11,8 +11,7 @@ pub mod longrunning {
 }
 
 /// `google.protobuf.FileDescriptorSet`, encoded: the contract, `google.rpc` and the well-known types.
-pub const FILE_DESCRIPTOR_SET: &[u8] =
-    include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// The same descriptors, ready to look types up in.
 pub static DESCRIPTORS: LazyLock<DescriptorPool> = LazyLock::new(|| {
