@@ -81,21 +81,12 @@ impl Emulator {
         let (account, credentials) = {
             let token_url = token_url.clone();
             let generate = move || account::Account::generate(&token_url);
-            tokio::task::spawn_blocking(generate)
-                .await
-                .map_err(io::Error::other)??
+            tokio::task::spawn_blocking(generate).await.map_err(io::Error::other)??
         };
         let state = Arc::new(state::State::new(token_url, account, settings));
         let (stop, stopped) = watch::channel(());
         let serving = tokio::spawn(server::serve(listener, Arc::clone(&state), stopped));
-        Ok(Self {
-            address,
-            url,
-            credentials,
-            control: Control(state),
-            stop,
-            serving,
-        })
+        Ok(Self { address, url, credentials, control: Control(state), stop, serving })
     }
 
     /// The address that it listens on.

@@ -88,36 +88,19 @@ fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
 }
 
 fn pick_up(text: &str) -> Result<PickUp, humantime::DurationError> {
-    if text == "never" {
-        Ok(PickUp(None))
-    } else {
-        duration(text).map(|time| PickUp(Some(time)))
-    }
+    if text == "never" { Ok(PickUp(None)) } else { duration(text).map(|time| PickUp(Some(time))) }
 }
 
 fn quota(text: &str) -> Result<QuotaSize, std::num::ParseIntError> {
-    if text == "off" {
-        Ok(QuotaSize(None))
-    } else {
-        text.parse().map(|n| QuotaSize(Some(n)))
-    }
+    if text == "off" { Ok(QuotaSize(None)) } else { text.parse().map(|n| QuotaSize(Some(n))) }
 }
 
 /// Runs until SIGINT or SIGTERM, then ends at once with 0. Ends with 78 when the command line is at
 /// fault, with 1 when the machine is.
 pub(crate) async fn run(args: EmulateArgs) -> ExitCode {
-    let EmulateArgs {
-        listen,
-        write_credentials,
-        allow_beyond_loopback,
-        ..
-    } = &args;
+    let EmulateArgs { listen, write_credentials, allow_beyond_loopback, .. } = &args;
     let settings = settings(&args);
-    let mut faults: Vec<String> = settings
-        .faults_found()
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let mut faults: Vec<String> = settings.faults_found().iter().map(ToString::to_string).collect();
     let addresses: Vec<_> = match lookup_host(listen).await {
         Ok(addresses) => addresses.collect(),
         Err(error) => {
@@ -159,9 +142,7 @@ async fn emulate(
         .await
         .map_err(|error| format!("cannot listen on {address}: {error}"))?;
     if let Some(path) = credentials {
-        emulator
-            .write_credentials(&path)
-            .map_err(|error| format!("{}: {error}", path.display()))?;
+        emulator.write_credentials(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     }
     writeln!(io::stdout(), "emulator: {}", emulator.url())
         .map_err(|error| format!("cannot write to standard output: {error}"))?;
@@ -199,15 +180,8 @@ fn settings(args: &EmulateArgs) -> Settings {
         command_duration: *command_duration,
         cancel_delay: *cancel_delay,
         latency: *latency,
-        faults: FaultRates {
-            unavailable: *unavailable_rate,
-            exhausted: *exhausted_rate,
-            reset: *reset_rate,
-        },
-        quota: quota.0.map(|queries| Quota {
-            queries,
-            window: *quota_window,
-        }),
+        faults: FaultRates { unavailable: *unavailable_rate, exhausted: *exhausted_rate, reset: *reset_rate },
+        quota: quota.0.map(|queries| Quota { queries, window: *quota_window }),
         page_size: *page_size,
         max_page_size: *max_page_size,
         token_lifetime: *token_lifetime,
@@ -258,15 +232,8 @@ mod tests {
             command_duration: Duration::from_secs(60),
             cancel_delay: Duration::from_secs(2),
             latency: Duration::from_millis(3),
-            faults: FaultRates {
-                unavailable: 0.1,
-                exhausted: 0.2,
-                reset: 0.3,
-            },
-            quota: Some(Quota {
-                queries: 7,
-                window: Duration::from_secs(8),
-            }),
+            faults: FaultRates { unavailable: 0.1, exhausted: 0.2, reset: 0.3 },
+            quota: Some(Quota { queries: 7, window: Duration::from_secs(8) }),
             page_size: 9,
             max_page_size: 10,
             token_lifetime: Duration::from_secs(65),
@@ -295,11 +262,7 @@ mod tests {
         ] {
             let args = parse(&words).unwrap();
             let code = run(args).await;
-            assert_eq!(
-                format!("{code:?}"),
-                format!("{:?}", ExitCode::from(78)),
-                "{words:?}"
-            );
+            assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::from(78)), "{words:?}");
         }
     }
 }

@@ -60,10 +60,7 @@ impl Account {
             ),
             "universe_domain": "googleapis.com",
         });
-        Ok((
-            account,
-            Credentials(Zeroizing::new(format!("{credentials:#}\n"))),
-        ))
+        Ok((account, Credentials(Zeroizing::new(format!("{credentials:#}\n")))))
     }
 
     /// Whether `signature` is this account's RS256 signature of `message`.
@@ -98,11 +95,7 @@ impl Credentials {
     }
 
     fn write_new(&self, path: &Path) -> io::Result<()> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         file.write_all(self.0.as_bytes())?;
         file.sync_all()
     }
@@ -143,12 +136,10 @@ pub(super) fn random<const N: usize>() -> io::Result<[u8; N]> {
 
 /// The form of a `private_key_id`: 40 hexadecimal digits.
 fn random_hex() -> io::Result<String> {
-    Ok(random::<20>()?
-        .iter()
-        .fold(String::with_capacity(40), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}"); // a String takes all that is written to it
-            text
-        }))
+    Ok(random::<20>()?.iter().fold(String::with_capacity(40), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}"); // a String takes all that is written to it
+        text
+    }))
 }
 
 #[cfg(test)]
@@ -165,10 +156,7 @@ mod tests {
         fs::write(&path, "an older file, and readable by all").unwrap();
         credentials.write(&path).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), credentials.expose());
-        assert_eq!(
-            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 
@@ -176,11 +164,7 @@ mod tests {
     fn a_file_that_cannot_be_written_is_an_error_and_leaves_nothing() {
         let (_, credentials) = Account::generate("http://127.0.0.1:1/token").unwrap();
         let directory = tempfile::tempdir().unwrap();
-        assert!(
-            credentials
-                .write(&directory.path().join("none/credentials.json"))
-                .is_err()
-        );
+        assert!(credentials.write(&directory.path().join("none/credentials.json")).is_err());
         assert!(credentials.write(Path::new("/")).is_err());
         let taken = directory.path().join("taken");
         fs::create_dir(&taken).unwrap();

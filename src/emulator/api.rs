@@ -25,11 +25,7 @@ impl Parameters {
     /// Reads the query of a call: the parameters that every method has (discovery document,
     /// `parameters`) and those of list. As at Google, any other is an error.
     pub(super) fn parse(call: &Call, query: &str) -> Result<Self, Refusal> {
-        let mut read = Self {
-            list: list::Query::default(),
-            access_token: None,
-            pretty: true,
-        };
+        let mut read = Self { list: list::Query::default(), access_token: None, pretty: true };
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             match (&*name, &*value) {
                 ("alt" | "$alt", "json") => {}
@@ -93,10 +89,7 @@ pub(super) fn carry_out(
         .accept(token, now)
         .map_err(|bad| Refusal::unauthenticated(bad.reason(), call.method()))?;
     let settings = lock(&state.settings);
-    if settings
-        .quota
-        .is_some_and(|quota| !lock(&state.window).admit(quota, now))
-    {
+    if settings.quota.is_some_and(|quota| !lock(&state.window).admit(quota, now)) {
         drop(settings);
         return Err(exhausted(state));
     }
@@ -110,33 +103,21 @@ pub(super) fn carry_out(
         Call::Get(device, id) => store.get(device, id, now),
         Call::Cancel(device, id) => {
             demand_empty(body)?;
-            store
-                .cancel(device, id, settings.cancel_delay, now)
-                .map(|()| json!({}))
+            store.cancel(device, id, settings.cancel_delay, now).map(|()| json!({}))
         }
         Call::Token => Err(Refusal::not_found()),
     }
 }
 
 fn bearer(head: &Parts) -> Option<&str> {
-    let (scheme, token) = head
-        .headers
-        .get(AUTHORIZATION)?
-        .to_str()
-        .ok()?
-        .split_once(' ')?;
+    let (scheme, token) = head.headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 /// Whether a request says that its body is JSON.
 fn is_json(head: &Parts) -> bool {
-    let media_type = head
-        .headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
-    let essence = media_type
-        .and_then(|value| value.split(';').next())
-        .unwrap_or_default();
+    let media_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = media_type.and_then(|value| value.split(';').next()).unwrap_or_default();
     essence.trim().eq_ignore_ascii_case("application/json")
 }
 
@@ -148,8 +129,7 @@ fn json_body(head: &Parts, body: &[u8]) -> Result<Value, Refusal> {
     serde_json::from_slice(body).map_err(|error| {
         // Only the place: the text around it may be a password.
         let (line, column) = (error.line(), error.column());
-        let message =
-            format!("Invalid JSON payload received. Malformed at line {line}, column {column}.");
+        let message = format!("Invalid JSON payload received. Malformed at line {line}, column {column}.");
         Refusal::invalid_argument("", message)
     })
 }
@@ -163,15 +143,9 @@ fn demand_empty(body: &[u8]) -> Result<(), Refusal> {
     let first = match serde_json::from_slice(body) {
         Ok(Value::Object(fields)) => match fields.keys().next() {
             None => return Ok(()),
-            Some(name) => format!(
-                "Unknown name {}: Cannot find field.",
-                Value::from(name.as_str())
-            ),
+            Some(name) => format!("Unknown name {}: Cannot find field.", Value::from(name.as_str())),
         },
         _ => "The request body must be empty.".to_owned(),
     };
-    Err(Refusal::invalid_argument(
-        "",
-        format!("Invalid JSON payload received. {first}"),
-    ))
+    Err(Refusal::invalid_argument("", format!("Invalid JSON payload received. {first}")))
 }

@@ -59,11 +59,7 @@ pub(super) struct Rejection {
 
 impl Rejection {
     pub(super) fn new(error: &'static str, description: impl Into<String>) -> Self {
-        Self {
-            http: 400,
-            error,
-            description: description.into(),
-        }
+        Self { http: 400, error, description: description.into() }
     }
 
     fn grant(description: impl Into<String>) -> Self {
@@ -79,17 +75,13 @@ pub(super) fn check(
     now: Duration,
 ) -> Result<(), Rejection> {
     let malformed = |what: &str| Rejection::grant(format!("Invalid JWT: {what}"));
-    let (signed, signature) = assertion
-        .rsplit_once('.')
-        .ok_or_else(|| malformed("not three parts joined by dots."))?;
-    let (header, claims) = signed
-        .split_once('.')
-        .ok_or_else(|| malformed("not three parts joined by dots."))?;
+    let (signed, signature) =
+        assertion.rsplit_once('.').ok_or_else(|| malformed("not three parts joined by dots."))?;
+    let (header, claims) =
+        signed.split_once('.').ok_or_else(|| malformed("not three parts joined by dots."))?;
     let header: Header = part(header).ok_or_else(|| malformed("the header cannot be read."))?;
     let claims: Claims = part(claims).ok_or_else(|| malformed("the claims cannot be read."))?;
-    let signature = BASE64
-        .decode(signature)
-        .map_err(|_| Rejection::grant("Invalid JWT Signature."))?;
+    let signature = BASE64.decode(signature).map_err(|_| Rejection::grant("Invalid JWT Signature."))?;
 
     if header.alg != "RS256" {
         return Err(malformed("the algorithm must be RS256."));
@@ -105,15 +97,9 @@ pub(super) fn check(
     check_claims(&claims, account, token_url, now)
 }
 
-fn check_claims(
-    claims: &Claims,
-    account: &Account,
-    token_url: &str,
-    now: Duration,
-) -> Result<(), Rejection> {
+fn check_claims(claims: &Claims, account: &Account, token_url: &str, now: Duration) -> Result<(), Rejection> {
     if !text(&claims.aud).is_some_and(|aud| aud == token_url || aud == GOOGLE) {
-        let message =
-            format!("Invalid JWT: Failed audience check. The right audience is {token_url}");
+        let message = format!("Invalid JWT: Failed audience check. The right audience is {token_url}");
         return Err(Rejection::grant(message));
     }
     check_times(seconds(&claims.iat), seconds(&claims.exp), now)?;
@@ -122,10 +108,7 @@ fn check_claims(
     if subject && text(&claims.sub) != Some(&account.email) {
         let description = "Client is unauthorized to retrieve access tokens using this method, or \
                            client not authorized for any of the scopes requested.";
-        return Err(Rejection {
-            http: 401,
-            ..Rejection::new("unauthorized_client", description)
-        });
+        return Err(Rejection { http: 401, ..Rejection::new("unauthorized_client", description) });
     }
     let scopes = text(&claims.scope).unwrap_or_default();
     if !scopes.split(' ').any(|scope| scope == SCOPE) {
@@ -135,11 +118,7 @@ fn check_claims(
     Ok(())
 }
 
-fn check_times(
-    issued: Option<Duration>,
-    expires: Option<Duration>,
-    now: Duration,
-) -> Result<(), Rejection> {
+fn check_times(issued: Option<Duration>, expires: Option<Duration>, now: Duration) -> Result<(), Rejection> {
     let sound = issued.zip(expires).is_some_and(|(issued, expires)| {
         issued < expires
             && expires - issued <= LONGEST
@@ -148,11 +127,7 @@ fn check_times(
     });
     let message = "Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable \
                    timeframe. Check your iat and exp values in the JWT claim.";
-    if sound {
-        Ok(())
-    } else {
-        Err(Rejection::grant(message))
-    }
+    if sound { Ok(()) } else { Err(Rejection::grant(message)) }
 }
 
 fn part<T: for<'a> Deserialize<'a>>(encoded: &str) -> Option<T> {
@@ -166,10 +141,7 @@ fn text(claim: &Option<Value>) -> Option<&str> {
 /// A `NumericDate` (RFC 7519), which may have decimals.
 fn seconds(claim: &Option<Value>) -> Option<Duration> {
     let claim = claim.as_ref()?;
-    claim
-        .as_u64()
-        .map(Duration::from_secs)
-        .or_else(|| Duration::try_from_secs_f64(claim.as_f64()?).ok())
+    claim.as_u64().map(Duration::from_secs).or_else(|| Duration::try_from_secs_f64(claim.as_f64()?).ok())
 }
 
 #[cfg(test)]

@@ -19,10 +19,7 @@ struct Holder {
 impl Holder {
     fn new() -> Self {
         let (account, credentials) = Account::generate(TOKEN_URL).unwrap();
-        Self {
-            account,
-            key: private_key(&credentials),
-        }
+        Self { account, key: private_key(&credentials) }
     }
 
     fn claims(&self) -> Value {
@@ -33,19 +30,10 @@ impl Holder {
     }
 
     fn sign(&self, engine: &GeneralPurpose, header: &Value, claims: &Value) -> String {
-        let signed = [header, claims]
-            .map(|part| engine.encode(part.to_string()))
-            .join(".");
+        let signed = [header, claims].map(|part| engine.encode(part.to_string())).join(".");
         let mut signature = vec![0; self.key.public_modulus_len()];
         let random = SystemRandom::new();
-        self.key
-            .sign(
-                &RSA_PKCS1_SHA256,
-                &random,
-                signed.as_bytes(),
-                &mut signature,
-            )
-            .unwrap();
+        self.key.sign(&RSA_PKCS1_SHA256, &random, signed.as_bytes(), &mut signature).unwrap();
         format!("{signed}.{}", engine.encode(signature))
     }
 
@@ -57,9 +45,7 @@ impl Holder {
     fn rejected(&self, claim: &str, value: Value) -> (&'static str, String) {
         let mut claims = self.claims();
         claims[claim] = value;
-        let rejection = self
-            .check(&self.sign(&URL_SAFE_NO_PAD, &header(), &claims))
-            .unwrap_err();
+        let rejection = self.check(&self.sign(&URL_SAFE_NO_PAD, &header(), &claims)).unwrap_err();
         (rejection.error, rejection.description)
     }
 }
@@ -99,10 +85,7 @@ fn what_clients_vary_is_taken() {
     ];
     for variation in variations {
         let mut claims = holder.claims();
-        claims
-            .as_object_mut()
-            .unwrap()
-            .extend(variation.as_object().unwrap().clone());
+        claims.as_object_mut().unwrap().extend(variation.as_object().unwrap().clone());
         let kid = json!({ "alg": "RS256", "kid": holder.account.key_id });
         let assertion = holder.sign(&URL_SAFE_NO_PAD, &kid, &claims);
         assert_eq!(holder.check(&assertion), Ok(()), "{variation}");
@@ -121,24 +104,12 @@ fn a_signature_of_another_key_or_text_is_refused() {
     let mut claims = holder.claims();
     claims["sub"] = Value::Null;
     let claims = URL_SAFE_NO_PAD.encode(claims.to_string());
-    assert_eq!(
-        holder.check(&format!("{}.{claims}.{}", parts[0], parts[2])),
-        refused
-    );
-    assert_eq!(
-        holder.check(&format!("{}.{}.", parts[0], parts[1])),
-        refused
-    );
-    assert_eq!(
-        holder.check(&format!("{}.{}.?", parts[0], parts[1])),
-        refused
-    );
+    assert_eq!(holder.check(&format!("{}.{claims}.{}", parts[0], parts[2])), refused);
+    assert_eq!(holder.check(&format!("{}.{}.", parts[0], parts[1])), refused);
+    assert_eq!(holder.check(&format!("{}.{}.?", parts[0], parts[1])), refused);
 
     let kid = json!({ "alg": "RS256", "kid": other.account.key_id });
-    assert_eq!(
-        holder.check(&holder.sign(&URL_SAFE_NO_PAD, &kid, &holder.claims())),
-        refused
-    );
+    assert_eq!(holder.check(&holder.sign(&URL_SAFE_NO_PAD, &kid, &holder.claims())), refused);
 }
 
 #[test]
@@ -147,10 +118,7 @@ fn another_algorithm_is_refused() {
     for alg in ["none", "HS256", "RS512"] {
         let assertion = holder.sign(&URL_SAFE_NO_PAD, &json!({ "alg": alg }), &holder.claims());
         let rejection = holder.check(&assertion).unwrap_err();
-        assert!(
-            rejection.description.contains("RS256"),
-            "{alg}: {rejection:?}"
-        );
+        assert!(rejection.description.contains("RS256"), "{alg}: {rejection:?}");
     }
 }
 
@@ -159,40 +127,15 @@ fn each_claim_is_checked() {
     let holder = Holder::new();
     let now = NOW.as_secs();
     for (claim, value, error, words) in [
-        (
-            "iss",
-            json!("other@example.com"),
-            "invalid_grant",
-            "account not found",
-        ),
+        ("iss", json!("other@example.com"), "invalid_grant", "account not found"),
         ("iss", Value::Null, "invalid_grant", "account not found"),
-        (
-            "aud",
-            json!("http://127.0.0.1:2/token"),
-            "invalid_grant",
-            "audience",
-        ),
+        ("aud", json!("http://127.0.0.1:2/token"), "invalid_grant", "audience"),
         ("aud", Value::Null, "invalid_grant", "audience"),
         ("aud", json!([TOKEN_URL]), "invalid_grant", "audience"),
-        (
-            "scope",
-            json!("https://www.googleapis.com/auth/pubsub"),
-            "invalid_scope",
-            "scope",
-        ),
-        (
-            "scope",
-            json!(format!("{SCOPE}.readonly")),
-            "invalid_scope",
-            "scope",
-        ),
+        ("scope", json!("https://www.googleapis.com/auth/pubsub"), "invalid_scope", "scope"),
+        ("scope", json!(format!("{SCOPE}.readonly")), "invalid_scope", "scope"),
         ("scope", Value::Null, "invalid_scope", "scope"),
-        (
-            "sub",
-            json!("someone@example.com"),
-            "unauthorized_client",
-            "unauthorized",
-        ),
+        ("sub", json!("someone@example.com"), "unauthorized_client", "unauthorized"),
         ("sub", json!(7), "unauthorized_client", "unauthorized"),
         ("iat", Value::Null, "invalid_grant", "iat and exp"),
         ("iat", json!("now"), "invalid_grant", "iat and exp"),
@@ -205,10 +148,7 @@ fn each_claim_is_checked() {
     ] {
         let (got, description) = holder.rejected(claim, value.clone());
         assert_eq!(got, error, "{claim} {value}");
-        assert!(
-            description.contains(words),
-            "{claim} {value}: {description}"
-        );
+        assert!(description.contains(words), "{claim} {value}: {description}");
     }
 }
 
@@ -228,21 +168,8 @@ fn an_expired_assertion_is_refused() {
 fn what_is_no_jwt_is_refused_without_panic() {
     let holder = Holder::new();
     let empty = URL_SAFE_NO_PAD.encode("{}");
-    for text in [
-        "",
-        ".",
-        "..",
-        "a.b",
-        "a.b.c",
-        "a.b.c.d",
-        "é.é.é",
-        &format!("{empty}.{empty}."),
-    ] {
+    for text in ["", ".", "..", "a.b", "a.b.c", "a.b.c.d", "é.é.é", &format!("{empty}.{empty}.")] {
         let rejection = holder.check(text).unwrap_err();
-        assert_eq!(
-            (rejection.http, rejection.error),
-            (400, "invalid_grant"),
-            "{text}"
-        );
+        assert_eq!((rejection.http, rejection.error), (400, "invalid_grant"), "{text}");
     }
 }

@@ -60,18 +60,11 @@ impl Command {
         // As in protobuf's JSON form, a null is an absent field.
         fields.retain(|name, value| !value.is_null() && !OUTPUT_ONLY.contains(&name.as_str()));
         let given = fields.remove("type");
-        let duration = fields
-            .remove("duration")
-            .map(|value| duration(&value))
-            .transpose()?;
+        let duration = fields.remove("duration").map(|value| duration(&value)).transpose()?;
         for (name, value) in &fields {
             check_parameter(name, value)?;
         }
-        Ok(Self {
-            kind: kind(given.as_ref(), &fields)?,
-            duration,
-            parameters: fields,
-        })
+        Ok(Self { kind: kind(given.as_ref(), &fields)?, duration, parameters: fields })
     }
 }
 
@@ -100,27 +93,19 @@ fn kind(given: Option<&Value>, fields: &Map<String, Value>) -> Result<&'static s
             Err(Refusal::invalid_argument("command", message))
         }
         (Some(kind), _) | (None, Some(kind)) => Ok(kind),
-        (None, None) => Err(Refusal::invalid_argument(
-            "type",
-            "Command type is required.",
-        )),
+        (None, None) => Err(Refusal::invalid_argument("type", "Command type is required.")),
     }
 }
 
 fn known(value: &Value) -> Option<&'static str> {
     let name = value.as_str()?;
-    TYPES
-        .iter()
-        .find(|(kind, _)| *kind == name)
-        .map(|(kind, _)| *kind)
+    TYPES.iter().find(|(kind, _)| *kind == name).map(|(kind, _)| *kind)
 }
 
 fn check_parameter(name: &str, value: &Value) -> Result<(), Refusal> {
     let sound = match name {
         "newPassword" => value.is_string(),
-        "resetPasswordFlags" => value
-            .as_array()
-            .is_some_and(|flags| flags.iter().all(Value::is_string)),
+        "resetPasswordFlags" => value.as_array().is_some_and(|flags| flags.iter().all(Value::is_string)),
         _ if TYPES.iter().any(|(_, field)| *field == Some(name)) => value.is_object(),
         _ => {
             let message = format!(
@@ -132,43 +117,25 @@ fn check_parameter(name: &str, value: &Value) -> Result<(), Refusal> {
     };
     // The value itself may be a secret, so the message leaves it out.
     let message = || format!("Invalid value at '{name}'");
-    if sound {
-        Ok(())
-    } else {
-        Err(Refusal::invalid_argument(name, message()))
-    }
+    if sound { Ok(()) } else { Err(Refusal::invalid_argument(name, message())) }
 }
 
 /// Reads protobuf's JSON form of a duration: seconds, with up to nine decimals and the letter s.
 fn duration(value: &Value) -> Result<Duration, Refusal> {
-    let message = || {
-        format!(
-            "Invalid value at 'duration' (type.googleapis.com/google.protobuf.Duration), {value}"
-        )
-    };
+    let message =
+        || format!("Invalid value at 'duration' (type.googleapis.com/google.protobuf.Duration), {value}");
     let refusal = || Refusal::invalid_argument("duration", message());
-    let text = value
-        .as_str()
-        .and_then(|text| text.strip_suffix('s'))
-        .ok_or_else(refusal)?;
+    let text = value.as_str().and_then(|text| text.strip_suffix('s')).ok_or_else(refusal)?;
     let (seconds, decimals) = text.split_once('.').unwrap_or((text, "0"));
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     if !digits(seconds) || !digits(decimals) || decimals.len() > 9 {
         return Err(refusal());
     }
-    let seconds = seconds
-        .parse()
-        .ok()
-        .filter(|seconds| *seconds <= LONGEST)
-        .ok_or_else(refusal)?;
+    let seconds = seconds.parse().ok().filter(|seconds| *seconds <= LONGEST).ok_or_else(refusal)?;
     let nanos = format!("{decimals:0<9}").parse().map_err(|_| refusal())?;
     let duration = Duration::new(seconds, nanos);
     // Nothing public says what the API makes of zero; a command that is never valid helps nobody.
-    if duration.is_zero() {
-        Err(refusal())
-    } else {
-        Ok(duration)
-    }
+    if duration.is_zero() { Err(refusal()) } else { Ok(duration) }
 }
 
 /// Writes protobuf's JSON form of a duration: 0, 3, 6 or 9 decimals, as few as are exact.
@@ -214,11 +181,7 @@ mod tests {
     fn parameters_imply_their_type() {
         for (kind, field) in TYPES {
             let Some(field) = field else { continue };
-            let value = if field == "newPassword" {
-                json!("123456")
-            } else {
-                json!({})
-            };
+            let value = if field == "newPassword" { json!("123456") } else { json!({}) };
             let command = Command::parse(json!({ field: value.clone() })).unwrap();
             assert_eq!((command.kind, &command.parameters[field]), (kind, &value));
         }
@@ -227,37 +190,16 @@ mod tests {
     #[test]
     fn a_wrong_body_is_refused_at_its_field() {
         assert_eq!(refused(json!({})), "type");
-        assert_eq!(
-            refused(json!({ "type": "COMMAND_TYPE_UNSPECIFIED" })),
-            "type"
-        );
+        assert_eq!(refused(json!({ "type": "COMMAND_TYPE_UNSPECIFIED" })), "type");
         assert_eq!(refused(json!({ "type": "DANCE" })), "type");
         assert_eq!(refused(json!({ "type": 1 })), "type");
-        assert_eq!(
-            refused(json!({ "type": "LOCK", "wipeParams": {} })),
-            "command"
-        );
-        assert_eq!(
-            refused(json!({ "newPassword": "1", "wipeParams": {} })),
-            "command"
-        );
+        assert_eq!(refused(json!({ "type": "LOCK", "wipeParams": {} })), "command");
+        assert_eq!(refused(json!({ "newPassword": "1", "wipeParams": {} })), "command");
         assert_eq!(refused(json!({ "newPassword": 123_456 })), "newPassword");
         assert_eq!(refused(json!({ "type": "LOCK", "colour": "red" })), "");
         assert_eq!(refused(json!(["LOCK"])), "");
-        for duration in [
-            "600",
-            "-1s",
-            "0s",
-            "1.s",
-            ".5s",
-            "1e3s",
-            "1.0000000001s",
-            "315576000001s",
-        ] {
-            assert_eq!(
-                refused(json!({ "type": "LOCK", "duration": duration })),
-                "duration"
-            );
+        for duration in ["600", "-1s", "0s", "1.s", ".5s", "1e3s", "1.0000000001s", "315576000001s"] {
+            assert_eq!(refused(json!({ "type": "LOCK", "duration": duration })), "duration");
         }
     }
 

@@ -3,9 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::header::{
-    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING, WWW_AUTHENTICATE,
-};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -96,10 +94,7 @@ async fn token_answer(state: &State, head: &Parts, body: &[u8]) -> Answer {
     let mode = *lock(&state.token_endpoint);
     let granted = match mode {
         TokenEndpoint::Healthy => grant(state, head, body),
-        TokenEndpoint::Refusing => Err(Rejection::new(
-            "invalid_grant",
-            "Invalid grant: account not found",
-        )),
+        TokenEndpoint::Refusing => Err(Rejection::new("invalid_grant", "Invalid grant: account not found")),
         TokenEndpoint::Unavailable => {
             let down = Rejection::new("internal_failure", "Backend Error");
             Err(Rejection { http: 503, ..down })
@@ -108,48 +103,32 @@ async fn token_answer(state: &State, head: &Parts, body: &[u8]) -> Answer {
     };
     let (status, value) = match granted {
         Ok(value) => (StatusCode::OK, value),
-        Err(Rejection {
-            http,
-            error,
-            description,
-        }) => (
+        Err(Rejection { http, error, description }) => (
             StatusCode::from_u16(http).unwrap_or(StatusCode::BAD_REQUEST),
             json!({ "error": error, "error_description": description }),
         ),
     };
     let mut answer = json_answer(status, &value, true);
-    answer
-        .headers_mut()
-        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer
 }
 
 /// Trades an assertion for an access token (RFC 7523, RFC 6749 section 5).
 fn grant(state: &State, head: &Parts, body: &[u8]) -> Result<Value, Rejection> {
-    let content_type = head
-        .headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
+    let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     if !content_type.is_some_and(|value| value.starts_with("application/x-www-form-urlencoded")) {
         let description = "The body must be of the content type application/x-www-form-urlencoded.";
         return Err(Rejection::new("invalid_request", description));
     }
     let assertion = token::assertion(body)?;
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     assertion::check(&assertion, &state.account, &state.token_url, now)?;
     let lifetime = lock(&state.settings).token_lifetime;
-    let token = lock(&state.tokens)
-        .issue(lifetime, Instant::now())
-        .map_err(|error| {
-            tracing::error!(%error, "emulator: no access token could be made");
-            let failed = Rejection::new("internal_failure", "Backend Error");
-            Rejection {
-                http: 500,
-                ..failed
-            }
-        })?;
+    let token = lock(&state.tokens).issue(lifetime, Instant::now()).map_err(|error| {
+        tracing::error!(%error, "emulator: no access token could be made");
+        let failed = Rejection::new("internal_failure", "Backend Error");
+        Rejection { http: 500, ..failed }
+    })?;
     Ok(json!({
         "access_token": token, "expires_in": lifetime.as_secs(), "token_type": "Bearer",
     }))
@@ -158,35 +137,23 @@ fn grant(state: &State, head: &Parts, body: &[u8]) -> Result<Value, Rejection> {
 fn refusal(refusal: &Refusal, pretty: bool) -> Answer {
     let mut answer = json_answer(refusal.http_status(), &refusal.body(), pretty);
     if let Some(challenge) = refusal.challenge {
-        answer
-            .headers_mut()
-            .insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     }
     answer
 }
 
 fn json_answer(status: StatusCode, value: &Value, pretty: bool) -> Answer {
-    let text = if pretty {
-        format!("{value:#}\n")
-    } else {
-        value.to_string()
-    };
+    let text = if pretty { format!("{value:#}\n") } else { value.to_string() };
     with_type(status, text, "application/json; charset=UTF-8")
 }
 
 fn html(status: StatusCode, explanation: &str) -> Answer {
-    with_type(
-        status,
-        page(status, explanation),
-        "text/html; charset=UTF-8",
-    )
+    with_type(status, page(status, explanation), "text/html; charset=UTF-8")
 }
 
 fn with_type(status: StatusCode, body: String, content_type: &'static str) -> Answer {
     let mut answer = Response::new(Full::from(body));
     *answer.status_mut() = status;
-    answer
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     answer
 }

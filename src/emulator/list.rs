@@ -25,10 +25,7 @@ impl Query {
     /// Reads one parameter; `false` when list has no such parameter.
     pub(super) fn read(&mut self, name: &str, value: &str) -> Result<bool, Refusal> {
         let invalid = |field: &str, kind: &str| {
-            let message = format!(
-                "Invalid value at '{field}' ({kind}), {}",
-                Value::from(value)
-            );
+            let message = format!("Invalid value at '{field}' ({kind}), {}", Value::from(value));
             Refusal::invalid_argument(field, message)
         };
         match name {
@@ -74,22 +71,15 @@ impl Query {
             0 => settings.page_size,
             size => size.min(settings.max_page_size),
         };
-        let all = store
-            .of_device(device, after, settings)
-            .ok_or_else(Refusal::not_found)?;
-        let mut matching = all
-            .filter(|(_, operation)| filter.admits(operation, now))
-            .peekable();
+        let all = store.of_device(device, after, settings).ok_or_else(Refusal::not_found)?;
+        let mut matching = all.filter(|(_, operation)| filter.admits(operation, now)).peekable();
         let page: Vec<_> = matching.by_ref().take(size).collect();
         let mut answer = json!({});
         if let (Some((last, _)), Some(_)) = (page.last(), matching.peek()) {
             answer["nextPageToken"] = write_token(*last, binding).into();
         }
         if !page.is_empty() {
-            answer["operations"] = page
-                .iter()
-                .map(|(_, operation)| operation.to_json(now))
-                .collect();
+            answer["operations"] = page.iter().map(|(_, operation)| operation.to_json(now)).collect();
         }
         Ok(answer)
     }
@@ -124,10 +114,7 @@ enum Term {
 
 impl Filter {
     fn parse(text: &str) -> Result<Self, Refusal> {
-        let terms = text
-            .split(" AND ")
-            .map(str::trim)
-            .filter(|term| !term.is_empty());
+        let terms = text.split(" AND ").map(str::trim).filter(|term| !term.is_empty());
         let terms = terms.map(|term| {
             let (field, value) = term.split_once('=')?;
             match (field.trim(), value.trim().trim_matches('"')) {
@@ -140,9 +127,7 @@ impl Filter {
         let message = "Invalid filter: the emulator knows done = true, done = false and \
                        metadata.type = NAME, joined by AND.";
         let terms: Option<Vec<_>> = terms.collect();
-        terms
-            .map(Self)
-            .ok_or_else(|| Refusal::invalid_argument("filter", message))
+        terms.map(Self).ok_or_else(|| Refusal::invalid_argument("filter", message))
     }
 
     fn admits(&self, operation: &Operation, now: Instant) -> bool {

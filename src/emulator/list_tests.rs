@@ -13,9 +13,7 @@ fn filled(count: usize, now: Instant) -> (Store, Vec<String>) {
     let kinds = ["LOCK", "REBOOT"].into_iter().cycle().take(count);
     let names = kinds.map(|kind| {
         let command = Command::parse(json!({ "type": kind })).unwrap();
-        let operation = store
-            .issue(&device(), command, &Settings::default(), now)
-            .unwrap();
+        let operation = store.issue(&device(), command, &Settings::default(), now).unwrap();
         operation["name"].as_str().unwrap().to_owned()
     });
     let names = names.collect();
@@ -32,17 +30,11 @@ fn query(parameters: &[(&str, &str)]) -> Result<Query, Refusal> {
 
 fn names(page: &Value) -> Vec<String> {
     let operations = page["operations"].as_array().into_iter().flatten();
-    operations
-        .map(|operation| operation["name"].as_str().unwrap().to_owned())
-        .collect()
+    operations.map(|operation| operation["name"].as_str().unwrap().to_owned()).collect()
 }
 
 fn small() -> Settings {
-    Settings {
-        page_size: 3,
-        max_page_size: 5,
-        ..Settings::default()
-    }
+    Settings { page_size: 3, max_page_size: 5, ..Settings::default() }
 }
 
 #[test]
@@ -71,36 +63,23 @@ fn a_page_has_its_default_and_its_greatest_size() {
         let query = query(&[("pageSize", asked)]).unwrap();
         names(&query.page(&device(), &store, &small(), now).unwrap()).len()
     };
-    assert_eq!(
-        (size("0"), size("2"), size("5"), size("2147483647")),
-        (3, 2, 5, 5)
-    );
+    assert_eq!((size("0"), size("2"), size("5"), size("2147483647")), (3, 2, 5, 5));
 }
 
 #[test]
 fn the_last_page_has_no_token_even_when_it_is_full() {
     let now = Instant::now();
     let (store, _) = filled(5, now);
-    let page = query(&[("pageSize", "5")])
-        .unwrap()
-        .page(&device(), &store, &small(), now)
-        .unwrap();
+    let page = query(&[("pageSize", "5")]).unwrap().page(&device(), &store, &small(), now).unwrap();
     assert_eq!((names(&page).len(), page.get("nextPageToken")), (5, None));
 }
 
 #[test]
 fn a_device_without_operations_has_an_empty_answer() {
-    let listed = Settings {
-        devices: Some(vec![device().to_string()]),
-        ..small()
-    };
-    let page = query(&[])
-        .unwrap()
-        .page(&device(), &Store::new(), &listed, Instant::now());
+    let listed = Settings { devices: Some(vec![device().to_string()]), ..small() };
+    let page = query(&[]).unwrap().page(&device(), &Store::new(), &listed, Instant::now());
     assert_eq!(page, Ok(json!({})));
-    let page = query(&[])
-        .unwrap()
-        .page(&device(), &Store::new(), &small(), Instant::now());
+    let page = query(&[]).unwrap().page(&device(), &Store::new(), &small(), Instant::now());
     assert_eq!(page, Err(Refusal::not_found()));
 }
 
@@ -108,22 +87,12 @@ fn a_device_without_operations_has_an_empty_answer() {
 fn a_token_is_good_for_its_own_device_and_filter_only() {
     let now = Instant::now();
     let (store, _) = filled(10, now);
-    let first = query(&[])
-        .unwrap()
-        .page(&device(), &store, &small(), now)
-        .unwrap();
+    let first = query(&[]).unwrap().page(&device(), &store, &small(), now).unwrap();
     let token = first["nextPageToken"].as_str().unwrap();
     let filtered = query(&[("pageToken", token), ("filter", "done=false")]).unwrap();
-    for bad in [
-        filtered,
-        query(&[("pageToken", "AAAA")]).unwrap(),
-        query(&[("pageToken", "?")]).unwrap(),
-    ] {
+    for bad in [filtered, query(&[("pageToken", "AAAA")]).unwrap(), query(&[("pageToken", "?")]).unwrap()] {
         let refusal = bad.page(&device(), &store, &small(), now).unwrap_err();
-        assert_eq!(
-            (refusal.http_status().as_u16(), refusal.status()),
-            (400, "INVALID_ARGUMENT")
-        );
+        assert_eq!((refusal.http_status().as_u16(), refusal.status()), (400, "INVALID_ARGUMENT"));
     }
 }
 
@@ -135,40 +104,21 @@ fn a_filter_chooses_by_state_and_by_type() {
     store.cancel(&device(), id, Duration::ZERO, now).unwrap();
     let chosen = |filter| {
         let query = query(&[("filter", filter)]).unwrap();
-        query
-            .page(&device(), &store, &Settings::default(), now)
-            .map(|page| names(&page))
+        query.page(&device(), &store, &Settings::default(), now).map(|page| names(&page))
     };
     assert_eq!(chosen("done=true").unwrap(), all[..1]);
-    assert_eq!(
-        chosen("done = false AND metadata.type = \"LOCK\"").unwrap(),
-        all[2..3]
-    );
+    assert_eq!(chosen("done = false AND metadata.type = \"LOCK\"").unwrap(), all[2..3]);
     assert_eq!(chosen(" ").unwrap(), all);
-    assert_eq!(
-        chosen("colour=red").unwrap_err().status(),
-        "INVALID_ARGUMENT"
-    );
+    assert_eq!(chosen("colour=red").unwrap_err().status(), "INVALID_ARGUMENT");
     assert_eq!(chosen("done").unwrap_err().status(), "INVALID_ARGUMENT");
 }
 
 #[test]
 fn parameters_of_the_wrong_type_are_refused() {
-    for (name, value) in [
-        ("pageSize", "ten"),
-        ("pageSize", "-1"),
-        ("returnPartialSuccess", "yes"),
-    ] {
-        assert_eq!(
-            query(&[(name, value)]).unwrap_err().status(),
-            "INVALID_ARGUMENT",
-            "{name}"
-        );
+    for (name, value) in [("pageSize", "ten"), ("pageSize", "-1"), ("returnPartialSuccess", "yes")] {
+        assert_eq!(query(&[(name, value)]).unwrap_err().status(), "INVALID_ARGUMENT", "{name}");
     }
     let partial = query(&[("returnPartialSuccess", "true")]).unwrap_err();
-    assert_eq!(
-        (partial.http_status().as_u16(), partial.status()),
-        (501, "UNIMPLEMENTED")
-    );
+    assert_eq!((partial.http_status().as_u16(), partial.status()), (501, "UNIMPLEMENTED"));
     assert_eq!(Query::default().read("page_size", "1"), Ok(false));
 }

@@ -47,12 +47,7 @@ pub(super) enum Outcome {
 
 impl Operation {
     pub(super) fn new(name: String, user: String, command: Command, schedule: &Schedule) -> Self {
-        let Schedule {
-            issued,
-            created,
-            pick_up,
-            default_duration,
-        } = *schedule;
+        let Schedule { issued, created, pick_up, default_duration } = *schedule;
         let duration = command.duration.unwrap_or(default_duration);
         Self {
             name,
@@ -75,13 +70,10 @@ impl Operation {
             (self.expiry, Outcome::Expired),
         ];
         let past = moments.into_iter().filter_map(|(moment, outcome)| {
-            moment
-                .filter(|moment| *moment <= now)
-                .map(|moment| (moment, outcome))
+            moment.filter(|moment| *moment <= now).map(|moment| (moment, outcome))
         });
         // min_by_key keeps the first of equals.
-        past.min_by_key(|(moment, _)| *moment)
-            .map_or(Outcome::Pending, |(_, outcome)| outcome)
+        past.min_by_key(|(moment, _)| *moment).map_or(Outcome::Pending, |(_, outcome)| outcome)
     }
 
     /// Asks for a cancel that takes effect at `effect`; a request made before keeps its own moment.
@@ -115,8 +107,7 @@ impl Operation {
             Outcome::Executed if self.command.kind == "WIPE" => {}
             Outcome::Executed => operation["response"] = self.response(),
             Outcome::Cancelled => {
-                operation["error"] =
-                    json!({ "code": 1, "message": "The operation was cancelled." });
+                operation["error"] = json!({ "code": 1, "message": "The operation was cancelled." });
             }
             Outcome::Expired => {
                 let message = "The command expired before the device ran it.";
@@ -180,12 +171,7 @@ mod tests {
             default_duration: 600 * SECOND,
         };
         let command = Command::parse(command).unwrap();
-        Operation::new(
-            "operations/1".to_owned(),
-            "users/1".to_owned(),
-            command,
-            &schedule,
-        )
+        Operation::new("operations/1".to_owned(), "users/1".to_owned(), command, &schedule)
     }
 
     #[test]
@@ -193,15 +179,9 @@ mod tests {
         let start = Instant::now();
         let operation = issue(json!({ "type": "LOCK" }), Some(30 * SECOND), start);
         let pending = operation.to_json(start + 29 * SECOND);
-        assert_eq!(
-            pending["metadata"]["createTime"],
-            "2026-08-06T20:38:43.669Z"
-        );
+        assert_eq!(pending["metadata"]["createTime"], "2026-08-06T20:38:43.669Z");
         assert_eq!(pending["metadata"]["duration"], "600s");
-        assert_eq!(
-            (&pending["done"], &pending["response"]),
-            (&Value::Null, &Value::Null)
-        );
+        assert_eq!((&pending["done"], &pending["response"]), (&Value::Null, &Value::Null));
         let done = operation.to_json(start + 30 * SECOND);
         assert_eq!(done["done"], true);
         assert_eq!(done["response"], done["metadata"]);
@@ -225,10 +205,7 @@ mod tests {
             let operation = issue(body.clone(), pick_up, start);
             assert_eq!(operation.outcome(start + 89 * SECOND), Outcome::Pending);
             let expired = operation.to_json(start + 100 * SECOND);
-            assert_eq!(
-                (&expired["done"], &expired["error"]["code"]),
-                (&json!(true), &json!(4))
-            );
+            assert_eq!((&expired["done"], &expired["error"]["code"]), (&json!(true), &json!(4)));
             assert!(expired.get("response").is_none());
         }
     }
@@ -241,16 +218,8 @@ mod tests {
         operation.cancel(Some(start + 20 * SECOND));
         assert_eq!(operation.outcome(start + 9 * SECOND), Outcome::Pending);
         let cancelled = operation.to_json(start + 31 * SECOND);
-        assert_eq!(
-            (&cancelled["done"], &cancelled["error"]["code"]),
-            (&json!(true), &json!(1))
-        );
-        assert!(
-            cancelled["error"]["message"]
-                .as_str()
-                .unwrap()
-                .contains("cancelled")
-        );
+        assert_eq!((&cancelled["done"], &cancelled["error"]["code"]), (&json!(true), &json!(1)));
+        assert!(cancelled["error"]["message"].as_str().unwrap().contains("cancelled"));
     }
 
     #[test]
@@ -264,14 +233,10 @@ mod tests {
     #[test]
     fn a_response_reports_what_its_type_reports() {
         let start = Instant::now();
-        let done =
-            |body| issue(body, Some(SECOND), start).to_json(start + SECOND)["response"].clone();
+        let done = |body| issue(body, Some(SECOND), start).to_json(start + SECOND)["response"].clone();
         let cleared = done(json!({ "clearAppsDataParams": { "packageNames": ["a.b"] } }));
         let results = &cleared["clearAppsDataStatus"]["results"];
         assert_eq!(results, &json!({ "a.b": { "clearingResult": "SUCCESS" } }));
-        assert_eq!(
-            done(json!({ "startLostModeParams": {} }))["startLostModeStatus"]["status"],
-            "SUCCESS"
-        );
+        assert_eq!(done(json!({ "startLostModeParams": {} }))["startLostModeStatus"]["status"], "SUCCESS");
     }
 }

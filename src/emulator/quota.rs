@@ -47,29 +47,16 @@ mod tests {
 
     #[test]
     fn the_window_slides() {
-        let quota = Quota {
-            queries: 2,
-            window: SECOND * 10,
-        };
+        let quota = Quota { queries: 2, window: SECOND * 10 };
         let (mut window, start) = (Window::default(), Instant::now());
         let mut admit = |at: u32| window.admit(quota, start + SECOND * at);
-        let admitted = [
-            admit(0),
-            admit(6),
-            admit(9),
-            admit(10),
-            admit(15),
-            admit(16),
-        ];
+        let admitted = [admit(0), admit(6), admit(9), admit(10), admit(15), admit(16)];
         assert_eq!(admitted, [true, true, false, true, false, true]);
     }
 
     #[test]
     fn a_quota_of_none_admits_none() {
-        let quota = Quota {
-            queries: 0,
-            window: SECOND,
-        };
+        let quota = Quota { queries: 0, window: SECOND };
         assert!(!Window::default().admit(quota, Instant::now()));
     }
 }

@@ -21,13 +21,7 @@ pub struct Refusal {
 
 impl Refusal {
     fn new(http: StatusCode, status: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            http,
-            status,
-            message: message.into(),
-            details: Vec::new(),
-            challenge: None,
-        }
+        Self { http, status, message: message.into(), details: Vec::new(), challenge: None }
     }
 
     fn with(mut self, detail: Value) -> Self {
@@ -57,11 +51,7 @@ impl Refusal {
     }
 
     pub(super) fn not_found() -> Self {
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "NOT_FOUND",
-            "Requested entity was not found.",
-        )
+        Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", "Requested entity was not found.")
     }
 
     /// 400 for a fault of the request; Google leaves `field` out where it is about the whole body.
@@ -107,15 +97,8 @@ impl Refusal {
         } else {
             "Request had invalid authentication credentials."
         };
-        let mut refusal = Self::new(
-            StatusCode::UNAUTHORIZED,
-            "UNAUTHENTICATED",
-            format!("{fault} {hint}"),
-        )
-        .with(error_info(
-            reason,
-            json!({ "service": SERVICE, "method": method }),
-        ));
+        let mut refusal = Self::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", format!("{fault} {hint}"))
+            .with(error_info(reason, json!({ "service": SERVICE, "method": method })));
         refusal.challenge = Some(if missing {
             r#"Bearer realm="https://accounts.google.com/""#
         } else {

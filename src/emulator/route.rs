@@ -50,10 +50,8 @@ impl Device {
     fn of(enterprise: &str, device: &str) -> Option<Self> {
         // A front end that tidies paths would have taken dot segments for steps.
         let named = |segment: &str| !matches!(segment, "" | "." | "..");
-        (named(enterprise) && named(device)).then(|| Self {
-            enterprise: enterprise.to_owned(),
-            device: device.to_owned(),
-        })
+        (named(enterprise) && named(device))
+            .then(|| Self { enterprise: enterprise.to_owned(), device: device.to_owned() })
     }
 }
 
@@ -71,20 +69,15 @@ impl Call {
         }
         let name = path.strip_prefix("/v1/").ok_or(NoCall::Unknown)?;
         // Slashes part the segments before anything is decoded: %2F belongs to a segment.
-        let segments: Vec<String> = name
-            .split('/')
-            .map(decode)
-            .collect::<Option<_>>()
-            .ok_or(NoCall::Malformed)?;
+        let segments: Vec<String> =
+            name.split('/').map(decode).collect::<Option<_>>().ok_or(NoCall::Malformed)?;
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
         Self::from_segments(method, &segments).ok_or(NoCall::Unknown)
     }
 
     fn from_segments(method: &Method, segments: &[&str]) -> Option<Self> {
         let (device, rest) = match *segments {
-            ["enterprises", enterprise, "devices", device, ref rest @ ..] => {
-                ((enterprise, device), rest)
-            }
+            ["enterprises", enterprise, "devices", device, ref rest @ ..] => ((enterprise, device), rest),
             _ => return None,
         };
         match (method, rest) {
@@ -119,13 +112,8 @@ impl Call {
 /// Undoes percent-encoding; `None` when it is not well formed or not UTF-8 beneath.
 fn decode(segment: &str) -> Option<String> {
     let escapes = segment.split('%').skip(1);
-    let sound = |digits: &str| {
-        digits.len() >= 2
-            && digits
-                .bytes()
-                .take(2)
-                .all(|digit| digit.is_ascii_hexdigit())
-    };
+    let sound =
+        |digits: &str| digits.len() >= 2 && digits.bytes().take(2).all(|digit| digit.is_ascii_hexdigit());
     if !escapes.into_iter().all(sound) {
         return None;
     }
@@ -139,10 +127,7 @@ mod tests {
     use super::*;
 
     fn device() -> Device {
-        Device {
-            enterprise: "LC01".to_owned(),
-            device: "d1".to_owned(),
-        }
+        Device { enterprise: "LC01".to_owned(), device: "d1".to_owned() }
     }
 
     #[test]
@@ -150,30 +135,18 @@ mod tests {
         let call = |method, path: &str| Call::of(&method, path);
         let base = "/v1/enterprises/LC01/devices/d1";
         let cancel = Call::Cancel(device(), "17".to_owned());
-        assert_eq!(
-            call(Method::POST, &format!("{base}:issueCommand")),
-            Ok(Call::Issue(device()))
-        );
-        assert_eq!(
-            call(Method::GET, &format!("{base}/operations")),
-            Ok(Call::List(device()))
-        );
+        assert_eq!(call(Method::POST, &format!("{base}:issueCommand")), Ok(Call::Issue(device())));
+        assert_eq!(call(Method::GET, &format!("{base}/operations")), Ok(Call::List(device())));
         let get = Call::Get(device(), "17".to_owned());
         assert_eq!(call(Method::GET, &format!("{base}/operations/17")), Ok(get));
-        assert_eq!(
-            call(Method::POST, &format!("{base}/operations/17:cancel")),
-            Ok(cancel)
-        );
+        assert_eq!(call(Method::POST, &format!("{base}/operations/17:cancel")), Ok(cancel));
         assert_eq!(call(Method::POST, "/token"), Ok(Call::Token));
     }
 
     #[test]
     fn percent_encoding_makes_no_difference() {
         let path = "/v1/enterprises/%4CC01/devices/d%31/operations/1%37%3Acancel";
-        assert_eq!(
-            Call::of(&Method::POST, path),
-            Ok(Call::Cancel(device(), "17".to_owned()))
-        );
+        assert_eq!(Call::of(&Method::POST, path), Ok(Call::Cancel(device(), "17".to_owned())));
     }
 
     #[test]
@@ -196,29 +169,13 @@ mod tests {
             (Method::GET, "/v1/enterprises//devices/d1/operations"),
             (Method::GET, "/v1/enterprises/../devices/d1/operations"),
             (Method::GET, "/v1/enterprises/%2e%2e/devices/d1/operations"),
-            (
-                Method::GET,
-                "/v1/enterprises/LC01/devices/d1/operations/17/more",
-            ),
-            (
-                Method::POST,
-                "/v1/enterprises/LC01/devices/d1/operations/17",
-            ),
-            (
-                Method::POST,
-                "/v1/enterprises/LC01/devices/d1/operations/:cancel",
-            ),
-            (
-                Method::DELETE,
-                "/v1/enterprises/LC01/devices/d1/operations/17",
-            ),
+            (Method::GET, "/v1/enterprises/LC01/devices/d1/operations/17/more"),
+            (Method::POST, "/v1/enterprises/LC01/devices/d1/operations/17"),
+            (Method::POST, "/v1/enterprises/LC01/devices/d1/operations/:cancel"),
+            (Method::DELETE, "/v1/enterprises/LC01/devices/d1/operations/17"),
         ];
         for (method, path) in unknown {
-            assert_eq!(
-                Call::of(&method, path),
-                Err(NoCall::Unknown),
-                "{method} {path}"
-            );
+            assert_eq!(Call::of(&method, path), Err(NoCall::Unknown), "{method} {path}");
         }
     }
 
@@ -226,11 +183,7 @@ mod tests {
     fn broken_encoding_is_malformed() {
         for segment in ["%", "%4", "%zz", "%+1", "%ff"] {
             let path = format!("/v1/enterprises/{segment}/devices/d1/operations");
-            assert_eq!(
-                Call::of(&Method::GET, &path),
-                Err(NoCall::Malformed),
-                "{segment}"
-            );
+            assert_eq!(Call::of(&Method::GET, &path), Err(NoCall::Malformed), "{segment}");
         }
     }
 }

@@ -50,19 +50,13 @@ pub(super) async fn serve(listener: TcpListener, state: Arc<State>, mut stop: wa
     }
     drop(listener);
     // Those that outlast the grace are cut off as the set is dropped.
-    let _ = timeout(GRACE, async {
-        while connections.join_next().await.is_some() {}
-    })
-    .await;
+    let _ = timeout(GRACE, async { while connections.join_next().await.is_some() {} }).await;
 }
 
 async fn connection(stream: TcpStream, state: Arc<State>, mut stop: watch::Receiver<()>) {
     let streams = lock(&state.settings).max_concurrent_streams;
     let reset = Arc::new(Reset::default());
-    let socket = Socket {
-        stream,
-        reset: Arc::clone(&reset),
-    };
+    let socket = Socket { stream, reset: Arc::clone(&reset) };
     let service = service_fn(|request| {
         let (state, reset) = (Arc::clone(&state), Arc::clone(&reset));
         async move {
@@ -74,10 +68,7 @@ async fn connection(stream: TcpStream, state: Arc<State>, mut stop: watch::Recei
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new());
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(streams);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(streams);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(socket), service));
     let mut stopping = false;
     loop {
@@ -148,17 +139,11 @@ impl AsyncWrite for Socket {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
-    fn poll_flush(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<std::io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
-    fn poll_shutdown(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<std::io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

@@ -112,10 +112,7 @@ impl Default for Settings {
 impl Default for Quota {
     /// What a project gets from the Android Management API unless it asks for more.
     fn default() -> Self {
-        Self {
-            queries: 1000,
-            window: Duration::from_secs(100),
-        }
+        Self { queries: 1000, window: Duration::from_secs(100) }
     }
 }
 
@@ -125,33 +122,18 @@ impl FaultRates {
     /// # Errors
     /// When one is not a number from 0.0 to 1.0, or all together are more than 1.0.
     pub fn validate(self) -> Result<(), InvalidSetting> {
-        let Self {
-            unavailable,
-            exhausted,
-            reset,
-        } = self;
+        let Self { unavailable, exhausted, reset } = self;
         let shares = [unavailable, exhausted, reset];
         let sound = shares.iter().all(|share| (0.0..=1.0).contains(share))
             // A whole of decimals, 0.1 and so on, may be a hair more in binary.
             && shares.iter().sum::<f64>() <= 1.0 + 1e-9;
         let expected = "the rates of faults are shares from 0.0 to 1.0, together at most 1.0";
-        if sound {
-            Ok(())
-        } else {
-            Err(InvalidSetting {
-                setting: "faults",
-                expected,
-            })
-        }
+        if sound { Ok(()) } else { Err(InvalidSetting { setting: "faults", expected }) }
     }
 
     /// The fault of a call for which chance drew `draw`, evenly spread from 0.0 up to 1.0.
     pub(super) fn at(self, draw: f64) -> Option<Fault> {
-        let Self {
-            unavailable,
-            exhausted,
-            reset,
-        } = self;
+        let Self { unavailable, exhausted, reset } = self;
         if draw < reset {
             Some(Fault::Reset)
         } else if draw < reset + unavailable {
@@ -168,46 +150,22 @@ impl Settings {
     /// Every setting that makes no sense; none when all do.
     pub fn faults_found(&self) -> Vec<InvalidSetting> {
         let checks = [
-            (
-                self.command_duration.is_zero(),
-                "command_duration",
-                "longer than zero",
-            ),
+            (self.command_duration.is_zero(), "command_duration", "longer than zero"),
             (self.page_size == 0, "page_size", "at least 1"),
-            (
-                self.max_page_size < self.page_size,
-                "max_page_size",
-                "at least page_size",
-            ),
-            (
-                self.token_lifetime.as_secs() == 0,
-                "token_lifetime",
-                "at least one second",
-            ),
-            (
-                self.max_concurrent_streams == 0,
-                "max_concurrent_streams",
-                "at least 1",
-            ),
-            (
-                self.quota.is_some_and(|q| q.window.is_zero()),
-                "quota",
-                "a window longer than zero",
-            ),
+            (self.max_page_size < self.page_size, "max_page_size", "at least page_size"),
+            (self.token_lifetime.as_secs() == 0, "token_lifetime", "at least one second"),
+            (self.max_concurrent_streams == 0, "max_concurrent_streams", "at least 1"),
+            (self.quota.is_some_and(|q| q.window.is_zero()), "quota", "a window longer than zero"),
         ];
         let named = checks.into_iter().filter(|(wrong, ..)| *wrong);
-        let mut found: Vec<_> = named
-            .map(|(_, setting, expected)| InvalidSetting { setting, expected })
-            .collect();
+        let mut found: Vec<_> =
+            named.map(|(_, setting, expected)| InvalidSetting { setting, expected }).collect();
         found.extend(self.faults.validate().err());
         found.extend(self.devices.iter().flatten().find_map(|device| {
             let expected = "each device is named enterprises/ENTERPRISE/devices/DEVICE";
             super::route::Device::parse(device)
                 .is_none()
-                .then_some(InvalidSetting {
-                    setting: "devices",
-                    expected,
-                })
+                .then_some(InvalidSetting { setting: "devices", expected })
         }));
         found
     }
@@ -227,34 +185,18 @@ mod tests {
         let wrong = Settings {
             page_size: 0,
             token_lifetime: Duration::from_millis(999),
-            faults: FaultRates {
-                unavailable: 0.6,
-                exhausted: 0.6,
-                reset: 0.0,
-            },
+            faults: FaultRates { unavailable: 0.6, exhausted: 0.6, reset: 0.0 },
             devices: Some(vec!["d1".to_owned()]),
             ..Settings::default()
         };
-        let names: Vec<_> = wrong
-            .faults_found()
-            .iter()
-            .map(|fault| fault.setting)
-            .collect();
+        let names: Vec<_> = wrong.faults_found().iter().map(|fault| fault.setting).collect();
         assert_eq!(names, ["page_size", "token_lifetime", "faults", "devices"]);
     }
 
     #[test]
     fn a_rate_is_the_share_of_the_draws_that_fail() {
-        let rates = FaultRates {
-            unavailable: 0.2,
-            exhausted: 0.3,
-            reset: 0.1,
-        };
-        let met = |fault| {
-            (0..100)
-                .filter(|i| rates.at((f64::from(*i) + 0.5) / 100.0) == fault)
-                .count()
-        };
+        let rates = FaultRates { unavailable: 0.2, exhausted: 0.3, reset: 0.1 };
+        let met = |fault| (0..100).filter(|i| rates.at((f64::from(*i) + 0.5) / 100.0) == fault).count();
         assert_eq!(met(Some(Fault::Reset)), 10);
         assert_eq!(met(Some(Fault::Unavailable)), 20);
         assert_eq!(met(Some(Fault::Exhausted)), 30);
@@ -263,10 +205,7 @@ mod tests {
 
     #[test]
     fn a_rate_that_is_no_number_is_refused() {
-        let rates = FaultRates {
-            reset: f64::NAN,
-            ..FaultRates::default()
-        };
+        let rates = FaultRates { reset: f64::NAN, ..FaultRates::default() };
         assert!(rates.validate().is_err());
     }
 }

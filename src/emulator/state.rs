@@ -121,8 +121,7 @@ impl Control {
 
     /// Lets the device run a pending command now; `false` when there is no operation of that name.
     pub fn execute(&self, name: &str) -> bool {
-        split(name)
-            .is_some_and(|(device, id)| lock(&self.0.store).execute(&device, id, Instant::now()))
+        split(name).is_some_and(|(device, id)| lock(&self.0.store).execute(&device, id, Instant::now()))
     }
 
     /// Drops an operation, as Google does some time after it is done; `false` when there is none of
@@ -133,22 +132,10 @@ impl Control {
 
     /// How many requests have arrived so far.
     pub fn queries(&self) -> Queries {
-        let Counts {
-            issue,
-            get,
-            list,
-            cancel,
-            token,
-        } = &self.0.counts;
+        let Counts { issue, get, list, cancel, token } = &self.0.counts;
         let [issue, get, list, cancel, token] =
             [issue, get, list, cancel, token].map(|count| count.load(Ordering::Relaxed));
-        Queries {
-            issue,
-            get,
-            list,
-            cancel,
-            token,
-        }
+        Queries { issue, get, list, cancel, token }
     }
 
     /// Changes [`Settings::pick_up`] for the commands that are issued from now on.

@@ -22,10 +22,7 @@ pub(super) struct Store {
 
 impl Store {
     pub(super) fn new() -> Self {
-        Self {
-            devices: HashMap::new(),
-            start: (Instant::now(), SystemTime::now()),
-        }
+        Self { devices: HashMap::new(), start: (Instant::now(), SystemTime::now()) }
     }
 
     /// Issues a command: the JSON of the new operation. A device that nobody listed comes to exist by
@@ -62,9 +59,7 @@ impl Store {
     /// An operation as it is at `now`.
     pub(super) fn get(&self, device: &Device, id: &str, now: Instant) -> Result<Value, Refusal> {
         let operation = key(id).and_then(|id| self.devices.get(device)?.get(&id));
-        operation
-            .map(|operation| operation.to_json(now))
-            .ok_or_else(Refusal::not_found)
+        operation.map(|operation| operation.to_json(now)).ok_or_else(Refusal::not_found)
     }
 
     /// Asks for a cancel that takes effect after `delay`.
@@ -80,9 +75,7 @@ impl Store {
     ) -> Result<(), Refusal> {
         let operation = self.find(device, id).ok_or_else(Refusal::not_found)?;
         if operation.outcome(now) != Outcome::Pending {
-            return Err(Refusal::failed_precondition(
-                "The operation is already done.",
-            ));
+            return Err(Refusal::failed_precondition("The operation is already done."));
         }
         operation.cancel(now.checked_add(delay));
         Ok(())
@@ -90,9 +83,7 @@ impl Store {
 
     /// Lets the device run a pending command at `now`; whether there is such an operation.
     pub(super) fn execute(&mut self, device: &Device, id: &str, now: Instant) -> bool {
-        self.find(device, id)
-            .map(|operation| operation.execute(now))
-            .is_some()
+        self.find(device, id).map(|operation| operation.execute(now)).is_some()
     }
 
     /// Drops an operation, as Google does some time after it is done; whether there was one.
@@ -109,32 +100,20 @@ impl Store {
         after: Option<u64>,
         settings: &Settings,
     ) -> Option<impl Iterator<Item = (u64, &'a Operation)> + use<'a>> {
-        let listed = settings
-            .devices
-            .iter()
-            .flatten()
-            .any(|name| *name == device.to_string());
+        let listed = settings.devices.iter().flatten().any(|name| *name == device.to_string());
         let operations = self.devices.get(device);
         let from = after.map_or(0, |after| after.saturating_add(1));
-        (listed || operations.is_some()).then(|| {
-            operations
-                .into_iter()
-                .flat_map(move |all| all.range(from..))
-                .map(|(id, op)| (*id, op))
-        })
+        (listed || operations.is_some())
+            .then(|| operations.into_iter().flat_map(move |all| all.range(from..)).map(|(id, op)| (*id, op)))
     }
 
     /// The names of all that is pending at `now`, oldest first.
     pub(super) fn pending(&self, now: Instant) -> Vec<String> {
         let all = self.devices.values().flatten();
-        let mut pending: Vec<_> = all
-            .filter(|(_, operation)| operation.outcome(now) == Outcome::Pending)
-            .collect();
+        let mut pending: Vec<_> =
+            all.filter(|(_, operation)| operation.outcome(now) == Outcome::Pending).collect();
         pending.sort_by_key(|(id, operation)| (**id, &operation.name));
-        pending
-            .into_iter()
-            .map(|(_, operation)| operation.name.clone())
-            .collect()
+        pending.into_iter().map(|(_, operation)| operation.name.clone()).collect()
     }
 
     fn find(&mut self, device: &Device, id: &str) -> Option<&mut Operation> {
@@ -151,9 +130,7 @@ fn key(id: &str) -> Option<u64> {
 }
 
 fn milliseconds(time: SystemTime) -> u64 {
-    let since = time
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -161,11 +138,7 @@ fn milliseconds(time: SystemTime) -> u64 {
 fn user(device: &Device) -> String {
     let mut hasher = DefaultHasher::new();
     device.hash(&mut hasher);
-    format!(
-        "enterprises/{}/users/1{:020}",
-        device.enterprise,
-        hasher.finish()
-    )
+    format!("enterprises/{}/users/1{:020}", device.enterprise, hasher.finish())
 }
 
 #[cfg(test)]
@@ -184,22 +157,15 @@ mod tests {
     }
 
     fn id(operation: &Value) -> String {
-        operation["name"]
-            .as_str()
-            .unwrap()
-            .rsplit_once('/')
-            .unwrap()
-            .1
-            .to_owned()
+        operation["name"].as_str().unwrap().rsplit_once('/').unwrap().1.to_owned()
     }
 
     #[test]
     fn operations_issued_at_once_have_different_ids() {
         let (mut store, now) = (Store::new(), Instant::now());
         let settings = Settings::default();
-        let ids: Vec<u64> = (0..50)
-            .map(|_| id(&issue(&mut store, &settings, now)).parse().unwrap())
-            .collect();
+        let ids: Vec<u64> =
+            (0..50).map(|_| id(&issue(&mut store, &settings, now)).parse().unwrap()).collect();
         assert!(ids.windows(2).all(|pair| pair[0] < pair[1]), "{ids:?}");
         assert_eq!(store.pending(now).len(), 50);
     }
@@ -208,11 +174,8 @@ mod tests {
     fn a_finished_operation_cannot_be_cancelled() {
         let (mut store, now) = (Store::new(), Instant::now());
         let id = id(&issue(&mut store, &Settings::default(), now));
-        let cancel = |store: &mut Store| {
-            store
-                .cancel(&device(), &id, Duration::ZERO, now)
-                .map_err(|r| r.status())
-        };
+        let cancel =
+            |store: &mut Store| store.cancel(&device(), &id, Duration::ZERO, now).map_err(|r| r.status());
         assert_eq!(cancel(&mut store), Ok(()));
         assert_eq!(store.get(&device(), &id, now).unwrap()["error"]["code"], 1);
         assert_eq!(cancel(&mut store), Err("FAILED_PRECONDITION"));
@@ -224,16 +187,11 @@ mod tests {
         let (mut store, now) = (Store::new(), Instant::now());
         let id = id(&issue(&mut store, &Settings::default(), now));
         for _ in 0..2 {
-            assert_eq!(
-                store.cancel(&device(), &id, Duration::from_secs(5), now),
-                Ok(())
-            );
+            assert_eq!(store.cancel(&device(), &id, Duration::from_secs(5), now), Ok(()));
         }
         assert_eq!(store.get(&device(), &id, now).unwrap()["done"], Value::Null);
         assert!(store.execute(&device(), &id, now + Duration::from_secs(4)));
-        let done = store
-            .get(&device(), &id, now + Duration::from_secs(9))
-            .unwrap();
+        let done = store.get(&device(), &id, now + Duration::from_secs(9)).unwrap();
         assert_eq!(done["response"]["type"], "LOCK");
     }
 
@@ -243,17 +201,11 @@ mod tests {
         let id = id(&issue(&mut store, &Settings::default(), now));
         let other = Device::parse("enterprises/LC02/devices/d1").unwrap();
         let zero = Duration::ZERO;
-        for (device, id) in [
-            (&other, &*id),
-            (&device(), "1"),
-            (&device(), "x"),
-            (&device(), &format!("0{id}")),
-        ] {
+        for (device, id) in
+            [(&other, &*id), (&device(), "1"), (&device(), "x"), (&device(), &format!("0{id}"))]
+        {
             assert_eq!(store.get(device, id, now), Err(Refusal::not_found()));
-            assert_eq!(
-                store.cancel(device, id, zero, now),
-                Err(Refusal::not_found())
-            );
+            assert_eq!(store.cancel(device, id, zero, now), Err(Refusal::not_found()));
         }
         assert!(store.forget(&device(), &id));
         assert_eq!(store.get(&device(), &id, now), Err(Refusal::not_found()));
@@ -263,18 +215,12 @@ mod tests {
     fn with_a_list_of_devices_no_other_exists() {
         let (mut store, now) = (Store::new(), Instant::now());
         let listed = Some(vec!["enterprises/LC01/devices/d2".to_owned()]);
-        let settings = Settings {
-            devices: listed,
-            ..Settings::default()
-        };
+        let settings = Settings { devices: listed, ..Settings::default() };
         let command = Command::parse(json!({ "type": "LOCK" })).unwrap();
         let answer = store.issue(&device(), command, &settings, now);
         assert_eq!(answer, Err(Refusal::not_found()));
         assert!(store.of_device(&device(), None, &settings).is_none());
         let listed = Device::parse("enterprises/LC01/devices/d2").unwrap();
-        assert_eq!(
-            store.of_device(&listed, None, &settings).unwrap().count(),
-            0
-        );
+        assert_eq!(store.of_device(&listed, None, &settings).unwrap().count(), 0);
     }
 }

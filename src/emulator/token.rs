@@ -43,13 +43,10 @@ impl BadToken {
 impl Tokens {
     /// Issues a token that is valid for `lifetime`.
     pub(super) fn issue(&mut self, lifetime: Duration, now: Instant) -> io::Result<String> {
-        self.ends
-            .retain(|_, end| now.saturating_duration_since(*end) < MEMORY);
+        self.ends.retain(|_, end| now.saturating_duration_since(*end) < MEMORY);
         let token = format!("ya29.c.{}", URL_SAFE_NO_PAD.encode(random::<96>()?));
         // A lifetime beyond what the clock can count ends with the process.
-        let end = now
-            .checked_add(lifetime)
-            .unwrap_or_else(|| now + MEMORY * 24 * 365);
+        let end = now.checked_add(lifetime).unwrap_or_else(|| now + MEMORY * 24 * 365);
         self.ends.insert(token.clone(), end);
         Ok(token)
     }
@@ -99,10 +96,7 @@ mod tests {
         let (mut tokens, now) = (Tokens::default(), Instant::now());
         let token = tokens.issue(LIFETIME, now).unwrap();
         let late = now + LIFETIME;
-        assert_eq!(
-            tokens.accept(Some(&token), late - Duration::from_millis(1)),
-            Ok(())
-        );
+        assert_eq!(tokens.accept(Some(&token), late - Duration::from_millis(1)), Ok(()));
         assert_eq!(tokens.accept(Some(&token), late), Err(BadToken::Expired));
     }
 
@@ -111,10 +105,7 @@ mod tests {
         let (mut tokens, now) = (Tokens::default(), Instant::now());
         let token = tokens.issue(LIFETIME, now).unwrap();
         assert_ne!(token, tokens.issue(LIFETIME, now).unwrap());
-        assert_eq!(
-            tokens.accept(Some(&token[..9]), now),
-            Err(BadToken::Unknown)
-        );
+        assert_eq!(tokens.accept(Some(&token[..9]), now), Err(BadToken::Unknown));
         assert_eq!(tokens.accept(Some(""), now), Err(BadToken::Unknown));
         assert_eq!(tokens.accept(None, now), Err(BadToken::Missing));
     }
@@ -141,20 +132,11 @@ mod tests {
 
     #[test]
     fn the_form_must_ask_for_a_jwt_grant() {
-        let form = format!(
-            "grant_type={}&assertion=a.b.c%3D",
-            GRANT.replace(':', "%3A")
-        );
+        let form = format!("grant_type={}&assertion=a.b.c%3D", GRANT.replace(':', "%3A"));
         assert_eq!(assertion(form.as_bytes()), Ok("a.b.c=".to_owned()));
         let refused = |form: &str| assertion(form.as_bytes()).map_err(|rejection| rejection.error);
         assert_eq!(refused(""), Err("invalid_request"));
-        assert_eq!(
-            refused(&format!("grant_type={GRANT}")),
-            Err("invalid_request")
-        );
-        assert_eq!(
-            refused("grant_type=password&assertion=a"),
-            Err("unsupported_grant_type")
-        );
+        assert_eq!(refused(&format!("grant_type={GRANT}")), Err("invalid_request"));
+        assert_eq!(refused("grant_type=password&assertion=a"), Err("unsupported_grant_type"));
     }
 }
