@@ -11,6 +11,7 @@ use super::{
     error::{Answer, Error},
     google_error::GoogleError,
     retry::{Attempted, Failed, Next},
+    retry_after::retry_after,
 };
 use crate::{
     budget::Budget,
@@ -109,10 +110,10 @@ impl Sending<'_> {
         let status = answer.status();
         let http_status = status.as_u16();
         if !status.is_client_error() && !status.is_server_error() {
-            return stop(Error::Malformed { what: "a redirect, which is never followed", http_status });
+            return stop(Error::Malformed { what: "a redirect", http_status });
         }
         let retry_after = answer.headers().get(header::RETRY_AFTER).and_then(|value| {
-            super::retry_after::parse(value.to_str().ok()?, SystemTime::now())
+            retry_after(value.to_str().ok()?, SystemTime::now())
         });
         let passing = matches!(
             status,
@@ -169,7 +170,7 @@ fn unanswered(failure: Failure) -> Failed {
 
 fn unreadable(error: BodyError, http_status: u16) -> Error {
     match error {
-        BodyError::TooLong(_) => Error::Malformed { what: "its body is over 4 MiB", http_status },
+        BodyError::TooLong(_) => Error::Malformed { what: "a body of more than 4 MiB", http_status },
         BodyError::BrokenOff(cause) => Error::Unreachable { cause },
     }
 }
