@@ -31,6 +31,9 @@ pub use log::LogFormat;
 pub use server::Server;
 pub use upstream::{BaseUrl, Upstream};
 
+pub(crate) use files::{certificates, readable};
+pub(crate) use source::duration;
+
 use source::Given;
 use table::File;
 

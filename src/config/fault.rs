@@ -107,7 +107,7 @@ impl std::error::Error for Faults {}
 
 /// What is wrong with a value, before it is known where the value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Wrong {
+pub(crate) struct Wrong {
     pub(super) problem: String,
     pub(super) remedy: String,
 }
@@ -117,3 +117,12 @@ impl Wrong {
         Self { problem: problem.into(), remedy: remedy.into() }
     }
 }
+
+/// `problem; remedy`.
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.problem, self.remedy)
+    }
+}
+
+impl std::error::Error for Wrong {}

@@ -11,7 +11,7 @@ use super::fault::Wrong;
 
 /// Checks that `path` is a regular file and can be read. A pipe is refused: every file named is read
 /// again later, and a pipe can be read only once.
-pub(super) fn readable(path: &Path) -> Result<(), Wrong> {
+pub(crate) fn readable(path: &Path) -> Result<(), Wrong> {
     if looks_like_content(path) {
         return Err(Wrong::new(
             "this is the content of a file (not shown here)",
@@ -33,7 +33,7 @@ fn looks_like_content(path: &Path) -> bool {
 }
 
 /// Checks that `path` is a PEM file of at least one certificate, and each one fit to be trusted.
-pub(super) fn certificates(path: &Path) -> Result<(), Wrong> {
+pub(crate) fn certificates(path: &Path) -> Result<(), Wrong> {
     readable(path)?;
     let remedy = "name a PEM file with one or more CA certificates (BEGIN CERTIFICATE)";
     let wrong = |what: String| Wrong::new(format!("{path:?} {what}"), remedy);

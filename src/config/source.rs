@@ -63,7 +63,7 @@ impl<T> Given<T> {
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// A duration with its unit, `25s` or `1m 30s`, above zero and at most an hour.
-pub(super) fn duration(text: &str) -> Result<Duration, Wrong> {
+pub(crate) fn duration(text: &str) -> Result<Duration, Wrong> {
     let remedy = r#"give a number and its unit, from "1ms" to "1h", for example "25s""#;
     let wrong = |what: &str| Wrong::new(format!("{text:?} {what}"), remedy);
     if text.trim_start().starts_with('-') {
