@@ -2,3 +2,4 @@
 
 pub mod error;
 pub mod google_error;
+pub mod retry_after;
