@@ -17,6 +17,10 @@ use crate::{
     server::{Drained, Server, health::Serving},
 };
 
+mod development;
+
+pub use development::{Development, DevelopmentError};
+
 /// The process must be gone when `drain_timeout` is over, not begin to go.
 const MARGIN: Duration = Duration::from_millis(250);
 

@@ -98,8 +98,7 @@ impl Server {
                 connections.spawn(connection::serve(socket, Arc::clone(&routes), ending.clone()));
             }));
         }
-        // The sender lives in the app, which outlives the server.
-        let _ = drain.wait_for(|drain| *drain).await;
+        told(&mut drain).await;
 
         let drained = timeout(drain_timeout, async {
             tokio::time::sleep(GRACE.min(drain_timeout / 4)).await;
@@ -118,4 +117,9 @@ impl Server {
             Err(_) => Drained::Cut { calls: calls.len() },
         }
     }
+}
+
+/// Waits until `word` says so, or whoever would say it is gone.
+async fn told(word: &mut watch::Receiver<bool>) {
+    let _ = word.wait_for(|said| *said).await;
 }

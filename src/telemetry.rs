@@ -17,14 +17,16 @@ use crate::config::LogFormat;
 /// Lines that wait to be written; those beyond are dropped rather than waited for.
 const LINES: usize = 10_000;
 
-/// Starts the log, in `format`, with `filter` in the language of `RUST_LOG`. Lines are written until the
-/// guard is dropped.
+/// Starts the log, in `format`, with the filter that `RUST_LOG` gives, else `default`. Lines are written
+/// until the guard is dropped.
 ///
 /// # Errors
 ///
 /// The filter cannot be understood.
-pub fn start(format: LogFormat, filter: &str) -> Result<WorkerGuard, String> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| format!("RUST_LOG: {error}"))?;
+pub fn start(format: LogFormat, default: &str) -> Result<WorkerGuard, String> {
+    let given = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|given| !given.is_empty());
+    let filter = EnvFilter::try_new(given.as_deref().unwrap_or(default))
+        .map_err(|error| format!("{}: {error}", EnvFilter::DEFAULT_ENV))?;
     let (writer, guard) =
         NonBlockingBuilder::default().buffered_lines_limit(LINES).finish(io::stderr());
     let lines = fmt::layer().with_writer(writer).with_ansi(io::stderr().is_terminal());

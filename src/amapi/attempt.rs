@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use reqwest::{Method, Url};
 use tokio::{sync::Semaphore, time::timeout};
 
@@ -11,7 +11,7 @@ use super::{
     error::{Answer, Error},
     google_error::GoogleError,
     retry::{Attempted, Failed, Next},
-    retry_after::retry_after,
+    retry_after,
 };
 use crate::{
     budget::Budget,
@@ -96,7 +96,11 @@ impl Sending<'_> {
     }
 
     async fn send(&mut self, authorization: &Authorization) -> Result<http_client::Answer, Failed> {
-        let headers = HeaderMap::from_iter([(header::AUTHORIZATION, authorization.header())]);
+        // Google refuses a POST of HTTP/1.1 that does not say how long it is.
+        let headers = HeaderMap::from_iter([
+            (header::AUTHORIZATION, authorization.header()),
+            (header::CONTENT_LENGTH, HeaderValue::from_static("0")),
+        ]);
         let request = self.upstream.client.send(self.method.clone(), self.url.clone(), headers, "");
         self.sent += 1;
         let sent = self.budget.carry(request).await;
@@ -113,7 +117,7 @@ impl Sending<'_> {
             return stop(Error::Malformed { what: "a redirect", http_status });
         }
         let retry_after = answer.headers().get(header::RETRY_AFTER).and_then(|value| {
-            retry_after(value.to_str().ok()?, SystemTime::now())
+            retry_after::parse(value.to_str().ok()?, SystemTime::now())
         });
         let passing = matches!(
             status,

@@ -53,7 +53,7 @@ where
     );
     let ended = tokio::select! {
         ended = &mut connection => ended,
-        _ = ending.wait_for(|ending| *ending) => {
+        () = super::told(&mut ending) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

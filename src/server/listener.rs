@@ -65,7 +65,7 @@ impl Listener {
         loop {
             let accepted = tokio::select! {
                 accepted = self.socket.accept() => accepted,
-                _ = stop.wait_for(|stop| *stop) => break,
+                () = super::told(&mut stop) => break,
             };
             match accepted {
                 Ok(connected) => take(connected),
