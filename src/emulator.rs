@@ -1,11 +1,10 @@
 //! An emulator of the part of the Android Management API (AMAPI) that has to do with operations, and of
 //! Google's token endpoint, for development and tests.
 //!
-//! A request comes in through [`server`](self), is given its method and resource by the path
-//! (`route`), and is answered in `http`: token requests against the account's key (`assertion`,
-//! `token`), API calls against the bearer token, the quota and the store of operations (`api`,
-//! `store`). It imports nothing of the rest of the crate, so that a misreading of the API in the client
-//! is not repeated here.
+//! A request comes in through `server`, is given its method and resource by its path (`route`), and is
+//! answered in `http`: a token request against the account's key (`assertion`, `token`), an API call against
+//! its bearer token, the quota and the store of operations (`api`, `store`). Nothing here is imported from the
+//! rest of the crate, so that a misreading of the API in our client is not repeated.
 //!
 //! # What it knows, and what it guesses
 //!
