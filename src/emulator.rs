@@ -22,6 +22,7 @@ mod account;
 mod api;
 mod assertion;
 mod command;
+mod control;
 mod http;
 mod list;
 mod operation;
@@ -44,9 +45,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub use self::account::Credentials;
+pub use self::control::Control;
 pub use self::refusal::Refusal;
 pub use self::settings::{Fault, FaultRates, InvalidSetting, Quota, Settings, TokenEndpoint};
-pub use self::state::{Control, Queries};
+pub use self::state::Queries;
 
 /// A running emulator. It serves in the background until [`shutdown`](Self::shutdown), or until it is
 /// dropped.
@@ -70,7 +72,7 @@ impl Emulator {
     /// When the address cannot be bound, no key can be made, or a setting makes no sense
     /// ([`io::ErrorKind::InvalidInput`], with an [`InvalidSetting`] inside).
     pub async fn start(listen: SocketAddr, settings: Settings) -> io::Result<Self> {
-        if let Some(invalid) = settings.faults_found().into_iter().next() {
+        if let Some(invalid) = settings.invalid().into_iter().next() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, invalid));
         }
         let listener = TcpListener::bind(listen).await?;
