@@ -30,7 +30,8 @@ async fn bytes_that_are_no_http_get_an_end_and_harm_nobody() {
         stream.shutdown().await.unwrap();
         let mut answer = Vec::new();
         // It may be answered or reset; it must end.
-        let _ = stream.read_to_end(&mut answer).await;
+        let end = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut answer)).await;
+        assert!(end.is_ok(), "still open");
     }
     let client = Client::new(&emulator, BOTH[1]).await;
     client.lock(DEVICE).await;
