@@ -36,7 +36,8 @@ impl Admin {
         credential: Credential,
         serving: watch::Receiver<Serving>,
     ) -> io::Result<Self> {
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
+        let named =
+            |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
         let listener = TcpListener::bind(address).await.map_err(named)?;
         let address = listener.local_addr().map_err(named)?;
         Ok(Self { listener, address, view: Arc::new(View { credential_name, credential, serving }) })

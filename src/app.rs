@@ -76,8 +76,7 @@ impl App {
         let base = Url::parse(upstream.url.as_str())?;
         let amapi = Amapi::new(base, ca, credential.clone())?;
         let flights = TaskTracker::new();
-        let operations =
-            Operations::new(Policy::without_rules(), amapi, upstream.timeout, flights.clone());
+        let operations = Operations::new(Policy::without_rules(), amapi, upstream.timeout, flights.clone());
 
         let (serving, state) = watch::channel(Serving::NotReady);
         let drain_timeout = server.drain_timeout;
@@ -87,7 +86,14 @@ impl App {
             None => None,
         };
         Ok(Self {
-            server, admin, credential, credential_name: name, refresher, serving, flights, drain_timeout,
+            server,
+            admin,
+            credential,
+            credential_name: name,
+            refresher,
+            serving,
+            flights,
+            drain_timeout,
         })
     }
 
@@ -136,7 +142,8 @@ impl App {
         drain.send_replace(true);
         let mut drained = server.await.map_err(|_| Defect)?;
         flights.close();
-        if tokio::time::timeout_at(since + limit, flights.wait()).await.is_err() && drained == Drained::Whole {
+        if tokio::time::timeout_at(since + limit, flights.wait()).await.is_err() && drained == Drained::Whole
+        {
             drained = Drained::Cut { calls: flights.len() };
         }
         Ok(drained)

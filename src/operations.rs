@@ -54,7 +54,8 @@ impl operations_server::Operations for Operations {
         request: Request<CancelOperationRequest>,
     ) -> Result<Response<()>, Status> {
         let call = Call::of(&request, self.upstream_timeout);
-        let name = OperationName::parse(&request.get_ref().name).map_err(|error| status::invalid_name(&error.to_string()))?;
+        let name = OperationName::parse(&request.get_ref().name)
+            .map_err(|error| status::invalid_name(&error.to_string()))?;
         let permit = self.policy.decide(&call.caller, Action::Cancel, name);
         let answer = self
             .cancels

@@ -27,8 +27,7 @@ pub fn start(format: LogFormat, default: &str) -> Result<WorkerGuard, String> {
     let given = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|given| !given.is_empty());
     let filter = EnvFilter::try_new(given.as_deref().unwrap_or(default))
         .map_err(|error| format!("{}: {error}", EnvFilter::DEFAULT_ENV))?;
-    let (writer, guard) =
-        NonBlockingBuilder::default().buffered_lines_limit(LINES).finish(io::stderr());
+    let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(LINES).finish(io::stderr());
     let lines = fmt::layer().with_writer(writer).with_ansi(io::stderr().is_terminal());
     let lines = match format {
         LogFormat::Text => lines.boxed(),

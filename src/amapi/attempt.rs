@@ -116,18 +116,16 @@ impl Sending<'_> {
         if !status.is_client_error() && !status.is_server_error() {
             return stop(Error::Malformed { what: "a redirect", http_status });
         }
-        let retry_after = answer.headers().get(header::RETRY_AFTER).and_then(|value| {
-            retry_after::parse(value.to_str().ok()?, SystemTime::now())
-        });
+        let retry_after = answer
+            .headers()
+            .get(header::RETRY_AFTER)
+            .and_then(|value| retry_after::parse(value.to_str().ok()?, SystemTime::now()));
         let passing = matches!(
             status,
             StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
         );
-        let next = if passing {
-            Next::Retry { not_before: retry_after.unwrap_or_default() }
-        } else {
-            Next::Stop
-        };
+        let next =
+            if passing { Next::Retry { not_before: retry_after.unwrap_or_default() } } else { Next::Stop };
         let body = match self.budget.carry(answer.body(MAX_BODY)).await {
             Ok(Ok(body)) => body,
             Ok(Err(error)) => return Failed { error: unreadable(error, http_status), next },
@@ -166,7 +164,9 @@ fn unanswered(failure: Failure) -> Failed {
     let cause = failure.to_string();
     let retry = Next::Retry { not_before: Duration::ZERO };
     match failure.progress {
-        Progress::NotConnected | Progress::Unknown => Failed { error: Error::Unreachable { cause }, next: retry },
+        Progress::NotConnected | Progress::Unknown => {
+            Failed { error: Error::Unreachable { cause }, next: retry }
+        }
         Progress::NotProcessed => Failed { error: Error::Unreachable { cause }, next: Next::Requeue },
         Progress::NotHttp => stop(Error::NotHttp { cause }),
     }

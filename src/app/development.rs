@@ -25,8 +25,8 @@ pub struct Development {
     pub emulator: Emulator,
     /// The service.
     pub app: App,
-    /// Holds the emulator's credential file, until the end.
-    _files: TempDir,
+    /// Holds the emulator's credential file, and removes it when dropped.
+    pub files: TempDir,
 }
 
 /// Why there is none.
@@ -70,7 +70,7 @@ impl Development {
         };
         let config = Config::load(overrides, Environment::default()).map_err(DevelopmentError::Config)?;
         let app = App::start(&config).await?;
-        Ok(Self { emulator, app, _files: files })
+        Ok(Self { emulator, app, files })
     }
 
     /// Issues a WIPE, as a console would, and answers the operation's name.

@@ -58,7 +58,7 @@ async fn dev(once: bool) -> Result<(), Box<dyn Error + Send + Sync>> {
     let mut signals = Signals::install()?;
     let development = Development::start(proxy_address().await).await?;
     let wiped = development.wipe()?;
-    let Development { emulator, app, _files } = development;
+    let Development { emulator, app, files: _files } = development;
     let proxy = app.addresses().first().ok_or("the proxy has no address")?.to_string();
     let mut serving = app.serving();
     let (stop, stopped) = oneshot::channel::<()>();
@@ -101,7 +101,12 @@ async fn proxy_address() -> SocketAddr {
 /// An operation as the Android Management API has it, indented.
 fn shown(emulator: &Emulator, name: &str) -> String {
     let operation = emulator.control().operation(name).unwrap_or_default();
-    format!("{operation:#}").lines().map(|line| format!("  {line}\n")).collect::<String>().trim_end().to_owned()
+    format!("{operation:#}")
+        .lines()
+        .map(|line| format!("  {line}\n"))
+        .collect::<String>()
+        .trim_end()
+        .to_owned()
 }
 
 /// What is there to call back, and the lines that do it: each for an operation of its own, so that every
@@ -113,7 +118,8 @@ fn offer(emulator: &Emulator, proxy: &str) -> Vec<String> {
     lines.extend([String::new(), "To call one back, paste a line into another terminal:".to_owned()]);
     let program = std::env::args().next().unwrap_or_else(|| "countermand".to_owned());
     let program = quoted(&program);
-    let server = if proxy.ends_with(&format!(":{USUAL_PORT}")) { String::new() } else { format!(" --server {proxy}") };
+    let server =
+        if proxy.ends_with(&format!(":{USUAL_PORT}")) { String::new() } else { format!(" --server {proxy}") };
     for (nth, name) in pending.iter().enumerate() {
         lines.push(if nth % 2 == 0 {
             format!("  {program} cancel {name}{server}")

@@ -147,7 +147,9 @@ async fn serve(config: &Config) -> Result<Exit, Box<dyn Error + Send + Sync>> {
     };
     match drained {
         Drained::Whole => tracing::info!("drained"),
-        Drained::Cut { calls } => tracing::warn!(calls, "the drain timeout passed: ending with calls in flight"),
+        Drained::Cut { calls } => {
+            tracing::warn!(calls, "the drain timeout passed: ending with calls in flight")
+        }
     }
     Ok(Exit::Ok)
 }

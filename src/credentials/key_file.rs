@@ -36,7 +36,8 @@ impl KeyFile {
     ///
     /// It cannot be read, or see [`Self::parse`].
     pub fn read(file: &Path) -> Result<Self, KeyFileError> {
-        let content = std::fs::read(file).map_err(|error| KeyFileError(format!("cannot be read: {error}")))?;
+        let content =
+            std::fs::read(file).map_err(|error| KeyFileError(format!("cannot be read: {error}")))?;
         Self::parse(&Zeroizing::new(content))
     }
 

@@ -11,6 +11,10 @@ pub enum Serving {
     Draining,
 }
 /// x
-pub fn service(_: watch::Receiver<Serving>) -> tonic_health::pb::health_server::HealthServer<tonic_health::server::HealthService> {
-    tonic_health::pb::health_server::HealthServer::new(tonic_health::server::HealthService::from_health_reporter(tonic_health::server::HealthReporter::new()))
+pub fn service(
+    _: watch::Receiver<Serving>,
+) -> tonic_health::pb::health_server::HealthServer<tonic_health::server::HealthService> {
+    tonic_health::pb::health_server::HealthServer::new(
+        tonic_health::server::HealthService::from_health_reporter(tonic_health::server::HealthReporter::new()),
+    )
 }

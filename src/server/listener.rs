@@ -38,7 +38,8 @@ impl Listener {
     ///
     /// The address cannot be had; the text names it.
     pub async fn bind(address: &ListenAddress) -> io::Result<Self> {
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
+        let named =
+            |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
         match address {
             ListenAddress::Tcp(wanted) => {
                 let socket = TcpListener::bind(wanted).await.map_err(named)?;

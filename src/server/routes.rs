@@ -17,7 +17,9 @@ use super::{
     layers::{self, Guarded, Limits},
     reflection,
 };
-use crate::{caller::Caller, operations::Operations, proto::longrunning::operations_server::OperationsServer};
+use crate::{
+    caller::Caller, operations::Operations, proto::longrunning::operations_server::OperationsServer,
+};
 
 /// Longer than any request of the contract needs: a name is at most 804 characters, a filter is the rest.
 const MAX_REQUEST: usize = 64 * 1024;
