@@ -144,6 +144,8 @@ fn quoted(word: &str) -> Cow<'_, str> {
 }
 
 fn say(lines: &[&str]) {
-    // Nobody reads any more: what was asked for is done all the same.
-    let _ = output::to_stdout(&lines.join("\n"));
+    for line in lines.iter().flat_map(|line| line.split('\n')) {
+        // Nobody reads any more: what was asked for is done all the same.
+        let _ = output::to_stdout(line);
+    }
 }
