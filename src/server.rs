@@ -2,3 +2,4 @@
 
 pub mod health;
 pub mod reflection;
+pub mod until_drain;
