@@ -28,19 +28,17 @@ pub enum Serving {
 /// The services that the state is told of: the process as a whole, and the contract.
 const SERVICES: [&str; 2] = ["", "google.longrunning.Operations"];
 
-/// The health service. A watch gets each change of what it may be told and, once the process drains,
-/// NOT_SERVING and its end, with OK. So it does when the state's sender is gone.
+/// The health service by the state that `serving` has. A watch gets each change of what it may be told and,
+/// once the process drains, NOT_SERVING and its end, with OK. So it does when the state's sender is gone.
+#[must_use]
+pub fn service(serving: watch::Receiver<Serving>) -> HealthServer<Health> {
+    HealthServer::new(Health { serving })
+}
+
+/// What [`service`] serves.
 #[derive(Debug, Clone)]
 pub struct Health {
     serving: watch::Receiver<Serving>,
-}
-
-impl Health {
-    /// The service by the state that `serving` has.
-    #[must_use]
-    pub fn service(serving: watch::Receiver<Serving>) -> HealthServer<Self> {
-        HealthServer::new(Self { serving })
-    }
 }
 
 /// One watcher: where its stream is.

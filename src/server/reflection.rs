@@ -2,35 +2,29 @@
 //! to read what we answer, error details and `Struct` included.
 
 use tokio::sync::watch;
-use tonic_reflection::server::{self, Builder, v1, v1alpha};
+use tonic_reflection::server::{Builder, v1, v1alpha};
 
 use super::{health::Serving, until_drain::UntilDrain};
 use crate::proto;
 
-/// Why the services could not be built: a descriptor set that does not decode, a defect of ours.
-pub type Error = server::Error;
+/// Why building a service cannot fail: both builders fail on broken descriptors alone.
+const SOUND: &str = "the descriptors were compiled into the program, and a test decodes them all";
 
 /// `grpc.reflection.v1.ServerReflection`. Its streams end when `serving` is `Draining`.
-///
-/// # Errors
-///
-/// A descriptor set is broken.
+#[must_use]
 pub fn v1(
     serving: watch::Receiver<Serving>,
-) -> Result<UntilDrain<v1::ServerReflectionServer<impl v1::ServerReflection>>, Error> {
-    Ok(UntilDrain::new(builder().build_v1()?, serving))
+) -> UntilDrain<v1::ServerReflectionServer<impl v1::ServerReflection>> {
+    UntilDrain::new(builder().build_v1().expect(SOUND), serving)
 }
 
 /// `grpc.reflection.v1alpha.ServerReflection`, all that grpcurl up to 1.8 and many other tools speak.
 /// Its streams end likewise.
-///
-/// # Errors
-///
-/// A descriptor set is broken.
+#[must_use]
 pub fn v1alpha(
     serving: watch::Receiver<Serving>,
-) -> Result<UntilDrain<v1alpha::ServerReflectionServer<impl v1alpha::ServerReflection>>, Error> {
-    Ok(UntilDrain::new(builder().build_v1alpha()?, serving))
+) -> UntilDrain<v1alpha::ServerReflectionServer<impl v1alpha::ServerReflection>> {
+    UntilDrain::new(builder().build_v1alpha().expect(SOUND), serving)
 }
 
 /// Both versions name all services, themselves and each other. Of a file that several sets have,
