@@ -1,6 +1,6 @@
 //! How the client commands reach a server, and for how long they try.
 
-use std::{error::Error, fs, path::PathBuf, str::FromStr, time::Duration};
+use std::{error::Error, fmt, fs, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::Args;
 use http::uri::Authority;
@@ -49,6 +49,18 @@ pub(crate) enum ServerAddress {
     Unix(String),
 }
 
+/// As on the command line.
+impl fmt::Display for ServerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Either(authority) => authority.fmt(f),
+            Self::Plain(authority) => write!(f, "http://{authority}"),
+            Self::Tls(authority) => write!(f, "https://{authority}"),
+            Self::Unix(path) => write!(f, "unix:{path}"),
+        }
+    }
+}
+
 impl FromStr for ServerAddress {
     type Err = String;
 
@@ -72,7 +84,7 @@ impl FromStr for ServerAddress {
         }
         match authority.port_u16() {
             Some(1..) => Ok(make(authority)),
-            None if has_scheme && authority.port().is_none() && !rest.ends_with(':') => Ok(make(authority)),
+            None if has_scheme && authority.host() == authority.as_str() => Ok(make(authority)),
             _ => Err(format!("a port from 1 to 65535 is missing; {FORMS}")),
         }
     }
@@ -93,15 +105,15 @@ impl Server {
     /// Flags that contradict each other, TLS files of no use, and a server that cannot be reached.
     pub(crate) async fn connect(args: ServerArgs, timeout: Duration) -> Result<Self, Failure> {
         let deadline = Instant::now() + timeout;
+        let server = args.server.to_string();
         let endpoint = endpoint(args)?.connect_timeout(timeout);
-        match timeout_at(deadline, endpoint.connect()).await {
-            Ok(Ok(channel)) => Ok(Self { channel, deadline }),
-            Ok(Err(error)) => Err(unreachable(&error)),
-            Err(_) => Err(Failure::new(
-                Status::unavailable("the server cannot be reached: no connection before the timeout"),
-                Exit::Unreachable,
-            )),
-        }
+        let cause = match timeout_at(deadline, endpoint.connect()).await {
+            Ok(Ok(channel)) => return Ok(Self { channel, deadline }),
+            Ok(Err(error)) => chain(&error),
+            Err(_) => "no connection before the timeout".to_owned(),
+        };
+        let message = format!("{server} cannot be reached: {cause}");
+        Err(Failure::new(Status::unavailable(message), Exit::Unreachable))
     }
 
     /// Makes one call: sends what is left of the time as `grpc-timeout`, and holds to it here as well, for
@@ -140,11 +152,6 @@ fn of_status(status: Status) -> Failure {
         }
         None => Failure::new(status, Exit::Failed),
     }
-}
-
-fn unreachable(error: &tonic::transport::Error) -> Failure {
-    let message = format!("the server cannot be reached: {}", chain(error));
-    Failure::new(Status::unavailable(message), Exit::Unreachable)
 }
 
 fn endpoint(args: ServerArgs) -> Result<Endpoint, Failure> {
@@ -207,4 +214,47 @@ fn chain(error: &(dyn Error + 'static)) -> String {
         }
     }
     texts.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ServerAddress;
+
+    #[test]
+    fn an_address_has_four_forms() {
+        for (text, shown) in [
+            ("127.0.0.1:50051", "127.0.0.1:50051"),
+            ("[::1]:50051", "[::1]:50051"),
+            ("mdm.example:443", "mdm.example:443"),
+            ("http://localhost:50051/", "http://localhost:50051"),
+            ("https://mdm.example", "https://mdm.example"),
+            ("unix:/run/c.sock", "unix:/run/c.sock"),
+            ("unix:///run/c.sock", "unix:/run/c.sock"),
+        ] {
+            assert_eq!(text.parse::<ServerAddress>().unwrap().to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        for text in [
+            "",
+            "localhost",
+            ":50051",
+            "localhost:",
+            "localhost:0",
+            "localhost:65536",
+            "https://h:",
+            "https://",
+            "https://h:99999",
+            "https://h/path",
+            "https://user@h",
+            "ftp://h:1",
+            "unix:",
+            "a b:1",
+            "h:1\n",
+        ] {
+            assert!(text.parse::<ServerAddress>().is_err(), "{text:?}");
+        }
+    }
 }

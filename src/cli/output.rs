@@ -8,6 +8,7 @@ use std::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use prost::Message;
 use prost_reflect::DynamicMessage;
+use serde::Serialize;
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 use tonic_types::{StatusExt, pb};
@@ -51,8 +52,13 @@ pub(crate) fn outcome(format: Format, name: &str, done: &str, result: &Result<()
             failure.complain();
             failure.exit
         }
-        (Format::Json, Ok(())) => to_stdout(&json!({"name": name, "code": code_name(Code::Ok)}).to_string()),
-        (Format::Json, Err(failure)) => to_stdout(&json(name, &failure.status).to_string()),
+        (Format::Json, _) => match object(name, result.as_ref().err().map(|failure| &*failure.status)) {
+            Ok(object) => to_stdout(&object),
+            Err(error) => {
+                complain(&format!("the outcome cannot be written as JSON: {error}"));
+                Exit::Failed
+            }
+        },
     };
     match result {
         Err(failure) => failure.exit,
@@ -121,17 +127,34 @@ fn line(status: &Status) -> String {
     if hints.is_empty() { line } else { format!("{line} ({})", hints.join("; ")) }
 }
 
-fn json(name: &str, status: &Status) -> Value {
-    let mut object = json!({
-        "name": name,
-        "code": code_name(status.code()),
-        "message": status.message(),
+/// The one JSON object of `--output json`.
+#[derive(Serialize)]
+struct Object<'a> {
+    name: &'a str,
+    code: &'static str,
+    #[serde(flatten)]
+    error: Option<ErrorMembers<'a>>,
+}
+
+/// What an object says of a failure beyond its code.
+#[derive(Serialize)]
+struct ErrorMembers<'a> {
+    message: &'a str,
+    details: Vec<Value>,
+    /// The bytes of `grpc-status-details-bin` in base64, when they are no `google.rpc.Status`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    undecodable_details: Option<String>,
+}
+
+fn object(name: &str, status: Option<&Status>) -> Result<String, serde_json::Error> {
+    let error = status.map(|status| {
+        let decoded = pb::Status::decode(status.details());
+        let undecodable_details = decoded.is_err().then(|| STANDARD.encode(status.details()));
+        let details = decoded.unwrap_or_default().details.iter().map(detail).collect();
+        ErrorMembers { message: status.message(), details, undecodable_details }
     });
-    match pb::Status::decode(status.details()) {
-        Ok(rpc) => object["details"] = rpc.details.iter().map(detail).collect(),
-        Err(_) => object["undecodable_details"] = STANDARD.encode(status.details()).into(),
-    }
-    object
+    let code = code_name(status.map_or(Code::Ok, Status::code));
+    serde_json::to_string(&Object { name, code, error })
 }
 
 /// A detail in protobuf's JSON mapping; one that cannot be read keeps its type and has its bytes in base64.
@@ -165,3 +188,6 @@ fn code_name(code: Code) -> &'static str {
         Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,8 +20,8 @@ Examples:
   COUNTERMAND_LISTEN=127.0.0.1:50051,unix:/run/countermand.sock countermand serve --config c.toml
 
 A flag wins over its COUNTERMAND_… variable, the variable over the file, the file over the default.
-Without a file these variables are all that there is to set: COUNTERMAND_UPSTREAM_TIMEOUT,
-COUNTERMAND_DRAIN_TIMEOUT and COUNTERMAND_MAX_CONCURRENT_CALLS have no flag. RUST_LOG filters the log.
+COUNTERMAND_UPSTREAM_TIMEOUT, COUNTERMAND_DRAIN_TIMEOUT and COUNTERMAND_MAX_CONCURRENT_CALLS are
+variables without a flag. RUST_LOG filters the log.
 All faults of the configuration are printed at once, and the exit code is then 78.";
 
 /// Serve google.longrunning.Operations until SIGTERM or SIGINT
@@ -168,3 +168,6 @@ pub(crate) fn report(faults: &Faults) {
         output::to_stderr(&fault.to_string());
     }
 }
+
+#[cfg(test)]
+mod tests;
