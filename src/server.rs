@@ -20,6 +20,7 @@ mod layers;
 pub mod listener;
 pub mod reflection;
 mod routes;
+pub mod until_drain;
 
 use health::Serving;
 use listener::Listener;

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 /// seconds, or a date of any of HTTP's three forms (one that is over asks for none). `None` when it is
 /// neither. More seconds than 64 bits hold are as many as they hold.
 #[must_use]
-pub fn parse(header: &str, now: SystemTime) -> Option<Duration> {
+pub(super) fn parse(header: &str, now: SystemTime) -> Option<Duration> {
     let header = header.trim_matches([' ', '\t']);
     if !header.is_empty() && header.bytes().all(|byte| byte.is_ascii_digit()) {
         return Some(Duration::from_secs(header.parse().unwrap_or(u64::MAX)));

@@ -76,6 +76,6 @@ fn from_name(name: &str) -> Option<Code> {
 
 /// The name of a code as `google.rpc.Code` and Google's JSON spell it: `NOT_FOUND`.
 #[must_use]
-pub fn name(code: Code) -> &'static str {
+pub(super) fn name(code: Code) -> &'static str {
     NAMES.iter().find(|known| known.0 == code).map_or("OK", |known| known.1)
 }

@@ -21,7 +21,7 @@ const DEBUG_INFO: &str = "google.rpc.DebugInfo";
 /// out. So is `DebugInfo`, at any depth, since a `Struct` or a `Status` would carry it out as well; and a
 /// `newPassword`, which RESET_PASSWORD carries in clear, is redacted.
 #[must_use]
-pub fn from_json(details: &[Value]) -> Vec<Any> {
+pub(super) fn from_json(details: &[Value]) -> Vec<Any> {
     details
         .iter()
         .cloned()

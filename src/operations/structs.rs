@@ -13,13 +13,13 @@ const EXACT: u64 = 1 << 53;
 /// Every member of a JSON object. A number that is not exact as a double, the only number that a
 /// `Struct` has, becomes a string of its digits: an identifier must not change on the way.
 #[must_use]
-pub fn object(members: &Map<String, Json>) -> Struct {
+pub(super) fn object(members: &Map<String, Json>) -> Struct {
     nested_object(members, 1)
 }
 
 /// Any JSON, likewise.
 #[must_use]
-pub fn value(json: &Json) -> Value {
+pub(super) fn value(json: &Json) -> Value {
     nested(json, 0)
 }
 

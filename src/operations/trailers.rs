@@ -11,10 +11,10 @@ use tonic_types::pb;
 use super::details;
 
 /// The longest message, in bytes of UTF-8 before percent-encoding.
-pub const MAX_MESSAGE: usize = 1024;
+const MAX_MESSAGE: usize = 1024;
 
 /// What all trailers together stay under, in bytes as HTTP/2 counts a header list (RFC 9113, 6.5.2).
-pub const MAX_TRAILERS: usize = 8192;
+const MAX_TRAILERS: usize = 8192;
 
 /// Kept free for what others add: `grpc-status`, and where an answer is nothing but trailers also
 /// `:status`, `content-type` and `date` (212 in all), and what layers may set.

@@ -42,9 +42,9 @@ impl Routes {
         Self {
             operations: OperationsServer::new(operations).max_decoding_message_size(MAX_REQUEST),
             limits,
-            health: BoxCloneSyncService::new(health::service(serving)),
-            reflection: BoxCloneSyncService::new(reflection::v1()),
-            reflection_alpha: BoxCloneSyncService::new(reflection::v1alpha()),
+            health: BoxCloneSyncService::new(health::service(serving.clone())),
+            reflection: BoxCloneSyncService::new(reflection::v1(serving.clone())),
+            reflection_alpha: BoxCloneSyncService::new(reflection::v1alpha(serving)),
         }
     }
 
