@@ -12,6 +12,10 @@ use tokio::net::TcpStream;
 
 use crate::Fault;
 
+/// In bytes, and as large as gRPC clients have it. With HTTP/2's own 64 KiB, `h2` takes a few hundred
+/// small answers that arrive at once for an attack, and closes the connection.
+const CONNECTION_WINDOW: u32 = 1 << 20;
+
 /// A kept connection to a target, in plaintext HTTP/2.
 #[derive(Debug, Clone)]
 pub(crate) struct Connection {
@@ -32,7 +36,10 @@ impl Connection {
     pub(crate) async fn open(address: SocketAddr) -> Result<Self, Fault> {
         let socket = TcpStream::connect(address).await?;
         socket.set_nodelay(true)?;
-        let (requests, connection) = h2::client::handshake(socket).await?;
+        let (requests, connection) = h2::client::Builder::new()
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .handshake(socket)
+            .await?;
         // When it ends, every later call fails.
         tokio::spawn(connection);
         let requests = requests.ready().await?;

@@ -123,7 +123,9 @@ pub(crate) async fn measure(rows: &mut [Row], options: &Options) -> Result<(), F
     }
     for row in rows {
         row.target.child.expect_alive().await?;
-        row.peak_resident = row.meter.peak_resident()?;
+        // The kernel's mark may lag behind what it told us last.
+        let seen = row.samples.iter().map(|sample| sample.resident);
+        row.peak_resident = seen.fold(row.meter.peak_resident()?, u64::max);
     }
     Ok(())
 }
