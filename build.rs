@@ -1,0 +1,32 @@
+//! Compiles `proto/` with protox, a protobuf compiler in Rust, so that no `protoc` is needed, and
+//! generates the stubs with tonic-build's prost front end.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+use prost::Message;
+
+/// Everything that an answer can contain: what reflection serves, and by which details are encoded.
+const FILES: [&str; 8] = [
+    "google/longrunning/operations.proto",
+    "google/rpc/error_details.proto",
+    "google/protobuf/any.proto",
+    "google/protobuf/empty.proto",
+    "google/protobuf/field_mask.proto",
+    "google/protobuf/struct.proto",
+    "google/protobuf/timestamp.proto",
+    "google/protobuf/wrappers.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let descriptors = protox::compile(FILES, ["proto"])?;
+
+    let out = PathBuf::from(env::var("OUT_DIR")?).join("descriptors.bin");
+    fs::write(out, descriptors.encode_to_vec())?;
+
+    tonic_prost_build::configure()
+        .extern_path(".google.rpc", "::tonic_types::pb")
+        .emit_rerun_if_changed(false)
+        .compile_fds(descriptors)?;
+    Ok(())
+}

@@ -1,0 +1,130 @@
+use proptest::prelude::*;
+
+use super::{DeviceName, InvalidName, OperationName};
+
+const OPERATION: &str = "enterprises/LC01/devices/d1/operations/17";
+
+#[test]
+fn an_operation_is_taken_apart() {
+    let name = OperationName::parse(OPERATION).expect("valid");
+    assert_eq!(name.as_str(), OPERATION);
+    assert_eq!(name.enterprise(), "LC01");
+    assert_eq!(name.device().as_str(), "enterprises/LC01/devices/d1");
+    assert_eq!(name.device().enterprise(), "LC01");
+}
+
+#[test]
+fn a_device_may_come_with_its_collection() {
+    for text in ["enterprises/LC01/devices/d1", "enterprises/LC01/devices/d1/operations"] {
+        let name = DeviceName::parse(text).expect("valid");
+        assert_eq!(name.as_str(), "enterprises/LC01/devices/d1");
+        assert_eq!(name.enterprise(), "LC01");
+    }
+}
+
+#[test]
+fn what_is_not_the_pattern_is_refused() {
+    let wrong = InvalidName::Pattern("enterprises/*/devices/*/operations/*");
+    for text in [
+        "",
+        "/",
+        "operations/1",
+        "17",
+        "/enterprises/LC01/devices/d1/operations/17",
+        "v1/enterprises/LC01/devices/d1/operations/17",
+        "enterprises/LC01/devices/d1",
+        "enterprises/LC01/devices/d1/operations",
+        "enterprises/LC01/devices/d1/operations/17/",
+        "enterprises/LC01/devices/d1/operations/17/18",
+        "enterprises/LC01/devices/d1/operations/17/../18",
+        "enterprises/LC01//devices/d1/operations/17",
+        "Enterprises/LC01/devices/d1/operations/17",
+        "enterprises/LC01/policies/d1/operations/17",
+        "https://evil.example/enterprises/LC01/devices/d1/operations/17",
+    ] {
+        assert_eq!(OperationName::parse(text), Err(wrong), "{text}");
+    }
+}
+
+#[test]
+fn what_could_change_a_url_is_refused() {
+    let long = "x".repeat(256);
+    for segment in [
+        "",
+        ".",
+        "..",
+        "%2e%2e",
+        "a b",
+        "a:cancel",
+        "17:cancel",
+        "17?x=1",
+        "17#x",
+        "17;x",
+        "a\\b",
+        "a%2fb",
+        "ä",
+        "a\n",
+        "a\0",
+        "a@b",
+        "*",
+        "a+b",
+        &long,
+    ] {
+        for (which, text) in [
+            ("enterprise", format!("enterprises/{segment}/devices/d1/operations/17")),
+            ("device", format!("enterprises/LC01/devices/{segment}/operations/17")),
+            ("operation", format!("enterprises/LC01/devices/d1/operations/{segment}")),
+        ] {
+            assert_eq!(OperationName::parse(&text), Err(InvalidName::Segment(which)), "{text}");
+        }
+    }
+}
+
+#[test]
+fn the_wildcard_is_refused_by_its_name() {
+    let refused = OperationName::parse("enterprises/-/devices/d1/operations/17");
+    assert_eq!(refused, Err(InvalidName::Wildcard("enterprise")));
+    let refused = DeviceName::parse("enterprises/LC01/devices/-");
+    assert_eq!(refused, Err(InvalidName::Wildcard("device")));
+    assert!(OperationName::parse("enterprises/-a/devices/--/operations/a-").is_ok());
+}
+
+#[test]
+fn the_longest_segments_fit() {
+    let longest = "x".repeat(255);
+    let text = format!("enterprises/{longest}/devices/{longest}/operations/{longest}");
+    let name = OperationName::parse(&text).expect("valid");
+    assert_eq!(name.enterprise(), longest);
+}
+
+proptest! {
+    #[test]
+    fn what_is_accepted_formats_back_to_itself(
+        text in r"enterprises/[A-Za-z0-9_.~-]{0,6}/devices/[A-Za-z0-9_.~-]{0,6}/operations/[A-Za-z0-9_.~-]{0,6}",
+    ) {
+        if let Ok(name) = OperationName::parse(&text) {
+            prop_assert_eq!(name.to_string(), text.clone());
+            prop_assert_eq!(
+                format!("{}/operations/{}", name.device(), text.rsplit('/').next().unwrap_or_default()),
+                text
+            );
+        }
+    }
+
+    #[test]
+    fn nothing_accepted_changes_the_path(
+        text in prop_oneof![
+            ".*",
+            r"enterprises/[ -~]{0,8}/devices/[ -~]{0,8}/operations/[ -~]{0,8}",
+            r"enterprises/[.%2eE/-]{1,6}/devices/[.%2fF-]{1,6}/operations/[.a:?#-]{1,6}",
+        ],
+    ) {
+        if let Ok(name) = OperationName::parse(&text) {
+            let url = reqwest::Url::parse(&format!("https://host.example/v1/{name}:cancel")).expect("a URL");
+            prop_assert_eq!(url.path(), format!("/v1/{text}:cancel"));
+            prop_assert_eq!(url.host_str(), Some("host.example"));
+            prop_assert_eq!(url.query(), None);
+            prop_assert_eq!(url.fragment(), None);
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The five RPCs.
+
+pub mod details;
+pub mod status;
+pub mod trailers;

@@ -1,0 +1,4 @@
+//! What serves gRPC.
+
+pub mod health;
+pub mod reflection;
