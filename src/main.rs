@@ -1,3 +1,8 @@
 //! The `countermand` program: parse, run, exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    countermand::cli::run().await
+}

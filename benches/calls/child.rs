@@ -97,11 +97,7 @@ impl Child {
             None => command.spawn(),
         };
         let process = spawned.map_err(|error| format!("{name} does not start: {error}"))?;
-        Ok(Self {
-            name,
-            process,
-            stderr,
-        })
+        Ok(Self { name, process, stderr })
     }
 
     /// The process's number.
@@ -110,9 +106,7 @@ impl Child {
     ///
     /// When it has ended.
     pub(crate) fn id(&self) -> Result<u32, Fault> {
-        self.process
-            .id()
-            .ok_or_else(|| format!("{} has ended", self.name).into())
+        self.process.id().ok_or_else(|| format!("{} has ended", self.name).into())
     }
 
     /// `fault`, or rather the death of this process, should that be behind it.

@@ -4,9 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PKCS_RSA_SHA256,
-};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PKCS_RSA_SHA256};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -55,20 +53,15 @@ impl Paths {
 ///
 /// When a key cannot be made or a file cannot be written.
 pub(crate) fn write_certificates() -> Result<(TempDir, Paths), Fault> {
-    let directory = tempfile::Builder::new()
-        .prefix("countermand-bench-")
-        .tempdir()?;
+    let directory = tempfile::Builder::new().prefix("countermand-bench-").tempdir()?;
     let paths = Paths::within(directory.path());
 
     let mut authority = CertificateParams::default();
-    authority
-        .distinguished_name
-        .push(DnType::CommonName, "Benchmark authority");
+    authority.distinguished_name.push(DnType::CommonName, "Benchmark authority");
     authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
     let key = KeyPair::generate()?;
-    let certificate =
-        CertificateParams::new(vec!["localhost".to_owned()])?.signed_by(&key, &authority)?;
+    let certificate = CertificateParams::new(vec!["localhost".to_owned()])?.signed_by(&key, &authority)?;
 
     fs::write(paths.authority(), authority.pem())?;
     fs::write(paths.certificate(), certificate.pem())?;

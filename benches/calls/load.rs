@@ -52,13 +52,7 @@ impl Load {
         for _ in 1..connections {
             connections_made.push(Connection::open(address).await?);
         }
-        Ok(Self {
-            workload,
-            head,
-            connections: connections_made,
-            in_flight,
-            next: Arc::default(),
-        })
+        Ok(Self { workload, head, connections: connections_made, in_flight, next: Arc::default() })
     }
 
     /// Makes `calls` calls, `in_flight` at a time.
@@ -70,12 +64,7 @@ impl Load {
         let limit = self.next.load(Ordering::Relaxed) + calls;
         let start = Instant::now();
         let mut callers = JoinSet::new();
-        for connection in self
-            .connections
-            .iter()
-            .cycle()
-            .take(self.in_flight as usize)
-        {
+        for connection in self.connections.iter().cycle().take(self.in_flight as usize) {
             callers.spawn(caller(
                 self.workload,
                 connection.clone(),

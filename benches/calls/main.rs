@@ -80,11 +80,7 @@ async fn until_signal(work: impl Future<Output = Result<(), Fault>>) -> Result<(
 }
 
 async fn run(options: &Options) -> Result<(), Fault> {
-    let cores = if options.no_pin {
-        None
-    } else {
-        Cores::share_out()?
-    };
+    let cores = if options.no_pin { None } else { Cores::share_out()? };
     let cores = cores.as_ref();
     let out = &mut io::stdout();
     report::setting(out, options, cores)?;

@@ -6,11 +6,7 @@ use clap::{Parser, Subcommand};
 
 /// Measures what a call costs in Countermand, against a bare HTTP/2 relay.
 #[derive(Debug, Parser)]
-#[command(
-    name = "calls",
-    bin_name = "cargo bench --",
-    disable_help_subcommand = true
-)]
+#[command(name = "calls", bin_name = "cargo bench --", disable_help_subcommand = true)]
 pub(crate) struct Options {
     /// Measured rounds of each row; the rows take turns
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..))]

@@ -39,11 +39,7 @@ impl Cores {
         let mut alone = CpuSet::new();
         alone.set(target)?;
         sched_setaffinity(THIS_THREAD, &others)?;
-        Ok(Some(Self {
-            target,
-            alone,
-            others,
-        }))
+        Ok(Some(Self { target, alone, others }))
     }
 
     /// Runs `start` on the targets' core, which a process that it starts inherits.

@@ -47,9 +47,7 @@ pub(crate) async fn run(paths: &Paths, upstream: u16) -> Result<(), Fault> {
 async fn connect(paths: &Paths, upstream: u16) -> Result<SendRequest<Incoming>, Fault> {
     let socket = TcpStream::connect((Ipv4Addr::LOCALHOST, upstream)).await?;
     socket.set_nodelay(true)?;
-    let stream = tls::connector(paths)?
-        .connect(ServerName::try_from("localhost")?, socket)
-        .await?;
+    let stream = tls::connector(paths)?.connect(ServerName::try_from("localhost")?, socket).await?;
     let (requests, connection) =
         client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
     // When it ends, every later call fails.
@@ -65,8 +63,7 @@ async fn forward(
     let mut target = std::mem::take(request.uri_mut()).into_parts();
     target.scheme = Some(Scheme::HTTPS);
     target.authority = Some(authority);
-    *request.uri_mut() =
-        Uri::from_parts(target).expect("a request that came over HTTP/2 has a path");
+    *request.uri_mut() = Uri::from_parts(target).expect("a request that came over HTTP/2 has a path");
     requests.ready().await?;
     requests.send_request(request).await
 }

@@ -16,28 +16,16 @@ const MEMORY_AIM: f64 = 20.0;
 const START_AIM: f64 = 100.0;
 
 /// How the run was set up.
-pub(crate) fn setting(
-    out: &mut impl Write,
-    options: &Options,
-    cores: Option<&Cores>,
-) -> io::Result<()> {
-    let Options {
-        rounds,
-        calls,
-        in_flight,
-        connections,
-        ..
-    } = options;
+pub(crate) fn setting(out: &mut impl Write, options: &Options, cores: Option<&Cores>) -> io::Result<()> {
+    let Options { rounds, calls, in_flight, connections, .. } = options;
     writeln!(
         out,
         "{rounds} rounds of {calls} calls a row, {in_flight} in flight over {connections} connections"
     )?;
     match cores {
-        Some(cores) => writeln!(
-            out,
-            "targets alone on core {}, upstream and load on the others\n",
-            cores.target
-        ),
+        Some(cores) => {
+            writeln!(out, "targets alone on core {}, upstream and load on the others\n", cores.target)
+        }
         None => writeln!(out, "processes not pinned to cores\n"),
     }
 }
@@ -47,14 +35,7 @@ pub(crate) fn table(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
     writeln!(
         out,
         "{:<24}{:>12}{:>7}{:>10}{:>9}{:>9}{:>13}{:>9}",
-        "median of rounds",
-        "CPU µs/call",
-        "busy",
-        "calls/s",
-        "p50 ms",
-        "p99 ms",
-        "resident MB",
-        "peak MB"
+        "median of rounds", "CPU µs/call", "busy", "calls/s", "p50 ms", "p99 ms", "resident MB", "peak MB"
     )?;
     for row in rows {
         let of = |figure: fn(&Sample) -> f64| Spread::of(row.samples.iter().map(figure)).median;
@@ -77,27 +58,11 @@ pub(crate) fn table(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
 /// `row` beside the floor and the aims.
 pub(crate) fn against_floor(out: &mut impl Write, floor: &Row, row: &Row) -> io::Result<()> {
     let pairs = row.samples.iter().zip(&floor.samples);
-    let ratio = Spread::of(
-        pairs.map(|(ours, floor)| ours.cpu_per_call.div_duration_f64(floor.cpu_per_call)),
-    );
+    let ratio = Spread::of(pairs.map(|(ours, floor)| ours.cpu_per_call.div_duration_f64(floor.cpu_per_call)));
     let name = format!("{} {}", row.target_name, row.workload.name);
-    aim(
-        out,
-        &format!("{name}: CPU to the floor's"),
-        &ratio,
-        2,
-        "×",
-        CPU_AIM,
-    )?;
+    aim(out, &format!("{name}: CPU to the floor's"), &ratio, 2, "×", CPU_AIM)?;
     let resident = Spread::of([most_resident(row)]);
-    aim(
-        out,
-        &format!("{name}: resident under load"),
-        &resident,
-        1,
-        "MB",
-        MEMORY_AIM,
-    )
+    aim(out, &format!("{name}: resident under load"), &resident, 1, "MB", MEMORY_AIM)
 }
 
 /// How long Countermand took to serve.
@@ -114,21 +79,10 @@ fn aim(
     unit: &str,
     at_most: f64,
 ) -> io::Result<()> {
-    let Spread {
-        least,
-        median,
-        most,
-    } = spread;
+    let Spread { least, median, most } = spread;
     let verdict = if *median <= at_most { "met" } else { "missed" };
-    let range = if least == most {
-        String::new()
-    } else {
-        format!(" ({least:.digits$} to {most:.digits$})")
-    };
-    writeln!(
-        out,
-        "{what:<40}{median:>8.digits$} {unit}{range}; aim {at_most} {unit}: {verdict}"
-    )
+    let range = if least == most { String::new() } else { format!(" ({least:.digits$} to {most:.digits$})") };
+    writeln!(out, "{what:<40}{median:>8.digits$} {unit}{range}; aim {at_most} {unit}: {verdict}")
 }
 
 /// Several measurements of one thing; there is at least one.
@@ -144,16 +98,9 @@ impl Spread {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_unstable_by(f64::total_cmp);
         let middle = values.len() / 2;
-        let median = if values.len() % 2 == 1 {
-            values[middle]
-        } else {
-            (values[middle - 1] + values[middle]) / 2.0
-        };
-        Self {
-            least: values[0],
-            median,
-            most: values[values.len() - 1],
-        }
+        let median =
+            if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 };
+        Self { least: values[0], median, most: values[values.len() - 1] }
     }
 }
 

@@ -71,15 +71,7 @@ impl Row {
             Ok(load) => load,
             Err(fault) => return Err(target.child.explain(fault).await),
         };
-        Ok(Self {
-            target_name,
-            workload,
-            samples: Vec::new(),
-            peak_resident: 0,
-            target,
-            meter,
-            load,
-        })
+        Ok(Self { target_name, workload, samples: Vec::new(), peak_resident: 0, target, meter, load })
     }
 
     async fn sample(&self, calls: u64) -> Result<Sample, Fault> {

@@ -35,11 +35,7 @@ pub(crate) async fn upstream(paths: &Paths) -> Result<Target, Fault> {
 }
 
 /// Starts the floor.
-pub(crate) async fn relay(
-    paths: &Paths,
-    upstream: &Target,
-    cores: Option<&Cores>,
-) -> Result<Target, Fault> {
+pub(crate) async fn relay(paths: &Paths, upstream: &Target, cores: Option<&Cores>) -> Result<Target, Fault> {
     let port = upstream.address.port().to_string();
     let arguments = ["relay", "--upstream", &port];
     let (child, address) = Child::start_role("relay", &arguments, paths, cores).await?;

@@ -60,10 +60,7 @@ async fn answer(request: Request<Incoming>) -> Result<Answer, hyper::Error> {
     let body = body.collect().await?.to_bytes();
     let path = head.uri.path();
     let over_http2 = head.version == Version::HTTP_2;
-    let authorised = head
-        .headers
-        .get(AUTHORIZATION)
-        .is_some_and(|value| value == AUTHORISED);
+    let authorised = head.headers.get(AUTHORIZATION).is_some_and(|value| value == AUTHORISED);
 
     let (status, json) = if head.method != Method::POST {
         (StatusCode::METHOD_NOT_ALLOWED, "{}")
@@ -84,13 +81,8 @@ async fn answer(request: Request<Incoming>) -> Result<Answer, hyper::Error> {
     };
     let mut response = Response::new(Either::Left(Full::from(json)));
     *response.status_mut() = status;
-    response.headers_mut().insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("application/json; charset=UTF-8"),
-    );
-    response
-        .headers_mut()
-        .insert(CONTENT_LENGTH, HeaderValue::from(json.len()));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=UTF-8"));
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(json.len()));
     Ok(response)
 }
 
@@ -100,8 +92,6 @@ fn grpc() -> Answer {
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
     let body = Full::from(EMPTY_MESSAGE).with_trailers(ready(Some(Ok(trailers))));
     let mut response = Response::new(Either::Right(body));
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response
 }

@@ -1,0 +1,268 @@
+//! `countermand emulate`: the emulator of the Android Management API alone.
+
+use std::fmt::Display;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::net::lookup_host;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::emulator::{Emulator, FaultRates, Quota, Settings};
+
+/// The exit code for a fault of the command line (EX_CONFIG).
+const EX_CONFIG: u8 = 78;
+
+/// Emulate the Android Management API's operations and Google's token endpoint, over plain HTTP
+#[derive(Args, Clone, Debug)]
+pub(crate) struct EmulateArgs {
+    /// Where to listen: HOST:PORT, port 0 for any free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8086")]
+    #[arg(env = "COUNTERMAND_EMULATOR_LISTEN")]
+    listen: String,
+    /// Write the credentials of the service account it trusts to this file, readable by you alone
+    #[arg(long, value_name = "FILE")]
+    #[arg(env = "COUNTERMAND_EMULATOR_WRITE_CREDENTIALS")]
+    write_credentials: Option<PathBuf>,
+    /// Listen on other than loopback addresses, where other machines can reach it unencrypted
+    #[arg(long)]
+    allow_beyond_loopback: bool,
+    /// After how long the device runs a command: a duration, or "never"
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = pick_up)]
+    #[arg(env = "COUNTERMAND_EMULATOR_PICK_UP")]
+    pick_up: PickUp,
+    /// How long a command is valid that does not say so itself
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]
+    command_duration: Duration,
+    /// After how long a cancel takes effect
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
+    cancel_delay: Duration,
+    /// How long each API call takes at least
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
+    latency: Duration,
+    /// The share of API calls that get a 503, from 0.0 to 1.0
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    unavailable_rate: f64,
+    /// The share of API calls that get a 429 though the quota is not spent
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    exhausted_rate: f64,
+    /// The share of API calls that have their connection reset
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    reset_rate: f64,
+    /// How many API calls a quota window allows: a number, or "off"
+    #[arg(long, value_name = "CALLS", default_value = "1000", value_parser = quota)]
+    #[arg(env = "COUNTERMAND_EMULATOR_QUOTA")]
+    quota: QuotaSize,
+    /// How long the quota window is
+    #[arg(long, value_name = "TIME", default_value = "100s", value_parser = duration)]
+    quota_window: Duration,
+    /// How many operations a page has by default
+    #[arg(long, value_name = "N", default_value_t = Settings::default().page_size)]
+    page_size: usize,
+    /// How many operations a page has at most
+    #[arg(long, value_name = "N", default_value_t = Settings::default().max_page_size)]
+    max_page_size: usize,
+    /// How long an access token is valid
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration)]
+    token_lifetime: Duration,
+    /// How many requests one HTTP/2 connection may have open
+    #[arg(long, value_name = "N", default_value_t = Settings::default().max_concurrent_streams)]
+    max_concurrent_streams: u32,
+    /// A device that exists (repeatable); without any, each exists from its first command on
+    #[arg(long = "device", value_name = "NAME")]
+    devices: Vec<String>,
+}
+
+/// When a device runs its commands; `None` for never.
+#[derive(Clone, Copy, Debug)]
+struct PickUp(Option<Duration>);
+
+/// How many calls the quota allows; `None` for any number.
+#[derive(Clone, Copy, Debug)]
+struct QuotaSize(Option<usize>);
+
+fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
+    humantime::parse_duration(text)
+}
+
+fn pick_up(text: &str) -> Result<PickUp, humantime::DurationError> {
+    if text == "never" { Ok(PickUp(None)) } else { duration(text).map(|time| PickUp(Some(time))) }
+}
+
+fn quota(text: &str) -> Result<QuotaSize, std::num::ParseIntError> {
+    if text == "off" { Ok(QuotaSize(None)) } else { text.parse().map(|n| QuotaSize(Some(n))) }
+}
+
+/// Runs until SIGINT or SIGTERM, then ends at once with 0. Ends with 78 when the command line is at
+/// fault, with 1 when the machine is.
+pub(crate) async fn run(args: EmulateArgs) -> ExitCode {
+    let EmulateArgs { listen, write_credentials, allow_beyond_loopback, .. } = &args;
+    let settings = settings(&args);
+    let mut faults: Vec<String> = settings.faults_found().iter().map(ToString::to_string).collect();
+    let addresses: Vec<_> = match lookup_host(listen).await {
+        Ok(addresses) => addresses.collect(),
+        Err(error) => {
+            faults.push(format!("--listen {listen}: {error}: expected HOST:PORT"));
+            Vec::new()
+        }
+    };
+    let beyond = addresses.iter().find(|address| !address.ip().is_loopback());
+    if let (Some(address), false) = (beyond, allow_beyond_loopback) {
+        faults.push(format!(
+            "--listen {listen}: {} is not a loopback address, and the emulator speaks unencrypted \
+             HTTP: add --allow-beyond-loopback to let other machines reach it",
+            address.ip()
+        ));
+    }
+    let (true, Some(address)) = (faults.is_empty(), addresses.first()) else {
+        faults.iter().for_each(complain);
+        return ExitCode::from(EX_CONFIG);
+    };
+    match emulate(*address, settings, write_credentials.clone()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn emulate(
+    address: std::net::SocketAddr,
+    settings: Settings,
+    credentials: Option<PathBuf>,
+) -> Result<(), String> {
+    let no_signals = |error: io::Error| format!("signals cannot be received: {error}");
+    // From before the line that says it is ready, so that none is missed after it.
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
+    let emulator = Emulator::start(address, settings)
+        .await
+        .map_err(|error| format!("cannot listen on {address}: {error}"))?;
+    if let Some(path) = credentials {
+        emulator.write_credentials(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    writeln!(io::stdout(), "emulator: {}", emulator.url())
+        .map_err(|error| format!("cannot write to standard output: {error}"))?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}
+
+/// The settings that the command line asks for. Each argument is named, so that a new one cannot be
+/// forgotten.
+fn settings(args: &EmulateArgs) -> Settings {
+    let EmulateArgs {
+        listen: _,
+        write_credentials: _,
+        allow_beyond_loopback: _,
+        pick_up,
+        command_duration,
+        cancel_delay,
+        latency,
+        unavailable_rate,
+        exhausted_rate,
+        reset_rate,
+        quota,
+        quota_window,
+        page_size,
+        max_page_size,
+        token_lifetime,
+        max_concurrent_streams,
+        devices,
+    } = args;
+    Settings {
+        pick_up: pick_up.0,
+        command_duration: *command_duration,
+        cancel_delay: *cancel_delay,
+        latency: *latency,
+        faults: FaultRates { unavailable: *unavailable_rate, exhausted: *exhausted_rate, reset: *reset_rate },
+        quota: quota.0.map(|queries| Quota { queries, window: *quota_window }),
+        page_size: *page_size,
+        max_page_size: *max_page_size,
+        token_lifetime: *token_lifetime,
+        max_concurrent_streams: *max_concurrent_streams,
+        devices: (!devices.is_empty()).then(|| devices.clone()),
+    }
+}
+
+fn complain(fault: impl Display) {
+    // Standard error may be closed; the exit code still tells.
+    let _ = writeln!(io::stderr(), "countermand emulate: {fault}");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: EmulateArgs,
+    }
+
+    fn parse(words: &[&str]) -> Result<EmulateArgs, clap::Error> {
+        let line = std::iter::once(&"emulate").chain(words);
+        Line::try_parse_from(line).map(|line| line.args)
+    }
+
+    #[test]
+    fn without_flags_the_settings_are_the_defaults() {
+        let args = parse(&[]).unwrap();
+        assert_eq!(settings(&args), Settings::default());
+        assert_eq!(args.listen, "127.0.0.1:8086");
+        assert!(!args.allow_beyond_loopback);
+    }
+
+    #[test]
+    fn each_setting_has_its_flag() {
+        let line = "--pick-up never --command-duration 1m --cancel-delay 2s --latency 3ms \
+                    --unavailable-rate 0.1 --exhausted-rate 0.2 --reset-rate 0.3 --quota 7 \
+                    --quota-window 8s --page-size 9 --max-page-size 10 --token-lifetime 65s \
+                    --max-concurrent-streams 11 --device enterprises/e/devices/d";
+        let words: Vec<_> = line.split_whitespace().collect();
+        let wanted = Settings {
+            pick_up: None,
+            command_duration: Duration::from_secs(60),
+            cancel_delay: Duration::from_secs(2),
+            latency: Duration::from_millis(3),
+            faults: FaultRates { unavailable: 0.1, exhausted: 0.2, reset: 0.3 },
+            quota: Some(Quota { queries: 7, window: Duration::from_secs(8) }),
+            page_size: 9,
+            max_page_size: 10,
+            token_lifetime: Duration::from_secs(65),
+            max_concurrent_streams: 11,
+            devices: Some(vec!["enterprises/e/devices/d".to_owned()]),
+        };
+        assert_eq!(settings(&parse(&words).unwrap()), wanted);
+        assert_eq!(settings(&parse(&["--quota", "off"]).unwrap()).quota, None);
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_form_is_refused() {
+        for (flag, value) in [("--pick-up", "soon"), ("--quota", "-1"), ("--latency", "3")] {
+            assert!(parse(&[flag, value]).is_err(), "{flag} {value}");
+        }
+    }
+
+    #[tokio::test]
+    async fn faults_of_the_command_line_end_with_78() {
+        for words in [
+            ["--listen", "0.0.0.0:0"],
+            ["--listen", "[::]:0"],
+            ["--listen", "nowhere"],
+            ["--reset-rate", "1.1"],
+            ["--token-lifetime", "0s"],
+        ] {
+            let args = parse(&words).unwrap();
+            let code = run(args).await;
+            assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::from(78)), "{words:?}");
+        }
+    }
+}

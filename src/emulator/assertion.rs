@@ -1,0 +1,149 @@
+//! The assertion: the signed JWT with which a service account asks for an access token.
+//!
+//! What is checked, and in which words it is refused, follows Google's token endpoint
+//! (<https://developers.google.com/identity/protocols/oauth2/service-account>).
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::alphabet::URL_SAFE;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::account::Account;
+
+/// The scope of the Android Management API.
+pub(super) const SCOPE: &str = "https://www.googleapis.com/auth/androidmanagement";
+
+/// The audience that Google's own endpoint asks for, and that Google's Python library always signs.
+const GOOGLE: &str = "https://oauth2.googleapis.com/token";
+
+/// How far the two clocks may differ.
+const SKEW: Duration = Duration::from_secs(300);
+
+/// The longest that an assertion may be valid.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// Base64url with or without padding. RFC 7515 has none, yet clients exist (yup-oauth2 is one) that
+/// pad each part and sign the padded text, and Google takes both.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &URL_SAFE,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+#[derive(Deserialize)]
+struct Header {
+    alg: String,
+    kid: Option<String>,
+}
+
+/// The claims, loosely typed: a wrong type is a fault of the claim, not of the JSON.
+#[derive(Deserialize)]
+struct Claims {
+    iss: Option<Value>,
+    sub: Option<Value>,
+    aud: Option<Value>,
+    scope: Option<Value>,
+    iat: Option<Value>,
+    exp: Option<Value>,
+}
+
+/// Why an assertion gets no token: HTTP status, OAuth's `error`, and its `error_description`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Rejection {
+    pub(super) http: u16,
+    pub(super) error: &'static str,
+    pub(super) description: String,
+}
+
+impl Rejection {
+    pub(super) fn new(error: &'static str, description: impl Into<String>) -> Self {
+        Self { http: 400, error, description: description.into() }
+    }
+
+    fn grant(description: impl Into<String>) -> Self {
+        Self::new("invalid_grant", description)
+    }
+}
+
+/// Checks an assertion at `now`, the time since 1970; `token_url` is the audience beside Google's own.
+pub(super) fn check(
+    assertion: &str,
+    account: &Account,
+    token_url: &str,
+    now: Duration,
+) -> Result<(), Rejection> {
+    let malformed = |what: &str| Rejection::grant(format!("Invalid JWT: {what}"));
+    let (signed, signature) =
+        assertion.rsplit_once('.').ok_or_else(|| malformed("not three parts joined by dots."))?;
+    let (header, claims) =
+        signed.split_once('.').ok_or_else(|| malformed("not three parts joined by dots."))?;
+    let header: Header = part(header).ok_or_else(|| malformed("the header cannot be read."))?;
+    let claims: Claims = part(claims).ok_or_else(|| malformed("the claims cannot be read."))?;
+    let signature = BASE64.decode(signature).map_err(|_| Rejection::grant("Invalid JWT Signature."))?;
+
+    if header.alg != "RS256" {
+        return Err(malformed("the algorithm must be RS256."));
+    }
+    if text(&claims.iss) != Some(&account.email) {
+        return Err(Rejection::grant("Invalid grant: account not found"));
+    }
+    let other_key = header.kid.is_some_and(|kid| kid != account.key_id);
+    // The signature is over the text as it was sent, whatever its padding.
+    if other_key || !account.verifies(signed.as_bytes(), &signature) {
+        return Err(Rejection::grant("Invalid JWT Signature."));
+    }
+    check_claims(&claims, account, token_url, now)
+}
+
+fn check_claims(claims: &Claims, account: &Account, token_url: &str, now: Duration) -> Result<(), Rejection> {
+    if !text(&claims.aud).is_some_and(|aud| aud == token_url || aud == GOOGLE) {
+        let message = format!("Invalid JWT: Failed audience check. The right audience is {token_url}");
+        return Err(Rejection::grant(message));
+    }
+    check_times(seconds(&claims.iat), seconds(&claims.exp), now)?;
+    // A subject other than itself needs domain-wide delegation, which this account has not.
+    let subject = claims.sub.as_ref().is_some_and(|sub| !sub.is_null());
+    if subject && text(&claims.sub) != Some(&account.email) {
+        let description = "Client is unauthorized to retrieve access tokens using this method, or \
+                           client not authorized for any of the scopes requested.";
+        return Err(Rejection { http: 401, ..Rejection::new("unauthorized_client", description) });
+    }
+    let scopes = text(&claims.scope).unwrap_or_default();
+    if !scopes.split(' ').any(|scope| scope == SCOPE) {
+        let description = "Invalid OAuth scope or ID token audience provided.";
+        return Err(Rejection::new("invalid_scope", description));
+    }
+    Ok(())
+}
+
+fn check_times(issued: Option<Duration>, expires: Option<Duration>, now: Duration) -> Result<(), Rejection> {
+    let sound = issued.zip(expires).is_some_and(|(issued, expires)| {
+        issued < expires
+            && expires - issued <= LONGEST
+            && issued <= now + SKEW
+            && now < expires.saturating_add(SKEW)
+    });
+    let message = "Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable \
+                   timeframe. Check your iat and exp values in the JWT claim.";
+    if sound { Ok(()) } else { Err(Rejection::grant(message)) }
+}
+
+fn part<T: for<'a> Deserialize<'a>>(encoded: &str) -> Option<T> {
+    serde_json::from_slice(&BASE64.decode(encoded).ok()?).ok()
+}
+
+fn text(claim: &Option<Value>) -> Option<&str> {
+    claim.as_ref()?.as_str()
+}
+
+/// A `NumericDate` (RFC 7519), which may have decimals.
+fn seconds(claim: &Option<Value>) -> Option<Duration> {
+    let claim = claim.as_ref()?;
+    claim.as_u64().map(Duration::from_secs).or_else(|| Duration::try_from_secs_f64(claim.as_f64()?).ok())
+}
+
+#[cfg(test)]
+#[path = "assertion_tests.rs"]
+mod tests;

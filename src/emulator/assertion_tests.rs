@@ -1,0 +1,175 @@
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeyPair;
+use aws_lc_rs::signature::RSA_PKCS1_SHA256;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
+use serde_json::json;
+
+use super::*;
+use crate::emulator::account::Credentials;
+
+const TOKEN_URL: &str = "http://127.0.0.1:1/token";
+const NOW: Duration = Duration::from_secs(1_800_000_000);
+
+/// The holder of a credential file, who signs what a test wants signed.
+struct Holder {
+    account: Account,
+    key: KeyPair,
+}
+
+impl Holder {
+    fn new() -> Self {
+        let (account, credentials) = Account::generate(TOKEN_URL).unwrap();
+        Self { account, key: private_key(&credentials) }
+    }
+
+    fn claims(&self) -> Value {
+        let iat = NOW.as_secs();
+        json!({
+            "iss": self.account.email, "aud": TOKEN_URL, "scope": SCOPE, "iat": iat, "exp": iat + 3600,
+        })
+    }
+
+    fn sign(&self, engine: &GeneralPurpose, header: &Value, claims: &Value) -> String {
+        let signed = [header, claims].map(|part| engine.encode(part.to_string())).join(".");
+        let mut signature = vec![0; self.key.public_modulus_len()];
+        let random = SystemRandom::new();
+        self.key.sign(&RSA_PKCS1_SHA256, &random, signed.as_bytes(), &mut signature).unwrap();
+        format!("{signed}.{}", engine.encode(signature))
+    }
+
+    fn check(&self, assertion: &str) -> Result<(), Rejection> {
+        check(assertion, &self.account, TOKEN_URL, NOW)
+    }
+
+    /// The `error` and the description that an assertion gets which is good but for one claim.
+    fn rejected(&self, claim: &str, value: Value) -> (&'static str, String) {
+        let mut claims = self.claims();
+        claims[claim] = value;
+        let rejection = self.check(&self.sign(&URL_SAFE_NO_PAD, &header(), &claims)).unwrap_err();
+        (rejection.error, rejection.description)
+    }
+}
+
+fn header() -> Value {
+    json!({ "alg": "RS256", "typ": "JWT" })
+}
+
+fn private_key(credentials: &Credentials) -> KeyPair {
+    let file: Value = serde_json::from_str(credentials.expose()).unwrap();
+    let lines = file["private_key"].as_str().unwrap().lines();
+    let body: String = lines.filter(|line| !line.starts_with('-')).collect();
+    KeyPair::from_pkcs8(&STANDARD.decode(body).unwrap()).unwrap()
+}
+
+#[test]
+fn a_good_assertion_is_taken_padded_or_not() {
+    let holder = Holder::new();
+    for engine in [URL_SAFE_NO_PAD, URL_SAFE] {
+        let assertion = holder.sign(&engine, &header(), &holder.claims());
+        assert_eq!(holder.check(&assertion), Ok(()));
+    }
+}
+
+#[test]
+fn what_clients_vary_is_taken() {
+    let holder = Holder::new();
+    let now = NOW.as_secs();
+    let variations = [
+        json!({ "aud": "https://oauth2.googleapis.com/token" }),
+        json!({ "scope": format!("https://www.googleapis.com/auth/cloud-platform {SCOPE}") }),
+        json!({ "sub": null }),
+        json!({ "sub": holder.account.email }),
+        json!({ "iat": now - 3600 - 299, "exp": now - 299 }),
+        json!({ "iat": now + 299, "exp": now + 3899 }),
+        json!({ "iat": now as f64 + 0.5 }),
+    ];
+    for variation in variations {
+        let mut claims = holder.claims();
+        claims.as_object_mut().unwrap().extend(variation.as_object().unwrap().clone());
+        let kid = json!({ "alg": "RS256", "kid": holder.account.key_id });
+        let assertion = holder.sign(&URL_SAFE_NO_PAD, &kid, &claims);
+        assert_eq!(holder.check(&assertion), Ok(()), "{variation}");
+    }
+}
+
+#[test]
+fn a_signature_of_another_key_or_text_is_refused() {
+    let (holder, other) = (Holder::new(), Holder::new());
+    let refused = Err(Rejection::grant("Invalid JWT Signature."));
+    let forged = other.sign(&URL_SAFE_NO_PAD, &header(), &holder.claims());
+    assert_eq!(holder.check(&forged), refused);
+
+    let good = holder.sign(&URL_SAFE_NO_PAD, &header(), &holder.claims());
+    let parts: Vec<_> = good.split('.').collect();
+    let mut claims = holder.claims();
+    claims["sub"] = Value::Null;
+    let claims = URL_SAFE_NO_PAD.encode(claims.to_string());
+    assert_eq!(holder.check(&format!("{}.{claims}.{}", parts[0], parts[2])), refused);
+    assert_eq!(holder.check(&format!("{}.{}.", parts[0], parts[1])), refused);
+    assert_eq!(holder.check(&format!("{}.{}.?", parts[0], parts[1])), refused);
+
+    let kid = json!({ "alg": "RS256", "kid": other.account.key_id });
+    assert_eq!(holder.check(&holder.sign(&URL_SAFE_NO_PAD, &kid, &holder.claims())), refused);
+}
+
+#[test]
+fn another_algorithm_is_refused() {
+    let holder = Holder::new();
+    for alg in ["none", "HS256", "RS512"] {
+        let assertion = holder.sign(&URL_SAFE_NO_PAD, &json!({ "alg": alg }), &holder.claims());
+        let rejection = holder.check(&assertion).unwrap_err();
+        assert!(rejection.description.contains("RS256"), "{alg}: {rejection:?}");
+    }
+}
+
+#[test]
+fn each_claim_is_checked() {
+    let holder = Holder::new();
+    let now = NOW.as_secs();
+    for (claim, value, error, words) in [
+        ("iss", json!("other@example.com"), "invalid_grant", "account not found"),
+        ("iss", Value::Null, "invalid_grant", "account not found"),
+        ("aud", json!("http://127.0.0.1:2/token"), "invalid_grant", "audience"),
+        ("aud", Value::Null, "invalid_grant", "audience"),
+        ("aud", json!([TOKEN_URL]), "invalid_grant", "audience"),
+        ("scope", json!("https://www.googleapis.com/auth/pubsub"), "invalid_scope", "scope"),
+        ("scope", json!(format!("{SCOPE}.readonly")), "invalid_scope", "scope"),
+        ("scope", Value::Null, "invalid_scope", "scope"),
+        ("sub", json!("someone@example.com"), "unauthorized_client", "unauthorized"),
+        ("sub", json!(7), "unauthorized_client", "unauthorized"),
+        ("iat", Value::Null, "invalid_grant", "iat and exp"),
+        ("iat", json!("now"), "invalid_grant", "iat and exp"),
+        ("iat", json!(now + 301), "invalid_grant", "iat and exp"),
+        ("iat", json!(-1), "invalid_grant", "iat and exp"),
+        ("exp", Value::Null, "invalid_grant", "iat and exp"),
+        ("exp", json!(now + 3601), "invalid_grant", "iat and exp"),
+        ("exp", json!(now), "invalid_grant", "iat and exp"),
+        ("exp", json!(u64::MAX), "invalid_grant", "iat and exp"),
+    ] {
+        let (got, description) = holder.rejected(claim, value.clone());
+        assert_eq!(got, error, "{claim} {value}");
+        assert!(description.contains(words), "{claim} {value}: {description}");
+    }
+}
+
+#[test]
+fn an_expired_assertion_is_refused() {
+    let holder = Holder::new();
+    let assertion = holder.sign(&URL_SAFE_NO_PAD, &header(), &holder.claims());
+    let later = |seconds| {
+        let now = NOW + Duration::from_secs(seconds);
+        check(&assertion, &holder.account, TOKEN_URL, now).map_err(|rejection| rejection.error)
+    };
+    assert_eq!(later(3600 + 299), Ok(()));
+    assert_eq!(later(3600 + 300), Err("invalid_grant"));
+}
+
+#[test]
+fn what_is_no_jwt_is_refused_without_panic() {
+    let holder = Holder::new();
+    let empty = URL_SAFE_NO_PAD.encode("{}");
+    for text in ["", ".", "..", "a.b", "a.b.c", "a.b.c.d", "é.é.é", &format!("{empty}.{empty}.")] {
+        let rejection = holder.check(text).unwrap_err();
+        assert_eq!((rejection.http, rejection.error), (400, "invalid_grant"), "{text}");
+    }
+}
