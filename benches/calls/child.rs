@@ -18,6 +18,9 @@ use crate::pinning::Cores;
 /// How long a process of ours may take to listen.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
+/// How long a process may take to be gone once its calls fail.
+const DEATH_LIMIT: Duration = Duration::from_millis(200);
+
 /// A running process. It is killed when this is dropped, and a role of ours also ends when its
 /// standard input closes, should the benchmark itself be killed.
 #[derive(Debug)]
@@ -111,10 +114,10 @@ impl Child {
 
     /// `fault`, or rather the death of this process, should that be behind it.
     pub(crate) async fn explain(&mut self, fault: Fault) -> Fault {
-        match self.process.try_wait() {
-            Ok(None) => format!("{}: {fault}", self.name).into(),
-            Ok(Some(_)) => self.died().await,
-            Err(error) => error.into(),
+        // A process that dies takes its connections with it before its end can be seen.
+        match tokio::time::timeout(DEATH_LIMIT, self.process.wait()).await {
+            Ok(_) => self.died().await,
+            Err(_) => format!("{}: {fault}", self.name).into(),
         }
     }
 
