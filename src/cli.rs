@@ -1,21 +1,52 @@
-//! The command line: a file a subcommand.
+//! The command line: a file a subcommand, and in [`exit`] what the exit codes mean.
 
-pub(crate) mod emulate;
+mod cancel;
+mod check;
+mod connect;
+mod emulate;
+mod exit;
+mod output;
+mod probe;
+mod serve;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
+
+/// The line by which `--help` explains the exit codes.
+const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure, 2 usage, 69 the server cannot be reached, \
+                          78 the configuration is wrong";
 
 /// Calls back Android Management API commands over gRPC
-#[derive(Parser)]
-#[command(version)]
-enum Cli {
-    Emulate(emulate::EmulateArgs),
+///
+/// Countermand implements google.longrunning.Operations and carries each call to the Android Management
+/// API with a credential that only it holds.
+#[derive(Debug, Parser)]
+#[command(name = "countermand", version, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
 }
 
-/// Parses the command line and runs what it asks for.
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::ServeArgs),
+    Check(check::CheckArgs),
+    Emulate(emulate::EmulateArgs),
+    Cancel(cancel::CancelArgs),
+    Probe(probe::ProbeArgs),
+}
+
+/// Parses the process's command line, does what it asks for, and says how that went.
+///
+/// A command line that cannot be parsed ends the process here, with the parser's message and the code 2.
 pub async fn run() -> ExitCode {
-    match Cli::parse() {
-        Cli::Emulate(args) => emulate::run(args).await,
-    }
+    let exit = match Cli::parse().command {
+        Command::Serve(args) => serve::run(args).await,
+        Command::Check(args) => check::run(args).await,
+        Command::Emulate(args) => return emulate::run(args).await,
+        Command::Cancel(args) => cancel::run(args).await,
+        Command::Probe(args) => probe::run(args).await,
+    };
+    exit.into()
 }

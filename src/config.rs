@@ -1,1 +1,144 @@
-//! To be written.
+//! What the service is told: raw text from flags, variables and a file becomes a [`Config`] in which
+//! every value has been checked, or a list of all the [`Faults`] at once.
+//!
+//! A setting comes from its flag, else from its `COUNTERMAND_…` variable, else from the file, else from
+//! its default. Each section of the file is a module, which names the setting's three sources side by
+//! side; [`table`] and [`environment`] notice whatever nobody asked for.
+
+mod admin;
+mod credentials;
+mod environment;
+mod fault;
+mod files;
+mod listen;
+mod log;
+mod server;
+mod source;
+mod table;
+mod upstream;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+pub use admin::Admin;
+pub use credentials::Credential;
+pub use environment::Environment;
+pub use fault::{Fault, Faults};
+pub use listen::ListenAddress;
+pub use log::LogFormat;
+pub use server::Server;
+pub use upstream::{BaseUrl, Upstream};
+
+pub(crate) use files::{certificates, readable};
+pub(crate) use source::duration;
+
+use source::Given;
+use table::File;
+
+/// A configuration in which every value is in range and every file named exists and can be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// `[server]`: what serves gRPC.
+    pub server: Server,
+    /// `[admin]`: the operator's HTTP port.
+    pub admin: Admin,
+    /// `[upstream]`: the Android Management API.
+    pub upstream: Upstream,
+    /// The credential that every call upstream carries.
+    pub credential: Credential,
+    /// How log lines look.
+    pub log_format: LogFormat,
+}
+
+/// What the command line says, unchecked. Paths are relative to the working directory.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// `--config`: the file to read.
+    pub config: Option<PathBuf>,
+    /// `--listen`, as often as it is given.
+    pub listen: Vec<String>,
+    /// `--admin-listen`.
+    pub admin_listen: Option<String>,
+    /// `--credentials`: takes the place of the file's `[[credentials]]`.
+    pub credentials: Option<PathBuf>,
+    /// `--upstream-url`.
+    pub upstream_url: Option<String>,
+    /// `--upstream-ca`.
+    pub upstream_ca: Option<PathBuf>,
+    /// `--policy`.
+    pub policy: Option<PathBuf>,
+    /// `--log-format`.
+    pub log_format: Option<LogFormat>,
+    /// `--allow-unauthenticated`: plaintext beyond loopback is wanted.
+    pub allow_unauthenticated: bool,
+}
+
+impl Config {
+    /// Reads and checks everything: the command line, the environment, the file and the files it names.
+    ///
+    /// Blocks while it reads files and resolves the host names of `listen`.
+    ///
+    /// # Errors
+    ///
+    /// All faults of all sources, in the order of the file. When the file itself cannot be read or is not
+    /// TOML, those of the command line and the environment come with it.
+    pub fn load(overrides: Overrides, mut environment: Environment) -> Result<Self, Faults> {
+        let Overrides {
+            config,
+            listen,
+            admin_listen,
+            credentials,
+            upstream_url,
+            upstream_ca,
+            policy,
+            log_format,
+            allow_unauthenticated,
+        } = overrides;
+        let mut faults = Faults::default();
+
+        let path = Given::flag("--config", config).or(environment.path("COUNTERMAND_CONFIG"));
+        let text = path.as_ref().and_then(|path| File::read(path, &mut faults));
+        let file = text.as_ref().map_or_else(File::empty, |text| File::parse(text, &mut faults));
+        let file_is_whole = faults.is_empty();
+        let mut root = file.root;
+
+        let may_be_open =
+            environment.flag("COUNTERMAND_ALLOW_UNAUTHENTICATED", &mut faults) || allow_unauthenticated;
+
+        let mut section = root.section("server", &mut faults);
+        let server = Server::read(listen, &mut environment, &mut section, may_be_open, &mut faults);
+        section.finish(&mut faults);
+
+        let mut section = root.section("admin", &mut faults);
+        let admin =
+            Admin::read(admin_listen, &mut environment, &mut section, may_be_open, &server, &mut faults);
+        section.finish(&mut faults);
+
+        let mut section = root.section("upstream", &mut faults);
+        let upstream = Upstream::read(upstream_url, upstream_ca, &mut environment, &mut section, &mut faults);
+        section.finish(&mut faults);
+
+        let credential =
+            Credential::read(credentials, &mut environment, &mut root, file_is_whole, &mut faults);
+
+        if let Some(policy) = Given::flag("--policy", policy).or(environment.path("COUNTERMAND_POLICY")) {
+            faults.not_yet(&policy.origin);
+        }
+        for key in ["callers", "policy", "audit", "polling"] {
+            root.not_yet(key, &mut faults);
+        }
+        let log_format = LogFormat::read(log_format, &mut environment, &mut faults);
+
+        root.finish(&mut faults);
+        environment.finish(&mut faults);
+
+        match credential {
+            Some(credential) if faults.is_empty() => {
+                Ok(Self { server, admin, upstream, credential, log_format })
+            }
+            _ => Err(faults.of_file(path.map(|path| path.value))),
+        }
+    }
+}

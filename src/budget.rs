@@ -1,0 +1,119 @@
+//! The time that a call may take: one budget covers queueing, the token, retries and the call itself.
+
+use std::{future::Future, time::Duration};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
+
+/// The budget of one upstream call, which several callers may share.
+///
+/// Two ends: work may be *begun* (queueing, a token, an attempt, a retry) until the last deadline of those
+/// who asked for the call; what was *sent* is waited for until the upstream's own timeout, since a cancel
+/// on its way to Google takes effect whether or not somebody still waits for the answer, and its true
+/// outcome is to be recorded.
+#[derive(Debug)]
+pub struct Budget {
+    begin_until: watch::Sender<Instant>,
+    upstream_timeout: Duration,
+    started: Instant,
+}
+
+/// The time is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Over;
+
+impl Budget {
+    /// A budget that begins now, for a caller who waits until `deadline`.
+    #[must_use]
+    pub fn new(deadline: Instant, upstream_timeout: Duration) -> Self {
+        Self { begin_until: watch::Sender::new(deadline), upstream_timeout, started: Instant::now() }
+    }
+
+    /// Another caller shares the call, and waits until `deadline`.
+    pub fn extend(&self, deadline: Instant) {
+        self.begin_until.send_if_modified(|until| {
+            let later = deadline > *until;
+            *until = deadline.max(*until);
+            later
+        });
+    }
+
+    /// The time in which work may still be begun; zero when it is over.
+    #[must_use]
+    pub fn left(&self) -> Duration {
+        self.begin_until.borrow().saturating_duration_since(Instant::now())
+    }
+
+    /// Waits for `work` that has not left this process, as long as it may still be begun.
+    ///
+    /// # Errors
+    ///
+    /// [`Over`] when every deadline has passed first; `work` is dropped.
+    pub async fn begin<T>(&self, work: impl Future<Output = T>) -> Result<T, Over> {
+        let mut work = std::pin::pin!(work);
+        let mut until = self.begin_until.subscribe();
+        loop {
+            let deadline = *until.borrow_and_update();
+            if deadline <= Instant::now() {
+                return Err(Over);
+            }
+            tokio::select! {
+                biased;
+                done = &mut work => return Ok(done),
+                () = tokio::time::sleep_until(deadline) => {}
+                // The sender lives in `self`, so this ends only when somebody joined.
+                _ = until.changed() => {}
+            }
+        }
+    }
+
+    /// Waits for the answer to what was sent.
+    ///
+    /// # Errors
+    ///
+    /// [`Over`] when the upstream's timeout has passed and nobody waits any more.
+    pub async fn carry<T>(&self, sent: impl Future<Output = T>) -> Result<T, Over> {
+        let end = (self.started + self.upstream_timeout).max(*self.begin_until.borrow());
+        timeout_at(end, sent).await.map_err(|_| Over)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use tokio::time::{Instant, sleep};
+
+    use super::{Budget, Over};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn work_is_begun_until_the_deadline_and_carried_until_the_timeout() {
+        let start = Instant::now();
+        let budget = Budget::new(start + SECOND, 10 * SECOND);
+        assert_eq!(budget.begin(sleep(5 * SECOND)).await, Err(Over));
+        assert_eq!(start.elapsed(), SECOND);
+        assert_eq!(budget.left(), Duration::ZERO);
+        assert_eq!(budget.begin(async {}).await, Err(Over), "nothing is begun after the deadline");
+        assert_eq!(budget.carry(sleep(5 * SECOND)).await, Ok(()));
+        assert_eq!(budget.carry(sleep(60 * SECOND)).await, Err(Over));
+        assert_eq!(start.elapsed(), 10 * SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_who_joins_brings_more_time() {
+        let start = Instant::now();
+        let budget = Arc::new(Budget::new(start + SECOND, 10 * SECOND));
+        let joiner = Arc::clone(&budget);
+        tokio::spawn(async move {
+            sleep(SECOND / 2).await;
+            joiner.extend(start + 3 * SECOND);
+            joiner.extend(start + 2 * SECOND);
+        });
+        assert_eq!(budget.begin(sleep(5 * SECOND)).await, Err(Over));
+        assert_eq!(start.elapsed(), 3 * SECOND);
+    }
+}

@@ -1,0 +1,120 @@
+//! `countermand serve`: the service.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{exit::Exit, output};
+use crate::config::{Config, Environment, Faults, LogFormat, Overrides};
+
+const EXAMPLES: &str = "\
+Examples:
+  countermand serve --credentials key.json
+  countermand serve --config /etc/countermand.toml --listen unix:/run/countermand.sock
+  COUNTERMAND_LISTEN=127.0.0.1:50051,unix:/run/countermand.sock countermand serve --config c.toml
+
+A flag wins over its COUNTERMAND_… variable, the variable over the file, the file over the default.
+Without a file these variables are all that there is to set: COUNTERMAND_UPSTREAM_TIMEOUT,
+COUNTERMAND_DRAIN_TIMEOUT and COUNTERMAND_MAX_CONCURRENT_CALLS have no flag. RUST_LOG filters the log.
+All faults of the configuration are printed at once, and the exit code is then 78.";
+
+/// Serve google.longrunning.Operations until SIGTERM or SIGINT
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct ServeArgs {
+    /// The configuration file, TOML [env: COUNTERMAND_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Serve gRPC here: HOST:PORT or unix:/PATH; may be repeated [env: COUNTERMAND_LISTEN, separated by
+    /// commas] [default: 127.0.0.1:50051]
+    #[arg(long, value_name = "ADDR")]
+    listen: Vec<String>,
+
+    /// Serve /livez and /readyz here, or "off" [env: COUNTERMAND_ADMIN_LISTEN] [default: 127.0.0.1:9464]
+    #[arg(long, value_name = "ADDR")]
+    admin_listen: Option<String>,
+
+    /// The service-account key file [env: COUNTERMAND_CREDENTIALS] [default: that of the configuration,
+    /// else GOOGLE_APPLICATION_CREDENTIALS]
+    #[arg(long, value_name = "FILE")]
+    credentials: Option<PathBuf>,
+
+    /// Where the Android Management API is [env: COUNTERMAND_UPSTREAM_URL]
+    /// [default: https://androidmanagement.googleapis.com]
+    #[arg(long, value_name = "URL")]
+    upstream_url: Option<String>,
+
+    /// CA certificates (PEM) to trust beside the public ones [env: COUNTERMAND_UPSTREAM_CA]
+    #[arg(long, value_name = "FILE")]
+    upstream_ca: Option<PathBuf>,
+
+    /// A Cedar policy; not supported yet, and refused rather than ignored [env: COUNTERMAND_POLICY]
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+
+    /// How log lines look [env: COUNTERMAND_LOG_FORMAT] [default: text]
+    #[arg(long, value_enum)]
+    log_format: Option<LogFormat>,
+
+    /// Listen beyond loopback though anyone could then call: for a mesh that encrypts and authorises
+    /// [env: COUNTERMAND_ALLOW_UNAUTHENTICATED]
+    #[arg(long)]
+    allow_unauthenticated: bool,
+}
+
+impl From<ServeArgs> for Overrides {
+    fn from(args: ServeArgs) -> Self {
+        let ServeArgs {
+            config,
+            listen,
+            admin_listen,
+            credentials,
+            upstream_url,
+            upstream_ca,
+            policy,
+            log_format,
+            allow_unauthenticated,
+        } = args;
+        Self {
+            config,
+            listen,
+            admin_listen,
+            credentials,
+            upstream_url,
+            upstream_ca,
+            policy,
+            log_format,
+            allow_unauthenticated,
+        }
+    }
+}
+
+/// Serves until a signal ends it.
+pub(crate) async fn run(args: ServeArgs) -> Exit {
+    match Config::load(args.into(), Environment::of_process()) {
+        Ok(_) => {
+            output::complain("the configuration is right, but this build has no service to start");
+            Exit::Failed
+        }
+        Err(faults) => {
+            report(&faults);
+            Exit::Config
+        }
+    }
+}
+
+/// Prints the faults to standard error: a line that counts them, then one line each.
+pub(crate) fn report(faults: &Faults) {
+    let count = match faults.len() {
+        1 => "1 fault".to_owned(),
+        more => format!("{more} faults"),
+    };
+    match faults.file() {
+        Some(file) => output::complain(&format!("{count} in the configuration ({}):", file.display())),
+        None => output::complain(&format!("{count} in the configuration:")),
+    }
+    for fault in faults.iter() {
+        output::to_stderr(&fault.to_string());
+    }
+}

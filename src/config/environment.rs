@@ -1,0 +1,128 @@
+//! The environment, as far as it is ours: who reads a variable takes it, and what is left is a typo.
+
+use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
+
+use super::{
+    fault::{Faults, Wrong},
+    source::{Given, Origin},
+    table,
+};
+
+const PREFIX: &str = "COUNTERMAND_";
+
+/// Of application default credentials: the one variable of another's that is read.
+pub(super) const GOOGLE_APPLICATION_CREDENTIALS: &str = "GOOGLE_APPLICATION_CREDENTIALS";
+
+/// The variables that can hold a setting. Injected, so that tests never touch the process's own.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    variables: BTreeMap<String, OsString>,
+    asked: Vec<&'static str>,
+}
+
+impl Environment {
+    /// The variables of this process that concern the service.
+    #[must_use]
+    pub fn of_process() -> Self {
+        std::env::vars_os().collect()
+    }
+
+    fn take(&mut self, name: &'static str) -> Option<Given<OsString>> {
+        self.asked.push(name);
+        let value = self.variables.remove(name)?;
+        Some(Given { value, origin: Origin::Variable(name.to_owned()) })
+    }
+
+    pub(super) fn path(&mut self, name: &'static str) -> Option<Given<PathBuf>> {
+        self.take(name).map(|Given { value, origin }| Given { value: value.into(), origin })
+    }
+
+    pub(super) fn text(&mut self, name: &'static str, faults: &mut Faults) -> Option<Given<String>> {
+        let Given { value, origin } = self.take(name)?;
+        match value.into_string() {
+            Ok(value) => Some(Given { value, origin }),
+            Err(_) => {
+                faults.add(&origin, "the value is not UTF-8", "give plain text");
+                None
+            }
+        }
+    }
+
+    pub(super) fn integer(&mut self, name: &'static str, faults: &mut Faults) -> Option<Given<i64>> {
+        let given = self.text(name, faults)?;
+        let value = given.parse(faults, |text: &str| {
+            text.trim()
+                .parse()
+                .map_err(|_| Wrong::new(format!("{text:?} is not a whole number"), "give digits only"))
+        })?;
+        Some(Given { value, origin: given.origin })
+    }
+
+    pub(super) fn flag(&mut self, name: &'static str, faults: &mut Faults) -> bool {
+        let given = self.text(name, faults);
+        let value = given.and_then(|given| {
+            given.parse(faults, |text: &str| match text {
+                "true" | "1" => Ok(true),
+                "false" | "0" => Ok(false),
+                _ => Err(Wrong::new(format!("{text:?} is neither true nor false"), "give true or false")),
+            })
+        });
+        value.unwrap_or(false)
+    }
+
+    /// What nobody took is unknown. The value is not shown: it may have been meant for another program.
+    pub(super) fn finish(self, faults: &mut Faults) {
+        for (name, value) in &self.variables {
+            if is_of_others(name, value) {
+                continue;
+            }
+            let origin = Origin::Variable(name.clone());
+            let remedy = match table::nearest(name, &self.asked) {
+                Some(known) => format!("did you mean {known}?"),
+                None => "unset it".to_owned(),
+            };
+            faults.add(&origin, "there is no such variable", remedy);
+        }
+    }
+}
+
+/// Keeps what begins with `COUNTERMAND_`, and the variable of application default credentials.
+impl FromIterator<(OsString, OsString)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (OsString, OsString)>>(variables: I) -> Self {
+        let variables = variables
+            .into_iter()
+            .map(|(name, value)| (name.to_string_lossy().into_owned(), value))
+            .filter(|(name, _)| name.starts_with(PREFIX) || name == GOOGLE_APPLICATION_CREDENTIALS)
+            .collect();
+        Self { variables, asked: Vec::new() }
+    }
+}
+
+/// Whether a variable with our prefix is not a setting of the service: one of the other subcommands, or
+/// one that Kubernetes makes up for a Service whose name begins with `countermand`.
+fn is_of_others(name: &str, value: &OsString) -> bool {
+    let rest = name.strip_prefix(PREFIX).unwrap_or(name);
+    let of_other_commands = rest == "SERVER" || rest.starts_with("EMULATOR_") || rest.starts_with("TLS_");
+    of_other_commands || name == GOOGLE_APPLICATION_CREDENTIALS || is_service_link(rest, value)
+}
+
+/// Kubernetes sets `{SERVICE}_SERVICE_HOST`, `_SERVICE_PORT[_{NAME}]` and `_PORT[_…]` (a `tcp://` address
+/// and its parts) in every pod of the namespace ("Accessing the Service", Kubernetes documentation). A pod
+/// must not fail to start because its Service is called `countermand`.
+fn is_service_link(rest: &str, value: &OsString) -> bool {
+    let rest = format!("_{rest}");
+    let is_address = value
+        .to_str()
+        .is_some_and(|value| ["tcp://", "udp://", "sctp://"].iter().any(|p| value.starts_with(p)));
+    let has_number_after_port = rest.match_indices("_PORT_").any(|(at, found)| {
+        let tail = &rest[at + found.len()..];
+        let mut parts = tail.split('_');
+        parts.next().is_some_and(|number| number.parse::<u16>().is_ok())
+            && matches!(parts.next(), Some("TCP" | "UDP" | "SCTP"))
+    });
+    rest.ends_with("_SERVICE_HOST")
+        || rest.ends_with("_SERVICE_PORT")
+        || rest.contains("_SERVICE_PORT_")
+        || (rest.ends_with("_PORT") && is_address)
+        || has_number_after_port
+}

@@ -1,0 +1,52 @@
+//! The files that a configuration names: there, readable, and of use.
+
+use std::{fs, path::Path};
+
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+
+use super::fault::Wrong;
+
+/// Checks that `path` is a regular file and can be read. A pipe is refused: every file named is read
+/// again later, and a pipe can be read only once.
+pub(crate) fn readable(path: &Path) -> Result<(), Wrong> {
+    if looks_like_content(path) {
+        return Err(Wrong::new(
+            "this is the content of a file (not shown here)",
+            "give the name of the file",
+        ));
+    }
+    let remedy = "name a file that exists and that this user may read";
+    let cannot = |error| Wrong::new(format!("cannot read {path:?}: {error}"), remedy);
+    if !fs::metadata(path).map_err(cannot)?.is_file() {
+        return Err(Wrong::new(format!("{path:?} is not a regular file"), remedy));
+    }
+    fs::File::open(path).map(drop).map_err(cannot)
+}
+
+/// Whether someone gave a key or a certificate in place of its file's name; it must not be printed.
+fn looks_like_content(path: &Path) -> bool {
+    let text = path.to_string_lossy();
+    text.trim_start().starts_with(['{', '[']) || text.contains("-----BEGIN") || text.contains('\n')
+}
+
+/// Checks that `path` is a PEM file of at least one certificate, and each one fit to be trusted.
+pub(crate) fn certificates(path: &Path) -> Result<(), Wrong> {
+    readable(path)?;
+    let remedy = "name a PEM file with one or more CA certificates (BEGIN CERTIFICATE)";
+    let wrong = |what: String| Wrong::new(format!("{path:?} {what}"), remedy);
+    let pem = fs::read(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(|error| wrong(format!("is not PEM: {error}")))?;
+        roots
+            .add(certificate)
+            .map_err(|error| wrong(format!("holds a certificate that cannot be used: {error}")))?;
+    }
+    if roots.is_empty() {
+        return Err(wrong("holds no certificate".to_owned()));
+    }
+    Ok(())
+}

@@ -1,0 +1,253 @@
+//! Which faults are found, and what they say. Which source wins is told by the table in `cli::serve`.
+
+use std::{fs, path::PathBuf};
+
+use super::{Config, Environment, ListenAddress, Overrides};
+
+/// A directory with a credential file `key.json` and a CA `ca.pem`.
+struct Room(tempfile::TempDir);
+
+impl Room {
+    fn new() -> Self {
+        let room = Self(tempfile::tempdir().unwrap());
+        fs::write(room.path("key.json"), "{}").unwrap();
+        let ca = rcgen::generate_simple_self_signed(["ca.test".to_owned()]).unwrap();
+        fs::write(room.path("ca.pem"), ca.cert.pem()).unwrap();
+        room
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Loads `file` as the configuration file, under `overrides` and `variables`.
+    fn load(
+        &self,
+        file: &str,
+        variables: &[(&str, &str)],
+        overrides: Overrides,
+    ) -> Result<Config, Vec<String>> {
+        let path = self.path("countermand.toml");
+        fs::write(&path, file).unwrap();
+        let variables: Environment =
+            variables.iter().map(|(name, value)| (name.into(), value.into())).collect();
+        let overrides = Overrides { config: Some(path), ..overrides };
+        Config::load(overrides, variables)
+            .map_err(|faults| faults.to_string().lines().map(str::to_owned).collect())
+    }
+
+    /// The faults of a file that is right but for `section`.
+    fn faults(&self, section: &str) -> Vec<String> {
+        let file = format!("{section}\n[[credentials]]\nname = \"emea\"\nfile = \"key.json\"\n");
+        self.load(&file, &[], Overrides::default()).expect_err(section)
+    }
+}
+
+#[test]
+fn every_fault_is_told_at_once_in_the_order_of_the_file() {
+    let faults = Room::new()
+        .load(
+            r#"listen = "127.0.0.1:1"
+[server]
+listen = ["0.0.0.0:50051", "nowhere", "127.0.0.1:99999"]
+drain_timeout = 25
+max_concurrent_calls = 0
+drain-timeout = "5s"
+[server.tls]
+certificate = "tls.crt"
+[admin]
+listen = true
+[upstream]
+url = "http://example.com"
+timeout = "0s"
+ca_certificates = "none.pem"
+[policy]
+file = "policy.cedar"
+"#,
+            &[("COUNTERMAND_LISTNE", "127.0.0.1:2"), ("COUNTERMAND_LOG_FORMAT", "xml")],
+            Overrides { policy: Some("p.cedar".into()), ..Overrides::default() },
+        )
+        .unwrap_err();
+    let begins = [
+        "credentials: there is no credential; give --credentials FILE, a [[credentials]] section",
+        "--policy: this version does not support it yet",
+        "COUNTERMAND_LOG_FORMAT: \"xml\" is no log format; give text or json",
+        "COUNTERMAND_LISTNE: there is no such variable; did you mean COUNTERMAND_LISTEN?",
+        "listen (line 1): there is no such key; the keys here are server, admin,",
+        "server.listen (line 3): 0.0.0.0:50051 can be reached from beyond this machine, in plaintext",
+        "server.listen (line 3): \"nowhere\" has no port; give host:port",
+        "server.listen (line 3): \"127.0.0.1:99999\" has a port above 65535",
+        "server.drain_timeout (line 4): this is an integer; give a string, in quotes",
+        "server.max_concurrent_calls (line 5): 0 is out of range; give a number from 1 to 1000000",
+        "server.drain-timeout (line 6): there is no such key; did you mean drain_timeout?",
+        "server.tls (line 7): this version does not support it yet",
+        "admin.listen (line 10): this is a boolean; give a string",
+        "upstream.url (line 12): plain http would send the token in clear",
+        "upstream.timeout (line 13): \"0s\" is too short; give a number and its unit",
+        "upstream.ca_certificates (line 14): cannot read",
+        "policy (line 15): this version does not support it yet",
+    ];
+    assert_eq!(faults.len(), begins.len(), "{faults:#?}");
+    for (fault, begin) in faults.iter().zip(begins) {
+        assert!(fault.starts_with(begin), "{fault}\nshould begin\n{begin}");
+    }
+}
+
+#[test]
+fn each_fault_says_what_is_wrong() {
+    let room = Room::new();
+    fs::write(room.path("garbage.pem"), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+        .unwrap();
+    fs::write(room.path("empty.pem"), "").unwrap();
+    let long = format!("[server]\nlisten = [\"unix:/tmp/{}\"]", "x".repeat(120));
+    for (section, part) in [
+        ("[server]\nlisten = []", "server.listen (line 2): the list is empty"),
+        ("[server]\nlisten = \"127.0.0.1:1\"", "this is a string; give a list of strings"),
+        ("[server]\nlisten = [1]", "this is an integer; give a string"),
+        (
+            "[server]\nlisten = [\n \"127.0.0.1:1\",\n \"127.0.0.1:1\",\n]",
+            "(line 4): \"127.0.0.1:1\" collides",
+        ),
+        ("[server]\nlisten = [\"unix:s\", \"unix:./s\"]", "collides"),
+        ("[server]\nlisten = [\"unix:\"]", "has no path"),
+        ("[server]\nlisten = [\"unix:none/s\"]", "does not exist"),
+        (&long, "cannot be a socket"),
+        ("[server]\nlisten = [\":50051\"]", "has no host"),
+        ("[server]\nlisten = [\"127.0.0.1:\"]", "a port that is not a number"),
+        ("[server]\nlisten = [\"127.0.0.1:+1\"]", "a port that is not a number"),
+        ("[server]\nlisten = [\"::1:50051\"]", "not in brackets"),
+        ("[server]\nlisten = [\"http://127.0.0.1:1\"]", "not an address to listen on"),
+        ("[server]\nlisten = [\"host.invalid:1\"]", "cannot be resolved"),
+        ("[server]\nlisten = [\"[::ffff:10.0.0.1]:1\"]", "beyond this machine"),
+        ("[server]\ndrain_timeout = \"-5s\"", "is negative"),
+        ("[server]\ndrain_timeout = \"soon\"", "is not a duration"),
+        ("[server]\ndrain_timeout = \"25\"", "is not a duration"),
+        ("[server]\ndrain_timeout = \"1us\"", "is too short"),
+        ("[server]\ndrain_timeout = \"99999999999999999999years\"", "is too long"),
+        ("[server]\ndrain_timeout = \"2h\"", "is too long"),
+        ("[server]\nmax_concurrent_calls = \"4\"", "this is a string; give a whole number"),
+        ("[server]\nmax_concurrent_calls = -1", "-1 is out of range"),
+        ("[server]\nmax_concurrent_calls = 99999999999999999999", "is too large"),
+        ("server = 1", "server (line 1): this is an integer; give a section, [server]"),
+        ("[sever]\nlisten = []", "sever (line 1): there is no such key; did you mean server?"),
+        ("\"a\\nb\" = 1", "a\\nb (line 1): there is no such key"),
+        ("[admin]\nlisten = \"127.0.0.1:50051\"", "collides with 127.0.0.1:50051"),
+        ("[admin]\nlisten = \"[::]:9464\"", "beyond this machine"),
+        ("[admin]\nlisten = \"unix:/s\"", "cannot be a unix socket"),
+        ("[upstream]\nurl = \"ftp://127.0.0.1\"", "the scheme is not https"),
+        ("[upstream]\nurl = \"androidmanagement.googleapis.com\"", "not a URL"),
+        ("[upstream]\nurl = \"https://h/?a=b\"", "a query or a fragment"),
+        ("[upstream]\nurl = \"https://h/#a\"", "a query or a fragment"),
+        ("[upstream]\nurl = \"https://h/v1/\"", "leave /v1 out"),
+        ("[upstream]\nurl = \"https://h//x\"", "an empty or an escaped part"),
+        ("[upstream]\nurl = \"http://127.0.0.1.example.com\"", "plain http"),
+        ("[upstream]\nca_certificates = \"empty.pem\"", "holds no certificate"),
+        ("[upstream]\nca_certificates = \"garbage.pem\"", "a certificate that cannot be used"),
+        ("[upstream]\nca_certificates = \".\"", "is not a regular file"),
+        ("[callers]\nforwarded_client_cert = true", "callers (line 1): this version does not support"),
+        ("[audit]\nfile = \"stdout\"", "audit (line 1): this version does not support"),
+        ("[polling]\nmax_wait = \"1m\"", "polling (line 1): this version does not support"),
+    ] {
+        let faults = room.faults(section);
+        assert_eq!(faults.len(), 1, "{section}: {faults:#?}");
+        assert!(faults[0].contains(part), "{section}: {}", faults[0]);
+    }
+}
+
+#[test]
+fn a_password_in_the_url_and_a_key_in_place_of_its_file_are_not_shown() {
+    let room = Room::new();
+    let faults = room.faults("[upstream]\nurl = \"https://me:hunter2@h\"").join("\n");
+    assert!(faults.contains("a user or a password") && !faults.contains("hunter2"), "{faults}");
+    for content in ["{\"private_key\": \"hunter2\"}", "-----BEGIN PRIVATE KEY-----hunter2"] {
+        let variables = [("COUNTERMAND_CREDENTIALS", content)];
+        let faults = room.load("", &variables, Overrides::default()).unwrap_err().join("\n");
+        assert!(faults.contains("the content of a file") && !faults.contains("hunter2"), "{faults}");
+    }
+}
+
+#[test]
+fn credentials_are_one_or_none() {
+    let room = Room::new();
+    for (file, part) in [
+        ("[credentials]\nname = \"a\"", "credentials (line 1): this is a table; give a section in double"),
+        ("credentials = [1]", "credentials (line 1): this is an integer"),
+        ("[[credentials]]\nname = \"a\"", "credentials.file (line 1): this is missing"),
+        ("[[credentials]]\nfile = \"key.json\"", "credentials.name (line 1): this is missing"),
+        (
+            "[[credentials]]\nfile = \"key.json\"\nname = \"a b\"",
+            "credentials.name (line 3): \"a b\" is not a",
+        ),
+        ("[[credentials]]\nfile = \"none.json\"\nname = \"a\"", "credentials.file (line 2): cannot read"),
+        (
+            "[[credentials]]\nfile = \"key.json\"\nname = \"a\"\nimpersonate = \"b\"",
+            "impersonate (line 4): this",
+        ),
+        (
+            "[[credentials]]\nfile = \"key.json\"\nname = \"a\"\nenterprises = []",
+            "enterprises (line 4): this",
+        ),
+        (
+            "[[credentials]]\nfile = \"key.json\"\nname = \"a\"\n[[credentials]]\nname = \"b\"",
+            "credentials (line 4): this version does not support a second",
+        ),
+    ] {
+        let faults = room.load(file, &[], Overrides::default()).expect_err(file);
+        assert_eq!(faults.len(), 1, "{file}: {faults:#?}");
+        assert!(faults[0].contains(part), "{file}: {}", faults[0]);
+    }
+}
+
+#[test]
+fn what_is_not_toml_has_a_line_and_a_column_and_the_other_sources_are_still_checked() {
+    let overrides = Overrides { listen: vec!["nowhere".to_owned()], ..Overrides::default() };
+    let faults = Room::new().load("[server]\nlisten = [\n[admin\n", &[], overrides).unwrap_err();
+    assert!(faults.iter().any(|fault| fault.starts_with("--config: not TOML at line ")), "{faults:#?}");
+    assert!(faults.iter().any(|fault| fault.contains("column ")), "{faults:#?}");
+    assert!(faults.iter().any(|fault| fault.starts_with("--listen: \"nowhere\"")), "{faults:#?}");
+    assert!(!faults.iter().any(|fault| fault.contains("no credential")), "{faults:#?}");
+}
+
+#[test]
+fn a_config_that_is_not_there_is_a_fault_of_what_named_it() {
+    let variables = [("COUNTERMAND_CONFIG".into(), "/nowhere/c.toml".into())];
+    let faults = Config::load(Overrides::default(), variables.into_iter().collect()).unwrap_err().to_string();
+    assert!(faults.starts_with("COUNTERMAND_CONFIG: cannot read \"/nowhere/c.toml\""), "{faults}");
+}
+
+#[test]
+fn variables_of_kubernetes_and_of_other_commands_are_no_typos() {
+    let room = Room::new();
+    let overrides = || Overrides { credentials: Some(room.path("key.json")), ..Overrides::default() };
+    let others = [
+        ("COUNTERMAND_SERVICE_HOST", "10.0.0.1"),
+        ("COUNTERMAND_SERVICE_PORT", "50051"),
+        ("COUNTERMAND_SERVICE_PORT_GRPC", "50051"),
+        ("COUNTERMAND_PORT", "tcp://10.0.0.1:50051"),
+        ("COUNTERMAND_PORT_50051_TCP", "tcp://10.0.0.1:50051"),
+        ("COUNTERMAND_PORT_50051_TCP_ADDR", "10.0.0.1"),
+        ("COUNTERMAND_ADMIN_SERVICE_HOST", "10.0.0.2"),
+        ("COUNTERMAND_SERVER", "127.0.0.1:50051"),
+        ("COUNTERMAND_TLS_CA", "ca.pem"),
+        ("COUNTERMAND_EMULATOR_LATENCY", "5ms"),
+        ("GOOGLE_APPLICATION_CREDENTIALS", "/unused/since/there/is/another"),
+        ("OTHER", "x"),
+    ];
+    room.load("", &others, overrides()).unwrap();
+    for typo in ["COUNTERMAND_PORT", "COUNTERMAND_LISTEN_PORT", "COUNTERMAND_SERVERS", "COUNTERMAND_"] {
+        let faults = room.load("", &[(typo, "50051")], overrides()).expect_err(typo);
+        assert!(faults[0].starts_with(&format!("{typo}: there is no such variable")), "{faults:?}");
+    }
+}
+
+#[test]
+fn a_name_is_resolved_and_ipv4_is_preferred() {
+    let room = Room::new();
+    let overrides = Overrides {
+        listen: vec!["localhost:50051".to_owned()],
+        credentials: Some(room.path("key.json")),
+        ..Overrides::default()
+    };
+    let config = room.load("", &[], overrides).unwrap();
+    assert_eq!(config.server.listen, [ListenAddress::Tcp(([127, 0, 0, 1], 50051).into())]);
+}

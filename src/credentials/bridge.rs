@@ -1,0 +1,138 @@
+//! Lets yup-oauth2 reach its token endpoint through our HTTP client, and checks what comes back.
+//!
+//! yup-oauth2 takes a hyper connector, so it is given one that connects to this process: a pipe in memory,
+//! at whose other end each request is carried to the endpoint by [`HttpClient`], with its roots, proxies
+//! and limits. That end also looks at what yup-oauth2 does not: the status of the answer, whether there
+//! is a token in it, and whether its lifetime is sane. An answer that fails here never reaches it.
+
+use std::{
+    convert::Infallible,
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header::CONTENT_TYPE};
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    body::Incoming,
+    rt::{Read, ReadBufCursor, Write},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::{
+    client::legacy::connect::{Connected, Connection},
+    rt::TokioIo,
+};
+use reqwest::{Method, Url};
+use tokio::io::DuplexStream;
+
+use super::{answer, token::FetchError};
+use crate::http_client::HttpClient;
+
+/// More than any token request or answer holds.
+const LIMIT: usize = 64 * 1024;
+
+/// A connector to one token endpoint, for one fetch.
+#[derive(Clone)]
+pub(super) struct Bridge(Arc<Inner>);
+
+struct Inner {
+    client: HttpClient,
+    url: Url,
+    seen: Mutex<Option<Result<Duration, FetchError>>>,
+}
+
+impl Bridge {
+    pub(super) fn new(client: HttpClient, url: Url) -> Self {
+        Self(Arc::new(Inner { client, url, seen: Mutex::new(None) }))
+    }
+
+    /// The lifetime of the token that was answered, or why the answer was refused; `None` when the
+    /// endpoint was not asked.
+    pub(super) fn seen(&self) -> Option<Result<Duration, FetchError>> {
+        self.0.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn carry(self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+        let (seen, response) = match self.exchange(request).await {
+            Ok((lifetime, body)) => (Ok(lifetime), Response::new(Full::from(body))),
+            Err(error) => {
+                let mut response = Response::new(Full::default());
+                *response.status_mut() = StatusCode::BAD_GATEWAY;
+                (Err(error), response)
+            }
+        };
+        *self.0.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
+        Ok(response)
+    }
+
+    async fn exchange(&self, request: Request<Incoming>) -> Result<(Duration, Vec<u8>), FetchError> {
+        let body = request.into_body().collect().await.map_err(|_| FetchError("no request".to_owned()))?;
+        let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, form)]);
+        let sent = self.0.client.send(Method::POST, self.0.url.clone(), headers, body.to_bytes());
+        let answer = sent.await.map_err(|error| FetchError(format!("the token endpoint: {error}")))?;
+        let status = answer.status();
+        let body =
+            answer.body(LIMIT).await.map_err(|error| FetchError(format!("the token endpoint: {error}")))?;
+        answer::check(status, &body).map(|lifetime| (lifetime, body))
+    }
+}
+
+impl tower::Service<Uri> for Bridge {
+    type Response = Pipe;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Pipe, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let (near, far) = tokio::io::duplex(LIMIT);
+        let bridge = self.clone();
+        let carry = service_fn(move |request| bridge.clone().carry(request));
+        tokio::spawn(async move {
+            // A broken pipe means that the fetch was given up: there is nobody left to tell.
+            let _ = http1::Builder::new().serve_connection(TokioIo::new(far), carry).await;
+        });
+        std::future::ready(Ok(Pipe(TokioIo::new(near))))
+    }
+}
+
+/// The near end, with what hyper wants to know of a connection.
+pub(super) struct Pipe(TokioIo<DuplexStream>);
+
+impl Connection for Pipe {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl Read for Pipe {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl Write for Pipe {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,146 @@
+//! The file of a service-account key: read, checked before it is used, and watched for changes.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use reqwest::Url;
+use rustls::{
+    crypto::aws_lc_rs::sign::any_supported_type,
+    pki_types::{PrivateKeyDer, pem::PemObject},
+};
+use yup_oauth2::ServiceAccountKey;
+use zeroize::Zeroizing;
+
+/// How often a file is looked at. Comparing its content is safe where times and inodes are not:
+/// Kubernetes swaps a symbolic link.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// A service-account key that can sign.
+pub struct KeyFile {
+    pub(super) key: ServiceAccountKey,
+    pub(super) token_url: Url,
+}
+
+/// Why a file is no usable key. `Display` says what would be right and nothing of the content.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct KeyFileError(String);
+
+impl KeyFile {
+    /// Reads and checks a key file.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, or see [`Self::parse`].
+    pub fn read(file: &Path) -> Result<Self, KeyFileError> {
+        let content = std::fs::read(file).map_err(|error| KeyFileError(format!("cannot be read: {error}")))?;
+        Self::parse(&Zeroizing::new(content))
+    }
+
+    /// Checks the content of a key file whole, so that nothing of it can fail later.
+    ///
+    /// # Errors
+    ///
+    /// It is not the JSON of a service account, its key is not an RSA key in PEM, or its `token_uri` is
+    /// one that the assertion must not be sent to in clear.
+    pub fn parse(content: &[u8]) -> Result<Self, KeyFileError> {
+        let wrong = |what: &str| KeyFileError(what.to_owned());
+        // serde's own messages can quote the text, which holds the key.
+        let json: serde_json::Value = serde_json::from_slice(content).map_err(|error| {
+            KeyFileError(format!("is not JSON (line {}, column {})", error.line(), error.column()))
+        })?;
+        match json.get("type").and_then(serde_json::Value::as_str) {
+            Some("service_account") => {}
+            Some(kind @ ("authorized_user" | "external_account" | "impersonated_service_account")) => {
+                return Err(KeyFileError(format!(
+                    "is of type {kind}, which this version does not support: use a service_account key"
+                )));
+            }
+            _ => return Err(wrong("has no \"type\": \"service_account\": use a service-account key")),
+        }
+        for member in ["client_email", "private_key", "token_uri"] {
+            if json.get(member).and_then(serde_json::Value::as_str).is_none_or(str::is_empty) {
+                return Err(KeyFileError(format!("has no \"{member}\": download the key anew")));
+            }
+        }
+        let key: ServiceAccountKey = serde_json::from_value(json)
+            .map_err(|_| wrong("has a member that is not a string: download the key anew"))?;
+        let token_url = check_token_url(&key.token_uri)
+            .ok_or_else(|| wrong("its \"token_uri\" must be an https URL, or http on a loopback host"))?;
+        check_private_key(&key.private_key)
+            .ok_or_else(|| wrong("its \"private_key\" must be an RSA key in PEM: download the key anew"))?;
+        Ok(Self { key, token_url })
+    }
+
+    /// The service account, `name@project.iam.gserviceaccount.com`.
+    #[must_use]
+    pub fn principal(&self) -> &str {
+        &self.key.client_email
+    }
+
+    /// Where its tokens come from.
+    #[must_use]
+    pub fn token_url(&self) -> &Url {
+        &self.token_url
+    }
+}
+
+fn check_token_url(text: &str) -> Option<Url> {
+    // yup-oauth2 builds its request from the text, as an `http::Uri`, and does not expect it to fail.
+    text.parse::<http::Uri>().ok()?;
+    let url = Url::parse(text).ok()?;
+    let loopback = match url.host()? {
+        url::Host::Domain(name) => name == "localhost",
+        url::Host::Ipv4(address) => address.is_loopback(),
+        url::Host::Ipv6(address) => address.is_loopback(),
+    };
+    let safe = url.scheme() == "https" || (url.scheme() == "http" && loopback);
+    (safe && url.username().is_empty() && url.password().is_none()).then_some(url)
+}
+
+fn check_private_key(pem: &str) -> Option<()> {
+    let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).ok()?;
+    let key = any_supported_type(&key).ok()?;
+    (key.algorithm() == rustls::SignatureAlgorithm::RSA).then_some(())
+}
+
+/// A file whose content is compared every few seconds.
+pub(super) struct FileWatch {
+    file: PathBuf,
+    seen: Option<[u8; 32]>,
+}
+
+impl FileWatch {
+    /// Watches `file`, whose content now counts as seen.
+    pub(super) fn new(file: PathBuf) -> Self {
+        let seen = std::fs::read(&file).ok().map(|content| fingerprint(&Zeroizing::new(content)));
+        Self { file, seen }
+    }
+
+    /// Waits for the content to change, and answers the new one. A file that is gone or unreadable for a
+    /// while is no change: that is what replacing it looks like. Safe to drop and call again.
+    pub(super) async fn changed(&mut self) -> Zeroizing<Vec<u8>> {
+        loop {
+            let file = self.file.clone();
+            let read = tokio::task::spawn_blocking(move || std::fs::read(file)).await;
+            if let Ok(Ok(content)) = read {
+                let content = Zeroizing::new(content);
+                let now = fingerprint(&content);
+                let before = self.seen.replace(now);
+                if before != Some(now) {
+                    return content;
+                }
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+fn fingerprint(content: &[u8]) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest(&SHA256, content).as_ref());
+    bytes
+}

@@ -1,0 +1,122 @@
+//! The background task that keeps one credential's token ready.
+
+use std::time::Duration;
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until, timeout},
+};
+
+use super::{
+    Authorization, Failing, Held, State,
+    key_file::FileWatch,
+    schedule,
+    token::{FetchError, Token, TokenSource},
+};
+
+/// The bound on one fetch, which holds for whoever waits for it too.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A token that was fetched because Google rejected the one before is not replaced for the same reason
+/// sooner than this: it would be rejected likewise.
+pub(super) const FORCED_PAUSE: Duration = Duration::from_secs(3);
+
+/// Runs until the last `Credential` is gone.
+pub(super) async fn run<S: TokenSource>(
+    mut source: S,
+    name: String,
+    mut file: FileWatch,
+    publish: watch::Sender<State>,
+    mut rejections: mpsc::Receiver<u64>,
+) {
+    let mut generation = 0;
+    let mut failures = 0;
+    let mut forced = None;
+    loop {
+        let fetched = timeout(FETCH_TIMEOUT, source.fetch()).await.unwrap_or_else(|_| {
+            Err(FetchError(format!("the token endpoint did not answer within {FETCH_TIMEOUT:?}")))
+        });
+        let next = match fetched {
+            Ok(token) => {
+                generation += 1;
+                failures = 0;
+                let renewal = schedule::renewal(token.lifetime(), fastrand::f64());
+                tracing::info!(
+                    credential = name,
+                    lifetime_s = token.lifetime().as_secs(),
+                    renewal_in_s = renewal.as_secs(),
+                    "token fetched"
+                );
+                publish.send_replace(held(&token, generation, forced));
+                Instant::now() + renewal
+            }
+            Err(FetchError(cause)) => {
+                failures += 1;
+                let backoff = schedule::backoff(failures, token_left(&publish), fastrand::f64());
+                tracing::warn!(
+                    credential = name,
+                    cause,
+                    retry_in_ms = backoff.as_millis(),
+                    "no token could be fetched"
+                );
+                let next_attempt = Instant::now() + backoff;
+                publish.send_modify(|state| state.fail(Failing { cause, next_attempt }));
+                next_attempt
+            }
+        };
+        loop {
+            tokio::select! {
+                () = sleep_until(next) => break,
+                content = file.changed() => match source.reload(&content) {
+                    Ok(changed) => {
+                        tracing::info!(credential = name, "the credential's file changed: taken up");
+                        source = changed;
+                        break;
+                    }
+                    Err(cause) => {
+                        tracing::warn!(
+                            credential = name, cause,
+                            "the credential's file changed and is broken: the old one stays in use"
+                        );
+                    }
+                },
+                rejected = rejections.recv() => match rejected {
+                    None => return,
+                    Some(rejected) if rejected == generation && may_force(forced) => {
+                        tracing::warn!(credential = name, "Google rejected the token: fetching another");
+                        forced = Some(Instant::now());
+                        break;
+                    }
+                    Some(_) => {}
+                },
+            }
+        }
+    }
+}
+
+/// Whether a rejection may cause a fetch now, after the one at `forced`.
+pub(super) fn may_force(forced: Option<Instant>) -> bool {
+    forced.is_none_or(|at| at.elapsed() >= FORCED_PAUSE)
+}
+
+fn held(token: &Token, generation: u64, forced: Option<Instant>) -> State {
+    let authorization = Authorization { header: token.header(), generation };
+    let token = Held { authorization, ends: Instant::now() + token.lifetime(), forced };
+    State::Held { token, failing: None }
+}
+
+fn token_left(publish: &watch::Sender<State>) -> bool {
+    matches!(&*publish.borrow(), State::Held { token, .. } if token.is_valid())
+}
+
+impl State {
+    fn fail(&mut self, failed: Failing) {
+        match self {
+            Self::Held { failing, .. } => *failing = Some(failed),
+            Self::Starting | Self::Without { .. } => *self = Self::Without { failing: failed },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+use std::{
+    collections::VecDeque,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep};
+
+use crate::credentials::{Credential, FetchError, Readiness, Token, TokenSource, Unavailable};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A source that follows a script, and then goes on giving tokens of an hour.
+#[derive(Clone, Default)]
+struct Script {
+    fetches: Arc<AtomicUsize>,
+    steps: Arc<Mutex<VecDeque<Step>>>,
+}
+
+enum Step {
+    Token { lifetime: Duration },
+    Fail,
+    Hang,
+}
+
+impl Script {
+    fn of(steps: impl IntoIterator<Item = Step>) -> Self {
+        Self { steps: Arc::new(Mutex::new(steps.into_iter().collect())), ..Self::default() }
+    }
+
+    fn start(&self) -> Credential {
+        Credential::start(self.clone(), "test".to_owned(), PathBuf::from("/nonexistent")).0
+    }
+
+    fn fetches(&self) -> usize {
+        self.fetches.load(Ordering::Relaxed)
+    }
+}
+
+impl TokenSource for Script {
+    async fn fetch(&self) -> Result<Token, FetchError> {
+        let nth = self.fetches.fetch_add(1, Ordering::Relaxed) + 1;
+        sleep(Duration::from_millis(100)).await;
+        let step = self.steps.lock().expect("not poisoned").pop_front();
+        match step.unwrap_or(Step::Token { lifetime: 60 * MINUTE }) {
+            Step::Token { lifetime } => Token::new(format!("token-{nth}").into(), lifetime),
+            Step::Fail => Err(FetchError("scripted".to_owned())),
+            Step::Hang => std::future::pending().await,
+        }
+    }
+
+    fn reload(&self, _: &[u8]) -> Result<Self, String> {
+        Ok(self.clone())
+    }
+}
+
+async fn bearer(credential: &Credential) -> Result<String, Unavailable> {
+    let authorization = credential.authorization().await?;
+    Ok(String::from_utf8_lossy(authorization.header().as_bytes()).into_owned())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_cold_callers_make_one_request() {
+    let script = Script::default();
+    let credential = script.start();
+    let callers: Vec<_> = (0..1000)
+        .map(|_| {
+            tokio::spawn({
+                let credential = credential.clone();
+                async move { bearer(&credential).await }
+            })
+        })
+        .collect();
+    for caller in callers {
+        assert_eq!(caller.await.expect("no panic").as_deref(), Ok("Bearer token-1"));
+    }
+    assert_eq!(script.fetches(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_renewed_before_it_ends_and_without_a_call() {
+    let script = Script::default();
+    let credential = script.start();
+    sleep(53 * MINUTE).await;
+    assert_eq!(bearer(&credential).await.as_deref(), Ok("Bearer token-1"));
+    sleep(3 * MINUTE).await;
+    assert_eq!(bearer(&credential).await.as_deref(), Ok("Bearer token-2"));
+    assert_eq!(script.fetches(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_renewal_leaves_the_token_in_use_until_it_ends() {
+    let fails = std::iter::repeat_with(|| Step::Fail).take(200);
+    let script = Script::of(std::iter::once(Step::Token { lifetime: 10 * MINUTE }).chain(fails));
+    let credential = script.start();
+    sleep(9 * MINUTE).await;
+    assert!(script.fetches() > 2, "the renewal was tried again and again");
+    assert_eq!(bearer(&credential).await.as_deref(), Ok("Bearer token-1"));
+    assert_eq!(credential.readiness(), Readiness::Ready);
+    sleep(2 * MINUTE).await;
+    let refused = bearer(&credential).await.expect_err("no token is left");
+    assert!(refused.retry_after <= MINUTE);
+    assert_eq!(credential.readiness(), Readiness::NotReady("no valid token: scripted".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_without_a_token_is_told_when_to_come_back_and_then_served() {
+    let script = Script::of([Step::Fail, Step::Fail]);
+    let credential = script.start();
+    let refused = bearer(&credential).await.expect_err("the first fetch failed");
+    assert!(refused.retry_after > Duration::ZERO && refused.retry_after <= SECOND, "{refused:?}");
+    sleep(10 * SECOND).await;
+    assert_eq!(bearer(&credential).await.as_deref(), Ok("Bearer token-3"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_hangs_is_given_up() {
+    let start = Instant::now();
+    let script = Script::of([Step::Hang]);
+    let credential = script.start();
+    assert!(bearer(&credential).await.is_err());
+    assert_eq!(start.elapsed(), 10 * SECOND);
+    sleep(SECOND).await;
+    assert_eq!(bearer(&credential).await.as_deref(), Ok("Bearer token-2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_who_met_a_rejection_share_one_renewal() {
+    let script = Script::default();
+    let credential = script.start();
+    let rejected = credential.authorization().await.expect("a token");
+    let callers: Vec<_> = (0..100)
+        .map(|_| {
+            let (credential, rejected) = (credential.clone(), rejected.clone());
+            tokio::spawn(async move { credential.renewed(&rejected).await.expect("a token").is_some() })
+        })
+        .collect();
+    for caller in callers {
+        assert!(caller.await.expect("no panic"));
+    }
+    assert_eq!(script.fetches(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_rejection_right_after_is_not_answered_with_another_fetch() {
+    let script = Script::default();
+    let credential = script.start();
+    let first = credential.authorization().await.expect("a token");
+    let second = credential.renewed(&first).await.expect("a token").expect("renewed");
+    assert!(credential.renewed(&second).await.expect("known").is_none());
+    assert_eq!(script.fetches(), 2);
+    sleep(4 * SECOND).await;
+    assert!(credential.renewed(&second).await.expect("a token").is_some());
+    assert_eq!(script.fetches(), 3);
+}

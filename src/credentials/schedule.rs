@@ -1,0 +1,59 @@
+//! When the next token is fetched.
+
+use std::time::Duration;
+
+/// A token is renewed when half its lifetime, or all but this much of it, is over, whichever is later.
+const BEFORE_END: Duration = Duration::from_secs(300);
+
+/// The part of that time by which it may be earlier, so that replicas do not go together.
+const JITTER: f64 = 0.02;
+
+/// The longest pause between attempts that fail while a valid token remains, and while none does.
+const MAX_BACKOFF: Duration = Duration::from_secs(60);
+const MAX_BACKOFF_WITHOUT_TOKEN: Duration = Duration::from_secs(5);
+
+/// The first pause.
+const MIN_BACKOFF: Duration = Duration::from_millis(500);
+
+/// The time from the arrival of a token until it is renewed; `random` is in 0..1.
+pub(super) fn renewal(lifetime: Duration, random: f64) -> Duration {
+    let latest = (lifetime / 2).max(lifetime.saturating_sub(BEFORE_END));
+    latest.mul_f64(1.0 - JITTER * random)
+}
+
+/// The pause after `failures` failures in a row (at least one): doubling, at least half of it, the rest
+/// at random.
+pub(super) fn backoff(failures: u32, token_left: bool, random: f64) -> Duration {
+    let most = if token_left { MAX_BACKOFF } else { MAX_BACKOFF_WITHOUT_TOKEN };
+    let doubled = MIN_BACKOFF.saturating_mul(1 << failures.saturating_sub(1).min(16));
+    doubled.min(most).mul_f64(0.5 + 0.5 * random)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{backoff, renewal};
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_token_is_renewed_late_but_in_time() {
+        assert_eq!(renewal(seconds(3600), 0.0), seconds(55 * 60));
+        assert_eq!(renewal(seconds(65), 0.0), Duration::from_millis(32_500));
+        assert_eq!(renewal(seconds(600), 0.0), seconds(300));
+        let earliest = renewal(seconds(3600), 1.0);
+        assert!(earliest < seconds(55 * 60) && earliest > seconds(53 * 60), "{earliest:?}");
+    }
+
+    #[test]
+    fn failures_are_spread_and_bounded() {
+        assert_eq!(backoff(1, true, 1.0), Duration::from_millis(500));
+        assert_eq!(backoff(1, true, 0.0), Duration::from_millis(250));
+        assert_eq!(backoff(4, true, 1.0), seconds(4));
+        assert_eq!(backoff(1_000_000, true, 1.0), seconds(60));
+        assert_eq!(backoff(1_000_000, false, 1.0), seconds(5));
+    }
+}

@@ -1,0 +1,106 @@
+//! An access token, and where tokens come from.
+
+use std::{fmt, future::Future, time::Duration};
+
+use http::HeaderValue;
+use zeroize::Zeroizing;
+
+/// A fresh access token and the time for which it is valid.
+pub struct Token {
+    secret: Zeroizing<String>,
+    lifetime: Duration,
+}
+
+/// A source of tokens. It is asked by one task only, so it need not guard against many askers.
+pub trait TokenSource: Send + Sync + Sized + 'static {
+    /// Fetches a new token, never one from a cache.
+    ///
+    /// # Errors
+    ///
+    /// What went wrong, fit for a log.
+    fn fetch(&self) -> impl Future<Output = Result<Token, FetchError>> + Send;
+
+    /// The same source with the new content of its file.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the content.
+    fn reload(&self, content: &[u8]) -> Result<Self, String>;
+}
+
+/// Why a token could not be had. Both texts are made without the answer's body, which may hold secrets.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct FetchError(pub String);
+
+/// A token that lives shorter than this could not be used, nor renewed in time.
+const MIN_LIFETIME: Duration = Duration::from_secs(5);
+
+/// Google's tokens live for an hour, with an organisation's policy for up to 12; more is no sane answer.
+const MAX_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+
+impl Token {
+    /// A token as it was answered.
+    ///
+    /// # Errors
+    ///
+    /// It is empty, has characters that no header may carry, or its lifetime is not sane.
+    pub fn new(secret: Zeroizing<String>, lifetime: Duration) -> Result<Self, FetchError> {
+        let printable = |c: u8| (0x21..=0x7e).contains(&c);
+        if secret.is_empty() || !secret.bytes().all(printable) {
+            return Err(FetchError("the token endpoint answered without a usable access_token".to_owned()));
+        }
+        if !(MIN_LIFETIME..=MAX_LIFETIME).contains(&lifetime) {
+            let seconds = lifetime.as_secs();
+            return Err(FetchError(format!("the token endpoint answered a lifetime of {seconds} s")));
+        }
+        Ok(Self { secret, lifetime })
+    }
+
+    /// How long it is valid, from when it was fetched.
+    #[must_use]
+    pub fn lifetime(&self) -> Duration {
+        self.lifetime
+    }
+
+    /// The value of the `authorization` header.
+    pub(super) fn header(&self) -> HeaderValue {
+        let bearer = Zeroizing::new(format!("Bearer {}", self.secret.as_str()));
+        let mut header = HeaderValue::from_str(&bearer).expect("`new` let only printable ASCII in");
+        header.set_sensitive(true);
+        header
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Token").field("lifetime", &self.lifetime).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Token;
+
+    fn token(secret: &str, seconds: u64) -> Result<Token, super::FetchError> {
+        Token::new(secret.to_owned().into(), Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn a_token_does_not_print() {
+        let token = token("ya29.very-secret", 3600).expect("valid");
+        assert!(!format!("{token:?}{:?}", token.header()).contains("very-secret"));
+        assert_eq!(token.header().as_bytes(), b"Bearer ya29.very-secret");
+    }
+
+    #[test]
+    fn an_insane_answer_is_no_token() {
+        for (secret, seconds) in
+            [("", 3600), ("a b", 3600), ("a\r\nb", 3600), ("ä", 3600), ("x", 0), ("x", 604_801)]
+        {
+            assert!(token(secret, seconds).is_err(), "{secret:?} for {seconds} s");
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! A request that got no answer: how far it went, and why.
+
+use std::{error::Error, fmt::Write};
+
+/// A request without an answer. `Display` is for the log: it may name addresses, never a header.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{cause}")]
+pub struct Failure {
+    /// How far the request went, which decides what may be done next.
+    pub progress: Progress,
+    cause: String,
+}
+
+/// How far a request went before it failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// No connection: names, routes, a proxy, TLS.
+    NotConnected,
+    /// The peer says, or the connection's state proves, that it did not look at the request: a refused
+    /// stream, or a connection that was being closed (RFC 9113, section 8.7).
+    NotProcessed,
+    /// It was sent, at least in part; the peer may have acted on it.
+    Unknown,
+    /// Something answered, in something that is not HTTP.
+    NotHttp,
+}
+
+impl From<reqwest::Error> for Failure {
+    fn from(error: reqwest::Error) -> Self {
+        // The URL is left out: the log line already has the operation's name.
+        let error = error.without_url();
+        let progress = if error.is_connect() { Progress::NotConnected } else { progress(&error) };
+        Self { progress, cause: cause_of(&error) }
+    }
+}
+
+fn progress(error: &reqwest::Error) -> Progress {
+    let mut next = error.source();
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            let going_away = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+            if error.is_remote() && (refused || going_away) {
+                return Progress::NotProcessed;
+            }
+        }
+        if let Some(error) = error.downcast_ref::<hyper::Error>() {
+            if error.is_canceled() {
+                return Progress::NotProcessed;
+            }
+            if error.is_parse() {
+                return Progress::NotHttp;
+            }
+        }
+        next = error.source();
+    }
+    Progress::Unknown
+}
+
+/// The error and all its sources in one line.
+pub(super) fn cause_of(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        // Many layers repeat the text of the one below.
+        let text = source.to_string();
+        if !line.ends_with(&text) {
+            let _ = write!(line, ": {text}");
+        }
+        next = source.source();
+    }
+    line
+}

@@ -1,0 +1,43 @@
+//! The log: lines on standard error, which a slow reader never makes a call wait for.
+//!
+//! Whatever the filter says, other people's code logs nothing below `info`: at `debug` and `trace`, HTTP
+//! and OAuth libraries print headers, bodies, tokens and assertions. Those that write to the `log` crate
+//! (yup-oauth2, reqwest, rustls) are not connected at all.
+
+use std::io::{self, IsTerminal};
+
+use tracing::{Level, Metadata};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::{
+    EnvFilter, Layer, filter::filter_fn, fmt, layer::SubscriberExt, registry, util::SubscriberInitExt,
+};
+
+use crate::config::LogFormat;
+
+/// Lines that wait to be written; those beyond are dropped rather than waited for.
+const LINES: usize = 10_000;
+
+/// Starts the log, in `format`, with `filter` in the language of `RUST_LOG`. Lines are written until the
+/// guard is dropped.
+///
+/// # Errors
+///
+/// The filter cannot be understood.
+pub fn start(format: LogFormat, filter: &str) -> Result<WorkerGuard, String> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| format!("RUST_LOG: {error}"))?;
+    let (writer, guard) =
+        NonBlockingBuilder::default().buffered_lines_limit(LINES).finish(io::stderr());
+    let lines = fmt::layer().with_writer(writer).with_ansi(io::stderr().is_terminal());
+    let lines = match format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    registry().with(lines.with_filter(filter).with_filter(filter_fn(may_be_logged))).init();
+    Ok(guard)
+}
+
+/// Our own lines at every level, those of others from `info` up.
+fn may_be_logged(line: &Metadata<'_>) -> bool {
+    let ours = line.target() == "countermand" || line.target().starts_with("countermand::");
+    ours || *line.level() <= Level::INFO
+}
