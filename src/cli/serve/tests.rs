@@ -185,9 +185,10 @@ fn a_flag_wins_over_the_variable() {
 #[test]
 fn each_setting_alone_changes_nothing_else() {
     type Change = fn(&mut Config);
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], Change);
     let room = room();
     let room = room.path();
-    let cases: [(&str, &[(&str, &str)], Change); 16] = [
+    let cases: [Case<'_>; 16] = [
         ("--listen [::1]:1", &[], |c| c.server.listen = vec![tcp("[::1]:1")]),
         ("", &[("COUNTERMAND_LISTEN", "[::1]:1")], |c| c.server.listen = vec![tcp("[::1]:1")]),
         ("--admin-listen off", &[], |c| c.admin.listen = None),
