@@ -10,15 +10,19 @@ use reqwest::{Method, Url};
 use crate::{
     budget::Budget,
     credentials::Credential,
-    http_client::{HttpClient, tls::TlsError},
+    http_client::{self, HttpClient, tls::TlsError},
+    name::{DeviceName, OperationName},
     policy::Permit,
 };
 
 mod attempt;
 pub mod error;
 pub mod google_error;
+mod list_query;
 mod retry;
 mod retry_after;
+
+pub use list_query::ListQuery;
 
 use attempt::Upstream;
 use error::Error;
@@ -29,6 +33,9 @@ pub struct Amapi {
     upstream: Upstream,
     retries: Retries,
 }
+
+/// A JSON object with its numbers as they were written.
+pub type Json = serde_json::Map<String, serde_json::Value>;
 
 /// How a call ended, and what it took.
 #[derive(Debug, Clone)]
@@ -58,14 +65,42 @@ impl Amapi {
     /// A cancel is safe to repeat, so it is retried like a read: the command is called back or it is not,
     /// however often it is asked for, and none is ever issued by it. At worst a repeated cancel meets an
     /// operation that its predecessor already ended, and Google's answer says so.
-    pub async fn cancel(&self, permit: &Permit, budget: &Budget) -> Outcome<()> {
-        let url = self.upstream.url(permit.operation().as_str(), ":cancel");
-        let attempt = || self.upstream.attempt(Method::POST, &url, budget);
-        let outcome = self.retries.run(budget, attempt).await;
-        Outcome {
-            result: outcome.result.map(attempt::discard),
-            attempts: outcome.attempts,
-            upstream_status: outcome.upstream_status,
-        }
+    pub async fn cancel(&self, permit: &Permit<OperationName>, budget: &Budget) -> Outcome<()> {
+        let url = self.upstream.url(permit.resource().as_str(), ":cancel");
+        self.call(Method::POST, url, budget).await.map(attempt::discard)
+    }
+
+    /// `GET /v1/{name}`: an Operation, as Google's JSON has it.
+    pub async fn get(&self, permit: &Permit<OperationName>, budget: &Budget) -> Outcome<Json> {
+        let url = self.upstream.url(permit.resource().as_str(), "");
+        self.read(url, budget).await
+    }
+
+    /// `GET /v1/{device}/operations`: `{operations, nextPageToken, unreachable}`, as Google's JSON has it.
+    pub async fn list(&self, permit: &Permit<DeviceName>, query: &ListQuery, budget: &Budget) -> Outcome<Json> {
+        let mut url = self.upstream.url(permit.resource().as_str(), "/operations");
+        query.write(&mut url);
+        self.read(url, budget).await
+    }
+
+    async fn call(&self, method: Method, url: Url, budget: &Budget) -> Outcome<http_client::Answer> {
+        let attempt = || self.upstream.attempt(method.clone(), &url, budget);
+        self.retries.run(budget, attempt).await
+    }
+
+    async fn read(&self, url: Url, budget: &Budget) -> Outcome<Json> {
+        let Outcome { result, attempts, upstream_status } = self.call(Method::GET, url, budget).await;
+        let result = match result {
+            Ok(answer) => attempt::read_object(answer, budget).await,
+            Err(error) => Err(error),
+        };
+        Outcome { result, attempts, upstream_status }
+    }
+}
+
+impl<T> Outcome<T> {
+    fn map<U>(self, to: impl FnOnce(T) -> U) -> Outcome<U> {
+        let Self { result, attempts, upstream_status } = self;
+        Outcome { result: result.map(to), attempts, upstream_status }
     }
 }
