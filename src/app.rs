@@ -14,7 +14,8 @@ use crate::{
     http_client::tls::TlsError,
     operations::Operations,
     policy::Policy,
-    server::{Drained, Server, health::Serving},
+    server::{Drained, Server},
+    serving::Serving,
 };
 
 mod development;

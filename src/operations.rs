@@ -14,7 +14,7 @@ use crate::{
         CancelOperationRequest, DeleteOperationRequest, GetOperationRequest, ListOperationsRequest,
         ListOperationsResponse, Operation, WaitOperationRequest, operations_server,
     },
-    server::health::Serving,
+    serving::Serving,
 };
 
 pub mod call;

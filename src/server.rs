@@ -22,7 +22,7 @@ pub mod reflection;
 mod routes;
 pub mod until_drain;
 
-use health::Serving;
+use crate::serving::Serving;
 use listener::Listener;
 use routes::Routes;
 

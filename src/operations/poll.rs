@@ -22,7 +22,7 @@ use crate::{
     name::{DeviceName, OperationName},
     policy::Permit,
     proto::longrunning::Operation,
-    server::health::Serving,
+    serving::Serving,
 };
 
 /// The pollers of all devices. Cheap to clone.

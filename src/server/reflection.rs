@@ -4,7 +4,8 @@
 use tokio::sync::watch;
 use tonic_reflection::server::{Builder, v1, v1alpha};
 
-use super::{health::Serving, until_drain::UntilDrain};
+use super::until_drain::UntilDrain;
+use crate::serving::Serving;
 use crate::proto;
 
 /// Why building a service cannot fail: both builders fail on broken descriptors alone.

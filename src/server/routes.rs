@@ -13,7 +13,7 @@ use tonic::{Status, body::Body};
 use tower::{Service, util::BoxCloneSyncService};
 
 use super::{
-    health::{self, Serving},
+    health,
     layers::{self, Guarded, Limits},
     reflection,
 };
