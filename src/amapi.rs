@@ -18,6 +18,7 @@ mod attempt;
 pub mod error;
 pub mod google_error;
 mod retry;
+mod retry_after;
 
 use attempt::Upstream;
 use error::Error;

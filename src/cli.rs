@@ -4,11 +4,13 @@ mod address;
 mod cancel;
 mod check;
 mod connect;
+mod dev;
 mod emulate;
 mod exit;
 mod output;
 mod probe;
 mod serve;
+mod signals;
 
 use std::process::ExitCode;
 
@@ -36,6 +38,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::ServeArgs),
+    Dev(dev::DevArgs),
     Check(check::CheckArgs),
     Emulate(emulate::EmulateArgs),
     Cancel(cancel::CancelArgs),
@@ -48,6 +51,7 @@ enum Command {
 pub async fn run() -> ExitCode {
     let exit = match Cli::parse().command {
         Command::Serve(args) => serve::run(args).await,
+        Command::Dev(args) => dev::run(args).await,
         Command::Check(args) => check::run(args).await,
         Command::Emulate(args) => return emulate::run(args).await,
         Command::Cancel(args) => cancel::run(args).await,

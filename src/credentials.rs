@@ -9,6 +9,7 @@ use std::{path::PathBuf, time::Duration};
 use http::HeaderValue;
 use tokio::{
     sync::{mpsc, watch},
+    task::JoinHandle,
     time::Instant,
 };
 
@@ -94,13 +95,13 @@ impl Authorization {
 
 impl Credential {
     /// Starts the background task that keeps a token of `source` ready, and takes up changes of `file`.
-    /// The task ends when the last clone of the credential is dropped.
-    pub fn start(source: impl TokenSource, name: String, file: PathBuf) -> Self {
+    /// The task ends when the last clone of the credential is dropped, and not before.
+    pub fn start(source: impl TokenSource, name: String, file: PathBuf) -> (Self, JoinHandle<()>) {
         let (publish, state) = watch::channel(State::Starting);
         let (rejected, rejections) = mpsc::channel(16);
         let file = key_file::FileWatch::new(file);
-        tokio::spawn(refresher::run(source, name, file, publish, rejections));
-        Self { state, rejected }
+        let task = tokio::spawn(refresher::run(source, name, file, publish, rejections));
+        (Self { state, rejected }, task)
     }
 
     /// The authorisation of a valid token: at once when there is one, as soon as it is there while one is

@@ -1,11 +1,10 @@
 //! An emulator of the part of the Android Management API (AMAPI) that has to do with operations, and of
 //! Google's token endpoint, for development and tests.
 //!
-//! A request comes in through [`server`](self), is given its method and resource by the path
-//! (`route`), and is answered in `http`: token requests against the account's key (`assertion`,
-//! `token`), API calls against the bearer token, the quota and the store of operations (`api`,
-//! `store`). It imports nothing of the rest of the crate, so that a misreading of the API in the client
-//! is not repeated here.
+//! A request comes in through `server`, is given its method and resource by its path (`route`), and is
+//! answered in `http`: a token request against the account's key (`assertion`, `token`), an API call against
+//! its bearer token, the quota and the store of operations (`api`, `store`). Nothing here is imported from the
+//! rest of the crate, so that a misreading of the API in our client is not repeated.
 //!
 //! # What it knows, and what it guesses
 //!
@@ -23,6 +22,7 @@ mod account;
 mod api;
 mod assertion;
 mod command;
+mod control;
 mod http;
 mod list;
 mod operation;
@@ -45,9 +45,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub use self::account::Credentials;
+pub use self::control::Control;
 pub use self::refusal::Refusal;
 pub use self::settings::{Fault, FaultRates, InvalidSetting, Quota, Settings, TokenEndpoint};
-pub use self::state::{Control, Queries};
+pub use self::state::Queries;
 
 /// A running emulator. It serves in the background until [`shutdown`](Self::shutdown), or until it is
 /// dropped.
@@ -71,7 +72,7 @@ impl Emulator {
     /// When the address cannot be bound, no key can be made, or a setting makes no sense
     /// ([`io::ErrorKind::InvalidInput`], with an [`InvalidSetting`] inside).
     pub async fn start(listen: SocketAddr, settings: Settings) -> io::Result<Self> {
-        if let Some(invalid) = settings.faults_found().into_iter().next() {
+        if let Some(invalid) = settings.invalid().into_iter().next() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, invalid));
         }
         let listener = TcpListener::bind(listen).await?;

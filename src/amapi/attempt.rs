@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use reqwest::{Method, Url};
 use tokio::{sync::Semaphore, time::timeout};
 
@@ -11,6 +11,7 @@ use super::{
     error::{Answer, Error},
     google_error::GoogleError,
     retry::{Attempted, Failed, Next},
+    retry_after,
 };
 use crate::{
     budget::Budget,
@@ -95,7 +96,11 @@ impl Sending<'_> {
     }
 
     async fn send(&mut self, authorization: &Authorization) -> Result<http_client::Answer, Failed> {
-        let headers = HeaderMap::from_iter([(header::AUTHORIZATION, authorization.header())]);
+        // Google refuses a POST of HTTP/1.1 that does not say how long it is.
+        let headers = HeaderMap::from_iter([
+            (header::AUTHORIZATION, authorization.header()),
+            (header::CONTENT_LENGTH, HeaderValue::from_static("0")),
+        ]);
         let request = self.upstream.client.send(self.method.clone(), self.url.clone(), headers, "");
         self.sent += 1;
         let sent = self.budget.carry(request).await;
@@ -109,20 +114,18 @@ impl Sending<'_> {
         let status = answer.status();
         let http_status = status.as_u16();
         if !status.is_client_error() && !status.is_server_error() {
-            return stop(Error::Malformed { what: "a redirect, which is never followed", http_status });
+            return stop(Error::Malformed { what: "a redirect", http_status });
         }
-        let retry_after = answer.headers().get(header::RETRY_AFTER).and_then(|value| {
-            super::retry_after::parse(value.to_str().ok()?, SystemTime::now())
-        });
+        let retry_after = answer
+            .headers()
+            .get(header::RETRY_AFTER)
+            .and_then(|value| retry_after::parse(value.to_str().ok()?, SystemTime::now()));
         let passing = matches!(
             status,
             StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
         );
-        let next = if passing {
-            Next::Retry { not_before: retry_after.unwrap_or_default() }
-        } else {
-            Next::Stop
-        };
+        let next =
+            if passing { Next::Retry { not_before: retry_after.unwrap_or_default() } } else { Next::Stop };
         let body = match self.budget.carry(answer.body(MAX_BODY)).await {
             Ok(Ok(body)) => body,
             Ok(Err(error)) => return Failed { error: unreadable(error, http_status), next },
@@ -161,7 +164,9 @@ fn unanswered(failure: Failure) -> Failed {
     let cause = failure.to_string();
     let retry = Next::Retry { not_before: Duration::ZERO };
     match failure.progress {
-        Progress::NotConnected | Progress::Unknown => Failed { error: Error::Unreachable { cause }, next: retry },
+        Progress::NotConnected | Progress::Unknown => {
+            Failed { error: Error::Unreachable { cause }, next: retry }
+        }
         Progress::NotProcessed => Failed { error: Error::Unreachable { cause }, next: Next::Requeue },
         Progress::NotHttp => stop(Error::NotHttp { cause }),
     }
@@ -169,7 +174,7 @@ fn unanswered(failure: Failure) -> Failed {
 
 fn unreadable(error: BodyError, http_status: u16) -> Error {
     match error {
-        BodyError::TooLong(_) => Error::Malformed { what: "its body is over 4 MiB", http_status },
+        BodyError::TooLong(_) => Error::Malformed { what: "a body of more than 4 MiB", http_status },
         BodyError::BrokenOff(cause) => Error::Unreachable { cause },
     }
 }

@@ -26,10 +26,17 @@ pub enum Error {
     /// An answer that Google's API does not give: a redirect, a body over the limit, malformed JSON.
     #[error("the upstream's answer is not the API's: {what}")]
     Malformed {
-        /// What is wrong with it, in our words.
+        /// What is wrong with it, in our words, which the caller reads too: "its body is over 4 MiB".
         what: &'static str,
         /// The HTTP status of the answer.
         http_status: u16,
+    },
+
+    /// What answered does not speak HTTP.
+    #[error("what answers at the upstream does not speak HTTP: {cause}")]
+    NotHttp {
+        /// The cause, for the log only.
+        cause: String,
     },
 
     /// No whole answer: the connection could not be made, was reset, or broke off in the body.
@@ -51,6 +58,24 @@ pub enum Error {
     Lost,
 }
 
+impl Error {
+    /// Whether the same call may well succeed a moment later. Whether to make it again is the client's to
+    /// decide, by its deadline and its budget.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Answered(answer) => answer.is_transient(),
+            Self::Unreachable { .. } => true,
+            Self::CredentialRejected(_)
+            | Self::CredentialUnavailable { .. }
+            | Self::Malformed { .. }
+            | Self::NotHttp { .. }
+            | Self::DeadlineExceeded { .. }
+            | Self::Lost => false,
+        }
+    }
+}
+
 /// What Google answered in place of success.
 #[derive(Debug, Clone)]
 pub struct Answer {
@@ -62,6 +87,23 @@ pub struct Answer {
     pub retry_after: Option<Duration>,
 }
 
+impl Answer {
+    /// Whether it speaks of our credential: 401, or the error's status `UNAUTHENTICATED` under any HTTP
+    /// status. It never speaks of the caller, whom Google does not see.
+    #[must_use]
+    pub fn rejects_credential(&self) -> bool {
+        let status = self.google.as_ref().and_then(|google| google.status.as_deref());
+        self.http_status == 401 || status == Some("UNAUTHENTICATED")
+    }
+
+    /// Whether a gateway on the way, or a server that is just being replaced, answered: 502, 503, 504. Not
+    /// 429, since another call only spends more of the quota that has run out.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self.http_status, 502..=504)
+    }
+}
+
 impl std::fmt::Display for Answer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "HTTP {}", self.http_status)?;
@@ -69,5 +111,49 @@ impl std::fmt::Display for Answer {
             Some(google) => write!(f, ", {google}"),
             None => f.write_str(", with a body that is not Google's JSON"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(http_status: u16, body: &str) -> Answer {
+        Answer { http_status, google: GoogleError::parse(body.as_bytes()), retry_after: None }
+    }
+
+    #[test]
+    fn a_401_and_unauthenticated_reject_the_credential() {
+        for (http_status, body, rejects) in [
+            (401, "", true),
+            (401, r#"{"error":{"status":"PERMISSION_DENIED"}}"#, true),
+            (403, r#"{"error":{"status":"UNAUTHENTICATED"}}"#, true),
+            (403, r#"{"error":{"status":"PERMISSION_DENIED","code":401}}"#, false),
+            (403, r#"{"error":{"message":"UNAUTHENTICATED"}}"#, false),
+            (500, "UNAUTHENTICATED", false),
+        ] {
+            let answer = answer(http_status, body);
+            assert_eq!(answer.rejects_credential(), rejects, "{http_status} {body}");
+        }
+    }
+
+    #[test]
+    fn only_gateways_and_the_network_are_transient() {
+        for http_status in 400..600 {
+            let error = Error::Answered(answer(http_status, ""));
+            assert_eq!(error.is_transient(), (502..=504).contains(&http_status), "{http_status}");
+        }
+        assert!(Error::Unreachable { cause: String::new() }.is_transient());
+        assert!(!Error::CredentialRejected(answer(503, "")).is_transient());
+        assert!(!Error::DeadlineExceeded { while_doing: "waiting" }.is_transient());
+        assert!(!Error::Malformed { what: "a redirect", http_status: 503 }.is_transient());
+    }
+
+    #[test]
+    fn the_log_never_quotes_a_body_that_is_not_googles() {
+        let line = Error::Answered(answer(502, "<html>10.0.0.7</html>")).to_string();
+        assert_eq!(line, "Google answered HTTP 502, with a body that is not Google's JSON");
+        let line = Error::Answered(answer(404, r#"{"error":{"status":"NOT_FOUND","message":"gone"}}"#));
+        assert_eq!(line.to_string(), "Google answered HTTP 404, NOT_FOUND: gone");
     }
 }

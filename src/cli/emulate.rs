@@ -100,7 +100,7 @@ fn quota(text: &str) -> Result<QuotaSize, std::num::ParseIntError> {
 pub(crate) async fn run(args: EmulateArgs) -> ExitCode {
     let EmulateArgs { listen, write_credentials, allow_beyond_loopback, .. } = &args;
     let settings = settings(&args);
-    let mut faults: Vec<String> = settings.faults_found().iter().map(ToString::to_string).collect();
+    let mut faults: Vec<String> = settings.invalid().iter().map(ToString::to_string).collect();
     let addresses: Vec<_> = match lookup_host(listen).await {
         Ok(addresses) => addresses.collect(),
         Err(error) => {

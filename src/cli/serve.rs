@@ -1,11 +1,17 @@
 //! `countermand serve`: the service.
 
-use std::path::PathBuf;
+use std::{error::Error, path::PathBuf};
 
 use clap::Args;
+use tokio::sync::oneshot;
 
-use super::{exit::Exit, output};
-use crate::config::{Config, Environment, Faults, LogFormat, Overrides};
+use super::{exit::Exit, output, signals::Signals};
+use crate::{
+    app::App,
+    config::{Config, Environment, Faults, LogFormat, Overrides},
+    server::Drained,
+    telemetry,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -92,16 +98,60 @@ impl From<ServeArgs> for Overrides {
 
 /// Serves until a signal ends it.
 pub(crate) async fn run(args: ServeArgs) -> Exit {
-    match Config::load(args.into(), Environment::of_process()) {
-        Ok(_) => {
-            output::complain("the configuration is right, but this build has no service to start");
-            Exit::Failed
-        }
+    let config = match Config::load(args.into(), Environment::of_process()) {
+        Ok(config) => config,
         Err(faults) => {
             report(&faults);
-            Exit::Config
+            return Exit::Config;
+        }
+    };
+    // Held to the end: it writes the last lines.
+    let _log = match telemetry::start(config.log_format, "info") {
+        Ok(guard) => guard,
+        Err(fault) => {
+            output::complain(&fault);
+            return Exit::Config;
+        }
+    };
+    match serve(&config).await {
+        Ok(exit) => exit,
+        Err(error) => {
+            tracing::error!(%error, "cannot serve");
+            Exit::Failed
         }
     }
+}
+
+async fn serve(config: &Config) -> Result<Exit, Box<dyn Error + Send + Sync>> {
+    let mut signals = Signals::install()?;
+    let app = App::start(config).await?;
+    for address in app.addresses() {
+        tracing::info!(%address, "listening");
+    }
+    if let Some(address) = app.admin_address() {
+        tracing::info!(%address, "listening for the operator");
+    }
+    let (stop, stopped) = oneshot::channel();
+    let run = app.run(async { drop(stopped.await) });
+    let asked_twice = async {
+        signals.next().await;
+        let _ = stop.send(());
+        signals.next().await;
+    };
+    let drained = tokio::select! {
+        drained = run => drained?,
+        () = asked_twice => {
+            tracing::warn!("asked a second time: ending at once");
+            return Ok(Exit::Failed);
+        }
+    };
+    match drained {
+        Drained::Whole => tracing::info!("drained"),
+        Drained::Cut { calls } => {
+            tracing::warn!(calls, "the drain timeout passed: ending with calls in flight")
+        }
+    }
+    Ok(Exit::Ok)
 }
 
 /// Prints the faults to standard error: a line that counts them, then one line each.

@@ -9,6 +9,7 @@ use super::{
     source::Given,
     table::Section,
 };
+use crate::credentials::KeyFile;
 
 /// The longest name; it stands in every line of the audit log.
 const LONGEST_NAME: usize = 63;
@@ -123,8 +124,11 @@ fn unnamed(given: Given<PathBuf>) -> Given<Credential> {
     Given { value: Credential { name: "default".to_owned(), file }, origin }
 }
 
-/// What can be said of a credential before it is used. Whether the file's content is a key is the word of
-/// `credentials`, and is to be asked here.
+/// What can be said of a credential before it is used.
 fn check(credential: &Credential) -> Result<(), Wrong> {
-    files::readable(&credential.file)
+    files::readable(&credential.file)?;
+    KeyFile::read(&credential.file).map(drop).map_err(|error| {
+        let problem = format!("{} {error}", credential.file.display());
+        Wrong::new(problem, "name a service-account key file, as Google Cloud's console makes them")
+    })
 }

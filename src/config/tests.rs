@@ -1,6 +1,6 @@
 //! Which faults are found, and what they say. Which source wins is told by the table in `cli::serve`.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, sync::LazyLock};
 
 use super::{Config, Environment, ListenAddress, Overrides};
 
@@ -10,7 +10,7 @@ struct Room(tempfile::TempDir);
 impl Room {
     fn new() -> Self {
         let room = Self(tempfile::tempdir().unwrap());
-        fs::write(room.path("key.json"), "{}").unwrap();
+        fs::write(room.path("key.json"), KEY_FILE.as_str()).unwrap();
         let ca = rcgen::generate_simple_self_signed(["ca.test".to_owned()]).unwrap();
         fs::write(room.path("ca.pem"), ca.cert.pem()).unwrap();
         room
@@ -42,6 +42,18 @@ impl Room {
         self.load(&file, &[], Overrides::default()).expect_err(section)
     }
 }
+
+/// A service-account key as Google's console makes them. One for all tests: making it takes a while.
+pub(crate) static KEY_FILE: LazyLock<String> = LazyLock::new(|| {
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+    let key = serde_json::json!({
+        "type": "service_account",
+        "client_email": "proxy@p.iam.gserviceaccount.com",
+        "private_key": key.serialize_pem(),
+        "token_uri": "https://oauth2.googleapis.com/token",
+    });
+    key.to_string()
+});
 
 #[test]
 fn every_fault_is_told_at_once_in_the_order_of_the_file() {

@@ -1,6 +1,9 @@
 //! The file of a service-account key: read, checked before it is used, and watched for changes.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use reqwest::Url;
@@ -27,6 +30,17 @@ pub struct KeyFile {
 pub struct KeyFileError(String);
 
 impl KeyFile {
+    /// Reads and checks a key file.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, or see [`Self::parse`].
+    pub fn read(file: &Path) -> Result<Self, KeyFileError> {
+        let content =
+            std::fs::read(file).map_err(|error| KeyFileError(format!("cannot be read: {error}")))?;
+        Self::parse(&Zeroizing::new(content))
+    }
+
     /// Checks the content of a key file whole, so that nothing of it can fail later.
     ///
     /// # Errors

@@ -1,11 +1,14 @@
 //! HTTP around the API and the token endpoint: bodies in, answers out, and the faults between.
 
+use std::error::Error;
+use std::pin::pin;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body::Body;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -21,13 +24,16 @@ use super::token;
 /// The most bytes that the body of a request may have.
 const BODY_LIMIT: usize = 1024 * 1024;
 
+/// The most bytes that are read of a body that is too long, before it is cut off.
+const DRAIN_LIMIT: usize = 16 * BODY_LIMIT;
+
 /// An answer with its whole body.
 pub(super) type Answer = Response<Full<Bytes>>;
 
 /// Answers a request; `None` when the connection is to be reset instead.
 pub(super) async fn answer<B>(state: &State, request: Request<B>) -> Option<Answer>
 where
-    B: http_body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
+    B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
 {
     let (head, body) = request.into_parts();
     let call = match Call::of(&head.method, head.uri.path()) {
@@ -46,11 +52,9 @@ where
         return Some(html(StatusCode::LENGTH_REQUIRED, explanation));
     }
     state.count(&call);
-    let body = match Limited::new(body, BODY_LIMIT).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => {
-            return Some(refusal(&Refusal::too_large(BODY_LIMIT), true));
-        }
+    let body = match read(body).await {
+        Ok(Some(body)) => body,
+        Ok(None) => return Some(refusal(&Refusal::too_large(BODY_LIMIT), true)),
         Err(_) => {
             let explanation = "Your client has issued a malformed or illegal request.";
             return Some(html(StatusCode::BAD_REQUEST, explanation));
@@ -60,6 +64,29 @@ where
         Call::Token => Some(token_answer(state, &head, &body).await),
         call => api_answer(state, &call, &head, &body).await,
     }
+}
+
+/// Reads a body; `None` when it is longer than the limit. It is read to its end all the same, within reason:
+/// a client that is still sending may not look at an answer.
+async fn read<B>(body: B) -> Result<Option<Bytes>, Box<dyn Error + Send + Sync>>
+where
+    B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
+{
+    let mut body = pin!(Limited::new(body, DRAIN_LIMIT));
+    let (mut whole, mut size) = (BytesMut::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let frame = match frame {
+            Err(error) if error.is::<LengthLimitError>() => return Ok(None),
+            frame => frame?,
+        };
+        if let Ok(data) = frame.into_data() {
+            size += data.remaining();
+            if size <= BODY_LIMIT {
+                whole.put(data);
+            }
+        }
+    }
+    Ok((size <= BODY_LIMIT).then(|| whole.freeze()))
 }
 
 /// Google's front end wants to know the length of a POST before it reads on. HTTP/2 frames tell it.

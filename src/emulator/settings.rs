@@ -148,7 +148,7 @@ impl FaultRates {
 
 impl Settings {
     /// Every setting that makes no sense; none when all do.
-    pub fn faults_found(&self) -> Vec<InvalidSetting> {
+    pub fn invalid(&self) -> Vec<InvalidSetting> {
         let checks = [
             (self.command_duration.is_zero(), "command_duration", "longer than zero"),
             (self.page_size == 0, "page_size", "at least 1"),
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn the_defaults_make_sense() {
-        assert_eq!(Settings::default().faults_found(), []);
+        assert_eq!(Settings::default().invalid(), []);
     }
 
     #[test]
@@ -189,7 +189,7 @@ mod tests {
             devices: Some(vec!["d1".to_owned()]),
             ..Settings::default()
         };
-        let names: Vec<_> = wrong.faults_found().iter().map(|fault| fault.setting).collect();
+        let names: Vec<_> = wrong.invalid().iter().map(|fault| fault.setting).collect();
         assert_eq!(names, ["page_size", "token_lifetime", "faults", "devices"]);
     }
 

@@ -1,5 +1,6 @@
 //! From a command line, an environment and a file to the whole configuration.
 
+use crate::config::tests::KEY_FILE;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -17,7 +18,7 @@ use crate::{
 fn room() -> tempfile::TempDir {
     let room = tempfile::tempdir().unwrap();
     for key in ["key.json", "other.json"] {
-        fs::write(room.path().join(key), "{}").unwrap();
+        fs::write(room.path().join(key), KEY_FILE.as_str()).unwrap();
     }
     let ca = rcgen::generate_simple_self_signed(["ca.test".to_owned()]).unwrap();
     fs::write(room.path().join("ca.pem"), ca.cert.pem()).unwrap();

@@ -34,7 +34,7 @@ impl Script {
     }
 
     fn start(&self) -> Credential {
-        Credential::start(self.clone(), "test".to_owned(), PathBuf::from("/nonexistent"))
+        Credential::start(self.clone(), "test".to_owned(), PathBuf::from("/nonexistent")).0
     }
 
     fn fetches(&self) -> usize {

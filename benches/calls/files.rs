@@ -1,0 +1,91 @@
+//! The throw-away identities of a run: a certificate authority, the upstream's certificate, and the
+//! service account whose key Countermand signs with. All of it is gone when the run ends.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PKCS_RSA_SHA256};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::Fault;
+
+/// Paths of the files, inside one directory.
+#[derive(Debug, Clone)]
+pub(crate) struct Paths(PathBuf);
+
+impl Paths {
+    /// The files in `directory`, whether written yet or not.
+    pub(crate) fn within(directory: &Path) -> Self {
+        Self(directory.to_owned())
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn authority(&self) -> PathBuf {
+        self.0.join("authority.pem")
+    }
+
+    pub(crate) fn certificate(&self) -> PathBuf {
+        self.0.join("upstream.pem")
+    }
+
+    pub(crate) fn private_key(&self) -> PathBuf {
+        self.0.join("upstream.key")
+    }
+
+    pub(crate) fn credentials(&self) -> PathBuf {
+        self.0.join("service-account.json")
+    }
+
+    /// Where what the process `name` writes to `stream` goes.
+    pub(crate) fn log(&self, name: &str, stream: &str) -> PathBuf {
+        self.0.join(format!("{name}.{stream}"))
+    }
+}
+
+/// Writes the authority and the upstream's certificate; they live as long as the directory that is
+/// returned.
+///
+/// # Errors
+///
+/// When a key cannot be made or a file cannot be written.
+pub(crate) fn write_certificates() -> Result<(TempDir, Paths), Fault> {
+    let directory = tempfile::Builder::new().prefix("countermand-bench-").tempdir()?;
+    let paths = Paths::within(directory.path());
+
+    let mut authority = CertificateParams::default();
+    authority.distinguished_name.push(DnType::CommonName, "Benchmark authority");
+    authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
+    let key = KeyPair::generate()?;
+    let certificate = CertificateParams::new(vec!["localhost".to_owned()])?.signed_by(&key, &authority)?;
+
+    fs::write(paths.authority(), authority.pem())?;
+    fs::write(paths.certificate(), certificate.pem())?;
+    fs::write(paths.private_key(), key.serialize_pem())?;
+    Ok((directory, paths))
+}
+
+/// Writes a key file in the form that Google's console gives out, for the token endpoint of the
+/// upstream at `https://localhost:{port}`.
+///
+/// # Errors
+///
+/// When the key cannot be made or the file cannot be written.
+pub(crate) fn write_credentials(paths: &Paths, port: u16) -> Result<(), Fault> {
+    let key = KeyPair::generate_for(&PKCS_RSA_SHA256)?;
+    let service_account = json!({
+        "type": "service_account",
+        "project_id": "benchmark",
+        "private_key_id": "1",
+        "private_key": key.serialize_pem(),
+        "client_email": "bench@benchmark.iam.gserviceaccount.com",
+        "client_id": "1",
+        "token_uri": format!("https://localhost:{port}/token"),
+    });
+    fs::write(paths.credentials(), service_account.to_string())?;
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! A gRPC call straight on `h2`: the load must cost less than what it measures.
+//!
+//! The framing is that of the gRPC specification of HTTP/2 as a transport: one byte that says whether
+//! the message is compressed, four of its length in network order, then the message.
+
+use std::net::SocketAddr;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use h2::client::SendRequest;
+use http::{HeaderMap, Request, StatusCode};
+use tokio::net::TcpStream;
+
+use crate::Fault;
+
+/// In bytes, and as large as gRPC clients have it. With HTTP/2's own 64 KiB, `h2` takes a few hundred
+/// small answers that arrive at once for an attack, and closes the connection.
+const CONNECTION_WINDOW: u32 = 1 << 20;
+
+/// A kept connection to a target, in plaintext HTTP/2.
+#[derive(Debug, Clone)]
+pub(crate) struct Connection {
+    requests: SendRequest<Bytes>,
+    address: SocketAddr,
+}
+
+/// The head of every request to one method.
+#[derive(Debug, Clone)]
+pub(crate) struct Head(Request<()>);
+
+impl Connection {
+    /// Connects to `address`.
+    ///
+    /// # Errors
+    ///
+    /// When nobody listens there, or what listens does not speak HTTP/2.
+    pub(crate) async fn open(address: SocketAddr) -> Result<Self, Fault> {
+        let socket = TcpStream::connect(address).await?;
+        socket.set_nodelay(true)?;
+        let (requests, connection) = h2::client::Builder::new()
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .handshake(socket)
+            .await?;
+        // When it ends, every later call fails.
+        tokio::spawn(connection);
+        let requests = requests.ready().await?;
+        Ok(Self { requests, address })
+    }
+
+    /// The head for `method`, with the deadline that Google's Go client sets unless told otherwise.
+    ///
+    /// # Errors
+    ///
+    /// When `method` is no path.
+    pub(crate) fn head(&self, method: &str) -> Result<Head, Fault> {
+        let request = Request::post(format!("http://{}{method}", self.address))
+            .header("te", "trailers")
+            .header("content-type", "application/grpc")
+            .header("user-agent", "countermand-bench")
+            .header("grpc-timeout", "10S")
+            .body(())?;
+        Ok(Head(request))
+    }
+
+    /// Makes a call and returns the encoded message of its answer.
+    ///
+    /// # Errors
+    ///
+    /// When the connection fails, the status is not OK, or the answer is not one whole message.
+    pub(crate) async fn call(&self, head: &Head, message: &[u8]) -> Result<Bytes, Fault> {
+        let mut requests = self.requests.clone().ready().await?;
+        let (response, mut body) = requests.send_request(head.0.clone(), false)?;
+        body.send_data(frame(message)?, true)?;
+
+        let (head, mut body) = response.await?.into_parts();
+        let mut answer = BytesMut::new();
+        while let Some(chunk) = body.data().await {
+            let chunk = chunk?;
+            body.flow_control().release_capacity(chunk.len())?;
+            answer.extend_from_slice(&chunk);
+        }
+        let trailers = body.trailers().await?;
+        if head.status != StatusCode::OK {
+            return Err(format!("HTTP status {}", head.status).into());
+        }
+        // An answer without a message has its status among the headers.
+        expect_ok(trailers.as_ref().unwrap_or(&head.headers))?;
+        unframe(answer.freeze())
+    }
+}
+
+fn frame(message: &[u8]) -> Result<Bytes, Fault> {
+    let mut frame = BytesMut::with_capacity(5 + message.len());
+    frame.put_u8(0);
+    frame.put_u32(u32::try_from(message.len())?);
+    frame.put_slice(message);
+    Ok(frame.freeze())
+}
+
+fn unframe(mut frame: Bytes) -> Result<Bytes, Fault> {
+    if frame.len() < 5 {
+        return Err("the answer has no message".into());
+    }
+    let prefix = frame.split_to(5);
+    let length = [prefix[1], prefix[2], prefix[3], prefix[4]];
+    if prefix[0] != 0 || u32::from_be_bytes(length) as usize != frame.len() {
+        return Err("the answer is not one whole, uncompressed message".into());
+    }
+    Ok(frame)
+}
+
+fn expect_ok(trailers: &HeaderMap) -> Result<(), Fault> {
+    match trailers.get("grpc-status") {
+        Some(status) if status == "0" => Ok(()),
+        Some(status) => {
+            let message = trailers.get("grpc-message");
+            Err(format!("gRPC status {status:?}, message {message:?}").into())
+        }
+        None => Err("the answer has no gRPC status".into()),
+    }
+}

@@ -1,0 +1,116 @@
+//! What a call costs in Countermand, beside what it would cost in a bare HTTP/2 relay.
+//!
+//! `cargo bench` starts, as processes of their own, a constant upstream ([`upstream`]), the relay
+//! ([`relay`]: the floor) and `countermand serve` ([`target`]), drives the last two with the same gRPC
+//! calls ([`load`]) in turns ([`rounds`]), and prints what the kernel says that they used
+//! ([`accounting`], [`report`]). A wrong answer or a dead process fails it; a slow one does not.
+//! `cargo bench -- --help` tells the options. Linux only: it reads `/proc`.
+//!
+//! Machines are shared and noisy: quote the ratio and the medians, not the best round.
+
+mod accounting;
+mod child;
+mod files;
+mod grpc;
+mod load;
+mod options;
+mod pinning;
+mod relay;
+mod report;
+mod rounds;
+mod target;
+mod tls;
+mod upstream;
+mod workload;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+
+use files::Paths;
+use options::{Options, Role};
+use pinning::Cores;
+use rounds::Row;
+use workload::CANCEL;
+
+/// The allocator that Countermand uses, lest the floor be measured with another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// What makes a run worthless, as a text for whoever started it.
+type Fault = Box<dyn std::error::Error + Send + Sync>;
+
+// One thread, whatever the role: the floor is measured on one core, and the rest must leave it be.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let mut options = Options::parse();
+    let result = match options.role.take() {
+        Some(role) => play(role).await,
+        None => until_signal(run(&options)).await,
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            // With nobody left to read it, the exit code still tells.
+            let _ = writeln!(io::stderr(), "the benchmark failed: {fault}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn play(role: Role) -> Result<(), Fault> {
+    child::end_with_parent();
+    match role {
+        Role::Upstream { files } => upstream::run(&Paths::within(&files)).await,
+        Role::Relay { files, upstream } => relay::run(&Paths::within(&files), upstream).await,
+    }
+}
+
+/// Runs `work`, and drops it, its processes and files with it, when we are told to end.
+async fn until_signal(work: impl Future<Output = Result<(), Fault>>) -> Result<(), Fault> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        result = work => result,
+        _ = terminate.recv() => Err("terminated".into()),
+        _ = interrupt.recv() => Err("interrupted".into()),
+    }
+}
+
+async fn run(options: &Options) -> Result<(), Fault> {
+    let cores = if options.no_pin { None } else { Cores::share_out()? };
+    let cores = cores.as_ref();
+    let out = &mut io::stdout();
+    report::setting(out, options, cores)?;
+
+    let (_directory, paths) = files::write_certificates()?;
+    let upstream = target::upstream(&paths).await?;
+    let relay = target::relay(&paths, &upstream, cores).await?;
+    let mut rows = vec![Row::prepare("relay", relay, &CANCEL, options).await?];
+    let mut starts = Vec::new();
+    if !options.floor_only {
+        let (mut countermand, time) = target::countermand(&paths, &upstream, cores).await?;
+        starts.push(time);
+        for _ in 1..options.starts {
+            countermand.child.end().await?;
+            let (again, time) = target::countermand(&paths, &upstream, cores).await?;
+            starts.push(time);
+            countermand = again;
+        }
+        rows.push(Row::prepare("countermand", countermand, &CANCEL, options).await?);
+    }
+
+    rounds::measure(&mut rows, options).await?;
+    report::table(out, &rows)?;
+    if let [floor, others @ ..] = rows.as_slice() {
+        for row in others {
+            report::against_floor(out, floor, row)?;
+        }
+    }
+    if !starts.is_empty() {
+        report::starts(out, &starts)?;
+    }
+    Ok(())
+}

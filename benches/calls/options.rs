@@ -1,0 +1,67 @@
+//! What may be asked of the benchmark, and the roles it plays for itself.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// Measures what a call costs in Countermand, against a bare HTTP/2 relay.
+#[derive(Debug, Parser)]
+#[command(name = "calls", bin_name = "cargo bench --", disable_help_subcommand = true)]
+pub(crate) struct Options {
+    /// Measured rounds of each row; the rows take turns
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rounds: u32,
+
+    /// Calls in a round; the warm-up has as many
+    #[arg(long, default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) calls: u64,
+
+    /// Calls in flight at a time, shared out among the connections
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) in_flight: u32,
+
+    /// Connections kept open to each target
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) connections: u32,
+
+    /// How many times Countermand is started to time its start
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) starts: u32,
+
+    /// Measure the relay alone
+    #[arg(long)]
+    pub(crate) floor_only: bool,
+
+    /// Leave it to the kernel which core each process runs on
+    #[arg(long)]
+    pub(crate) no_pin: bool,
+
+    /// Passed by `cargo bench` to every benchmark; says nothing new here
+    #[arg(long, hide = true)]
+    pub(crate) bench: bool,
+
+    #[command(subcommand)]
+    pub(crate) role: Option<Role>,
+}
+
+/// A process that the benchmark starts from its own executable.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Role {
+    /// The constant upstream.
+    #[command(hide = true)]
+    Upstream {
+        /// Where the parent wrote the certificates.
+        #[arg(long)]
+        files: PathBuf,
+    },
+    /// The bare relay.
+    #[command(hide = true)]
+    Relay {
+        /// Where the parent wrote the certificates.
+        #[arg(long)]
+        files: PathBuf,
+        /// The port of the upstream on `localhost`.
+        #[arg(long)]
+        upstream: u16,
+    },
+}

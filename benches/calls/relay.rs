@@ -1,0 +1,69 @@
+//! The floor: a bare HTTP/2 relay, as lean as an honest one can be.
+//!
+//! Plaintext HTTP/2 in, HTTP/2 over TLS out on one kept connection. Method, path, headers, body and
+//! trailers pass as they come; nothing is parsed, checked, counted or logged. What it costs is what
+//! HTTP/2 and TLS cost, and so the least that any proxy between the two could cost.
+
+use std::net::Ipv4Addr;
+
+use http::uri::{Authority, Scheme};
+use http::{Request, Uri};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::SendRequest;
+use hyper::service::service_fn;
+use hyper::{client, server};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::ServerName;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::files::Paths;
+use crate::{Fault, child, tls};
+
+/// Relays from a free port of the loopback to `https://localhost:{upstream}` until the process ends.
+///
+/// # Errors
+///
+/// When the upstream cannot be reached at the start, or no port can be had.
+pub(crate) async fn run(paths: &Paths, upstream: u16) -> Result<(), Fault> {
+    let authority: Authority = format!("localhost:{upstream}").parse()?;
+    let requests = connect(paths, upstream).await?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    child::announce(&listener)?;
+    loop {
+        let (socket, _) = listener.accept().await?;
+        socket.set_nodelay(true)?;
+        let service = {
+            let (requests, authority) = (requests.clone(), authority.clone());
+            service_fn(move |request| forward(requests.clone(), authority.clone(), request))
+        };
+        // A connection that breaks fails its client's calls, and the client reports it.
+        tokio::spawn(
+            server::conn::http2::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(socket), service),
+        );
+    }
+}
+
+async fn connect(paths: &Paths, upstream: u16) -> Result<SendRequest<Incoming>, Fault> {
+    let socket = TcpStream::connect((Ipv4Addr::LOCALHOST, upstream)).await?;
+    socket.set_nodelay(true)?;
+    let stream = tls::connector(paths)?.connect(ServerName::try_from("localhost")?, socket).await?;
+    let (requests, connection) =
+        client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+    // When it ends, every later call fails.
+    tokio::spawn(connection);
+    Ok(requests)
+}
+
+async fn forward(
+    mut requests: SendRequest<Incoming>,
+    authority: Authority,
+    mut request: Request<Incoming>,
+) -> Result<http::Response<Incoming>, hyper::Error> {
+    let mut target = std::mem::take(request.uri_mut()).into_parts();
+    target.scheme = Some(Scheme::HTTPS);
+    target.authority = Some(authority);
+    *request.uri_mut() = Uri::from_parts(target).expect("a request that came over HTTP/2 has a path");
+    requests.ready().await?;
+    requests.send_request(request).await
+}

@@ -1,0 +1,122 @@
+//! The figures, and beside them what they aim at. A missed aim is no failure: this shows, it does not
+//! judge.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use crate::options::Options;
+use crate::pinning::Cores;
+use crate::rounds::{Row, Sample};
+
+/// Countermand's CPU a call to the floor's.
+const CPU_AIM: f64 = 1.5;
+/// Resident under load, in millions of bytes.
+const MEMORY_AIM: f64 = 20.0;
+/// From spawn to SERVING, in milliseconds.
+const START_AIM: f64 = 100.0;
+
+/// How the run was set up.
+pub(crate) fn setting(out: &mut impl Write, options: &Options, cores: Option<&Cores>) -> io::Result<()> {
+    let Options { rounds, calls, in_flight, connections, .. } = options;
+    writeln!(
+        out,
+        "{rounds} rounds of {calls} calls a row, {in_flight} in flight over {connections} connections"
+    )?;
+    match cores {
+        Some(cores) => {
+            writeln!(out, "targets alone on core {}, upstream and load on the others\n", cores.target)
+        }
+        None => writeln!(out, "processes not pinned to cores\n"),
+    }
+}
+
+/// A line a row, each figure the median of its rounds.
+pub(crate) fn table(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
+    writeln!(
+        out,
+        "{:<24}{:>12}{:>7}{:>10}{:>9}{:>9}{:>13}{:>9}",
+        "median of rounds", "CPU µs/call", "busy", "calls/s", "p50 ms", "p99 ms", "resident MB", "peak MB"
+    )?;
+    for row in rows {
+        let of = |figure: fn(&Sample) -> f64| Spread::of(row.samples.iter().map(figure)).median;
+        writeln!(
+            out,
+            "{:<24}{:>12.2}{:>6.0}%{:>10.0}{:>9.2}{:>9.2}{:>13.1}{:>9.1}",
+            format!("{} {}", row.target_name, row.workload.name),
+            of(|sample| microseconds(sample.cpu_per_call)),
+            of(|sample| sample.busy * 100.0),
+            of(|sample| sample.calls_per_second),
+            of(|sample| milliseconds(sample.p50)),
+            of(|sample| milliseconds(sample.p99)),
+            most_resident(row),
+            megabytes(row.peak_resident),
+        )?;
+    }
+    writeln!(out)
+}
+
+/// `row` beside the floor and the aims.
+pub(crate) fn against_floor(out: &mut impl Write, floor: &Row, row: &Row) -> io::Result<()> {
+    let pairs = row.samples.iter().zip(&floor.samples);
+    let ratio = Spread::of(pairs.map(|(ours, floor)| ours.cpu_per_call.div_duration_f64(floor.cpu_per_call)));
+    let name = format!("{} {}", row.target_name, row.workload.name);
+    aim(out, &format!("{name}: CPU to the floor's"), &ratio, 2, "×", CPU_AIM)?;
+    let resident = Spread::of([most_resident(row)]);
+    aim(out, &format!("{name}: resident under load"), &resident, 1, "MB", MEMORY_AIM)
+}
+
+/// How long Countermand took to serve.
+pub(crate) fn starts(out: &mut impl Write, starts: &[Duration]) -> io::Result<()> {
+    let spread = Spread::of(starts.iter().copied().map(milliseconds));
+    aim(out, "from spawn to SERVING", &spread, 0, "ms", START_AIM)
+}
+
+fn aim(
+    out: &mut impl Write,
+    what: &str,
+    spread: &Spread,
+    digits: usize,
+    unit: &str,
+    at_most: f64,
+) -> io::Result<()> {
+    let Spread { least, median, most } = spread;
+    let verdict = if *median <= at_most { "met" } else { "missed" };
+    let range = if least == most { String::new() } else { format!(" ({least:.digits$} to {most:.digits$})") };
+    writeln!(out, "{what:<40}{median:>8.digits$} {unit}{range}; aim {at_most} {unit}: {verdict}")
+}
+
+/// Several measurements of one thing; there is at least one.
+#[derive(Debug)]
+struct Spread {
+    least: f64,
+    median: f64,
+    most: f64,
+}
+
+impl Spread {
+    fn of(values: impl IntoIterator<Item = f64>) -> Self {
+        let mut values: Vec<f64> = values.into_iter().collect();
+        values.sort_unstable_by(f64::total_cmp);
+        let middle = values.len() / 2;
+        let median =
+            if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 };
+        Self { least: values[0], median, most: values[values.len() - 1] }
+    }
+}
+
+/// The most memory seen in any round: a median would hide a target that grows.
+fn most_resident(row: &Row) -> f64 {
+    Spread::of(row.samples.iter().map(|sample| megabytes(sample.resident))).most
+}
+
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
+
+fn microseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}

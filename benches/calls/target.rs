@@ -1,0 +1,97 @@
+//! The processes that are measured, and the upstream behind them.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
+
+use prost::Message;
+use tokio::process::Command;
+use tonic_health::pb::{HealthCheckResponse, health_check_response::ServingStatus};
+
+use crate::Fault;
+use crate::child::Child;
+use crate::files::{self, Paths};
+use crate::grpc::Connection;
+use crate::pinning::Cores;
+
+/// How long Countermand may take to serve before the benchmark gives up.
+const SERVING_LIMIT: Duration = Duration::from_secs(20);
+
+/// Between two looks at a service that does not serve yet: short beside the milliseconds sought.
+const POLL: Duration = Duration::from_micros(500);
+
+/// A process that takes calls.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) child: Child,
+    /// Where it takes them.
+    pub(crate) address: SocketAddr,
+}
+
+/// Starts the upstream, and writes the credentials that its token endpoint belongs to.
+pub(crate) async fn upstream(paths: &Paths) -> Result<Target, Fault> {
+    let (child, address) = Child::start_role("upstream", &["upstream"], paths, None).await?;
+    files::write_credentials(paths, address.port())?;
+    Ok(Target { child, address })
+}
+
+/// Starts the floor.
+pub(crate) async fn relay(paths: &Paths, upstream: &Target, cores: Option<&Cores>) -> Result<Target, Fault> {
+    let port = upstream.address.port().to_string();
+    let arguments = ["relay", "--upstream", &port];
+    let (child, address) = Child::start_role("relay", &arguments, paths, cores).await?;
+    Ok(Target { child, address })
+}
+
+/// Starts `countermand serve`, and tells how long it took until health said SERVING.
+///
+/// # Errors
+///
+/// When it ends, or does not serve within [`SERVING_LIMIT`].
+pub(crate) async fn countermand(
+    paths: &Paths,
+    upstream: &Target,
+    cores: Option<&Cores>,
+) -> Result<(Target, Duration), Fault> {
+    let address = free_address()?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_countermand"));
+    command
+        .args(["serve", "--admin-listen", "off"])
+        .args(["--listen", &address.to_string()])
+        .arg("--credentials")
+        .arg(paths.credentials())
+        .arg("--upstream-url")
+        .arg(format!("https://localhost:{}", upstream.address.port()))
+        .arg("--upstream-ca")
+        .arg(paths.authority());
+    let start = Instant::now();
+    let child = Child::start("countermand", command, paths, cores)?;
+    let mut target = Target { child, address };
+    loop {
+        let fault = match serving(address).await {
+            Ok(()) => return Ok((target, start.elapsed())),
+            Err(fault) => fault,
+        };
+        target.child.expect_alive().await?;
+        if start.elapsed() > SERVING_LIMIT {
+            let text = format!("does not serve after {SERVING_LIMIT:?}: {fault}");
+            return Err(target.child.explain(text.into()).await);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Whether gRPC health says SERVING of the whole server (`grpc.health.v1`).
+async fn serving(address: SocketAddr) -> Result<(), Fault> {
+    let connection = Connection::open(address).await?;
+    let head = connection.head("/grpc.health.v1.Health/Check")?;
+    let answer = connection.call(&head, &[]).await?;
+    match HealthCheckResponse::decode(answer)?.status() {
+        ServingStatus::Serving => Ok(()),
+        other => Err(format!("health says {}", other.as_str_name()).into()),
+    }
+}
+
+/// A port of the loopback that was free just now, for a program that must be told one.
+fn free_address() -> Result<SocketAddr, Fault> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}

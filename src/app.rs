@@ -1,0 +1,168 @@
+//! The only place that builds and connects the parts, supervises them, and drains.
+
+use std::{future::Future, io, time::Duration};
+
+use reqwest::Url;
+use tokio::{sync::watch, task::JoinHandle, time::Instant};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    admin::Admin,
+    amapi::Amapi,
+    config::{Config, ListenAddress},
+    credentials::{Credential, KeyFile, KeyFileError, Readiness, ServiceAccount},
+    http_client::tls::TlsError,
+    operations::Operations,
+    policy::Policy,
+    server::{Drained, Server, health::Serving},
+};
+
+mod development;
+
+pub use development::{Development, DevelopmentError};
+
+/// The process must be gone when `drain_timeout` is over, not begin to go.
+const MARGIN: Duration = Duration::from_millis(250);
+
+/// A service that is bound to its addresses.
+pub struct App {
+    server: Server,
+    admin: Option<Admin>,
+    credential: Credential,
+    credential_name: String,
+    refresher: JoinHandle<()>,
+    serving: watch::Sender<Serving>,
+    flights: TaskTracker,
+    drain_timeout: Duration,
+}
+
+/// Why the service cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The credential's file was replaced by something else since the configuration was checked.
+    #[error("the credential's file {0}")]
+    Credential(#[from] KeyFileError),
+    /// The certificates of `upstream.ca_certificates` cannot be used.
+    #[error("upstream.ca_certificates: {0}")]
+    Tls(#[from] TlsError),
+    /// A file cannot be read or an address not be had; the text names it.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The upstream's URL is none for the HTTP client.
+    #[error("upstream.url: {0}")]
+    Url(#[from] url::ParseError),
+}
+
+/// A background task ended on its own, which none does: a defect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the task that keeps the token ready has ended")]
+pub struct Defect;
+
+impl App {
+    /// Builds everything and binds the addresses. The first token is being fetched when this returns.
+    ///
+    /// # Errors
+    ///
+    /// See [`StartError`].
+    pub async fn start(config: &Config) -> Result<Self, StartError> {
+        let Config { server, admin, upstream, credential, log_format: _ } = config;
+        let ca = upstream.ca_certificates.as_deref();
+
+        let key = KeyFile::read(&credential.file)?;
+        let source = ServiceAccount::new(key, ca)?;
+        let (name, file) = (credential.name.clone(), credential.file.clone());
+        let (credential, refresher) = Credential::start(source, name.clone(), file);
+
+        let base = Url::parse(upstream.url.as_str())?;
+        let amapi = Amapi::new(base, ca, credential.clone())?;
+        let flights = TaskTracker::new();
+        let operations = Operations::new(Policy::without_rules(), amapi, upstream.timeout, flights.clone());
+
+        let (serving, state) = watch::channel(Serving::NotReady);
+        let drain_timeout = server.drain_timeout;
+        let server = Server::bind(server, upstream.timeout, operations, state.clone()).await?;
+        let admin = match admin.listen {
+            Some(address) => Some(Admin::bind(address, name.clone(), credential.clone(), state).await?),
+            None => None,
+        };
+        Ok(Self {
+            server,
+            admin,
+            credential,
+            credential_name: name,
+            refresher,
+            serving,
+            flights,
+            drain_timeout,
+        })
+    }
+
+    /// The addresses that gRPC is served on.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<ListenAddress> {
+        self.server.addresses()
+    }
+
+    /// The address of the operator's port.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<std::net::SocketAddr> {
+        self.admin.as_ref().map(Admin::address)
+    }
+
+    /// What health says, as it changes.
+    #[must_use]
+    pub fn serving(&self) -> watch::Receiver<Serving> {
+        self.serving.subscribe()
+    }
+
+    /// Serves until `stop`, then drains: health says NOT_SERVING, no new connection is taken after a short
+    /// grace, the calls in flight end, and so do the cancels whose callers have hung up.
+    ///
+    /// # Errors
+    ///
+    /// A background task ended on its own.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<Drained, Defect> {
+        let Self { server, admin, credential, credential_name, refresher, serving, flights, drain_timeout } =
+            self;
+        if let Some(admin) = admin {
+            tokio::spawn(admin.serve());
+        }
+        let (drain, draining) = watch::channel(false);
+        let limit = drain_timeout.saturating_sub(MARGIN.min(drain_timeout / 10));
+        let server = tokio::spawn(server.serve(draining, limit));
+
+        tokio::select! {
+            () = stop => {}
+            () = report_readiness(credential, &credential_name, &serving) => {}
+            _ = refresher => return Err(Defect),
+        }
+        let since = Instant::now();
+        tracing::info!("draining");
+        serving.send_replace(Serving::Draining);
+        drain.send_replace(true);
+        let mut drained = server.await.map_err(|_| Defect)?;
+        flights.close();
+        if tokio::time::timeout_at(since + limit, flights.wait()).await.is_err() && drained == Drained::Whole
+        {
+            drained = Drained::Cut { calls: flights.len() };
+        }
+        Ok(drained)
+    }
+}
+
+/// Tells health and the log when the service becomes ready, or ceases to be. Never returns.
+async fn report_readiness(mut credential: Credential, name: &str, serving: &watch::Sender<Serving>) {
+    loop {
+        let now = match credential.readiness() {
+            Readiness::Ready => Serving::Ready,
+            Readiness::NotReady(_) => Serving::NotReady,
+        };
+        let before = serving.send_replace(now);
+        match (before, credential.readiness()) {
+            (before, _) if before == now => {}
+            (_, Readiness::Ready) => tracing::info!("serving"),
+            (_, Readiness::NotReady(why)) => tracing::error!(credential = name, why, "not serving"),
+        }
+        credential.changed().await;
+    }
+}

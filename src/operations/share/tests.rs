@@ -1,0 +1,95 @@
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep};
+use tokio_util::task::TaskTracker;
+
+use super::Flights;
+use crate::{amapi::error::Error, caller::Caller, name::OperationName, operations::call::Call};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn name() -> OperationName {
+    OperationName::parse("enterprises/LC01/devices/d1/operations/17").expect("valid")
+}
+
+fn call(timeout: Duration) -> Call {
+    Call { caller: Caller::Anonymous, deadline: Instant::now() + timeout }
+}
+
+/// Calls upstream that take two seconds, counted at their start and at their end.
+#[derive(Clone, Default)]
+struct Upstream {
+    begun: Arc<AtomicUsize>,
+    ended: Arc<AtomicUsize>,
+}
+
+impl Upstream {
+    async fn ask(self) -> Result<usize, Error> {
+        let nth = self.begun.fetch_add(1, Ordering::Relaxed) + 1;
+        sleep(2 * SECOND).await;
+        self.ended.fetch_add(1, Ordering::Relaxed);
+        Ok(nth)
+    }
+
+    fn counts(&self) -> (usize, usize) {
+        (self.begun.load(Ordering::Relaxed), self.ended.load(Ordering::Relaxed))
+    }
+}
+
+async fn join(
+    flights: &Flights<Result<usize, Error>>,
+    upstream: &Upstream,
+    timeout: Duration,
+) -> Result<usize, Error> {
+    flights.join(name(), &call(timeout), 30 * SECOND, |_| upstream.clone().ask()).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn fifty_callers_share_one_call() {
+    let (flights, upstream) = (Flights::new(TaskTracker::new()), Upstream::default());
+    let callers = (0..50).map(|_| join(&flights, &upstream, 10 * SECOND));
+    for answer in futures_util::future::join_all(callers).await {
+        assert_eq!(answer.expect("answered"), 1);
+    }
+    assert_eq!(upstream.counts(), (1, 1));
+    assert_eq!(join(&flights, &upstream, 10 * SECOND).await.expect("answered"), 2, "the next begins anew");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_is_carried_on_when_its_caller_hangs_up() {
+    let tasks = TaskTracker::new();
+    let (flights, upstream) = (Flights::new(tasks.clone()), Upstream::default());
+    let hung_up = tokio::time::timeout(SECOND, join(&flights, &upstream, 10 * SECOND)).await;
+    assert!(hung_up.is_err());
+    assert_eq!(upstream.counts(), (1, 0));
+    tasks.close();
+    tasks.wait().await;
+    assert_eq!(upstream.counts(), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_waits_as_long_as_its_own_deadline() {
+    let (flights, upstream) = (Flights::new(TaskTracker::new()), Upstream::default());
+    let (hasty, patient) =
+        tokio::join!(join(&flights, &upstream, SECOND), join(&flights, &upstream, 10 * SECOND));
+    assert!(matches!(hasty, Err(Error::DeadlineExceeded { .. })), "{hasty:?}");
+    assert_eq!(patient.expect("answered"), 1);
+    let late = join(&flights, &upstream, Duration::ZERO).await;
+    assert!(matches!(late, Err(Error::DeadlineExceeded { .. })), "{late:?}");
+    assert_eq!(upstream.counts(), (1, 1), "a call that came too late sends nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_panics_answers_and_does_not_stay() {
+    let flights: Flights<Result<usize, Error>> = Flights::new(TaskTracker::new());
+    let broken = flights.join(name(), &call(SECOND), SECOND, |_| async { panic!("on purpose") }).await;
+    assert!(matches!(broken, Err(Error::Lost)), "{broken:?}");
+    let upstream = Upstream::default();
+    assert_eq!(join(&flights, &upstream, 10 * SECOND).await.expect("answered"), 1);
+}

@@ -1,0 +1,219 @@
+use prost::Message;
+use serde_json::json;
+
+use super::*;
+use crate::amapi::google_error::GoogleError;
+
+mod limits;
+mod own;
+
+fn answer(http_status: u16, body: &str) -> Answer {
+    Answer { http_status, google: GoogleError::parse(body.as_bytes()), retry_after: None }
+}
+
+fn status_of(http_status: u16, body: &str) -> Status {
+    from_upstream(&Error::Answered(answer(http_status, body)))
+}
+
+/// Checks all that a caller sees: the code, the message and each byte of `grpc-status-details-bin`.
+fn assert_status(status: &Status, code: Code, message: &str, details: Vec<Any>) {
+    assert_eq!((status.code(), status.message()), (code, message));
+    let want = pb::Status { code: code as i32, message: message.to_owned(), details };
+    let got = pb::Status::decode(status.details()).unwrap();
+    assert_eq!(got, want);
+    assert_eq!(status.details(), want.encode_to_vec());
+}
+
+fn info(domain: &str, reason: &str) -> Any {
+    let message =
+        pb::ErrorInfo { reason: reason.to_owned(), domain: domain.to_owned(), metadata: Default::default() };
+    Any { type_url: "type.googleapis.com/google.rpc.ErrorInfo".to_owned(), value: message.encode_to_vec() }
+}
+
+fn googles(reason: &str) -> Any {
+    info("androidmanagement.googleapis.com", reason)
+}
+
+fn retry(seconds: i64, nanos: i32) -> Any {
+    let message = pb::RetryInfo { retry_delay: Some(prost_types::Duration { seconds, nanos }) };
+    Any { type_url: "type.googleapis.com/google.rpc.RetryInfo".to_owned(), value: message.encode_to_vec() }
+}
+
+#[test]
+fn without_googles_json_the_http_status_decides() {
+    for (http_status, code) in [
+        (400, Code::InvalidArgument),
+        (402, Code::FailedPrecondition),
+        (403, Code::PermissionDenied),
+        (404, Code::NotFound),
+        (405, Code::FailedPrecondition),
+        (409, Code::Aborted),
+        (410, Code::FailedPrecondition),
+        (412, Code::FailedPrecondition),
+        (413, Code::FailedPrecondition),
+        (429, Code::ResourceExhausted),
+        (498, Code::FailedPrecondition),
+        (499, Code::Cancelled),
+        (500, Code::Internal),
+        (501, Code::Unimplemented),
+        (502, Code::Unavailable),
+        (503, Code::Unavailable),
+        (504, Code::DeadlineExceeded),
+        (505, Code::Internal),
+        (599, Code::Internal),
+        (600, Code::Internal),
+        (302, Code::Internal),
+        (200, Code::Internal),
+    ] {
+        for body in ["", "<html>10.0.0.7 is down</html>", r#"{"error":"invalid_grant"}"#, r#"{"error":{}}"#] {
+            let message = format!(
+                "the Android Management API answered HTTP {http_status} without an error of its own form"
+            );
+            let reason = format!("HTTP_{http_status}");
+            assert_status(&status_of(http_status, body), code, &message, vec![googles(&reason)]);
+        }
+    }
+}
+
+#[test]
+fn the_errors_own_status_decides_before_http() {
+    for (number, name) in [
+        (1, "CANCELLED"),
+        (2, "UNKNOWN"),
+        (3, "INVALID_ARGUMENT"),
+        (4, "DEADLINE_EXCEEDED"),
+        (5, "NOT_FOUND"),
+        (6, "ALREADY_EXISTS"),
+        (7, "PERMISSION_DENIED"),
+        (8, "RESOURCE_EXHAUSTED"),
+        (9, "FAILED_PRECONDITION"),
+        (10, "ABORTED"),
+        (11, "OUT_OF_RANGE"),
+        (12, "UNIMPLEMENTED"),
+        (13, "INTERNAL"),
+        (14, "UNAVAILABLE"),
+        (15, "DATA_LOSS"),
+    ] {
+        let body = json!({"error": {"code": 404, "message": "m", "status": name}}).to_string();
+        for http_status in [400, 404, 500, 503] {
+            let status = status_of(http_status, &body);
+            assert_status(&status, Code::from(number), "m", vec![googles(name)]);
+        }
+        assert_status(&status_of(404, &format!("[{body}]")), Code::from(number), "m", vec![googles(name)]);
+    }
+}
+
+#[test]
+fn a_status_that_no_error_has_leaves_it_to_http() {
+    for name in ["OK", "not_found", "SOMETHING_NEW", ""] {
+        let body = json!({"error": {"code": 409, "message": "m", "status": name}}).to_string();
+        assert_status(&status_of(409, &body), Code::Aborted, "m", vec![googles("HTTP_409")]);
+    }
+    let message = "the Android Management API answered HTTP 404 without a message";
+    let status = status_of(404, r#"{"error":{"code":404}}"#);
+    assert_status(&status, Code::NotFound, message, vec![googles("HTTP_404")]);
+}
+
+#[test]
+fn a_403_for_quota_is_resource_exhausted() {
+    for reason in ["rateLimitExceeded", "RATE_LIMIT_EXCEEDED", "quotaExceeded"] {
+        let legacy = json!({"error": {"code": 403, "message": "m", "errors": [{"reason": reason}]}});
+        let status = status_of(403, &legacy.to_string());
+        assert_status(&status, Code::ResourceExhausted, "m", vec![googles("HTTP_403")]);
+
+        let mut both = legacy.clone();
+        both["error"]["status"] = json!("PERMISSION_DENIED");
+        let status = status_of(403, &both.to_string());
+        assert_status(&status, Code::ResourceExhausted, "m", vec![googles("RESOURCE_EXHAUSTED")]);
+
+        let new = json!({"error": {"message": "m", "status": "PERMISSION_DENIED", "details": [
+            {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "domain": "googleapis.com"},
+        ]}});
+        let status = status_of(403, &new.to_string());
+        assert_status(&status, Code::ResourceExhausted, "m", vec![info("googleapis.com", reason)]);
+
+        assert_eq!(status_of(400, &legacy.to_string()).code(), Code::InvalidArgument);
+    }
+    let other = json!({"error": {"message": "rateLimitExceeded", "errors": [{"reason": "forbidden"}]}});
+    assert_eq!(status_of(403, &other.to_string()).code(), Code::PermissionDenied);
+}
+
+#[test]
+fn a_500_for_an_entity_that_was_not_found_is_not_found() {
+    let message = "Requested entity was not found.";
+    let body = json!({"error": {"code": 500, "message": message, "status": "INTERNAL"}}).to_string();
+    assert_status(&status_of(500, &body), Code::NotFound, message, vec![googles("NOT_FOUND")]);
+    let bare = json!({"error": {"message": message}}).to_string();
+    assert_status(&status_of(500, &bare), Code::NotFound, message, vec![googles("HTTP_500")]);
+    assert_status(&status_of(503, &body), Code::Internal, message, vec![googles("INTERNAL")]);
+    let other = json!({"error": {"message": "Requested entity was not found"}}).to_string();
+    assert_eq!(status_of(500, &other).code(), Code::Internal);
+}
+
+#[test]
+fn googles_details_go_on_with_exactly_one_error_info() {
+    let own = |reason: &str, domain: &str| json!({"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "domain": domain});
+    let android = "type.googleapis.com/google.android.devicemanagement.v1.Trouble";
+    let unknown = json!({"@type": android});
+    let fields = [(
+        "@type".to_owned(),
+        prost_types::Value { kind: Some(prost_types::value::Kind::StringValue(android.to_owned())) },
+    )];
+    let structure = Any {
+        type_url: "type.googleapis.com/google.protobuf.Struct".to_owned(),
+        value: prost_types::Struct { fields: fields.into() }.encode_to_vec(),
+    };
+    let debug = json!({"@type": "type.googleapis.com/google.rpc.DebugInfo", "detail": "internals"});
+
+    for (details, want) in [
+        (json!([unknown, own("A", "x"), debug, own("B", "x")]), vec![structure.clone(), info("x", "A")]),
+        (json!([unknown]), vec![googles("NOT_FOUND"), structure]),
+        // Nobody but us speaks for our domain.
+        (json!([own("DENIED", "countermand"), own("A", "x")]), vec![info("x", "A")]),
+        (json!([own("DENIED", "countermand")]), vec![googles("NOT_FOUND")]),
+        (json!([3, "x", null]), vec![googles("NOT_FOUND")]),
+    ] {
+        let body = json!({"error": {"status": "NOT_FOUND", "message": "m", "details": details}}).to_string();
+        assert_status(&status_of(404, &body), Code::NotFound, "m", want);
+    }
+}
+
+#[test]
+fn retry_after_becomes_retry_info_when_the_body_has_none() {
+    let mut bare = answer(429, "");
+    bare.retry_after = Some(Duration::from_millis(1500));
+    let status = from_upstream(&Error::Answered(bare.clone()));
+    let message = "the Android Management API answered HTTP 429 without an error of its own form";
+    let want = vec![googles("HTTP_429"), retry(1, 500_000_000)];
+    assert_status(&status, Code::ResourceExhausted, message, want);
+
+    bare.retry_after = Some(Duration::MAX);
+    let status = from_upstream(&Error::Answered(bare));
+    let want = vec![googles("HTTP_429"), retry(315_576_000_000, 0)];
+    assert_status(&status, Code::ResourceExhausted, message, want);
+
+    let body = json!({"error": {"status": "UNAVAILABLE", "message": "m", "details": [
+        {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "7s"},
+    ]}});
+    let mut own = answer(503, &body.to_string());
+    own.retry_after = Some(Duration::from_secs(60));
+    let status = from_upstream(&Error::Answered(own));
+    assert_status(&status, Code::Unavailable, "m", vec![googles("UNAVAILABLE"), retry(7, 0)]);
+}
+
+#[test]
+fn nothing_of_googles_401_reaches_the_caller() {
+    let body = json!({"error": {"status": "UNAUTHENTICATED", "message": "token ya29.x", "details": [
+        {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "ACCESS_TOKEN_EXPIRED"},
+    ]}});
+    let body = body.to_string();
+    for error in [
+        Error::CredentialRejected(answer(401, &body)),
+        Error::Answered(answer(401, "")),
+        Error::Answered(answer(403, &body)),
+    ] {
+        let message = "the Android Management API rejected the proxy's credential";
+        let want = vec![info("countermand", "UPSTREAM_CREDENTIAL_REJECTED")];
+        assert_status(&from_upstream(&error), Code::Internal, message, want);
+    }
+}

@@ -1,0 +1,108 @@
+//! JSON → `google.protobuf.Struct`, for what Google gives in JSON without publishing a proto.
+
+use prost_types::{ListValue, Struct, Value, value::Kind};
+use serde_json::{Map, Number, Value as Json};
+
+/// Readers of protobuf give up at 100 nested messages; one object in another is three of them. What lies
+/// deeper than this many objects and arrays stays JSON text.
+const MAX_DEPTH: usize = 30;
+
+/// The largest integers, on both sides of zero, up to which every one is exact as a double.
+const EXACT: u64 = 1 << 53;
+
+/// Every member of a JSON object. A number that is not exact as a double, the only number that a
+/// `Struct` has, becomes a string of its digits: an identifier must not change on the way.
+#[must_use]
+pub(super) fn object(members: &Map<String, Json>) -> Struct {
+    nested_object(members, 1)
+}
+
+/// Any JSON, likewise.
+#[must_use]
+pub(super) fn value(json: &Json) -> Value {
+    nested(json, 0)
+}
+
+fn nested_object(members: &Map<String, Json>, depth: usize) -> Struct {
+    let fields = members.iter().map(|(name, member)| (name.clone(), nested(member, depth))).collect();
+    Struct { fields }
+}
+
+fn nested(json: &Json, depth: usize) -> Value {
+    let kind = match json {
+        Json::Null => Kind::NullValue(0),
+        Json::Bool(value) => Kind::BoolValue(*value),
+        Json::Number(value) => number(value),
+        Json::String(value) => Kind::StringValue(value.clone()),
+        Json::Array(_) | Json::Object(_) if depth >= MAX_DEPTH => Kind::StringValue(json.to_string()),
+        Json::Array(items) => {
+            Kind::ListValue(ListValue { values: items.iter().map(|item| nested(item, depth + 1)).collect() })
+        }
+        Json::Object(members) => Kind::StructValue(nested_object(members, depth + 1)),
+    };
+    Value { kind: Some(kind) }
+}
+
+fn number(number: &Number) -> Kind {
+    let exact = match (number.as_u64(), number.as_i64()) {
+        (Some(value), _) => value <= EXACT,
+        (None, Some(value)) => value.unsigned_abs() <= EXACT,
+        // serde_json has read it as a double: fractions, exponents, integers of more than 64 bits.
+        (None, None) => true,
+    };
+    match number.as_f64() {
+        Some(value) if exact => Kind::NumberValue(value),
+        _ => Kind::StringValue(number.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_kind_of_member_is_kept() {
+        let json = json!({"@type": "t", "n": null, "b": true, "f": 1.5, "l": [-3, {"x": "y"}]});
+        let Json::Object(members) = &json else { panic!("an object") };
+        let of = |kind| Value { kind: Some(kind) };
+        let inner = Struct { fields: [("x".to_owned(), of(Kind::StringValue("y".to_owned())))].into() };
+        let values = vec![of(Kind::NumberValue(-3.0)), of(Kind::StructValue(inner))];
+        let fields = [
+            ("@type".to_owned(), of(Kind::StringValue("t".to_owned()))),
+            ("n".to_owned(), of(Kind::NullValue(0))),
+            ("b".to_owned(), of(Kind::BoolValue(true))),
+            ("f".to_owned(), of(Kind::NumberValue(1.5))),
+            ("l".to_owned(), of(Kind::ListValue(ListValue { values }))),
+        ];
+        assert_eq!(object(members), Struct { fields: fields.into() });
+    }
+
+    #[test]
+    fn a_number_that_is_not_exact_as_a_double_stays_a_string() {
+        for (json, want) in [
+            ("9007199254740992", Kind::NumberValue(9_007_199_254_740_992.0)),
+            ("-9007199254740992", Kind::NumberValue(-9_007_199_254_740_992.0)),
+            ("9007199254740993", Kind::StringValue("9007199254740993".to_owned())),
+            ("-9007199254740993", Kind::StringValue("-9007199254740993".to_owned())),
+            ("18446744073709551615", Kind::StringValue("18446744073709551615".to_owned())),
+            ("9223372036854775807", Kind::StringValue("9223372036854775807".to_owned())),
+            ("1e300", Kind::NumberValue(1e300)),
+        ] {
+            let json: Json = serde_json::from_str(json).unwrap();
+            assert_eq!(value(&json).kind, Some(want), "{json}");
+        }
+    }
+
+    #[test]
+    fn the_deepest_json_can_still_be_decoded() {
+        for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
+            let text = format!(r#"{{"a":{}1{}}}"#, open.repeat(126), close.repeat(126));
+            let Ok(Json::Object(members)) = serde_json::from_str(&text) else { panic!("{text}") };
+            let bytes = object(&members).encode_to_vec();
+            assert_eq!(Struct::decode(&bytes[..]), Ok(object(&members)));
+        }
+    }
+}

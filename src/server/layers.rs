@@ -1,0 +1,45 @@
+//! What every call of the five RPCs passes, outermost first:
+//!
+//! 1. [`context`]: who calls and until when, read from the connection and the headers before anything is
+//!    spent on the call.
+//! 2. [`admission`]: a place among the calls in flight, or OVERLOADED at once.
+//! 3. [`panics`]: a defect below costs its own call only, which is answered INTERNAL.
+//!
+//! Policy and sharing are no layers: they need the parsed name, and stand in `operations`.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use crate::caller::Caller;
+
+mod admission;
+mod context;
+mod panics;
+
+use admission::Admission;
+use context::Context;
+use panics::Panics;
+
+/// The stack around a service.
+pub(super) type Guarded<S> = Context<Admission<Panics<S>>>;
+
+/// What bounds the calls of a process.
+#[derive(Clone)]
+pub(super) struct Limits {
+    /// The places for calls in flight, over all connections.
+    pub(super) places: Arc<Semaphore>,
+    /// The most time for a call that says nothing itself.
+    pub(super) upstream_timeout: Duration,
+    /// Every call in flight holds a token of it.
+    pub(super) calls: TaskTracker,
+}
+
+/// Puts the stack around `service`, for one connection.
+pub(super) fn stack<S>(service: S, limits: Limits, caller: Caller) -> Guarded<S> {
+    let Limits { places, upstream_timeout, calls } = limits;
+    let service = Panics::new(service);
+    let service = Admission::new(service, places, calls);
+    Context::new(service, caller, upstream_timeout)
+}

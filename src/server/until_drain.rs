@@ -1,0 +1,102 @@
+//! Streams that end when the process drains.
+//!
+//! A call whose client may go on asking for ever, such as reflection, would keep a graceful shutdown
+//! waiting. Its request body ends at the drain as if the client had ended it; the service then answers
+//! what it was asked and ends the call with OK.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use http::Request;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tokio::sync::watch;
+use tonic::server::NamedService;
+use tower::Service;
+
+use super::health::Serving;
+
+/// A service whose requests end at the drain.
+#[derive(Debug, Clone)]
+pub struct UntilDrain<S> {
+    inner: S,
+    serving: watch::Receiver<Serving>,
+}
+
+impl<S> UntilDrain<S> {
+    /// Ends the requests of `inner` once `serving` is `Draining` or its sender is gone.
+    pub fn new(inner: S, serving: watch::Receiver<Serving>) -> Self {
+        Self { inner, serving }
+    }
+}
+
+impl<S: NamedService> NamedService for UntilDrain<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S, B> Service<Request<B>> for UntilDrain<S>
+where
+    S: Service<Request<EndingBody<B>>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let mut serving = self.serving.clone();
+        let end = async move {
+            // An error says that the sender is gone: an end as well.
+            let _ = serving.wait_for(|serving| *serving == Serving::Draining).await;
+        };
+        self.inner.call(request.map(|body| EndingBody { body, end: Some(end.boxed()) }))
+    }
+}
+
+pin_project! {
+    /// A request body that ends by itself at the drain.
+    pub struct EndingBody<B> {
+        #[pin]
+        body: B,
+        // None when it has come.
+        end: Option<BoxFuture<'static, ()>>,
+    }
+}
+
+impl<B: Body> Body for EndingBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let this = self.project();
+        // What has arrived goes first: at the drain it is still answered.
+        if this.end.is_some()
+            && let Poll::Ready(frame) = this.body.poll_frame(context)
+        {
+            return Poll::Ready(frame);
+        }
+        if this.end.as_mut().is_some_and(|end| end.poll_unpin(context).is_pending()) {
+            return Poll::Pending;
+        }
+        *this.end = None;
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.end.is_none() || self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        // The inner lower bound need not be reached.
+        SizeHint::default()
+    }
+}

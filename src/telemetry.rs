@@ -1,0 +1,44 @@
+//! The log: lines on standard error, which a slow reader never makes a call wait for.
+//!
+//! Whatever the filter says, other people's code logs nothing below `info`: at `debug` and `trace`, HTTP
+//! and OAuth libraries print headers, bodies, tokens and assertions. Those that write to the `log` crate
+//! (yup-oauth2, reqwest, rustls) are not connected at all.
+
+use std::io::{self, IsTerminal};
+
+use tracing::{Level, Metadata};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::{
+    EnvFilter, Layer, filter::filter_fn, fmt, layer::SubscriberExt, registry, util::SubscriberInitExt,
+};
+
+use crate::config::LogFormat;
+
+/// Lines that wait to be written; those beyond are dropped rather than waited for.
+const LINES: usize = 10_000;
+
+/// Starts the log, in `format`, with the filter that `RUST_LOG` gives, else `default`. Lines are written
+/// until the guard is dropped.
+///
+/// # Errors
+///
+/// The filter cannot be understood.
+pub fn start(format: LogFormat, default: &str) -> Result<WorkerGuard, String> {
+    let given = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|given| !given.is_empty());
+    let filter = EnvFilter::try_new(given.as_deref().unwrap_or(default))
+        .map_err(|error| format!("{}: {error}", EnvFilter::DEFAULT_ENV))?;
+    let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(LINES).finish(io::stderr());
+    let lines = fmt::layer().with_writer(writer).with_ansi(io::stderr().is_terminal());
+    let lines = match format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    registry().with(lines.with_filter(filter).with_filter(filter_fn(may_be_logged))).init();
+    Ok(guard)
+}
+
+/// Our own lines at every level, those of others from `info` up.
+fn may_be_logged(line: &Metadata<'_>) -> bool {
+    let ours = line.target() == "countermand" || line.target().starts_with("countermand::");
+    ours || *line.level() <= Level::INFO
+}

@@ -1,0 +1,146 @@
+//! A client of the emulator that shares nothing with ours: it signs in and calls by hand.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeyPair;
+use aws_lc_rs::signature::RSA_PKCS1_SHA256;
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use countermand::emulator::{Emulator, Settings};
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+
+pub(crate) const DEVICE: &str = "enterprises/LC01/devices/d1";
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Protocol {
+    Http1,
+    Http2,
+}
+
+pub(crate) const BOTH: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
+
+pub(crate) struct Client {
+    pub(crate) http: reqwest::Client,
+    pub(crate) url: String,
+    pub(crate) token: String,
+}
+
+/// An answer: its status, its headers that matter here, and its body.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) content_type: String,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        assert_eq!(self.content_type, "application/json; charset=UTF-8", "{self:?}");
+        serde_json::from_str(&self.text).unwrap()
+    }
+
+    /// The status and `error.status` of an error in Google's form, which it must be.
+    pub(crate) fn error(&self) -> (u16, String) {
+        let error = &self.json()["error"];
+        assert_eq!(error["code"], self.status, "{self:?}");
+        assert!(error["message"].as_str().is_some_and(|text| !text.is_empty()), "{self:?}");
+        (self.status, error["status"].as_str().unwrap().to_owned())
+    }
+
+    /// The reason in the error's `ErrorInfo`.
+    pub(crate) fn reason(&self) -> String {
+        let details = self.json()["error"]["details"].clone();
+        let all = details.as_array().unwrap();
+        let info = all.iter().find(|one| one["@type"] == "type.googleapis.com/google.rpc.ErrorInfo");
+        info.unwrap()["reason"].as_str().unwrap().to_owned()
+    }
+}
+
+pub(crate) async fn start(settings: Settings) -> Emulator {
+    Emulator::start("127.0.0.1:0".parse().unwrap(), settings).await.unwrap()
+}
+
+impl Client {
+    /// A client that has signed in.
+    pub(crate) async fn new(emulator: &Emulator, protocol: Protocol) -> Self {
+        // The error says that another test has installed it already.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let builder = reqwest::Client::builder().no_proxy();
+        let builder = match protocol {
+            Protocol::Http1 => builder.http1_only(),
+            Protocol::Http2 => builder.http2_prior_knowledge(),
+        };
+        let http = builder.build().unwrap();
+        let mut client = Self { http, url: emulator.url().to_owned(), token: String::new() };
+        let granted = client.sign_in(&assertion(emulator.credentials().expose())).await;
+        assert_eq!(granted.status, 200, "{granted:?}");
+        let granted = granted.json();
+        assert_eq!((&granted["token_type"], &granted["expires_in"]), (&json!("Bearer"), &json!(3600)));
+        granted["access_token"].as_str().unwrap().clone_into(&mut client.token);
+        client
+    }
+
+    pub(crate) async fn sign_in(&self, assertion: &str) -> Answer {
+        let form = form_urlencoded::Serializer::new(String::new())
+            .append_pair("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer")
+            .append_pair("assertion", assertion)
+            .finish();
+        let request = self.http.post(format!("{}/token", self.url));
+        let form_type = "application/x-www-form-urlencoded";
+        answer(request.header("content-type", form_type).body(form)).await.unwrap()
+    }
+
+    /// A request to the API below `/v1/`, with the token.
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}/v1/{path}", self.url)).bearer_auth(&self.token)
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        answer(self.request(Method::GET, path)).await.unwrap()
+    }
+
+    pub(crate) async fn issue(&self, device: &str, command: &Value) -> Answer {
+        let request = self.request(Method::POST, &format!("{device}:issueCommand"));
+        let request = request.header("content-type", "application/json");
+        answer(request.body(command.to_string())).await.unwrap()
+    }
+
+    /// Issues a LOCK; the operation's name.
+    pub(crate) async fn lock(&self, device: &str) -> String {
+        let issued = self.issue(device, &json!({ "type": "LOCK" })).await;
+        assert_eq!(issued.status, 200, "{issued:?}");
+        issued.json()["name"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) async fn cancel(&self, name: &str) -> Answer {
+        let request = self.request(Method::POST, &format!("{name}:cancel"));
+        answer(request.header("content-length", "0")).await.unwrap()
+    }
+}
+
+pub(crate) async fn answer(request: RequestBuilder) -> reqwest::Result<Answer> {
+    let response = request.send().await?;
+    let content_type = response.headers().get("content-type").map(|value| value.to_str().unwrap());
+    let (status, content_type) = (response.status().as_u16(), content_type.unwrap_or("").to_owned());
+    Ok(Answer { status, content_type, text: response.text().await? })
+}
+
+/// What the holder of a credential file signs to get a token, padded as yup-oauth2 does it.
+pub(crate) fn assertion(credentials: &str) -> String {
+    let file: Value = serde_json::from_str(credentials).unwrap();
+    let pem = file["private_key"].as_str().unwrap();
+    let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    let key = KeyPair::from_pkcs8(&STANDARD.decode(body).unwrap()).unwrap();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let claims = json!({
+        "iss": file["client_email"], "aud": file["token_uri"], "iat": now, "exp": now + 3595,
+        "scope": "https://www.googleapis.com/auth/androidmanagement", "sub": null,
+    });
+    let header = json!({ "alg": "RS256", "typ": "JWT" });
+    let signed = [header, claims].map(|part| URL_SAFE.encode(part.to_string())).join(".");
+    let mut signature = vec![0; key.public_modulus_len()];
+    key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), signed.as_bytes(), &mut signature).unwrap();
+    format!("{signed}.{}", URL_SAFE.encode(signature))
+}

@@ -1,0 +1,76 @@
+//! `countermand emulate` as a process.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use serde_json::Value;
+
+/// A process that does not outlive its test.
+struct Emulate {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Emulate {
+    fn start(arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_countermand"));
+        let mut child =
+            command.arg("emulate").args(arguments).stdout(Stdio::piped()).spawn().expect("it starts");
+        let lines = BufReader::new(child.stdout.take().expect("standard output is piped"));
+        Self { child, lines }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).expect("standard output is text");
+        line
+    }
+}
+
+impl Drop for Emulate {
+    fn drop(&mut self) {
+        // It has most likely ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn it_says_when_it_is_ready_and_ends_with_0_on_a_signal() {
+    for signal in ["-TERM", "-INT"] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("credentials.json");
+        let path_text = path.to_str().unwrap();
+        let mut emulate = Emulate::start(&["--listen", "127.0.0.1:0", "--write-credentials", path_text]);
+        let line = emulate.line();
+        let url = line.strip_prefix("emulator: ").unwrap().trim_end();
+        let address = url.strip_prefix("http://").unwrap();
+        std::net::TcpStream::connect(address).unwrap();
+
+        let credentials: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        assert_eq!(credentials["type"], "service_account");
+        assert_eq!(credentials["token_uri"], format!("{url}/token"));
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+
+        let id = emulate.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+        assert_eq!(emulate.child.wait().unwrap().code(), Some(0), "{signal}");
+    }
+}
+
+#[test]
+fn beyond_loopback_it_listens_only_when_told_twice() {
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_countermand"));
+        command.arg("emulate").args(arguments).output().unwrap()
+    };
+    let refused = run(&["--listen", "0.0.0.0:0"]);
+    let complaint = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(78), "{complaint}");
+    assert!(complaint.contains("--allow-beyond-loopback"), "{complaint}");
+    assert!(refused.stdout.is_empty());
+    // 192.0.2.1 is nobody's (RFC 5737): allowed, it fails only at the bind.
+    let allowed = run(&["--listen", "192.0.2.1:0", "--allow-beyond-loopback"]);
+    assert_eq!(allowed.status.code(), Some(1));
+}

@@ -1,0 +1,10 @@
+//! The emulator over real sockets, as a client sees it: in HTTP/1.1 and in HTTP/2.
+
+// A helper of tests fails by panicking, as a test does.
+#![allow(clippy::unwrap_used)]
+
+mod calls;
+mod client;
+mod command;
+mod connections;
+mod faults;
