@@ -66,7 +66,7 @@ impl App {
     ///
     /// See [`StartError`].
     pub async fn start(config: &Config) -> Result<Self, StartError> {
-        let Config { server, admin, upstream, credential, log_format: _ } = config;
+        let Config { server, admin, upstream, credential, polling: _, log_format: _ } = config;
         let ca = upstream.ca_certificates.as_deref();
 
         let key = KeyFile::read(&credential.file)?;
