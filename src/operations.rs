@@ -7,7 +7,7 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    amapi::{Amapi, ListQuery, Outcome, error::Error},
+    amapi::{Amapi, Api, ListQuery, Outcome, error::Error},
     name::{DeviceName, OperationName},
     policy::{Action, Policy},
     proto::longrunning::{
@@ -28,6 +28,10 @@ pub mod share;
 mod states;
 pub mod status;
 mod structs;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 mod trailers;
 mod translate;
 mod wait;
@@ -41,12 +45,12 @@ use share::Flights;
 use states::States;
 
 /// The service `google.longrunning.Operations`.
-pub struct Operations {
+pub struct Operations<A = Amapi> {
     policy: Policy,
-    amapi: Arc<Amapi>,
+    amapi: Arc<A>,
     cancels: Flights<Result<(), Error>>,
-    states: States,
-    pollers: Pollers,
+    states: States<A>,
+    pollers: Pollers<A>,
     times: Times,
 }
 
@@ -63,13 +67,13 @@ pub struct Times {
     pub limits: Limits,
 }
 
-impl Operations {
+impl<A: Api> Operations<A> {
     /// The service. What it sends is carried to its end in tasks that `flights` knows of; waiters are let
     /// go when `serving` says that the server drains.
     #[must_use]
     pub fn new(
         policy: Policy,
-        amapi: Amapi,
+        amapi: A,
         times: Times,
         serving: watch::Receiver<Serving>,
         flights: TaskTracker,
@@ -84,7 +88,7 @@ impl Operations {
 }
 
 #[tonic::async_trait]
-impl operations_server::Operations for Operations {
+impl<A: Api> operations_server::Operations for Operations<A> {
     async fn cancel_operation(
         &self,
         request: Request<CancelOperationRequest>,
@@ -141,8 +145,9 @@ impl operations_server::Operations for Operations {
         let call = Call::of(&request);
         let WaitOperationRequest { name, timeout } = request.into_inner();
         let name = OperationName::parse(&name).map_err(invalid_name)?;
-        let allowed = wait::allowed(timeout.as_ref())
-            .map_err(|()| status::invalid_field("timeout", "INVALID_TIMEOUT", "must be a duration of 0s or more"))?;
+        let allowed = wait::allowed(timeout.as_ref()).map_err(|()| {
+            status::invalid_field("timeout", "INVALID_TIMEOUT", "must be a duration of 0s or more")
+        })?;
         let permit = self.policy.decide(&call.caller, Action::Wait, name);
         let limit = allowed.map_or(self.times.max_wait, |allowed| allowed.min(self.times.max_wait));
         let end = call.time_to_answer(limit);

@@ -22,12 +22,7 @@ const DEBUG_INFO: &str = "google.rpc.DebugInfo";
 /// `newPassword`, which RESET_PASSWORD carries in clear, is redacted.
 #[must_use]
 pub(super) fn from_json(details: &[Value]) -> Vec<Any> {
-    details
-        .iter()
-        .cloned()
-        .filter_map(without_internals)
-        .filter_map(packed)
-        .collect()
+    details.iter().cloned().filter_map(without_internals).filter_map(packed).collect()
 }
 
 /// One JSON object of a type that it names, as for [`from_json`], but with all of its members.

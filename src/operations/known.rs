@@ -69,7 +69,10 @@ impl Known {
         // What was asked earlier may arrive later, and after a cancel it no longer counts. What is final
         // counts whenever it comes, and is not grown younger by being seen again in a list.
         let outdated = |state: &State| state.is_final() || (state.asked > asked && !operation.done);
-        if states.peek(name).is_some_and(|state| outdated(state) && state.asked.elapsed() < self.limits.max_age) {
+        if states
+            .peek(name)
+            .is_some_and(|state| outdated(state) && state.asked.elapsed() < self.limits.max_age)
+        {
             return;
         }
         states.put(name.clone(), State { operation: Some(Arc::clone(operation)), asked });

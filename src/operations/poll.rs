@@ -18,7 +18,7 @@ use super::{
     wait::{Latest, may_pass},
 };
 use crate::{
-    amapi::error::Error,
+    amapi::{Api, error::Error},
     name::{DeviceName, OperationName},
     policy::Permit,
     proto::longrunning::Operation,
@@ -26,11 +26,10 @@ use crate::{
 };
 
 /// The pollers of all devices. Cheap to clone.
-#[derive(Clone)]
-pub(super) struct Pollers(Arc<Inner>);
+pub(super) struct Pollers<A>(Arc<Inner<A>>);
 
-struct Inner {
-    states: States,
+struct Inner<A> {
+    states: States<A>,
     intervals: Intervals,
     serving: watch::Receiver<Serving>,
     devices: Mutex<HashMap<DeviceName, Device>>,
@@ -49,8 +48,14 @@ struct Awaited {
     permit: Permit<OperationName>,
 }
 
-impl Pollers {
-    pub(super) fn new(states: States, intervals: Intervals, serving: watch::Receiver<Serving>) -> Self {
+impl<A> Clone for Pollers<A> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<A: Api> Pollers<A> {
+    pub(super) fn new(states: States<A>, intervals: Intervals, serving: watch::Receiver<Serving>) -> Self {
         Self(Arc::new(Inner { states, intervals, serving, devices: Mutex::default() }))
     }
 
@@ -138,7 +143,7 @@ impl Pollers {
 }
 
 /// Asks for the awaited operations of one device, until nobody waits or the server drains.
-async fn poll(pollers: Pollers, device: DeviceName, soon: Arc<Notify>) {
+async fn poll<A: Api>(pollers: Pollers<A>, device: DeviceName, soon: Arc<Notify>) {
     let mut serving = pollers.0.serving.clone();
     let mut draining = std::pin::pin!(async move {
         let _ = serving.wait_for(|serving| *serving == Serving::Draining).await;
@@ -168,6 +173,3 @@ async fn poll(pollers: Pollers, device: DeviceName, soon: Arc<Notify>) {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{states::States, wait::may_pass};
 use crate::{
-    amapi::{ListQuery, error::Error},
+    amapi::{Api, ListQuery, error::Error},
     name::OperationName,
     policy::Permit,
     proto::longrunning::Operation,
@@ -30,7 +30,11 @@ pub(super) struct Plan {
 
 /// Asks for all of `awaited`, operations of one device: one by a get, several by its list while that takes
 /// fewer queries.
-pub(super) async fn ask(states: &States, awaited: &[Permit<OperationName>], plan: &mut Plan) -> Found {
+pub(super) async fn ask<A: Api>(
+    states: &States<A>,
+    awaited: &[Permit<OperationName>],
+    plan: &mut Plan,
+) -> Found {
     let mut found = Found::with_capacity(awaited.len());
     let mut missing: HashMap<&str, &Permit<OperationName>> =
         awaited.iter().map(|permit| (permit.resource().as_str(), permit)).collect();
@@ -52,16 +56,18 @@ pub(super) async fn ask(states: &States, awaited: &[Permit<OperationName>], plan
 
 /// Takes from `missing` what the device's list has, page by page while a page may save more than it
 /// costs, and answers how many pages that took.
-async fn list(
-    states: &States,
+async fn list<A: Api>(
+    states: &States<A>,
     awaited: &[Permit<OperationName>],
     missing: &mut HashMap<&str, &Permit<OperationName>>,
     found: &mut Found,
 ) -> usize {
     let Some(permit) = awaited.first().map(Permit::by_device) else { return 0 };
     let mut query = ListQuery { page_size: PAGE_SIZE, ..ListQuery::default() };
+    // More pages than half of what is awaited could not save enough.
+    let most = (awaited.len() / 2).max(1);
     let mut pages = 0;
-    while missing.len() > 1 {
+    while missing.len() > 1 && pages < most {
         pages += 1;
         let asked = Instant::now();
         let page = match states.list(&permit, &query, asked + states.upstream_timeout()).await {

@@ -13,7 +13,7 @@ use super::{
     translate,
 };
 use crate::{
-    amapi::{Amapi, ListQuery, error::Error},
+    amapi::{Api, ListQuery, error::Error},
     budget::Budget,
     name::{DeviceName, OperationName},
     policy::Permit,
@@ -21,23 +21,23 @@ use crate::{
 };
 
 /// What answers questions about operations. Cheap to clone.
-#[derive(Clone)]
-pub(super) struct States(Arc<Inner>);
+pub(super) struct States<A>(Arc<Inner<A>>);
 
-struct Inner {
-    amapi: Arc<Amapi>,
+struct Inner<A> {
+    amapi: Arc<A>,
     upstream_timeout: Duration,
     known: Known,
     gets: Flights<Result<Arc<Operation>, Error>>,
 }
 
-impl States {
-    pub(super) fn new(
-        amapi: Arc<Amapi>,
-        upstream_timeout: Duration,
-        limits: Limits,
-        tasks: TaskTracker,
-    ) -> Self {
+impl<A> Clone for States<A> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<A: Api> States<A> {
+    pub(super) fn new(amapi: Arc<A>, upstream_timeout: Duration, limits: Limits, tasks: TaskTracker) -> Self {
         let gets = Flights::new(upstream_timeout, tasks);
         Self(Arc::new(Inner { amapi, upstream_timeout, known: Known::new(limits), gets }))
     }

@@ -56,7 +56,8 @@ fn is_exact(text: &str, value: f64) -> bool {
         #[allow(clippy::cast_possible_truncation)]
         return value as i128 == integer;
     }
-    value.is_finite() && digits(text).is_some_and(|digits_of_text| digits(&format!("{value:e}")) == Some(digits_of_text))
+    value.is_finite()
+        && digits(text).is_some_and(|digits_of_text| digits(&format!("{value:e}")) == Some(digits_of_text))
 }
 
 /// The significant digits of a decimal number, and the power of ten of the last.

@@ -9,7 +9,12 @@ use tokio::{
 use tonic::Code;
 
 use super::{code, poll::Pollers, states::States};
-use crate::{amapi::error::Error, name::OperationName, policy::Permit, proto::longrunning::Operation};
+use crate::{
+    amapi::{Api, error::Error},
+    name::OperationName,
+    policy::Permit,
+    proto::longrunning::Operation,
+};
 
 /// What is known of an awaited operation, as its poller tells all who wait.
 #[derive(Debug, Clone, Default)]
@@ -29,15 +34,17 @@ impl Latest {
             (_, Some(failure)) if self.is_last && !may_pass(failure) => Err(failure.clone()),
             (Some(state), _) => Ok(Arc::clone(state)),
             (None, Some(failure)) => Err(failure.clone()),
-            (None, None) => Err(Error::DeadlineExceeded { while_doing: "before the operation's state was known" }),
+            (None, None) => {
+                Err(Error::DeadlineExceeded { while_doing: "before the operation's state was known" })
+            }
         }
     }
 }
 
 /// The state of the operation when it is done, or the latest one at `end`, or when the server drains.
-pub(super) async fn wait(
-    states: &States,
-    pollers: &Pollers,
+pub(super) async fn wait<A: Api>(
+    states: &States<A>,
+    pollers: &Pollers<A>,
     permit: Permit<OperationName>,
     end: Instant,
 ) -> Result<Arc<Operation>, Error> {
@@ -72,7 +79,9 @@ pub(super) fn may_pass(error: &Error) -> bool {
                 | Code::Internal
                 | Code::Unknown
         ),
-        Error::CredentialUnavailable { .. } | Error::Unreachable { .. } | Error::DeadlineExceeded { .. } => true,
+        Error::CredentialUnavailable { .. } | Error::Unreachable { .. } | Error::DeadlineExceeded { .. } => {
+            true
+        }
         Error::CredentialRejected(_) | Error::Malformed { .. } | Error::NotHttp { .. } | Error::Lost => false,
     }
 }

@@ -5,9 +5,9 @@
 
 use std::pin::Pin;
 
+use crate::serving::Serving;
 use futures_util::{Stream, stream};
 use tokio::sync::watch;
-use crate::serving::Serving;
 use tonic::{Request, Response, Status};
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse,

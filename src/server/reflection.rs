@@ -5,8 +5,8 @@ use tokio::sync::watch;
 use tonic_reflection::server::{Builder, v1, v1alpha};
 
 use super::until_drain::UntilDrain;
-use crate::serving::Serving;
 use crate::proto;
+use crate::serving::Serving;
 
 /// Why building a service cannot fail: both builders fail on broken descriptors alone.
 const SOUND: &str = "the descriptors were compiled into the program, and a test decodes them all";

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     caller::Caller, operations::Operations, proto::longrunning::operations_server::OperationsServer,
+    serving::Serving,
 };
 
 /// Longer than any request of the contract needs: a name is at most 804 characters, a filter is the rest.

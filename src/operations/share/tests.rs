@@ -101,14 +101,11 @@ async fn nobody_joins_a_call_that_is_outdated() {
     let fresh = async {
         sleep(SECOND).await;
         flights.forget(&name());
-        let both = tokio::join!(
-            join(&flights, &upstream, 10 * SECOND),
-            async {
-                // The outdated one has ended by now, and left the place to the fresh one.
-                sleep(SECOND + SECOND / 2).await;
-                join(&flights, &upstream, 10 * SECOND).await
-            }
-        );
+        let both = tokio::join!(join(&flights, &upstream, 10 * SECOND), async {
+            // The outdated one has ended by now, and left the place to the fresh one.
+            sleep(SECOND + SECOND / 2).await;
+            join(&flights, &upstream, 10 * SECOND).await
+        });
         (both.0.expect("answered"), both.1.expect("answered"))
     };
     let (outdated, fresh) = tokio::join!(outdated, fresh);
