@@ -120,7 +120,10 @@ impl Api for Counting {
             let cancelled = json!({"name": name, "done": true, "error": {"code": 1}});
             match &state.failure {
                 Some(failure) => Err(failure.clone()),
-                None => Ok(drop(state.operations.insert(name.to_owned(), cancelled))),
+                None => {
+                    state.operations.insert(name.to_owned(), cancelled);
+                    Ok(())
+                }
             }
         });
         outcome(result).await
