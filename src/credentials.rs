@@ -23,7 +23,7 @@ mod token;
 
 pub use key_file::{KeyFile, KeyFileError};
 pub use service_account::ServiceAccount;
-pub use token::{FetchError, Token, TokenSource};
+pub use token::{FetchError, Token, TokenSource, fetch_once};
 
 /// The scope of the Android Management API (its discovery document, `auth.oauth2.scopes`).
 pub const SCOPE: &str = "https://www.googleapis.com/auth/androidmanagement";

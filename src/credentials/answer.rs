@@ -23,19 +23,27 @@ pub(super) fn check(status: StatusCode, body: &[u8]) -> Result<Duration, FetchEr
     let json: Option<Value> = serde_json::from_slice(body).ok();
     if !status.is_success() {
         let told = json.as_ref().and_then(describe).map(|told| format!(": {told}")).unwrap_or_default();
-        return Err(FetchError(format!("the token endpoint answered HTTP {}{told}", status.as_u16())));
+        let cause = format!("the token endpoint answered HTTP {}{told}", status.as_u16());
+        // Of these two a client that is in order may hear at a bad time.
+        let passing = matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
+        let refused = status.is_client_error() && !passing;
+        return Err(if refused { FetchError::Refused(cause) } else { FetchError::Unusable(cause) });
     }
     let Some(json) = json else {
-        return Err(FetchError("the token endpoint answered with something that is not JSON".to_owned()));
+        return Err(FetchError::Unusable(
+            "the token endpoint answered with something that is not JSON".to_owned(),
+        ));
     };
     if json.get("access_token").and_then(Value::as_str).is_none() {
         let told = describe(&json).map(|told| format!(": {told}")).unwrap_or_default();
-        return Err(FetchError(format!("the token endpoint answered without an access_token{told}")));
+        return Err(FetchError::Unusable(format!(
+            "the token endpoint answered without an access_token{told}"
+        )));
     }
     let seconds = json.get("expires_in").and_then(Value::as_u64);
-    let seconds = seconds
-        .filter(|seconds| *seconds <= u32::MAX.into())
-        .ok_or_else(|| FetchError("the token endpoint answered without a sane expires_in".to_owned()))?;
+    let seconds = seconds.filter(|seconds| *seconds <= u32::MAX.into()).ok_or_else(|| {
+        FetchError::Unusable("the token endpoint answered without a sane expires_in".to_owned())
+    })?;
     Ok(Duration::from_secs(seconds))
 }
 

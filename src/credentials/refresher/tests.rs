@@ -49,7 +49,7 @@ impl TokenSource for Script {
         let step = self.steps.lock().expect("not poisoned").pop_front();
         match step.unwrap_or(Step::Token { lifetime: 60 * MINUTE }) {
             Step::Token { lifetime } => Token::new(format!("token-{nth}").into(), lifetime),
-            Step::Fail => Err(FetchError("scripted".to_owned())),
+            Step::Fail => Err(FetchError::Unanswered("scripted".to_owned())),
             Step::Hang => std::future::pending().await,
         }
     }
