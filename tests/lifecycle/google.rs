@@ -31,7 +31,8 @@ struct Steering {
 pub(crate) enum Token {
     /// A token that is valid for so many seconds.
     Granted(u64),
-    /// A status and a body, in which `{assertion}` stands for the one that came.
+    /// A status and a body, in which `{assertion}` stands for the one that came, and `{its begin}` for as
+    /// much of it as some endpoints quote.
     Other(u16, &'static str),
     /// Not, until it is told something else.
     Held,
@@ -125,7 +126,8 @@ async fn token(State(steering): State<Steering>, form: String) -> (StatusCode, S
             (StatusCode::OK, body.to_string())
         }
         Token::Other(status, body) => {
-            (StatusCode::from_u16(status).unwrap(), body.replace("{assertion}", &assertion))
+            let body = body.replace("{assertion}", &assertion).replace("{its begin}", &assertion[..60]);
+            (StatusCode::from_u16(status).unwrap(), body)
         }
         Token::Held => unreachable!("waited for"),
     }

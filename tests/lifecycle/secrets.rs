@@ -23,15 +23,16 @@ const EACH_LIBRARY: &str = "countermand=trace,yup_oauth2=trace,h2=trace,hyper=tr
 const NEW_PASSWORD: &str = "correct-horse-battery";
 
 /// The token endpoint in trouble of every kind; some of it quotes what it refuses.
-const AT_START: [Token; 4] = [
+const AT_START: [Token; 5] = [
     Token::Other(400, r#"{"error": "invalid_grant", "error_description": "bad assertion={assertion}"}"#),
+    Token::Other(400, r#"{"error": "invalid_grant", "error_description": "bad assertion: {its begin}…"}"#),
     Token::Other(503, "<html>{assertion}</html>"),
     Token::Other(200, r#"{"access_token": ["{assertion}"], "expires_in": 3600, "id_token": "{assertion}"}"#),
     Token::Other(400, r#"{"error": {"status": "{assertion}", "message": "see\n{assertion}."}}"#),
 ];
 
 /// Cancels that Google refuses, in bodies that quote what it was sent.
-const REFUSALS: [(u16, &str); 5] = [
+const REFUSALS: [(u16, &str); 6] = [
     (404, r#"{"error": {"code": 404, "status": "NOT_FOUND", "message": "gone"}}"#),
     (
         400,
@@ -40,6 +41,7 @@ const REFUSALS: [(u16, &str); 5] = [
             {"@type": "type.googleapis.com/google.android.devicemanagement.v1.Command",
              "type": "RESET_PASSWORD", "deep": [{"newPassword": "correct-horse-battery"}]}]}}"#,
     ),
+    (400, r#"{"error": {"status": "INVALID_ARGUMENT", "message": "no such token: {authorization}!"}}"#),
     (403, "<html>{authorization}</html>"),
     (500, r#"{"error": "{authorization}"}"#),
     (302, "{authorization}"),
