@@ -4,7 +4,7 @@
 //! hands it on through a watch channel; a call only reads the latest. Nothing here is ever printed:
 //! tokens and keys live in types without `Debug` or `Display` of their content.
 
-use std::{path::PathBuf, time::Duration};
+use std::{borrow::Cow, path::PathBuf, time::Duration};
 
 use http::HeaderValue;
 use tokio::{
@@ -90,6 +90,17 @@ impl Authorization {
     #[must_use]
     pub fn header(&self) -> HeaderValue {
         self.header.clone()
+    }
+
+    /// A text by somebody who was sent the header, without the token, should it be quoted there.
+    #[must_use]
+    pub fn left_out_of<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        // The token alone: it may be quoted without the scheme.
+        let token = self.header.to_str().ok().and_then(|header| header.strip_prefix("Bearer "));
+        match token {
+            Some(token) if text.contains(token) => Cow::Owned(text.replace(token, "[left out]")),
+            _ => Cow::Borrowed(text),
+        }
     }
 }
 

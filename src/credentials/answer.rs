@@ -11,6 +11,9 @@ use super::token::FetchError;
 /// assertion that they refuse.
 const LONGEST_WORD: usize = 64;
 
+/// How an assertion begins (base64 of `{"`), and one of Google's access tokens: of these, a part is too much.
+const SECRETS: [&str; 2] = ["eyJ", "ya29."];
+
 /// The most of a description that is logged, in characters.
 const LONGEST_DESCRIPTION: usize = 300;
 
@@ -63,7 +66,8 @@ fn describe(json: &Value) -> Option<String> {
 fn harmless(text: &str) -> String {
     let words = text.split_whitespace().map(|word| {
         let long = word.len() > LONGEST_WORD || word.chars().any(char::is_control);
-        if long { "[left out]" } else { word }
+        let secret = SECRETS.iter().any(|begin| word.contains(begin));
+        if long || secret { "[left out]" } else { word }
     });
     let mut line = words.collect::<Vec<_>>().join(" ");
     if let Some((end, _)) = line.char_indices().nth(LONGEST_DESCRIPTION) {
@@ -124,5 +128,7 @@ mod tests {
         let told =
             refusal(400, &format!(r#"{{"error":"invalid_grant","error_description":"bad {assertion}"}}"#));
         assert_eq!(told, "the token endpoint answered HTTP 400: invalid_grant bad [left out]");
+        let told = refusal(400, r#"{"error":"invalid_grant","error_description":"of (eyJhbGciOi…) ya29.a"}"#);
+        assert_eq!(told, "the token endpoint answered HTTP 400: invalid_grant of [left out] [left out]");
     }
 }

@@ -97,10 +97,9 @@ async fn nothing_gets_out(format: &str, filter: &str) {
     assert_eq!(ended.code, Some(0), "{ended:?}");
 
     assert!(ended.stderr.contains("token fetched"), "the log has something to search");
-    for text in told.iter().chain([&ended.stdout, &ended.stderr]) {
-        let found = secrets.found_in(text);
-        assert!(found.is_empty(), "{found:#?}");
-    }
+    let texts = told.iter().chain([&ended.stdout, &ended.stderr]);
+    let found: Vec<_> = texts.flat_map(|text| secrets.found_in(text)).collect();
+    assert!(found.is_empty(), "{found:#?}");
     let forwarded = google.seen().authorizations.iter().any(|header| header.contains(CALLERS_OWN));
     assert!(!forwarded, "the caller's own authorization went to Google");
 }
