@@ -67,10 +67,20 @@ impl Process {
     /// Waits for the process to end by itself.
     pub(crate) async fn end(mut self) -> Ended {
         let Ok(status) = timeout(LIMIT, self.child.wait()).await else {
-            panic!("it still runs, and has printed\n{}\n{}", self.stdout.text(), self.stderr.text());
+            panic!("it still runs");
         };
-        let (stdout, stderr) = (self.stdout.whole().await, self.stderr.whole().await);
+        let (stdout, stderr) = (self.stdout.clone().whole().await, self.stderr.clone().whole().await);
         Ended { code: status.unwrap().code(), stdout, stderr }
+    }
+}
+
+/// Where a test fails, what the process had to say is of interest.
+impl Drop for Process {
+    #[allow(clippy::print_stderr)]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{:?}\n{}\n{}", self.child, self.stdout.text(), self.stderr.text());
+        }
     }
 }
 
