@@ -169,21 +169,32 @@ impl Credential {
         self.state.borrow().readiness()
     }
 
-    /// Waits for the readiness to be worth asking again: a token came or a fetch failed.
-    pub async fn changed(&mut self) {
-        let ends = match &*self.state.borrow_and_update() {
-            State::Held { token, .. } if token.is_valid() => Some(token.ends),
-            _ => None,
-        };
-        let end = async {
-            match ends {
-                Some(ends) => tokio::time::sleep_until(ends).await,
-                None => std::future::pending().await,
+    /// Waits for a readiness other than `known`, and answers it. A change that came before the wait began
+    /// is answered at once, so that none is missed.
+    pub async fn readiness_after(&mut self, known: &Readiness) -> Readiness {
+        loop {
+            let (now, ends) = {
+                let state = self.state.borrow_and_update();
+                let now = state.readiness();
+                let ends = match (&now, &*state) {
+                    (Readiness::Ready, State::Held { token, .. }) => Some(token.ends),
+                    _ => None,
+                };
+                (now, ends)
+            };
+            if now != *known {
+                return now;
             }
-        };
-        tokio::select! {
-            changed = self.state.changed() => if changed.is_err() { std::future::pending().await },
-            () = end => {}
+            let end = async {
+                match ends {
+                    Some(ends) => tokio::time::sleep_until(ends).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = self.state.changed() => if changed.is_err() { std::future::pending().await },
+                () = end => {}
+            }
         }
     }
 }
