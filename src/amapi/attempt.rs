@@ -110,11 +110,11 @@ impl Sending<'_> {
         let sent = self.budget.carry(request).await;
         let answer = sent.map_err(|_| late("before the upstream answered"))?.map_err(unanswered)?;
         self.status = Some(answer.status().as_u16());
-        if answer.status().is_success() { Ok(answer) } else { Err(self.refused(answer).await) }
+        if answer.status().is_success() { Ok(answer) } else { Err(self.refused(answer, authorization).await) }
     }
 
     /// What an answer that is not 2xx means.
-    async fn refused(&self, answer: http_client::Answer) -> Failed {
+    async fn refused(&self, answer: http_client::Answer, authorization: &Authorization) -> Failed {
         let status = answer.status();
         let http_status = status.as_u16();
         if !status.is_client_error() && !status.is_server_error() {
@@ -135,7 +135,10 @@ impl Sending<'_> {
             Ok(Err(error)) => return Failed { error: unreadable(error, http_status), next },
             Err(_) => return late("before the upstream's answer was whole"),
         };
-        let answer = Answer { http_status, google: GoogleError::parse(&body).map(Arc::new), retry_after };
+        // JSON is UTF-8 (RFC 8259, section 8.1). What quotes our token goes neither to the log nor to a caller.
+        let body = std::str::from_utf8(&body).ok().map(|body| authorization.left_out_of(body));
+        let google = body.and_then(|body| GoogleError::parse(body.as_bytes())).map(Arc::new);
+        let answer = Answer { http_status, google, retry_after };
         if answer.rejects_credential() {
             return stop(Error::CredentialRejected(answer));
         }
