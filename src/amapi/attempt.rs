@@ -1,6 +1,9 @@
 //! One attempt of one request: a place in the queue, the token, the request, and what its answer means.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -131,7 +134,7 @@ impl Sending<'_> {
             Ok(Err(error)) => return Failed { error: unreadable(error, http_status), next },
             Err(_) => return late("before the upstream's answer was whole"),
         };
-        let answer = Answer { http_status, google: GoogleError::parse(&body), retry_after };
+        let answer = Answer { http_status, google: GoogleError::parse(&body).map(Arc::new), retry_after };
         if answer.rejects_credential() {
             return stop(Error::CredentialRejected(answer));
         }

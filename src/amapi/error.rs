@@ -1,6 +1,6 @@
 //! How a call to the Android Management API can end other than well.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::google_error::GoogleError;
 
@@ -81,8 +81,8 @@ impl Error {
 pub struct Answer {
     /// The HTTP status, never 2xx or 3xx.
     pub http_status: u16,
-    /// Google's JSON error, when the body was one.
-    pub google: Option<GoogleError>,
+    /// Google's JSON error, when the body was one. Shared, since all who share a call get its error.
+    pub google: Option<Arc<GoogleError>>,
     /// The `Retry-After` header, as the time from its arrival.
     pub retry_after: Option<Duration>,
 }
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     fn answer(http_status: u16, body: &str) -> Answer {
-        Answer { http_status, google: GoogleError::parse(body.as_bytes()), retry_after: None }
+        Answer { http_status, google: GoogleError::parse(body.as_bytes()).map(Arc::new), retry_after: None }
     }
 
     #[test]

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use prost::Message;
 use serde_json::json;
 
@@ -8,7 +10,7 @@ mod limits;
 mod own;
 
 fn answer(http_status: u16, body: &str) -> Answer {
-    Answer { http_status, google: GoogleError::parse(body.as_bytes()), retry_after: None }
+    Answer { http_status, google: GoogleError::parse(body.as_bytes()).map(Arc::new), retry_after: None }
 }
 
 fn status_of(http_status: u16, body: &str) -> Status {
