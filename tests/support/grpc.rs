@@ -11,7 +11,7 @@ use http::{HeaderMap, Request};
 use percent_encoding::percent_decode_str;
 use prost::Message;
 use tokio::{net::TcpStream, task::JoinHandle};
-use tonic::Code;
+use tonic::{Code, Status};
 
 use super::soon;
 
@@ -104,8 +104,13 @@ impl Answer {
         percent_decode_str(self.text("grpc-message")).decode_utf8().unwrap().into_owned()
     }
 
+    /// What the generated client makes of it, as far as tests look at it.
+    pub(crate) fn status(&self) -> Status {
+        Status::with_details(self.code(), self.message(), self.details().into())
+    }
+
     /// The bytes of the `google.rpc.Status` of the details.
-    pub(crate) fn details(&self) -> Vec<u8> {
+    fn details(&self) -> Vec<u8> {
         BASE64_STANDARD_NO_PAD.decode(self.text("grpc-status-details-bin").trim_end_matches('=')).unwrap()
     }
 

@@ -65,6 +65,19 @@ async fn a_token_endpoint_that_is_not_trusted_gets_no_assertion() {
 }
 
 #[tokio::test]
+async fn over_http2_a_body_that_breaks_off_is_unavailable_and_a_2xx_is_a_cancel() {
+    let authority = Authority::new();
+    let upstream = Upstream::start_tls(&authority, &[H2]).await;
+    let error = Reply::plain_error(404, "NOT_FOUND", "Gone.");
+    upstream.answers([error.breaking_off(), Reply::ok().breaking_off(), Reply::ok().hanging_in_the_body()]);
+    let service = Setup::of(&upstream).ca(&authority.pem()).start().await;
+    let status = service.cancel(NAME).await.unwrap_err();
+    assert_ours(&status, Code::Unavailable, "UPSTREAM_UNREACHABLE");
+    service.cancel(NAME).await.unwrap();
+    service.cancel(NAME).await.unwrap();
+}
+
+#[tokio::test]
 async fn many_calls_share_one_connection_of_http2() {
     let authority = Authority::new();
     let upstream = Upstream::start_tls(&authority, &[H2]).await;
