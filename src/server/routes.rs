@@ -18,7 +18,9 @@ use super::{
     reflection,
 };
 use crate::{
-    caller::Caller, operations::Operations, proto::longrunning::operations_server::OperationsServer,
+    caller::Caller,
+    operations::{Operations, status},
+    proto::longrunning::operations_server::OperationsServer,
     serving::Serving,
 };
 
@@ -86,8 +88,8 @@ impl Service<Request<Incoming>> for ForCaller {
             Some("grpc.reflection.v1.ServerReflection") => &mut self.aside.reflection,
             Some("grpc.reflection.v1alpha.ServerReflection") => &mut self.aside.reflection_alpha,
             _ => {
-                let unknown = Status::unimplemented("no such service").into_http();
-                return Either::Right(Either::Right(ready(Ok(unknown))));
+                let unknown = status::refused_by_the_library(&Status::unimplemented("no such service"));
+                return Either::Right(Either::Right(ready(Ok(unknown.into_http()))));
             }
         };
         Either::Right(Either::Left(aside.call(request)))
