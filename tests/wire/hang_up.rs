@@ -22,8 +22,13 @@ async fn asked_and_gone(upstream: &Upstream, service: &Service, go: impl FnOnce(
     upstream.has_seen(1).await;
     assert_eq!(other.cancel("none", &[]).await.code(), Code::Unavailable, "the place is taken");
     go(caller, started);
+    place_is_free(&other).await;
+}
+
+/// Waits until a call of the one place that there is has been let go.
+async fn place_is_free(wire: &Wire) {
     soon("the place to be free", async {
-        while other.cancel("none", &[]).await.code() != Code::InvalidArgument {}
+        while wire.cancel("none", &[]).await.code() != Code::InvalidArgument {}
     })
     .await;
 }
@@ -65,15 +70,10 @@ async fn a_call_that_waits_for_a_token_is_carried_through() {
     let service = Setup::of(&upstream).places(1).start_without_token().await;
     let (caller, other) = (service.wire().await, service.wire().await);
     let started = caller.start(NAME, &[]).await;
-    soon("the place to be taken", async {
-        while other.cancel("none", &[]).await.code() != Code::Unavailable {}
-    })
-    .await;
+    // Later on the same connection, so that the place is taken if the first has arrived.
+    assert_eq!(caller.cancel("none", &[]).await.code(), Code::Unavailable);
     drop(started);
-    soon("the place to be free", async {
-        while other.cancel("none", &[]).await.code() != Code::InvalidArgument {}
-    })
-    .await;
+    place_is_free(&other).await;
     assert!(upstream.seen().is_empty());
     gate.open();
     upstream.has_seen(1).await;
@@ -86,12 +86,9 @@ async fn a_caller_who_comes_back_joins_the_call_that_it_left() {
     upstream.answers([ok]);
     let service = Setup::of(&upstream).places(1).start().await;
     asked_and_gone(&upstream, &service, |caller, _| caller.hang_up()).await;
-    let (wire, other) = (service.wire().await, service.wire().await);
+    let wire = service.wire().await;
     let again = wire.start(NAME, &[]).await;
-    soon("the place to be taken", async {
-        while other.cancel("none", &[]).await.code() != Code::Unavailable {}
-    })
-    .await;
+    assert_eq!(wire.cancel("none", &[]).await.code(), Code::Unavailable, "it waits");
     gate.open();
     assert_eq!(again.answer().await.code(), Code::Ok);
     assert_eq!(upstream.seen().len(), 1);

@@ -7,24 +7,19 @@ use crate::{
     NAME,
     support::{
         details::{GOOGLES, assert_ours, assert_status, info},
+        grpc::Wire,
         reply::Reply,
-        service::{Service, Setup},
-        soon,
+        service::Setup,
         upstream::Upstream,
     },
 };
 
 const CALLERS: usize = 50;
 
-/// Waits until every place of the service is taken, seen by a call of its own that is refused.
-async fn full(service: &Service) {
-    let wire = service.wire().await;
-    soon("every place to be taken", async {
-        while wire.cancel("none", &[]).await.code() != Code::Unavailable {}
-    })
-    .await;
-    // A place is taken before the call is read: let one more of everything go round.
-    assert_eq!(wire.cancel("none", &[]).await.code(), Code::Unavailable);
+/// Waits until the service has taken up every call that was started on `wire`: it runs on the one thread of
+/// its test and takes a connection's calls in their order, so that they wait when a later one is answered.
+async fn taken_up(wire: &Wire) {
+    assert_eq!(wire.cancel("none", &[]).await.code(), Code::InvalidArgument);
 }
 
 #[tokio::test]
@@ -33,19 +28,21 @@ async fn fifty_callers_get_the_answer_of_one_call() {
     let (ok, gate) = Reply::ok().held();
     let (not_found, other_gate) = Reply::plain_error(404, "NOT_FOUND", "Gone.").held();
     upstream.answers([ok, not_found]);
-    let service = Setup::of(&upstream).places(CALLERS).start().await;
+    let service = Setup::of(&upstream).start().await;
+    let wire = service.wire().await;
 
     for (gate, code) in [(gate, Code::Ok), (other_gate, Code::NotFound)] {
-        let answers = join_all((0..CALLERS).map(|_| service.cancel(NAME)));
-        let release = async {
-            full(&service).await;
-            gate.open();
-        };
-        let (answers, ()) = tokio::join!(answers, release);
-        for answer in answers {
-            match answer {
-                Ok(()) => assert_eq!(code, Code::Ok),
-                Err(status) => assert_status(&status, code, "Gone.", vec![info(GOOGLES, "NOT_FOUND")]),
+        let mut callers = Vec::new();
+        for _ in 0..CALLERS {
+            callers.push(wire.start(NAME, &[]).await);
+        }
+        taken_up(&wire).await;
+        gate.open();
+        for caller in callers {
+            let answer = caller.answer().await;
+            match code {
+                Code::Ok => assert_eq!(answer.code(), code),
+                _ => assert_status(&answer.status(), code, "Gone.", vec![info(GOOGLES, "NOT_FOUND")]),
             }
         }
     }
@@ -87,12 +84,12 @@ async fn one_callers_deadline_ends_its_own_waiting_only() {
     let upstream = Upstream::start().await;
     let (ok, gate) = Reply::ok().held();
     upstream.answers([ok]);
-    let service = Setup::of(&upstream).places(2).start().await;
+    let service = Setup::of(&upstream).start().await;
     let wire = service.wire().await;
     let hurried = wire.start(NAME, &[("grpc-timeout", "1S")]).await;
     upstream.has_seen(1).await;
     let patient = wire.start(NAME, &[]).await;
-    full(&service).await;
+    taken_up(&wire).await;
     assert_ours(&hurried.answer().await.status(), Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
     gate.open();
     assert_eq!(patient.answer().await.code(), Code::Ok);
