@@ -12,7 +12,7 @@ async fn the_callers_deadline_is_told_by_the_server() {
     for hanging in [Reply::hanging(), Reply::plain_error(500, "INTERNAL", "").hanging_in_the_body()] {
         let upstream = Upstream::start().await;
         upstream.answers([hanging]);
-        let service = Setup::of(&upstream).start().await;
+        let service = Setup::of(&upstream).timeout("1h").start().await;
         let wire = service.wire().await;
         let started = wire.start(NAME, &[("grpc-timeout", "200m")]).await;
         upstream.has_seen(1).await;
@@ -40,7 +40,7 @@ async fn retries_end_with_the_deadline() {
     let upstream = Upstream::start().await;
     let busy = Reply::plain_error(503, "UNAVAILABLE", "Busy.");
     upstream.answers([busy, Reply::hanging()]);
-    let service = Setup::of(&upstream).start().await;
+    let service = Setup::of(&upstream).timeout("1h").start().await;
     let wire = service.wire().await;
     let started = wire.start(NAME, &[("grpc-timeout", "1S")]).await;
     upstream.has_seen(2).await;

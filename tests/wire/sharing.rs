@@ -84,7 +84,7 @@ async fn one_callers_deadline_ends_its_own_waiting_only() {
     let upstream = Upstream::start().await;
     let (ok, gate) = Reply::ok().held();
     upstream.answers([ok]);
-    let service = Setup::of(&upstream).start().await;
+    let service = Setup::of(&upstream).timeout("1h").start().await;
     let wire = service.wire().await;
     let hurried = wire.start(NAME, &[("grpc-timeout", "1S")]).await;
     upstream.has_seen(1).await;
