@@ -35,4 +35,5 @@ pub mod operations;
 pub mod policy;
 pub mod proto;
 pub mod server;
+pub mod serving;
 pub mod telemetry;
