@@ -58,6 +58,8 @@ pub(crate) async fn waited(nth: usize, request: WaitOperationRequest) -> Result<
     match name.rsplit('/').next().unwrap() {
         "no-wait" => Err(Status::unimplemented("wait")),
         "hang" => std::future::pending().await,
+        // The connection goes before the answer.
+        "breaks" if nth == 0 => std::future::pending().await,
         // Holds the question for as long as it may, as the service does.
         "hold" => {
             let timeout = timeout.unwrap();
@@ -67,7 +69,7 @@ pub(crate) async fn waited(nth: usize, request: WaitOperationRequest) -> Result<
         }
         "second-answer" if nth == 0 => as_pending(&name),
         "third-try" if nth < 2 => Err(Status::unavailable("draining")),
-        "second-answer" | "third-try" => {
+        "second-answer" | "third-try" | "breaks" => {
             named(&name.replace(name.rsplit('/').next().unwrap(), "carried-out"))
         }
         _ => named(&name),

@@ -1,6 +1,9 @@
 //! `get` and `list`.
 
+use std::process::Stdio;
+
 use serde_json::{Value, json};
+use tokio::process::Command;
 
 use crate::{
     countermand, object,
@@ -164,4 +167,20 @@ async fn nothing_that_an_operation_holds_acts_on_the_terminal() {
             assert!(stdout.contains("\\u001b[2J\\u202e"), "{stdout:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_reader_that_has_seen_enough_hears_no_complaint() {
+    let server = serve(Address::Tcp).await;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_countermand"))
+        .args(["list", DEVICE, "--server", &server])
+        .env_clear()
+        .kill_on_drop(true)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let ended = child.wait_with_output().await.unwrap();
+    assert_eq!((ended.status.code(), ended.stderr.as_slice()), (Some(1), &b""[..]));
 }

@@ -23,6 +23,7 @@ use prost::Message;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
+    sync::Notify,
 };
 use tokio_rustls::TlsAcceptor;
 use tonic::{Code, Request, Response, Status, codegen::Service};
@@ -88,6 +89,7 @@ async fn connection(
     health: ServingStatus,
     operations: ByName,
 ) {
+    let broken = Arc::clone(&operations.broken);
     let operations = OperationsServer::new(operations);
     let health = HealthServer::new(Fixed(health));
     let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
@@ -101,17 +103,20 @@ async fn connection(
             Ok::<_, Infallible>(answer.unwrap_or_else(|never| match never {}))
         }
     });
-    // The client ends the connection as it likes; what it saw is what the tests look at.
-    let _ = auto::Builder::new(TokioExecutor::new())
-        .http2_only()
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+    let builder = auto::Builder::new(TokioExecutor::new()).http2_only();
+    tokio::select! {
+        // The client ends the connection as it likes; what it saw is what the tests look at.
+        _ = builder.serve_connection(TokioIo::new(stream), service) => {}
+        () = broken.notified() => {}
+    }
 }
 
 /// Answers by the last segment of the name, some by how often that was asked before.
 #[derive(Clone, Default)]
 struct ByName {
     waits: Arc<AtomicUsize>,
+    /// Ends every connection that is open, as it stands.
+    broken: Arc<Notify>,
 }
 
 #[tonic::async_trait]
@@ -173,7 +178,11 @@ impl Operations for ByName {
         request: Request<WaitOperationRequest>,
     ) -> Result<Response<Operation>, Status> {
         let nth = self.waits.fetch_add(1, Ordering::Relaxed);
-        operations::waited(nth, request.into_inner()).await.map(Response::new)
+        let request = request.into_inner();
+        if nth == 0 && request.name == "e/breaks" {
+            self.broken.notify_waiters();
+        }
+        operations::waited(nth, request).await.map(Response::new)
     }
 }
 

@@ -38,10 +38,12 @@ async fn the_exit_code_of_wait_tells_how_the_operation_ended() {
 }
 
 #[tokio::test]
-async fn a_wait_outlasts_a_server_that_drains() {
-    let server = serve(Address::Tcp).await;
-    let ended = countermand(&format!("wait e/third-try --server {server} --output json")).await;
-    assert_eq!((ended.0, &object(&ended)["done"]), (0, &json!(true)));
+async fn a_wait_outlasts_a_server_that_drains_and_a_connection_that_breaks() {
+    for id in ["third-try", "breaks"] {
+        let server = serve(Address::Tcp).await;
+        let ended = countermand(&format!("wait e/{id} --server {server} --output json")).await;
+        assert_eq!((ended.0, &object(&ended)["done"]), (0, &json!(true)), "{id}");
+    }
 }
 
 /// Long enough that the tenth of it that is left for the answer's way is plenty on a busy machine.
