@@ -108,14 +108,19 @@ async fn a_server_that_is_away_is_tried_again_until_it_is_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_names_a_delay_is_left_alone_for_it() {
-    let (_, asked) = run(60 * SECOND, async |nth, _| {
-        let mut details = ErrorDetails::new();
-        details.set_retry_info(Some(7 * SECOND));
-        let status = Status::with_error_details(Code::Unavailable, "", details);
-        if nth == 0 { Err(Failure::new(status, Exit::Failed)) } else { done() }
-    })
-    .await;
-    assert_eq!(pauses(&asked), [7.0]);
+    // The longest that the wire can hold is longer than the time: one last question at its end.
+    for (delay, pause) in [(7 * SECOND, 7.0), (Duration::MAX, 59.0)] {
+        let (ended, asked) = run(60 * SECOND, async |nth, _| {
+            let mut details = ErrorDetails::new();
+            details.set_retry_info(Some(delay));
+            let status = Status::with_error_details(Code::Unavailable, "", details);
+            if nth == 0 { Err(Failure::new(status, Exit::Failed)) } else { done() }
+        })
+        .await;
+        assert!(matches!(ended, Ok(Waited::Done(_))), "{ended:?}");
+        assert_eq!(asked.len(), 2);
+        assert!((pauses(&asked)[0] - pause).abs() < 0.01, "{asked:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
