@@ -36,7 +36,6 @@ async fn burst(rules: Rules, calls: usize) -> Tally {
     let failed: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
     assert!(failed.is_empty(), "{} of {calls} failed, the first: {:?}", failed.len(), failed[0]);
     let tally = upstream.tally();
-    eprintln!("{tally:?}");
     assert_eq!(tally.answered, calls, "{tally:?}");
     tally
 }
