@@ -86,9 +86,9 @@ async fn nothing_gets_out(format: &str, filter: &str) {
     nonsense(&service).await;
 
     google.hold();
-    let (in_flight, hung_up) = (begin(service.address, 3), begin(service.address, 4));
     let before = google.seen().authorizations.len();
-    google.arrived(before).await;
+    let (in_flight, hung_up) = (begin(service.address, 3), begin(service.address, 4));
+    google.arrived(before + 2).await;
     hung_up.abort();
     service.process.signal(SIGTERM);
     told.push(format!("{:?}", in_flight.await.unwrap().unwrap_err()));
