@@ -1,5 +1,6 @@
-//! The command line: a file a subcommand, and in [`exit`] what the exit codes mean.
+//! The command line: a file a subcommand, and in `exit` what the exit codes mean.
 
+mod address;
 mod cancel;
 mod check;
 mod connect;
@@ -15,16 +16,20 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// The line by which `--help` explains the exit codes.
-const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure, 2 usage, 69 the server cannot be reached, \
-                          78 the configuration is wrong";
+const EXAMPLES: &str = "\
+Examples:
+  countermand serve --credentials key.json
+  countermand cancel enterprises/LC01/devices/d1/operations/17
+  countermand help serve
+
+Exit codes: 0 success, 1 failure, 2 usage, 69 the server cannot be reached, 78 the configuration is wrong";
 
 /// Calls back Android Management API commands over gRPC
 ///
 /// Countermand implements google.longrunning.Operations and carries each call to the Android Management
 /// API with a credential that only it holds.
 #[derive(Debug, Parser)]
-#[command(name = "countermand", version, after_help = EXIT_CODES)]
+#[command(name = "countermand", version, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -3,12 +3,13 @@
 //!
 //! A setting comes from its flag, else from its `COUNTERMAND_…` variable, else from the file, else from
 //! its default. Each section of the file is a module, which names the setting's three sources side by
-//! side; [`table`] and [`environment`] notice whatever nobody asked for.
+//! side; `table` and `environment` notice whatever nobody asked for.
 
 mod admin;
 mod credentials;
 mod environment;
 mod fault;
+mod file;
 mod files;
 mod listen;
 mod log;
@@ -34,8 +35,8 @@ pub use upstream::{BaseUrl, Upstream};
 pub(crate) use files::{certificates, readable};
 pub(crate) use source::duration;
 
+use file::File;
 use source::Given;
-use table::File;
 
 /// A configuration in which every value is in range and every file named exists and can be read.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,16 +1,20 @@
 //! How the client commands reach a server, and for how long they try.
 
-use std::{error::Error, fmt, fs, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Args;
-use http::uri::Authority;
 use tokio::time::{Instant, timeout_at};
 use tonic::{
     Code, Request, Response, Status, TimeoutExpired,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 
-use super::{exit::Exit, output::Failure};
+use super::{address::ServerAddress, exit::Exit, output::Failure};
 use crate::config::{certificates, readable};
 
 /// Which server, and by which certificates.
@@ -36,65 +40,23 @@ pub(crate) struct ServerArgs {
     tls_key: Option<PathBuf>,
 }
 
-/// Where a server is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum ServerAddress {
-    /// `host:port`: TLS when a TLS flag is given.
-    Either(Authority),
-    /// `http://…`: plaintext.
-    Plain(Authority),
-    /// `https://…`: TLS.
-    Tls(Authority),
-    /// `unix:/path`: plaintext.
-    Unix(String),
-}
-
-/// As on the command line.
-impl fmt::Display for ServerAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Either(authority) => authority.fmt(f),
-            Self::Plain(authority) => write!(f, "http://{authority}"),
-            Self::Tls(authority) => write!(f, "https://{authority}"),
-            Self::Unix(path) => write!(f, "unix:{path}"),
-        }
+impl ServerArgs {
+    fn uses_tls(&self) -> bool {
+        let Self { server, tls_ca, tls_cert, tls_key: _ } = self;
+        matches!(server, ServerAddress::Tls(_)) || tls_ca.is_some() || tls_cert.is_some()
     }
 }
 
-impl FromStr for ServerAddress {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const FORMS: &str = "give HOST:PORT, http://…, https://… or unix:/PATH";
-        if let Some(path) = text.strip_prefix("unix:") {
-            let path = path.strip_prefix("//").unwrap_or(path);
-            return if path.is_empty() { Err(FORMS.to_owned()) } else { Ok(Self::Unix(path.to_owned())) };
-        }
-        let (make, rest): (fn(Authority) -> Self, _) = match text.split_once("://") {
-            Some(("http", rest)) => (Self::Plain, rest),
-            Some(("https", rest)) => (Self::Tls, rest),
-            Some(_) => return Err(FORMS.to_owned()),
-            None => (Self::Either, text),
-        };
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
-        let authority: Authority = rest.parse().map_err(|error| format!("{error}; {FORMS}"))?;
-        let has_scheme = text.contains("://");
-        if authority.as_str().contains('@') || authority.host().is_empty() {
-            return Err(FORMS.to_owned());
-        }
-        match authority.port_u16() {
-            Some(1..) => Ok(make(authority)),
-            None if has_scheme && authority.host() == authority.as_str() => Ok(make(authority)),
-            _ => Err(format!("a port from 1 to 65535 is missing; {FORMS}")),
-        }
-    }
-}
+/// What a broken connection may mean under TLS without a client certificate.
+const ANONYMOUS: &str = "; if the server demands a client certificate, give --tls-cert and --tls-key";
 
 /// A server that can be called, until the deadline.
 pub(crate) struct Server {
-    /// What the generated clients call through.
-    pub(crate) channel: Channel,
+    channel: Channel,
     deadline: Instant,
+    /// TLS, and no client certificate: in TLS 1.3 a server that misses one says so only after the
+    /// handshake, often by closing the connection.
+    is_anonymous: bool,
 }
 
 impl Server {
@@ -106,10 +68,14 @@ impl Server {
     pub(crate) async fn connect(args: ServerArgs, timeout: Duration) -> Result<Self, Failure> {
         let deadline = Instant::now() + timeout;
         let server = args.server.to_string();
+        let is_anonymous = args.tls_cert.is_none() && args.uses_tls();
         let endpoint = endpoint(args)?.connect_timeout(timeout);
         let cause = match timeout_at(deadline, endpoint.connect()).await {
-            Ok(Ok(channel)) => return Ok(Self { channel, deadline }),
-            Ok(Err(error)) => chain(&error),
+            Ok(Ok(channel)) => return Ok(Self { channel, deadline, is_anonymous }),
+            Ok(Err(error)) => {
+                let broke = causes(&error).any(is_break);
+                chain(&error) + if broke && is_anonymous { ANONYMOUS } else { "" }
+            }
             Err(_) => "no connection before the timeout".to_owned(),
         };
         let message = format!("{server} cannot be reached: {cause}");
@@ -126,12 +92,12 @@ impl Server {
     where
         F: Future<Output = Result<Response<U>, Status>>,
     {
-        let Self { channel, deadline } = self;
+        let Self { channel, deadline, is_anonymous } = self;
         let mut request = Request::new(message);
         request.set_timeout(deadline.saturating_duration_since(Instant::now()));
         match timeout_at(deadline, call(channel, request)).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
-            Ok(Err(status)) => Err(of_status(status)),
+            Ok(Err(status)) => Err(of_status(status, is_anonymous)),
             Err(_) => Err(late()),
         }
     }
@@ -143,11 +109,15 @@ fn late() -> Failure {
 
 /// A status with a source was made here, not by the server: the connection broke, or tonic's own clock
 /// (which says CANCELLED) was a hair faster than ours.
-fn of_status(status: Status) -> Failure {
+fn of_status(status: Status, is_anonymous: bool) -> Failure {
     match status.source() {
         Some(source) if causes(source).any(|cause| cause.is::<TimeoutExpired>()) => late(),
         Some(source) => {
-            let message = format!("the connection broke before an answer came: {}", chain(source));
+            let mut message = format!("the connection broke before an answer came: {}", chain(source));
+            if is_anonymous {
+                message
+                    .push_str("; if the server demands a client certificate, give --tls-cert and --tls-key");
+            }
             Failure::new(Status::new(Code::Unavailable, message), Exit::Unreachable)
         }
         None => Failure::new(status, Exit::Failed),
@@ -155,21 +125,22 @@ fn of_status(status: Status) -> Failure {
 }
 
 fn endpoint(args: ServerArgs) -> Result<Endpoint, Failure> {
-    let ServerArgs { server, tls_ca, tls_cert, tls_key } = args;
     let usage = |what: &str| Failure::new(Status::invalid_argument(what), Exit::Usage);
-    let flagged = tls_ca.is_some() || tls_cert.is_some();
-    let (uri, tls) = match &server {
-        ServerAddress::Unix(_) if flagged => {
+    let tls = args.uses_tls();
+    let ServerArgs { server, tls_ca, tls_cert, tls_key } = args;
+    let uri = match (server, tls) {
+        (ServerAddress::Unix(_), true) => {
             return Err(usage("a unix socket is served without TLS: leave the --tls-… flags out"));
         }
-        ServerAddress::Plain(_) if flagged => {
+        (ServerAddress::Plain(_), true) => {
             return Err(usage("http:// is without TLS: give https://, or leave the --tls-… flags out"));
         }
-        ServerAddress::Unix(path) => (format!("unix:{path}"), false),
-        ServerAddress::Plain(authority) => (format!("http://{authority}"), false),
-        ServerAddress::Either(authority) if !flagged => (format!("http://{authority}"), false),
-        ServerAddress::Either(authority) | ServerAddress::Tls(authority) => {
-            (format!("https://{authority}"), true)
+        (ServerAddress::Unix(path), false) => format!("unix:{path}"),
+        (ServerAddress::Either(authority) | ServerAddress::Plain(authority), false) => {
+            format!("http://{authority}")
+        }
+        (ServerAddress::Either(authority), true) | (ServerAddress::Tls(authority), _) => {
+            format!("https://{authority}")
         }
     };
     let endpoint = Endpoint::from_shared(uri)
@@ -192,7 +163,7 @@ fn endpoint(args: ServerArgs) -> Result<Endpoint, Failure> {
     endpoint.tls_config(config).map_err(|error| unusable("the TLS files", &chain(&error)))
 }
 
-fn read(flag: &str, path: &PathBuf) -> Result<Vec<u8>, Failure> {
+fn read(flag: &str, path: &Path) -> Result<Vec<u8>, Failure> {
     readable(path).map_err(|wrong| unusable(flag, &wrong.to_string()))?;
     fs::read(path).map_err(|error| unusable(flag, &error.to_string()))
 }
@@ -205,6 +176,13 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
     std::iter::successors(Some(error), |error| (*error).source())
 }
 
+/// Whether the peer ended a connection that it had accepted.
+fn is_break(error: &(dyn Error + 'static)) -> bool {
+    use std::io::{Error, ErrorKind};
+    let kind = error.downcast_ref::<Error>().map(Error::kind);
+    matches!(kind, Some(ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted))
+}
+
 /// The error and its causes as one text, without the words that say nothing and what is said twice.
 fn chain(error: &(dyn Error + 'static)) -> String {
     let mut texts: Vec<String> = Vec::new();
@@ -214,47 +192,4 @@ fn chain(error: &(dyn Error + 'static)) -> String {
         }
     }
     texts.join(": ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::ServerAddress;
-
-    #[test]
-    fn an_address_has_four_forms() {
-        for (text, shown) in [
-            ("127.0.0.1:50051", "127.0.0.1:50051"),
-            ("[::1]:50051", "[::1]:50051"),
-            ("mdm.example:443", "mdm.example:443"),
-            ("http://localhost:50051/", "http://localhost:50051"),
-            ("https://mdm.example", "https://mdm.example"),
-            ("unix:/run/c.sock", "unix:/run/c.sock"),
-            ("unix:///run/c.sock", "unix:/run/c.sock"),
-        ] {
-            assert_eq!(text.parse::<ServerAddress>().unwrap().to_string(), shown);
-        }
-    }
-
-    #[test]
-    fn what_is_no_address_is_refused() {
-        for text in [
-            "",
-            "localhost",
-            ":50051",
-            "localhost:",
-            "localhost:0",
-            "localhost:65536",
-            "https://h:",
-            "https://",
-            "https://h:99999",
-            "https://h/path",
-            "https://user@h",
-            "ftp://h:1",
-            "unix:",
-            "a b:1",
-            "h:1\n",
-        ] {
-            assert!(text.parse::<ServerAddress>().is_err(), "{text:?}");
-        }
-    }
 }

@@ -93,8 +93,8 @@ fn addresses(
             }
             match listen.iter().find(|earlier| earlier.collides_with(&address)) {
                 None => Ok(address),
-                Some(earlier) => Err(Wrong::new(
-                    format!("{text:?} collides with {earlier}, which is listened on already"),
+                Some(_) => Err(Wrong::new(
+                    format!("{text:?} collides with an earlier address of the list"),
                     "give each address once",
                 )),
             }

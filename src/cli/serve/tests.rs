@@ -184,11 +184,10 @@ fn a_flag_wins_over_the_variable() {
 
 #[test]
 fn each_setting_alone_changes_nothing_else() {
-    type Change = fn(&mut Config);
-    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], Change);
+    type Case = (&'static str, &'static [(&'static str, &'static str)], fn(&mut Config));
     let room = room();
     let room = room.path();
-    let cases: [Case<'_>; 16] = [
+    let cases: [Case; 16] = [
         ("--listen [::1]:1", &[], |c| c.server.listen = vec![tcp("[::1]:1")]),
         ("", &[("COUNTERMAND_LISTEN", "[::1]:1")], |c| c.server.listen = vec![tcp("[::1]:1")]),
         ("--admin-listen off", &[], |c| c.admin.listen = None),
