@@ -7,7 +7,7 @@ use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
     credentials::{Credential, Readiness},
-    server::health::Serving,
+    serving::Serving,
 };
 
 /// The port, bound and not yet serving.

@@ -3,22 +3,26 @@
 //! It takes a [`Permit`], which only the policy can make, and a [`Budget`], which bounds it. Retries are
 //! in [`retry`], one attempt is in [`attempt`], and how it can end is in [`error`].
 
-use std::path::Path;
+use std::{future::Future, path::Path};
 
 use reqwest::{Method, Url};
 
 use crate::{
     budget::Budget,
     credentials::Credential,
-    http_client::{HttpClient, tls::TlsError},
+    http_client::{self, HttpClient, tls::TlsError},
+    name::{DeviceName, OperationName},
     policy::Permit,
 };
 
 mod attempt;
 pub mod error;
 pub mod google_error;
+mod list_query;
 mod retry;
 mod retry_after;
+
+pub use list_query::ListQuery;
 
 use attempt::Upstream;
 use error::Error;
@@ -29,6 +33,39 @@ pub struct Amapi {
     upstream: Upstream,
     retries: Retries,
 }
+
+/// What the service asks of the API. Tests put one in its place that counts.
+pub trait Api: Send + Sync + 'static {
+    /// `POST /v1/{name}:cancel` with an empty body. Google starts a best-effort cancel and answers `{}`,
+    /// of which only the 2xx is needed: the body is not looked at.
+    ///
+    /// A cancel is safe to repeat, so it is retried like a read: the command is called back or it is not,
+    /// however often it is asked for, and none is ever issued by it. At worst a repeated cancel meets an
+    /// operation that its predecessor already ended, and Google's answer says so.
+    fn cancel(
+        &self,
+        permit: &Permit<OperationName>,
+        budget: &Budget,
+    ) -> impl Future<Output = Outcome<()>> + Send;
+
+    /// `GET /v1/{name}`: an Operation, as Google's JSON has it.
+    fn get(
+        &self,
+        permit: &Permit<OperationName>,
+        budget: &Budget,
+    ) -> impl Future<Output = Outcome<Json>> + Send;
+
+    /// `GET /v1/{device}/operations`: `{operations, nextPageToken, unreachable}`, as Google's JSON has it.
+    fn list(
+        &self,
+        permit: &Permit<DeviceName>,
+        query: &ListQuery,
+        budget: &Budget,
+    ) -> impl Future<Output = Outcome<Json>> + Send;
+}
+
+/// A JSON object with its numbers as they were written.
+pub type Json = serde_json::Map<String, serde_json::Value>;
 
 /// How a call ended, and what it took.
 #[derive(Debug, Clone)]
@@ -52,20 +89,42 @@ impl Amapi {
         Ok(Self { upstream: Upstream::new(client, base, credential), retries: Retries::new() })
     }
 
-    /// `POST /v1/{name}:cancel` with an empty body. Google starts a best-effort cancel and answers `{}`,
-    /// of which only the 2xx is needed: the body is not looked at.
-    ///
-    /// A cancel is safe to repeat, so it is retried like a read: the command is called back or it is not,
-    /// however often it is asked for, and none is ever issued by it. At worst a repeated cancel meets an
-    /// operation that its predecessor already ended, and Google's answer says so.
-    pub async fn cancel(&self, permit: &Permit, budget: &Budget) -> Outcome<()> {
-        let url = self.upstream.url(permit.operation().as_str(), ":cancel");
-        let attempt = || self.upstream.attempt(Method::POST, &url, budget);
-        let outcome = self.retries.run(budget, attempt).await;
-        Outcome {
-            result: outcome.result.map(attempt::discard),
-            attempts: outcome.attempts,
-            upstream_status: outcome.upstream_status,
-        }
+    async fn call(&self, method: Method, url: Url, budget: &Budget) -> Outcome<http_client::Answer> {
+        let attempt = || self.upstream.attempt(method.clone(), &url, budget);
+        self.retries.run(budget, attempt).await
+    }
+
+    async fn read(&self, url: Url, budget: &Budget) -> Outcome<Json> {
+        let Outcome { result, attempts, upstream_status } = self.call(Method::GET, url, budget).await;
+        let result = match result {
+            Ok(answer) => attempt::read_object(answer, budget).await,
+            Err(error) => Err(error),
+        };
+        Outcome { result, attempts, upstream_status }
+    }
+}
+
+impl Api for Amapi {
+    async fn cancel(&self, permit: &Permit<OperationName>, budget: &Budget) -> Outcome<()> {
+        let url = self.upstream.url(permit.resource().as_str(), ":cancel");
+        self.call(Method::POST, url, budget).await.map(attempt::discard)
+    }
+
+    async fn get(&self, permit: &Permit<OperationName>, budget: &Budget) -> Outcome<Json> {
+        let url = self.upstream.url(permit.resource().as_str(), "");
+        self.read(url, budget).await
+    }
+
+    async fn list(&self, permit: &Permit<DeviceName>, query: &ListQuery, budget: &Budget) -> Outcome<Json> {
+        let mut url = self.upstream.url(permit.resource().as_str(), "/operations");
+        query.write(&mut url);
+        self.read(url, budget).await
+    }
+}
+
+impl<T> Outcome<T> {
+    fn map<U>(self, to: impl FnOnce(T) -> U) -> Outcome<U> {
+        let Self { result, attempts, upstream_status } = self;
+        Outcome { result: result.map(to), attempts, upstream_status }
     }
 }

@@ -9,12 +9,13 @@ use tokio_util::task::TaskTracker;
 use crate::{
     admin::Admin,
     amapi::Amapi,
-    config::{Config, ListenAddress},
+    config::{self, Config, ListenAddress},
     credentials::{Credential, KeyFile, KeyFileError, Readiness, ServiceAccount},
     http_client::tls::TlsError,
-    operations::Operations,
+    operations::{Intervals, Limits, Operations, Times},
     policy::Policy,
-    server::{Drained, Server, health::Serving},
+    server::{Drained, Server},
+    serving::Serving,
 };
 
 mod development;
@@ -65,7 +66,7 @@ impl App {
     ///
     /// See [`StartError`].
     pub async fn start(config: &Config) -> Result<Self, StartError> {
-        let Config { server, admin, upstream, credential, log_format: _ } = config;
+        let Config { server, admin, upstream, credential, polling, log_format: _ } = config;
         let ca = upstream.ca_certificates.as_deref();
 
         let key = KeyFile::read(&credential.file)?;
@@ -76,11 +77,16 @@ impl App {
         let base = Url::parse(upstream.url.as_str())?;
         let amapi = Amapi::new(base, ca, credential.clone())?;
         let flights = TaskTracker::new();
-        let operations = Operations::new(Policy::without_rules(), amapi, upstream.timeout, flights.clone());
-
         let (serving, state) = watch::channel(Serving::NotReady);
+        let operations = Operations::new(
+            Policy::without_rules(),
+            amapi,
+            times(upstream.timeout, polling),
+            state.clone(),
+            flights.clone(),
+        );
         let drain_timeout = server.drain_timeout;
-        let server = Server::bind(server, upstream.timeout, operations, state.clone()).await?;
+        let server = Server::bind(server, operations, state.clone()).await?;
         let admin = match admin.listen {
             Some(address) => Some(Admin::bind(address, name.clone(), credential.clone(), state).await?),
             None => None,
@@ -147,6 +153,16 @@ impl App {
             drained = Drained::Cut { calls: flights.len() };
         }
         Ok(drained)
+    }
+}
+
+fn times(upstream_timeout: Duration, polling: &config::Polling) -> Times {
+    let config::Polling { min_interval, max_interval, max_wait, cache_entries, cache_max_age } = *polling;
+    Times {
+        upstream_timeout,
+        max_wait,
+        intervals: Intervals { min: min_interval, max: max_interval },
+        limits: Limits { entries: cache_entries, max_age: cache_max_age, min_interval },
     }
 }
 

@@ -13,6 +13,7 @@ mod file;
 mod files;
 mod listen;
 mod log;
+mod polling;
 mod server;
 mod source;
 mod table;
@@ -29,6 +30,7 @@ pub use environment::Environment;
 pub use fault::{Fault, Faults};
 pub use listen::ListenAddress;
 pub use log::LogFormat;
+pub use polling::Polling;
 pub use server::Server;
 pub use upstream::{BaseUrl, Upstream};
 
@@ -49,6 +51,8 @@ pub struct Config {
     pub upstream: Upstream,
     /// The credential that every call upstream carries.
     pub credential: Credential,
+    /// `[polling]`: how often Google is asked about an operation.
+    pub polling: Polling,
     /// How log lines look.
     pub log_format: LogFormat,
 }
@@ -124,10 +128,14 @@ impl Config {
         let credential =
             Credential::read(credentials, &mut environment, &mut root, file_is_whole, &mut faults);
 
+        let mut section = root.section("polling", &mut faults);
+        let polling = Polling::read(&mut environment, &mut section, &mut faults);
+        section.finish(&mut faults);
+
         if let Some(policy) = Given::flag("--policy", policy).or(environment.path("COUNTERMAND_POLICY")) {
             faults.not_yet(&policy.origin);
         }
-        for key in ["callers", "policy", "audit", "polling"] {
+        for key in ["callers", "policy", "audit"] {
             root.not_yet(key, &mut faults);
         }
         let log_format = LogFormat::read(log_format, &mut environment, &mut faults);
@@ -137,7 +145,7 @@ impl Config {
 
         match credential {
             Some(credential) if faults.is_empty() => {
-                Ok(Self { server, admin, upstream, credential, log_format })
+                Ok(Self { server, admin, upstream, credential, polling, log_format })
             }
             _ => Err(faults.of_file(path.map(|path| path.value))),
         }

@@ -13,6 +13,8 @@ use tokio::{
     time::Instant,
 };
 
+use crate::file_watch::FileWatch;
+
 mod answer;
 mod bridge;
 mod key_file;
@@ -99,7 +101,7 @@ impl Credential {
     pub fn start(source: impl TokenSource, name: String, file: PathBuf) -> (Self, JoinHandle<()>) {
         let (publish, state) = watch::channel(State::Starting);
         let (rejected, rejections) = mpsc::channel(16);
-        let file = key_file::FileWatch::new(file);
+        let file = FileWatch::new(file);
         let task = tokio::spawn(refresher::run(source, name, file, publish, rejections));
         (Self { state, rejected }, task)
     }

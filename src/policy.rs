@@ -1,12 +1,17 @@
 //! Who may do what: `decide` is the only way to a [`Permit`], and the AMAPI client takes nothing else, so
 //! that a call which was not authorised does not compile.
 
-use crate::{caller::Caller, name::OperationName};
+use std::fmt;
 
-/// The proof that a caller may do one thing to one operation.
-#[derive(Debug)]
-pub struct Permit {
-    operation: OperationName,
+use crate::{
+    caller::Caller,
+    name::{DeviceName, OperationName},
+};
+
+/// The proof that a caller may do one thing to one resource: an [`OperationName`] or a [`DeviceName`].
+#[derive(Debug, Clone)]
+pub struct Permit<R> {
+    resource: R,
     action: Action,
 }
 
@@ -15,6 +20,12 @@ pub struct Permit {
 pub enum Action {
     /// CancelOperation.
     Cancel,
+    /// GetOperation.
+    Get,
+    /// ListOperations.
+    List,
+    /// WaitOperation.
+    Wait,
 }
 
 /// The rules in force.
@@ -29,24 +40,33 @@ impl Policy {
         Self(())
     }
 
-    /// Decides whether `caller` may do `action` to `operation`.
+    /// Decides whether `caller` may do `action` to `resource`.
     #[must_use]
-    pub fn decide(&self, caller: &Caller, action: Action, operation: OperationName) -> Permit {
-        tracing::trace!(%caller, ?action, %operation, "permitted: there is no policy");
-        Permit { operation, action }
+    pub fn decide<R: fmt::Display>(&self, caller: &Caller, action: Action, resource: R) -> Permit<R> {
+        tracing::trace!(%caller, ?action, %resource, "permitted: there is no policy");
+        Permit { resource, action }
     }
 }
 
-impl Permit {
+impl<R> Permit<R> {
     /// What may be acted on.
     #[must_use]
-    pub fn operation(&self) -> &OperationName {
-        &self.operation
+    pub fn resource(&self) -> &R {
+        &self.resource
     }
 
     /// What may be done to it.
     #[must_use]
     pub fn action(&self) -> Action {
         self.action
+    }
+}
+
+impl Permit<OperationName> {
+    /// The permit to look for the operation in its device's list: another way to see the same thing, when
+    /// several operations of the device are awaited. What else is on the list is shown to nobody.
+    #[must_use]
+    pub fn by_device(&self) -> Permit<DeviceName> {
+        Permit { resource: self.resource.device(), action: self.action }
     }
 }

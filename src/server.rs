@@ -22,7 +22,7 @@ pub mod reflection;
 mod routes;
 pub mod until_drain;
 
-use health::Serving;
+use crate::serving::Serving;
 use listener::Listener;
 use routes::Routes;
 
@@ -61,7 +61,6 @@ impl Server {
     /// An address cannot be had; the text names it.
     pub async fn bind(
         config: &config::Server,
-        upstream_timeout: Duration,
         operations: Operations,
         serving: watch::Receiver<Serving>,
     ) -> io::Result<Self> {
@@ -72,7 +71,6 @@ impl Server {
         let calls = TaskTracker::new();
         let limits = layers::Limits {
             places: Arc::new(Semaphore::new(config.max_concurrent_calls)),
-            upstream_timeout,
             calls: calls.clone(),
         };
         Ok(Self { listeners, routes: Routes::new(operations, limits, serving), calls })

@@ -11,6 +11,7 @@ use reqwest::{Method, Url};
 use tokio::{sync::Semaphore, time::timeout};
 
 use super::{
+    Json,
     error::{Answer, Error},
     google_error::GoogleError,
     retry::{Attempted, Failed, Next},
@@ -99,11 +100,11 @@ impl Sending<'_> {
     }
 
     async fn send(&mut self, authorization: &Authorization) -> Result<http_client::Answer, Failed> {
-        // Google refuses a POST of HTTP/1.1 that does not say how long it is.
-        let headers = HeaderMap::from_iter([
-            (header::AUTHORIZATION, authorization.header()),
-            (header::CONTENT_LENGTH, HeaderValue::from_static("0")),
-        ]);
+        let mut headers = HeaderMap::from_iter([(header::AUTHORIZATION, authorization.header())]);
+        if self.method == Method::POST {
+            // Google refuses a POST of HTTP/1.1 that does not say how long it is.
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
         let request = self.upstream.client.send(self.method.clone(), self.url.clone(), headers, "");
         self.sent += 1;
         let sent = self.budget.carry(request).await;
@@ -149,6 +150,15 @@ pub(super) fn discard(answer: http_client::Answer) {
     if rest.as_mut().now_or_never().is_none() {
         tokio::spawn(timeout(DISCARD_TIME, rest));
     }
+}
+
+/// The JSON object that an answer is.
+pub(super) async fn read_object(answer: http_client::Answer, budget: &Budget) -> Result<Json, Error> {
+    let http_status = answer.status().as_u16();
+    let body = budget.carry(answer.body(MAX_BODY)).await;
+    let late = Error::DeadlineExceeded { while_doing: "before the upstream's answer was whole" };
+    let body = body.map_err(|_| late)?.map_err(|error| unreadable(error, http_status))?;
+    serde_json::from_slice(&body).map_err(|_| Error::Malformed { what: "malformed JSON", http_status })
 }
 
 fn stop(error: Error) -> Failed {

@@ -17,7 +17,7 @@ use crate::{
     config::LogFormat,
     emulator::Emulator,
     proto::longrunning::{CancelOperationRequest, operations_client::OperationsClient},
-    server::health::Serving,
+    serving::Serving,
     telemetry,
 };
 

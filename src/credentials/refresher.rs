@@ -8,11 +8,11 @@ use tokio::{
 };
 
 use super::{
-    Authorization, Failing, Held, State,
-    key_file::FileWatch,
-    schedule,
+    Authorization, Failing, Held, State, schedule,
     token::{FetchError, Token, TokenSource},
 };
+
+use crate::file_watch::FileWatch;
 
 /// The bound on one fetch, which holds for whoever waits for it too.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);

@@ -56,6 +56,9 @@ impl TokenSource for ServiceAccount {
 
     fn reload(&self, content: &[u8]) -> Result<Self, String> {
         let key = KeyFile::parse(content).map_err(|error| error.to_string())?;
+        if key.token_url == self.key.token_url {
+            return Ok(Self { key, client: self.client.clone(), ca: self.ca.clone() });
+        }
         Self::new(key, self.ca.as_deref()).map_err(|error| error.to_string())
     }
 }

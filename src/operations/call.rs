@@ -7,23 +7,74 @@ use tonic::Request;
 
 use crate::caller::Caller;
 
+/// The most of the caller's own time that is kept back, so that an answer which is due at the deadline
+/// arrives before it.
+const MARGIN: Duration = Duration::from_millis(250);
+
 /// A call, as the server's layers hand it on in the request's extensions.
 #[derive(Debug, Clone)]
 pub struct Call {
     /// Who calls.
     pub caller: Caller,
-    /// When its answer is no longer waited for: the smaller of `grpc-timeout` and `upstream.timeout`, from
-    /// when the call arrived.
-    pub deadline: Instant,
+    /// When the call arrived.
+    pub arrived: Instant,
+    /// The caller's `grpc-timeout`, if there is one.
+    pub timeout: Option<Duration>,
 }
 
 impl Call {
-    /// The call that `request` is part of. One that came past no layer is anonymous and has
-    /// `upstream_timeout`.
-    pub(super) fn of<T>(request: &Request<T>, upstream_timeout: Duration) -> Self {
+    /// The call that `request` is part of. One that came past no layer is anonymous and may take its time.
+    pub(super) fn of<T>(request: &Request<T>) -> Self {
         request.extensions().get::<Self>().cloned().unwrap_or_else(|| Self {
             caller: Caller::Anonymous,
-            deadline: Instant::now() + upstream_timeout,
+            arrived: Instant::now(),
+            timeout: None,
         })
+    }
+
+    /// When the answer is no longer waited for: at the caller's deadline, or when `limit` is over.
+    #[must_use]
+    pub fn deadline(&self, limit: Duration) -> Instant {
+        self.arrived + self.timeout.map_or(limit, |timeout| timeout.min(limit))
+    }
+
+    /// When to answer whatever there is, so that it arrives in time: a little before the caller's deadline,
+    /// or when `limit` is over.
+    #[must_use]
+    pub fn time_to_answer(&self, limit: Duration) -> Instant {
+        let before = |timeout: Duration| timeout - MARGIN.min(timeout / 10);
+        self.arrived + self.timeout.map_or(limit, |timeout| before(timeout).min(limit))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::Call;
+    use crate::caller::Caller;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn call(timeout: Option<Duration>) -> Call {
+        Call { caller: Caller::Anonymous, arrived: Instant::now(), timeout }
+    }
+
+    #[test]
+    fn the_smaller_time_counts() {
+        let patient = call(None);
+        assert_eq!(patient.deadline(30 * SECOND), patient.arrived + 30 * SECOND);
+        let hasty = call(Some(SECOND));
+        assert_eq!(hasty.deadline(30 * SECOND), hasty.arrived + SECOND);
+        assert_eq!(hasty.deadline(SECOND / 2), hasty.arrived + SECOND / 2);
+    }
+
+    #[test]
+    fn an_answer_that_is_due_comes_before_the_callers_deadline() {
+        let call = call(Some(10 * SECOND));
+        assert_eq!(call.time_to_answer(60 * SECOND), call.arrived + Duration::from_millis(9750));
+        assert_eq!(call.time_to_answer(5 * SECOND), call.arrived + 5 * SECOND);
     }
 }

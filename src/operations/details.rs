@@ -22,15 +22,33 @@ const DEBUG_INFO: &str = "google.rpc.DebugInfo";
 /// `newPassword`, which RESET_PASSWORD carries in clear, is redacted.
 #[must_use]
 pub(super) fn from_json(details: &[Value]) -> Vec<Any> {
-    details
-        .iter()
-        .cloned()
-        .filter_map(without_internals)
-        .filter_map(|detail| match &detail {
-            Value::Object(members) => Some(any(&detail, members)),
-            _ => None,
-        })
-        .collect()
+    details.iter().cloned().filter_map(without_internals).filter_map(packed).collect()
+}
+
+/// One JSON object of a type that it names, as for [`from_json`], but with all of its members.
+pub(super) fn packed(json: Value) -> Option<Any> {
+    let json = redacted(json);
+    match &json {
+        Value::Object(members) => Some(any(&json, members)),
+        _ => None,
+    }
+}
+
+/// Without the parameters of a command that are secret: RESET_PASSWORD carries `newPassword` in clear.
+fn redacted(json: Value) -> Value {
+    match json {
+        Value::Object(members) => Value::Object(
+            members
+                .into_iter()
+                .map(|(name, member)| match name.as_str() {
+                    "newPassword" => (name, Value::from("[redacted]")),
+                    _ => (name, redacted(member)),
+                })
+                .collect(),
+        ),
+        Value::Array(items) => Value::Array(items.into_iter().map(redacted).collect()),
+        scalar => scalar,
+    }
 }
 
 /// Packs a message of a full name.
@@ -49,10 +67,7 @@ fn without_internals(json: Value) -> Option<Value> {
         Value::Object(members) => Some(Value::Object(
             members
                 .into_iter()
-                .filter_map(|(name, member)| match name.as_str() {
-                    "newPassword" => Some((name, Value::from("[redacted]"))),
-                    _ => Some((name, without_internals(member)?)),
-                })
+                .filter_map(|(name, member)| Some((name, without_internals(member)?)))
                 .collect(),
         )),
         Value::Array(items) => Some(Value::Array(items.into_iter().filter_map(without_internals).collect())),

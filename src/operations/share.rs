@@ -17,12 +17,12 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::call::Call;
 use crate::{amapi::error::Error, budget::Budget, name::OperationName};
 
 /// The calls in flight of one kind, by the operation they are about.
 pub struct Flights<T> {
     in_flight: Arc<Mutex<HashMap<OperationName, Flight<T>>>>,
+    upstream_timeout: Duration,
     tasks: TaskTracker,
 }
 
@@ -36,10 +36,10 @@ impl<T> Flights<Result<T, Error>>
 where
     T: Clone + Send + Sync + 'static,
 {
-    /// No calls yet; each will be a task of `tasks`.
+    /// No calls yet; each will be a task of `tasks`, and have `upstream_timeout`.
     #[must_use]
-    pub fn new(tasks: TaskTracker) -> Self {
-        Self { in_flight: Arc::default(), tasks }
+    pub fn new(upstream_timeout: Duration, tasks: TaskTracker) -> Self {
+        Self { in_flight: Arc::default(), upstream_timeout, tasks }
     }
 
     /// The answer of the call about `name` that is in flight, else of the one that `start` begins.
@@ -49,51 +49,54 @@ where
     /// Those of the call; [`Error::DeadlineExceeded`] when this caller's deadline passes first.
     pub async fn join<F>(
         &self,
-        name: OperationName,
-        call: &Call,
-        upstream_timeout: Duration,
+        name: &OperationName,
+        deadline: Instant,
         start: impl FnOnce(Arc<Budget>) -> F,
     ) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
         let late = Error::DeadlineExceeded { while_doing: "before the upstream answered" };
-        if call.deadline <= Instant::now() {
+        if deadline <= Instant::now() {
             return Err(late);
         }
-        let answer = self.board(name, call.deadline, upstream_timeout, start);
-        match timeout_at(call.deadline, answer).await {
+        let answer = self.board(name, deadline, start);
+        match timeout_at(deadline, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(oneshot::error::RecvError { .. })) => Err(Error::Lost),
             Err(_) => Err(late),
         }
     }
 
+    /// Lets nobody else join the call about `name` that may be in flight: its answer may be outdated.
+    pub fn forget(&self, name: &OperationName) {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
     fn board<F>(
         &self,
-        name: OperationName,
+        name: &OperationName,
         deadline: Instant,
-        upstream_timeout: Duration,
         start: impl FnOnce(Arc<Budget>) -> F,
     ) -> Shared<oneshot::Receiver<Result<T, Error>>>
     where
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
         let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(flight) = in_flight.get(&name) {
+        if let Some(flight) = in_flight.get(name) {
             flight.budget.extend(deadline);
             return flight.answer.clone();
         }
-        let budget = Arc::new(Budget::new(deadline, upstream_timeout));
+        let budget = Arc::new(Budget::new(deadline, self.upstream_timeout));
         let (land, answer) = oneshot::channel();
         let answer = answer.shared();
-        let flight = Flight { budget: Arc::clone(&budget), answer: answer.clone() };
-        in_flight.insert(name.clone(), flight);
+        in_flight.insert(name.clone(), Flight { budget: Arc::clone(&budget), answer: answer.clone() });
         drop(in_flight);
 
-        let work = start(budget);
         // Leaves the map also when the work panics: a later call must not wait for one that is gone.
-        let entry = Entry { in_flight: Arc::clone(&self.in_flight), name };
+        let in_flight = Arc::clone(&self.in_flight);
+        let entry = Entry { in_flight, name: name.clone(), budget: Arc::clone(&budget) };
+        let work = start(budget);
         self.tasks.spawn(async move {
             let outcome = work.await;
             drop(entry);
@@ -108,11 +111,17 @@ where
 struct Entry<T> {
     in_flight: Arc<Mutex<HashMap<OperationName, Flight<T>>>>,
     name: OperationName,
+    budget: Arc<Budget>,
 }
 
 impl<T> Drop for Entry<T> {
     fn drop(&mut self) {
-        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
+        let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        // After `forget`, the place may be another flight's.
+        let is_ours = |flight: &Flight<T>| Arc::ptr_eq(&flight.budget, &self.budget);
+        if in_flight.get(&self.name).is_some_and(is_ours) {
+            in_flight.remove(&self.name);
+        }
     }
 }
 

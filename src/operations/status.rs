@@ -52,23 +52,29 @@ pub fn from_upstream(error: &Error) -> Status {
     }
 }
 
-/// A name that is not what the method takes: INVALID_ARGUMENT, with a field violation on `name`. The
-/// description says what is wrong and what would be right; it is cut at 1 KiB.
+/// A name that is not what the method takes: INVALID_ARGUMENT, `INVALID_NAME`, with a field violation on
+/// `name`.
 #[must_use]
 pub fn invalid_name(description: &str) -> Status {
-    const REASON: &str = "INVALID_NAME";
+    invalid_field("name", "INVALID_NAME", description)
+}
+
+/// A field of the request that is not what the method takes: INVALID_ARGUMENT with a field violation. The
+/// description says what is wrong and what would be right; it is cut at 1 KiB.
+#[must_use]
+pub fn invalid_field(field: &str, reason: &str, description: &str) -> Status {
     let description = &description[..description.floor_char_boundary(MAX_DESCRIPTION)];
     let violation = pb::bad_request::FieldViolation {
-        field: "name".to_owned(),
+        field: field.to_owned(),
         description: description.to_owned(),
-        reason: REASON.to_owned(),
+        reason: reason.to_owned(),
         localized_message: None,
     };
     let violations = pb::BadRequest { field_violations: vec![violation] };
     ours(
         Code::InvalidArgument,
-        REASON,
-        &format!("name: {description}"),
+        reason,
+        &format!("{field}: {description}"),
         [details::pack("google.rpc.BadRequest", &violations)],
     )
 }

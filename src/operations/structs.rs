@@ -7,9 +7,6 @@ use serde_json::{Map, Number, Value as Json};
 /// deeper than this many objects and arrays stays JSON text.
 const MAX_DEPTH: usize = 30;
 
-/// The largest integers, on both sides of zero, up to which every one is exact as a double.
-const EXACT: u64 = 1 << 53;
-
 /// Every member of a JSON object. A number that is not exact as a double, the only number that a
 /// `Struct` has, becomes a string of its digits: an identifier must not change on the way.
 #[must_use]
@@ -44,16 +41,37 @@ fn nested(json: &Json, depth: usize) -> Value {
 }
 
 fn number(number: &Number) -> Kind {
-    let exact = match (number.as_u64(), number.as_i64()) {
-        (Some(value), _) => value <= EXACT,
-        (None, Some(value)) => value.unsigned_abs() <= EXACT,
-        // serde_json has read it as a double: fractions, exponents, integers of more than 64 bits.
-        (None, None) => true,
-    };
-    match number.as_f64() {
-        Some(value) if exact => Kind::NumberValue(value),
-        _ => Kind::StringValue(number.to_string()),
+    let text = number.to_string();
+    match text.parse::<f64>() {
+        Ok(value) if is_exact(&text, value) => Kind::NumberValue(value),
+        _ => Kind::StringValue(text),
     }
+}
+
+/// Whether a double still says what the text said: an integer is exact when it is that very integer, a
+/// fraction when the shortest text of the double has the same digits.
+fn is_exact(text: &str, value: f64) -> bool {
+    if let Ok(integer) = text.parse::<i128>() {
+        // The cast saturates, which no integer of Google's reaches.
+        #[allow(clippy::cast_possible_truncation)]
+        return value as i128 == integer;
+    }
+    value.is_finite()
+        && digits(text).is_some_and(|digits_of_text| digits(&format!("{value:e}")) == Some(digits_of_text))
+}
+
+/// The significant digits of a decimal number, and the power of ten of the last.
+fn digits(text: &str) -> Option<(String, i64)> {
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let all = format!("{}{fraction}", whole.trim_start_matches('-'));
+    let kept = all.trim_end_matches('0');
+    if kept.is_empty() {
+        return Some((String::new(), 0));
+    }
+    let dropped = i64::try_from(all.len() - kept.len()).ok()?;
+    let last = exponent.parse::<i64>().ok()?.checked_sub(i64::try_from(fraction.len()).ok()?)? + dropped;
+    Some((kept.trim_start_matches('0').to_owned(), last))
 }
 
 #[cfg(test)]
@@ -89,7 +107,18 @@ mod tests {
             ("-9007199254740993", Kind::StringValue("-9007199254740993".to_owned())),
             ("18446744073709551615", Kind::StringValue("18446744073709551615".to_owned())),
             ("9223372036854775807", Kind::StringValue("9223372036854775807".to_owned())),
+            ("1152921504606846976", Kind::NumberValue(1_152_921_504_606_846_976.0)),
             ("1e300", Kind::NumberValue(1e300)),
+            ("1E+2", Kind::NumberValue(100.0)),
+            ("-0.10", Kind::NumberValue(-0.1)),
+            ("100.50", Kind::NumberValue(100.5)),
+            ("0.0", Kind::NumberValue(0.0)),
+            ("1e400", Kind::StringValue("1e+400".to_owned())),
+            ("0.12345678901234567890", Kind::StringValue("0.12345678901234567890".to_owned())),
+            (
+                "123456789012345678901234567890123456789012345678901234567890",
+                Kind::StringValue("123456789012345678901234567890123456789012345678901234567890".to_owned()),
+            ),
         ] {
             let json: Json = serde_json::from_str(json).unwrap();
             assert_eq!(value(&json).kind, Some(want), "{json}");

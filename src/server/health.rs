@@ -5,6 +5,7 @@
 
 use std::pin::Pin;
 
+use crate::serving::Serving;
 use futures_util::{Stream, stream};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
@@ -13,17 +14,6 @@ use tonic_health::pb::{
     health_check_response::ServingStatus,
     health_server::{Health as HealthService, HealthServer},
 };
-
-/// Whether calls are welcome.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Serving {
-    /// Not yet, or not at the moment: there is no token.
-    NotReady,
-    /// Calls are served.
-    Ready,
-    /// Never again: the process finishes what it has and ends. No state follows.
-    Draining,
-}
 
 /// The services that the state is told of: the process as a whole, and the contract.
 const SERVICES: [&str; 2] = ["", "google.longrunning.Operations"];

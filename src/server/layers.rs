@@ -7,7 +7,7 @@
 //!
 //! Policy and sharing are no layers: they need the parsed name, and stand in `operations`.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
@@ -30,16 +30,14 @@ pub(super) type Guarded<S> = Context<Admission<Panics<S>>>;
 pub(super) struct Limits {
     /// The places for calls in flight, over all connections.
     pub(super) places: Arc<Semaphore>,
-    /// The most time for a call that says nothing itself.
-    pub(super) upstream_timeout: Duration,
     /// Every call in flight holds a token of it.
     pub(super) calls: TaskTracker,
 }
 
 /// Puts the stack around `service`, for one connection.
 pub(super) fn stack<S>(service: S, limits: Limits, caller: Caller) -> Guarded<S> {
-    let Limits { places, upstream_timeout, calls } = limits;
+    let Limits { places, calls } = limits;
     let service = Panics::new(service);
     let service = Admission::new(service, places, calls);
-    Context::new(service, caller, upstream_timeout)
+    Context::new(service, caller)
 }

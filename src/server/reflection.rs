@@ -4,8 +4,9 @@
 use tokio::sync::watch;
 use tonic_reflection::server::{Builder, v1, v1alpha};
 
-use super::{health::Serving, until_drain::UntilDrain};
+use super::until_drain::UntilDrain;
 use crate::proto;
+use crate::serving::Serving;
 
 /// Why building a service cannot fail: both builders fail on broken descriptors alone.
 const SOUND: &str = "the descriptors were compiled into the program, and a test decodes them all";

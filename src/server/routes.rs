@@ -13,12 +13,13 @@ use tonic::{Status, body::Body};
 use tower::{Service, util::BoxCloneSyncService};
 
 use super::{
-    health::{self, Serving},
+    health,
     layers::{self, Guarded, Limits},
     reflection,
 };
 use crate::{
     caller::Caller, operations::Operations, proto::longrunning::operations_server::OperationsServer,
+    serving::Serving,
 };
 
 /// Longer than any request of the contract needs: a name is at most 804 characters, a filter is the rest.

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tonic::server::NamedService;
 use tower::Service;
 
-use super::health::Serving;
+use crate::serving::Serving;
 
 /// A service whose requests end at the drain.
 #[derive(Debug, Clone)]

@@ -11,7 +11,9 @@ use clap::Parser;
 
 use crate::{
     cli::{Cli, Command},
-    config::{Admin, Config, Credential, Environment, Faults, ListenAddress, LogFormat, Server, Upstream},
+    config::{
+        Admin, Config, Credential, Environment, Faults, ListenAddress, LogFormat, Polling, Server, Upstream,
+    },
 };
 
 /// Writes the files that the cases name. `@` in a case stands for this directory.
@@ -42,6 +44,12 @@ timeout = "1m 30s"
 [[credentials]]
 name = "emea"
 file = "key.json"
+[polling]
+min_interval = "1ms"
+max_interval = "1h"
+max_wait = "30s"
+cache_entries = 0
+cache_max_age = "1m"
 "#;
 
 fn load(room: &Path, line: &str, variables: &[(&str, &str)]) -> Result<Config, Faults> {
@@ -74,8 +82,16 @@ fn defaults(room: &Path) -> Config {
             timeout: Duration::from_secs(30),
         },
         credential: Credential { name: "default".to_owned(), file: room.join("key.json") },
+        polling: polling(1, 20, 600, 2000, 3600),
         log_format: LogFormat::Text,
     }
+}
+
+/// In seconds, but for the entries.
+fn polling(min: u64, max: u64, wait: u64, cache_entries: usize, age: u64) -> Polling {
+    let [min_interval, max_interval, max_wait, cache_max_age] =
+        [min, max, wait, age].map(Duration::from_secs);
+    Polling { min_interval, max_interval, max_wait, cache_entries, cache_max_age }
 }
 
 /// What `--config @/full.toml` alone comes to, but for the URL, which is compared as text.
@@ -93,11 +109,12 @@ fn full(room: &Path, url: &Config) -> Config {
             timeout: Duration::from_secs(90),
         },
         credential: Credential { name: "emea".to_owned(), file: room.join("key.json") },
+        polling: Polling { min_interval: Duration::from_millis(1), ..polling(0, 3600, 30, 0, 60) },
         log_format: LogFormat::Text,
     }
 }
 
-const ALL_VARIABLES: [(&str, &str); 10] = [
+const ALL_VARIABLES: [(&str, &str); 15] = [
     ("COUNTERMAND_CONFIG", "@/full.toml"),
     ("COUNTERMAND_LISTEN", "127.0.0.1:2, [::1]:2"),
     ("COUNTERMAND_ADMIN_LISTEN", "127.0.0.1:3"),
@@ -107,6 +124,11 @@ const ALL_VARIABLES: [(&str, &str); 10] = [
     ("COUNTERMAND_UPSTREAM_TIMEOUT", "2s"),
     ("COUNTERMAND_DRAIN_TIMEOUT", "3s"),
     ("COUNTERMAND_MAX_CONCURRENT_CALLS", "2"),
+    ("COUNTERMAND_POLLING_MIN_INTERVAL", "2s"),
+    ("COUNTERMAND_POLLING_MAX_INTERVAL", "3s"),
+    ("COUNTERMAND_POLLING_MAX_WAIT", "4s"),
+    ("COUNTERMAND_POLLING_CACHE_ENTRIES", "5"),
+    ("COUNTERMAND_POLLING_CACHE_MAX_AGE", "6s"),
     ("COUNTERMAND_LOG_FORMAT", "json"),
 ];
 
@@ -149,6 +171,7 @@ fn a_variable_wins_over_the_file() {
             timeout: Duration::from_secs(2),
         },
         credential: Credential { name: "default".to_owned(), file: room.join("other.json") },
+        polling: polling(2, 3, 4, 5, 6),
         log_format: LogFormat::Json,
     };
     assert_eq!(config, wanted);
@@ -176,6 +199,7 @@ fn a_flag_wins_over_the_variable() {
             timeout: Duration::from_secs(2),
         },
         credential: Credential { name: "default".to_owned(), file: room.join("key.json") },
+        polling: polling(2, 3, 4, 5, 6),
         log_format: LogFormat::Text,
     };
     assert_eq!(config, wanted);
@@ -187,7 +211,7 @@ fn each_setting_alone_changes_nothing_else() {
     type Case = (&'static str, &'static [(&'static str, &'static str)], fn(&mut Config));
     let room = room();
     let room = room.path();
-    let cases: [Case; 16] = [
+    let cases: [Case; 21] = [
         ("--listen [::1]:1", &[], |c| c.server.listen = vec![tcp("[::1]:1")]),
         ("", &[("COUNTERMAND_LISTEN", "[::1]:1")], |c| c.server.listen = vec![tcp("[::1]:1")]),
         ("--admin-listen off", &[], |c| c.admin.listen = None),
@@ -199,6 +223,13 @@ fn each_setting_alone_changes_nothing_else() {
         ("", &[("COUNTERMAND_DRAIN_TIMEOUT", "1s")], |c| c.server.drain_timeout = Duration::from_secs(1)),
         ("", &[("COUNTERMAND_UPSTREAM_TIMEOUT", "1s")], |c| c.upstream.timeout = Duration::from_secs(1)),
         ("", &[("COUNTERMAND_MAX_CONCURRENT_CALLS", "7")], |c| c.server.max_concurrent_calls = 7),
+        ("", &[("COUNTERMAND_POLLING_MIN_INTERVAL", "20s")], |c| {
+            c.polling = polling(20, 20, 600, 2000, 3600)
+        }),
+        ("", &[("COUNTERMAND_POLLING_MAX_INTERVAL", "1s")], |c| c.polling = polling(1, 1, 600, 2000, 3600)),
+        ("", &[("COUNTERMAND_POLLING_MAX_WAIT", "1s")], |c| c.polling = polling(1, 20, 1, 2000, 3600)),
+        ("", &[("COUNTERMAND_POLLING_CACHE_ENTRIES", "0")], |c| c.polling = polling(1, 20, 600, 0, 3600)),
+        ("", &[("COUNTERMAND_POLLING_CACHE_MAX_AGE", "1s")], |c| c.polling = polling(1, 20, 600, 2000, 1)),
         ("--allow-unauthenticated", &[], |_| {}),
         ("", &[("COUNTERMAND_ALLOW_UNAUTHENTICATED", "false")], |_| {}),
         ("--listen 0.0.0.0:1 --allow-unauthenticated", &[], open),
@@ -237,6 +268,9 @@ fn a_fault_names_the_source_that_won() {
         ("--upstream-ca @/key.json", ("COUNTERMAND_UPSTREAM_CA", "@/ca.pem"), "--upstream-ca"),
         ("", ("COUNTERMAND_UPSTREAM_TIMEOUT", "0s"), "COUNTERMAND_UPSTREAM_TIMEOUT"),
         ("", ("COUNTERMAND_MAX_CONCURRENT_CALLS", "many"), "COUNTERMAND_MAX_CONCURRENT_CALLS"),
+        ("", ("COUNTERMAND_POLLING_MIN_INTERVAL", "2h"), "COUNTERMAND_POLLING_MIN_INTERVAL"),
+        ("", ("COUNTERMAND_POLLING_MAX_WAIT", "x"), "COUNTERMAND_POLLING_MAX_WAIT"),
+        ("", ("COUNTERMAND_POLLING_CACHE_ENTRIES", "x"), "COUNTERMAND_POLLING_CACHE_ENTRIES"),
         ("", ("COUNTERMAND_CREDENTIALS", "@/none.json"), "COUNTERMAND_CREDENTIALS"),
         ("--credentials @/none.json", ("COUNTERMAND_CREDENTIALS", "@/key.json"), "--credentials"),
         ("--policy p", ("COUNTERMAND_POLICY", "q"), "--policy"),

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 
 use super::Flights;
-use crate::{amapi::error::Error, caller::Caller, name::OperationName, operations::call::Call};
+use crate::{amapi::error::Error, name::OperationName};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -18,8 +18,8 @@ fn name() -> OperationName {
     OperationName::parse("enterprises/LC01/devices/d1/operations/17").expect("valid")
 }
 
-fn call(timeout: Duration) -> Call {
-    Call { caller: Caller::Anonymous, deadline: Instant::now() + timeout }
+fn flights() -> Flights<Result<usize, Error>> {
+    Flights::new(30 * SECOND, TaskTracker::new())
 }
 
 /// Calls upstream that take two seconds, counted at their start and at their end.
@@ -47,12 +47,12 @@ async fn join(
     upstream: &Upstream,
     timeout: Duration,
 ) -> Result<usize, Error> {
-    flights.join(name(), &call(timeout), 30 * SECOND, |_| upstream.clone().ask()).await
+    flights.join(&name(), Instant::now() + timeout, |_| upstream.clone().ask()).await
 }
 
 #[tokio::test(start_paused = true)]
 async fn fifty_callers_share_one_call() {
-    let (flights, upstream) = (Flights::new(TaskTracker::new()), Upstream::default());
+    let (flights, upstream) = (flights(), Upstream::default());
     let callers = (0..50).map(|_| join(&flights, &upstream, 10 * SECOND));
     for answer in futures_util::future::join_all(callers).await {
         assert_eq!(answer.expect("answered"), 1);
@@ -64,7 +64,7 @@ async fn fifty_callers_share_one_call() {
 #[tokio::test(start_paused = true)]
 async fn a_call_is_carried_on_when_its_caller_hangs_up() {
     let tasks = TaskTracker::new();
-    let (flights, upstream) = (Flights::new(tasks.clone()), Upstream::default());
+    let (flights, upstream) = (Flights::new(30 * SECOND, tasks.clone()), Upstream::default());
     let hung_up = tokio::time::timeout(SECOND, join(&flights, &upstream, 10 * SECOND)).await;
     assert!(hung_up.is_err());
     assert_eq!(upstream.counts(), (1, 0));
@@ -75,7 +75,7 @@ async fn a_call_is_carried_on_when_its_caller_hangs_up() {
 
 #[tokio::test(start_paused = true)]
 async fn each_waits_as_long_as_its_own_deadline() {
-    let (flights, upstream) = (Flights::new(TaskTracker::new()), Upstream::default());
+    let (flights, upstream) = (flights(), Upstream::default());
     let (hasty, patient) =
         tokio::join!(join(&flights, &upstream, SECOND), join(&flights, &upstream, 10 * SECOND));
     assert!(matches!(hasty, Err(Error::DeadlineExceeded { .. })), "{hasty:?}");
@@ -87,9 +87,29 @@ async fn each_waits_as_long_as_its_own_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_panics_answers_and_does_not_stay() {
-    let flights: Flights<Result<usize, Error>> = Flights::new(TaskTracker::new());
-    let broken = flights.join(name(), &call(SECOND), SECOND, |_| async { panic!("on purpose") }).await;
+    let flights = flights();
+    let broken = flights.join(&name(), Instant::now() + SECOND, |_| async { panic!("on purpose") }).await;
     assert!(matches!(broken, Err(Error::Lost)), "{broken:?}");
     let upstream = Upstream::default();
     assert_eq!(join(&flights, &upstream, 10 * SECOND).await.expect("answered"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_joins_a_call_that_is_outdated() {
+    let (flights, upstream) = (flights(), Upstream::default());
+    let outdated = join(&flights, &upstream, 10 * SECOND);
+    let fresh = async {
+        sleep(SECOND).await;
+        flights.forget(&name());
+        let both = tokio::join!(join(&flights, &upstream, 10 * SECOND), async {
+            // The outdated one has ended by now, and left the place to the fresh one.
+            sleep(SECOND + SECOND / 2).await;
+            join(&flights, &upstream, 10 * SECOND).await
+        });
+        (both.0.expect("answered"), both.1.expect("answered"))
+    };
+    let (outdated, fresh) = tokio::join!(outdated, fresh);
+    assert_eq!(outdated.expect("answered"), 1);
+    assert_eq!(fresh, (2, 2));
+    assert_eq!(upstream.counts(), (2, 2));
 }

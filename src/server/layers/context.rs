@@ -23,12 +23,11 @@ use crate::{
 pub(crate) struct Context<S> {
     inner: S,
     caller: Caller,
-    upstream_timeout: Duration,
 }
 
 impl<S> Context<S> {
-    pub(super) fn new(inner: S, caller: Caller, upstream_timeout: Duration) -> Self {
-        Self { inner, caller, upstream_timeout }
+    pub(super) fn new(inner: S, caller: Caller) -> Self {
+        Self { inner, caller }
     }
 }
 
@@ -48,8 +47,7 @@ where
         let Ok(timeout) = timeout(request.headers()) else {
             return Either::Right(ready(Ok(status::invalid_timeout().into_http())));
         };
-        let allowed = timeout.map_or(self.upstream_timeout, |timeout| timeout.min(self.upstream_timeout));
-        let call = Call { caller: self.caller.clone(), deadline: Instant::now() + allowed };
+        let call = Call { caller: self.caller.clone(), arrived: Instant::now(), timeout };
         request.extensions_mut().insert(call);
         Either::Left(self.inner.call(request))
     }

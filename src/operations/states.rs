@@ -1,0 +1,108 @@
+//! The state of operations, asked for as seldom as can be: what is known is not asked again, and
+//! identical questions in flight are one.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use super::{
+    known::{Known, Limits},
+    log,
+    share::Flights,
+    translate,
+};
+use crate::{
+    amapi::{Api, ListQuery, error::Error},
+    budget::Budget,
+    name::{DeviceName, OperationName},
+    policy::Permit,
+    proto::longrunning::{ListOperationsResponse, Operation},
+};
+
+/// What answers questions about operations. Cheap to clone.
+pub(super) struct States<A>(Arc<Inner<A>>);
+
+struct Inner<A> {
+    amapi: Arc<A>,
+    upstream_timeout: Duration,
+    known: Known,
+    gets: Flights<Result<Arc<Operation>, Error>>,
+}
+
+impl<A> Clone for States<A> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<A: Api> States<A> {
+    pub(super) fn new(amapi: Arc<A>, upstream_timeout: Duration, limits: Limits, tasks: TaskTracker) -> Self {
+        let gets = Flights::new(upstream_timeout, tasks);
+        Self(Arc::new(Inner { amapi, upstream_timeout, known: Known::new(limits), gets }))
+    }
+
+    /// The latest state of one operation: the known one when it is fresh enough, else Google's.
+    pub(super) async fn get(
+        &self,
+        permit: &Permit<OperationName>,
+        deadline: Instant,
+    ) -> Result<Arc<Operation>, Error> {
+        match self.0.known.fresh(permit.resource()) {
+            Some(operation) => Ok(operation),
+            None => self.ask(permit, deadline).await,
+        }
+    }
+
+    /// Google's word on one operation.
+    pub(super) async fn ask(
+        &self,
+        permit: &Permit<OperationName>,
+        deadline: Instant,
+    ) -> Result<Arc<Operation>, Error> {
+        let deadline = deadline.min(Instant::now() + self.0.upstream_timeout);
+        let name = permit.resource();
+        let start = |budget: Arc<Budget>| {
+            let (inner, permit) = (Arc::clone(&self.0), permit.clone());
+            async move {
+                let asked = Instant::now();
+                let outcome = inner.amapi.get(&permit, &budget).await;
+                log(permit.resource(), permit.action(), &outcome);
+                let operation = Arc::new(translate::operation(outcome.result?)?);
+                inner.known.keep(permit.resource(), &operation, asked);
+                Ok(operation)
+            }
+        };
+        self.0.gets.join(name, deadline, start).await
+    }
+
+    /// One page of a device's operations.
+    pub(super) async fn list(
+        &self,
+        permit: &Permit<DeviceName>,
+        query: &ListQuery,
+        deadline: Instant,
+    ) -> Result<ListOperationsResponse, Error> {
+        let left = deadline.saturating_duration_since(Instant::now()).min(self.0.upstream_timeout);
+        let budget = Budget::new(deadline, left);
+        let outcome = self.0.amapi.list(permit, query, &budget).await;
+        log(permit.resource(), permit.action(), &outcome);
+        translate::page(outcome.result?)
+    }
+
+    /// The most time that one question takes.
+    pub(super) fn upstream_timeout(&self) -> Duration {
+        self.0.upstream_timeout
+    }
+
+    /// Keeps what a list said of one operation; `asked` is when the list was.
+    pub(super) fn learn(&self, name: &OperationName, operation: &Arc<Operation>, asked: Instant) {
+        self.0.known.keep(name, operation, asked);
+    }
+
+    /// A cancel has been sent: what was known or asked before it no longer counts.
+    pub(super) fn forget(&self, name: &OperationName) {
+        self.0.gets.forget(name);
+        self.0.known.forget(name);
+    }
+}

@@ -1,0 +1,165 @@
+//! An Android Management API without sockets, which counts what it is asked.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tokio::{sync::watch, time::sleep};
+use tokio_util::task::TaskTracker;
+
+use super::{Intervals, Limits, Operations, Times};
+use crate::{
+    amapi::{Api, Json, ListQuery, Outcome, error::Error},
+    budget::Budget,
+    name::{DeviceName, OperationName},
+    policy::{Permit, Policy},
+    serving::Serving,
+};
+
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+
+/// The API. Clones are the same.
+#[derive(Clone, Default)]
+pub(super) struct Counting(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    operations: BTreeMap<String, Value>,
+    failure: Option<Error>,
+    page_size: usize,
+    counts: Counts,
+}
+
+/// How often each method was called.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) cancels: usize,
+    pub(super) gets: usize,
+    pub(super) lists: usize,
+}
+
+impl Counting {
+    fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
+        f(&mut self.0.lock().expect("not poisoned"))
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        self.with(|state| state.counts)
+    }
+
+    /// A pending operation.
+    pub(super) fn issue(&self, name: &str) {
+        self.with(|state| state.operations.insert(name.to_owned(), json!({"name": name})));
+    }
+
+    pub(super) fn finish(&self, name: &str) {
+        let done = json!({"name": name, "done": true});
+        self.with(|state| state.operations.insert(name.to_owned(), done));
+    }
+
+    pub(super) fn forget(&self, name: &str) {
+        self.with(|state| state.operations.remove(name));
+    }
+
+    /// How everything ends until told otherwise.
+    pub(super) fn fail(&self, failure: Option<Error>) {
+        self.with(|state| state.failure = failure);
+    }
+
+    /// The most operations of a page; 0 for any.
+    pub(super) fn set_page_size(&self, page_size: usize) {
+        self.with(|state| state.page_size = page_size);
+    }
+
+    /// The service in front of it, and what tells it to drain.
+    pub(super) fn serve(&self) -> (Arc<Operations<Self>>, watch::Sender<Serving>) {
+        let (serving, state) = watch::channel(Serving::Ready);
+        let times = Times {
+            upstream_timeout: 30 * SECOND,
+            max_wait: 600 * SECOND,
+            intervals: Intervals { min: SECOND, max: 20 * SECOND },
+            limits: Limits { entries: 100, max_age: 3600 * SECOND, min_interval: SECOND },
+        };
+        let policy = Policy::without_rules();
+        let service = Operations::new(policy, self.clone(), times, state, TaskTracker::new());
+        (Arc::new(service), serving)
+    }
+}
+
+/// A tenth of a second on the way.
+async fn outcome<T>(result: Result<T, Error>) -> Outcome<T> {
+    sleep(SECOND / 10).await;
+    Outcome { result, attempts: 1, upstream_status: None }
+}
+
+fn object(json: Value) -> Json {
+    match json {
+        Value::Object(members) => members,
+        other => panic!("{other} is no object"),
+    }
+}
+
+/// What Google answers of an operation that it does not know.
+pub(super) fn not_found() -> Error {
+    Error::Answered(crate::amapi::error::Answer { http_status: 404, google: None, retry_after: None })
+}
+
+/// What a network in trouble answers.
+pub(super) fn unreachable() -> Error {
+    Error::Unreachable { cause: "scripted".to_owned() }
+}
+
+impl Api for Counting {
+    async fn cancel(&self, permit: &Permit<OperationName>, _: &Budget) -> Outcome<()> {
+        let result = self.with(|state| {
+            state.counts.cancels += 1;
+            let name = permit.resource().as_str();
+            let cancelled = json!({"name": name, "done": true, "error": {"code": 1}});
+            match &state.failure {
+                Some(failure) => Err(failure.clone()),
+                None => {
+                    state.operations.insert(name.to_owned(), cancelled);
+                    Ok(())
+                }
+            }
+        });
+        outcome(result).await
+    }
+
+    async fn get(&self, permit: &Permit<OperationName>, _: &Budget) -> Outcome<Json> {
+        let result = self.with(|state| {
+            state.counts.gets += 1;
+            match &state.failure {
+                Some(failure) => Err(failure.clone()),
+                None => state.operations.get(permit.resource().as_str()).cloned().ok_or_else(not_found),
+            }
+        });
+        outcome(result.map(object)).await
+    }
+
+    async fn list(&self, permit: &Permit<DeviceName>, query: &ListQuery, _: &Budget) -> Outcome<Json> {
+        let result = self.with(|state| {
+            state.counts.lists += 1;
+            if let Some(failure) = &state.failure {
+                return Err(failure.clone());
+            }
+            let first: usize = query.page_token.parse().unwrap_or(0);
+            let most = if state.page_size == 0 { usize::MAX } else { state.page_size };
+            let prefix = format!("{}/", permit.resource());
+            let of_device: Vec<_> = state
+                .operations
+                .iter()
+                .filter(|(name, _)| name.starts_with(&prefix))
+                .map(|(_, op)| op)
+                .collect();
+            let page: Vec<_> = of_device.iter().skip(first).take(most).collect();
+            let next = first.saturating_add(most);
+            let token = if next < of_device.len() { next.to_string() } else { String::new() };
+            Ok(json!({"operations": page, "nextPageToken": token}))
+        });
+        outcome(result.map(object)).await
+    }
+}

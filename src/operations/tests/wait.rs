@@ -1,0 +1,211 @@
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use super::*;
+
+/// How many queries of any kind were made.
+fn queries(api: &Counting) -> usize {
+    let Counts { cancels: _, gets, lists } = api.counts();
+    gets + lists
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_ends_when_the_operation_does() {
+    let api = Counting::default();
+    api.issue(&name(1, 1));
+    let (service, _serving) = api.serve();
+    let finish = async {
+        sleep(5 * SECOND).await;
+        api.finish(&name(1, 1));
+    };
+    let start = Instant::now();
+    let name = name(1, 1);
+    let (answer, ()) = tokio::join!(wait(&service, &name, 600), finish);
+    assert!(answer.expect("answered").done);
+    assert!(start.elapsed() >= 5 * SECOND && start.elapsed() <= 12 * SECOND, "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_finished_operation_is_not_waited_for() {
+    let api = Counting::default();
+    api.finish(&name(1, 1));
+    let (service, _serving) = api.serve();
+    let start = Instant::now();
+    assert!(wait(&service, &name(1, 1), 600).await.expect("answered").done);
+    assert!(start.elapsed() < SECOND);
+    assert_eq!(queries(&api), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_is_over_answers_the_latest_state() {
+    let api = Counting::default();
+    api.issue(&name(1, 1));
+    let (service, _serving) = api.serve();
+    for seconds in [0, 30] {
+        let start = Instant::now();
+        let answer = wait(&service, &name(1, 1), seconds).await;
+        if seconds == 0 {
+            // No time at all: not even the first question can be asked.
+            assert_eq!(answer.expect_err("late").code(), Code::DeadlineExceeded);
+        } else {
+            assert!(!answer.expect("answered").done);
+            assert_eq!(start.elapsed(), 30 * SECOND);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_waiters_cost_what_one_does() {
+    let mut costs = Vec::new();
+    for waiters in [1, 1000] {
+        let api = Counting::default();
+        api.issue(&name(1, 1));
+        let (service, _serving) = api.serve();
+        let name = name(1, 1);
+        let answers = join_all((0..waiters).map(|_| wait(&service, &name, 300))).await;
+        assert!(answers.iter().all(Result::is_ok));
+        costs.push(queries(&api));
+    }
+    // Jitter may save or cost a question over five minutes.
+    assert!(costs[0].abs_diff(costs[1]) <= 2, "{costs:?}");
+    assert!(costs[1] <= 25, "{costs:?}: the interval grows to 20 s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_operations_of_a_device_are_one_list() {
+    let api = Counting::default();
+    let (service, _serving) = api.serve();
+    let names: Vec<_> = (1..=10).flat_map(|device| (1..=10).map(move |id| name(device, id))).collect();
+    names.iter().for_each(|name| api.issue(name));
+    let waits = names.iter().map(|name| wait(&service, name, 300));
+    let at_rest = async {
+        // The intervals have grown to the longest by now.
+        sleep(120 * SECOND).await;
+        let before = api.counts();
+        sleep(100 * SECOND).await;
+        (before, api.counts())
+    };
+    let (answers, (before, after)) = tokio::join!(join_all(waits), at_rest);
+    assert!(answers.iter().all(Result::is_ok));
+    assert_eq!(after.gets, before.gets);
+    // Five intervals of 20 s, ten devices.
+    assert!((40..=50).contains(&(after.lists - before.lists)), "{before:?} {after:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn gets_are_used_where_a_list_would_cost_more() {
+    let api = Counting::default();
+    let (service, _serving) = api.serve();
+    (1..=1000).for_each(|id| api.issue(&name(1, id)));
+    api.set_page_size(10);
+    // The two stand at the end of a list of 100 pages.
+    let names = [name(1, 998), name(1, 999)];
+    let answers = join_all(names.iter().map(|name| wait(&service, name, 300))).await;
+    assert!(answers.iter().all(Result::is_ok));
+    let Counts { gets, lists, .. } = api.counts();
+    assert!(lists <= 20, "{lists} lists");
+    assert!(gets >= 30, "{gets} gets");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poller_without_waiters_stops() {
+    let api = Counting::default();
+    api.issue(&name(1, 1));
+    let (service, _serving) = api.serve();
+    wait(&service, &name(1, 1), 10).await.expect("answered");
+    let after = queries(&api);
+    sleep(600 * SECOND).await;
+    assert_eq!(queries(&api), after);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_passes_does_not_end_a_wait() {
+    let api = Counting::default();
+    api.issue(&name(1, 1));
+    let (service, _serving) = api.serve();
+    let trouble = async {
+        sleep(3 * SECOND).await;
+        api.fail(Some(unreachable()));
+        sleep(60 * SECOND).await;
+        api.fail(None);
+        api.finish(&name(1, 1));
+    };
+    let name = name(1, 1);
+    let (answer, ()) = tokio::join!(wait(&service, &name, 600), trouble);
+    assert!(answer.expect("answered").done);
+}
+
+#[tokio::test(start_paused = true)]
+async fn trouble_that_lasts_is_told_when_the_time_is_up() {
+    let api = Counting::default();
+    api.fail(Some(unreachable()));
+    let (service, _serving) = api.serve();
+    let start = Instant::now();
+    let error = wait(&service, &name(1, 1), 60).await.expect_err("no state was ever seen");
+    assert_eq!(error.code(), Code::Unavailable);
+    assert_eq!(start.elapsed(), 60 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_will_not_pass_ends_the_wait_with_its_status() {
+    let api = Counting::default();
+    api.issue(&name(1, 1));
+    let (service, _serving) = api.serve();
+    let error = wait(&service, &name(1, 2), 600).await.expect_err("unknown");
+    assert_eq!(error.code(), Code::NotFound);
+    let deleted = async {
+        sleep(3 * SECOND).await;
+        api.forget(&name(1, 1));
+    };
+    let start = Instant::now();
+    let name = name(1, 1);
+    let (answer, ()) = tokio::join!(wait(&service, &name, 600), deleted);
+    assert_eq!(answer.expect_err("deleted").code(), Code::NotFound);
+    assert!(start.elapsed() < 10 * SECOND);
+    api.fail(Some(not_found()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancel_is_seen_by_those_who_wait_within_the_shortest_interval() {
+    let api = Counting::default();
+    api.issue(&name(1, 1));
+    let (service, _serving) = api.serve();
+    let name = name(1, 1);
+    let cancelled = async {
+        // The interval is at its longest.
+        sleep(200 * SECOND).await;
+        cancel(&service, &name).await.expect("cancelled");
+        Instant::now()
+    };
+    let (answer, cancelled) = tokio::join!(wait(&service, &name, 600), cancelled);
+    assert!(is_cancelled(&answer.expect("answered")));
+    assert!(cancelled.elapsed() <= Duration::from_millis(1300), "{:?}", cancelled.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_lets_everybody_go_with_the_latest_state() {
+    let api = Counting::default();
+    (1..=3).for_each(|id| api.issue(&name(1, id)));
+    let (service, serving) = api.serve();
+    let start = Instant::now();
+    let drain = async {
+        sleep(5 * SECOND).await;
+        serving.send_replace(Serving::Draining);
+    };
+    let names = [name(1, 1), name(1, 2), name(1, 3)];
+    let (answers, ()) = tokio::join!(join_all(names.iter().map(|name| wait(&service, name, 600))), drain);
+    assert!(answers.iter().all(|answer| answer.as_ref().is_ok_and(|operation| !operation.done)));
+    assert_eq!(start.elapsed(), 5 * SECOND);
+    let late = wait(&service, &names[0], 600).await.expect("answered");
+    assert!(!late.done && start.elapsed() < 7 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timeout_that_is_none_is_refused() {
+    let api = Counting::default();
+    let (service, _serving) = api.serve();
+    let error = wait(&service, &name(1, 1), -1).await.expect_err("refused");
+    assert_eq!(error.code(), Code::InvalidArgument);
+    assert_eq!(queries(&api), 0);
+}
