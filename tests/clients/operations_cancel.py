@@ -40,6 +40,8 @@ def main(server, url, credentials_file):
     check("cancel", operations.cancel_operation(name), None)
     after = devices.operations().get(name=name).execute()
     check("the command", (after["done"], after["error"]["code"]), (True, 1))
+    seen = operations.get_operation(name)
+    check("what get says", (seen.name, seen.done, seen.error.code), (name, True, 1))
 
     again = refused(operations.cancel_operation, name)
     check("second cancel", again, ("FailedPrecondition", "FAILED_PRECONDITION", GOOGLE))
