@@ -40,7 +40,7 @@ impl TokenSource for ServiceAccount {
         let bridge = Bridge::new(self.client.clone(), self.key.token_url.clone());
         let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(bridge.clone());
         let client = CustomHyperClientBuilder::from(client);
-        let failed = |what: &str| FetchError(format!("yup-oauth2 failed: {what}"));
+        let failed = |what: &str| FetchError::NotAsked(format!("yup-oauth2 failed: {what}"));
 
         let authenticator = ServiceAccountAuthenticator::with_client(self.key.key.clone(), client)
             .build()

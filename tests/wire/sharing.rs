@@ -1,0 +1,99 @@
+//! Identical cancels in flight at the same time share one call upstream.
+
+use futures_util::future::join_all;
+use tonic::Code;
+
+use crate::{
+    NAME,
+    support::{
+        details::{GOOGLES, assert_ours, assert_status, info},
+        reply::Reply,
+        service::{Service, Setup},
+        soon,
+        upstream::Upstream,
+    },
+};
+
+const CALLERS: usize = 50;
+
+/// Waits until every place of the service is taken, seen by a call of its own that is refused.
+async fn full(service: &Service) {
+    let wire = service.wire().await;
+    soon("every place to be taken", async {
+        while wire.cancel("none", &[]).await.code() != Code::Unavailable {}
+    })
+    .await;
+    // A place is taken before the call is read: let one more of everything go round.
+    assert_eq!(wire.cancel("none", &[]).await.code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn fifty_callers_get_the_answer_of_one_call() {
+    let upstream = Upstream::start().await;
+    let (ok, gate) = Reply::ok().held();
+    let (not_found, other_gate) = Reply::plain_error(404, "NOT_FOUND", "Gone.").held();
+    upstream.answers([ok, not_found]);
+    let service = Setup::of(&upstream).places(CALLERS).start().await;
+
+    for (gate, code) in [(gate, Code::Ok), (other_gate, Code::NotFound)] {
+        let answers = join_all((0..CALLERS).map(|_| service.cancel(NAME)));
+        let release = async {
+            full(&service).await;
+            gate.open();
+        };
+        let (answers, ()) = tokio::join!(answers, release);
+        for answer in answers {
+            match answer {
+                Ok(()) => assert_eq!(code, Code::Ok),
+                Err(status) => assert_status(&status, code, "Gone.", vec![info(GOOGLES, "NOT_FOUND")]),
+            }
+        }
+    }
+    assert_eq!(upstream.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn callers_of_different_operations_share_nothing() {
+    let upstream = Upstream::start().await;
+    upstream.always_answers(Reply::ok());
+    let service = Setup::of(&upstream).start().await;
+    let names = [
+        "enterprises/LC01/devices/d1/operations/1",
+        "enterprises/LC01/devices/d1/operations/2",
+        "enterprises/LC01/devices/d2/operations/1",
+        "enterprises/LC02/devices/d1/operations/1",
+        "enterprises/lc01/devices/d1/operations/1",
+    ];
+    let answers = join_all(names.map(|name| service.cancel(name))).await;
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    let mut paths: Vec<_> = upstream.seen().into_iter().map(|call| call.path).collect();
+    paths.sort_unstable();
+    let mut want = names.map(|name| format!("/v1/{name}:cancel"));
+    want.sort_unstable();
+    assert_eq!(paths, want);
+}
+
+#[tokio::test]
+async fn an_answer_is_not_kept_for_who_comes_later() {
+    let upstream = Upstream::start().await;
+    upstream.answers([Reply::plain_error(404, "NOT_FOUND", "Not yet."), Reply::ok()]);
+    let service = Setup::of(&upstream).start().await;
+    assert_eq!(service.cancel(NAME).await.unwrap_err().code(), Code::NotFound);
+    service.cancel(NAME).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_callers_deadline_ends_its_own_waiting_only() {
+    let upstream = Upstream::start().await;
+    let (ok, gate) = Reply::ok().held();
+    upstream.answers([ok]);
+    let service = Setup::of(&upstream).places(2).start().await;
+    let wire = service.wire().await;
+    let hurried = wire.start(NAME, &[("grpc-timeout", "1S")]).await;
+    upstream.has_seen(1).await;
+    let patient = wire.start(NAME, &[]).await;
+    full(&service).await;
+    assert_ours(&hurried.answer().await.status(), Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+    gate.open();
+    assert_eq!(patient.answer().await.code(), Code::Ok);
+}
