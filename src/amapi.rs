@@ -86,7 +86,7 @@ impl Amapi {
     /// The certificates of `ca` cannot be read or trusted.
     pub fn new(base: Url, ca: Option<&Path>, credential: Credential) -> Result<Self, TlsError> {
         let client = HttpClient::new(&base, ca)?;
-        Ok(Self { upstream: Upstream::new(client, &base, credential), retries: Retries::new() })
+        Ok(Self { upstream: Upstream::new(client, base, credential), retries: Retries::new() })
     }
 
     async fn call(&self, method: Method, url: Url, budget: &Budget) -> Outcome<http_client::Answer> {

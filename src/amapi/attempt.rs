@@ -38,21 +38,23 @@ const DISCARD_LIMIT: usize = 64 * 1024;
 pub(super) struct Upstream {
     client: HttpClient,
     /// The URL up to the name, `https://androidmanagement.googleapis.com/v1/`.
-    base: String,
+    base: Url,
     credential: Credential,
     slots: Semaphore,
 }
 
 impl Upstream {
-    pub(super) fn new(client: HttpClient, base: &Url, credential: Credential) -> Self {
-        let base = format!("{}/v1/", base.as_str().trim_end_matches('/'));
+    pub(super) fn new(client: HttpClient, mut base: Url, credential: Credential) -> Self {
+        let version = format!("{}/v1/", base.path().trim_end_matches('/'));
+        base.set_path(&version);
         Self { client, base, credential, slots: Semaphore::new(MAX_IN_FLIGHT) }
     }
 
     /// `{base}/v1/{name}{verb}`. A name that parsed has only characters that a path keeps as they are.
     pub(super) fn url(&self, name: &str, verb: &str) -> Url {
-        let url = [self.base.as_str(), name, verb].concat();
-        Url::parse(&url).expect("a URL with more of a path is one")
+        let mut url = self.base.clone();
+        url.set_path(&[url.path(), name, verb].concat());
+        url
     }
 
     /// Sends a request without a body, once, or twice when its token has to be renewed in between.

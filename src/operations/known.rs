@@ -78,11 +78,13 @@ impl Known {
         states.put(name.clone(), State { operation: Some(Arc::clone(operation)), asked });
     }
 
-    /// Makes void what was asked of an unfinished operation up to now.
-    pub(super) fn forget(&self, name: &OperationName) {
+    /// Makes void what was asked of an unfinished operation up to now; `asking` says whether answers to such
+    /// questions may still come.
+    pub(super) fn forget(&self, name: &OperationName, asking: bool) {
         let Some(states) = &self.states else { return };
         let mut states = states.lock().unwrap_or_else(PoisonError::into_inner);
-        if !states.peek(name).is_some_and(State::is_final) {
+        let void = states.peek(name).map_or(asking, |state| !state.is_final());
+        if void {
             states.put(name.clone(), State { operation: None, asked: Instant::now() });
         }
     }
@@ -127,13 +129,13 @@ mod tests {
         let known = Known::new(LIMITS);
         known.keep(&name(1), &state(false), Instant::now());
         known.keep(&name(2), &state(true), Instant::now());
-        known.forget(&name(1));
-        known.forget(&name(2));
+        known.forget(&name(1), false);
+        known.forget(&name(2), false);
         assert!(known.fresh(&name(1)).is_none());
         assert!(known.fresh(&name(2)).is_some(), "a finished one never changes");
         let before_the_cancel = Instant::now();
         advance(SECOND / 4).await;
-        known.forget(&name(1));
+        known.forget(&name(1), true);
         known.keep(&name(1), &state(false), before_the_cancel);
         assert!(known.fresh(&name(1)).is_none(), "what was asked before the cancel does not count");
         known.keep(&name(1), &state(true), before_the_cancel);
