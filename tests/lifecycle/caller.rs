@@ -45,11 +45,12 @@ pub(crate) fn begin(address: SocketAddr, id: usize) -> JoinHandle<Result<(), Sta
     tokio::spawn(cancel(address, id))
 }
 
-/// What health says now of a service; of all when it has no name.
-pub(crate) async fn health(address: SocketAddr, service: &str) -> ServingStatus {
-    let mut client = HealthClient::new(connect(address).await.unwrap());
+/// What health says now of a service, over a new connection; of all when it has no name.
+pub(crate) async fn health(address: SocketAddr, service: &str) -> Result<ServingStatus, Status> {
+    let channel = connect(address).await.map_err(|error| Status::from_error(error.into()))?;
+    let mut client = HealthClient::new(channel);
     let answer = timeout(LIMIT, client.check(HealthCheckRequest { service: service.to_owned() }));
-    answer.await.expect("an answer").unwrap().into_inner().status()
+    answer.await.expect("an answer").map(|answer| answer.into_inner().status())
 }
 
 /// One who watches the health.

@@ -7,7 +7,7 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tonic_health::pb::health_check_response::ServingStatus::NotServing;
 
 use crate::{
-    caller::{Watcher, begin},
+    caller::{Watcher, begin, health},
     google::Google,
     process::eventually,
     service::Service,
@@ -16,7 +16,9 @@ use crate::{
 /// What a client of HTTP/2 says first (RFC 9113, section 3.4): the preface and empty SETTINGS.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-/// New connections are taken for a second after the signal. A little less, for the way there.
+/// New connections are taken for a second after the signal: for how long to try, and until when a refusal
+/// comes too early. It may come later than that only on a machine that stalls.
+const TRIES: Duration = Duration::from_millis(500);
 const SURELY_TAKEN: Duration = Duration::from_millis(800);
 
 #[tokio::test]
@@ -46,6 +48,10 @@ async fn drains_on(signal: Signal) {
     let signalled = Instant::now();
     service.process.signal(signal);
     assert_eq!(watcher.next().await, Some(NotServing), "at once, while calls are still taken");
+    while signalled.elapsed() < TRIES {
+        let taken = health(service.address, "").await;
+        assert!(taken.is_ok_and(|says| says == NotServing) || signalled.elapsed() >= SURELY_TAKEN);
+    }
     let late = begin(service.address, 2);
     let taken = eventually("the late call is taken or refused", async || {
         let arrived = google.seen().authorizations.len() == 2;

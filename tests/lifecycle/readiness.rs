@@ -19,8 +19,8 @@ async fn nothing_serves_until_the_first_token_is_there() {
 
     assert_eq!(service.get("/livez").await.0, 200, "alive, though not ready");
     service.not_ready(&["credential default: the first token has not arrived yet"]).await;
-    assert_eq!(health(service.address, "").await, NotServing);
-    assert_eq!(health(service.address, OPERATIONS).await, NotServing);
+    assert_eq!(health(service.address, "").await.unwrap(), NotServing);
+    assert_eq!(health(service.address, OPERATIONS).await.unwrap(), NotServing);
     let mut watchers =
         [Watcher::of(service.address, "").await, Watcher::of(service.address, OPERATIONS).await];
     for watcher in &mut watchers {
@@ -32,7 +32,7 @@ async fn nothing_serves_until_the_first_token_is_there() {
         assert_eq!(watcher.next().await, Some(Serving));
     }
     assert_eq!(service.get("/readyz").await, (200, "ready\n".to_owned()));
-    assert_eq!(health(service.address, OPERATIONS).await, Serving);
+    assert_eq!(health(service.address, OPERATIONS).await.unwrap(), Serving);
     cancel(service.address, 1).await.unwrap();
 }
 
