@@ -1,13 +1,7 @@
 //! The state of operations, asked for as seldom as can be: what is known is not asked again, and
 //! identical questions in flight are one.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -33,8 +27,6 @@ struct Inner<A> {
     amapi: Arc<A>,
     upstream_timeout: Duration,
     known: Known,
-    /// How many questions are on their way to Google.
-    asking: AtomicUsize,
     gets: Flights<Result<Arc<Operation>, Error>>,
 }
 
@@ -47,13 +39,7 @@ impl<A> Clone for States<A> {
 impl<A: Api> States<A> {
     pub(super) fn new(amapi: Arc<A>, upstream_timeout: Duration, limits: Limits, tasks: TaskTracker) -> Self {
         let gets = Flights::new(upstream_timeout, tasks);
-        Self(Arc::new(Inner {
-            amapi,
-            upstream_timeout,
-            known: Known::new(limits),
-            asking: AtomicUsize::new(0),
-            gets,
-        }))
+        Self(Arc::new(Inner { amapi, upstream_timeout, known: Known::new(limits), gets }))
     }
 
     /// The latest state of one operation: the known one when it is fresh enough, else Google's.
@@ -79,7 +65,6 @@ impl<A: Api> States<A> {
         let start = |budget: Arc<Budget>| {
             let (inner, permit) = (Arc::clone(&self.0), permit.clone());
             async move {
-                let _asking = Asking::new(&inner.asking);
                 let asked = Instant::now();
                 let outcome = inner.amapi.get(&permit, &budget).await;
                 log(permit.resource(), permit.action(), &outcome);
@@ -100,7 +85,6 @@ impl<A: Api> States<A> {
     ) -> Result<ListOperationsResponse, Error> {
         let left = deadline.saturating_duration_since(Instant::now()).min(self.0.upstream_timeout);
         let budget = Budget::new(deadline, left);
-        let _asking = Asking::new(&self.0.asking);
         let outcome = self.0.amapi.list(permit, query, &budget).await;
         log(permit.resource(), permit.action(), &outcome);
         translate::page(outcome.result?)
@@ -119,22 +103,6 @@ impl<A: Api> States<A> {
     /// A cancel has been sent: what was known or asked before it no longer counts.
     pub(super) fn forget(&self, name: &OperationName) {
         self.0.gets.forget(name);
-        self.0.known.forget(name, self.0.asking.load(Ordering::Relaxed) > 0);
-    }
-}
-
-/// One question on its way.
-struct Asking<'a>(&'a AtomicUsize);
-
-impl<'a> Asking<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for Asking<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.known.forget(name);
     }
 }

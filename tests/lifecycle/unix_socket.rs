@@ -3,7 +3,7 @@
 use std::{
     os::unix::{
         fs::MetadataExt,
-        net::{UnixListener, UnixStream},
+        net::UnixListener,
     },
     path::{Path, PathBuf},
 };
@@ -85,7 +85,7 @@ async fn a_live_one_and_what_is_no_socket_are_left_alone() {
         assert_eq!(refused.code, Some(1), "{refused:?}");
         assert!(refused.stderr.contains(&format!("cannot listen on {listen}: Address already in use")));
     }
-    UnixStream::connect(&socket).unwrap();
+    tokio::net::UnixStream::connect(&socket).await.unwrap();
     cancel(&socket, 1).await;
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "dear reader");
 }
