@@ -1,10 +1,7 @@
 //! A unix socket: who calls by it, and whose file it is.
 
 use std::{
-    os::unix::{
-        fs::MetadataExt,
-        net::UnixListener,
-    },
+    os::unix::{fs::MetadataExt, net::UnixListener},
     path::{Path, PathBuf},
 };
 
