@@ -18,10 +18,13 @@ use crate::{file_watch::FileWatch, http_client::tls::TlsError};
 
 mod body;
 mod failure;
+mod lead;
 pub mod tls;
 
 pub use body::BodyError;
 pub use failure::{Failure, Progress};
+
+use lead::Lead;
 
 /// The bound on making a connection: TCP, a proxy's CONNECT and the TLS handshake together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,7 +39,10 @@ const USER_AGENT: &str = concat!("countermand/", env!("CARGO_PKG_VERSION"));
 
 /// A client for one kind of endpoint. Cheap to clone; clones share the connections.
 #[derive(Clone, Debug)]
-pub struct HttpClient(Arc<ArcSwap<reqwest::Client>>);
+pub struct HttpClient {
+    client: Arc<ArcSwap<reqwest::Client>>,
+    lead: Arc<Lead>,
+}
 
 impl HttpClient {
     /// A client for `https` URLs, honouring `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, or for the `http`
@@ -52,7 +58,7 @@ impl HttpClient {
         if let Some(ca) = ca {
             tokio::spawn(follow(Arc::downgrade(&client), url.clone(), ca.to_owned()));
         }
-        Ok(Self(client))
+        Ok(Self { client, lead: Arc::new(Lead::new()) })
     }
 
     /// Sends a request and waits for the head of its answer, of whatever status.
@@ -70,9 +76,18 @@ impl HttpClient {
         let mut request = reqwest::Request::new(method, url);
         *request.headers_mut() = headers;
         *request.body_mut() = Some(body.into());
-        let client = self.0.load_full();
-        let response = client.execute(request).await.map_err(Failure::from)?;
-        Ok(Answer(response))
+        let _place = self.lead.pass().await;
+        let client = self.client.load_full();
+        match client.execute(request).await.map_err(Failure::from) {
+            Ok(response) => {
+                self.lead.answered();
+                Ok(Answer(response))
+            }
+            Err(failure) => {
+                self.lead.failed(failure.progress);
+                Err(failure)
+            }
+        }
     }
 }
 

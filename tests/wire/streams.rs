@@ -47,6 +47,7 @@ async fn two_thousand_calls_pass_through_a_hundred_streams() {
     let rules = Rules { announced: 100, taken: 100, goes_away_after: None, latency: LATENCY };
     let tally = burst(rules, 2000).await;
     assert!(tally.most_open <= 100, "{tally:?}");
+    assert_eq!(tally.connections, 1, "one connection is enough: {tally:?}");
 }
 
 #[tokio::test]
