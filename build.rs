@@ -26,6 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     tonic_prost_build::configure()
         .extern_path(".google.rpc", "::tonic_types::pb")
+        .codec_path("crate::proto::codec::SmallBuffers")
         .emit_rerun_if_changed(false)
         .compile_fds(descriptors)?;
     Ok(())

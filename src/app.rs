@@ -168,17 +168,18 @@ fn times(upstream_timeout: Duration, polling: &config::Polling) -> Times {
 
 /// Tells health and the log when the service becomes ready, or ceases to be. Never returns.
 async fn report_readiness(mut credential: Credential, name: &str, serving: &watch::Sender<Serving>) {
+    let mut readiness = credential.readiness();
     loop {
-        let now = match credential.readiness() {
+        let now = match readiness {
             Readiness::Ready => Serving::Ready,
             Readiness::NotReady(_) => Serving::NotReady,
         };
         let before = serving.send_replace(now);
-        match (before, credential.readiness()) {
-            (before, _) if before == now => {}
-            (_, Readiness::Ready) => tracing::info!("serving"),
-            (_, Readiness::NotReady(why)) => tracing::error!(credential = name, why, "not serving"),
+        match &readiness {
+            _ if before == now => {}
+            Readiness::Ready => tracing::info!("serving"),
+            Readiness::NotReady(why) => tracing::error!(credential = name, why, "not serving"),
         }
-        credential.changed().await;
+        readiness = credential.readiness_after(&readiness).await;
     }
 }

@@ -1,10 +1,16 @@
 //! The time that a call may take: one budget covers queueing, the token, retries and the call itself.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    pin::{Pin, pin},
+    sync::atomic::{AtomicU64, Ordering},
+    task::Poll,
+    time::Duration,
+};
 
 use tokio::{
-    sync::watch,
-    time::{Instant, timeout_at},
+    sync::Notify,
+    time::{Instant, sleep_until, timeout_at},
 };
 
 /// The budget of one upstream call, which several callers may share.
@@ -15,9 +21,11 @@ use tokio::{
 /// outcome is to be recorded.
 #[derive(Debug)]
 pub struct Budget {
-    begin_until: watch::Sender<Instant>,
-    upstream_timeout: Duration,
     started: Instant,
+    /// The last deadline, in nanoseconds from the start.
+    begin_for: AtomicU64,
+    extended: Notify,
+    upstream_timeout: Duration,
 }
 
 /// The time is over.
@@ -28,22 +36,27 @@ impl Budget {
     /// A budget that begins now, for a caller who waits until `deadline`.
     #[must_use]
     pub fn new(deadline: Instant, upstream_timeout: Duration) -> Self {
-        Self { begin_until: watch::Sender::new(deadline), upstream_timeout, started: Instant::now() }
+        let started = Instant::now();
+        let begin_for = AtomicU64::new(nanos(deadline - started));
+        Self { started, begin_for, extended: Notify::new(), upstream_timeout }
     }
 
     /// Another caller shares the call, and waits until `deadline`.
     pub fn extend(&self, deadline: Instant) {
-        self.begin_until.send_if_modified(|until| {
-            let later = deadline > *until;
-            *until = deadline.max(*until);
-            later
-        });
+        let begin_for = nanos(deadline - self.started);
+        if self.begin_for.fetch_max(begin_for, Ordering::Relaxed) < begin_for {
+            self.extended.notify_waiters();
+        }
     }
 
     /// The time in which work may still be begun; zero when it is over.
     #[must_use]
     pub fn left(&self) -> Duration {
-        self.begin_until.borrow().saturating_duration_since(Instant::now())
+        self.deadline().saturating_duration_since(Instant::now())
+    }
+
+    fn deadline(&self) -> Instant {
+        self.started + Duration::from_nanos(self.begin_for.load(Ordering::Relaxed))
     }
 
     /// Waits for `work` that has not left this process, as long as it may still be begun.
@@ -52,19 +65,29 @@ impl Budget {
     ///
     /// [`Over`] when every deadline has passed first; `work` is dropped.
     pub async fn begin<T>(&self, work: impl Future<Output = T>) -> Result<T, Over> {
-        let mut work = std::pin::pin!(work);
-        let mut until = self.begin_until.subscribe();
+        if self.left().is_zero() {
+            return Err(Over);
+        }
+        let mut work = pin!(work);
+        if let Poll::Ready(done) = futures_util::poll!(work.as_mut()) {
+            return Ok(done);
+        }
+        // Most work is done at once, and should not carry the room for waiting.
+        Box::pin(self.wait(work)).await
+    }
+
+    async fn wait<T>(&self, mut work: Pin<&mut impl Future<Output = T>>) -> Result<T, Over> {
         loop {
-            let deadline = *until.borrow_and_update();
+            let extended = self.extended.notified();
+            let deadline = self.deadline();
             if deadline <= Instant::now() {
                 return Err(Over);
             }
             tokio::select! {
                 biased;
-                done = &mut work => return Ok(done),
-                () = tokio::time::sleep_until(deadline) => {}
-                // The sender lives in `self`, so this ends only when somebody joined.
-                _ = until.changed() => {}
+                done = work.as_mut() => return Ok(done),
+                () = sleep_until(deadline) => {}
+                () = extended => {}
             }
         }
     }
@@ -75,9 +98,13 @@ impl Budget {
     ///
     /// [`Over`] when the upstream's timeout has passed and nobody waits any more.
     pub async fn carry<T>(&self, sent: impl Future<Output = T>) -> Result<T, Over> {
-        let end = (self.started + self.upstream_timeout).max(*self.begin_until.borrow());
+        let end = (self.started + self.upstream_timeout).max(self.deadline());
         timeout_at(end, sent).await.map_err(|_| Over)
     }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -1,16 +1,26 @@
 //! The command line: a file a subcommand, and in `exit` what the exit codes mean.
 
 mod address;
+mod calls;
 mod cancel;
 mod check;
 mod connect;
 mod dev;
 mod emulate;
 mod exit;
+mod failure;
+mod get;
+mod json;
+mod list;
+mod operation;
 mod output;
 mod probe;
+mod progress;
 mod serve;
 mod signals;
+mod table;
+mod wait;
+mod waiting;
 
 use std::process::ExitCode;
 
@@ -22,7 +32,8 @@ Examples:
   countermand cancel enterprises/LC01/devices/d1/operations/17
   countermand help serve
 
-Exit codes: 0 success, 1 failure, 2 usage, 69 the server cannot be reached, 78 the configuration is wrong";
+Exit codes: 0 success, 1 failure, 2 usage, 69 the server cannot be reached, 78 the configuration is wrong;
+wait and cancel --wait have more, see their help";
 
 /// Calls back Android Management API commands over gRPC
 ///
@@ -42,6 +53,9 @@ enum Command {
     Check(check::CheckArgs),
     Emulate(emulate::EmulateArgs),
     Cancel(cancel::CancelArgs),
+    Get(get::GetArgs),
+    List(list::ListArgs),
+    Wait(wait::WaitArgs),
     Probe(probe::ProbeArgs),
 }
 
@@ -55,6 +69,9 @@ pub async fn run() -> ExitCode {
         Command::Check(args) => check::run(args).await,
         Command::Emulate(args) => return emulate::run(args).await,
         Command::Cancel(args) => cancel::run(args).await,
+        Command::Get(args) => get::run(args).await,
+        Command::List(args) => list::run(args).await,
+        Command::Wait(args) => wait::run(args).await,
         Command::Probe(args) => probe::run(args).await,
     };
     exit.into()

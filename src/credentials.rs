@@ -4,7 +4,7 @@
 //! hands it on through a watch channel; a call only reads the latest. Nothing here is ever printed:
 //! tokens and keys live in types without `Debug` or `Display` of their content.
 
-use std::{path::PathBuf, time::Duration};
+use std::{borrow::Cow, path::PathBuf, time::Duration};
 
 use http::HeaderValue;
 use tokio::{
@@ -12,6 +12,8 @@ use tokio::{
     task::JoinHandle,
     time::Instant,
 };
+
+use crate::file_watch::FileWatch;
 
 mod answer;
 mod bridge;
@@ -23,7 +25,7 @@ mod token;
 
 pub use key_file::{KeyFile, KeyFileError};
 pub use service_account::ServiceAccount;
-pub use token::{FetchError, Token, TokenSource};
+pub use token::{FetchError, Token, TokenSource, fetch_once};
 
 /// The scope of the Android Management API (its discovery document, `auth.oauth2.scopes`).
 pub const SCOPE: &str = "https://www.googleapis.com/auth/androidmanagement";
@@ -91,6 +93,17 @@ impl Authorization {
     pub fn header(&self) -> HeaderValue {
         self.header.clone()
     }
+
+    /// A text by somebody who was sent the header, without the token, should it be quoted there.
+    #[must_use]
+    pub fn left_out_of<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        // The token alone: it may be quoted without the scheme.
+        let token = self.header.to_str().ok().and_then(|header| header.strip_prefix("Bearer "));
+        match token {
+            Some(token) if text.contains(token) => Cow::Owned(text.replace(token, "[left out]")),
+            _ => Cow::Borrowed(text),
+        }
+    }
 }
 
 impl Credential {
@@ -99,7 +112,7 @@ impl Credential {
     pub fn start(source: impl TokenSource, name: String, file: PathBuf) -> (Self, JoinHandle<()>) {
         let (publish, state) = watch::channel(State::Starting);
         let (rejected, rejections) = mpsc::channel(16);
-        let file = key_file::FileWatch::new(file);
+        let file = FileWatch::new(file);
         let task = tokio::spawn(refresher::run(source, name, file, publish, rejections));
         (Self { state, rejected }, task)
     }
@@ -158,21 +171,32 @@ impl Credential {
         self.state.borrow().readiness()
     }
 
-    /// Waits for the readiness to be worth asking again: a token came or a fetch failed.
-    pub async fn changed(&mut self) {
-        let ends = match &*self.state.borrow_and_update() {
-            State::Held { token, .. } if token.is_valid() => Some(token.ends),
-            _ => None,
-        };
-        let end = async {
-            match ends {
-                Some(ends) => tokio::time::sleep_until(ends).await,
-                None => std::future::pending().await,
+    /// Waits for a readiness other than `known`, and answers it. A change that came before the wait began
+    /// is answered at once, so that none is missed.
+    pub async fn readiness_after(&mut self, known: &Readiness) -> Readiness {
+        loop {
+            let (now, ends) = {
+                let state = self.state.borrow_and_update();
+                let now = state.readiness();
+                let ends = match (&now, &*state) {
+                    (Readiness::Ready, State::Held { token, .. }) => Some(token.ends),
+                    _ => None,
+                };
+                (now, ends)
+            };
+            if now != *known {
+                return now;
             }
-        };
-        tokio::select! {
-            changed = self.state.changed() => if changed.is_err() { std::future::pending().await },
-            () = end => {}
+            let end = async {
+                match ends {
+                    Some(ends) => tokio::time::sleep_until(ends).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = self.state.changed() => if changed.is_err() { std::future::pending().await },
+                () = end => {}
+            }
         }
     }
 }

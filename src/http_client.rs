@@ -4,12 +4,17 @@
 //! Redirects are never followed, so no credential goes to a host that was not named; nothing is retried
 //! here, since `amapi::retry` is the one place that does.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
+use arc_swap::ArcSwap;
 use http::HeaderMap;
 use reqwest::{Method, Url, redirect, retry};
 
-use crate::http_client::tls::TlsError;
+use crate::{file_watch::FileWatch, http_client::tls::TlsError};
 
 mod body;
 mod failure;
@@ -31,29 +36,23 @@ const USER_AGENT: &str = concat!("countermand/", env!("CARGO_PKG_VERSION"));
 
 /// A client for one kind of endpoint. Cheap to clone; clones share the connections.
 #[derive(Clone, Debug)]
-pub struct HttpClient(reqwest::Client);
+pub struct HttpClient(Arc<ArcSwap<reqwest::Client>>);
 
 impl HttpClient {
     /// A client for `https` URLs, honouring `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, or for the `http`
     /// ones of a loopback host, which never go through a proxy: a token would cross the network in clear.
     ///
+    /// A changed `ca` is taken up for new connections, by a task that ends with the client.
+    ///
     /// # Errors
     ///
     /// The certificates of `ca` cannot be read or trusted.
     pub fn new(url: &Url, ca: Option<&Path>) -> Result<Self, TlsError> {
-        let builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::client_config(ca)?)
-            .user_agent(USER_AGENT)
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            .retry(retry::never())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(PING_INTERVAL)
-            .http2_keep_alive_timeout(PING_TIMEOUT)
-            .http2_keep_alive_while_idle(true)
-            .tcp_nodelay(true);
-        let builder = if url.scheme() == "http" { builder.no_proxy() } else { builder };
-        Ok(Self(builder.build().map_err(|error| TlsError::Client(Arc::new(error)))?))
+        let client = Arc::new(ArcSwap::from_pointee(build(url, ca)?));
+        if let Some(ca) = ca {
+            tokio::spawn(follow(Arc::downgrade(&client), url.clone(), ca.to_owned()));
+        }
+        Ok(Self(client))
     }
 
     /// Sends a request and waits for the head of its answer, of whatever status.
@@ -71,8 +70,43 @@ impl HttpClient {
         let mut request = reqwest::Request::new(method, url);
         *request.headers_mut() = headers;
         *request.body_mut() = Some(body.into());
-        let response = self.0.execute(request).await.map_err(Failure::from)?;
+        let client = self.0.load_full();
+        let response = client.execute(request).await.map_err(Failure::from)?;
         Ok(Answer(response))
+    }
+}
+
+fn build(url: &Url, ca: Option<&Path>) -> Result<reqwest::Client, TlsError> {
+    let builder = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls::client_config(ca)?)
+        .user_agent(USER_AGENT)
+        .redirect(redirect::Policy::none())
+        .referer(false)
+        .retry(retry::never())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .http2_keep_alive_timeout(PING_TIMEOUT)
+        .http2_keep_alive_while_idle(true)
+        .tcp_nodelay(true);
+    let builder = if url.scheme() == "http" { builder.no_proxy() } else { builder };
+    builder.build().map_err(|error| TlsError::Client(Arc::new(error)))
+}
+
+/// Takes up the certificates of `ca` when they change; broken ones are reported, and the old ones stay.
+async fn follow(client: Weak<ArcSwap<reqwest::Client>>, url: Url, ca: PathBuf) {
+    let mut file = FileWatch::new(ca.clone());
+    loop {
+        file.changed().await;
+        let Some(client) = client.upgrade() else { return };
+        match build(&url, Some(&ca)) {
+            Ok(new) => {
+                client.store(Arc::new(new));
+                tracing::info!(file = %ca.display(), "the trusted certificates changed: taken up");
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the trusted certificates changed and are broken: the old ones stay in use");
+            }
+        }
     }
 }
 

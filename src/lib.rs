@@ -29,6 +29,7 @@ pub mod cli;
 pub mod config;
 pub mod credentials;
 pub mod emulator;
+pub mod file_watch;
 pub mod http_client;
 pub mod name;
 pub mod operations;

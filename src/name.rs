@@ -5,7 +5,7 @@
 //! that a name that parses stands in a URL's path as it is. `.` and `..` are refused since URL parsers
 //! remove them, and `-` alone since AIP-159 gives it the meaning "any", which is not supported.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 /// The most characters of one segment.
 const MAX_SEGMENT: usize = 255;
@@ -13,7 +13,7 @@ const MAX_SEGMENT: usize = 255;
 /// The name of one operation: `enterprises/*/devices/*/operations/*`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OperationName {
-    text: Box<str>,
+    text: Arc<str>,
     enterprise_end: u16,
     device_end: u16,
 }
@@ -21,7 +21,7 @@ pub struct OperationName {
 /// The name of one device: `enterprises/*/devices/*`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DeviceName {
-    text: Box<str>,
+    text: Arc<str>,
     enterprise_end: u16,
 }
 

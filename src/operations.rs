@@ -22,6 +22,7 @@ mod code;
 mod details;
 mod interval;
 mod known;
+mod latest;
 mod poll;
 mod round;
 pub mod share;

@@ -4,6 +4,8 @@ use std::sync::LazyLock;
 
 use prost_reflect::DescriptorPool;
 
+mod codec;
+
 /// `google.longrunning`: messages, client and server, generated from `proto/`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 pub mod longrunning {

@@ -170,6 +170,10 @@ pub(crate) fn end_with_parent() {
     std::thread::spawn(|| {
         // Whatever ends the reading, the parent is not there any more.
         let _ = io::stdin().read(&mut [0]);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the main thread serves for good, and nobody is left to tell"
+        )]
         std::process::exit(0);
     });
 }

@@ -6,6 +6,7 @@
 //! ([`accounting`], [`report`]). A wrong answer or a dead process fails it; a slow one does not.
 //! `cargo bench -- --help` tells the options. Linux only: it reads `/proc`.
 //!
+//! The relay has the system's allocator, as Countermand has; should one change, so should the other.
 //! Machines are shared and noisy: quote the ratio and the medians, not the best round.
 
 mod accounting;
@@ -34,10 +35,6 @@ use options::{Options, Role};
 use pinning::Cores;
 use rounds::Row;
 use workload::CANCEL;
-
-/// The allocator that Countermand uses, lest the floor be measured with another.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What makes a run worthless, as a text for whoever started it.
 type Fault = Box<dyn std::error::Error + Send + Sync>;

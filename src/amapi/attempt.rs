@@ -37,20 +37,23 @@ const DISCARD_LIMIT: usize = 64 * 1024;
 /// The upstream: where, as whom, and how many at once.
 pub(super) struct Upstream {
     client: HttpClient,
+    /// The URL up to the name, `https://androidmanagement.googleapis.com/v1/`.
     base: Url,
     credential: Credential,
     slots: Semaphore,
 }
 
 impl Upstream {
-    pub(super) fn new(client: HttpClient, base: Url, credential: Credential) -> Self {
+    pub(super) fn new(client: HttpClient, mut base: Url, credential: Credential) -> Self {
+        let version = format!("{}/v1/", base.path().trim_end_matches('/'));
+        base.set_path(&version);
         Self { client, base, credential, slots: Semaphore::new(MAX_IN_FLIGHT) }
     }
 
     /// `{base}/v1/{name}{verb}`. A name that parsed has only characters that a path keeps as they are.
     pub(super) fn url(&self, name: &str, verb: &str) -> Url {
         let mut url = self.base.clone();
-        url.set_path(&[self.base.path().trim_end_matches('/'), "/v1/", name, verb].concat());
+        url.set_path(&[url.path(), name, verb].concat());
         url
     }
 
@@ -86,16 +89,26 @@ impl Sending<'_> {
         let authorization = waiting.map_err(|_| late("while a token was being fetched"))?;
         let authorization = authorization.map_err(no_token)?;
 
-        let rejected = match self.send(&authorization).await {
-            Err(Failed { error: Error::CredentialRejected(answer), .. }) => answer,
-            other => return other,
-        };
-        // Google's 401 is about our credential: one fresh token, one more try.
-        let waiting = self.budget.begin(self.upstream.credential.renewed(&authorization)).await;
+        match self.send(&authorization).await {
+            // Boxed, as is all that seldom happens: a call should not carry the room for it.
+            Err(Failed { error: Error::CredentialRejected(answer), .. }) => {
+                Box::pin(self.send_renewed(&authorization, answer)).await
+            }
+            other => other,
+        }
+    }
+
+    /// Google's 401 is about our credential: one fresh token, one more try.
+    async fn send_renewed(
+        &mut self,
+        rejected: &Authorization,
+        answer: Answer,
+    ) -> Result<http_client::Answer, Failed> {
+        let waiting = self.budget.begin(self.upstream.credential.renewed(rejected)).await;
         let renewed = waiting.map_err(|_| late("while the token was being renewed"))?;
         match renewed.map_err(no_token)? {
             Some(authorization) => self.send(&authorization).await,
-            None => Err(Failed { error: Error::CredentialRejected(rejected), next: Next::Stop }),
+            None => Err(Failed { error: Error::CredentialRejected(answer), next: Next::Stop }),
         }
     }
 
@@ -110,11 +123,15 @@ impl Sending<'_> {
         let sent = self.budget.carry(request).await;
         let answer = sent.map_err(|_| late("before the upstream answered"))?.map_err(unanswered)?;
         self.status = Some(answer.status().as_u16());
-        if answer.status().is_success() { Ok(answer) } else { Err(self.refused(answer).await) }
+        if answer.status().is_success() {
+            Ok(answer)
+        } else {
+            Err(Box::pin(self.refused(answer, authorization)).await)
+        }
     }
 
     /// What an answer that is not 2xx means.
-    async fn refused(&self, answer: http_client::Answer) -> Failed {
+    async fn refused(&self, answer: http_client::Answer, authorization: &Authorization) -> Failed {
         let status = answer.status();
         let http_status = status.as_u16();
         if !status.is_client_error() && !status.is_server_error() {
@@ -135,7 +152,10 @@ impl Sending<'_> {
             Ok(Err(error)) => return Failed { error: unreadable(error, http_status), next },
             Err(_) => return late("before the upstream's answer was whole"),
         };
-        let answer = Answer { http_status, google: GoogleError::parse(&body).map(Arc::new), retry_after };
+        // JSON is UTF-8 (RFC 8259, section 8.1). What quotes our token goes neither to the log nor to a caller.
+        let body = std::str::from_utf8(&body).ok().map(|body| authorization.left_out_of(body));
+        let google = body.and_then(|body| GoogleError::parse(body.as_bytes())).map(Arc::new);
+        let answer = Answer { http_status, google, retry_after };
         if answer.rejects_credential() {
             return stop(Error::CredentialRejected(answer));
         }

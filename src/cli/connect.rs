@@ -14,7 +14,7 @@ use tonic::{
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 
-use super::{address::ServerAddress, exit::Exit, output::Failure};
+use super::{address::ServerAddress, exit::Exit, failure::Failure};
 use crate::config::{certificates, readable};
 
 /// Which server, and by which certificates.
@@ -60,7 +60,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Connects. `timeout` covers this and the call.
+    /// Connects. `timeout` covers this and all calls.
     ///
     /// # Errors
     ///
@@ -82,10 +82,15 @@ impl Server {
         Err(Failure::new(Status::unavailable(message), Exit::Unreachable))
     }
 
+    /// When the time is up.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
     /// Makes one call: sends what is left of the time as `grpc-timeout`, and holds to it here as well, for
     /// a server that does not.
     pub(crate) async fn call<T, U, F>(
-        self,
+        &self,
         message: T,
         call: impl FnOnce(Channel, Request<T>) -> F,
     ) -> Result<U, Failure>
@@ -95,9 +100,9 @@ impl Server {
         let Self { channel, deadline, is_anonymous } = self;
         let mut request = Request::new(message);
         request.set_timeout(deadline.saturating_duration_since(Instant::now()));
-        match timeout_at(deadline, call(channel, request)).await {
+        match timeout_at(*deadline, call(channel.clone(), request)).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
-            Ok(Err(status)) => Err(of_status(status, is_anonymous)),
+            Ok(Err(status)) => Err(of_status(status, *is_anonymous)),
             Err(_) => Err(late()),
         }
     }
@@ -145,7 +150,12 @@ fn endpoint(args: ServerArgs) -> Result<Endpoint, Failure> {
     };
     let endpoint = Endpoint::from_shared(uri)
         .and_then(|endpoint| endpoint.user_agent(concat!("countermand/", env!("CARGO_PKG_VERSION"))))
-        .map_err(|error| usage(&chain(&error)))?;
+        .map_err(|error| usage(&chain(&error)))?
+        // A wait is silent for minutes: a peer that has vanished must not be waited for, nor a router
+        // forget the connection. HTTP/2's own pings would do it too, but some servers punish them.
+        .tcp_keepalive(Some(Duration::from_secs(30)))
+        .tcp_keepalive_interval(Some(Duration::from_secs(10)))
+        .tcp_keepalive_retries(Some(3));
     if !tls {
         return Ok(endpoint);
     }

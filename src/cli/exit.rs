@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// How a subcommand ended. The two high codes are those of `sysexits.h`.
+/// How a subcommand ended. The codes 69 and 78 are those of `sysexits.h`, 130 is the shells' own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// What was asked for was done.
@@ -11,10 +11,20 @@ pub(crate) enum Exit {
     Failed = 1,
     /// The command line makes no sense; also the code of the parser itself.
     Usage = 2,
+    /// The operation that was waited for was cancelled.
+    Cancelled = 3,
+    /// The operation that was waited for ended with an error that is not its cancellation.
+    OperationFailed = 4,
+    /// The operation was not done when the time to wait was over.
+    TimedOut = 5,
+    /// The operation was carried out before its cancel reached the device.
+    TooLate = 6,
     /// No server answered (`EX_UNAVAILABLE`).
     Unreachable = 69,
     /// A configuration, or a file that it names, is wrong (`EX_CONFIG`).
     Config = 78,
+    /// The user stopped waiting with Ctrl-C: 128 and the number of SIGINT.
+    Interrupted = 130,
 }
 
 impl From<Exit> for ExitCode {

@@ -1,80 +1,46 @@
-//! What the client commands print: one line for a person, or one JSON object for a program.
+//! What the client commands print: lines for a person, or JSON for a program. Only this room writes to
+//! the terminal, and nothing passes through it that could act there.
 
 use std::{
     fmt::Write as _,
-    io::{self, Write as _},
+    io::{self, ErrorKind, Write as _},
 };
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-use prost::Message;
-use prost_reflect::DynamicMessage;
-use serde::Serialize;
-use serde_json::{Value, json};
-use tonic::{Code, Status};
-use tonic_types::{StatusExt, pb};
-
 use super::exit::Exit;
-use crate::proto::DESCRIPTORS;
 
 /// The form of the output.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
-    /// One line for a person: success on standard output, errors on standard error.
+    /// For a person: the outcome on standard output, an error as one line on standard error.
     #[default]
     Text,
-    /// One JSON object on standard output, for success and failure alike.
+    /// For a program: JSON, one object a line.
     Json,
-}
-
-/// A call that did not succeed, and what the process is to say of it.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    status: Box<Status>,
-    exit: Exit,
-}
-
-impl Failure {
-    pub(crate) fn new(status: Status, exit: Exit) -> Self {
-        Self { status: Box::new(status), exit }
-    }
-
-    /// Prints it as one line on standard error.
-    pub(crate) fn complain(&self) {
-        complain(&line(&self.status));
-    }
-}
-
-/// Prints how the call about `name` ended: `done` says it to a person.
-pub(crate) fn outcome(format: Format, name: &str, done: &str, result: &Result<(), Failure>) -> Exit {
-    let printed = match (format, result) {
-        (Format::Text, Ok(())) => to_stdout(done),
-        (Format::Text, Err(failure)) => {
-            failure.complain();
-            failure.exit
-        }
-        (Format::Json, _) => match object(name, result.as_ref().err().map(|failure| &*failure.status)) {
-            Ok(object) => to_stdout(&object),
-            Err(error) => {
-                complain(&format!("the outcome cannot be written as JSON: {error}"));
-                Exit::Failed
-            }
-        },
-    };
-    match result {
-        Err(failure) => failure.exit,
-        Ok(()) => printed,
-    }
 }
 
 /// Prints a line to standard output.
 pub(crate) fn to_stdout(line: &str) -> Exit {
-    match writeln!(io::stdout(), "{}", printable(line)) {
-        Ok(()) => Exit::Ok,
-        Err(error) => {
-            complain(&format!("the output cannot be written: {error}"));
-            Exit::Failed
-        }
+    written(writeln!(io::stdout(), "{}", printable(line)))
+}
+
+/// Prints lines to standard output, up to the first that cannot be written.
+pub(crate) fn all_to_stdout(lines: &[String]) -> Exit {
+    lines.iter().map(|line| to_stdout(line)).find(|&exit| exit != Exit::Ok).unwrap_or(Exit::Ok)
+}
+
+/// Prints a heading to standard output: bold where the terminal can and the user has not said `NO_COLOR`.
+pub(crate) fn heading(line: &str) -> Exit {
+    written(writeln!(anstream::stdout(), "\x1b[1m{}\x1b[0m", printable(line)))
+}
+
+fn written(result: io::Result<()>) -> Exit {
+    match result {
+        Ok(()) => return Exit::Ok,
+        // Whoever read has seen enough (`| head`), and knows it.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+        Err(error) => complain(&format!("the output cannot be written: {error}")),
     }
+    Exit::Failed
 }
 
 /// Prints a line to standard error, with the program's name before it.
@@ -87,9 +53,15 @@ pub(crate) fn to_stderr(line: &str) {
     let _ = writeln!(io::stderr(), "{}", printable(line));
 }
 
+/// Puts `line` in the place of what stands in the terminal's last line; standard error must be one.
+pub(crate) fn over_last_line(line: &str) {
+    // Return to the margin; erase to the end (ECMA-48, CR and EL). It only decorates: no harm if it fails.
+    let _ = write!(io::stderr(), "\r\x1b[K{}", printable(line));
+}
+
 /// `text` with each character that would act on a terminal, or hide, as a `\u` escape of JSON: what is
 /// printed may come from a server, and within JSON the escape means the character itself.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         let acts = c.is_control()
@@ -106,88 +78,3 @@ fn printable(text: &str) -> String {
     }
     safe
 }
-
-/// `CODE: message (reason R of DOMAIN; retry in 5s; field: description)`.
-fn line(status: &Status) -> String {
-    let mut line = code_name(status.code()).to_owned();
-    if !status.message().is_empty() {
-        line = format!("{line}: {}", status.message());
-    }
-    let details = status.get_error_details();
-    let mut hints = Vec::new();
-    if let Some(info) = details.error_info() {
-        hints.push(format!("reason {} of {}", info.reason, info.domain));
-    }
-    if let Some(after) = details.retry_info().and_then(|info| info.retry_delay) {
-        hints.push(format!("retry in {}", humantime::format_duration(after)));
-    }
-    for violation in details.bad_request().map_or(&[][..], |request| &request.field_violations) {
-        hints.push(format!("{}: {}", violation.field, violation.description));
-    }
-    if hints.is_empty() { line } else { format!("{line} ({})", hints.join("; ")) }
-}
-
-/// The one JSON object of `--output json`.
-#[derive(Serialize)]
-struct Object<'a> {
-    name: &'a str,
-    code: &'static str,
-    #[serde(flatten)]
-    error: Option<ErrorMembers<'a>>,
-}
-
-/// What an object says of a failure beyond its code.
-#[derive(Serialize)]
-struct ErrorMembers<'a> {
-    message: &'a str,
-    details: Vec<Value>,
-    /// The bytes of `grpc-status-details-bin` in base64, when they are no `google.rpc.Status`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    undecodable_details: Option<String>,
-}
-
-fn object(name: &str, status: Option<&Status>) -> Result<String, serde_json::Error> {
-    let error = status.map(|status| {
-        let decoded = pb::Status::decode(status.details());
-        let undecodable_details = decoded.is_err().then(|| STANDARD.encode(status.details()));
-        let details = decoded.unwrap_or_default().details.iter().map(detail).collect();
-        ErrorMembers { message: status.message(), details, undecodable_details }
-    });
-    let code = code_name(status.map_or(Code::Ok, Status::code));
-    serde_json::to_string(&Object { name, code, error })
-}
-
-/// A detail in protobuf's JSON mapping; one that cannot be read keeps its type and has its bytes in base64.
-fn detail(any: &prost_types::Any) -> Value {
-    DESCRIPTORS
-        .get_message_by_name("google.protobuf.Any")
-        .and_then(|descriptor| DynamicMessage::decode(descriptor, &*any.encode_to_vec()).ok())
-        .and_then(|message| serde_json::to_value(message).ok())
-        .unwrap_or_else(|| json!({"@type": any.type_url, "value": STANDARD.encode(&any.value)}))
-}
-
-/// The name of the code as `google.rpc.Code` spells it.
-fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
-}
-
-#[cfg(test)]
-mod tests;

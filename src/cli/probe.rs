@@ -11,7 +11,8 @@ use tonic_health::pb::{
 use super::{
     connect::{Server, ServerArgs},
     exit::Exit,
-    output::{self, Failure},
+    failure::Failure,
+    output,
 };
 use crate::config::duration;
 

@@ -78,6 +78,7 @@ pub(super) fn tcp(text: &str) -> Result<SocketAddr, Wrong> {
     if host.contains([':', '[', ']']) {
         return Err(wrong("has an IPv6 address that is malformed or not in brackets"));
     }
+    #[expect(clippy::disallowed_methods, reason = "at start, before anything is served")]
     let found: Vec<SocketAddr> = (host, port)
         .to_socket_addrs()
         .map_err(|error| wrong(&format!("names a host that cannot be resolved ({error})")))?

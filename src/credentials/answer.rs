@@ -11,6 +11,9 @@ use super::token::FetchError;
 /// assertion that they refuse.
 const LONGEST_WORD: usize = 64;
 
+/// How an assertion begins (base64 of `{"`), and one of Google's access tokens: of these, a part is too much.
+const SECRETS: [&str; 2] = ["eyJ", "ya29."];
+
 /// The most of a description that is logged, in characters.
 const LONGEST_DESCRIPTION: usize = 300;
 
@@ -23,19 +26,27 @@ pub(super) fn check(status: StatusCode, body: &[u8]) -> Result<Duration, FetchEr
     let json: Option<Value> = serde_json::from_slice(body).ok();
     if !status.is_success() {
         let told = json.as_ref().and_then(describe).map(|told| format!(": {told}")).unwrap_or_default();
-        return Err(FetchError(format!("the token endpoint answered HTTP {}{told}", status.as_u16())));
+        let cause = format!("the token endpoint answered HTTP {}{told}", status.as_u16());
+        // Of these two a client that is in order may hear at a bad time.
+        let passing = matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
+        let refused = status.is_client_error() && !passing;
+        return Err(if refused { FetchError::Refused(cause) } else { FetchError::Unusable(cause) });
     }
     let Some(json) = json else {
-        return Err(FetchError("the token endpoint answered with something that is not JSON".to_owned()));
+        return Err(FetchError::Unusable(
+            "the token endpoint answered with something that is not JSON".to_owned(),
+        ));
     };
     if json.get("access_token").and_then(Value::as_str).is_none() {
         let told = describe(&json).map(|told| format!(": {told}")).unwrap_or_default();
-        return Err(FetchError(format!("the token endpoint answered without an access_token{told}")));
+        return Err(FetchError::Unusable(format!(
+            "the token endpoint answered without an access_token{told}"
+        )));
     }
     let seconds = json.get("expires_in").and_then(Value::as_u64);
-    let seconds = seconds
-        .filter(|seconds| *seconds <= u32::MAX.into())
-        .ok_or_else(|| FetchError("the token endpoint answered without a sane expires_in".to_owned()))?;
+    let seconds = seconds.filter(|seconds| *seconds <= u32::MAX.into()).ok_or_else(|| {
+        FetchError::Unusable("the token endpoint answered without a sane expires_in".to_owned())
+    })?;
     Ok(Duration::from_secs(seconds))
 }
 
@@ -55,7 +66,8 @@ fn describe(json: &Value) -> Option<String> {
 fn harmless(text: &str) -> String {
     let words = text.split_whitespace().map(|word| {
         let long = word.len() > LONGEST_WORD || word.chars().any(char::is_control);
-        if long { "[left out]" } else { word }
+        let secret = SECRETS.iter().any(|begin| word.contains(begin));
+        if long || secret { "[left out]" } else { word }
     });
     let mut line = words.collect::<Vec<_>>().join(" ");
     if let Some((end, _)) = line.char_indices().nth(LONGEST_DESCRIPTION) {
@@ -116,5 +128,7 @@ mod tests {
         let told =
             refusal(400, &format!(r#"{{"error":"invalid_grant","error_description":"bad {assertion}"}}"#));
         assert_eq!(told, "the token endpoint answered HTTP 400: invalid_grant bad [left out]");
+        let told = refusal(400, r#"{"error":"invalid_grant","error_description":"of (eyJhbGciOi…) ya29.a"}"#);
+        assert_eq!(told, "the token endpoint answered HTTP 400: invalid_grant of [left out] [left out]");
     }
 }

@@ -71,14 +71,18 @@ impl Bridge {
     }
 
     async fn exchange(&self, request: Request<Incoming>) -> Result<(Duration, Vec<u8>), FetchError> {
-        let body = request.into_body().collect().await.map_err(|_| FetchError("no request".to_owned()))?;
+        let body =
+            request.into_body().collect().await.map_err(|_| FetchError::NotAsked("no request".to_owned()))?;
         let form = HeaderValue::from_static("application/x-www-form-urlencoded");
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, form)]);
         let sent = self.0.client.send(Method::POST, self.0.url.clone(), headers, body.to_bytes());
-        let answer = sent.await.map_err(|error| FetchError(format!("the token endpoint: {error}")))?;
+        let answer =
+            sent.await.map_err(|error| FetchError::Unanswered(format!("the token endpoint: {error}")))?;
         let status = answer.status();
-        let body =
-            answer.body(LIMIT).await.map_err(|error| FetchError(format!("the token endpoint: {error}")))?;
+        let body = answer
+            .body(LIMIT)
+            .await
+            .map_err(|error| FetchError::Unusable(format!("the token endpoint: {error}")))?;
         answer::check(status, &body).map(|lifetime| (lifetime, body))
     }
 }

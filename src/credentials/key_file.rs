@@ -1,11 +1,7 @@
-//! The file of a service-account key: read, checked before it is used, and watched for changes.
+//! The file of a service-account key: read, and checked before it is used.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::Path;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use reqwest::Url;
 use rustls::{
     crypto::aws_lc_rs::sign::any_supported_type,
@@ -13,10 +9,6 @@ use rustls::{
 };
 use yup_oauth2::ServiceAccountKey;
 use zeroize::Zeroizing;
-
-/// How often a file is looked at. Comparing its content is safe where times and inodes are not:
-/// Kubernetes swaps a symbolic link.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// A service-account key that can sign.
 pub struct KeyFile {
@@ -106,42 +98,4 @@ fn check_private_key(pem: &str) -> Option<()> {
     let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).ok()?;
     let key = any_supported_type(&key).ok()?;
     (key.algorithm() == rustls::SignatureAlgorithm::RSA).then_some(())
-}
-
-/// A file whose content is compared every few seconds.
-pub(super) struct FileWatch {
-    file: PathBuf,
-    seen: Option<[u8; 32]>,
-}
-
-impl FileWatch {
-    /// Watches `file`, whose content now counts as seen.
-    pub(super) fn new(file: PathBuf) -> Self {
-        let seen = std::fs::read(&file).ok().map(|content| fingerprint(&Zeroizing::new(content)));
-        Self { file, seen }
-    }
-
-    /// Waits for the content to change, and answers the new one. A file that is gone or unreadable for a
-    /// while is no change: that is what replacing it looks like. Safe to drop and call again.
-    pub(super) async fn changed(&mut self) -> Zeroizing<Vec<u8>> {
-        loop {
-            let file = self.file.clone();
-            let read = tokio::task::spawn_blocking(move || std::fs::read(file)).await;
-            if let Ok(Ok(content)) = read {
-                let content = Zeroizing::new(content);
-                let now = fingerprint(&content);
-                let before = self.seen.replace(now);
-                if before != Some(now) {
-                    return content;
-                }
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    }
-}
-
-fn fingerprint(content: &[u8]) -> [u8; 32] {
-    let mut bytes = [0; 32];
-    bytes.copy_from_slice(digest(&SHA256, content).as_ref());
-    bytes
 }

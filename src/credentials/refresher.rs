@@ -4,18 +4,14 @@ use std::time::Duration;
 
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 
 use super::{
-    Authorization, Failing, Held, State,
-    key_file::FileWatch,
-    schedule,
-    token::{FetchError, Token, TokenSource},
+    Authorization, Failing, Held, State, schedule,
+    token::{Token, TokenSource, fetch_once},
 };
-
-/// The bound on one fetch, which holds for whoever waits for it too.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::file_watch::FileWatch;
 
 /// A token that was fetched because Google rejected the one before is not replaced for the same reason
 /// sooner than this: it would be rejected likewise.
@@ -33,10 +29,7 @@ pub(super) async fn run<S: TokenSource>(
     let mut failures = 0;
     let mut forced = None;
     loop {
-        let fetched = timeout(FETCH_TIMEOUT, source.fetch()).await.unwrap_or_else(|_| {
-            Err(FetchError(format!("the token endpoint did not answer within {FETCH_TIMEOUT:?}")))
-        });
-        let next = match fetched {
+        let next = match fetch_once(&source).await {
             Ok(token) => {
                 generation += 1;
                 failures = 0;
@@ -50,7 +43,8 @@ pub(super) async fn run<S: TokenSource>(
                 publish.send_replace(held(&token, generation, forced));
                 Instant::now() + renewal
             }
-            Err(FetchError(cause)) => {
+            Err(error) => {
+                let cause = error.to_string();
                 failures += 1;
                 let backoff = schedule::backoff(failures, token_left(&publish), fastrand::f64());
                 tracing::warn!(

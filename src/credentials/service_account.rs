@@ -40,7 +40,7 @@ impl TokenSource for ServiceAccount {
         let bridge = Bridge::new(self.client.clone(), self.key.token_url.clone());
         let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(bridge.clone());
         let client = CustomHyperClientBuilder::from(client);
-        let failed = |what: &str| FetchError(format!("yup-oauth2 failed: {what}"));
+        let failed = |what: &str| FetchError::NotAsked(format!("yup-oauth2 failed: {what}"));
 
         let authenticator = ServiceAccountAuthenticator::with_client(self.key.key.clone(), client)
             .build()
@@ -56,6 +56,9 @@ impl TokenSource for ServiceAccount {
 
     fn reload(&self, content: &[u8]) -> Result<Self, String> {
         let key = KeyFile::parse(content).map_err(|error| error.to_string())?;
+        if key.token_url == self.key.token_url {
+            return Ok(Self { key, client: self.client.clone(), ca: self.ca.clone() });
+        }
         Self::new(key, self.ca.as_deref()).map_err(|error| error.to_string())
     }
 }

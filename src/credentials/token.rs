@@ -3,6 +3,7 @@
 use std::{fmt, future::Future, time::Duration};
 
 use http::HeaderValue;
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 /// A fresh access token and the time for which it is valid.
@@ -28,10 +29,37 @@ pub trait TokenSource: Send + Sync + Sized + 'static {
     fn reload(&self, content: &[u8]) -> Result<Self, String>;
 }
 
-/// Why a token could not be had. Both texts are made without the answer's body, which may hold secrets.
+/// Why a token could not be had. No text is made from the answer's body as it is, which may hold secrets.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{0}")]
-pub struct FetchError(pub String);
+pub enum FetchError {
+    /// The token endpoint gave no answer: names, routes, a proxy, TLS, time.
+    #[error("{0}")]
+    Unanswered(String),
+    /// It refused the assertion: the key, the account or the clock is wrong.
+    #[error("{0}")]
+    Refused(String),
+    /// It is in trouble, or what answered is no token endpoint.
+    #[error("{0}")]
+    Unusable(String),
+    /// It was not asked: a defect of ours, or of yup-oauth2.
+    #[error("{0}")]
+    NotAsked(String),
+}
+
+/// Fetches one token, within the time that is allowed for it.
+///
+/// # Errors
+///
+/// What went wrong, fit for a log.
+pub async fn fetch_once(source: &impl TokenSource) -> Result<Token, FetchError> {
+    timeout(FETCH_TIMEOUT, source.fetch()).await.unwrap_or_else(|_| {
+        let late = format!("the token endpoint did not answer within {FETCH_TIMEOUT:?}");
+        Err(FetchError::Unanswered(late))
+    })
+}
+
+/// The bound on one fetch, which holds for whoever waits for it too.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A token that lives shorter than this could not be used, nor renewed in time.
 const MIN_LIFETIME: Duration = Duration::from_secs(5);
@@ -48,11 +76,15 @@ impl Token {
     pub fn new(secret: Zeroizing<String>, lifetime: Duration) -> Result<Self, FetchError> {
         let printable = |c: u8| (0x21..=0x7e).contains(&c);
         if secret.is_empty() || !secret.bytes().all(printable) {
-            return Err(FetchError("the token endpoint answered without a usable access_token".to_owned()));
+            return Err(FetchError::Unusable(
+                "the token endpoint answered without a usable access_token".to_owned(),
+            ));
         }
         if !(MIN_LIFETIME..=MAX_LIFETIME).contains(&lifetime) {
             let seconds = lifetime.as_secs();
-            return Err(FetchError(format!("the token endpoint answered a lifetime of {seconds} s")));
+            return Err(FetchError::Unusable(format!(
+                "the token endpoint answered a lifetime of {seconds} s"
+            )));
         }
         Ok(Self { secret, lifetime })
     }

@@ -2,7 +2,7 @@
 
 use std::{
     num::NonZeroUsize,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -28,62 +28,65 @@ pub struct Limits {
 
 /// The latest states, within limits.
 pub(super) struct Known {
-    states: Option<Mutex<LruCache<OperationName, State>>>,
+    inner: Option<Mutex<Inner>>,
     limits: Limits,
 }
 
-struct State {
-    /// None once a cancel has made it void, at the time of `asked`.
-    operation: Option<Arc<Operation>>,
-    asked: Instant,
+struct Inner {
+    states: LruCache<OperationName, State>,
+    /// When the latest cancel came back, of whichever operation: states of unfinished ones that were asked
+    /// for before it are not kept. That spares a record of each cancel, at the price of a query now and then.
+    cancelled: Option<Instant>,
 }
 
-impl State {
-    fn is_final(&self) -> bool {
-        self.operation.as_ref().is_some_and(|operation| operation.done)
-    }
+struct State {
+    operation: Arc<Operation>,
+    asked: Instant,
 }
 
 impl Known {
     pub(super) fn new(limits: Limits) -> Self {
-        let entries = NonZeroUsize::new(limits.entries);
-        Self { states: entries.map(|entries| Mutex::new(LruCache::new(entries))), limits }
+        let inner = NonZeroUsize::new(limits.entries)
+            .map(|entries| Mutex::new(Inner { states: LruCache::new(entries), cancelled: None }));
+        Self { inner, limits }
+    }
+
+    fn lock(&self) -> Option<MutexGuard<'_, Inner>> {
+        self.inner.as_ref().map(|inner| inner.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The state that is still good to answer with.
     pub(super) fn fresh(&self, name: &OperationName) -> Option<Arc<Operation>> {
-        let mut states = self.states.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = states.get(name)?;
-        let good = if state.is_final() { self.limits.max_age } else { self.limits.min_interval };
-        let is_fresh = state.asked.elapsed() < good;
-        state.operation.clone().filter(|_| is_fresh)
+        let mut inner = self.lock()?;
+        let State { operation, asked } = inner.states.get(name)?;
+        let good = if operation.done { self.limits.max_age } else { self.limits.min_interval };
+        if asked.elapsed() < good {
+            return Some(Arc::clone(operation));
+        }
+        inner.states.pop(name);
+        None
     }
 
     /// Keeps what Google answered to a question of `asked`.
     pub(super) fn keep(&self, name: &OperationName, operation: &Arc<Operation>, asked: Instant) {
-        let Some(states) = &self.states else { return };
         if operation.encoded_len() > MAX_SIZE {
             return;
         }
-        let mut states = states.lock().unwrap_or_else(PoisonError::into_inner);
-        // What was asked earlier may arrive later, and after a cancel it no longer counts. What is final
-        // counts whenever it comes, and is not grown younger by being seen again in a list.
-        let outdated = |state: &State| state.is_final() || (state.asked > asked && !operation.done);
-        if states
-            .peek(name)
-            .is_some_and(|state| outdated(state) && state.asked.elapsed() < self.limits.max_age)
-        {
-            return;
+        let Some(mut inner) = self.lock() else { return };
+        let is_void = !operation.done && inner.cancelled.is_some_and(|cancelled| asked <= cancelled);
+        // What was asked earlier may arrive later; and what is final is not made younger by being seen again.
+        let knows_better = |state: &State| state.operation.done || state.asked > asked;
+        if !is_void && !inner.states.peek(name).is_some_and(knows_better) {
+            inner.states.put(name.clone(), State { operation: Arc::clone(operation), asked });
         }
-        states.put(name.clone(), State { operation: Some(Arc::clone(operation)), asked });
     }
 
-    /// Makes void what was asked of an unfinished operation up to now.
+    /// A cancel came back: makes void what was asked of an unfinished operation up to now.
     pub(super) fn forget(&self, name: &OperationName) {
-        let Some(states) = &self.states else { return };
-        let mut states = states.lock().unwrap_or_else(PoisonError::into_inner);
-        if !states.peek(name).is_some_and(State::is_final) {
-            states.put(name.clone(), State { operation: None, asked: Instant::now() });
+        let Some(mut inner) = self.lock() else { return };
+        inner.cancelled = Some(Instant::now());
+        if inner.states.peek(name).is_some_and(|state| !state.operation.done) {
+            inner.states.pop(name);
         }
     }
 }

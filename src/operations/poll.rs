@@ -13,9 +13,9 @@ use tokio::{
 
 use super::{
     interval::{Interval, Intervals},
+    latest::{Latest, may_pass},
     round::{self, Plan},
     states::States,
-    wait::{Latest, may_pass},
 };
 use crate::{
     amapi::{Api, error::Error},

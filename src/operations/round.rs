@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use super::{states::States, wait::may_pass};
+use super::{latest::may_pass, states::States};
 use crate::{
     amapi::{Api, ListQuery, error::Error},
     name::OperationName,

@@ -96,7 +96,8 @@ where
         // Leaves the map also when the work panics: a later call must not wait for one that is gone.
         let in_flight = Arc::clone(&self.in_flight);
         let entry = Entry { in_flight, name: name.clone(), budget: Arc::clone(&budget) };
-        let work = start(budget);
+        // Boxed, since a task is moved as a whole when it begins and when it ends.
+        let work = Box::pin(start(budget));
         self.tasks.spawn(async move {
             let outcome = work.await;
             drop(entry);

@@ -97,6 +97,18 @@ pub fn overloaded(retry_after: Duration) -> Status {
     ours(Code::Unavailable, "OVERLOADED", "too many calls are in flight", [retry_info(retry_after)])
 }
 
+/// What the gRPC library refuses by itself (a message that is too long or cannot be decoded, a method that
+/// does not exist) with what it lacks: an `ErrorInfo`, whose reason is the name of the code. The code stays;
+/// it is the one that gRPC prescribes.
+#[must_use]
+pub fn refused_by_the_library(refused: &Status) -> Status {
+    let message = if refused.message().is_empty() { "there is no such method" } else { refused.message() };
+    let mut status = ours(refused.code(), code::name(refused.code()), message, []);
+    // `grpc-accept-encoding`, of a compression that is not supported.
+    *status.metadata_mut() = refused.metadata().clone();
+    status
+}
+
 /// A method of the contract that this server does not have, by its name: UNIMPLEMENTED, `NOT_SUPPORTED`.
 #[must_use]
 pub fn not_supported(method: &str) -> Status {

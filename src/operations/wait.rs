@@ -6,40 +6,18 @@ use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
 };
-use tonic::Code;
 
-use super::{code, poll::Pollers, states::States};
+use super::{
+    latest::{Latest, may_pass},
+    poll::Pollers,
+    states::States,
+};
 use crate::{
     amapi::{Api, error::Error},
     name::OperationName,
     policy::Permit,
     proto::longrunning::Operation,
 };
-
-/// What is known of an awaited operation, as its poller tells all who wait.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Latest {
-    /// The latest state that was seen.
-    pub(super) state: Option<Arc<Operation>>,
-    /// How the latest question failed; none when it did not.
-    pub(super) failure: Option<Error>,
-    /// Nothing more will come: the operation is done, the failure will not pass, or the server drains.
-    pub(super) is_last: bool,
-}
-
-impl Latest {
-    /// The answer when the time is over: the latest state, else why there is none.
-    fn answer(&self) -> Result<Arc<Operation>, Error> {
-        match (&self.state, &self.failure) {
-            (_, Some(failure)) if self.is_last && !may_pass(failure) => Err(failure.clone()),
-            (Some(state), _) => Ok(Arc::clone(state)),
-            (None, Some(failure)) => Err(failure.clone()),
-            (None, None) => {
-                Err(Error::DeadlineExceeded { while_doing: "before the operation's state was known" })
-            }
-        }
-    }
-}
 
 /// The state of the operation when it is done, or the latest one at `end`, or when the server drains.
 pub(super) async fn wait<A: Api>(
@@ -64,26 +42,6 @@ pub(super) async fn wait<A: Api>(
 
 fn seen(latest: &watch::Receiver<Latest>) -> Result<Arc<Operation>, Error> {
     latest.borrow().answer()
-}
-
-/// Whether asking again later may go better: what is true of the operation, of our rights or of the
-/// upstream's form stays true; quotas, tokens, networks and servers recover.
-pub(super) fn may_pass(error: &Error) -> bool {
-    match error {
-        Error::Answered(answer) => matches!(
-            code::of(answer),
-            Code::Unavailable
-                | Code::ResourceExhausted
-                | Code::DeadlineExceeded
-                | Code::Aborted
-                | Code::Internal
-                | Code::Unknown
-        ),
-        Error::CredentialUnavailable { .. } | Error::Unreachable { .. } | Error::DeadlineExceeded { .. } => {
-            true
-        }
-        Error::CredentialRejected(_) | Error::Malformed { .. } | Error::NotHttp { .. } | Error::Lost => false,
-    }
 }
 
 /// The wait that a request's `timeout` allows; none when it has none.

@@ -3,10 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use hyper::{rt, server::conn::http2};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::sync::watch;
 
 use super::{listener::Connected, routes::Routes};
@@ -36,11 +33,11 @@ pub(super) async fn serve(socket: Connected, routes: Arc<Routes>, ending: watch:
     }
 }
 
-async fn drive<T>(io: T, caller: Caller, routes: &Routes, mut ending: watch::Receiver<bool>)
+async fn drive<T>(io: T, caller: Caller, routes: &Arc<Routes>, mut ending: watch::Receiver<bool>)
 where
     T: rt::Read + rt::Write + Unpin,
 {
-    let service = TowerToHyperService::new(routes.of(caller.clone()));
+    let service = routes.of(caller.clone());
     let mut connection = std::pin::pin!(
         http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())

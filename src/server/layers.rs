@@ -4,6 +4,7 @@
 //!    spent on the call.
 //! 2. [`admission`]: a place among the calls in flight, or OVERLOADED at once.
 //! 3. [`panics`]: a defect below costs its own call only, which is answered INTERNAL.
+//! 4. [`explanation`]: what tonic refuses by itself gets an `ErrorInfo`, as every error has.
 //!
 //! Policy and sharing are no layers: they need the parsed name, and stand in `operations`.
 
@@ -16,14 +17,16 @@ use crate::caller::Caller;
 
 mod admission;
 mod context;
+mod explanation;
 mod panics;
 
 use admission::Admission;
 use context::Context;
+use explanation::Explanation;
 use panics::Panics;
 
 /// The stack around a service.
-pub(super) type Guarded<S> = Context<Admission<Panics<S>>>;
+pub(super) type Guarded<S> = Context<Admission<Panics<Explanation<S>>>>;
 
 /// What bounds the calls of a process.
 #[derive(Clone)]
@@ -37,6 +40,7 @@ pub(super) struct Limits {
 /// Puts the stack around `service`, for one connection.
 pub(super) fn stack<S>(service: S, limits: Limits, caller: Caller) -> Guarded<S> {
     let Limits { places, calls } = limits;
+    let service = Explanation::new(service);
     let service = Panics::new(service);
     let service = Admission::new(service, places, calls);
     Context::new(service, caller)

@@ -1,16 +1,13 @@
 //! Which service a request is for.
 
-use std::{
-    convert::Infallible,
-    task::{Context, Poll},
-};
+use std::{convert::Infallible, sync::Arc};
 
 use futures_util::future::{Either, Ready, ready};
 use http::{Request, Response};
-use hyper::body::Incoming;
+use hyper::{body::Incoming, service::Service};
 use tokio::sync::watch;
 use tonic::{Status, body::Body};
-use tower::{Service, util::BoxCloneSyncService};
+use tower::util::BoxCloneSyncService;
 
 use super::{
     health,
@@ -18,7 +15,9 @@ use super::{
     reflection,
 };
 use crate::{
-    caller::Caller, operations::Operations, proto::longrunning::operations_server::OperationsServer,
+    caller::Caller,
+    operations::{Operations, status},
+    proto::longrunning::operations_server::OperationsServer,
     serving::Serving,
 };
 
@@ -29,7 +28,6 @@ const MAX_REQUEST: usize = 64 * 1024;
 type Aside = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
 
 /// All services of the process.
-#[derive(Clone)]
 pub(super) struct Routes {
     operations: OperationsServer<Operations>,
     limits: Limits,
@@ -40,56 +38,52 @@ pub(super) struct Routes {
 
 impl Routes {
     pub(super) fn new(operations: Operations, limits: Limits, serving: watch::Receiver<Serving>) -> Self {
-        Self {
-            operations: OperationsServer::new(operations).max_decoding_message_size(MAX_REQUEST),
-            limits,
-            health: BoxCloneSyncService::new(health::service(serving.clone())),
-            reflection: BoxCloneSyncService::new(reflection::v1(serving.clone())),
-            reflection_alpha: BoxCloneSyncService::new(reflection::v1alpha(serving)),
-        }
+        let operations = OperationsServer::new(operations).max_decoding_message_size(MAX_REQUEST);
+        let health = BoxCloneSyncService::new(health::service(serving.clone()));
+        let reflection = BoxCloneSyncService::new(reflection::v1(serving.clone()));
+        let reflection_alpha = BoxCloneSyncService::new(reflection::v1alpha(serving));
+        Self { operations, limits, health, reflection, reflection_alpha }
     }
 
     /// The services as one connection's caller meets them.
-    pub(super) fn of(&self, caller: Caller) -> ForCaller {
-        ForCaller {
-            operations: layers::stack(self.operations.clone(), self.limits.clone(), caller),
-            aside: self.clone(),
-        }
+    pub(super) fn of(self: &Arc<Self>, caller: Caller) -> ForCaller {
+        let operations = layers::stack(self.operations.clone(), self.limits.clone(), caller);
+        ForCaller { operations, routes: Arc::clone(self) }
     }
 }
 
 /// The services of one connection.
-#[derive(Clone)]
 pub(super) struct ForCaller {
     operations: Guarded<OperationsServer<Operations>>,
-    aside: Routes,
+    routes: Arc<Routes>,
 }
 
 impl Service<Request<Incoming>> for ForCaller {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Either<
-        <Guarded<OperationsServer<Operations>> as Service<Request<Incoming>>>::Future,
-        Either<<Aside as Service<Request<Incoming>>>::Future, Ready<Result<Response<Body>, Infallible>>>,
+        <Guarded<OperationsServer<Operations>> as tower::Service<Request<Incoming>>>::Future,
+        Either<
+            <Aside as tower::Service<Request<Incoming>>>::Future,
+            Ready<Result<Response<Body>, Infallible>>,
+        >,
     >;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
         // Every service below is always ready: what is too much is refused, not queued.
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         let service = request.uri().path().strip_prefix('/').and_then(|path| path.split_once('/'));
         let aside = match service.map(|(service, _)| service) {
-            Some("google.longrunning.Operations") => return Either::Left(self.operations.call(request)),
-            Some("grpc.health.v1.Health") => &mut self.aside.health,
-            Some("grpc.reflection.v1.ServerReflection") => &mut self.aside.reflection,
-            Some("grpc.reflection.v1alpha.ServerReflection") => &mut self.aside.reflection_alpha,
+            Some("google.longrunning.Operations") => {
+                return Either::Left(tower::Service::call(&mut self.operations.clone(), request));
+            }
+            Some("grpc.health.v1.Health") => &self.routes.health,
+            Some("grpc.reflection.v1.ServerReflection") => &self.routes.reflection,
+            Some("grpc.reflection.v1alpha.ServerReflection") => &self.routes.reflection_alpha,
             _ => {
-                let unknown = Status::unimplemented("no such service").into_http();
-                return Either::Right(Either::Right(ready(Ok(unknown))));
+                let unknown = status::refused_by_the_library(&Status::unimplemented("no such service"));
+                return Either::Right(Either::Right(ready(Ok(unknown.into_http()))));
             }
         };
-        Either::Right(Either::Left(aside.call(request)))
+        Either::Right(Either::Left(tower::Service::call(&mut aside.clone(), request)))
     }
 }

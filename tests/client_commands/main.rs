@@ -2,8 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod operations;
+mod reading;
 mod server;
+mod terminal;
 mod tls;
+mod waiting;
 
 use std::process::Output;
 

@@ -1,6 +1,14 @@
 //! A server of the contract that answers each name in its own way.
 
-use std::{convert::Infallible, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use countermand::proto::longrunning::{
     CancelOperationRequest, DeleteOperationRequest, GetOperationRequest, ListOperationsRequest,
@@ -15,6 +23,7 @@ use prost::Message;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
+    sync::Notify,
 };
 use tokio_rustls::TlsAcceptor;
 use tonic::{Code, Request, Response, Status, codegen::Service};
@@ -24,6 +33,8 @@ use tonic_health::pb::{
     health_server::{Health, HealthServer},
 };
 use tonic_types::{ErrorDetails, StatusExt, pb};
+
+use crate::operations;
 
 const GOOGLE: &str = "androidmanagement.googleapis.com";
 
@@ -38,11 +49,12 @@ pub(crate) enum Address {
 
 /// Serves until the test's runtime ends; returns the address, on which connections are accepted already.
 pub(crate) async fn serve(address: Address) -> String {
+    let operations = ByName::default();
     if let Address::Unix(path) = address {
         let listener = UnixListener::bind(&path).unwrap();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(connection(stream, ServingStatus::Serving));
+                tokio::spawn(connection(stream, ServingStatus::Serving, operations.clone()));
             }
         });
         return format!("unix:{}", path.display());
@@ -52,17 +64,19 @@ pub(crate) async fn serve(address: Address) -> String {
     let address = Arc::new(address);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let address = Arc::clone(&address);
+            let (address, operations) = (Arc::clone(&address), operations.clone());
             tokio::spawn(async move {
                 match &*address {
-                    Address::NotServing => connection(stream, ServingStatus::NotServing).await,
+                    Address::NotServing => connection(stream, ServingStatus::NotServing, operations).await,
                     Address::Tls(acceptor) => {
                         // A handshake that fails is the client's to report.
                         if let Ok(stream) = acceptor.accept(stream).await {
-                            connection(stream, ServingStatus::Serving).await;
+                            connection(stream, ServingStatus::Serving, operations).await;
                         }
                     }
-                    Address::Tcp | Address::Unix(_) => connection(stream, ServingStatus::Serving).await,
+                    Address::Tcp | Address::Unix(_) => {
+                        connection(stream, ServingStatus::Serving, operations).await;
+                    }
                 }
             });
         }
@@ -70,8 +84,13 @@ pub(crate) async fn serve(address: Address) -> String {
     bound
 }
 
-async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, health: ServingStatus) {
-    let operations = OperationsServer::new(ByName);
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    health: ServingStatus,
+    operations: ByName,
+) {
+    let broken = Arc::clone(&operations.broken);
+    let operations = OperationsServer::new(operations);
     let health = HealthServer::new(Fixed(health));
     let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let (mut operations, mut health) = (operations.clone(), health.clone());
@@ -84,14 +103,21 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, healt
             Ok::<_, Infallible>(answer.unwrap_or_else(|never| match never {}))
         }
     });
-    // The client ends the connection as it likes; what it saw is what the tests look at.
-    let _ = auto::Builder::new(TokioExecutor::new())
-        .http2_only()
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+    let builder = auto::Builder::new(TokioExecutor::new()).http2_only();
+    tokio::select! {
+        // The client ends the connection as it likes; what it saw is what the tests look at.
+        _ = builder.serve_connection(TokioIo::new(stream), service) => {}
+        () = broken.notified() => {}
+    }
 }
 
-struct ByName;
+/// Answers by the last segment of the name, some by how often that was asked before.
+#[derive(Clone, Default)]
+struct ByName {
+    waits: Arc<AtomicUsize>,
+    /// Ends every connection that is open, as it stands.
+    broken: Arc<Notify>,
+}
 
 #[tonic::async_trait]
 impl Operations for ByName {
@@ -103,7 +129,10 @@ impl Operations for ByName {
         let name = request.into_inner().name;
         let mut details = ErrorDetails::new();
         match name.rsplit('/').next().unwrap() {
-            "ok" => Ok(Response::new(())),
+            "ok" | "cancelled" | "carried-out" | "expired" | "hold" => Ok(Response::new(())),
+            "late-done" | "late-cancelled" | "late-pending" => {
+                Err(Status::failed_precondition("The operation is already done."))
+            }
             "hang" => std::future::pending().await,
             "echo-timeout" => Err(Status::aborted(timeout.unwrap())),
             "not-found" => {
@@ -128,21 +157,32 @@ impl Operations for ByName {
 
     async fn list_operations(
         &self,
-        _: Request<ListOperationsRequest>,
+        request: Request<ListOperationsRequest>,
     ) -> Result<Response<ListOperationsResponse>, Status> {
-        Err(Status::unimplemented("list"))
+        operations::page(&request.into_inner()).map(Response::new)
     }
 
-    async fn get_operation(&self, _: Request<GetOperationRequest>) -> Result<Response<Operation>, Status> {
-        Err(Status::unimplemented("get"))
+    async fn get_operation(
+        &self,
+        request: Request<GetOperationRequest>,
+    ) -> Result<Response<Operation>, Status> {
+        operations::named(&request.into_inner().name).map(Response::new)
     }
 
     async fn delete_operation(&self, _: Request<DeleteOperationRequest>) -> Result<Response<()>, Status> {
         Err(Status::unimplemented("delete"))
     }
 
-    async fn wait_operation(&self, _: Request<WaitOperationRequest>) -> Result<Response<Operation>, Status> {
-        Err(Status::unimplemented("wait"))
+    async fn wait_operation(
+        &self,
+        request: Request<WaitOperationRequest>,
+    ) -> Result<Response<Operation>, Status> {
+        let nth = self.waits.fetch_add(1, Ordering::Relaxed);
+        let request = request.into_inner();
+        if nth == 0 && request.name == "e/breaks" {
+            self.broken.notify_waiters();
+        }
+        operations::waited(nth, request).await.map(Response::new)
     }
 }
 

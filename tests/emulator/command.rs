@@ -46,6 +46,7 @@ fn it_says_when_it_is_ready_and_ends_with_0_on_a_signal() {
         let line = emulate.line();
         let url = line.strip_prefix("emulator: ").unwrap().trim_end();
         let address = url.strip_prefix("http://").unwrap();
+        #[expect(clippy::disallowed_methods, reason = "there is no runtime here")]
         std::net::TcpStream::connect(address).unwrap();
 
         let credentials: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();

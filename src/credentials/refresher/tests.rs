@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::credentials::{Credential, FetchError, Readiness, Token, TokenSource, Unavailable};
 
@@ -49,7 +49,7 @@ impl TokenSource for Script {
         let step = self.steps.lock().expect("not poisoned").pop_front();
         match step.unwrap_or(Step::Token { lifetime: 60 * MINUTE }) {
             Step::Token { lifetime } => Token::new(format!("token-{nth}").into(), lifetime),
-            Step::Fail => Err(FetchError("scripted".to_owned())),
+            Step::Fail => Err(FetchError::Unanswered("scripted".to_owned())),
             Step::Hang => std::future::pending().await,
         }
     }
@@ -157,4 +157,18 @@ async fn a_second_rejection_right_after_is_not_answered_with_another_fetch() {
     sleep(4 * SECOND).await;
     assert!(credential.renewed(&second).await.expect("a token").is_some());
     assert_eq!(script.fetches(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_readiness_is_not_missed_by_who_looks_away() {
+    let fails = std::iter::repeat_with(|| Step::Fail).take(200);
+    let script = Script::of(std::iter::once(Step::Token { lifetime: MINUTE }).chain(fails));
+    let mut credential = script.start();
+    let starting = credential.readiness();
+    sleep(SECOND).await;
+    let ready = timeout(SECOND, credential.readiness_after(&starting)).await;
+    assert_eq!(ready.as_ref(), Ok(&Readiness::Ready), "the token came meanwhile");
+    sleep(2 * MINUTE).await;
+    let ended = timeout(SECOND, credential.readiness_after(&Readiness::Ready)).await;
+    assert_eq!(ended, Ok(Readiness::NotReady("no valid token: scripted".to_owned())));
 }

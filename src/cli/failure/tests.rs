@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt, pb};
 
-use super::{code_name, line, object, printable};
+use super::{code_name, line, object};
+use crate::cli::output::printable;
 
 fn parsed(status: &Status) -> Value {
-    serde_json::from_str(&object("n", Some(status)).unwrap()).unwrap()
+    serde_json::from_str(&object("n", Some(status))).unwrap()
 }
 
 #[test]
@@ -79,7 +80,7 @@ fn nothing_that_a_server_sends_acts_on_the_terminal() {
     assert_eq!(shown, "a\\u001b[2J\\u000d\\n\\u007f\\u009b31m\\u202eb\\ufeff\\tc ä 漢");
     // As JSON the escapes still mean the same text.
     let status = Status::new(Code::Internal, hostile);
-    let shown = printable(&object("n", Some(&status)).unwrap());
+    let shown = printable(&object("n", Some(&status)));
     assert!(!shown.chars().any(char::is_control), "{shown}");
     assert_eq!(serde_json::from_str::<Value>(&shown).unwrap()["message"], hostile);
 }

@@ -1,0 +1,56 @@
+//! `countermand get`: shows how an operation stands.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{
+    connect::{Server, ServerArgs},
+    exit::Exit,
+    failure::Failure,
+    operation,
+    output::Format,
+};
+use crate::{config::duration, proto::longrunning::Operation};
+
+const EXAMPLES: &str = "\
+Examples:
+  countermand get enterprises/LC01/devices/d1/operations/17
+  countermand get enterprises/LC01/devices/d1/operations/17 --output json | jq .done
+
+With --output json, the operation is printed as google.longrunning.Operation in protobuf's JSON mapping,
+an error as an object with a code and a message.
+Exit codes: 0 shown, whatever its state; 1 refused or too late, 2 usage, 69 the server cannot be reached,
+78 unusable TLS files.";
+
+/// Show an operation: pending, done, cancelled or failed
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct GetArgs {
+    /// The operation: enterprises/*/devices/*/operations/*
+    name: String,
+
+    #[command(flatten)]
+    server: ServerArgs,
+
+    /// The most time to take, connecting included
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    timeout: Duration,
+
+    /// How to print the operation
+    #[arg(long, value_enum, default_value_t)]
+    output: Format,
+}
+
+/// Prints one operation.
+pub(crate) async fn run(args: GetArgs) -> Exit {
+    let GetArgs { name, server, timeout, output } = args;
+    match get(&name, server, timeout).await {
+        Ok(operation) => operation::print(output, &operation),
+        Err(failure) => failure.report(output, &name),
+    }
+}
+
+async fn get(name: &str, server: ServerArgs, timeout: Duration) -> Result<Operation, Failure> {
+    Server::connect(server, timeout).await?.get(name).await
+}

@@ -1,0 +1,49 @@
+//! Files that are taken up when they change.
+
+use std::{path::PathBuf, time::Duration};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use zeroize::Zeroizing;
+
+/// How often a file is looked at. Comparing its content is safe where times and inodes are not:
+/// Kubernetes swaps a symbolic link.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// A file whose content is compared every few seconds.
+pub struct FileWatch {
+    file: PathBuf,
+    seen: Option<[u8; 32]>,
+}
+
+impl FileWatch {
+    /// Watches `file`, whose content now counts as seen.
+    #[must_use]
+    pub fn new(file: PathBuf) -> Self {
+        let seen = std::fs::read(&file).ok().map(|content| fingerprint(&Zeroizing::new(content)));
+        Self { file, seen }
+    }
+
+    /// Waits for the content to change, and answers the new one. A file that is gone or unreadable for a
+    /// while is no change: that is what replacing it looks like. Safe to drop and call again.
+    pub async fn changed(&mut self) -> Zeroizing<Vec<u8>> {
+        loop {
+            let file = self.file.clone();
+            let read = tokio::task::spawn_blocking(move || std::fs::read(file)).await;
+            if let Ok(Ok(content)) = read {
+                let content = Zeroizing::new(content);
+                let now = fingerprint(&content);
+                let before = self.seen.replace(now);
+                if before != Some(now) {
+                    return content;
+                }
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+fn fingerprint(content: &[u8]) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest(&SHA256, content).as_ref());
+    bytes
+}

@@ -1,0 +1,102 @@
+//! The operations that the test's server knows: each name says how it stands.
+
+use std::time::Duration;
+
+use countermand::proto::longrunning::{
+    ListOperationsRequest, ListOperationsResponse, Operation, WaitOperationRequest,
+    operation::Result as Ended,
+};
+use prost::Message;
+use prost_types::{Any, Struct, Value, value::Kind};
+use tonic::Status;
+use tonic_types::pb;
+
+/// A command of this type, as the service passes AMAPI's metadata on.
+fn command(kind: &str) -> Any {
+    let fields = [
+        ("@type", "type.googleapis.com/google.android.devicemanagement.v1.Command"),
+        ("type", kind),
+        ("createTime", "2026-01-02T03:04:05.678Z"),
+        ("duration", "600s"),
+    ];
+    let text = |text: &str| Value { kind: Some(Kind::StringValue(text.to_owned())) };
+    let fields = fields.map(|(name, value)| (name.to_owned(), text(value))).into();
+    Any {
+        type_url: "type.googleapis.com/google.protobuf.Struct".to_owned(),
+        value: Struct { fields }.encode_to_vec(),
+    }
+}
+
+fn error(code: i32, message: &str) -> Option<Ended> {
+    Some(Ended::Error(pb::Status { code, message: message.to_owned(), details: Vec::new() }))
+}
+
+/// What GetOperation answers.
+pub(crate) fn named(name: &str) -> Result<Operation, Status> {
+    let pending =
+        Operation { name: name.to_owned(), metadata: Some(command("LOCK")), ..Operation::default() };
+    let ended = |result| Operation { done: true, result, ..pending.clone() };
+    let empty = Any { type_url: "type.googleapis.com/google.protobuf.Empty".to_owned(), value: Vec::new() };
+    Ok(match name.rsplit('/').next().unwrap() {
+        "pending" | "late-pending" => pending,
+        "carried-out" | "late-done" | "no-wait" => ended(Some(Ended::Response(empty))),
+        "cancelled" | "late-cancelled" => ended(error(1, "")),
+        "expired" => ended(error(4, "The command expired.")),
+        "hostile" => Operation {
+            metadata: Some(command("\u{1b}[2J\u{202e}")),
+            ..ended(error(13, "\u{1b}]0;owned\u{7}\r\nnext line"))
+        },
+        "bare" => Operation { metadata: None, ..pending },
+        _ => return Err(Status::not_found("Requested entity was not found.")),
+    })
+}
+
+/// What the WaitOperation that is the server's `nth`, from 0, answers.
+pub(crate) async fn waited(nth: usize, request: WaitOperationRequest) -> Result<Operation, Status> {
+    let WaitOperationRequest { name, timeout } = request;
+    let as_pending = |name: &str| named(&name.replace(name.rsplit('/').next().unwrap(), "pending"));
+    match name.rsplit('/').next().unwrap() {
+        "no-wait" => Err(Status::unimplemented("wait")),
+        "hang" => std::future::pending().await,
+        // The connection goes before the answer.
+        "breaks" if nth == 0 => std::future::pending().await,
+        // Holds the question for as long as it may, as the service does.
+        "hold" => {
+            let timeout = timeout.unwrap();
+            let seconds = Duration::from_secs(timeout.seconds.try_into().unwrap());
+            tokio::time::sleep(seconds + Duration::from_nanos(timeout.nanos.try_into().unwrap())).await;
+            as_pending(&name)
+        }
+        "second-answer" if nth == 0 => as_pending(&name),
+        "third-try" if nth < 2 => Err(Status::unavailable("draining")),
+        "second-answer" | "third-try" | "breaks" => {
+            named(&name.replace(name.rsplit('/').next().unwrap(), "carried-out"))
+        }
+        _ => named(&name),
+    }
+}
+
+/// What ListOperations answers: five operations in pages of two, or what the device's name asks for.
+pub(crate) fn page(request: &ListOperationsRequest) -> Result<ListOperationsResponse, Status> {
+    let ListOperationsRequest { name, filter, page_size, page_token, return_partial_success: _ } = request;
+    let device = name.strip_suffix("/operations").unwrap_or(name);
+    let of_device = |states: &[&str]| -> Vec<Operation> {
+        states.iter().map(|state| named(&format!("{device}/operations/{state}")).unwrap()).collect()
+    };
+    let answer = |states: &[&str], next: &str| {
+        let (operations, next_page_token) = (of_device(states), next.to_owned());
+        Ok(ListOperationsResponse { operations, next_page_token, unreachable: Vec::new() })
+    };
+    match (device.rsplit('/').next().unwrap(), page_token.as_str()) {
+        ("echo", _) => Err(Status::invalid_argument(format!("{name} {filter} {page_size}"))),
+        ("none", _) => answer(&[], ""),
+        ("stuck", _) => answer(&["pending"], "again"),
+        ("breaks", "") => answer(&["pending"], "2"),
+        ("hostile", _) => answer(&["hostile"], ""),
+        (_, "") => answer(&["pending", "carried-out"], "2"),
+        ("d1", "2") => answer(&[], "3"),
+        ("d1", "3") => answer(&["cancelled", "expired"], "4"),
+        ("d1", "4") => answer(&["bare"], ""),
+        _ => Err(Status::unavailable("no more of it")),
+    }
+}

@@ -1,0 +1,23 @@
+//! The life of the process, as its operator sees it: the program itself as a child process, from its
+//! configuration to its exit code.
+
+// A helper of tests fails by panicking, as a test does.
+#![allow(clippy::unwrap_used)]
+
+mod caller;
+mod google;
+mod key;
+mod process;
+mod service;
+
+mod check;
+mod configuration;
+mod dev;
+mod drain;
+mod drain_limits;
+mod listen;
+mod readiness;
+mod rotation;
+mod secrets;
+mod two_processes;
+mod unix_socket;

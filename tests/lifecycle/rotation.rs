@@ -1,0 +1,107 @@
+//! A key file that changes under a running service.
+
+use std::{fs, os::unix::fs::symlink, path::Path};
+
+use crate::{
+    caller::{begin, cancel},
+    google::Google,
+    key::Key,
+    process::eventually,
+    service::Service,
+};
+
+/// Whether the latest assertion is one by `key`.
+fn latest_by(google: &Google, key: &Key) -> bool {
+    google.seen().assertions.last().is_some_and(|assertion| key.signed(assertion))
+}
+
+/// As a careful writer replaces a file.
+fn replace(file: &Path, content: &str) {
+    let new = file.with_extension("new");
+    fs::write(&new, content).unwrap();
+    fs::rename(&new, file).unwrap();
+}
+
+#[tokio::test]
+async fn a_new_key_is_taken_up_and_no_call_is_dropped() {
+    let google = Google::start().await;
+    let service = Service::start(&google).await;
+    service.ready().await;
+    assert!(latest_by(&google, &service.key));
+    google.hold();
+    let in_flight = begin(service.address, 1);
+    google.arrived(1).await;
+
+    let next = Key::generate();
+    replace(&service.key_file(), &next.file(&google.token_url()));
+    google.saw(|seen| seen.tokens.len() == 2).await;
+    assert!(latest_by(&google, &next) && !latest_by(&google, &service.key));
+    service.process.stderr.has("the credential's file changed: taken up").await;
+    google.release();
+    in_flight.await.unwrap().unwrap();
+
+    assert_eq!(service.get("/readyz").await.0, 200);
+    let bearer = |nth: usize| format!("Bearer {}", google.seen().tokens[nth]);
+    assert_eq!(google.seen().authorizations, [bearer(0)], "it went with the old key's token");
+    eventually("a call goes with the new key's token", async || {
+        cancel(service.address, 2).await.unwrap();
+        (google.seen().authorizations.last() == Some(&bearer(1))).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_broken_key_is_reported_and_the_old_one_stays() {
+    let google = Google::start().await;
+    let service = Service::start(&google).await;
+    service.ready().await;
+    let next = Key::generate();
+    let whole = next.file(&google.token_url());
+    let half = &whole[..whole.len() / 2];
+    let not_a_key = whole.replace(&next.secret_lines()[3], "");
+    for (broken, cause) in [
+        (half, "is not JSON"),
+        ("{}", "use a service-account key"),
+        (&not_a_key, "must be an RSA key in PEM"),
+        (&next.file("http://example.com/token"), "must be an https URL"),
+    ] {
+        replace(&service.key_file(), broken);
+        service.process.stderr.has(cause).await;
+        assert!(service.process.stderr.text().contains("is broken: the old one stays in use"));
+        cancel(service.address, 1).await.unwrap();
+        assert_eq!(service.get("/readyz").await.0, 200);
+    }
+    assert_eq!(google.seen().assertions.len(), 1, "no token was asked for with any of them");
+
+    replace(&service.key_file(), &whole);
+    google.saw(|seen| seen.tokens.len() == 2).await;
+    assert!(latest_by(&google, &next), "and the whole one is taken up");
+}
+
+#[tokio::test]
+async fn a_link_that_kubernetes_swaps_is_followed() {
+    let google = Google::start().await;
+    let mount = tempfile::tempdir().unwrap();
+    let (first, second) = (Key::generate(), Key::generate());
+    let at = |name: &str| mount.path().join(name);
+    for (version, key) in [("..1", &first), ("..2", &second)] {
+        fs::create_dir(at(version)).unwrap();
+        fs::write(at(version).join("key.json"), key.file(&google.token_url())).unwrap();
+    }
+    // As the kubelet lays out a mounted secret: a name, a link to it, and a directory a version.
+    symlink("..1", at("..data")).unwrap();
+    symlink("..data/key.json", at("key.json")).unwrap();
+    let service = Service::start_with(&google, |command| {
+        _ = command.arg("--credentials").arg(at("key.json"));
+    });
+    let service = service.await;
+    service.ready().await;
+    assert!(latest_by(&google, &first));
+
+    symlink("..2", at("..data_tmp")).unwrap();
+    fs::rename(at("..data_tmp"), at("..data")).unwrap();
+    fs::remove_dir_all(at("..1")).unwrap();
+    google.saw(|seen| seen.tokens.len() == 2).await;
+    assert!(latest_by(&google, &second));
+    cancel(service.address, 1).await.unwrap();
+}

@@ -1,0 +1,121 @@
+//! A gRPC client straight on HTTP/2, for what the generated one hides: it sets no timer of its own, sends
+//! what it is told, and shows headers and trailers as they come.
+
+use std::net::SocketAddr;
+
+use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
+use bytes::{BufMut, Bytes, BytesMut};
+use countermand::proto::longrunning::CancelOperationRequest;
+use h2::client::{ResponseFuture, SendRequest};
+use http::{HeaderMap, Request};
+use percent_encoding::percent_decode_str;
+use prost::Message;
+use tokio::{net::TcpStream, task::JoinHandle};
+use tonic::{Code, Status};
+
+use super::soon;
+
+pub(crate) const CANCEL: &str = "/google.longrunning.Operations/CancelOperation";
+
+/// A connection.
+pub(crate) struct Wire {
+    requests: SendRequest<Bytes>,
+    connection: JoinHandle<Result<(), h2::Error>>,
+}
+
+/// A call whose answer has not been waited for yet. Dropped, it is reset with CANCEL.
+pub(crate) struct Started(ResponseFuture);
+
+/// An answer: the trailers, which are the headers when there is nothing else.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) trailers: HeaderMap,
+}
+
+impl Wire {
+    pub(crate) async fn open(address: SocketAddr) -> Self {
+        let socket = TcpStream::connect(address).await.unwrap();
+        let (requests, connection) = h2::client::handshake(socket).await.unwrap();
+        Self { requests, connection: tokio::spawn(connection) }
+    }
+
+    /// Sends a whole call of `CancelOperation`.
+    pub(crate) async fn start(&self, name: &str, headers: &[(&str, &str)]) -> Started {
+        let message = CancelOperationRequest { name: name.to_owned() }.encode_to_vec();
+        self.start_raw(CANCEL, headers, &message).await
+    }
+
+    /// Sends a whole call with an encoded message.
+    pub(crate) async fn start_raw(&self, path: &str, headers: &[(&str, &str)], message: &[u8]) -> Started {
+        let mut request = Request::post(format!("http://service{path}"))
+            .header("te", "trailers")
+            .header("content-type", "application/grpc");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut requests = self.requests.clone().ready().await.unwrap();
+        let (response, mut body) = requests.send_request(request.body(()).unwrap(), false).unwrap();
+        let mut frame = BytesMut::with_capacity(5 + message.len());
+        frame.put_u8(0);
+        frame.put_u32(u32::try_from(message.len()).unwrap());
+        frame.put_slice(message);
+        body.send_data(frame.freeze(), true).unwrap();
+        Started(response)
+    }
+
+    /// `CancelOperation` to its end.
+    pub(crate) async fn cancel(&self, name: &str, headers: &[(&str, &str)]) -> Answer {
+        self.start(name, headers).await.answer().await
+    }
+
+    /// Closes the connection under all its calls, without a goodbye.
+    pub(crate) fn hang_up(self) {
+        self.connection.abort();
+    }
+}
+
+impl Started {
+    pub(crate) async fn answer(self) -> Answer {
+        soon("an answer", async {
+            let response = self.0.await.unwrap();
+            assert_eq!(response.status(), 200);
+            assert_eq!(response.headers()["content-type"], "application/grpc");
+            let (head, mut body) = response.into_parts();
+            while let Some(chunk) = body.data().await {
+                body.flow_control().release_capacity(chunk.unwrap().len()).unwrap();
+            }
+            let trailers = body.trailers().await.unwrap().unwrap_or(head.headers);
+            Answer { trailers }
+        })
+        .await
+    }
+}
+
+impl Answer {
+    fn text(&self, name: &str) -> &str {
+        self.trailers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    pub(crate) fn code(&self) -> Code {
+        Code::from_bytes(self.text("grpc-status").as_bytes())
+    }
+
+    pub(crate) fn message(&self) -> String {
+        percent_decode_str(self.text("grpc-message")).decode_utf8().unwrap().into_owned()
+    }
+
+    /// What the generated client makes of it, as far as tests look at it.
+    pub(crate) fn status(&self) -> Status {
+        Status::with_details(self.code(), self.message(), self.details().into())
+    }
+
+    /// The bytes of the `google.rpc.Status` of the details.
+    fn details(&self) -> Vec<u8> {
+        BASE64_STANDARD_NO_PAD.decode(self.text("grpc-status-details-bin").trim_end_matches('=')).unwrap()
+    }
+
+    /// What the trailers weigh, as HTTP/2 counts a header list (RFC 9113, 6.5.2).
+    pub(crate) fn weight(&self) -> usize {
+        self.trailers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
+    }
+}

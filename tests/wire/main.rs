@@ -1,0 +1,24 @@
+//! A cancel from the gRPC client to the upstream, over real sockets: what each of them sees, in good times
+//! and in bad.
+
+// A helper of tests fails by panicking, as a test does.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod answers;
+mod credentials;
+mod deadlines;
+mod forwarding;
+mod hang_up;
+mod overload;
+mod proxy;
+mod refusals;
+mod sharing;
+mod streams;
+mod tls;
+mod token_endpoint;
+mod upstreams;
+
+const NAME: &str = "enterprises/LC01/devices/d1/operations/17";

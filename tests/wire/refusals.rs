@@ -1,0 +1,129 @@
+//! What is refused before anything goes upstream: each upstream here fails its test on any call.
+
+use countermand::proto::longrunning::{
+    DeleteOperationRequest, GetOperationRequest, ListOperationsRequest, WaitOperationRequest,
+};
+use tonic::Code;
+use tonic_types::pb;
+
+use crate::support::{
+    details::{OURS, assert_ours, assert_status, info, pack},
+    grpc::CANCEL,
+    service::Setup,
+    upstream::Upstream,
+};
+
+#[tokio::test]
+async fn a_name_that_is_none_is_a_field_violation() {
+    const SEGMENT: &str = "must be 1 to 255 characters of A-Z a-z 0-9 - _ . ~, and not . or ..";
+    const PATTERN: &str = "must be of the form enterprises/*/devices/*/operations/*";
+    const WILDCARD: &str = "must be named: the wildcard - is not supported";
+    let long = format!("enterprises/LC01/devices/d1/operations/{}", "1".repeat(256));
+    let longer = format!("enterprises/LC01/devices/d1/operations/{}", "1".repeat(60_000));
+    let upstream = Upstream::start().await;
+    let service = Setup::of(&upstream).start().await;
+    for (name, what) in [
+        ("", PATTERN.to_owned()),
+        ("operations/1", PATTERN.to_owned()),
+        ("/enterprises/LC01/devices/d1/operations/1", PATTERN.to_owned()),
+        ("v1/enterprises/LC01/devices/d1/operations/1", PATTERN.to_owned()),
+        ("Enterprises/LC01/devices/d1/operations/1", PATTERN.to_owned()),
+        ("enterprises/LC01/devices/d1", PATTERN.to_owned()),
+        ("enterprises/LC01/devices/d1/operations", PATTERN.to_owned()),
+        ("enterprises/LC01/devices/d1/operations/1/", PATTERN.to_owned()),
+        ("enterprises/LC01/devices/d1/operations/1/more", PATTERN.to_owned()),
+        ("enterprises//devices/d1/operations/1", format!("the enterprise {SEGMENT}")),
+        ("enterprises/../devices/d1/operations/1", format!("the enterprise {SEGMENT}")),
+        ("enterprises/LC01/devices/./operations/1", format!("the device {SEGMENT}")),
+        ("enterprises/LC01/devices/d1/operations/..", format!("the operation {SEGMENT}")),
+        ("enterprises/LC01/devices/d1/operations/1:cancel", format!("the operation {SEGMENT}")),
+        ("enterprises/LC01/devices/d1/operations/1?a=b", format!("the operation {SEGMENT}")),
+        ("enterprises/LC01/devices/d1/operations/1#a", format!("the operation {SEGMENT}")),
+        ("enterprises/LC01/devices/d1/operations/%2e%2e", format!("the operation {SEGMENT}")),
+        ("enterprises/LC01/devices/d1/operations/1\r\nx: y", format!("the operation {SEGMENT}")),
+        ("enterprises/LC01/devices/d1/operations/1\0", format!("the operation {SEGMENT}")),
+        ("enterprises/LC01/devices/d1/operations/ä", format!("the operation {SEGMENT}")),
+        (&long, format!("the operation {SEGMENT}")),
+        (&longer, format!("the operation {SEGMENT}")),
+        ("enterprises/-/devices/d1/operations/1", format!("the enterprise {WILDCARD}")),
+        ("enterprises/LC01/devices/-/operations/1", format!("the device {WILDCARD}")),
+        ("enterprises/LC01/devices/d1/operations/-", format!("the operation {WILDCARD}")),
+    ] {
+        let status = service.cancel(name).await.unwrap_err();
+        let violation = pb::bad_request::FieldViolation {
+            field: "name".to_owned(),
+            description: what.clone(),
+            reason: "INVALID_NAME".to_owned(),
+            localized_message: None,
+        };
+        let violations = pb::BadRequest { field_violations: vec![violation] };
+        let details = vec![info(OURS, "INVALID_NAME"), pack("google.rpc.BadRequest", &violations)];
+        assert_status(&status, Code::InvalidArgument, &format!("name: {what}"), details);
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_deleted() {
+    let upstream = Upstream::start().await;
+    let service = Setup::of(&upstream).start().await;
+    let status = service.client().delete_operation(DeleteOperationRequest::default()).await.unwrap_err();
+    assert_ours(&status, Code::Unimplemented, "NOT_SUPPORTED");
+}
+
+#[tokio::test]
+async fn every_method_refuses_a_name_that_is_none() {
+    let upstream = Upstream::start().await;
+    let service = Setup::of(&upstream).start().await;
+    let mut client = service.client();
+    for status in [
+        client.get_operation(GetOperationRequest::default()).await.unwrap_err(),
+        client.list_operations(ListOperationsRequest::default()).await.unwrap_err(),
+        client.wait_operation(WaitOperationRequest::default()).await.unwrap_err(),
+    ] {
+        assert_eq!(status.code(), Code::InvalidArgument);
+    }
+}
+
+#[tokio::test]
+async fn unknown_methods_and_services_are_unimplemented() {
+    let upstream = Upstream::start().await;
+    let service = Setup::of(&upstream).start().await;
+    let wire = service.wire().await;
+    for path in [
+        "/google.longrunning.Operations/Cancel",
+        "/google.longrunning.Operations/",
+        "/google.longrunning.operations/CancelOperation",
+        "/google.longrunning.OperationsX/CancelOperation",
+        "/v1/google.longrunning.Operations/CancelOperation",
+        "/",
+    ] {
+        let answer = wire.start_raw(path, &[], b"").await.answer().await;
+        assert_ours(&answer.status(), Code::Unimplemented, "UNIMPLEMENTED");
+    }
+}
+
+#[tokio::test]
+async fn a_request_over_64_kib_is_refused_and_says_so() {
+    let upstream = Upstream::start().await;
+    let service = Setup::of(&upstream).start().await;
+    let status = service.cancel(&"x".repeat(64 * 1024)).await.unwrap_err();
+    assert_ours(&status, Code::OutOfRange, "OUT_OF_RANGE");
+    assert!(status.message().contains("65536 bytes"), "{status:?}");
+    // The connection is none the worse for it.
+    assert_eq!(service.cancel("x").await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn what_is_no_request_is_refused() {
+    let upstream = Upstream::start().await;
+    let service = Setup::of(&upstream).start().await;
+    let wire = service.wire().await;
+    // A field that is cut off; a name that is not UTF-8.
+    for message in [&b"\x0a\xff"[..], b"\x0a\x01\xff"] {
+        let answer = wire.start_raw(CANCEL, &[], message).await.answer().await;
+        assert_ours(&answer.status(), Code::Internal, "INTERNAL");
+    }
+    let compressed = [("grpc-encoding", "gzip")];
+    let answer = wire.start_raw(CANCEL, &compressed, b"").await.answer().await;
+    assert_ours(&answer.status(), Code::Unimplemented, "UNIMPLEMENTED");
+}

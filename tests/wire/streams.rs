@@ -1,0 +1,71 @@
+//! Bursts against HTTP/2 upstreams that allow less than the burst: nobody's call fails for it.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use crate::support::{
+    frames::{Http2Upstream, Rules, Tally},
+    service::{self, Setup},
+    soon,
+    tls::Authority,
+    upstream::Upstream,
+};
+
+const CONNECTIONS: usize = 5;
+
+/// Cancels `calls` different operations at once, over several connections; every one must be OK.
+async fn burst(rules: Rules, calls: usize) -> Tally {
+    let authority = Authority::new();
+    let tokens = Upstream::start().await;
+    let upstream = Http2Upstream::start(&authority, rules).await;
+    let service = Setup::with_tokens_of(&tokens, &upstream.url).ca(&authority.pem()).start().await;
+
+    let mut clients = Vec::new();
+    for _ in 0..CONNECTIONS {
+        clients.push(service.connect().await);
+    }
+    let all = join_all((0..calls).map(|n| {
+        let mut client = clients[n % CONNECTIONS].clone();
+        async move {
+            let name = format!("enterprises/LC01/devices/d{n}/operations/{n}");
+            service::cancel(&mut client, &name).await
+        }
+    }));
+    let answers = soon("every answer", all).await;
+    let failed: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
+    assert!(failed.is_empty(), "{} of {calls} failed, the first: {:?}", failed.len(), failed[0]);
+    let tally = upstream.tally();
+    assert_eq!(tally.answered, calls, "{tally:?}");
+    tally
+}
+
+const LATENCY: Duration = Duration::from_millis(10);
+
+#[tokio::test]
+async fn two_thousand_calls_pass_through_a_hundred_streams() {
+    let rules = Rules { announced: 100, taken: 100, goes_away_after: None, latency: LATENCY };
+    let tally = burst(rules, 2000).await;
+    assert!(tally.most_open <= 100, "{tally:?}");
+}
+
+#[tokio::test]
+async fn streams_that_are_refused_are_asked_for_again() {
+    // It announces more than it takes, so that refusals do not depend on who is first.
+    let rules = Rules { announced: 100, taken: 10, goes_away_after: None, latency: LATENCY };
+    let tally = burst(rules, 300).await;
+    assert!(tally.refused > 0, "{tally:?}");
+}
+
+#[tokio::test]
+async fn ten_streams_are_enough() {
+    let rules = Rules { announced: 10, taken: 10, goes_away_after: None, latency: LATENCY };
+    burst(rules, 300).await;
+}
+
+#[tokio::test]
+async fn connections_that_go_away_lose_no_call() {
+    let rules = Rules { announced: 100, taken: 100, goes_away_after: Some(25), latency: LATENCY };
+    let tally = burst(rules, 200).await;
+    assert!(tally.connections >= 200 / 25, "{tally:?}");
+}

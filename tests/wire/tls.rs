@@ -1,0 +1,92 @@
+//! TLS towards the upstream and its token endpoint.
+
+use http::Version;
+use tonic::Code;
+
+use crate::{
+    NAME,
+    support::{
+        details::assert_ours,
+        reply::Reply,
+        service::Setup,
+        tls::{Authority, H2, HTTP1},
+        upstream::Upstream,
+    },
+};
+
+#[tokio::test]
+async fn the_configured_authority_is_trusted_for_the_api_and_the_token_endpoint() {
+    let authority = Authority::new();
+    for (protocols, version) in [
+        (&[H2, HTTP1][..], Version::HTTP_2),
+        (&[H2], Version::HTTP_2),
+        (&[HTTP1], Version::HTTP_11),
+        (&[], Version::HTTP_11),
+    ] {
+        let upstream = Upstream::start_tls(&authority, protocols).await;
+        upstream.answers([Reply::ok(), Reply::plain_error(404, "NOT_FOUND", "Gone.")]);
+        let service = Setup::of(&upstream).ca(&authority.pem()).start().await;
+        service.cancel(NAME).await.unwrap();
+        assert_eq!(service.cancel(NAME).await.unwrap_err().message(), "Gone.");
+
+        let seen = upstream.seen();
+        assert_eq!(seen[0].version, version, "{protocols:?}");
+        assert_eq!(seen[0].path, format!("/v1/{NAME}:cancel"));
+        assert_eq!(seen[0].headers["content-length"], "0");
+        assert_eq!(seen[0].headers["authorization"], "Bearer t1");
+    }
+}
+
+#[tokio::test]
+async fn another_authoritys_certificate_is_not_trusted() {
+    let (ours, another) = (Authority::new(), Authority::new());
+    let tokens = Upstream::start().await;
+    let upstream = Upstream::start_tls(&another, &[H2, HTTP1]).await;
+    for setup in [
+        Setup::with_tokens_of(&tokens, upstream.url()),
+        Setup::with_tokens_of(&tokens, upstream.url()).ca(&ours.pem()),
+    ] {
+        let service = setup.start().await;
+        let status = service.cancel(NAME).await.unwrap_err();
+        assert_ours(&status, Code::Unavailable, "UPSTREAM_UNREACHABLE");
+    }
+    assert!(upstream.connections() > 0);
+}
+
+#[tokio::test]
+async fn a_token_endpoint_that_is_not_trusted_gets_no_assertion() {
+    let upstream = Upstream::start().await;
+    let tokens = Upstream::start_tls(&Authority::new(), &[H2, HTTP1]).await;
+    let service = Setup::with_tokens_of(&tokens, upstream.url()).start_without_token().await;
+    let status = service.cancel(NAME).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    assert_eq!(tokens.token_requests(), 0);
+    assert!(tokens.connections() > 0);
+}
+
+#[tokio::test]
+async fn over_http2_a_body_that_breaks_off_is_unavailable_and_a_2xx_is_a_cancel() {
+    let authority = Authority::new();
+    let upstream = Upstream::start_tls(&authority, &[H2]).await;
+    let error = Reply::plain_error(404, "NOT_FOUND", "Gone.");
+    upstream.answers([error.breaking_off(), Reply::ok().breaking_off(), Reply::ok().hanging_in_the_body()]);
+    let service = Setup::of(&upstream).ca(&authority.pem()).start().await;
+    let status = service.cancel(NAME).await.unwrap_err();
+    assert_ours(&status, Code::Unavailable, "UPSTREAM_UNREACHABLE");
+    service.cancel(NAME).await.unwrap();
+    service.cancel(NAME).await.unwrap();
+}
+
+#[tokio::test]
+async fn many_calls_share_one_connection_of_http2() {
+    let authority = Authority::new();
+    let upstream = Upstream::start_tls(&authority, &[H2]).await;
+    upstream.always_answers(Reply::ok());
+    let service = Setup::of(&upstream).ca(&authority.pem()).start().await;
+    service.cancel(NAME).await.unwrap();
+    let before = upstream.connections();
+    for n in 0..20 {
+        service.cancel(&format!("{NAME}{n}")).await.unwrap();
+    }
+    assert_eq!(upstream.connections(), before);
+}
