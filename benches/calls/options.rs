@@ -17,7 +17,7 @@ pub(crate) struct Options {
     pub(crate) rounds: u32,
 
     /// Calls in a round; the warm-up has as many
-    #[arg(long, default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) calls: u64,
 
     /// Calls in flight at a time, shared out among the connections
@@ -28,7 +28,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) connections: u32,
 
-    /// How many times Countermand is started to time its start
+    /// At least so many starts of Countermand are timed; every row starts it once
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) starts: u32,
 
