@@ -25,7 +25,7 @@ const DEATH_LIMIT: Duration = Duration::from_millis(200);
 /// standard input closes, should the benchmark itself be killed.
 #[derive(Debug)]
 pub(crate) struct Child {
-    name: &'static str,
+    name: String,
     process: Process,
     stderr: PathBuf,
 }
@@ -38,7 +38,7 @@ impl Child {
     ///
     /// When the program cannot be run.
     pub(crate) fn start(
-        name: &'static str,
+        name: &str,
         mut command: Command,
         paths: &Paths,
         cores: Option<&Cores>,
@@ -58,7 +58,7 @@ impl Child {
     ///
     /// When it ends or says nothing in time.
     pub(crate) async fn start_role(
-        name: &'static str,
+        name: &str,
         arguments: &[&str],
         paths: &Paths,
         cores: Option<&Cores>,
@@ -89,7 +89,7 @@ impl Child {
     }
 
     fn spawn(
-        name: &'static str,
+        name: &str,
         mut command: Command,
         stderr: PathBuf,
         cores: Option<&Cores>,
@@ -100,7 +100,7 @@ impl Child {
             None => command.spawn(),
         };
         let process = spawned.map_err(|error| format!("{name} does not start: {error}"))?;
-        Ok(Self { name, process, stderr })
+        Ok(Self { name: name.to_owned(), process, stderr })
     }
 
     /// The process's number.

@@ -36,6 +36,10 @@ impl Paths {
         self.0.join("upstream.key")
     }
 
+    pub(crate) fn settings(&self) -> PathBuf {
+        self.0.join("countermand.toml")
+    }
+
     pub(crate) fn credentials(&self) -> PathBuf {
         self.0.join("service-account.json")
     }

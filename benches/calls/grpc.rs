@@ -4,9 +4,10 @@
 //! the message is compressed, four of its length in network order, then the message.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use h2::client::SendRequest;
+use h2::client::{ResponseFuture, SendRequest};
 use http::{HeaderMap, Request, StatusCode};
 use tokio::net::TcpStream;
 
@@ -27,6 +28,10 @@ pub(crate) struct Connection {
 #[derive(Debug, Clone)]
 pub(crate) struct Head(Request<()>);
 
+/// A call that was sent and whose answer is still to come.
+#[derive(Debug)]
+pub(crate) struct Pending(ResponseFuture);
+
 impl Connection {
     /// Connects to `address`.
     ///
@@ -46,17 +51,17 @@ impl Connection {
         Ok(Self { requests, address })
     }
 
-    /// The head for `method`, with the deadline that Google's Go client sets unless told otherwise.
+    /// The head for `method`, with a deadline in whole seconds.
     ///
     /// # Errors
     ///
     /// When `method` is no path.
-    pub(crate) fn head(&self, method: &str) -> Result<Head, Fault> {
+    pub(crate) fn head(&self, method: &str, deadline: Duration) -> Result<Head, Fault> {
         let request = Request::post(format!("http://{}{method}", self.address))
             .header("te", "trailers")
             .header("content-type", "application/grpc")
             .header("user-agent", "countermand-bench")
-            .header("grpc-timeout", "10S")
+            .header("grpc-timeout", format!("{}S", deadline.as_secs()))
             .body(())?;
         Ok(Head(request))
     }
@@ -67,11 +72,30 @@ impl Connection {
     ///
     /// When the connection fails, the status is not OK, or the answer is not one whole message.
     pub(crate) async fn call(&self, head: &Head, message: &[u8]) -> Result<Bytes, Fault> {
+        self.begin(head, message).await?.answer().await
+    }
+
+    /// Sends a call, once the peer allows another stream.
+    ///
+    /// # Errors
+    ///
+    /// When the connection fails.
+    pub(crate) async fn begin(&self, head: &Head, message: &[u8]) -> Result<Pending, Fault> {
         let mut requests = self.requests.clone().ready().await?;
         let (response, mut body) = requests.send_request(head.0.clone(), false)?;
         body.send_data(frame(message)?, true)?;
+        Ok(Pending(response))
+    }
+}
 
-        let (head, mut body) = response.await?.into_parts();
+impl Pending {
+    /// The encoded message of the answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::call`].
+    pub(crate) async fn answer(self) -> Result<Bytes, Fault> {
+        let (head, mut body) = self.0.await?.into_parts();
         let mut answer = BytesMut::new();
         while let Some(chunk) = body.data().await {
             let chunk = chunk?;
@@ -88,7 +112,12 @@ impl Connection {
     }
 }
 
-fn frame(message: &[u8]) -> Result<Bytes, Fault> {
+/// `message` with the prefix of an uncompressed one.
+///
+/// # Errors
+///
+/// When it is 4 GiB or longer.
+pub(crate) fn frame(message: &[u8]) -> Result<Bytes, Fault> {
     let mut frame = BytesMut::with_capacity(5 + message.len());
     frame.put_u8(0);
     frame.put_u32(u32::try_from(message.len())?);
@@ -96,14 +125,19 @@ fn frame(message: &[u8]) -> Result<Bytes, Fault> {
     Ok(frame.freeze())
 }
 
-fn unframe(mut frame: Bytes) -> Result<Bytes, Fault> {
+/// The message of a frame.
+///
+/// # Errors
+///
+/// When it is not one whole, uncompressed message.
+pub(crate) fn unframe(mut frame: Bytes) -> Result<Bytes, Fault> {
     if frame.len() < 5 {
-        return Err("the answer has no message".into());
+        return Err("there is no message".into());
     }
     let prefix = frame.split_to(5);
     let length = [prefix[1], prefix[2], prefix[3], prefix[4]];
     if prefix[0] != 0 || u32::from_be_bytes(length) as usize != frame.len() {
-        return Err("the answer is not one whole, uncompressed message".into());
+        return Err("that is not one whole, uncompressed message".into());
     }
     Ok(frame)
 }

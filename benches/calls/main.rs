@@ -3,7 +3,8 @@
 //! `cargo bench` starts, as processes of their own, a constant upstream ([`upstream`]), the relay
 //! ([`relay`]: the floor) and `countermand serve` ([`target`]), drives the last two with the same gRPC
 //! calls ([`load`]) in turns ([`rounds`]), and prints what the kernel says that they used
-//! ([`accounting`], [`report`]). A wrong answer or a dead process fails it; a slow one does not.
+//! ([`accounting`], [`report`]). Then it holds many calls of WaitOperation open, and prints what they take
+//! in memory and in queries ([`waiters`]). A wrong answer or a dead process fails it; a slow one does not.
 //! `cargo bench -- --help` tells the options. Linux only: it reads `/proc`.
 //!
 //! The relay has the system's allocator, as Countermand has; should one change, so should the other.
@@ -14,6 +15,7 @@ mod child;
 mod files;
 mod grpc;
 mod load;
+mod operation;
 mod options;
 mod pinning;
 mod relay;
@@ -22,9 +24,11 @@ mod rounds;
 mod target;
 mod tls;
 mod upstream;
+mod waiters;
 mod workload;
 
 use std::io::{self, Write};
+use std::num::NonZeroU32;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -34,7 +38,7 @@ use files::Paths;
 use options::{Options, Role};
 use pinning::Cores;
 use rounds::Row;
-use workload::CANCEL;
+use workload::{CANCEL, GET, GET_CACHED};
 
 /// What makes a run worthless, as a text for whoever started it.
 type Fault = Box<dyn std::error::Error + Send + Sync>;
@@ -84,30 +88,45 @@ async fn run(options: &Options) -> Result<(), Fault> {
 
     let (_directory, paths) = files::write_certificates()?;
     let upstream = target::upstream(&paths).await?;
-    let relay = target::relay(&paths, &upstream, cores).await?;
-    let mut rows = vec![Row::prepare("relay", relay, &CANCEL, options).await?];
+    let address = upstream.address;
+
+    // Every row has a process of its own: what one leaves behind in memory must not show in another.
+    let mut rows = Vec::new();
+    for workload in [&CANCEL, &GET] {
+        let name = format!("relay {}", workload.name);
+        let relay = target::relay(&name, &paths, address, cores).await?;
+        rows.push(Row::prepare("relay", relay, workload, options).await?);
+    }
+    let floors = rows.len();
     let mut starts = Vec::new();
     if !options.floor_only {
-        let (mut countermand, time) = target::countermand(&paths, &upstream, cores).await?;
-        starts.push(time);
-        for _ in 1..options.starts {
-            countermand.child.end().await?;
-            let (again, time) = target::countermand(&paths, &upstream, cores).await?;
+        for workload in [&CANCEL, &GET, &GET_CACHED] {
+            let name = format!("countermand {}", workload.name);
+            let (mut countermand, time) = target::countermand(&name, &paths, address, None, cores).await?;
             starts.push(time);
-            countermand = again;
+            while starts.len() < options.starts as usize {
+                countermand.child.end().await?;
+                let (again, time) = target::countermand(&name, &paths, address, None, cores).await?;
+                starts.push(time);
+                countermand = again;
+            }
+            rows.push(Row::prepare("countermand", countermand, workload, options).await?);
         }
-        rows.push(Row::prepare("countermand", countermand, &CANCEL, options).await?);
     }
 
     rounds::measure(&mut rows, options).await?;
     report::table(out, &rows)?;
-    if let [floor, others @ ..] = rows.as_slice() {
-        for row in others {
-            report::against_floor(out, floor, row)?;
-        }
+    let (floors, others) = rows.split_at(floors);
+    for row in others {
+        let floor = floors.iter().find(|floor| floor.workload.method == row.workload.method);
+        report::against_floor(out, floor.ok_or("a row without a floor")?, row)?;
     }
     if !starts.is_empty() {
         report::starts(out, &starts)?;
+    }
+    drop(rows);
+    if let Some(waiters) = NonZeroU32::new(options.waiters).filter(|_| !options.floor_only) {
+        report::waiters(out, &waiters::measure(waiters, &paths, cores).await?)?;
     }
     Ok(())
 }

@@ -4,7 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-/// Measures what a call costs in Countermand, against a bare HTTP/2 relay.
+/// Measures what a call costs in Countermand, against a bare HTTP/2 relay, and what a waiter costs.
+///
+/// The rows: a cancel; a get of ever another operation; a get of a few finished operations again and
+/// again, which Countermand remembers; then many waiters on a few operations that stay pending, held for
+/// about 15 seconds.
 #[derive(Debug, Parser)]
 #[command(name = "calls", bin_name = "cargo bench --", disable_help_subcommand = true)]
 pub(crate) struct Options {
@@ -13,7 +17,7 @@ pub(crate) struct Options {
     pub(crate) rounds: u32,
 
     /// Calls in a round; the warm-up has as many
-    #[arg(long, default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) calls: u64,
 
     /// Calls in flight at a time, shared out among the connections
@@ -24,9 +28,13 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) connections: u32,
 
-    /// How many times Countermand is started to time its start
+    /// At least so many starts of Countermand are timed; every row starts it once
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) starts: u32,
+
+    /// Calls of WaitOperation that are held open to see what a waiter costs; 0 for none
+    #[arg(long, default_value_t = 10_000)]
+    pub(crate) waiters: u32,
 
     /// Measure the relay alone
     #[arg(long)]

@@ -7,13 +7,16 @@ use std::time::Duration;
 use crate::options::Options;
 use crate::pinning::Cores;
 use crate::rounds::{Row, Sample};
+use crate::waiters::{self, Held};
 
-/// Countermand's CPU a call to the floor's.
-const CPU_AIM: f64 = 1.5;
-/// Resident under load, in millions of bytes.
+/// Resident under a load of cancels, in millions of bytes.
 const MEMORY_AIM: f64 = 20.0;
 /// From spawn to SERVING, in milliseconds.
 const START_AIM: f64 = 100.0;
+/// Resident under 10,000 waiters, in millions of bytes.
+const WAITERS_MEMORY_AIM: f64 = 100.0;
+/// Queries in one of the longest intervals, for 100 operations of 10 devices.
+const QUERIES_AIM: f64 = 10.0;
 
 /// How the run was set up.
 pub(crate) fn setting(out: &mut impl Write, options: &Options, cores: Option<&Cores>) -> io::Result<()> {
@@ -60,7 +63,11 @@ pub(crate) fn against_floor(out: &mut impl Write, floor: &Row, row: &Row) -> io:
     let pairs = row.samples.iter().zip(&floor.samples);
     let ratio = Spread::of(pairs.map(|(ours, floor)| ours.cpu_per_call.div_duration_f64(floor.cpu_per_call)));
     let name = format!("{} {}", row.target_name, row.workload.name);
-    aim(out, &format!("{name}: CPU to the floor's"), &ratio, 2, "×", CPU_AIM)?;
+    let what = format!("{name}: CPU to the floor's");
+    let Some(cpu_aim) = row.workload.cpu_aim else {
+        return figure(out, &what, &ratio, 2, "×");
+    };
+    aim(out, &what, &ratio, 2, "×", cpu_aim)?;
     let resident = Spread::of([most_resident(row)]);
     aim(out, &format!("{name}: resident under load"), &resident, 1, "MB", MEMORY_AIM)
 }
@@ -71,6 +78,34 @@ pub(crate) fn starts(out: &mut impl Write, starts: &[Duration]) -> io::Result<()
     aim(out, "from spawn to SERVING", &spread, 0, "ms", START_AIM)
 }
 
+/// What the waiters cost.
+pub(crate) fn waiters(out: &mut impl Write, held: &Held) -> io::Result<()> {
+    let &Held { waiters, before, under, peak, queries_of_arrival, queries, watched } = held;
+    writeln!(
+        out,
+        "\n{waiters} waiters on {} operations of {} devices, held for {} s",
+        waiters::OPERATIONS,
+        waiters::DEVICES,
+        waiters::TIMEOUT.as_secs()
+    )?;
+    let one = |value| Spread::of([value]);
+    figure(out, "resident before they came", &one(megabytes(before)), 1, "MB")?;
+    aim(out, "resident under them", &one(megabytes(under)), 1, "MB", WAITERS_MEMORY_AIM)?;
+    figure(out, "peak, their answers included", &one(megabytes(peak)), 1, "MB")?;
+    let each = under.saturating_sub(before) as f64 / f64::from(waiters);
+    figure(out, "a waiter", &one(each), 0, "bytes")?;
+    figure(out, "queries upstream while they came", &one(queries_of_arrival as f64), 0, "in all")?;
+    let rate = queries as f64 / watched.as_secs_f64();
+    figure(out, "queries upstream while they wait", &one(rate), 2, "a second")?;
+    let each_interval = rate * waiters::LONGEST_INTERVAL.as_secs_f64();
+    let what = format!("… in the interval of {} s", waiters::LONGEST_INTERVAL.as_secs());
+    aim(out, &what, &one(each_interval), 1, "queries", QUERIES_AIM)
+}
+
+fn figure(out: &mut impl Write, what: &str, spread: &Spread, digits: usize, unit: &str) -> io::Result<()> {
+    writeln!(out, "{}", shown(what, spread, digits, unit))
+}
+
 fn aim(
     out: &mut impl Write,
     what: &str,
@@ -79,10 +114,15 @@ fn aim(
     unit: &str,
     at_most: f64,
 ) -> io::Result<()> {
+    let verdict = if spread.median <= at_most { "met" } else { "missed" };
+    let shown = shown(what, spread, digits, unit);
+    writeln!(out, "{shown}; aim {at_most} {unit}: {verdict}")
+}
+
+fn shown(what: &str, spread: &Spread, digits: usize, unit: &str) -> String {
     let Spread { least, median, most } = spread;
-    let verdict = if *median <= at_most { "met" } else { "missed" };
     let range = if least == most { String::new() } else { format!(" ({least:.digits$} to {most:.digits$})") };
-    writeln!(out, "{what:<40}{median:>8.digits$} {unit}{range}; aim {at_most} {unit}: {verdict}")
+    format!("{what:<40}{median:>8.digits$} {unit}{range}")
 }
 
 /// Several measurements of one thing; there is at least one.

@@ -1,6 +1,7 @@
 //! The processes that are measured, and the upstream behind them.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use prost::Message;
@@ -15,6 +16,9 @@ use crate::pinning::Cores;
 
 /// How long Countermand may take to serve before the benchmark gives up.
 const SERVING_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long one look at its health may take.
+const HEALTH_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Between two looks at a service that does not serve yet: short beside the milliseconds sought.
 const POLL: Duration = Duration::from_micros(500);
@@ -34,22 +38,30 @@ pub(crate) async fn upstream(paths: &Paths) -> Result<Target, Fault> {
     Ok(Target { child, address })
 }
 
-/// Starts the floor.
-pub(crate) async fn relay(paths: &Paths, upstream: &Target, cores: Option<&Cores>) -> Result<Target, Fault> {
-    let port = upstream.address.port().to_string();
+/// Starts a floor, which errors call `name`.
+pub(crate) async fn relay(
+    name: &str,
+    paths: &Paths,
+    upstream: SocketAddr,
+    cores: Option<&Cores>,
+) -> Result<Target, Fault> {
+    let port = upstream.port().to_string();
     let arguments = ["relay", "--upstream", &port];
-    let (child, address) = Child::start_role("relay", &arguments, paths, cores).await?;
+    let (child, address) = Child::start_role(name, &arguments, paths, cores).await?;
     Ok(Target { child, address })
 }
 
-/// Starts `countermand serve`, and tells how long it took until health said SERVING.
+/// Starts `countermand serve`, which errors call `name`, with the configuration file `settings` if one
+/// is given, and tells how long it took until health said SERVING.
 ///
 /// # Errors
 ///
 /// When it ends, or does not serve within [`SERVING_LIMIT`].
 pub(crate) async fn countermand(
+    name: &str,
     paths: &Paths,
-    upstream: &Target,
+    upstream: SocketAddr,
+    settings: Option<&Path>,
     cores: Option<&Cores>,
 ) -> Result<(Target, Duration), Fault> {
     let address = free_address()?;
@@ -60,11 +72,14 @@ pub(crate) async fn countermand(
         .arg("--credentials")
         .arg(paths.credentials())
         .arg("--upstream-url")
-        .arg(format!("https://localhost:{}", upstream.address.port()))
+        .arg(format!("https://localhost:{}", upstream.port()))
         .arg("--upstream-ca")
         .arg(paths.authority());
+    if let Some(settings) = settings {
+        command.arg("--config").arg(settings);
+    }
     let start = Instant::now();
-    let child = Child::start("countermand", command, paths, cores)?;
+    let child = Child::start(name, command, paths, cores)?;
     let mut target = Target { child, address };
     loop {
         let fault = match serving(address).await {
@@ -82,8 +97,16 @@ pub(crate) async fn countermand(
 
 /// Whether gRPC health says SERVING of the whole server (`grpc.health.v1`).
 async fn serving(address: SocketAddr) -> Result<(), Fault> {
-    let connection = Connection::open(address).await?;
-    let head = connection.head("/grpc.health.v1.Health/Check")?;
+    expect_serving(&Connection::open(address).await?).await
+}
+
+/// Asks gRPC health over a connection that is there.
+///
+/// # Errors
+///
+/// When it does not say SERVING.
+pub(crate) async fn expect_serving(connection: &Connection) -> Result<(), Fault> {
+    let head = connection.head("/grpc.health.v1.Health/Check", HEALTH_DEADLINE)?;
     let answer = connection.call(&head, &[]).await?;
     match HealthCheckResponse::decode(answer)?.status() {
         ServingStatus::Serving => Ok(()),

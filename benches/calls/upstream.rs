@@ -1,12 +1,14 @@
-//! The constant upstream: HTTP/2 over TLS, the same answers at once to every caller.
+//! The upstream: HTTP/2 over TLS, the same answers at once to every caller.
 //!
 //! It answers Countermand's REST calls as the Android Management API would, the relay's gRPC calls as
-//! a gRPC server would, and hands out a token. It does not work anything out, but it does refuse what
+//! a gRPC server would, and hands out a token. It keeps nothing but a count, but it does refuse what
 //! a real one would refuse, so that a target cannot look fast by sending something wrong.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
@@ -17,22 +19,33 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use prost::Message;
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 use crate::files::Paths;
-use crate::workload::CANCEL;
-use crate::{Fault, child, tls};
+use crate::workload::{ByName, CANCEL, GET};
+use crate::{Fault, child, grpc, operation, tls};
 
 const TOKEN: &str = r#"{"access_token":"ya29.bench","expires_in":3600,"token_type":"Bearer"}"#;
 const AUTHORISED: &str = "Bearer ya29.bench";
 
-/// A gRPC frame that holds an empty message: not compressed, length nought.
-const EMPTY_MESSAGE: &[u8] = &[0; 5];
+/// Every device's list has this many operations, numbered from nought.
+pub(crate) const OPERATIONS_OF_A_DEVICE: u64 = 10;
 
 type Trailers = Ready<Option<Result<HeaderMap, Infallible>>>;
 type Answer = Response<Either<Full<Bytes>, WithTrailers<Full<Bytes>, Trailers>>>;
 
-/// Serves on a free port of the loopback until the process ends.
+/// What the operations of this upstream are, and what was asked of it.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    /// Whether every operation has finished; else none ever does.
+    pub(crate) finished: bool,
+    /// How many calls of AMAPI's have come, whatever was answered.
+    pub(crate) queries: AtomicU64,
+}
+
+/// Serves finished operations on a free port of the loopback until the process ends.
 ///
 /// # Errors
 ///
@@ -41,57 +54,95 @@ pub(crate) async fn run(paths: &Paths) -> Result<(), Fault> {
     let acceptor = tls::acceptor(paths)?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     child::announce(&listener)?;
-    loop {
-        let (socket, _) = listener.accept().await?;
-        socket.set_nodelay(true)?;
-        let acceptor = acceptor.clone();
-        // A connection that breaks fails its client's calls, and the client reports it.
-        tokio::spawn(async move {
-            let stream = acceptor.accept(socket).await?;
-            auto::Builder::new(TokioExecutor::new())
-                .serve_connection(TokioIo::new(stream), service_fn(answer))
-                .await
-        });
+    let upstream = Upstream { finished: true, queries: AtomicU64::default() };
+    Arc::new(upstream).serve(listener, acceptor).await
+}
+
+impl Upstream {
+    /// Serves until this is dropped.
+    ///
+    /// # Errors
+    ///
+    /// When no more connections can be taken.
+    pub(crate) async fn serve(
+        self: Arc<Self>,
+        listener: TcpListener,
+        acceptor: TlsAcceptor,
+    ) -> Result<(), Fault> {
+        loop {
+            let (socket, _) = listener.accept().await?;
+            socket.set_nodelay(true)?;
+            let (upstream, acceptor) = (Arc::clone(&self), acceptor.clone());
+            // A connection that breaks fails its client's calls, and the client reports it.
+            tokio::spawn(async move {
+                let stream = acceptor.accept(socket).await?;
+                let service = service_fn(move |request| Arc::clone(&upstream).answer(request));
+                auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await
+            });
+        }
+    }
+
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Answer, Fault> {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await?.to_bytes();
+        let path = head.uri.path();
+        if head.method == Method::POST && path == "/token" {
+            return Ok(json(StatusCode::OK, TOKEN.into()));
+        }
+        if head.version != Version::HTTP_2 {
+            return Ok(json(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "{}".into()));
+        }
+        if head.method == Method::POST && [CANCEL.method, GET.method].contains(&path) {
+            let ByName { name } = ByName::decode(grpc::unframe(body)?)?;
+            return match path == GET.method {
+                true => message(&operation::message(name, self.finished).encode_to_vec()),
+                false => message(&[]),
+            };
+        }
+        self.queries.fetch_add(1, Ordering::Relaxed);
+        let authorised = head.headers.get(AUTHORIZATION).is_some_and(|value| value == AUTHORISED);
+        let resource = path.strip_prefix("/v1/").filter(|path| path.starts_with("enterprises/"));
+        Ok(match resource {
+            None => json(StatusCode::NOT_FOUND, "{}".into()),
+            Some(_) if !authorised => json(StatusCode::UNAUTHORIZED, "{}".into()),
+            Some(_) if !body.is_empty() => json(StatusCode::BAD_REQUEST, "{}".into()),
+            Some(resource) => self.amapi(&head.method, resource),
+        })
+    }
+
+    /// `cancel`, `list` and `get` of `enterprises.devices.operations`, as AMAPI's discovery document has
+    /// them.
+    fn amapi(&self, method: &Method, resource: &str) -> Answer {
+        if *method == Method::POST && resource.ends_with(":cancel") {
+            json(StatusCode::OK, "{}".into())
+        } else if *method != Method::GET {
+            json(StatusCode::METHOD_NOT_ALLOWED, "{}".into())
+        } else if resource.ends_with("/operations") {
+            let operations = (0..OPERATIONS_OF_A_DEVICE)
+                .map(|number| operation::json(&format!("{resource}/{number}"), self.finished));
+            let list = format!(r#"{{"operations":[{}]}}"#, operations.collect::<Vec<_>>().join(","));
+            json(StatusCode::OK, list.into())
+        } else {
+            json(StatusCode::OK, operation::json(resource, self.finished).into())
+        }
     }
 }
 
-async fn answer(request: Request<Incoming>) -> Result<Answer, hyper::Error> {
-    let (head, body) = request.into_parts();
-    let body = body.collect().await?.to_bytes();
-    let path = head.uri.path();
-    let over_http2 = head.version == Version::HTTP_2;
-    let authorised = head.headers.get(AUTHORIZATION).is_some_and(|value| value == AUTHORISED);
-
-    let (status, json) = if head.method != Method::POST {
-        (StatusCode::METHOD_NOT_ALLOWED, "{}")
-    } else if path == "/token" {
-        (StatusCode::OK, TOKEN)
-    } else if !over_http2 {
-        (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "{}")
-    } else if path == CANCEL.method && body.len() > EMPTY_MESSAGE.len() {
-        return Ok(grpc());
-    } else if !(path.starts_with("/v1/enterprises/") && path.ends_with(":cancel")) {
-        (StatusCode::NOT_FOUND, "{}")
-    } else if !authorised {
-        (StatusCode::UNAUTHORIZED, "{}")
-    } else if !body.is_empty() {
-        (StatusCode::BAD_REQUEST, "{}")
-    } else {
-        (StatusCode::OK, "{}")
-    };
+fn json(status: StatusCode, json: Bytes) -> Answer {
+    let length = HeaderValue::from(json.len());
     let mut response = Response::new(Either::Left(Full::from(json)));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=UTF-8"));
-    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(json.len()));
-    Ok(response)
+    response.headers_mut().insert(CONTENT_LENGTH, length);
+    response
 }
 
-/// An OK whose message is empty, as `CancelOperation` answers.
-fn grpc() -> Answer {
+/// An OK with an encoded message, as gRPC answers.
+fn message(message: &[u8]) -> Result<Answer, Fault> {
     let mut trailers = HeaderMap::with_capacity(1);
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
-    let body = Full::from(EMPTY_MESSAGE).with_trailers(ready(Some(Ok(trailers))));
+    let body = Full::from(grpc::frame(message)?).with_trailers(ready(Some(Ok(trailers))));
     let mut response = Response::new(Either::Right(body));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    response
+    Ok(response)
 }

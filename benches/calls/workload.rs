@@ -3,34 +3,67 @@
 use bytes::Bytes;
 use prost::Message;
 
+use crate::operation;
+
 /// One kind of call. A new row of the benchmark usually starts with one of these.
 #[derive(Debug)]
 pub(crate) struct Workload {
     /// How the report names it.
     pub(crate) name: &'static str,
-    /// The gRPC method, as it stands in `:path`.
+    /// The gRPC method, as it stands in `:path`. Rows of one method have one floor.
     pub(crate) method: &'static str,
     /// The encoded request message of the call with this number. Numbers never repeat in a run.
     pub(crate) request: fn(u64) -> Bytes,
-    /// Whether an answer with status OK and this encoded message is right.
-    pub(crate) is_right: fn(&[u8]) -> bool,
+    /// Whether an answer with status OK and this encoded message is right for the call with this number.
+    pub(crate) is_right: fn(u64, &[u8]) -> bool,
+    /// The most CPU a call, as a multiple of the floor's, that Countermand aims at; `None` without an aim.
+    pub(crate) cpu_aim: Option<f64>,
 }
 
 /// Cancels, each of another operation, so that no two can share an upstream call.
 pub(crate) const CANCEL: Workload = Workload {
     name: "cancel",
     method: "/google.longrunning.Operations/CancelOperation",
-    request: |number| {
-        let name = format!("enterprises/LC01bench/devices/d{number}/operations/{number}");
-        CancelOperationRequest { name }.encode_to_vec().into()
-    },
-    is_right: <[u8]>::is_empty,
+    request: |number| by_name(operation::name(number, number)),
+    is_right: |_, answer| answer.is_empty(),
+    cpu_aim: Some(1.5),
 };
 
-/// `google.longrunning.CancelOperationRequest`, kept apart from the generated code of what is
-/// measured: a shared mistake would go unseen.
+/// Gets, each of another finished operation, so that none is known when it is asked for.
+///
+/// The floor carries the same call, as gRPC on both sides: the upstream answers it with the message that
+/// Countermand makes from the JSON. What Countermand costs beyond it is reading, checking and translating.
+pub(crate) const GET: Workload = Workload {
+    name: "get",
+    method: "/google.longrunning.Operations/GetOperation",
+    request: |number| by_name(operation::name(number, number)),
+    is_right: |number, answer| operation::is(answer, operation::name(number, number), true),
+    cpu_aim: None,
+};
+
+/// Gets of a few finished operations again and again, which Countermand answers from what it remembers.
+///
+/// Its floor is that of [`GET`]: a relay remembers nothing, so the ratio shows what remembering saves.
+pub(crate) const GET_CACHED: Workload = Workload {
+    name: "get cached",
+    method: GET.method,
+    request: |number| by_name(one_of_few(number)),
+    is_right: |number, answer| operation::is(answer, one_of_few(number), true),
+    cpu_aim: None,
+};
+
+fn one_of_few(number: u64) -> String {
+    operation::name(number % 8, 0)
+}
+
+/// The requests of `CancelOperation` and `GetOperation` (`google.longrunning`) have this one field, kept
+/// apart from the generated code of what is measured: a shared mistake would go unseen.
 #[derive(Clone, PartialEq, Message)]
-struct CancelOperationRequest {
+pub(crate) struct ByName {
     #[prost(string, tag = "1")]
-    name: String,
+    pub(crate) name: String,
+}
+
+fn by_name(name: String) -> Bytes {
+    ByName { name }.encode_to_vec().into()
 }
