@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks that docs/CALLING.md shows the examples of this directory as they are run, every line."""
+"""Checks that the documents show the examples of this directory as they are run, every line."""
 
 import pathlib
 import sys
@@ -7,15 +7,18 @@ import sys
 from checks import check
 
 HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
 EXAMPLES = {"example.py": "python", "example.mjs": "js"}
+DOCUMENTS = ["README.md", "docs/CALLING.md"]
 
 
 def main():
-    """Looks for each example."""
-    shown = (HERE.parent.parent / "docs" / "CALLING.md").read_text(encoding="utf-8")
-    for name, language in EXAMPLES.items():
-        block = f"```{language}\n{(HERE / name).read_text(encoding='utf-8')}```\n"
-        check(f"docs/CALLING.md shows {name} as it is", shown.count(block), 1)
+    """Looks for each example in each document."""
+    for document in DOCUMENTS:
+        shown = (ROOT / document).read_text(encoding="utf-8")
+        for name, language in EXAMPLES.items():
+            block = f"```{language}\n{(HERE / name).read_text(encoding='utf-8')}```\n"
+            check(f"{document} shows {name} as it is", shown.count(block), 1)
 
 
 if __name__ == "__main__":
