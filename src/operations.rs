@@ -150,6 +150,10 @@ impl<A: Api> operations_server::Operations for Operations<A> {
             status::invalid_field("timeout", "INVALID_TIMEOUT", "must be a duration of 0s or more")
         })?;
         let permit = self.policy.decide(&call.caller, Action::Wait, name);
+        if allowed == Some(Duration::ZERO) {
+            // No wait is wanted: the latest state is.
+            return operation(self.states.get(&permit, call.deadline(self.times.upstream_timeout)).await);
+        }
         let limit = allowed.map_or(self.times.max_wait, |allowed| allowed.min(self.times.max_wait));
         let end = call.time_to_answer(limit);
         operation(wait::wait(&self.states, &self.pollers, permit, end).await)

@@ -12,8 +12,9 @@ use crate::caller::Caller;
 /// The most calls on one connection at once; a client queues what is beyond.
 const MAX_STREAMS: u32 = 1024;
 
-/// More than the headers of any gRPC call.
-const MAX_HEADER_LIST: u32 = 16 * 1024;
+/// More than the headers of any gRPC call: those of a Python future grow by one with each poll, past what hyper
+/// allows by itself (google.api_core, `operation.from_gapic` with `grpc_metadata`).
+const MAX_HEADER_LIST: u32 = 64 * 1024;
 
 /// Callers who give up reset their calls, and gRPC clients do so in bursts; only far more resets of calls
 /// that were not even begun look like an attack (CVE-2023-44487).

@@ -42,16 +42,10 @@ async fn a_wait_that_is_over_answers_the_latest_state() {
     let api = Counting::default();
     api.issue(&name(1, 1));
     let (service, _serving) = api.serve();
-    for seconds in [0, 30] {
+    for (seconds, least, most) in [(0, 0, 1), (30, 30, 30)] {
         let start = Instant::now();
-        let answer = wait(&service, &name(1, 1), seconds).await;
-        if seconds == 0 {
-            // No time at all: not even the first question can be asked.
-            assert_eq!(answer.expect_err("late").code(), Code::DeadlineExceeded);
-        } else {
-            assert!(!answer.expect("answered").done);
-            assert_eq!(start.elapsed(), 30 * SECOND);
-        }
+        assert!(!wait(&service, &name(1, 1), seconds).await.expect("answered").done);
+        assert!((least * SECOND..=most * SECOND).contains(&start.elapsed()), "{:?}", start.elapsed());
     }
 }
 
