@@ -107,7 +107,11 @@ impl Amapi {
 impl Api for Amapi {
     async fn cancel(&self, permit: &Permit<OperationName>, budget: &Budget) -> Outcome<()> {
         let url = self.upstream.url(permit.resource().as_str(), ":cancel");
-        self.call(Method::POST, url, budget).await.map(attempt::discard)
+        let sent = self.call(Method::POST, url, budget).await;
+        sent.and_then(|answer| {
+            attempt::discard(answer);
+            Ok(())
+        })
     }
 
     async fn get(&self, permit: &Permit<OperationName>, budget: &Budget) -> Outcome<Json> {
@@ -123,8 +127,9 @@ impl Api for Amapi {
 }
 
 impl<T> Outcome<T> {
-    fn map<U>(self, to: impl FnOnce(T) -> U) -> Outcome<U> {
+    /// The same, with what `then` makes of a good result.
+    pub(crate) fn and_then<U>(self, then: impl FnOnce(T) -> Result<U, Error>) -> Outcome<U> {
         let Self { result, attempts, upstream_status } = self;
-        Outcome { result: result.map(to), attempts, upstream_status }
+        Outcome { result: result.and_then(then), attempts, upstream_status }
     }
 }

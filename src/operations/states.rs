@@ -66,9 +66,9 @@ impl<A: Api> States<A> {
             let (inner, permit) = (Arc::clone(&self.0), permit.clone());
             async move {
                 let asked = Instant::now();
-                let outcome = inner.amapi.get(&permit, &budget).await;
+                let outcome = inner.amapi.get(&permit, &budget).await.and_then(translate::operation);
                 log(permit.resource(), permit.action(), &outcome);
-                let operation = Arc::new(translate::operation(outcome.result?)?);
+                let operation = Arc::new(outcome.result?);
                 inner.known.keep(permit.resource(), &operation, asked);
                 Ok(operation)
             }
@@ -85,9 +85,9 @@ impl<A: Api> States<A> {
     ) -> Result<ListOperationsResponse, Error> {
         let left = deadline.saturating_duration_since(Instant::now()).min(self.0.upstream_timeout);
         let budget = Budget::new(deadline, left);
-        let outcome = self.0.amapi.list(permit, query, &budget).await;
+        let outcome = self.0.amapi.list(permit, query, &budget).await.and_then(translate::page);
         log(permit.resource(), permit.action(), &outcome);
-        translate::page(outcome.result?)
+        outcome.result
     }
 
     /// The most time that one question takes.

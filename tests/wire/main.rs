@@ -1,4 +1,4 @@
-//! A cancel from the gRPC client to the upstream, over real sockets: what each of them sees, in good times
+//! Calls from the gRPC client to the upstream, over real sockets: what each of them sees, in good times
 //! and in bad.
 
 // A helper of tests fails by panicking, as a test does.
@@ -14,6 +14,7 @@ mod forwarding;
 mod hang_up;
 mod overload;
 mod proxy;
+mod reading;
 mod refusals;
 mod sharing;
 mod streams;
