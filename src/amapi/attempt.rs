@@ -135,7 +135,9 @@ impl Sending<'_> {
         let status = answer.status();
         let http_status = status.as_u16();
         if !status.is_client_error() && !status.is_server_error() {
-            return stop(Error::Malformed { what: "a redirect", http_status });
+            let what =
+                if status.is_redirection() { "a redirect" } else { "a status that HTTP does not know" };
+            return stop(Error::Malformed { what, http_status });
         }
         let retry_after = answer
             .headers()

@@ -58,24 +58,6 @@ pub enum Error {
     Lost,
 }
 
-impl Error {
-    /// Whether the same call may well succeed a moment later. Whether to make it again is the client's to
-    /// decide, by its deadline and its budget.
-    #[must_use]
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Answered(answer) => answer.is_transient(),
-            Self::Unreachable { .. } => true,
-            Self::CredentialRejected(_)
-            | Self::CredentialUnavailable { .. }
-            | Self::Malformed { .. }
-            | Self::NotHttp { .. }
-            | Self::DeadlineExceeded { .. }
-            | Self::Lost => false,
-        }
-    }
-}
-
 /// What Google answered in place of success.
 #[derive(Debug, Clone)]
 pub struct Answer {
@@ -94,13 +76,6 @@ impl Answer {
     pub fn rejects_credential(&self) -> bool {
         let status = self.google.as_ref().and_then(|google| google.status.as_deref());
         self.http_status == 401 || status == Some("UNAUTHENTICATED")
-    }
-
-    /// Whether a gateway on the way, or a server that is just being replaced, answered: 502, 503, 504. Not
-    /// 429, since another call only spends more of the quota that has run out.
-    #[must_use]
-    pub fn is_transient(&self) -> bool {
-        matches!(self.http_status, 502..=504)
     }
 }
 
@@ -135,18 +110,6 @@ mod tests {
             let answer = answer(http_status, body);
             assert_eq!(answer.rejects_credential(), rejects, "{http_status} {body}");
         }
-    }
-
-    #[test]
-    fn only_gateways_and_the_network_are_transient() {
-        for http_status in 400..600 {
-            let error = Error::Answered(answer(http_status, ""));
-            assert_eq!(error.is_transient(), (502..=504).contains(&http_status), "{http_status}");
-        }
-        assert!(Error::Unreachable { cause: String::new() }.is_transient());
-        assert!(!Error::CredentialRejected(answer(503, "")).is_transient());
-        assert!(!Error::DeadlineExceeded { while_doing: "waiting" }.is_transient());
-        assert!(!Error::Malformed { what: "a redirect", http_status: 503 }.is_transient());
     }
 
     #[test]
