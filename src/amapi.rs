@@ -3,7 +3,7 @@
 //! It takes a [`Permit`], which only the policy can make, and a [`Budget`], which bounds it. Retries are
 //! in [`retry`], one attempt is in [`attempt`], and how it can end is in [`error`].
 
-use std::{future::Future, path::Path};
+use std::{future::Future, path::Path, sync::Arc};
 
 use reqwest::{Method, Url};
 
@@ -76,6 +76,8 @@ pub struct Outcome<T> {
     pub attempts: u32,
     /// The HTTP status of the last answer; none when there was no answer.
     pub upstream_status: Option<u16>,
+    /// The name of the credential that it carried; none when none serves the enterprise.
+    pub credential: Option<Arc<str>>,
 }
 
 impl Amapi {
@@ -95,12 +97,13 @@ impl Amapi {
     }
 
     async fn read(&self, url: Url, budget: &Budget) -> Outcome<Json> {
-        let Outcome { result, attempts, upstream_status } = self.call(Method::GET, url, budget).await;
+        let Outcome { result, attempts, upstream_status, credential } =
+            self.call(Method::GET, url, budget).await;
         let result = match result {
             Ok(answer) => attempt::read_object(answer, budget).await,
             Err(error) => Err(error),
         };
-        Outcome { result, attempts, upstream_status }
+        Outcome { result, attempts, upstream_status, credential }
     }
 }
 
@@ -129,7 +132,7 @@ impl Api for Amapi {
 impl<T> Outcome<T> {
     /// The same, with what `then` makes of a good result.
     pub(crate) fn and_then<U>(self, then: impl FnOnce(T) -> Result<U, Error>) -> Outcome<U> {
-        let Self { result, attempts, upstream_status } = self;
-        Outcome { result: result.and_then(then), attempts, upstream_status }
+        let Self { result, attempts, upstream_status, credential } = self;
+        Outcome { result: result.and_then(then), attempts, upstream_status, credential }
     }
 }

@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 use crate::{
     amapi::{Amapi, Api, ListQuery, Outcome, error::Error},
     name::{DeviceName, OperationName},
-    policy::{Action, Policy},
+    policy::{Action, Denied, Policy},
     proto::longrunning::{
         CancelOperationRequest, DeleteOperationRequest, GetOperationRequest, ListOperationsRequest,
         ListOperationsResponse, Operation, WaitOperationRequest, operations_server,
@@ -96,7 +96,7 @@ impl<A: Api> operations_server::Operations for Operations<A> {
     ) -> Result<Response<()>, Status> {
         let call = Call::of(&request);
         let name = OperationName::parse(&request.get_ref().name).map_err(invalid_name)?;
-        let permit = self.policy.decide(&call.caller, Action::Cancel, name.clone());
+        let permit = self.policy.decide(&call.caller, Action::Cancel, name.clone()).map_err(denied)?;
         let answer = self.cancels.join(&name, call.deadline(self.times.upstream_timeout), |budget| {
             let (amapi, states, pollers) =
                 (Arc::clone(&self.amapi), self.states.clone(), self.pollers.clone());
@@ -118,7 +118,7 @@ impl<A: Api> operations_server::Operations for Operations<A> {
     ) -> Result<Response<Operation>, Status> {
         let call = Call::of(&request);
         let name = OperationName::parse(&request.get_ref().name).map_err(invalid_name)?;
-        let permit = self.policy.decide(&call.caller, Action::Get, name);
+        let permit = self.policy.decide(&call.caller, Action::Get, name).map_err(denied)?;
         let answer = self.states.get(&permit, call.deadline(self.times.upstream_timeout)).await;
         operation(answer)
     }
@@ -134,7 +134,7 @@ impl<A: Api> operations_server::Operations for Operations<A> {
         let page_size = u32::try_from(page_size)
             .map_err(|_| status::invalid_field("page_size", "INVALID_PAGE_SIZE", "must not be negative"))?;
         let query = ListQuery { filter, page_size, page_token, return_partial_success };
-        let permit = self.policy.decide(&call.caller, Action::List, name);
+        let permit = self.policy.decide(&call.caller, Action::List, name).map_err(denied)?;
         let answer = self.states.list(&permit, &query, call.deadline(self.times.upstream_timeout)).await;
         answer.map(Response::new).map_err(|error| status::from_upstream(&error))
     }
@@ -149,7 +149,7 @@ impl<A: Api> operations_server::Operations for Operations<A> {
         let allowed = wait::allowed(timeout.as_ref()).map_err(|()| {
             status::invalid_field("timeout", "INVALID_TIMEOUT", "must be a duration of 0s or more")
         })?;
-        let permit = self.policy.decide(&call.caller, Action::Wait, name);
+        let permit = self.policy.decide(&call.caller, Action::Wait, name).map_err(denied)?;
         if allowed == Some(Duration::ZERO) {
             // No wait is wanted: the latest state is.
             return operation(self.states.get(&permit, call.deadline(self.times.upstream_timeout)).await);
@@ -168,6 +168,11 @@ fn invalid_name(error: crate::name::InvalidName) -> Status {
     status::invalid_name(&error.to_string())
 }
 
+fn denied(denied: Denied) -> Status {
+    tracing::debug!(policies = ?denied.policies(), "denied");
+    status::denied()
+}
+
 fn operation(answer: Result<Arc<Operation>, Error>) -> Result<Response<Operation>, Status> {
     match answer {
         Ok(operation) => Ok(Response::new(Operation::clone(&operation))),
@@ -177,14 +182,15 @@ fn operation(answer: Result<Arc<Operation>, Error>) -> Result<Response<Operation
 
 /// The operator's line, once for a call upstream however many share it: louder when it is theirs to mend.
 fn log<T>(resource: &impl Display, action: Action, outcome: &Outcome<T>) {
-    let Outcome { result, attempts, upstream_status } = outcome;
+    let Outcome { result, attempts, upstream_status, credential } = outcome;
+    let credential = credential.as_deref();
     match result {
-        Ok(_) => tracing::debug!(%resource, ?action, attempts, upstream_status, "done"),
+        Ok(_) => tracing::debug!(%resource, ?action, attempts, upstream_status, credential, "done"),
         Err(Error::Answered(answer)) if answer.http_status < 500 => {
-            tracing::info!(%resource, ?action, attempts, %answer, "refused by Google");
+            tracing::info!(%resource, ?action, attempts, credential, %answer, "refused by Google");
         }
         Err(error) => {
-            tracing::warn!(%resource, ?action, attempts, upstream_status, %error, "failed upstream");
+            tracing::warn!(%resource, ?action, attempts, upstream_status, credential, %error, "failed upstream");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Who may do what: `decide` is the only way to a [`Permit`], and the AMAPI client takes nothing else, so
 //! that a call which was not authorised does not compile.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use crate::{
     caller::Caller,
@@ -13,7 +13,23 @@ use crate::{
 pub struct Permit<R> {
     resource: R,
     action: Action,
+    policies: Policies,
 }
+
+/// What the rules do not permit. It does not say whether the resource exists: nobody has looked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denied {
+    policies: Policies,
+}
+
+/// The ids of the policies that decided.
+pub type Policies = Arc<[String]>;
+
+/// What a permit can be for.
+pub trait Resource: fmt::Display + Clone {}
+
+impl Resource for OperationName {}
+impl Resource for DeviceName {}
 
 /// What a caller wants to do. The names are those of the policy language.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +42,14 @@ pub enum Action {
     List,
     /// WaitOperation.
     Wait,
+}
+
+impl Denied {
+    /// The policies that forbid it; none when nothing permits it.
+    #[must_use]
+    pub fn policies(&self) -> &Policies {
+        &self.policies
+    }
 }
 
 /// The rules in force.
@@ -41,10 +65,18 @@ impl Policy {
     }
 
     /// Decides whether `caller` may do `action` to `resource`.
-    #[must_use]
-    pub fn decide<R: fmt::Display>(&self, caller: &Caller, action: Action, resource: R) -> Permit<R> {
+    ///
+    /// # Errors
+    ///
+    /// The rules do not permit it.
+    pub fn decide<R: Resource>(
+        &self,
+        caller: &Caller,
+        action: Action,
+        resource: R,
+    ) -> Result<Permit<R>, Denied> {
         tracing::trace!(%caller, ?action, %resource, "permitted: there is no policy");
-        Permit { resource, action }
+        Ok(Permit { resource, action, policies: Policies::default() })
     }
 }
 
@@ -60,6 +92,12 @@ impl<R> Permit<R> {
     pub fn action(&self) -> Action {
         self.action
     }
+
+    /// The policies that permit it; none when there are no rules.
+    #[must_use]
+    pub fn policies(&self) -> &Policies {
+        &self.policies
+    }
 }
 
 impl Permit<OperationName> {
@@ -67,6 +105,6 @@ impl Permit<OperationName> {
     /// several operations of the device are awaited. What else is on the list is shown to nobody.
     #[must_use]
     pub fn by_device(&self) -> Permit<DeviceName> {
-        Permit { resource: self.resource.device(), action: self.action }
+        Permit { resource: self.resource.device(), action: self.action, policies: Arc::clone(&self.policies) }
     }
 }

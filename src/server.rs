@@ -18,6 +18,7 @@ mod connection;
 pub mod health;
 mod layers;
 pub mod listener;
+pub mod peer;
 pub mod reflection;
 mod routes;
 pub mod until_drain;

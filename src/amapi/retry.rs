@@ -70,7 +70,8 @@ impl Retries {
     {
         self.0.deposit();
         let mut course = Course { tries: 1, requeues: 0 };
-        let mut outcome = Outcome { result: Err(Error::Lost), attempts: 0, upstream_status: None };
+        let mut outcome =
+            Outcome { result: Err(Error::Lost), attempts: 0, upstream_status: None, credential: None };
         loop {
             let tried = attempt().await;
             outcome.attempts += tried.sent;

@@ -26,7 +26,7 @@ impl Call {
     /// The call that `request` is part of. One that came past no layer is anonymous and may take its time.
     pub(super) fn of<T>(request: &Request<T>) -> Self {
         request.extensions().get::<Self>().cloned().unwrap_or_else(|| Self {
-            caller: Caller::Anonymous,
+            caller: Caller::anonymous(),
             arrived: Instant::now(),
             timeout: None,
         })
@@ -59,7 +59,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn call(timeout: Option<Duration>) -> Call {
-        Call { caller: Caller::Anonymous, arrived: Instant::now(), timeout }
+        Call { caller: Caller::anonymous(), arrived: Instant::now(), timeout }
     }
 
     #[test]

@@ -97,6 +97,13 @@ pub fn overloaded(retry_after: Duration) -> Status {
     ours(Code::Unavailable, "OVERLOADED", "too many calls are in flight", [retry_info(retry_after)])
 }
 
+/// What the policy does not permit: PERMISSION_DENIED, `NOT_PERMITTED`. The text is the same whether the
+/// operation exists or not.
+#[must_use]
+pub fn denied() -> Status {
+    ours(Code::PermissionDenied, "NOT_PERMITTED", "the caller may not do this here", [])
+}
+
 /// What the gRPC library refuses by itself (a message that is too long or cannot be decoded, a method that
 /// does not exist) with what it lacks: an `ErrorInfo`, whose reason is the name of the code. The code stays;
 /// it is the one that gRPC prescribes.

@@ -92,7 +92,7 @@ impl Counting {
 /// A tenth of a second on the way.
 async fn outcome<T>(result: Result<T, Error>) -> Outcome<T> {
     sleep(SECOND / 10).await;
-    Outcome { result, attempts: 1, upstream_status: None }
+    Outcome { result, attempts: 1, upstream_status: None, credential: None }
 }
 
 fn object(json: Value) -> Json {

@@ -6,8 +6,7 @@ use hyper::{rt, server::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::sync::watch;
 
-use super::{listener::Connected, routes::Routes};
-use crate::caller::Caller;
+use super::{listener::Connected, peer::Peer, routes::Routes};
 
 /// The most calls on one connection at once; a client queues what is beyond.
 const MAX_STREAMS: u32 = 1024;
@@ -27,18 +26,18 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Serves one connection until its peer closes it, or until `ending`: then no new call is taken (GOAWAY),
 /// and it ends with the last one in flight.
 pub(super) async fn serve(socket: Connected, routes: Arc<Routes>, ending: watch::Receiver<bool>) {
-    let caller = socket.caller();
+    let peer = Peer { place: socket.place(), certificate: None };
     match socket {
-        Connected::Tcp(stream) => drive(TokioIo::new(stream), caller, &routes, ending).await,
-        Connected::Unix(stream) => drive(TokioIo::new(stream), caller, &routes, ending).await,
+        Connected::Tcp(stream) => drive(TokioIo::new(stream), peer, &routes, ending).await,
+        Connected::Unix(stream) => drive(TokioIo::new(stream), peer, &routes, ending).await,
     }
 }
 
-async fn drive<T>(io: T, caller: Caller, routes: &Arc<Routes>, mut ending: watch::Receiver<bool>)
+async fn drive<T>(io: T, peer: Peer, routes: &Arc<Routes>, mut ending: watch::Receiver<bool>)
 where
     T: rt::Read + rt::Write + Unpin,
 {
-    let service = routes.of(caller.clone());
+    let service = routes.of(&peer);
     let mut connection = std::pin::pin!(
         http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -58,6 +57,6 @@ where
     };
     if let Err(error) = ended {
         // A peer that goes without a goodbye is its own affair.
-        tracing::debug!(%caller, %error, "a connection ended early");
+        tracing::debug!(place = ?peer.place, %error, "a connection ended early");
     }
 }

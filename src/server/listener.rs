@@ -7,7 +7,8 @@ use tokio::{
     sync::watch,
 };
 
-use crate::{caller::Caller, config::ListenAddress};
+use super::peer::Place;
+use crate::config::ListenAddress;
 
 /// How long to wait after a socket could not be taken, for want of file descriptors for example.
 const AFTER_ERROR: Duration = Duration::from_millis(100);
@@ -98,14 +99,15 @@ impl Socket {
 }
 
 impl Connected {
-    /// Who is at the other end, as far as the socket knows.
+    /// From where the other end reaches us.
     #[must_use]
-    pub fn caller(&self) -> Caller {
+    pub fn place(&self) -> Place {
         match self {
-            Self::Tcp(_) => Caller::Anonymous,
-            Self::Unix(stream) => {
-                stream.peer_cred().map_or(Caller::Anonymous, |peer| Caller::Unix { uid: peer.uid() })
-            }
+            Self::Tcp(stream) => match stream.peer_addr() {
+                Ok(address) if address.ip().to_canonical().is_loopback() => Place::Loopback,
+                _ => Place::Network,
+            },
+            Self::Unix(stream) => Place::Unix { uid: stream.peer_cred().ok().map(|peer| peer.uid()) },
         }
     }
 }

@@ -12,6 +12,7 @@ use tower::util::BoxCloneSyncService;
 use super::{
     health,
     layers::{self, Guarded, Limits},
+    peer::{Peer, Place},
     reflection,
 };
 use crate::{
@@ -46,7 +47,11 @@ impl Routes {
     }
 
     /// The services as one connection's caller meets them.
-    pub(super) fn of(self: &Arc<Self>, caller: Caller) -> ForCaller {
+    pub(super) fn of(self: &Arc<Self>, peer: &Peer) -> ForCaller {
+        let caller = match peer.place {
+            Place::Unix { uid: Some(uid) } => Caller::unix(uid),
+            Place::Unix { uid: None } | Place::Loopback | Place::Network => Caller::anonymous(),
+        };
         let operations = layers::stack(self.operations.clone(), self.limits.clone(), caller);
         ForCaller { operations, routes: Arc::clone(self) }
     }
