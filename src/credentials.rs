@@ -21,10 +21,14 @@ mod key_file;
 mod refresher;
 mod schedule;
 mod service_account;
+mod source;
+mod surroundings;
 mod token;
 
-pub use key_file::{KeyFile, KeyFileError};
-pub use service_account::ServiceAccount;
+use key_file::KeyFile;
+
+pub use source::{Definition, Kind, Origin, Source, SourceError};
+pub use surroundings::{IAM_CREDENTIALS, Surroundings};
 pub use token::{FetchError, Token, TokenSource, fetch_once};
 
 /// The scope of the Android Management API (its discovery document, `auth.oauth2.scopes`).
@@ -62,6 +66,8 @@ struct Held {
 struct Failing {
     cause: String,
     next_attempt: Instant,
+    /// More of the same would be refused likewise: the credential has to be mended.
+    for_good: bool,
 }
 
 /// The value of an `authorization` header, marked so that no layer prints or indexes it.
@@ -107,12 +113,12 @@ impl Authorization {
 }
 
 impl Credential {
-    /// Starts the background task that keeps a token of `source` ready, and takes up changes of `file`.
-    /// The task ends when the last clone of the credential is dropped, and not before.
-    pub fn start(source: impl TokenSource, name: String, file: PathBuf) -> (Self, JoinHandle<()>) {
+    /// Starts the background task that keeps a token of `source` ready, and takes up changes of `file`,
+    /// which none has that is not read from one. The task ends when the last clone of the credential is dropped, and not before.
+    pub fn start(source: impl TokenSource, name: String, file: Option<PathBuf>) -> (Self, JoinHandle<()>) {
         let (publish, state) = watch::channel(State::Starting);
         let (rejected, rejections) = mpsc::channel(16);
-        let file = FileWatch::new(file);
+        let file = file.map(FileWatch::new);
         let task = tokio::spawn(refresher::run(source, name, file, publish, rejections));
         (Self { state, rejected }, task)
     }

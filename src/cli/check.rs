@@ -1,13 +1,14 @@
 //! `countermand check`: whether `serve` would start, and be ready.
 
-use std::{error::Error, path::PathBuf};
+use std::{fmt::Display, path::PathBuf, sync::Arc};
 
 use clap::Args;
+use reqwest::Url;
 
 use super::{exit::Exit, output, serve::report};
 use crate::{
     config::{Config, Environment, Overrides},
-    credentials::{FetchError, KeyFile, ServiceAccount, fetch_once},
+    credentials::{FetchError, IAM_CREDENTIALS, Source, Surroundings, fetch_once},
 };
 
 const EXAMPLES: &str = "\
@@ -56,11 +57,16 @@ pub(crate) async fn run(args: CheckArgs) -> Exit {
 async fn token(config: &Config) -> Result<String, String> {
     let Config { upstream, credential, server: _, admin: _, log_format: _, polling: _ } = config;
     let name = format!("credential {}", credential.name);
-    let fault = |error: &dyn Error| format!("{name}: {error}");
-    let key = KeyFile::read(&credential.file).map_err(|error| fault(&error))?;
-    let name = format!("{name}: {}", key.principal());
-    let source =
-        ServiceAccount::new(key, upstream.ca_certificates.as_deref()).map_err(|error| fault(&error))?;
+    let fault = |error: &dyn Display| format!("{name}: {error}");
+    let iam = Url::parse(IAM_CREDENTIALS).map_err(|error| fault(&error))?;
+    let surroundings =
+        Surroundings::new(upstream.ca_certificates.as_deref(), iam).map_err(|error| fault(&error))?;
+    let source = Source::read(&credential.definition(), &Arc::new(surroundings));
+    let source = source.map_err(|error| fault(&error))?;
+    let name = match source.principal() {
+        Some(principal) => format!("{name}: {principal}"),
+        None => name,
+    };
     match fetch_once(&source).await {
         Ok(token) => {
             let lifetime = humantime::format_duration(token.lifetime());
@@ -81,10 +87,14 @@ fn cure(error: &FetchError) -> &'static str {
              and that its certificate is trusted (upstream.ca_certificates)"
         }
         FetchError::Refused(_) => {
-            "see that the key was not deleted, its account not disabled, and that the clock here is right"
+            "see that the key or login was not revoked, its account not disabled, and that the clock here is right"
         }
         FetchError::Unusable(_) => {
             "see that token_uri in the key file is that of the download, or try again later"
+        }
+        FetchError::NoSubjectToken(_) => {
+            "see that credential_source in the credential file names what holds the subject token, and that \
+             it can be read from here"
         }
         FetchError::NotAsked(_) => "this is a defect: report it",
     }

@@ -1,17 +1,14 @@
 //! The file of a service-account key: read, and checked before it is used.
 
-use std::path::Path;
-
 use reqwest::Url;
 use rustls::{
     crypto::aws_lc_rs::sign::any_supported_type,
     pki_types::{PrivateKeyDer, pem::PemObject},
 };
 use yup_oauth2::ServiceAccountKey;
-use zeroize::Zeroizing;
 
 /// A service-account key that can sign.
-pub struct KeyFile {
+pub(super) struct KeyFile {
     pub(super) key: ServiceAccountKey,
     pub(super) token_url: Url,
 }
@@ -19,27 +16,16 @@ pub struct KeyFile {
 /// Why a file is no usable key. `Display` says what would be right and nothing of the content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct KeyFileError(String);
+pub(super) struct KeyFileError(String);
 
 impl KeyFile {
-    /// Reads and checks a key file.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be read, or see [`Self::parse`].
-    pub fn read(file: &Path) -> Result<Self, KeyFileError> {
-        let content =
-            std::fs::read(file).map_err(|error| KeyFileError(format!("cannot be read: {error}")))?;
-        Self::parse(&Zeroizing::new(content))
-    }
-
     /// Checks the content of a key file whole, so that nothing of it can fail later.
     ///
     /// # Errors
     ///
     /// It is not the JSON of a service account, its key is not an RSA key in PEM, or its `token_uri` is
     /// one that the assertion must not be sent to in clear.
-    pub fn parse(content: &[u8]) -> Result<Self, KeyFileError> {
+    pub(super) fn parse(content: &[u8]) -> Result<Self, KeyFileError> {
         let wrong = |what: &str| KeyFileError(what.to_owned());
         // serde's own messages can quote the text, which holds the key.
         let json: serde_json::Value = serde_json::from_slice(content).map_err(|error| {
@@ -69,14 +55,12 @@ impl KeyFile {
     }
 
     /// The service account, `name@project.iam.gserviceaccount.com`.
-    #[must_use]
-    pub fn principal(&self) -> &str {
+    pub(super) fn principal(&self) -> &str {
         &self.key.client_email
     }
 
     /// Where its tokens come from.
-    #[must_use]
-    pub fn token_url(&self) -> &Url {
+    pub(super) fn token_url(&self) -> &Url {
         &self.token_url
     }
 }

@@ -35,15 +35,27 @@ pub enum FetchError {
     /// The token endpoint gave no answer: names, routes, a proxy, TLS, time.
     #[error("{0}")]
     Unanswered(String),
-    /// It refused the assertion: the key, the account or the clock is wrong.
+    /// It refused what it was shown: the key, the account, what the account may do, or the clock is wrong.
+    /// Asking again is of no use before somebody mends it.
     #[error("{0}")]
     Refused(String),
     /// It is in trouble, or what answered is no token endpoint.
     #[error("{0}")]
     Unusable(String),
+    /// It was not asked, as the token of another identity provider that it is to be shown cannot be had.
+    #[error("{0}")]
+    NoSubjectToken(String),
     /// It was not asked: a defect of ours, or of yup-oauth2.
     #[error("{0}")]
     NotAsked(String),
+}
+
+impl FetchError {
+    /// Whether asking again is of no use before somebody mends the credential.
+    #[must_use]
+    pub fn is_for_good(&self) -> bool {
+        matches!(self, Self::Refused(_))
+    }
 }
 
 /// Fetches one token, within the time that is allowed for it.
