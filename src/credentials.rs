@@ -16,18 +16,29 @@ use tokio::{
 use crate::file_watch::FileWatch;
 
 mod answer;
+mod ask;
+mod authorised_user;
 mod bridge;
-mod key_file;
+mod chain;
+mod definition;
+mod external_account;
+mod impersonation;
+mod metadata_server;
 mod refresher;
+mod safe_url;
 mod schedule;
+mod secret_json;
 mod service_account;
 mod source;
+mod subject_token;
 mod surroundings;
 mod token;
 
-use key_file::KeyFile;
+#[cfg(test)]
+mod testing;
 
-pub use source::{Definition, Kind, Origin, Source, SourceError};
+pub use definition::{Definition, Kind, Origin, SourceError};
+pub use source::Source;
 pub use surroundings::{IAM_CREDENTIALS, Surroundings};
 pub use token::{FetchError, Token, TokenSource, fetch_once};
 
@@ -74,6 +85,7 @@ struct Failing {
 #[derive(Clone)]
 pub struct Authorization {
     header: HeaderValue,
+    quota_project: Option<HeaderValue>,
     generation: u64,
 }
 
@@ -98,6 +110,13 @@ impl Authorization {
     #[must_use]
     pub fn header(&self) -> HeaderValue {
         self.header.clone()
+    }
+
+    /// The value of `x-goog-user-project`, for a credential whose calls are counted against the quota of a
+    /// project other than its own: a person's login has none.
+    #[must_use]
+    pub fn quota_project(&self) -> Option<&HeaderValue> {
+        self.quota_project.as_ref()
     }
 
     /// A text by somebody who was sent the header, without the token, should it be quoted there.
