@@ -1,12 +1,18 @@
 //! One request on the way to a token, and its answer.
 
+use std::{future::Future, time::Duration};
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
 use reqwest::{Method, Url};
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::token::FetchError;
-use crate::http_client::HttpClient;
+use crate::http_client::{self, HttpClient};
+
+/// The bound on one request, a little less than that of a fetch, so that it is told who did not answer.
+const TIMEOUT: Duration = Duration::from_secs(9);
 
 /// More than any token request or answer holds.
 pub(super) const LIMIT: usize = 64 * 1024;
@@ -51,11 +57,43 @@ impl<'a> Question<'a> {
     pub(super) async fn ask(self, client: &HttpClient) -> Result<Reply<'a>, FetchError> {
         let Self { whom, method, url, headers, body, secrets } = self;
         // The bytes are wiped when the last who holds them lets go.
-        let sent = client.send(method, url, headers, Bytes::from_owner(body)).await;
-        let answer = sent.map_err(|error| FetchError::Unanswered(format!("{whom}: {error}")))?;
-        let (status, headers) = (answer.status(), answer.headers().clone());
-        let body =
-            answer.body(LIMIT).await.map_err(|error| FetchError::Unusable(format!("{whom}: {error}")))?;
-        Ok(Reply { whom, status, headers, body: Zeroizing::new(body), secrets })
+        let sent = client.send(method, url, headers, Bytes::from_owner(body));
+        let (status, headers, body) = in_time(whom, async {
+            let unanswered = |error| FetchError::Unanswered(format!("{whom}: {error}"));
+            read(sent.await.map_err(unanswered)?, whom).await
+        })
+        .await?;
+        Ok(Reply { whom, status, headers, body, secrets })
+    }
+}
+
+async fn read(
+    answer: http_client::Answer,
+    whom: &str,
+) -> Result<(StatusCode, HeaderMap, Zeroizing<Vec<u8>>), FetchError> {
+    let (status, headers) = (answer.status(), answer.headers().clone());
+    let body = answer.body(LIMIT).await;
+    let body = body.map_err(|error| FetchError::Unusable(format!("{whom}: {error}")))?;
+    Ok((status, headers, Zeroizing::new(body)))
+}
+
+async fn in_time<T>(whom: &str, asked: impl Future<Output = Result<T, FetchError>>) -> Result<T, FetchError> {
+    timeout(TIMEOUT, asked)
+        .await
+        .unwrap_or_else(|_| Err(FetchError::Unanswered(format!("{whom} did not answer within {TIMEOUT:?}"))))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::in_time;
+    use crate::credentials::FetchError;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_answer_is_named() {
+        let late = in_time("the metadata server", pending::<Result<(), _>>()).await.expect_err("late");
+        assert!(matches!(late, FetchError::Unanswered(_)), "{late:?}");
+        assert_eq!(late.to_string(), "the metadata server did not answer within 9s");
     }
 }

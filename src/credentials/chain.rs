@@ -55,10 +55,14 @@ impl Chain {
 
     fn parse_first(file: &Members<'_>) -> Result<Self, Malformed> {
         let quota_project = quota_project(file)?;
-        let (kind, first) = match file.text("type")? {
-            "service_account" => (Kind::ServiceAccount, First::ServiceAccount(ServiceAccount::parse(file)?)),
-            "authorized_user" => (Kind::AuthorisedUser, First::AuthorisedUser(AuthorisedUser::parse(file)?)),
-            "external_account" => {
+        let (kind, first) = match file.optional_text("type")? {
+            Some("service_account") => {
+                (Kind::ServiceAccount, First::ServiceAccount(ServiceAccount::parse(file)?))
+            }
+            Some("authorized_user") => {
+                (Kind::AuthorisedUser, First::AuthorisedUser(AuthorisedUser::parse(file)?))
+            }
+            Some("external_account") => {
                 (Kind::ExternalAccount, First::ExternalAccount(ExternalAccount::parse(file)?))
             }
             _ => {

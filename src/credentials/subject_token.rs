@@ -55,15 +55,6 @@ impl SubjectToken {
         Ok(Self { place, member: member(source)? })
     }
 
-    /// The URL that it comes from, if it does not come from a file.
-    #[cfg(test)]
-    pub(super) fn url(&self) -> Option<&Url> {
-        match &self.place {
-            Place::File(_) => None,
-            Place::Url { url, .. } => Some(url),
-        }
-    }
-
     /// Reads it.
     pub(super) async fn read(&self, surroundings: &Surroundings) -> Result<Zeroizing<String>, FetchError> {
         let content = match &self.place {

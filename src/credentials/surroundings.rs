@@ -49,6 +49,12 @@ impl Surroundings {
         &self.iam
     }
 
+    /// How many clients have been made.
+    #[cfg(test)]
+    pub(super) fn clients(&self) -> usize {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// The client of the URL's origin, made when it is first asked for.
     ///
     /// # Errors

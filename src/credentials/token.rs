@@ -78,12 +78,12 @@ impl FetchError {
 /// What went wrong, fit for a log.
 pub async fn fetch_once(source: &impl TokenSource) -> Result<Token, FetchError> {
     timeout(FETCH_TIMEOUT, source.fetch()).await.unwrap_or_else(|_| {
-        let late = format!("the token endpoint did not answer within {FETCH_TIMEOUT:?}");
+        let late = format!("no token came within {FETCH_TIMEOUT:?}");
         Err(FetchError::Unanswered(late))
     })
 }
 
-/// The bound on one fetch, which holds for whoever waits for it too.
+/// The bound on one fetch, all its steps together, which holds for whoever waits for it too.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A token that lives shorter than this could not be used, nor renewed in time.
