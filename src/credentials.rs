@@ -1,7 +1,9 @@
 //! Who we are to Google: a token that is always ready.
 //!
 //! One background task a credential ([`refresher`]) fetches each token before the one in use ends and
-//! hands it on through a watch channel; a call only reads the latest. Nothing here is ever printed:
+//! hands it on through a watch channel; a call only reads the latest. Where a token comes from is said by a
+//! [`Definition`] and made a [`Source`], whose `chain` leads from a credential of whatever kind to the account
+//! that calls are made as; `answer` judges what is answered on the way. Nothing here is ever printed:
 //! tokens and keys live in types without `Debug` or `Display` of their content.
 
 use std::{borrow::Cow, path::PathBuf, time::Duration};

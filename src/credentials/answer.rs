@@ -27,11 +27,10 @@ const LONGEST_DESCRIPTION: usize = 300;
 
 /// The errors that speak of a bad time, under whatever status: of RFC 6749 (section 4.1.2.1), of Google's
 /// token endpoint (as Google's own libraries retry them), and of `google.rpc.Code`.
-const PASSING: [&str; 7] = [
+const PASSING: [&str; 6] = [
     "temporarily_unavailable",
     "server_error",
     "internal_failure",
-    "slow_down",
     "rate_limit_exceeded",
     "RESOURCE_EXHAUSTED",
     "UNAVAILABLE",
