@@ -103,11 +103,12 @@ impl<'a> Section<'a> {
 
     /// The table under `key`; an empty one when there is none.
     pub(super) fn section(&mut self, key: &'static str, faults: &mut Faults) -> Section<'a> {
+        let name = if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) };
         let table = self.take(key).and_then(|Given { value, origin }| match value {
             DeValue::Table(table) => Some(table),
-            other => faults.note(&origin, Err(wrong_type(&other, &format!("a section, [{key}]")))),
+            other => faults.note(&origin, Err(wrong_type(&other, &format!("a section, [{name}]")))),
         });
-        Self::new(key.to_owned(), table.unwrap_or_default(), self.place)
+        Self::new(name, table.unwrap_or_default(), self.place)
     }
 
     /// The tables under `[[key]]`, each with the place where it begins.
