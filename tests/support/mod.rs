@@ -12,6 +12,7 @@ pub(crate) mod raw;
 pub(crate) mod reply;
 pub(crate) mod service;
 pub(crate) mod tls;
+pub(crate) mod tls_client;
 pub(crate) mod upstream;
 
 use std::{future::Future, time::Duration};
