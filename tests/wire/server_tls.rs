@@ -96,8 +96,9 @@ async fn without_a_certificate_of_the_clients_authority_nobody_is_let_in() {
 async fn a_client_must_ask_for_h2() {
     let authority = Authority::new();
     let (_upstream, service) = start(&authority.server(), None).await;
-    let refused = TlsClient::speaking(&authority, None, BOTH, &[HTTP1]).refused(service.address);
-    assert!(soon("a refusal", refused).await.contains("NoApplicationProtocol"));
+    let client = TlsClient::speaking(&authority, None, BOTH, &[HTTP1]);
+    let refused = soon("a refusal", client.refused(service.address)).await;
+    assert!(refused.contains("NoApplicationProtocol"), "{refused}");
     for version in [&TLS12, &TLS13] {
         // Without ALPN there is no alert to send: hands are shaken, and it is closed.
         let client = TlsClient::speaking(&authority, None, &[version], &[]);
