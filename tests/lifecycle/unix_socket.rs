@@ -86,3 +86,26 @@ async fn a_live_one_and_what_is_no_socket_are_left_alone() {
     cancel(&socket, 1).await;
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "dear reader");
 }
+
+#[tokio::test]
+async fn its_file_is_the_users_own_or_as_the_settings_say() {
+    let google = Google::start().await;
+    let (_room, socket) = room();
+    let mode = || std::fs::symlink_metadata(&socket).unwrap().mode() & 0o777;
+    let service = start(&google, &socket).await;
+    assert_eq!(mode(), 0o600);
+    service.process.signal(SIGTERM);
+    assert_eq!(service.process.end().await.code, Some(0));
+
+    let listen = format!("unix:{}", socket.display());
+    let group = nix::unistd::getgid();
+    let service = Service::start_with(&google, |command: &mut Command| {
+        command.args(["--listen", &listen]).env("COUNTERMAND_UNIX_SOCKET_MODE", "0660");
+        command.env("COUNTERMAND_UNIX_SOCKET_OWNER", format!(":{group}"));
+    })
+    .await;
+    service.process.stderr.has(&format!("listening address={listen}")).await;
+    assert_eq!(mode(), 0o660);
+    service.ready().await;
+    cancel(&socket, 1).await;
+}

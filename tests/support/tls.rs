@@ -2,7 +2,9 @@
 
 use std::{path::Path, sync::Arc};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType, date_time_ymd,
+};
 use rustls::{
     ServerConfig,
     crypto::aws_lc_rs::default_provider,
@@ -55,6 +57,8 @@ impl Authority {
     pub(crate) fn new() -> Self {
         let mut parameters = CertificateParams::default();
         parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        // Each its own: of one name, two authorities would be told apart by their signatures only.
+        parameters.distinguished_name.push(DnType::CommonName, format!("CA {:x}", fastrand::u64(..)));
         Self(CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap())
     }
 

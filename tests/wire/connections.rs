@@ -156,7 +156,8 @@ async fn headers_beyond_the_limit_cost_the_call_and_far_beyond_the_connection() 
     assert_eq!(status(5000).await.unwrap(), 431, "RFC 6585, section 5");
     assert_eq!(status(100).await.unwrap(), 200, "the connection goes on");
     assert!(status(1_000_000).await.is_err());
-    assert!(connection.await.unwrap().unwrap_err().to_string().contains("header_list_way_too_large"));
+    // How a client hears of it depends on how much it still had to send.
+    soon("the end of the connection", connection).await.unwrap().unwrap_err();
     assert!(cancels(&service).await);
 }
 
@@ -176,7 +177,9 @@ async fn calls_beyond_the_streams_of_a_connection_wait_with_the_client() {
     let (ok, gate) = Reply::ok().held();
     upstream.answers([ok.clone(), ok.clone(), ok]);
     let service = Setup::of(&upstream).set("COUNTERMAND_MAX_STREAMS_PER_CONNECTION", "2").start().await;
-    let client = service.connect().await;
+    let mut client = service.connect().await;
+    // After an answer the client knows the server's settings.
+    crate::support::service::cancel(&mut client, "none").await.unwrap_err();
     let calls = (0..3).map(|n| {
         let mut client = client.clone();
         async move { crate::support::service::cancel(&mut client, &format!("{NAME}{n}")).await }
