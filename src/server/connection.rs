@@ -103,6 +103,8 @@ impl Connections {
         T: AsyncRead + AsyncWrite + Unpin,
     {
         tokio::select! {
+            // Who has said it gets a goodbye in a drain too.
+            biased;
             read = preface::read(&mut stream) => read?,
             () = sleep_until(deadline) => return Err(late("HTTP/2 was not spoken in time").into()),
             () = super::told(&mut ending) => return Ok(()),

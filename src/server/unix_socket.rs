@@ -30,7 +30,7 @@ pub(super) struct BoundSocket {
 
 impl BoundSocket {
     pub(super) async fn bind(path: &Path, wanted: &UnixSocket) -> io::Result<Self> {
-        let _lock = lock(path).await?;
+        let _lock = lock(path).await;
         remove_stale(path).await?;
         let socket = Socket::new_stream()?;
         socket.bind(path)?;
@@ -74,23 +74,24 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 }
 
 /// Locks the directory against others of our kind: between the look at a stale file and its replacement,
-/// another could have put a live one there. It is given up for after a second, since anyone who may read the
-/// directory can hold the lock, and must not keep us from starting.
-async fn lock(path: &Path) -> io::Result<File> {
+/// another could have put a live one there.
+///
+/// It is given up for after a second, since anyone who may read the directory can hold the lock, and must not
+/// keep us from starting; and where there are no locks, or the directory may not be read.
+async fn lock(path: &Path) -> Option<File> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let directory = File::open(directory)?;
+    let directory = File::open(directory).ok()?;
     for _ in 0..TRIES {
         match directory.try_lock() {
-            Ok(()) => break,
+            Ok(()) => return Some(directory),
             Err(TryLockError::WouldBlock) => tokio::time::sleep(PAUSE).await,
-            // Some file systems have no locks.
-            Err(TryLockError::Error(_)) => break,
+            Err(TryLockError::Error(_)) => return None,
         }
     }
-    Ok(directory)
+    None
 }
 
 /// Removes the file of a socket that refuses connections: its server is gone.

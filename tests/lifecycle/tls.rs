@@ -50,7 +50,9 @@ impl Room {
     }
 
     async fn serve(&self, google: &Google) -> Service {
+        let socket = format!("unix:{}", self.path().join("s.sock").display());
         Service::start_with(google, |command| {
+            command.args(["--listen", &socket]);
             for (name, file) in
                 [("CERTIFICATE", "tls.crt"), ("PRIVATE_KEY", "tls.key"), ("CLIENT_CA", "ca.pem")]
             {
@@ -60,7 +62,7 @@ impl Room {
         .await
     }
 
-    async fn get(&self, service: &Service, words: &[&str]) -> Ended {
+    async fn cancel(&self, service: &Service, words: &[&str]) -> Ended {
         let server = service.address.to_string();
         let mut command = countermand(&["cancel", NAME, "--server", &server, "--tls-ca", "ca.pem"]);
         run(command.args(words).current_dir(self.path())).await
@@ -74,11 +76,21 @@ async fn the_client_commands_are_let_in_with_a_certificate_only() {
     let (google, room) = (Google::start().await, Room::new());
     let service = room.serve(&google).await;
     service.ready().await;
-    let cancelled = room.get(&service, &CLIENT).await;
+    let cancelled = room.cancel(&service, &CLIENT).await;
     assert_eq!(cancelled.code, Some(0), "{cancelled:?}");
-    let refused = room.get(&service, &[]).await;
+    let refused = room.cancel(&service, &[]).await;
     assert_ne!(refused.code, Some(0), "{refused:?}");
     assert!(refused.stderr.contains("--tls-cert"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_unix_socket_beside_it_stays_plaintext() {
+    let (google, room) = (Google::start().await, Room::new());
+    let service = room.serve(&google).await;
+    service.ready().await;
+    let mut command = countermand(&["cancel", NAME, "--server", "unix:s.sock"]);
+    let cancelled = run(command.current_dir(room.path())).await;
+    assert_eq!(cancelled.code, Some(0), "{cancelled:?}");
 }
 
 #[tokio::test]
@@ -91,12 +103,12 @@ async fn a_rotation_is_told_once_and_a_broken_one_leaves_the_old_in_force() {
     let old_key = fs::read(room.path().join("tls.key")).unwrap();
     room.issue("tls.crt", "tls.key", |_| {});
     log.has("the TLS files changed: taken up for new connections").await;
-    assert_eq!(room.get(&service, &CLIENT).await.code, Some(0));
+    assert_eq!(room.cancel(&service, &CLIENT).await.code, Some(0));
 
     fs::write(room.path().join("tls.key"), old_key).unwrap();
     log.has("the TLS files changed and are broken: the old ones stay in use").await;
     assert!(log.text().contains("server.tls.private_key: "), "{}", log.text());
-    assert_eq!(room.get(&service, &CLIENT).await.code, Some(0));
+    assert_eq!(room.cancel(&service, &CLIENT).await.code, Some(0));
     for line in ["taken up for new connections", "the old ones stay in use"] {
         assert_eq!(log.text().matches(line).count(), 1, "{}", log.text());
     }
@@ -118,7 +130,7 @@ async fn a_certificate_that_ends_soon_or_has_ended_is_told_and_served() {
         if end > now {
             service.process.stderr.has("days_left=3").await;
         } else {
-            let refused = room.get(&service, &CLIENT).await;
+            let refused = room.cancel(&service, &CLIENT).await;
             assert!(refused.stderr.contains("expired"), "{refused:?}");
         }
     }

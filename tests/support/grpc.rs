@@ -91,10 +91,7 @@ impl Wire {
         };
         let message = CancelOperationRequest { name: name.to_owned() }.encode_to_vec();
         body.send_data(framed(&message), true).unwrap_or_default();
-        match soon("an answer", response).await {
-            Ok(_) => true,
-            Err(_) => false,
-        }
+        soon("an answer", response).await.is_ok()
     }
 
     /// Whether the server still takes calls on this connection: it has not said GOAWAY.

@@ -9,6 +9,7 @@ pub(crate) mod details;
 pub(crate) mod frames;
 pub(crate) mod grpc;
 pub(crate) mod raw;
+pub(crate) mod raw_client;
 pub(crate) mod reply;
 pub(crate) mod service;
 pub(crate) mod tls;

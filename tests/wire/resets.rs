@@ -1,126 +1,17 @@
 //! Callers who reset their calls: those who only do that are cut off, those who lose patience are not.
 
-use std::net::SocketAddr;
-
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
 use tonic::Code;
 
 use crate::{
     NAME,
     support::{
+        raw_client::{CANCEL, ENHANCE_YOUR_CALM, HEADERS, RST_STREAM, Raw, WINDOW_UPDATE, frame},
         reply::Reply,
         service::{Service, Setup},
         soon,
         upstream::Upstream,
     },
 };
-
-/// A client of raw frames (RFC 9113).
-struct Raw {
-    socket: TcpStream,
-    next: u32,
-}
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const WINDOW_UPDATE: u8 = 8;
-const GOAWAY: u8 = 7;
-const ACK: u8 = 1;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-const CANCEL: u32 = 8;
-const ENHANCE_YOUR_CALM: u32 = 11;
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
-impl Raw {
-    async fn open(address: SocketAddr) -> Self {
-        let mut socket = TcpStream::connect(address).await.unwrap();
-        socket.set_nodelay(true).unwrap();
-        let hello = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(SETTINGS, 0, 0, &[])].concat();
-        socket.write_all(&hello).await.unwrap();
-        // What the server says: settings, and that it has seen ours.
-        let mut raw = Self { socket, next: 1 };
-        while raw.read().await.unwrap().0 != SETTINGS {}
-        raw.socket.write_all(&frame(SETTINGS, ACK, 0, &[])).await.unwrap();
-        raw
-    }
-
-    /// The frames of a whole call, whose operation is called `id`.
-    fn call(&mut self, id: usize) -> (u32, Vec<u8>) {
-        let stream = self.next;
-        self.next += 2;
-        let message =
-            [&[10, 44][..], format!("enterprises/LC01/devices/d1/operations/{id:05}").as_bytes()].concat();
-        let body = [&[0, 0, 0, 0, 46][..], &message].concat();
-        let frames = [frame(HEADERS, END_HEADERS, stream, &head()), frame(DATA, END_STREAM, stream, &body)];
-        (stream, frames.concat())
-    }
-
-    /// The next frame: its kind, and what it holds. `None` at the end.
-    async fn read(&mut self) -> Option<(u8, Vec<u8>)> {
-        let mut head = [0; 9];
-        self.socket.read_exact(&mut head).await.ok()?;
-        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
-        self.socket.read_exact(&mut payload).await.ok()?;
-        Some((head[3], payload))
-    }
-
-    /// Sends what `next` makes until the connection takes no more; the reason that the server gave.
-    async fn until_cut_off(mut self, mut next: impl FnMut(&mut Self) -> Vec<u8>) -> Option<u32> {
-        let mut reason = None;
-        soon("the end of the connection", async {
-            loop {
-                let frames = next(&mut self);
-                if self.socket.write_all(&frames).await.is_err() {
-                    break;
-                }
-                // Without waiting: what has come by now.
-                while let Ok(frame) =
-                    tokio::time::timeout(std::time::Duration::from_millis(1), self.read()).await
-                {
-                    match frame {
-                        Some((GOAWAY, payload)) => {
-                            reason = Some(u32::from_be_bytes(payload[4..8].try_into().unwrap()));
-                        }
-                        Some(_) => {}
-                        None => return,
-                    }
-                }
-            }
-        })
-        .await;
-        reason
-    }
-}
-
-/// The headers of a call, without Huffman codes and without an index (RFC 7541, section 6.2.2).
-fn head() -> Vec<u8> {
-    let mut head = Vec::new();
-    for (name, value) in [
-        (":method", "POST"),
-        (":scheme", "http"),
-        (":path", "/google.longrunning.Operations/CancelOperation"),
-        (":authority", "service"),
-        ("te", "trailers"),
-        ("content-type", "application/grpc"),
-    ] {
-        head.push(0);
-        for text in [name, value] {
-            head.push(u8::try_from(text.len()).unwrap());
-            head.extend(text.as_bytes());
-        }
-    }
-    head
-}
 
 async fn start(upstream: &Upstream) -> Service {
     let setup = Setup::of(upstream).set("COUNTERMAND_MAX_RESETS_PER_WINDOW", "50");
@@ -139,7 +30,7 @@ async fn a_raw_call_is_answered() {
     let service = start(&upstream).await;
     let mut raw = Raw::open(service.address).await;
     let (_, frames) = raw.call(17);
-    raw.socket.write_all(&frames).await.unwrap();
+    raw.send(&frames).await;
     soon("the answer", async { while raw.read().await.unwrap().0 != HEADERS {} }).await;
     upstream.has_seen(1).await;
 }

@@ -1,7 +1,7 @@
 //! What is wrong with files, and what their validity says. Handshakes and changes of the files are tested over
 //! real sockets.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{fs, os::unix::fs::PermissionsExt, time::SystemTime};
 
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 
