@@ -1,6 +1,6 @@
 //! A client of HTTP/2 frame by frame (RFC 9113), for what libraries do not let one do.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -12,6 +12,8 @@ use super::soon;
 /// A connection.
 pub(crate) struct Raw {
     socket: TcpStream,
+    /// What has come and makes no whole frame yet.
+    received: Vec<u8>,
     next: u32,
 }
 
@@ -40,7 +42,7 @@ impl Raw {
         let hello = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(SETTINGS, 0, 0, &[])].concat();
         socket.write_all(&hello).await.unwrap();
         // What the server says: settings, and that it has seen ours.
-        let mut raw = Self { socket, next: 1 };
+        let mut raw = Self { socket, received: Vec::new(), next: 1 };
         while raw.read().await.unwrap().0 != SETTINGS {}
         raw.socket.write_all(&frame(SETTINGS, ACK, 0, &[])).await.unwrap();
         raw
@@ -61,40 +63,54 @@ impl Raw {
         self.socket.write_all(frames).await.unwrap();
     }
 
-    /// The next frame: its kind, and what it holds. `None` at the end.
+    /// The next frame: its kind, and what it holds. `None` at the end. Safe to drop and call again.
     pub(crate) async fn read(&mut self) -> Option<(u8, Vec<u8>)> {
-        let mut head = [0; 9];
-        self.socket.read_exact(&mut head).await.ok()?;
-        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
-        self.socket.read_exact(&mut payload).await.ok()?;
-        Some((head[3], payload))
+        loop {
+            if let Some((head, rest)) = self.received.split_first_chunk::<9>() {
+                let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+                if let Some(payload) = rest.get(..length) {
+                    let frame = (head[3], payload.to_vec());
+                    self.received.drain(..9 + length);
+                    return Some(frame);
+                }
+            }
+            if self.socket.read_buf(&mut self.received).await.ok()? == 0 {
+                return None;
+            }
+        }
     }
 
     /// Sends what `next` makes until the connection takes no more; the reason that the server gave.
     pub(crate) async fn until_cut_off(mut self, mut next: impl FnMut(&mut Self) -> Vec<u8>) -> Option<u32> {
-        let mut reason = None;
         soon("the end of the connection", async {
+            let mut reason = None;
+            let mut is_open = true;
             loop {
-                let frames = next(&mut self);
-                if self.socket.write_all(&frames).await.is_err() {
-                    break;
+                if is_open {
+                    let frames = next(&mut self);
+                    is_open = self.socket.write_all(&frames).await.is_ok();
                 }
-                // Without waiting: what has come by now.
-                while let Ok(frame) =
-                    tokio::time::timeout(std::time::Duration::from_millis(1), self.read()).await
-                {
+                // What has come by now; after the last write, all that will come.
+                while let Some(frame) = self.read_soon(is_open).await {
                     match frame {
                         Some((GOAWAY, payload)) => {
                             reason = Some(u32::from_be_bytes(payload[4..8].try_into().unwrap()));
                         }
                         Some(_) => {}
-                        None => return,
+                        None => return reason,
                     }
                 }
             }
         })
-        .await;
-        reason
+        .await
+    }
+
+    /// The next frame; `None` when there is none yet, which is given up at once if there is more to do.
+    async fn read_soon(&mut self, is_busy: bool) -> Option<Option<(u8, Vec<u8>)>> {
+        if !is_busy {
+            return Some(self.read().await);
+        }
+        tokio::time::timeout(Duration::from_millis(1), self.read()).await.ok()
     }
 }
 
