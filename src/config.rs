@@ -11,12 +11,15 @@ mod environment;
 mod fault;
 mod file;
 mod files;
+mod limits;
 mod listen;
 mod log;
 mod polling;
 mod server;
 mod source;
 mod table;
+mod tls;
+mod unix_socket;
 mod upstream;
 
 #[cfg(test)]
@@ -28,10 +31,12 @@ pub use admin::Admin;
 pub use credentials::Credential;
 pub use environment::Environment;
 pub use fault::{Fault, Faults};
+pub use limits::Limits;
 pub use listen::ListenAddress;
 pub use log::LogFormat;
 pub use polling::Polling;
 pub use server::Server;
+pub use unix_socket::{Owner, UnixSocket};
 pub use upstream::{BaseUrl, Upstream};
 
 pub(crate) use files::{certificates, readable};
@@ -76,7 +81,7 @@ pub struct Overrides {
     pub policy: Option<PathBuf>,
     /// `--log-format`.
     pub log_format: Option<LogFormat>,
-    /// `--allow-unauthenticated`: plaintext beyond loopback is wanted.
+    /// `--allow-unauthenticated`: a listener beyond loopback without TLS or a policy is wanted.
     pub allow_unauthenticated: bool,
 }
 
@@ -112,8 +117,11 @@ impl Config {
         let may_be_open =
             environment.flag("COUNTERMAND_ALLOW_UNAUTHENTICATED", &mut faults) || allow_unauthenticated;
 
+        let policy = Given::flag("--policy", policy).or(environment.path("COUNTERMAND_POLICY"));
+        let policed = policy.is_some() || root.has("policy");
+
         let mut section = root.section("server", &mut faults);
-        let server = Server::read(listen, &mut environment, &mut section, may_be_open, &mut faults);
+        let server = Server::read(listen, &mut environment, &mut section, policed, may_be_open, &mut faults);
         section.finish(&mut faults);
 
         let mut section = root.section("admin", &mut faults);
@@ -132,7 +140,7 @@ impl Config {
         let polling = Polling::read(&mut environment, &mut section, &mut faults);
         section.finish(&mut faults);
 
-        if let Some(policy) = Given::flag("--policy", policy).or(environment.path("COUNTERMAND_POLICY")) {
+        if let Some(policy) = policy {
             faults.not_yet(&policy.origin);
         }
         for key in ["callers", "policy", "audit"] {

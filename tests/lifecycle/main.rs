@@ -19,5 +19,6 @@ mod listen;
 mod readiness;
 mod rotation;
 mod secrets;
+mod tls;
 mod two_processes;
 mod unix_socket;

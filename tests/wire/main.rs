@@ -8,6 +8,7 @@
 mod support;
 
 mod answers;
+mod connections;
 mod credentials;
 mod deadlines;
 mod forwarding;
@@ -16,6 +17,9 @@ mod overload;
 mod proxy;
 mod reading;
 mod refusals;
+mod resets;
+mod server_tls;
+mod server_tls_files;
 mod sharing;
 mod streams;
 mod tls;
