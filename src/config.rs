@@ -13,6 +13,7 @@ mod file;
 mod files;
 mod listen;
 mod log;
+mod policy;
 mod polling;
 mod server;
 mod source;
@@ -51,6 +52,8 @@ pub struct Config {
     pub upstream: Upstream,
     /// The credential that every call upstream carries.
     pub credential: Credential,
+    /// `[policy]`: the file of the Cedar policy, whose content is right; `None` when callers may do all.
+    pub policy: Option<PathBuf>,
     /// `[polling]`: how often Google is asked about an operation.
     pub polling: Polling,
     /// How log lines look.
@@ -132,10 +135,8 @@ impl Config {
         let polling = Polling::read(&mut environment, &mut section, &mut faults);
         section.finish(&mut faults);
 
-        if let Some(policy) = Given::flag("--policy", policy).or(environment.path("COUNTERMAND_POLICY")) {
-            faults.not_yet(&policy.origin);
-        }
-        for key in ["callers", "policy", "audit"] {
+        let policy = policy::read(policy, &mut environment, &mut root, &mut faults);
+        for key in ["callers", "audit"] {
             root.not_yet(key, &mut faults);
         }
         let log_format = LogFormat::read(log_format, &mut environment, &mut faults);
@@ -145,9 +146,27 @@ impl Config {
 
         match credential {
             Some(credential) if faults.is_empty() => {
-                Ok(Self { server, admin, upstream, credential, polling, log_format })
+                Ok(Self { server, admin, upstream, credential, policy, polling, log_format })
             }
             _ => Err(faults.of_file(path.map(|path| path.value))),
         }
+    }
+
+    /// Finds and checks the policy file alone, in the same sources: whoever asks what a policy says need
+    /// have none of what else it takes to serve.
+    ///
+    /// # Errors
+    ///
+    /// The faults of the policy, and those of a configuration file that cannot be read or is not TOML.
+    pub fn policy_alone(
+        overrides: Overrides,
+        mut environment: Environment,
+    ) -> Result<Option<PathBuf>, Faults> {
+        let mut faults = Faults::default();
+        let path = Given::flag("--config", overrides.config).or(environment.path("COUNTERMAND_CONFIG"));
+        let text = path.as_ref().and_then(|path| File::read(path, &mut faults));
+        let mut file = text.as_ref().map_or_else(File::empty, |text| File::parse(text, &mut faults));
+        let policy = policy::read(overrides.policy, &mut environment, &mut file.root, &mut faults);
+        if faults.is_empty() { Ok(policy) } else { Err(faults.of_file(path.map(|path| path.value))) }
     }
 }

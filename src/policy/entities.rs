@@ -112,6 +112,3 @@ fn of_caller(caller: &Caller) -> Entity {
     Entity::new_with_tags(schema::caller(caller), attributes, [], tags)
         .expect("only a call of an extension can fail to be evaluated, and here are none")
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,15 +1,15 @@
 //! From the text of a file to [`Rules`], or to everything that is wrong with it.
 
-use std::{collections::BTreeMap, thread};
+use std::thread;
 
 use cedar_policy::{
-    Policy, PolicyId, PolicySet, ValidationError, ValidationMode, ValidationWarning, Validator,
+    ParseErrors, Policy, PolicyId, PolicySet, ValidationError, ValidationMode, ValidationWarning, Validator,
     ffi::DetailedError,
 };
 
 use super::{
     mistake::{Mistake, Mistakes},
-    named::Named,
+    named::{Named, Nothing},
     rules::{Rules, Statement},
     schema::SCHEMA,
     source::Source,
@@ -38,10 +38,28 @@ pub(super) fn load(text: &str) -> Result<Rules, Mistakes> {
 }
 
 fn parse(source: &Source<'_>, text: &str) -> Result<Rules, Mistakes> {
-    let parsed: PolicySet = text.parse().map_err(|errors: cedar_policy::ParseErrors| {
+    let mut mistakes = Vec::new();
+    let Parts { set, named, statements } = parts(source, text, &mut mistakes)?;
+    let warnings = validate(source, &set, &mut mistakes);
+    mistakes.sort_by_key(|mistake| mistake.place);
+    if mistakes.is_empty() {
+        Ok(Rules::new(set, named, statements, warnings))
+    } else {
+        Err(Mistakes(mistakes))
+    }
+}
+
+/// What a text comes to, its mistakes aside.
+struct Parts {
+    set: PolicySet,
+    named: Named,
+    statements: Vec<Statement>,
+}
+
+fn parts(source: &Source<'_>, text: &str, mistakes: &mut Vec<Mistake>) -> Result<Parts, Mistakes> {
+    let parsed: PolicySet = text.parse().map_err(|errors: ParseErrors| {
         Mistakes(errors.iter().map(|error| said(source, &error.into(), None)).collect())
     })?;
-    let mut mistakes = Vec::new();
     for template in parsed.templates() {
         let offset = source.statement(number_of(template.id())).start;
         let problem = "this is a template, which nothing here fills in";
@@ -55,42 +73,32 @@ fn parse(source: &Source<'_>, text: &str) -> Result<Rules, Mistakes> {
     let mut policies: Vec<_> = parsed.policies().map(|policy| (number_of(policy.id()), policy)).collect();
     policies.sort_by_key(|(number, _)| *number);
 
-    let mut taken = BTreeMap::new();
-    let mut named = Named::default();
-    let mut statements = Vec::with_capacity(policies.len());
-    let mut set = PolicySet::new();
+    let mut parts = Parts { set: PolicySet::new(), named: Named::default(), statements: Vec::new() };
     for (number, policy) in policies {
         let range = source.statement(number);
         let offset = range.start;
+        let mut wrong = |problem: String, remedy: &str| {
+            mistakes.push(Mistake::at(source, offset, problem, remedy));
+        };
         let id = match id_of(policy) {
             Ok(id) => id,
             Err((problem, remedy)) => {
-                mistakes.push(Mistake::at(source, offset, problem, remedy));
+                wrong(problem, &remedy);
                 continue;
             }
         };
-        let line = source.line_and_column(offset).0;
-        if let Some(first) = taken.insert(id.clone(), line) {
-            let problem = format!("policy {id}: the statement in line {first} has this id already");
-            mistakes.push(Mistake::at(source, offset, problem, "give each an @id of its own"));
+        if parts.set.add(policy.new_id(PolicyId::new(&id))).is_err() {
+            wrong(format!("policy {id}: an earlier one has this id"), "give each policy an @id of its own");
             continue;
         }
-        for nothing in named.add(policy) {
-            let problem = format!("policy {id}: {}", nothing.problem);
-            mistakes.push(Mistake::at(source, offset, problem, nothing.remedy));
+        for Nothing { problem, remedy } in parts.named.add(policy) {
+            wrong(format!("policy {id}: {problem}"), remedy);
         }
+        let (line, _) = source.line_and_column(offset);
         let text = source.text(range).to_owned();
-        statements.push(Statement { id: id.clone(), effect: policy.effect(), line, text });
-        set.add(policy.new_id(PolicyId::new(id))).map_err(|error| {
-            Mistakes(vec![Mistake::at(source, offset, error.to_string(), "give it an @id of its own")])
-        })?;
+        parts.statements.push(Statement { id, effect: policy.effect(), line, text });
     }
-    let warnings = validate(source, &set, &mut mistakes);
-    mistakes.sort_by_key(|mistake| mistake.place);
-    if !mistakes.is_empty() {
-        return Err(Mistakes(mistakes));
-    }
-    Ok(Rules::new(set, named, statements, warnings))
+    Ok(parts)
 }
 
 /// The place of a statement in its file, from 0, by which Cedar names it: `policy0`.
@@ -127,7 +135,10 @@ fn validate(source: &Source<'_>, set: &PolicySet, mistakes: &mut Vec<Mistake>) -
         let mut mistake = said(source, &warning.into(), Some(id));
         match warning {
             // A group may well have a name in two scripts.
-            ValidationWarning::MixedScriptString(_) => warnings.push(mistake),
+            ValidationWarning::MixedScriptString(_) => {
+                mistake.remedy = "see that each of its letters is the one that is meant".to_owned();
+                warnings.push(mistake);
+            }
             ValidationWarning::ImpossiblePolicy(_) | ValidationWarning::InvalidActionApplication(_) => {
                 // Told once, and not when an error tells why.
                 if wrong.iter().any(|error| error.policy_id() == id) || vain.contains(&id) {
@@ -166,3 +177,13 @@ fn said(source: &Source<'_>, error: &DetailedError, policy: Option<&PolicyId>) -
         None => Mistake::of_file(problem, remedy),
     }
 }
+
+/// What a test wants of policies that the validation would refuse.
+#[cfg(test)]
+pub(super) fn unvalidated(text: &str) -> Rules {
+    let Parts { set, named, statements } = parts(&Source::scan(text), text, &mut Vec::new()).unwrap();
+    Rules::new(set, named, statements, Vec::new())
+}
+
+#[cfg(test)]
+mod tests;

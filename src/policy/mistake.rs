@@ -26,12 +26,11 @@ impl Mistake {
         problem: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
-        let (problem, remedy) = (problem.into(), remedy.into());
-        Self { place: Some(source.line_and_column(offset)), problem, remedy }
+        Self { place: Some(source.line_and_column(offset)), ..Self::of_file(problem, remedy) }
     }
 
     pub(super) fn of_file(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { place: None, problem: problem.into(), remedy: remedy.into() }
+        Self { place: None, problem: on_one_line(&problem.into()), remedy: on_one_line(&remedy.into()) }
     }
 
     /// `line 3, column 7: problem`, or the problem alone.
@@ -42,6 +41,11 @@ impl Mistake {
             None => self.problem.clone(),
         }
     }
+}
+
+/// Both texts may quote the file.
+fn on_one_line(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
 /// `line 3, column 7: problem; remedy`.
