@@ -13,7 +13,7 @@ use crate::{
     credentials::{Credential, IAM_CREDENTIALS, Readiness, Source, SourceError, Surroundings},
     http_client::tls::TlsError,
     operations::{Intervals, Limits, Operations, Times},
-    policy::Policy,
+    policy::{Policy, mistake::Mistakes},
     server::{Drained, Server},
     serving::Serving,
 };
@@ -43,6 +43,9 @@ pub enum StartError {
     /// The credential's file was replaced by something else since the configuration was checked.
     #[error("a credential cannot be used: {0}")]
     Credential(#[from] SourceError),
+    /// The policy was replaced by something else since the configuration was checked.
+    #[error("the policy: {0}")]
+    Policy(#[from] Mistakes),
     /// The certificates of `upstream.ca_certificates` cannot be used.
     #[error("upstream.ca_certificates: {0}")]
     Tls(#[from] TlsError),
@@ -66,7 +69,7 @@ impl App {
     ///
     /// See [`StartError`].
     pub async fn start(config: &Config) -> Result<Self, StartError> {
-        let Config { server, admin, upstream, credential, polling, log_format: _ } = config;
+        let Config { server, admin, upstream, credential, policy, polling, log_format: _ } = config;
         let ca = upstream.ca_certificates.as_deref();
 
         let surroundings = Arc::new(Surroundings::new(ca, Url::parse(IAM_CREDENTIALS)?)?);
@@ -78,13 +81,12 @@ impl App {
         let amapi = Amapi::new(base, ca, credential.clone())?;
         let flights = TaskTracker::new();
         let (serving, state) = watch::channel(Serving::NotReady);
-        let operations = Operations::new(
-            Policy::without_rules(),
-            amapi,
-            times(upstream.timeout, polling),
-            state.clone(),
-            flights.clone(),
-        );
+        let policy = match policy {
+            Some(file) => Policy::of_file(file)?,
+            None => Policy::without_rules(),
+        };
+        let operations =
+            Operations::new(policy, amapi, times(upstream.timeout, polling), state.clone(), flights.clone());
         let drain_timeout = server.drain_timeout;
         let server = Server::bind(server, operations, state.clone()).await?;
         let admin = match admin.listen {

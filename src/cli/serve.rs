@@ -57,7 +57,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "FILE")]
     upstream_ca: Option<PathBuf>,
 
-    /// A Cedar policy; not supported yet, and refused rather than ignored [env: COUNTERMAND_POLICY]
+    /// The Cedar policy that says who may do what [env: COUNTERMAND_POLICY] [default: that of the
+    /// configuration, else callers on loopback and unix sockets may do all]
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
 

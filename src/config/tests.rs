@@ -75,7 +75,7 @@ url = "http://example.com"
 timeout = "0s"
 ca_certificates = "none.pem"
 [policy]
-file = "policy.cedar"
+files = "policy.cedar"
 "#,
             &[("COUNTERMAND_LISTNE", "127.0.0.1:2"), ("COUNTERMAND_LOG_FORMAT", "xml")],
             Overrides { policy: Some("p.cedar".into()), ..Overrides::default() },
@@ -84,7 +84,7 @@ file = "policy.cedar"
     let begins = [
         "server.tls.private_key: this is missing; name a PEM file",
         "credentials: there is no credential; give --credentials FILE, a [[credentials]] section",
-        "--policy: this version does not support it yet",
+        "--policy: cannot read \"p.cedar\"",
         "COUNTERMAND_LOG_FORMAT: \"xml\" is no log format; give text or json",
         "COUNTERMAND_LISTNE: there is no such variable; did you mean COUNTERMAND_LISTEN?",
         "listen (line 1): there is no such key; the keys here are server, admin,",
@@ -98,7 +98,7 @@ file = "policy.cedar"
         "upstream.url (line 12): plain http would send the token in clear",
         "upstream.timeout (line 13): \"0s\" is too short; give a number and its unit",
         "upstream.ca_certificates (line 14): cannot read",
-        "policy (line 15): this version does not support it yet",
+        "policy.files (line 16): there is no such key; did you mean file?",
     ];
     assert_eq!(faults.len(), begins.len(), "{faults:#?}");
     for (fault, begin) in faults.iter().zip(begins) {
@@ -323,6 +323,35 @@ fn what_is_not_toml_has_a_line_and_a_column_and_the_other_sources_are_still_chec
     assert!(faults.iter().any(|fault| fault.contains("column ")), "{faults:#?}");
     assert!(faults.iter().any(|fault| fault.starts_with("--listen: \"nowhere\"")), "{faults:#?}");
     assert!(!faults.iter().any(|fault| fault.contains("no credential")), "{faults:#?}");
+}
+
+#[test]
+fn every_mistake_of_a_policy_is_a_fault_with_its_place() {
+    let room = Room::new();
+    fs::write(room.path("none.cedar"), "").unwrap();
+    for (section, part) in [
+        ("[policy]", "policy.file: this is missing, so that nothing says who may call; name a Cedar policy"),
+        ("[policy]\nfile = true", "policy.file (line 2): this is a boolean"),
+        ("[policy]\nfile = \".\"", "policy.file (line 2): "),
+        ("[policy]\nfile = \"gone.cedar\"", "policy.file (line 2): cannot read"),
+    ] {
+        let faults = room.faults(section);
+        assert!(faults[0].contains(part), "{section}: {faults:#?}");
+    }
+    let policy = "// clean\npermit (principal, action == Action::\"gte\", resource);\n\
+                  forbid (principal, action, resource) when { principal.namspace == \"mdm\" };\n";
+    fs::write(room.path("wrong.cedar"), policy).unwrap();
+    let faults = room.faults("[policy]\nfile = \"wrong.cedar\"");
+    let [first, second] = &faults[..] else { panic!("{faults:#?}") };
+    assert!(first.starts_with("policy.file (line 2): "), "{first}");
+    assert!(first.contains("wrong.cedar: line 2, column 30: policy policy0: "), "{first}");
+    assert!(first.ends_with("; did you mean `Action::\"get\"`?"), "{first}");
+    assert!(second.contains("wrong.cedar: line 3, column 45: policy policy1: "), "{second}");
+    assert!(second.ends_with("; did you mean `namespace`?"), "{second}");
+
+    let file = "[policy]\nfile = \"none.cedar\"\n[[credentials]]\nname = \"emea\"\nfile = \"key.json\"\n";
+    let config = room.load(file, &[], Overrides::default()).unwrap();
+    assert_eq!(config.policy, Some(room.path("none.cedar")), "a file that permits nothing is no fault");
 }
 
 #[test]

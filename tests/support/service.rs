@@ -79,6 +79,20 @@ impl Setup {
         self
     }
 
+    /// `policy.file`, of this content.
+    pub(crate) fn policy(mut self, text: &str) -> Self {
+        let path = self.files.path().join("policy.cedar");
+        std::fs::write(&path, text).unwrap();
+        self.overrides.policy = Some(path);
+        self
+    }
+
+    /// Listens on a unix socket too.
+    pub(crate) fn unix(mut self) -> Self {
+        self.overrides.listen.push(format!("unix:{}", self.files.path().join("s.sock").display()));
+        self
+    }
+
     /// `server.max_concurrent_calls`.
     pub(crate) fn places(mut self, calls: usize) -> Self {
         self.variables.push(("COUNTERMAND_MAX_CONCURRENT_CALLS", calls.to_string()));
@@ -119,7 +133,7 @@ impl Setup {
         let config = Config::load(overrides, environment).unwrap_or_else(|faults| panic!("{faults}"));
         let app = App::start(&config).await.unwrap();
         let addresses = app.addresses();
-        let [ListenAddress::Tcp(address)] = addresses[..] else { panic!("{addresses:?}") };
+        let [ListenAddress::Tcp(address), ..] = addresses[..] else { panic!("{addresses:?}") };
         let (admin, serving) = (app.admin_address().unwrap(), app.serving());
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn(app.run(async { drop(stopped.await) }));
@@ -159,6 +173,12 @@ impl Service {
     /// A client with a connection of its own.
     pub(crate) async fn connect(&self) -> OperationsClient<Channel> {
         OperationsClient::new(endpoint(self.address).connect().await.unwrap())
+    }
+
+    /// A client on the unix socket, with a connection of its own.
+    pub(crate) async fn connect_by_unix(&self) -> OperationsClient<Channel> {
+        let socket = format!("unix:{}", self.files.path().join("s.sock").display());
+        OperationsClient::new(Endpoint::from_shared(socket).unwrap().connect().await.unwrap())
     }
 
     /// A client that shows the wire, with a connection of its own.

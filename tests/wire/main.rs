@@ -14,6 +14,7 @@ mod deadlines;
 mod forwarding;
 mod hang_up;
 mod overload;
+mod policy;
 mod proxy;
 mod reading;
 mod refusals;

@@ -28,6 +28,9 @@ fn room() -> tempfile::TempDir {
     fs::write(room.path().join("ca.pem"), ca.cert.pem()).unwrap();
     fs::write(room.path().join("ca.key"), ca.signing_key.serialize_pem()).unwrap();
     fs::write(room.path().join("other.pem"), ca.cert.pem()).unwrap();
+    for policy in ["policy.cedar", "other.cedar"] {
+        fs::write(room.path().join(policy), "permit (principal, action, resource);").unwrap();
+    }
     fs::write(room.path().join("full.toml"), FULL).unwrap();
     fs::write(room.path().join("empty.toml"), "").unwrap();
     room
@@ -66,6 +69,8 @@ timeout = "1m 30s"
 [[credentials]]
 name = "emea"
 file = "key.json"
+[policy]
+file = "policy.cedar"
 [polling]
 min_interval = "1ms"
 max_interval = "1h"
@@ -121,6 +126,7 @@ fn defaults(room: &Path) -> Config {
             timeout: Duration::from_secs(30),
         },
         credential: Credential { name: "default".to_owned(), file: room.join("key.json") },
+        policy: None,
         polling: polling(1, 20, 600, 2000, 3600),
         log_format: LogFormat::Text,
     }
@@ -150,6 +156,7 @@ fn full(room: &Path, url: &Config) -> Config {
             timeout: Duration::from_secs(90),
         },
         credential: Credential { name: "emea".to_owned(), file: room.join("key.json") },
+        policy: Some(room.join("policy.cedar")),
         polling: Polling { min_interval: Duration::from_millis(1), ..polling(0, 3600, 30, 0, 60) },
         log_format: LogFormat::Text,
     }
@@ -198,7 +205,7 @@ fn limits_of_the_variables() -> Limits {
     }
 }
 
-const ALL_VARIABLES: [(&str, &str); 30] = [
+const ALL_VARIABLES: [(&str, &str); 31] = [
     ("COUNTERMAND_CONFIG", "@/full.toml"),
     ("COUNTERMAND_LISTEN", "127.0.0.1:2, [::1]:2"),
     ("COUNTERMAND_ADMIN_LISTEN", "127.0.0.1:3"),
@@ -223,6 +230,7 @@ const ALL_VARIABLES: [(&str, &str); 30] = [
     ("COUNTERMAND_KEEPALIVE_TIMEOUT", "29s"),
     ("COUNTERMAND_MAX_CONNECTION_AGE", "30s"),
     ("COUNTERMAND_MAX_CONNECTION_AGE_GRACE", "31s"),
+    ("COUNTERMAND_POLICY", "@/other.cedar"),
     ("COUNTERMAND_POLLING_MIN_INTERVAL", "2s"),
     ("COUNTERMAND_POLLING_MAX_INTERVAL", "3s"),
     ("COUNTERMAND_POLLING_MAX_WAIT", "4s"),
@@ -272,6 +280,7 @@ fn a_variable_wins_over_the_file() {
             timeout: Duration::from_secs(2),
         },
         credential: Credential { name: "default".to_owned(), file: room.join("other.json") },
+        policy: Some(room.join("other.cedar")),
         polling: polling(2, 3, 4, 5, 6),
         log_format: LogFormat::Json,
     };
@@ -285,7 +294,7 @@ fn a_flag_wins_over_the_variable() {
     let room = room.path();
     let line = "--config @/empty.toml --listen 127.0.0.1:5 --listen unix:/tmp/c.sock --admin-listen off \
                 --credentials @/key.json --upstream-url https://flag.example --upstream-ca @/ca.pem \
-                --log-format text";
+                --policy @/policy.cedar --log-format text";
     let config = load(room, line, &ALL_VARIABLES).unwrap();
     let wanted = Config {
         server: Server {
@@ -302,6 +311,7 @@ fn a_flag_wins_over_the_variable() {
             timeout: Duration::from_secs(2),
         },
         credential: Credential { name: "default".to_owned(), file: room.join("key.json") },
+        policy: Some(room.join("policy.cedar")),
         polling: polling(2, 3, 4, 5, 6),
         log_format: LogFormat::Text,
     };
@@ -314,13 +324,15 @@ fn each_setting_alone_changes_nothing_else() {
     type Case = (&'static str, &'static [(&'static str, &'static str)], fn(&mut Config));
     let room = room();
     let room = room.path();
-    let cases: [Case; 21] = [
+    let cases: [Case; 23] = [
         ("--listen [::1]:1", &[], |c| c.server.listen = vec![tcp("[::1]:1")]),
         ("", &[("COUNTERMAND_LISTEN", "[::1]:1")], |c| c.server.listen = vec![tcp("[::1]:1")]),
         ("--admin-listen off", &[], |c| c.admin.listen = None),
         ("", &[("COUNTERMAND_ADMIN_LISTEN", "off")], |c| c.admin.listen = None),
         ("--upstream-ca @/ca.pem", &[], ca),
         ("", &[("COUNTERMAND_UPSTREAM_CA", "@/ca.pem")], ca),
+        ("--policy @/policy.cedar", &[], policy),
+        ("", &[("COUNTERMAND_POLICY", "@/policy.cedar")], policy),
         ("--log-format json", &[], |c| c.log_format = LogFormat::Json),
         ("", &[("COUNTERMAND_LOG_FORMAT", "json")], |c| c.log_format = LogFormat::Json),
         ("", &[("COUNTERMAND_DRAIN_TIMEOUT", "1s")], |c| c.server.drain_timeout = Duration::from_secs(1)),
@@ -351,6 +363,11 @@ fn open(config: &mut Config) {
     config.server.listen = vec![tcp("0.0.0.0:1")];
 }
 
+fn policy(config: &mut Config) {
+    let directory = config.credential.file.parent().unwrap();
+    config.policy = Some(directory.join("policy.cedar"));
+}
+
 fn ca(config: &mut Config) {
     let directory = config.credential.file.parent().unwrap();
     config.upstream.ca_certificates = Some(directory.join("ca.pem"));
@@ -376,7 +393,7 @@ fn a_fault_names_the_source_that_won() {
         ("", ("COUNTERMAND_POLLING_CACHE_ENTRIES", "x"), "COUNTERMAND_POLLING_CACHE_ENTRIES"),
         ("", ("COUNTERMAND_CREDENTIALS", "@/none.json"), "COUNTERMAND_CREDENTIALS"),
         ("--credentials @/none.json", ("COUNTERMAND_CREDENTIALS", "@/key.json"), "--credentials"),
-        ("--policy p", ("COUNTERMAND_POLICY", "q"), "--policy"),
+        ("--policy @/none.cedar", ("COUNTERMAND_POLICY", "@/policy.cedar"), "--policy"),
         ("", ("COUNTERMAND_POLICY", "q"), "COUNTERMAND_POLICY"),
     ] {
         let line = format!("--config @/full.toml {line}");
