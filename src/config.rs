@@ -6,6 +6,7 @@
 //! side; `table` and `environment` notice whatever nobody asked for.
 
 mod admin;
+mod audit;
 mod credentials;
 mod environment;
 mod fault;
@@ -25,6 +26,7 @@ pub(crate) mod tests;
 use std::path::PathBuf;
 
 pub use admin::Admin;
+pub use audit::{Audit, Destination, OnFailure};
 pub use credentials::Credential;
 pub use environment::Environment;
 pub use fault::{Fault, Faults};
@@ -53,6 +55,8 @@ pub struct Config {
     pub credential: Credential,
     /// `[polling]`: how often Google is asked about an operation.
     pub polling: Polling,
+    /// `[audit]`: the audit log.
+    pub audit: Audit,
     /// How log lines look.
     pub log_format: LogFormat,
 }
@@ -132,10 +136,14 @@ impl Config {
         let polling = Polling::read(&mut environment, &mut section, &mut faults);
         section.finish(&mut faults);
 
+        let mut section = root.section("audit", &mut faults);
+        let audit = Audit::read(&mut environment, &mut section, &mut faults);
+        section.finish(&mut faults);
+
         if let Some(policy) = Given::flag("--policy", policy).or(environment.path("COUNTERMAND_POLICY")) {
             faults.not_yet(&policy.origin);
         }
-        for key in ["callers", "policy", "audit"] {
+        for key in ["callers", "policy"] {
             root.not_yet(key, &mut faults);
         }
         let log_format = LogFormat::read(log_format, &mut environment, &mut faults);
@@ -145,7 +153,7 @@ impl Config {
 
         match credential {
             Some(credential) if faults.is_empty() => {
-                Ok(Self { server, admin, upstream, credential, polling, log_format })
+                Ok(Self { server, admin, upstream, credential, polling, audit, log_format })
             }
             _ => Err(faults.of_file(path.map(|path| path.value))),
         }

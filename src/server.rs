@@ -24,6 +24,7 @@ mod routes;
 pub mod until_drain;
 
 use crate::serving::Serving;
+pub use layers::Recorder;
 use listener::Listener;
 use routes::Routes;
 
@@ -55,7 +56,7 @@ pub enum Drained {
 }
 
 impl Server {
-    /// Binds every address.
+    /// Binds every address; calls are recorded by `recorder`.
     ///
     /// # Errors
     ///
@@ -63,6 +64,7 @@ impl Server {
     pub async fn bind(
         config: &config::Server,
         operations: Operations,
+        recorder: Recorder,
         serving: watch::Receiver<Serving>,
     ) -> io::Result<Self> {
         let mut listeners = Vec::with_capacity(config.listen.len());
@@ -73,6 +75,7 @@ impl Server {
         let limits = layers::Limits {
             places: Arc::new(Semaphore::new(config.max_concurrent_calls)),
             calls: calls.clone(),
+            recorder,
         };
         Ok(Self { listeners, routes: Routes::new(operations, limits, serving), calls })
     }
