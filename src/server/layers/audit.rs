@@ -199,3 +199,6 @@ impl Drop for Carried {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
