@@ -17,6 +17,7 @@ use tokio::{
 
 use super::{
     Unwritten,
+    kept::{Kept, Written},
     sink::Failed,
     writer::{Gone, Writer},
 };
@@ -24,10 +25,6 @@ use crate::config::OnFailure;
 
 /// The most entries that are taken from the queue at once.
 const BATCH: usize = 1024;
-
-/// How much is kept of lines that cannot be written, in bytes: those of some ten thousand calls. Refusals may
-/// take half of it.
-const MOST_KEPT: usize = 16 * 1024 * 1024;
 
 /// How long after a failure writing is tried again.
 const RETRY: Duration = Duration::from_millis(500);
@@ -37,9 +34,6 @@ const STALLED: Duration = Duration::from_secs(5);
 
 /// How often the operator is told of a log that cannot be written.
 const TELL_EVERY: Duration = Duration::from_secs(60);
-
-/// Tells a call whether its line is written.
-type Written = oneshot::Sender<Result<(), Unwritten>>;
 
 /// What comes to the collector.
 pub(super) enum Entry {
@@ -54,10 +48,7 @@ pub(super) struct Collector {
     writer: Writer,
     on_failure: OnFailure,
     is_refusing: Arc<AtomicBool>,
-    /// Lines that are not in the log yet.
-    kept: Vec<u8>,
-    /// Who waits for a line in `kept`, and where it ends there.
-    waiting: Vec<(usize, Written)>,
+    kept: Kept,
     reopen: bool,
     trouble: Option<Trouble>,
 }
@@ -66,7 +57,6 @@ pub(super) struct Collector {
 struct Trouble {
     retry_at: Instant,
     told_at: Instant,
-    lost: u64,
 }
 
 impl Collector {
@@ -76,8 +66,8 @@ impl Collector {
         on_failure: OnFailure,
         is_refusing: Arc<AtomicBool>,
     ) -> Self {
-        let (kept, waiting) = (Vec::new(), Vec::new());
-        Self { queue, writer, on_failure, is_refusing, kept, waiting, reopen: false, trouble: None }
+        let kept = Kept::default();
+        Self { queue, writer, on_failure, is_refusing, kept, reopen: false, trouble: None }
     }
 
     /// Until it is told to end, or nobody is left who could send a line.
@@ -92,8 +82,8 @@ impl Collector {
             }
             for entry in entries.drain(..) {
                 match entry {
-                    Entry::Line(line, written) => self.take(&line, written),
-                    Entry::Refusal(line) => _ = self.keep(&line, MOST_KEPT / 2),
+                    Entry::Line(line, written) => self.kept.take(&line, written),
+                    Entry::Refusal(line) => self.kept.take_refusal(&line),
                     Entry::Reopen => self.reopen = true,
                     Entry::End(end) => ended = Some(end),
                 }
@@ -102,10 +92,14 @@ impl Collector {
             if !must_wait || self.reopen || ended.is_some() {
                 self.write().await;
             }
-            self.answer_those_in_trouble();
+            // Nobody waits for a log that cannot be written.
+            self.kept.answer_all(match self.on_failure {
+                OnFailure::Fail => Err(Unwritten),
+                OnFailure::Continue => Ok(()),
+            });
         }
-        if let Some(Trouble { lost, .. }) = self.trouble {
-            let lost = lost + lines(&self.kept);
+        if self.trouble.is_some() {
+            let lost = self.kept.lost() + self.kept.lines();
             tracing::error!(lost, "the audit log could not be written to the end");
         }
         if let Some(ended) = ended {
@@ -114,29 +108,9 @@ impl Collector {
         }
     }
 
-    fn take(&mut self, line: &[u8], written: Written) {
-        if self.keep(line, MOST_KEPT) {
-            self.waiting.push((self.kept.len(), written));
-        } else {
-            answer(written, self.verdict());
-        }
-    }
-
-    /// Whether there was room for the line. There is, but for times of trouble.
-    fn keep(&mut self, line: &[u8], most: usize) -> bool {
-        if let Some(trouble) = &mut self.trouble
-            && self.kept.len() + line.len() > most
-        {
-            trouble.lost += 1;
-            return false;
-        }
-        self.kept.extend_from_slice(line);
-        true
-    }
-
     /// Writes what is kept, all at once.
     async fn write(&mut self) {
-        let (lines, reopen) = (mem::take(&mut self.kept), mem::take(&mut self.reopen));
+        let (lines, reopen) = (self.kept.lend(), mem::take(&mut self.reopen));
         // In trouble, what the name means may have been mended.
         let look_again = reopen || self.trouble.is_some();
         let done = self.writer.run(move |sink| {
@@ -150,9 +124,11 @@ impl Collector {
         });
         let (lines, reopened, written) = match done.await {
             Ok(done) => done,
-            Err(Gone) => return self.fail(&Gone),
+            Err(Gone) => {
+                self.kept.lose();
+                return self.fail(&Gone);
+            }
         };
-        self.kept = lines;
         match reopened {
             Ok(true) => tracing::info!("the audit log goes on in a new file"),
             // When writing is tried again, what is wrong is told by what comes of that.
@@ -163,36 +139,28 @@ impl Collector {
         }
         match written {
             Ok(()) => {
-                self.leaves(self.kept.len());
+                let all = lines.len();
+                self.kept.written(lines, all);
                 self.recover();
             }
             Err(Failed { written, error }) => {
-                self.leaves(written);
+                self.kept.written(lines, written);
                 self.fail(&error);
             }
-        }
-    }
-
-    /// The first `written` bytes of what is kept are in the log.
-    fn leaves(&mut self, written: usize) {
-        self.kept.drain(..written);
-        let still_waiting = self.waiting.partition_point(|(end, _)| *end <= written);
-        for (_, waiting) in self.waiting.drain(..still_waiting) {
-            answer(waiting, Ok(()));
         }
     }
 
     fn fail(&mut self, error: &dyn std::error::Error) {
         let now = Instant::now();
         let mut is_news = self.trouble.is_none();
-        let trouble = self.trouble.get_or_insert(Trouble { retry_at: now, told_at: now, lost: 0 });
+        let trouble = self.trouble.get_or_insert(Trouble { retry_at: now, told_at: now });
         trouble.retry_at = now + RETRY;
         if now >= trouble.told_at + TELL_EVERY {
             trouble.told_at = now;
             is_news = true;
         }
         if is_news {
-            let (kept, lost) = (lines(&self.kept), trouble.lost);
+            let (kept, lost) = (self.kept.lines(), self.kept.lost());
             match self.on_failure {
                 OnFailure::Fail => {
                     tracing::error!(%error, kept, lost, "the audit log cannot be written: calls are refused");
@@ -206,34 +174,12 @@ impl Collector {
     }
 
     fn recover(&mut self) {
-        if let Some(Trouble { lost, .. }) = self.trouble.take() {
+        if self.trouble.take().is_some() {
             self.is_refusing.store(false, Ordering::Relaxed);
+            let lost = self.kept.begin_anew();
             tracing::warn!(lost, "the audit log can be written again");
-            // It may have grown to many times what it needs.
-            self.kept = Vec::new();
         }
     }
-
-    /// Nobody waits for a log that cannot be written.
-    fn answer_those_in_trouble(&mut self) {
-        let verdict = self.verdict();
-        for (_, waiting) in self.waiting.drain(..) {
-            answer(waiting, verdict);
-        }
-    }
-
-    /// What a call is told whose line is not written.
-    fn verdict(&self) -> Result<(), Unwritten> {
-        match self.on_failure {
-            OnFailure::Fail => Err(Unwritten),
-            OnFailure::Continue => Ok(()),
-        }
-    }
-}
-
-/// A call that is gone needs no answer.
-fn answer(waiting: Written, written: Result<(), Unwritten>) {
-    let _ = waiting.send(written);
 }
 
 /// Waits for writing to be done, and tells when that takes too long, and when it is over.
@@ -255,8 +201,4 @@ async fn passes(time: Option<Instant>) {
         Some(time) => sleep_until(time).await,
         None => std::future::pending().await,
     }
-}
-
-fn lines(text: &[u8]) -> u64 {
-    text.iter().filter(|byte| **byte == b'\n').count() as u64
 }
