@@ -1,6 +1,6 @@
 //! The only place that builds and connects the parts, supervises them, and drains.
 
-use std::{future::Future, io, time::Duration};
+use std::{future::Future, io, sync::Arc, time::Duration};
 
 use reqwest::Url;
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
@@ -14,7 +14,10 @@ use crate::{
     http_client::tls::TlsError,
     operations::{Intervals, Limits, Operations, Times},
     policy::Policy,
-    server::{Drained, Server},
+    server::{
+        Drained, Server,
+        identity::{Identities, TokensError},
+    },
     serving::Serving,
 };
 
@@ -32,6 +35,7 @@ pub struct App {
     credential: Credential,
     credential_name: String,
     refresher: JoinHandle<()>,
+    key_refresher: Option<JoinHandle<()>>,
     serving: watch::Sender<Serving>,
     flights: TaskTracker,
     drain_timeout: Duration,
@@ -46,6 +50,9 @@ pub enum StartError {
     /// The certificates of `upstream.ca_certificates` cannot be used.
     #[error("upstream.ca_certificates: {0}")]
     Tls(#[from] TlsError),
+    /// Tokens of callers cannot be verified as it is configured.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
     /// A file cannot be read or an address not be had; the text names it.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -56,7 +63,7 @@ pub enum StartError {
 
 /// A background task ended on its own, which none does: a defect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the task that keeps the token ready has ended")]
+#[error("a task that keeps tokens or keys ready has ended")]
 pub struct Defect;
 
 impl App {
@@ -66,7 +73,7 @@ impl App {
     ///
     /// See [`StartError`].
     pub async fn start(config: &Config) -> Result<Self, StartError> {
-        let Config { server, admin, upstream, credential, polling, log_format: _ } = config;
+        let Config { server, admin, upstream, credential, callers, polling, log_format: _ } = config;
         let ca = upstream.ca_certificates.as_deref();
 
         let key = KeyFile::read(&credential.file)?;
@@ -85,8 +92,10 @@ impl App {
             state.clone(),
             flights.clone(),
         );
+        let (identities, key_refresher) = Identities::new(callers)?;
+        let key_refresher = key_refresher.map(tokio::spawn);
         let drain_timeout = server.drain_timeout;
-        let server = Server::bind(server, operations, state.clone()).await?;
+        let server = Server::bind(server, operations, Arc::new(identities), state.clone()).await?;
         let admin = match admin.listen {
             Some(address) => Some(Admin::bind(address, name.clone(), credential.clone(), state).await?),
             None => None,
@@ -97,6 +106,7 @@ impl App {
             credential,
             credential_name: name,
             refresher,
+            key_refresher,
             serving,
             flights,
             drain_timeout,
@@ -128,8 +138,17 @@ impl App {
     ///
     /// A background task ended on its own.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<Drained, Defect> {
-        let Self { server, admin, credential, credential_name, refresher, serving, flights, drain_timeout } =
-            self;
+        let Self {
+            server,
+            admin,
+            credential,
+            credential_name,
+            refresher,
+            key_refresher,
+            serving,
+            flights,
+            drain_timeout,
+        } = self;
         if let Some(admin) = admin {
             tokio::spawn(admin.serve());
         }
@@ -141,6 +160,7 @@ impl App {
             () = stop => {}
             () = report_readiness(credential, &credential_name, &serving) => {}
             _ = refresher => return Err(Defect),
+            () = end_of(key_refresher) => return Err(Defect),
         }
         let since = Instant::now();
         tracing::info!("draining");
@@ -153,6 +173,15 @@ impl App {
             drained = Drained::Cut { calls: flights.len() };
         }
         Ok(drained)
+    }
+}
+
+/// Waits for the end of a task; for ever, when there is none.
+async fn end_of(task: Option<JoinHandle<()>>) {
+    match task {
+        // However it ended.
+        Some(task) => drop(task.await),
+        None => std::future::pending().await,
     }
 }
 

@@ -6,6 +6,7 @@
 //! side; `table` and `environment` notice whatever nobody asked for.
 
 mod admin;
+mod callers;
 mod credentials;
 mod environment;
 mod fault;
@@ -25,6 +26,7 @@ pub(crate) mod tests;
 use std::path::PathBuf;
 
 pub use admin::Admin;
+pub use callers::{Callers, Jwks, Jwt};
 pub use credentials::Credential;
 pub use environment::Environment;
 pub use fault::{Fault, Faults};
@@ -51,6 +53,8 @@ pub struct Config {
     pub upstream: Upstream,
     /// The credential that every call upstream carries.
     pub credential: Credential,
+    /// `[callers]`: who is believed to call.
+    pub callers: Callers,
     /// `[polling]`: how often Google is asked about an operation.
     pub polling: Polling,
     /// How log lines look.
@@ -128,6 +132,10 @@ impl Config {
         let credential =
             Credential::read(credentials, &mut environment, &mut root, file_is_whole, &mut faults);
 
+        let mut section = root.section("callers", &mut faults);
+        let callers = Callers::read(&mut environment, &mut section, &mut faults);
+        section.finish(&mut faults);
+
         let mut section = root.section("polling", &mut faults);
         let polling = Polling::read(&mut environment, &mut section, &mut faults);
         section.finish(&mut faults);
@@ -135,7 +143,7 @@ impl Config {
         if let Some(policy) = Given::flag("--policy", policy).or(environment.path("COUNTERMAND_POLICY")) {
             faults.not_yet(&policy.origin);
         }
-        for key in ["callers", "policy", "audit"] {
+        for key in ["policy", "audit"] {
             root.not_yet(key, &mut faults);
         }
         let log_format = LogFormat::read(log_format, &mut environment, &mut faults);
@@ -145,7 +153,7 @@ impl Config {
 
         match credential {
             Some(credential) if faults.is_empty() => {
-                Ok(Self { server, admin, upstream, credential, polling, log_format })
+                Ok(Self { server, admin, upstream, credential, callers, polling, log_format })
             }
             _ => Err(faults.of_file(path.map(|path| path.value))),
         }

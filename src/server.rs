@@ -1,7 +1,8 @@
 //! What serves gRPC: sockets, connections, and the services behind them.
 //!
 //! A call enters in [`listener`], its connection is driven in [`connection`], [`routes`] finds its service,
-//! and for the five RPCs it passes the [`layers`].
+//! and for the five RPCs it passes the [`layers`],
+//! which know by [`identity`] who calls.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -16,6 +17,7 @@ use crate::{config, operations::Operations};
 
 mod connection;
 pub mod health;
+pub mod identity;
 mod layers;
 pub mod listener;
 pub mod peer;
@@ -24,6 +26,7 @@ mod routes;
 pub mod until_drain;
 
 use crate::serving::Serving;
+use identity::Identities;
 use listener::Listener;
 use routes::Routes;
 
@@ -63,6 +66,7 @@ impl Server {
     pub async fn bind(
         config: &config::Server,
         operations: Operations,
+        identities: Arc<Identities>,
         serving: watch::Receiver<Serving>,
     ) -> io::Result<Self> {
         let mut listeners = Vec::with_capacity(config.listen.len());
@@ -74,7 +78,7 @@ impl Server {
             places: Arc::new(Semaphore::new(config.max_concurrent_calls)),
             calls: calls.clone(),
         };
-        Ok(Self { listeners, routes: Routes::new(operations, limits, serving), calls })
+        Ok(Self { listeners, routes: Routes::new(operations, identities, limits, serving), calls })
     }
 
     /// The addresses that are listened on, with the ports that were found.

@@ -54,7 +54,7 @@ pub(crate) async fn run(args: CheckArgs) -> Exit {
 
 /// Fetches one token: what is to be said of it, or what is wrong and what would be right.
 async fn token(config: &Config) -> Result<String, String> {
-    let Config { upstream, credential, server: _, admin: _, log_format: _, polling: _ } = config;
+    let Config { upstream, credential, server: _, admin: _, callers: _, log_format: _, polling: _ } = config;
     let name = format!("credential {}", credential.name);
     let fault = |error: &dyn Error| format!("{name}: {error}");
     let key = KeyFile::read(&credential.file).map_err(|error| fault(&error))?;

@@ -1,9 +1,9 @@
 //! What every call of the five RPCs passes, outermost first:
 //!
-//! 1. [`context`]: who calls and until when, read from the connection and the headers before anything is
-//!    spent on the call.
-//! 2. [`admission`]: a place among the calls in flight, or OVERLOADED at once.
-//! 3. [`panics`]: a defect below costs its own call only, which is answered INTERNAL.
+//! 1. [`admission`]: a place among the calls in flight, or OVERLOADED at once, before any work.
+//! 2. [`panics`]: a defect below costs its own call only, which is answered INTERNAL.
+//! 3. [`context`]: who calls and until when, read from the connection and the headers; whoever cannot be
+//!    told is UNAUTHENTICATED.
 //! 4. [`explanation`]: what tonic refuses by itself gets an `ErrorInfo`, as every error has.
 //!
 //! Policy and sharing are no layers: they need the parsed name, and stand in `operations`.
@@ -12,8 +12,6 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
-
-use crate::caller::Caller;
 
 mod admission;
 mod context;
@@ -25,8 +23,10 @@ use context::Context;
 use explanation::Explanation;
 use panics::Panics;
 
+use super::identity::PeerIdentity;
+
 /// The stack around a service.
-pub(super) type Guarded<S> = Context<Admission<Panics<Explanation<S>>>>;
+pub(super) type Guarded<S> = Admission<Panics<Context<Explanation<S>>>>;
 
 /// What bounds the calls of a process.
 #[derive(Clone)]
@@ -38,10 +38,10 @@ pub(super) struct Limits {
 }
 
 /// Puts the stack around `service`, for one connection.
-pub(super) fn stack<S>(service: S, limits: Limits, caller: Caller) -> Guarded<S> {
+pub(super) fn stack<S>(service: S, limits: Limits, identity: PeerIdentity) -> Guarded<S> {
     let Limits { places, calls } = limits;
     let service = Explanation::new(service);
+    let service = Context::new(service, identity);
     let service = Panics::new(service);
-    let service = Admission::new(service, places, calls);
-    Context::new(service, caller)
+    Admission::new(service, places, calls)
 }

@@ -3,13 +3,14 @@
 use std::{
     any::Any,
     convert::Infallible,
-    panic::AssertUnwindSafe,
+    future::{Ready, ready},
+    panic::{AssertUnwindSafe, catch_unwind},
     task::{Context, Poll},
 };
 
 use futures_util::{
     FutureExt,
-    future::{CatchUnwind, Map},
+    future::{CatchUnwind, Either, Map},
 };
 use http::{Request, Response};
 use tonic::body::Body;
@@ -35,8 +36,10 @@ where
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future =
-        Map<CatchUnwind<AssertUnwindSafe<S::Future>>, fn(Caught) -> Result<Response<Body>, Infallible>>;
+    type Future = Either<
+        Map<CatchUnwind<AssertUnwindSafe<S::Future>>, fn(Caught) -> Result<Response<Body>, Infallible>>,
+        Ready<Result<Response<Body>, Infallible>>,
+    >;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.0.poll_ready(cx)
@@ -44,7 +47,11 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         // Nothing of the call is looked at after a panic, so nothing half-done can be seen.
-        AssertUnwindSafe(self.0.call(request)).catch_unwind().map(answer)
+        match catch_unwind(AssertUnwindSafe(|| self.0.call(request))) {
+            Ok(call) => Either::Left(AssertUnwindSafe(call).catch_unwind().map(answer)),
+            // In the connection's own task, where it would cost all its calls.
+            Err(_) => Either::Right(ready(Ok(status::internal().into_http()))),
+        }
     }
 }
 
