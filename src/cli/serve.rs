@@ -20,9 +20,11 @@ Examples:
   COUNTERMAND_LISTEN=127.0.0.1:50051,unix:/run/countermand.sock countermand serve --config c.toml
 
 A flag wins over its COUNTERMAND_… variable, the variable over the file, the file over the default.
-COUNTERMAND_UPSTREAM_TIMEOUT, COUNTERMAND_DRAIN_TIMEOUT, COUNTERMAND_MAX_CONCURRENT_CALLS and
-COUNTERMAND_POLLING_… (MIN_INTERVAL, MAX_INTERVAL, MAX_WAIT, CACHE_ENTRIES, CACHE_MAX_AGE) are
-variables without a flag. RUST_LOG filters the log.
+COUNTERMAND_UPSTREAM_TIMEOUT, COUNTERMAND_DRAIN_TIMEOUT, COUNTERMAND_MAX_CONCURRENT_CALLS,
+COUNTERMAND_POLLING_… (MIN_INTERVAL, MAX_INTERVAL, MAX_WAIT, CACHE_ENTRIES, CACHE_MAX_AGE),
+COUNTERMAND_CALLERS_… (FORWARDED_CLIENT_CERT, LINKERD_CLIENT_ID, MESH_PROXIES) and
+COUNTERMAND_CALLERS_JWT_… (ISSUER, AUDIENCE, JWKS, ALGORITHMS, JWKS_CA_CERTIFICATES, JWKS_TOKEN_FILE)
+are variables without a flag. RUST_LOG filters the log.
 All faults of the configuration are printed at once, and the exit code is then 78.";
 
 /// Serve google.longrunning.Operations until SIGTERM or SIGINT

@@ -93,23 +93,21 @@ impl Jwt {
         if faults.len() > before {
             return None;
         }
-        let issuer = environment.text("COUNTERMAND_CALLERS_JWT_ISSUER", faults).or(file.text("issuer", faults));
+        let issuer =
+            environment.text("COUNTERMAND_CALLERS_JWT_ISSUER", faults).or(file.text("issuer", faults));
         let audiences = environment
             .texts("COUNTERMAND_CALLERS_JWT_AUDIENCE", faults)
             .or(file.text_or_texts("audience", faults));
         let algorithms = environment
             .texts("COUNTERMAND_CALLERS_JWT_ALGORITHMS", faults)
             .or(file.texts("algorithms", faults));
-        let place = environment.text("COUNTERMAND_CALLERS_JWT_JWKS", faults).or_else(|| {
-            let given = file.text("jwks", faults)?;
-            // Of the file's own: what is no URL is relative to it.
-            let value = if given.value.contains("://") {
-                given.value
-            } else {
-                file.directory().join(given.value).to_string_lossy().into_owned()
-            };
-            Some(Given { value, origin: given.origin })
+        // Of the file's own: what is no URL is relative to it.
+        let of_file = file.text("jwks", faults).map(|Given { value, origin }| {
+            let is_url = value.contains("://");
+            let path = || file.directory().join(&value).to_string_lossy().into_owned();
+            Given { value: if is_url { value.clone() } else { path() }, origin }
         });
+        let place = environment.text("COUNTERMAND_CALLERS_JWT_JWKS", faults).or(of_file);
         let ca_certificates = environment
             .path("COUNTERMAND_CALLERS_JWT_JWKS_CA_CERTIFICATES")
             .or(file.path("jwks_ca_certificates", faults));
@@ -140,9 +138,8 @@ impl Jwt {
             Some(given) => list(&given, faults, algorithm),
             None => Some(Algorithm::ALL.to_vec()),
         };
-        let jwks = place.and_then(|given| {
-            Jwks::read(&given, ca_certificates, token_file, algorithms.as_deref(), faults)
-        });
+        let jwks = place
+            .and_then(|given| Jwks::read(&given, ca_certificates, token_file, algorithms.as_deref(), faults));
         let (issuer, audiences, algorithms, jwks) = (issuer?, audiences?, algorithms?, jwks?);
         (faults.len() == before).then_some(Self { issuer, audiences, algorithms, jwks })
     }
@@ -158,7 +155,11 @@ impl Jwks {
     ) -> Option<Self> {
         if !place.value.contains("://") {
             for given in [ca_certificates, token_file].into_iter().flatten() {
-                faults.add(&given.origin, "it is for a jwks that is a URL, and jwks is a file", "leave it out");
+                faults.add(
+                    &given.origin,
+                    "it is for a jwks that is a URL, and jwks is a file",
+                    "leave it out",
+                );
             }
             let file = PathBuf::from(&place.value);
             place.parse(faults, |_: &String| key_file(&file, algorithms))?;
@@ -180,11 +181,7 @@ impl Jwks {
 }
 
 /// What each of `list` is, but for those at fault.
-fn each<T>(
-    list: &[Given<String>],
-    faults: &mut Faults,
-    read: impl Fn(&str) -> Result<T, Wrong>,
-) -> Vec<T> {
+fn each<T>(list: &[Given<String>], faults: &mut Faults, read: impl Fn(&str) -> Result<T, Wrong>) -> Vec<T> {
     list.iter().filter_map(|given| given.parse(faults, |text: &str| read(text))).collect()
 }
 

@@ -79,7 +79,8 @@ impl Environment {
         faults: &mut Faults,
     ) -> Option<Given<Vec<Given<String>>>> {
         let Given { value, origin } = self.text(name, faults)?;
-        let texts = value.split(',').map(|text| Given { value: text.trim().to_owned(), origin: origin.clone() });
+        let texts =
+            value.split(',').map(|text| Given { value: text.trim().to_owned(), origin: origin.clone() });
         Some(Given { value: texts.collect(), origin })
     }
 

@@ -136,7 +136,9 @@ impl<'a> Section<'a> {
     pub(super) fn section(&mut self, key: &'static str, faults: &mut Faults) -> Section<'a> {
         let table = self.take(key).and_then(|Given { value, origin }| match value {
             DeValue::Table(table) => Some(table),
-            other => faults.note(&origin, Err(wrong_type(&other, &format!("a section, [{}]", self.dotted(key))))),
+            other => {
+                faults.note(&origin, Err(wrong_type(&other, &format!("a section, [{}]", self.dotted(key)))))
+            }
         });
         Self::new(self.dotted(key), table.unwrap_or_default(), self.place)
     }

@@ -89,9 +89,7 @@ impl Identities {
     /// # Errors
     ///
     /// Tokens cannot be verified as it is configured.
-    pub fn new(
-        config: &config::Callers,
-    ) -> Result<(Self, Option<BoxFuture<'static, ()>>), TokensError> {
+    pub fn new(config: &config::Callers) -> Result<(Self, Option<BoxFuture<'static, ()>>), TokensError> {
         let config::Callers { forwarded_client_cert, linkerd_client_id, mesh_proxies, jwt } = config;
         let (tokens, task) = jwt.as_ref().map(Tokens::new).transpose()?.unzip();
         let identities = Self {
@@ -136,9 +134,9 @@ impl PeerIdentity {
             }
             Bearer::Later(bearer) => {
                 let stronger = forwarded.or_else(by_certificate);
-                Identified::Later(Box::pin(async move {
-                    bearer.await.map(|bearer| stronger.unwrap_or(bearer))
-                }))
+                Identified::Later(Box::pin(
+                    async move { bearer.await.map(|bearer| stronger.unwrap_or(bearer)) },
+                ))
             }
         }
     }
@@ -177,12 +175,13 @@ fn linkerd_client_id_of(headers: &HeaderMap) -> Result<Option<Identity>, Refusal
     let mut lines = headers.get_all(linkerd::HEADER).iter();
     match (lines.next(), lines.next()) {
         (None, _) => Ok(None),
-        (Some(line), None) => {
-            linkerd::identity(line.as_bytes()).map(Some).ok_or(Refusal::LinkerdClientId)
-        }
+        (Some(line), None) => linkerd::identity(line.as_bytes()).map(Some).ok_or(Refusal::LinkerdClientId),
         (Some(_), Some(_)) => Err(Refusal::LinkerdClientId),
     }
 }
 
+#[cfg(test)]
+#[path = "../../tests/support/issuer.rs"]
+pub(crate) mod issuer;
 #[cfg(test)]
 mod tests;

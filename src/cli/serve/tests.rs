@@ -12,7 +12,13 @@ use clap::Parser;
 use crate::{
     cli::{Cli, Command},
     config::{
-        Admin, Config, Credential, Environment, Faults, ListenAddress, LogFormat, Polling, Server, Upstream,
+        Admin, Callers, Config, Credential, Environment, Faults, Jwks, Jwt, ListenAddress, LogFormat,
+        Polling, Server, Upstream,
+    },
+    server::identity::{
+        issuer::{Key, key_set},
+        jwks::Algorithm,
+        names,
     },
 };
 
@@ -25,6 +31,7 @@ fn room() -> tempfile::TempDir {
     let ca = rcgen::generate_simple_self_signed(["ca.test".to_owned()]).unwrap();
     fs::write(room.path().join("ca.pem"), ca.cert.pem()).unwrap();
     fs::write(room.path().join("other.pem"), ca.cert.pem()).unwrap();
+    fs::write(room.path().join("jwks.json"), key_set([Key::ec().jwk(None)])).unwrap();
     fs::write(room.path().join("full.toml"), FULL).unwrap();
     fs::write(room.path().join("empty.toml"), "").unwrap();
     room
@@ -44,6 +51,15 @@ timeout = "1m 30s"
 [[credentials]]
 name = "emea"
 file = "key.json"
+[callers]
+forwarded_client_cert = true
+linkerd_client_id = true
+mesh_proxies = ["spiffe://corp.example/proxy", "dns:proxy.example"]
+[callers.jwt]
+issuer = "https://file.example"
+audience = "countermand"
+jwks = "jwks.json"
+algorithms = ["ES256"]
 [polling]
 min_interval = "1ms"
 max_interval = "1h"
@@ -82,6 +98,7 @@ fn defaults(room: &Path) -> Config {
             timeout: Duration::from_secs(30),
         },
         credential: Credential { name: "default".to_owned(), file: room.join("key.json") },
+        callers: Callers::default(),
         polling: polling(1, 20, 600, 2000, 3600),
         log_format: LogFormat::Text,
     }
@@ -109,12 +126,50 @@ fn full(room: &Path, url: &Config) -> Config {
             timeout: Duration::from_secs(90),
         },
         credential: Credential { name: "emea".to_owned(), file: room.join("key.json") },
+        callers: Callers {
+            forwarded_client_cert: true,
+            linkerd_client_id: true,
+            mesh_proxies: identities(["spiffe://corp.example/proxy", "dns:proxy.example"]),
+            jwt: Some(Jwt {
+                issuer: "https://file.example".to_owned(),
+                audiences: vec!["countermand".to_owned()],
+                algorithms: algorithms("ES256"),
+                jwks: Jwks::File(room.join("jwks.json")),
+            }),
+        },
         polling: Polling { min_interval: Duration::from_millis(1), ..polling(0, 3600, 30, 0, 60) },
         log_format: LogFormat::Text,
     }
 }
 
-const ALL_VARIABLES: [(&str, &str); 15] = [
+fn identities<const N: usize>(texts: [&str; N]) -> Vec<crate::caller::Identity> {
+    texts.map(|text| names::identity(text).unwrap()).into()
+}
+
+fn algorithms(names: &str) -> Vec<Algorithm> {
+    names.split(' ').map(|name| name.parse().unwrap()).collect()
+}
+
+/// What `ALL_VARIABLES` say of callers.
+fn callers_of_variables(room: &Path) -> Callers {
+    Callers {
+        forwarded_client_cert: false,
+        linkerd_client_id: false,
+        mesh_proxies: identities(["dns:a.example", "dns:b.example"]),
+        jwt: Some(Jwt {
+            issuer: "https://variable.example".to_owned(),
+            audiences: vec!["a".to_owned(), "b".to_owned()],
+            algorithms: algorithms("RS256 EdDSA"),
+            jwks: Jwks::Url {
+                url: "https://variable.example/jwks?a=b".parse().unwrap(),
+                ca_certificates: Some(room.join("other.pem")),
+                token_file: Some(room.join("other.json")),
+            },
+        }),
+    }
+}
+
+const ALL_VARIABLES: [(&str, &str); 24] = [
     ("COUNTERMAND_CONFIG", "@/full.toml"),
     ("COUNTERMAND_LISTEN", "127.0.0.1:2, [::1]:2"),
     ("COUNTERMAND_ADMIN_LISTEN", "127.0.0.1:3"),
@@ -129,6 +184,15 @@ const ALL_VARIABLES: [(&str, &str); 15] = [
     ("COUNTERMAND_POLLING_MAX_WAIT", "4s"),
     ("COUNTERMAND_POLLING_CACHE_ENTRIES", "5"),
     ("COUNTERMAND_POLLING_CACHE_MAX_AGE", "6s"),
+    ("COUNTERMAND_CALLERS_FORWARDED_CLIENT_CERT", "false"),
+    ("COUNTERMAND_CALLERS_LINKERD_CLIENT_ID", "0"),
+    ("COUNTERMAND_CALLERS_MESH_PROXIES", "dns:a.example, dns:b.example"),
+    ("COUNTERMAND_CALLERS_JWT_ISSUER", "https://variable.example"),
+    ("COUNTERMAND_CALLERS_JWT_AUDIENCE", "a, b"),
+    ("COUNTERMAND_CALLERS_JWT_ALGORITHMS", "RS256, EdDSA"),
+    ("COUNTERMAND_CALLERS_JWT_JWKS", "https://variable.example/jwks?a=b"),
+    ("COUNTERMAND_CALLERS_JWT_JWKS_CA_CERTIFICATES", "@/other.pem"),
+    ("COUNTERMAND_CALLERS_JWT_JWKS_TOKEN_FILE", "@/other.json"),
     ("COUNTERMAND_LOG_FORMAT", "json"),
 ];
 
@@ -171,6 +235,7 @@ fn a_variable_wins_over_the_file() {
             timeout: Duration::from_secs(2),
         },
         credential: Credential { name: "default".to_owned(), file: room.join("other.json") },
+        callers: callers_of_variables(room),
         polling: polling(2, 3, 4, 5, 6),
         log_format: LogFormat::Json,
     };
@@ -199,6 +264,7 @@ fn a_flag_wins_over_the_variable() {
             timeout: Duration::from_secs(2),
         },
         credential: Credential { name: "default".to_owned(), file: room.join("key.json") },
+        callers: callers_of_variables(room),
         polling: polling(2, 3, 4, 5, 6),
         log_format: LogFormat::Text,
     };

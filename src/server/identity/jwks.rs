@@ -12,8 +12,10 @@ use serde_json::Value;
 mod endpoint;
 mod refresh;
 
-pub use endpoint::FetchError;
 pub(super) use endpoint::Endpoint;
+pub use endpoint::FetchError;
+#[cfg(test)]
+pub(super) use refresh::Source;
 pub(super) use refresh::{Current, Keys, Renewal};
 
 /// The most keys of a set that are looked at. Issuers have a handful.

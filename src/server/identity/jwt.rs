@@ -210,6 +210,9 @@ impl Tokens {
         let token = str::from_utf8(token).map_err(|_| InvalidToken::Malformed)?;
         let (message, signature) = token.rsplit_once('.').ok_or(InvalidToken::Malformed)?;
         let (header, claims) = message.split_once('.').ok_or(InvalidToken::Malformed)?;
+        if claims.contains('.') {
+            return Err(InvalidToken::Malformed);
+        }
         let Header { alg, kid, crit } = part(header)?;
         if crit.is_some() {
             return Err(InvalidToken::Critical);

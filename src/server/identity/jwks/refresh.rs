@@ -183,12 +183,7 @@ async fn run(
 }
 
 /// Takes up the keys of `file` when they change; a broken set is reported, and the old one stays.
-async fn follow(
-    file: PathBuf,
-    mut watch: FileWatch,
-    allowed: Vec<Algorithm>,
-    publish: watch::Sender<State>,
-) {
+async fn follow(file: PathBuf, mut watch: FileWatch, allowed: Vec<Algorithm>, publish: watch::Sender<State>) {
     loop {
         let content = tokio::select! {
             content = watch.changed() => content,
