@@ -12,6 +12,7 @@ mod credentials;
 mod deadlines;
 mod forwarding;
 mod hang_up;
+mod identity;
 mod overload;
 mod proxy;
 mod reading;

@@ -6,76 +6,27 @@
 
 use std::{io, sync::Arc, time::SystemTime};
 
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, header};
-use serde::Deserialize;
-use serde_json::{Map, Value};
 
 use super::{
     Refusal,
-    jwks::{Algorithm, Current, Endpoint, KeySet, Keys, Renewal},
+    jwks::{Algorithm, Current, Endpoint, Keys, Renewal},
 };
 use crate::{caller::Caller, config, http_client::tls::TlsError};
 
 mod claims;
+mod invalid;
 mod known;
+mod signed;
+
+pub use invalid::InvalidToken;
 
 use claims::Rules;
 use known::Known;
 
 /// The longest token, in bytes. Those of Kubernetes have about a thousand.
 const LONGEST: usize = 16 * 1024;
-
-/// The most keys that a token is tried with. Each costs a signature's time, on anybody's word.
-const MOST_TRIED: usize = 4;
-
-/// Why a token is not believed. `Display` completes "the bearer token …", and repeats nothing of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidToken {
-    /// There are several `authorization` headers.
-    #[error("is not the only authorization header")]
-    Several,
-    /// It is longer than 16 KiB.
-    #[error("is longer than 16 KiB")]
-    TooLong,
-    /// It is not a signed JWT whose parts can be read.
-    #[error("is no JWT, or malformed")]
-    Malformed,
-    /// Its header names extensions that have to be understood (`crit`), and none is.
-    #[error("has a critical extension (crit), and none is supported")]
-    Critical,
-    /// Its algorithm is not allowed, or is none of the key that it names.
-    #[error("is signed by an algorithm that is not allowed")]
-    Algorithm,
-    /// No key that it could be signed by is known.
-    #[error("is signed by an unknown key")]
-    UnknownKey,
-    /// It does not name its key, and more fit than are tried.
-    #[error("does not name its key (kid), and there are too many to try")]
-    NoKeyId,
-    /// Its signature is not that of the key.
-    #[error("has a bad signature")]
-    Signature,
-    /// It has no `exp`, or one that is no number.
-    #[error("does not say when it expires (exp)")]
-    NoExpiry,
-    /// Its `exp` has passed.
-    #[error("has expired")]
-    Expired,
-    /// Its `nbf` is still to come, or is no number.
-    #[error("is not valid yet (nbf)")]
-    NotYetValid,
-    /// Its `iss` is not the issuer that is believed.
-    #[error("is of another issuer (iss)")]
-    Issuer,
-    /// Its `aud` is not, or does not hold, an audience that is ours.
-    #[error("is for another audience (aud)")]
-    Audience,
-    /// It has no `sub`.
-    #[error("does not say whom it is about (sub)")]
-    NoSubject,
-}
 
 /// Why tokens cannot be verified at all.
 #[derive(Debug, thiserror::Error)]
@@ -104,14 +55,6 @@ pub(super) struct Tokens {
     algorithms: Vec<Algorithm>,
     keys: Keys,
     known: Known,
-}
-
-/// The part of a token's header that is looked at (RFC 7515, section 4.1). Where it says to find keys is not.
-#[derive(Deserialize)]
-struct Header {
-    alg: String,
-    kid: Option<String>,
-    crit: Option<Value>,
 }
 
 /// What came of one look at the keys.
@@ -192,7 +135,7 @@ impl Tokens {
     /// Verifies a token by the keys at hand, `now` in seconds of the Unix epoch.
     fn verify(&self, token: &[u8], now: u64) -> Verdict {
         let Current { keys, generation } = self.keys.current();
-        let claims = match self.signed_claims(token, keys.as_deref()) {
+        let claims = match signed::claims(token, keys.as_deref(), &self.algorithms) {
             Ok(claims) => claims,
             Err(why @ (InvalidToken::UnknownKey | InvalidToken::Signature)) => {
                 return Verdict::AnotherKey(why);
@@ -203,37 +146,6 @@ impl Tokens {
             self.known.insert(token, generation, caller.clone(), until);
             caller
         }))
-    }
-
-    /// The claims of a token that one of `keys` has signed; there are none before the first fetch.
-    fn signed_claims(&self, token: &[u8], keys: Option<&KeySet>) -> Result<Map<String, Value>, InvalidToken> {
-        let token = str::from_utf8(token).map_err(|_| InvalidToken::Malformed)?;
-        let (message, signature) = token.rsplit_once('.').ok_or(InvalidToken::Malformed)?;
-        let (header, claims) = message.split_once('.').ok_or(InvalidToken::Malformed)?;
-        if claims.contains('.') {
-            return Err(InvalidToken::Malformed);
-        }
-        let Header { alg, kid, crit } = part(header)?;
-        if crit.is_some() {
-            return Err(InvalidToken::Critical);
-        }
-        let algorithm = alg.parse().map_err(|_| InvalidToken::Algorithm)?;
-        if !self.algorithms.contains(&algorithm) {
-            return Err(InvalidToken::Algorithm);
-        }
-        let keys = keys.ok_or(InvalidToken::UnknownKey)?;
-        let mut named = keys.named(kid.as_deref()).peekable();
-        named.peek().ok_or(InvalidToken::UnknownKey)?;
-        let fitting: Vec<_> = named.filter(|key| key.fits(algorithm)).take(MOST_TRIED + 1).collect();
-        match fitting.len() {
-            0 => return Err(InvalidToken::Algorithm),
-            1..=MOST_TRIED => {}
-            _ => return Err(InvalidToken::NoKeyId),
-        }
-        if !fitting.iter().any(|key| key.has_signed(message.as_bytes(), signature, algorithm)) {
-            return Err(InvalidToken::Signature);
-        }
-        part(claims)
     }
 }
 
@@ -248,12 +160,6 @@ fn bearer_token(header: &HeaderValue) -> Option<&[u8]> {
     let (scheme, rest) = header.as_bytes().split_at_checked(SCHEME.len())?;
     let ends = rest.first().is_none_or(u8::is_ascii_whitespace);
     (scheme.eq_ignore_ascii_case(SCHEME) && ends).then(|| rest.trim_ascii())
-}
-
-/// A part of a token, which is the base64url of a JSON object.
-fn part<T: serde::de::DeserializeOwned>(encoded: &str) -> Result<T, InvalidToken> {
-    let json = BASE64_URL_SAFE_NO_PAD.decode(encoded).map_err(|_| InvalidToken::Malformed)?;
-    serde_json::from_slice(&json).map_err(|_| InvalidToken::Malformed)
 }
 
 /// The time as tokens tell it. A clock before 1970 lets every token expire.

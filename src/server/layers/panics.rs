@@ -58,3 +58,36 @@ where
 fn answer(caught: Caught) -> Result<Response<Body>, Infallible> {
     caught.unwrap_or_else(|_| Ok(status::internal().into_http()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, future::ready};
+
+    use http::{Request, Response};
+    use tonic::{Code, Status, body::Body};
+    use tower::{Service, service_fn};
+
+    use super::Panics;
+
+    type Answer = Result<Response<Body>, Infallible>;
+
+    #[tokio::test]
+    async fn a_panic_is_answered_whether_it_comes_at_once_or_later() {
+        let at_once = service_fn(|_: Request<()>| -> std::future::Ready<Answer> { panic!("at once") });
+        let later = service_fn(|_: Request<()>| async { if true { panic!("later") } else { answer() } });
+        let fine = service_fn(|_: Request<()>| ready(answer()));
+        for (answer, code) in [
+            (Panics::new(at_once).call(Request::new(())).await, Code::Internal),
+            (Panics::new(later).call(Request::new(())).await, Code::Internal),
+            (Panics::new(fine).call(Request::new(())).await, Code::Ok),
+        ] {
+            let Ok(answer) = answer;
+            let found = Status::from_header_map(answer.headers()).map_or(Code::Ok, |status| status.code());
+            assert_eq!(found, code);
+        }
+    }
+
+    fn answer() -> Answer {
+        Ok(Response::new(Body::empty()))
+    }
+}

@@ -1,7 +1,5 @@
 //! What a token whose signature is right has to say, and what is kept of it.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Map, Value};
 
 use super::InvalidToken;
@@ -97,7 +95,7 @@ fn gather(name: String, value: &Value, into: &mut Claims) {
 }
 
 fn add(name: String, value: String, into: &mut Claims) {
-    into.entry(name).or_insert_with(BTreeSet::new).insert(value);
+    into.entry(name).or_default().insert(value);
 }
 
 #[cfg(test)]
