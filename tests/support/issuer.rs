@@ -1,6 +1,9 @@
 //! An issuer of tokens: its keys, and what it signs. It signs by aws-lc-rs alone, as any other library
 //! would, so that a misreading of ours is not shared.
 
+// Each binary that includes this uses its own part of it.
+#![allow(dead_code)]
+
 use std::sync::OnceLock;
 
 use aws_lc_rs::{
