@@ -144,6 +144,11 @@ impl fmt::Debug for KeySet {
 pub(super) struct Candidate<'a>(&'a Key);
 
 impl Candidate<'_> {
+    /// Whether the key has an id.
+    pub(super) fn has_id(self) -> bool {
+        self.0.id.is_some()
+    }
+
     /// Whether the key is one for `algorithm`.
     pub(super) fn fits(self, algorithm: Algorithm) -> bool {
         self.0.fits.contains(&algorithm)

@@ -57,13 +57,6 @@ pub(super) struct Tokens {
     known: Known,
 }
 
-/// What came of one look at the keys.
-enum Verdict {
-    Final(Result<Caller, InvalidToken>),
-    /// No key at hand has signed it. Should another one not either, this is why.
-    AnotherKey(InvalidToken),
-}
-
 impl Tokens {
     /// What verifies tokens by `config`, and the task that keeps the keys fresh, which ends with it.
     ///
@@ -103,12 +96,12 @@ impl Tokens {
         if let Some(caller) = self.known.get(token, self.keys.generation(), now) {
             return Bearer::Now(Ok(caller));
         }
-        let why = match self.verify(token, now) {
-            Verdict::Final(result) => return Bearer::Now(result.map_err(Refusal::Token)),
-            Verdict::AnotherKey(why) => why,
-        };
+        match self.verify(token, now) {
+            Err(InvalidToken::UnknownKey) => {}
+            known => return Bearer::Now(known.map_err(Refusal::Token)),
+        }
         match self.keys.renewal() {
-            Renewal::Useless => refused(why),
+            Renewal::Useless => refused(InvalidToken::UnknownKey),
             Renewal::Failing { retry_after } => Bearer::Now(Err(Refusal::KeysUnavailable { retry_after })),
             Renewal::Worthwhile => {
                 let (tokens, header, renewed) = (Arc::clone(self), header.clone(), self.keys.renewed());
@@ -123,29 +116,22 @@ impl Tokens {
     /// After a fetch of the keys: there is no other to wait for.
     fn verify_again(&self, header: &HeaderValue) -> Result<Caller, Refusal> {
         let token = bearer_token(header).ok_or(Refusal::Token(InvalidToken::Malformed))?;
-        match self.verify(token, unix_seconds()) {
-            Verdict::Final(result) => result.map_err(Refusal::Token),
-            Verdict::AnotherKey(why) => Err(match self.keys.renewal() {
-                Renewal::Failing { retry_after } => Refusal::KeysUnavailable { retry_after },
-                Renewal::Useless | Renewal::Worthwhile => Refusal::Token(why),
-            }),
+        let verified = self.verify(token, unix_seconds());
+        match (verified, self.keys.renewal()) {
+            (Err(InvalidToken::UnknownKey), Renewal::Failing { retry_after }) => {
+                Err(Refusal::KeysUnavailable { retry_after })
+            }
+            (verified, _) => verified.map_err(Refusal::Token),
         }
     }
 
     /// Verifies a token by the keys at hand, `now` in seconds of the Unix epoch.
-    fn verify(&self, token: &[u8], now: u64) -> Verdict {
+    fn verify(&self, token: &[u8], now: u64) -> Result<Caller, InvalidToken> {
         let Current { keys, generation } = self.keys.current();
-        let claims = match signed::claims(token, keys.as_deref(), &self.algorithms) {
-            Ok(claims) => claims,
-            Err(why @ (InvalidToken::UnknownKey | InvalidToken::Signature)) => {
-                return Verdict::AnotherKey(why);
-            }
-            Err(why) => return Verdict::Final(Err(why)),
-        };
-        Verdict::Final(self.rules.check(claims, now).map(|(caller, until)| {
-            self.known.insert(token, generation, caller.clone(), until);
-            caller
-        }))
+        let claims = signed::claims(token, keys.as_deref(), &self.algorithms)?;
+        let (caller, until) = self.rules.check(claims, now)?;
+        self.known.insert(token, generation, caller.clone(), until);
+        Ok(caller)
     }
 }
 

@@ -52,10 +52,12 @@ pub(super) fn claims(
         1..=MOST_TRIED => {}
         _ => return Err(InvalidToken::NoKeyId),
     }
-    if !fitting.iter().any(|key| key.has_signed(message.as_bytes(), signature, algorithm)) {
-        return Err(InvalidToken::Signature);
+    if fitting.iter().any(|key| key.has_signed(message.as_bytes(), signature, algorithm)) {
+        return part(claims);
     }
-    part(claims)
+    // A key that is named by both sides is the right one. Of others, the right one may be still unknown.
+    let is_named = kid.is_some() && fitting.iter().any(|key| key.has_id());
+    Err(if is_named { InvalidToken::Signature } else { InvalidToken::UnknownKey })
 }
 
 /// A part of a token, which is the base64url of a JSON object.

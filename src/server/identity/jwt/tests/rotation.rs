@@ -119,4 +119,7 @@ async fn known_keys_stay_good_while_their_issuer_is_down() {
     let (refused, waited) = outcome(&tokens, &unknown).await;
     assert!(waited && matches!(refused, Err(Refusal::KeysUnavailable { .. })), "{refused:?}");
     assert!(matches!(outcome(&tokens, &token("two")).await, (Ok(_), false)));
+    // The key is known, and this is not its signature: no other set would change that.
+    let forged = outcome(&tokens, &Key::ec().token(Some("a"), &claims())).await;
+    assert_eq!(forged, (Err(Refusal::Token(InvalidToken::Signature)), false));
 }
