@@ -7,6 +7,7 @@
 
 mod admin;
 mod audit;
+mod callers;
 mod credentials;
 mod environment;
 mod fault;
@@ -31,6 +32,7 @@ use std::path::PathBuf;
 
 pub use admin::Admin;
 pub use audit::{Audit, Destination, OnFailure};
+pub use callers::{Callers, Jwks, Jwt};
 pub use credentials::Credential;
 pub use environment::Environment;
 pub use fault::{Fault, Faults};
@@ -62,6 +64,8 @@ pub struct Config {
     pub credential: Credential,
     /// `[policy]`: the file of the Cedar policy, whose content is right; `None` when callers may do all.
     pub policy: Option<PathBuf>,
+    /// `[callers]`: who is believed to call.
+    pub callers: Callers,
     /// `[polling]`: how often Google is asked about an operation.
     pub polling: Polling,
     /// `[audit]`: the audit log.
@@ -144,6 +148,10 @@ impl Config {
         let credential =
             Credential::read(credentials, &mut environment, &mut root, file_is_whole, &mut faults);
 
+        let mut section = root.section("callers", &mut faults);
+        let callers = Callers::read(&mut environment, &mut section, &mut faults);
+        section.finish(&mut faults);
+
         let mut section = root.section("polling", &mut faults);
         let polling = Polling::read(&mut environment, &mut section, &mut faults);
         section.finish(&mut faults);
@@ -154,9 +162,6 @@ impl Config {
         let audit = Audit::read(&mut environment, &mut section, &mut faults);
         section.finish(&mut faults);
 
-        for key in ["callers"] {
-            root.not_yet(key, &mut faults);
-        }
         let log_format = LogFormat::read(log_format, &mut environment, &mut faults);
 
         root.finish(&mut faults);
@@ -164,7 +169,7 @@ impl Config {
 
         match credential {
             Some(credential) if faults.is_empty() => {
-                Ok(Self { server, admin, upstream, credential, policy, polling, audit, log_format })
+                Ok(Self { server, admin, upstream, credential, callers, policy, polling, audit, log_format })
             }
             _ => Err(faults.of_file(path.map(|path| path.value))),
         }

@@ -4,6 +4,8 @@ use std::{fs, path::PathBuf, sync::LazyLock};
 
 use super::{Config, Environment, ListenAddress, Overrides, Owner};
 
+mod callers;
+
 /// A directory with a credential file `key.json` and a CA `ca.pem`, whose key is `ca.key`.
 struct Room(tempfile::TempDir);
 
@@ -87,7 +89,7 @@ files = "policy.cedar"
         "--policy: cannot read \"p.cedar\"",
         "COUNTERMAND_LOG_FORMAT: \"xml\" is no log format; give text or json",
         "COUNTERMAND_LISTNE: there is no such variable; did you mean COUNTERMAND_LISTEN?",
-        "listen (line 1): there is no such key; the keys here are server, admin,",
+        "listen (line 1): there is no such key; the keys here are policy, server, admin,",
         "server.listen (line 3): \"nowhere\" has no port; give host:port",
         "server.listen (line 3): \"127.0.0.1:99999\" has a port above 65535",
         "server.drain_timeout (line 4): this is an integer; give a string, in quotes",
@@ -194,7 +196,6 @@ fn each_fault_says_what_is_wrong() {
         ("[upstream]\nca_certificates = \"empty.pem\"", "holds no certificate"),
         ("[upstream]\nca_certificates = \"garbage.pem\"", "a certificate that cannot be used"),
         ("[upstream]\nca_certificates = \".\"", "is not a regular file"),
-        ("[callers]\nforwarded_client_cert = true", "callers (line 1): this version does not support"),
         ("[audit]\nfile = \"none/audit.jsonl\"", "file (line 2): "),
         ("[audit]\nfile = \".\"", "is not a regular file; name a file that this user may write"),
         ("[audit]\nfile = \"\"", "is not a regular file"),
