@@ -49,3 +49,6 @@ fn check(file: &Path, origin: &Origin, faults: &mut Faults) -> Option<()> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests;
