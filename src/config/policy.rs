@@ -68,3 +68,6 @@ fn check(file: &Path, origin: &Origin, faults: &mut Faults) -> Option<()> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,10 +7,10 @@ use super::{Config, Environment, ListenAddress, Overrides, Owner};
 mod callers;
 
 /// A directory with a credential file `key.json` and a CA `ca.pem`, whose key is `ca.key`.
-struct Room(tempfile::TempDir);
+pub(super) struct Room(tempfile::TempDir);
 
 impl Room {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let room = Self(tempfile::tempdir().unwrap());
         fs::write(room.path("key.json"), KEY_FILE.as_str()).unwrap();
         let ca = rcgen::generate_simple_self_signed(["ca.test".to_owned()]).unwrap();
@@ -19,12 +19,12 @@ impl Room {
         room
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
     /// Loads `file` as the configuration file, under `overrides` and `variables`.
-    fn load(
+    pub(super) fn load(
         &self,
         file: &str,
         variables: &[(&str, &str)],
@@ -40,7 +40,7 @@ impl Room {
     }
 
     /// The faults of a file that is right but for `section`.
-    fn faults(&self, section: &str) -> Vec<String> {
+    pub(super) fn faults(&self, section: &str) -> Vec<String> {
         let file = format!("{section}\n[[credentials]]\nname = \"emea\"\nfile = \"key.json\"\n");
         self.load(&file, &[], Overrides::default()).expect_err(section)
     }
@@ -329,35 +329,6 @@ fn what_is_not_toml_has_a_line_and_a_column_and_the_other_sources_are_still_chec
     assert!(faults.iter().any(|fault| fault.contains("column ")), "{faults:#?}");
     assert!(faults.iter().any(|fault| fault.starts_with("--listen: \"nowhere\"")), "{faults:#?}");
     assert!(!faults.iter().any(|fault| fault.contains("no credential")), "{faults:#?}");
-}
-
-#[test]
-fn every_mistake_of_a_policy_is_a_fault_with_its_place() {
-    let room = Room::new();
-    fs::write(room.path("none.cedar"), "").unwrap();
-    for (section, part) in [
-        ("[policy]", "policy.file: this is missing, so that nothing says who may call; name a Cedar policy"),
-        ("[policy]\nfile = true", "policy.file (line 2): this is a boolean"),
-        ("[policy]\nfile = \".\"", "policy.file (line 2): "),
-        ("[policy]\nfile = \"gone.cedar\"", "policy.file (line 2): cannot read"),
-    ] {
-        let faults = room.faults(section);
-        assert!(faults[0].contains(part), "{section}: {faults:#?}");
-    }
-    let policy = "// clean\npermit (principal, action == Action::\"gte\", resource);\n\
-                  forbid (principal, action, resource) when { principal.namspace == \"mdm\" };\n";
-    fs::write(room.path("wrong.cedar"), policy).unwrap();
-    let faults = room.faults("[policy]\nfile = \"wrong.cedar\"");
-    let [first, second] = &faults[..] else { panic!("{faults:#?}") };
-    assert!(first.starts_with("policy.file (line 2): "), "{first}");
-    assert!(first.contains("wrong.cedar: line 2, column 30: policy policy0: "), "{first}");
-    assert!(first.ends_with("; did you mean `Action::\"get\"`?"), "{first}");
-    assert!(second.contains("wrong.cedar: line 3, column 45: policy policy1: "), "{second}");
-    assert!(second.ends_with("; did you mean `namespace`?"), "{second}");
-
-    let file = "[policy]\nfile = \"none.cedar\"\n[[credentials]]\nname = \"emea\"\nfile = \"key.json\"\n";
-    let config = room.load(file, &[], Overrides::default()).unwrap();
-    assert_eq!(config.policy, Some(room.path("none.cedar")), "a file that permits nothing is no fault");
 }
 
 #[test]
