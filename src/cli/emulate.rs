@@ -10,22 +10,26 @@ use clap::Args;
 use tokio::net::lookup_host;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::emulator::{Emulator, FaultRates, Quota, Settings};
+use crate::emulator::{Condition, Emulator, Endpoints, FaultRates, Kind, Quota, Settings, UnknownCondition};
 
 /// The exit code for a fault of the command line (EX_CONFIG).
 const EX_CONFIG: u8 = 78;
 
-/// Emulate the Android Management API's operations and Google's token endpoint, over plain HTTP
+/// Emulate the Android Management API's operations and the endpoints that give tokens, over plain HTTP
 #[derive(Args, Clone, Debug)]
 pub(crate) struct EmulateArgs {
     /// Where to listen: HOST:PORT, port 0 for any free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8086")]
     #[arg(env = "COUNTERMAND_EMULATOR_LISTEN")]
     listen: String,
-    /// Write the credentials of the service account it trusts to this file, readable by you alone
+    /// Write credentials that it trusts to this file, readable by you alone
     #[arg(long, value_name = "FILE")]
     #[arg(env = "COUNTERMAND_EMULATOR_WRITE_CREDENTIALS")]
     write_credentials: Option<PathBuf>,
+    /// The kind of credentials to write: service-account, authorized-user, external-account-file,
+    /// external-account-url, external-account-impersonated or impersonated-service-account
+    #[arg(long, value_name = "KIND", default_value = "service-account")]
+    credentials_kind: Kind,
     /// Listen on other than loopback addresses, where other machines can reach it unencrypted
     #[arg(long)]
     allow_beyond_loopback: bool,
@@ -70,6 +74,22 @@ pub(crate) struct EmulateArgs {
     /// How many requests one HTTP/2 connection may have open
     #[arg(long, value_name = "N", default_value_t = Settings::default().max_concurrent_streams)]
     max_concurrent_streams: u32,
+    /// How the token endpoint answers: healthy, refusing, unavailable, hanging, slow:TIME, failing,
+    /// without-token, lifetime-absent, lifetime-negative, lifetime-absurd, html, reset or truncated
+    #[arg(long, value_name = "FAULT", default_value = "healthy", value_parser = condition)]
+    token_fault: Condition,
+    /// How the token exchange (STS) answers, likewise
+    #[arg(long, value_name = "FAULT", default_value = "healthy", value_parser = condition)]
+    sts_fault: Condition,
+    /// How the source of subject tokens answers, likewise
+    #[arg(long, value_name = "FAULT", default_value = "healthy", value_parser = condition)]
+    subject_token_fault: Condition,
+    /// How the metadata server answers, likewise
+    #[arg(long, value_name = "FAULT", default_value = "healthy", value_parser = condition)]
+    metadata_fault: Condition,
+    /// How IAM Credentials answers, likewise
+    #[arg(long, value_name = "FAULT", default_value = "healthy", value_parser = condition)]
+    iam_fault: Condition,
     /// A device that exists (repeatable); without any, each exists from its first command on
     #[arg(long = "device", value_name = "NAME")]
     devices: Vec<String>,
@@ -82,6 +102,10 @@ struct PickUp(Option<Duration>);
 /// How many calls the quota allows; `None` for any number.
 #[derive(Clone, Copy, Debug)]
 struct QuotaSize(Option<usize>);
+
+fn condition(text: &str) -> Result<Condition, UnknownCondition> {
+    text.parse()
+}
 
 fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
     humantime::parse_duration(text)
@@ -98,7 +122,8 @@ fn quota(text: &str) -> Result<QuotaSize, std::num::ParseIntError> {
 /// Runs until SIGINT or SIGTERM, then ends at once with 0. Ends with 78 when the command line is at
 /// fault, with 1 when the machine is.
 pub(crate) async fn run(args: EmulateArgs) -> ExitCode {
-    let EmulateArgs { listen, write_credentials, allow_beyond_loopback, .. } = &args;
+    let EmulateArgs { listen, write_credentials, credentials_kind, allow_beyond_loopback, .. } = &args;
+    let credentials = write_credentials.clone().map(|path| (*credentials_kind, path));
     let settings = settings(&args);
     let mut faults: Vec<String> = settings.invalid().iter().map(ToString::to_string).collect();
     let addresses: Vec<_> = match lookup_host(listen).await {
@@ -120,7 +145,7 @@ pub(crate) async fn run(args: EmulateArgs) -> ExitCode {
         faults.iter().for_each(complain);
         return ExitCode::from(EX_CONFIG);
     };
-    match emulate(*address, settings, write_credentials.clone()).await {
+    match emulate(*address, settings, credentials).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(error);
@@ -132,7 +157,7 @@ pub(crate) async fn run(args: EmulateArgs) -> ExitCode {
 async fn emulate(
     address: std::net::SocketAddr,
     settings: Settings,
-    credentials: Option<PathBuf>,
+    credentials: Option<(Kind, PathBuf)>,
 ) -> Result<(), String> {
     let no_signals = |error: io::Error| format!("signals cannot be received: {error}");
     // From before the line that says it is ready, so that none is missed after it.
@@ -141,8 +166,11 @@ async fn emulate(
     let emulator = Emulator::start(address, settings)
         .await
         .map_err(|error| format!("cannot listen on {address}: {error}"))?;
-    if let Some(path) = credentials {
-        emulator.write_credentials(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    if let Some((kind, path)) = credentials {
+        emulator
+            .credential_file(kind)
+            .write(&path)
+            .map_err(|error| format!("{}: {error}", path.display()))?;
     }
     writeln!(io::stdout(), "emulator: {}", emulator.url())
         .map_err(|error| format!("cannot write to standard output: {error}"))?;
@@ -159,6 +187,7 @@ fn settings(args: &EmulateArgs) -> Settings {
     let EmulateArgs {
         listen: _,
         write_credentials: _,
+        credentials_kind: _,
         allow_beyond_loopback: _,
         pick_up,
         command_duration,
@@ -173,6 +202,11 @@ fn settings(args: &EmulateArgs) -> Settings {
         max_page_size,
         token_lifetime,
         max_concurrent_streams,
+        token_fault,
+        sts_fault,
+        subject_token_fault,
+        metadata_fault,
+        iam_fault,
         devices,
     } = args;
     Settings {
@@ -187,6 +221,13 @@ fn settings(args: &EmulateArgs) -> Settings {
         token_lifetime: *token_lifetime,
         max_concurrent_streams: *max_concurrent_streams,
         devices: (!devices.is_empty()).then(|| devices.clone()),
+        endpoints: Endpoints {
+            token: *token_fault,
+            sts: *sts_fault,
+            subject_token: *subject_token_fault,
+            metadata: *metadata_fault,
+            iam: *iam_fault,
+        },
     }
 }
 
@@ -225,7 +266,9 @@ mod tests {
         let line = "--pick-up never --command-duration 1m --cancel-delay 2s --latency 3ms \
                     --unavailable-rate 0.1 --exhausted-rate 0.2 --reset-rate 0.3 --quota 7 \
                     --quota-window 8s --page-size 9 --max-page-size 10 --token-lifetime 65s \
-                    --max-concurrent-streams 11 --device enterprises/e/devices/d";
+                    --max-concurrent-streams 11 --device enterprises/e/devices/d \
+                    --token-fault refusing --sts-fault hanging --subject-token-fault slow:12s \
+                    --metadata-fault html --iam-fault truncated";
         let words: Vec<_> = line.split_whitespace().collect();
         let wanted = Settings {
             pick_up: None,
@@ -239,6 +282,13 @@ mod tests {
             token_lifetime: Duration::from_secs(65),
             max_concurrent_streams: 11,
             devices: Some(vec!["enterprises/e/devices/d".to_owned()]),
+            endpoints: Endpoints {
+                token: Condition::Refusing,
+                sts: Condition::Hanging,
+                subject_token: Condition::Slow(Duration::from_secs(12)),
+                metadata: Condition::Html,
+                iam: Condition::Truncated,
+            },
         };
         assert_eq!(settings(&parse(&words).unwrap()), wanted);
         assert_eq!(settings(&parse(&["--quota", "off"]).unwrap()).quota, None);
@@ -246,7 +296,13 @@ mod tests {
 
     #[test]
     fn a_value_of_the_wrong_form_is_refused() {
-        for (flag, value) in [("--pick-up", "soon"), ("--quota", "-1"), ("--latency", "3")] {
+        for (flag, value) in [
+            ("--pick-up", "soon"),
+            ("--quota", "-1"),
+            ("--latency", "3"),
+            ("--credentials-kind", "service_account"),
+            ("--iam-fault", "slow"),
+        ] {
             assert!(parse(&[flag, value]).is_err(), "{flag} {value}");
         }
     }

@@ -2,9 +2,12 @@
 //!
 //! The paths are those of the API's discovery document: `v1/{+name}:issueCommand`,
 //! `v1/{+name}:cancel`, and `v1/{+name}` for `get` and `list`, which the pattern of `name` tells apart.
+//! Beside them are those of the endpoints that give tokens; at Google, each has a host of its own.
 
 use http::Method;
 use percent_encoding::percent_decode_str;
+
+use super::condition::Endpoint;
 
 /// The name of a device, `enterprises/{enterprise}/devices/{device}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -13,7 +16,28 @@ pub(super) struct Device {
     pub(super) device: String,
 }
 
-/// What a request calls.
+/// What a request is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    Api(Call),
+    Endpoint(Ask),
+}
+
+/// What an endpoint that gives tokens is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// A token, of OAuth's token endpoint.
+    Token,
+    /// The token exchange.
+    Sts,
+    SubjectToken,
+    /// The metadata server, which reads the path itself.
+    Metadata,
+    /// `generateAccessToken` of the account with this address.
+    GenerateAccessToken(String),
+}
+
+/// A method of the API, and the resource that it is called on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Call {
     /// `enterprises.devices.issueCommand`
@@ -24,8 +48,6 @@ pub(super) enum Call {
     Get(Device, String),
     /// `enterprises.devices.operations.cancel`, with the operation's id.
     Cancel(Device, String),
-    /// The token endpoint.
-    Token,
 }
 
 /// Why a path calls nothing.
@@ -61,12 +83,53 @@ impl std::fmt::Display for Device {
     }
 }
 
-impl Call {
+impl Target {
     /// Reads the request line.
     pub(super) fn of(method: &Method, path: &str) -> Result<Self, NoCall> {
-        if path == "/token" && method == Method::POST {
-            return Ok(Self::Token);
+        match Ask::of(method, path)? {
+            Some(ask) => Ok(Self::Endpoint(ask)),
+            None => Call::of(method, path).map(Self::Api),
         }
+    }
+}
+
+impl Ask {
+    /// Reads the request line; `None` when it is for the API, if for anything.
+    fn of(method: &Method, path: &str) -> Result<Option<Self>, NoCall> {
+        Ok(match (method, path) {
+            (&Method::POST, "/token") => Some(Self::Token),
+            (&Method::POST, "/v1/token") => Some(Self::Sts),
+            (&Method::POST, path) => impersonated(path)?.map(Self::GenerateAccessToken),
+            (&Method::GET, "/subject-token") => Some(Self::SubjectToken),
+            (&Method::GET, "/") => Some(Self::Metadata),
+            (&Method::GET, path) if path.starts_with("/computeMetadata/") => Some(Self::Metadata),
+            _ => None,
+        })
+    }
+
+    pub(super) fn endpoint(&self) -> Endpoint {
+        match self {
+            Self::Token => Endpoint::Token,
+            Self::Sts => Endpoint::Sts,
+            Self::SubjectToken => Endpoint::SubjectToken,
+            Self::Metadata => Endpoint::Metadata,
+            Self::GenerateAccessToken(_) => Endpoint::Iam,
+        }
+    }
+}
+
+/// The account in the address of `generateAccessToken`, whose project must be the wildcard; `None` for any
+/// other address.
+fn impersonated(path: &str) -> Result<Option<String>, NoCall> {
+    let Some(rest) = path.strip_prefix("/v1/projects/-/serviceAccounts/") else { return Ok(None) };
+    let rest = decode(rest).ok_or(NoCall::Malformed)?;
+    let account = rest.strip_suffix(":generateAccessToken");
+    let named = account.filter(|account| !account.is_empty() && !account.contains('/'));
+    Ok(named.map(str::to_owned))
+}
+
+impl Call {
+    fn of(method: &Method, path: &str) -> Result<Self, NoCall> {
         let name = path.strip_prefix("/v1/").ok_or(NoCall::Unknown)?;
         // Slashes part the segments before anything is decoded: %2F belongs to a segment.
         let segments: Vec<String> =
@@ -104,7 +167,6 @@ impl Call {
             Self::List(_) => "google.longrunning.Operations.ListOperations",
             Self::Get(..) => "google.longrunning.Operations.GetOperation",
             Self::Cancel(..) => "google.longrunning.Operations.CancelOperation",
-            Self::Token => "token",
         }
     }
 }
@@ -140,7 +202,27 @@ mod tests {
         let get = Call::Get(device(), "17".to_owned());
         assert_eq!(call(Method::GET, &format!("{base}/operations/17")), Ok(get));
         assert_eq!(call(Method::POST, &format!("{base}/operations/17:cancel")), Ok(cancel));
-        assert_eq!(call(Method::POST, "/token"), Ok(Call::Token));
+    }
+
+    #[test]
+    fn the_endpoints_that_give_tokens_have_theirs() {
+        let asked = |method, path: &str| match Target::of(&method, path) {
+            Ok(Target::Endpoint(ask)) => Some(ask),
+            _ => None,
+        };
+        assert_eq!(asked(Method::POST, "/token"), Some(Ask::Token));
+        assert_eq!(asked(Method::POST, "/v1/token"), Some(Ask::Sts));
+        assert_eq!(asked(Method::GET, "/subject-token"), Some(Ask::SubjectToken));
+        for path in ["/", "/computeMetadata/", "/computeMetadata/v1/instance/service-accounts/"] {
+            assert_eq!(asked(Method::GET, path), Some(Ask::Metadata), "{path}");
+        }
+        let accounts = "/v1/projects/-/serviceAccounts";
+        for name in ["a@b.iam:generateAccessToken", "a%40b.iam%3AgenerateAccessToken"] {
+            let wanted = Some(Ask::GenerateAccessToken("a@b.iam".to_owned()));
+            assert_eq!(asked(Method::POST, &format!("{accounts}/{name}")), wanted);
+        }
+        let list = Target::of(&Method::GET, "/v1/enterprises/LC01/devices/d1/operations");
+        assert_eq!(list, Ok(Target::Api(Call::List(device()))));
     }
 
     #[test]
@@ -158,8 +240,16 @@ mod tests {
     #[test]
     fn all_else_is_unknown() {
         let unknown = [
-            (Method::GET, "/"),
+            (Method::POST, "/"),
             (Method::GET, "/token"),
+            (Method::GET, "/v1/token"),
+            (Method::POST, "/subject-token"),
+            (Method::POST, "/computeMetadata/v1/instance/service-accounts/default/token"),
+            (Method::POST, "/v1/projects/-/serviceAccounts/:generateAccessToken"),
+            (Method::POST, "/v1/projects/-/serviceAccounts/a@b:signBlob"),
+            (Method::POST, "/v1/projects/-/serviceAccounts/a/b:generateAccessToken"),
+            (Method::POST, "/v1/projects/p1/serviceAccounts/a@b:generateAccessToken"),
+            (Method::GET, "/v1/projects/-/serviceAccounts/a@b:generateAccessToken"),
             (Method::GET, "/v1"),
             (Method::GET, "/v1/"),
             (Method::GET, "/v2/enterprises/LC01/devices/d1/operations"),
@@ -175,7 +265,7 @@ mod tests {
             (Method::DELETE, "/v1/enterprises/LC01/devices/d1/operations/17"),
         ];
         for (method, path) in unknown {
-            assert_eq!(Call::of(&method, path), Err(NoCall::Unknown), "{method} {path}");
+            assert_eq!(Target::of(&method, path), Err(NoCall::Unknown), "{method} {path}");
         }
     }
 
@@ -183,7 +273,9 @@ mod tests {
     fn broken_encoding_is_malformed() {
         for segment in ["%", "%4", "%zz", "%+1", "%ff"] {
             let path = format!("/v1/enterprises/{segment}/devices/d1/operations");
-            assert_eq!(Call::of(&Method::GET, &path), Err(NoCall::Malformed), "{segment}");
+            assert_eq!(Target::of(&Method::GET, &path), Err(NoCall::Malformed), "{segment}");
+            let path = format!("/v1/projects/-/serviceAccounts/{segment}:generateAccessToken");
+            assert_eq!(Target::of(&Method::POST, &path), Err(NoCall::Malformed), "{segment}");
         }
     }
 }
