@@ -40,6 +40,7 @@ mod access;
 mod account;
 mod answer;
 mod api;
+mod ask;
 mod assertion;
 mod command;
 mod condition;

@@ -6,10 +6,10 @@ use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
 use super::answer::{self, Answer, Payload};
+use super::ask::Ask;
 use super::condition::{Condition, Endpoint};
 use super::oauth::Rejection;
 use super::refusal::Refusal;
-use super::route::Ask;
 use super::state::{State, lock};
 use super::{grant, iam, metadata, sts, subject};
 

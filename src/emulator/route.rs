@@ -2,12 +2,12 @@
 //!
 //! The paths are those of the API's discovery document: `v1/{+name}:issueCommand`,
 //! `v1/{+name}:cancel`, and `v1/{+name}` for `get` and `list`, which the pattern of `name` tells apart.
-//! Beside them are those of the endpoints that give tokens; at Google, each has a host of its own.
+//! Beside them are those of the endpoints that give tokens (`ask`).
 
 use http::Method;
 use percent_encoding::percent_decode_str;
 
-use super::condition::Endpoint;
+use super::ask::Ask;
 
 /// The name of a device, `enterprises/{enterprise}/devices/{device}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -21,20 +21,6 @@ pub(super) struct Device {
 pub(super) enum Target {
     Api(Call),
     Endpoint(Ask),
-}
-
-/// What an endpoint that gives tokens is asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Ask {
-    /// A token, of OAuth's token endpoint.
-    Token,
-    /// The token exchange.
-    Sts,
-    SubjectToken,
-    /// The metadata server, which reads the path itself.
-    Metadata,
-    /// `generateAccessToken` of the account with this address.
-    GenerateAccessToken(String),
 }
 
 /// A method of the API, and the resource that it is called on.
@@ -93,41 +79,6 @@ impl Target {
     }
 }
 
-impl Ask {
-    /// Reads the request line; `None` when it is for the API, if for anything.
-    fn of(method: &Method, path: &str) -> Result<Option<Self>, NoCall> {
-        Ok(match (method, path) {
-            (&Method::POST, "/token") => Some(Self::Token),
-            (&Method::POST, "/v1/token") => Some(Self::Sts),
-            (&Method::POST, path) => impersonated(path)?.map(Self::GenerateAccessToken),
-            (&Method::GET, "/subject-token") => Some(Self::SubjectToken),
-            (&Method::GET, "/") => Some(Self::Metadata),
-            (&Method::GET, path) if path.starts_with("/computeMetadata/") => Some(Self::Metadata),
-            _ => None,
-        })
-    }
-
-    pub(super) fn endpoint(&self) -> Endpoint {
-        match self {
-            Self::Token => Endpoint::Token,
-            Self::Sts => Endpoint::Sts,
-            Self::SubjectToken => Endpoint::SubjectToken,
-            Self::Metadata => Endpoint::Metadata,
-            Self::GenerateAccessToken(_) => Endpoint::Iam,
-        }
-    }
-}
-
-/// The account in the address of `generateAccessToken`, whose project must be the wildcard; `None` for any
-/// other address.
-fn impersonated(path: &str) -> Result<Option<String>, NoCall> {
-    let Some(rest) = path.strip_prefix("/v1/projects/-/serviceAccounts/") else { return Ok(None) };
-    let rest = decode(rest).ok_or(NoCall::Malformed)?;
-    let account = rest.strip_suffix(":generateAccessToken");
-    let named = account.filter(|account| !account.is_empty() && !account.contains('/'));
-    Ok(named.map(str::to_owned))
-}
-
 impl Call {
     fn of(method: &Method, path: &str) -> Result<Self, NoCall> {
         let name = path.strip_prefix("/v1/").ok_or(NoCall::Unknown)?;
@@ -172,7 +123,7 @@ impl Call {
 }
 
 /// Undoes percent-encoding; `None` when it is not well formed or not UTF-8 beneath.
-fn decode(segment: &str) -> Option<String> {
+pub(super) fn decode(segment: &str) -> Option<String> {
     let escapes = segment.split('%').skip(1);
     let sound =
         |digits: &str| digits.len() >= 2 && digits.bytes().take(2).all(|digit| digit.is_ascii_hexdigit());
@@ -202,27 +153,6 @@ mod tests {
         let get = Call::Get(device(), "17".to_owned());
         assert_eq!(call(Method::GET, &format!("{base}/operations/17")), Ok(get));
         assert_eq!(call(Method::POST, &format!("{base}/operations/17:cancel")), Ok(cancel));
-    }
-
-    #[test]
-    fn the_endpoints_that_give_tokens_have_theirs() {
-        let asked = |method, path: &str| match Target::of(&method, path) {
-            Ok(Target::Endpoint(ask)) => Some(ask),
-            _ => None,
-        };
-        assert_eq!(asked(Method::POST, "/token"), Some(Ask::Token));
-        assert_eq!(asked(Method::POST, "/v1/token"), Some(Ask::Sts));
-        assert_eq!(asked(Method::GET, "/subject-token"), Some(Ask::SubjectToken));
-        for path in ["/", "/computeMetadata/", "/computeMetadata/v1/instance/service-accounts/"] {
-            assert_eq!(asked(Method::GET, path), Some(Ask::Metadata), "{path}");
-        }
-        let accounts = "/v1/projects/-/serviceAccounts";
-        for name in ["a@b.iam:generateAccessToken", "a%40b.iam%3AgenerateAccessToken"] {
-            let wanted = Some(Ask::GenerateAccessToken("a@b.iam".to_owned()));
-            assert_eq!(asked(Method::POST, &format!("{accounts}/{name}")), wanted);
-        }
-        let list = Target::of(&Method::GET, "/v1/enterprises/LC01/devices/d1/operations");
-        assert_eq!(list, Ok(Target::Api(Call::List(device()))));
     }
 
     #[test]

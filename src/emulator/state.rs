@@ -7,12 +7,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::access::Callers;
 use super::account::{self, Accounts};
+use super::ask::Ask;
 use super::credential_file::service_account;
 use super::grant::Consent;
 use super::key::Key;
 use super::metadata::is_token;
 use super::quota::Window;
-use super::route::{Ask, Call, Target};
+use super::route::{Call, Target};
 use super::secret_file::Credentials;
 use super::settings::{Fault, Settings};
 use super::store::Store;
