@@ -10,7 +10,7 @@ use clap::Args;
 use tokio::net::lookup_host;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::emulator::{Condition, Emulator, Endpoints, FaultRates, Kind, Quota, Settings, UnknownCondition};
+use crate::emulator::{Condition, Emulator, Endpoints, FaultRates, Kind, Quota, Settings};
 
 /// The exit code for a fault of the command line (EX_CONFIG).
 const EX_CONFIG: u8 = 78;
@@ -76,19 +76,19 @@ pub(crate) struct EmulateArgs {
     max_concurrent_streams: u32,
     /// How the token endpoint answers: healthy, refusing, unavailable, hanging, slow:TIME, failing,
     /// without-token, lifetime-absent, lifetime-negative, lifetime-absurd, html, reset or truncated
-    #[arg(long, value_name = "FAULT", default_value = "healthy", value_parser = condition)]
+    #[arg(long, value_name = "FAULT", default_value = "healthy")]
     token_fault: Condition,
     /// How the token exchange (STS) answers, likewise
-    #[arg(long, value_name = "FAULT", default_value = "healthy", value_parser = condition)]
+    #[arg(long, value_name = "FAULT", default_value = "healthy")]
     sts_fault: Condition,
     /// How the source of subject tokens answers, likewise
-    #[arg(long, value_name = "FAULT", default_value = "healthy", value_parser = condition)]
+    #[arg(long, value_name = "FAULT", default_value = "healthy")]
     subject_token_fault: Condition,
     /// How the metadata server answers, likewise
-    #[arg(long, value_name = "FAULT", default_value = "healthy", value_parser = condition)]
+    #[arg(long, value_name = "FAULT", default_value = "healthy")]
     metadata_fault: Condition,
     /// How IAM Credentials answers, likewise
-    #[arg(long, value_name = "FAULT", default_value = "healthy", value_parser = condition)]
+    #[arg(long, value_name = "FAULT", default_value = "healthy")]
     iam_fault: Condition,
     /// A device that exists (repeatable); without any, each exists from its first command on
     #[arg(long = "device", value_name = "NAME")]
@@ -102,10 +102,6 @@ struct PickUp(Option<Duration>);
 /// How many calls the quota allows; `None` for any number.
 #[derive(Clone, Copy, Debug)]
 struct QuotaSize(Option<usize>);
-
-fn condition(text: &str) -> Result<Condition, UnknownCondition> {
-    text.parse()
-}
 
 fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
     humantime::parse_duration(text)
