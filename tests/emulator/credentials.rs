@@ -62,7 +62,7 @@ async fn the_tokens_of_one_principal_are_revoked_and_no_others() {
     for kind in [Kind::ServiceAccount, Kind::AuthorizedUser, Kind::ExternalAccountUrl] {
         let file = file(&emulator, kind);
         let old = token(&file, SCOPE).await;
-        assert!(emulator.control().revoke_tokens_of(&emulator.metadata_principal()));
+        assert!(emulator.control().revoke_tokens_of(emulator.metadata_principal()));
         assert_eq!(list(&emulator, &old).await.status, 200, "{kind:?}");
         assert!(emulator.control().revoke_tokens_of(&emulator.principal(kind)));
         let refused = list(&emulator, &old).await;
