@@ -8,14 +8,19 @@
 mod support;
 
 mod answers;
+mod connections;
 mod credentials;
 mod deadlines;
 mod forwarding;
 mod hang_up;
 mod overload;
+mod policy;
 mod proxy;
 mod reading;
 mod refusals;
+mod resets;
+mod server_tls;
+mod server_tls_files;
 mod sharing;
 mod streams;
 mod tls;
