@@ -9,12 +9,13 @@ use tokio_util::task::TaskTracker;
 use crate::{
     admin::Admin,
     amapi::Amapi,
+    audit::Audit,
     config::{self, Config, ListenAddress},
     credentials::{Credential, IAM_CREDENTIALS, Readiness, Source, SourceError, Surroundings},
     http_client::tls::TlsError,
     operations::{Intervals, Limits, Operations, Times},
     policy::{Policy, mistake::Mistakes},
-    server::{Drained, Server},
+    server::{Drained, Recorder, Server},
     serving::Serving,
 };
 
@@ -34,6 +35,8 @@ pub struct App {
     refresher: JoinHandle<()>,
     serving: watch::Sender<Serving>,
     flights: TaskTracker,
+    audit: Audit,
+    recorder: Recorder,
     drain_timeout: Duration,
 }
 
@@ -69,7 +72,7 @@ impl App {
     ///
     /// See [`StartError`].
     pub async fn start(config: &Config) -> Result<Self, StartError> {
-        let Config { server, admin, upstream, credential, policy, polling, log_format: _ } = config;
+        let Config { server, admin, upstream, credential, policy, polling, audit, log_format: _ } = config;
         let ca = upstream.ca_certificates.as_deref();
 
         let surroundings = Arc::new(Surroundings::new(ca, Url::parse(IAM_CREDENTIALS)?)?);
@@ -88,7 +91,9 @@ impl App {
         let operations =
             Operations::new(policy, amapi, times(upstream.timeout, polling), state.clone(), flights.clone());
         let drain_timeout = server.drain_timeout;
-        let server = Server::bind(server, operations, state.clone()).await?;
+        let audit = Audit::start(audit)?;
+        let recorder = Recorder::new(audit.clone());
+        let server = Server::bind(server, operations, recorder.clone(), state.clone()).await?;
         let admin = match admin.listen {
             Some(address) => Some(Admin::bind(address, name.clone(), credential.clone(), state).await?),
             None => None,
@@ -101,6 +106,8 @@ impl App {
             refresher,
             serving,
             flights,
+            audit,
+            recorder,
             drain_timeout,
         })
     }
@@ -117,6 +124,12 @@ impl App {
         self.admin.as_ref().map(Admin::address)
     }
 
+    /// The audit log.
+    #[must_use]
+    pub fn audit(&self) -> Audit {
+        self.audit.clone()
+    }
+
     /// What health says, as it changes.
     #[must_use]
     pub fn serving(&self) -> watch::Receiver<Serving> {
@@ -130,13 +143,24 @@ impl App {
     ///
     /// A background task ended on its own.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<Drained, Defect> {
-        let Self { server, admin, credential, credential_name, refresher, serving, flights, drain_timeout } =
-            self;
+        let Self {
+            server,
+            admin,
+            credential,
+            credential_name,
+            refresher,
+            serving,
+            flights,
+            audit: _,
+            recorder,
+            drain_timeout,
+        } = self;
         if let Some(admin) = admin {
             tokio::spawn(admin.serve());
         }
         let (drain, draining) = watch::channel(false);
-        let limit = drain_timeout.saturating_sub(MARGIN.min(drain_timeout / 10));
+        let margin = MARGIN.min(drain_timeout / 10);
+        let limit = drain_timeout.saturating_sub(margin);
         let server = tokio::spawn(server.serve(draining, limit));
 
         tokio::select! {
@@ -153,6 +177,9 @@ impl App {
         if tokio::time::timeout_at(since + limit, flights.wait()).await.is_err() && drained == Drained::Whole
         {
             drained = Drained::Cut { calls: flights.len() };
+        }
+        if tokio::time::timeout_at(since + limit + margin / 2, recorder.finish()).await.is_err() {
+            tracing::error!("the drain timeout passed before the audit log was written to the end");
         }
         Ok(drained)
     }

@@ -6,6 +6,7 @@
 //! side; `table` and `environment` notice whatever nobody asked for.
 
 mod admin;
+mod audit;
 mod credentials;
 mod environment;
 mod fault;
@@ -29,6 +30,7 @@ pub(crate) mod tests;
 use std::path::PathBuf;
 
 pub use admin::Admin;
+pub use audit::{Audit, Destination, OnFailure};
 pub use credentials::Credential;
 pub use environment::Environment;
 pub use fault::{Fault, Faults};
@@ -62,6 +64,8 @@ pub struct Config {
     pub policy: Option<PathBuf>,
     /// `[polling]`: how often Google is asked about an operation.
     pub polling: Polling,
+    /// `[audit]`: the audit log.
+    pub audit: Audit,
     /// How log lines look.
     pub log_format: LogFormat,
 }
@@ -121,11 +125,11 @@ impl Config {
         let may_be_open =
             environment.flag("COUNTERMAND_ALLOW_UNAUTHENTICATED", &mut faults) || allow_unauthenticated;
 
-        let Policed { is_meant: policed, file: policy } =
-            Policed::read(policy, &mut environment, &mut root, &mut faults);
+        let policy = Policed::find(policy, &mut environment, &mut root, &mut faults);
 
         let mut section = root.section("server", &mut faults);
-        let server = Server::read(listen, &mut environment, &mut section, policed, may_be_open, &mut faults);
+        let server =
+            Server::read(listen, &mut environment, &mut section, policy.is_meant(), may_be_open, &mut faults);
         section.finish(&mut faults);
 
         let mut section = root.section("admin", &mut faults);
@@ -144,7 +148,13 @@ impl Config {
         let polling = Polling::read(&mut environment, &mut section, &mut faults);
         section.finish(&mut faults);
 
-        for key in ["callers", "audit"] {
+        let policy = policy.read(&mut faults);
+
+        let mut section = root.section("audit", &mut faults);
+        let audit = Audit::read(&mut environment, &mut section, &mut faults);
+        section.finish(&mut faults);
+
+        for key in ["callers"] {
             root.not_yet(key, &mut faults);
         }
         let log_format = LogFormat::read(log_format, &mut environment, &mut faults);
@@ -154,7 +164,7 @@ impl Config {
 
         match credential {
             Some(credential) if faults.is_empty() => {
-                Ok(Self { server, admin, upstream, credential, policy, polling, log_format })
+                Ok(Self { server, admin, upstream, credential, policy, polling, audit, log_format })
             }
             _ => Err(faults.of_file(path.map(|path| path.value))),
         }
@@ -174,7 +184,8 @@ impl Config {
         let path = Given::flag("--config", overrides.config).or(environment.path("COUNTERMAND_CONFIG"));
         let text = path.as_ref().and_then(|path| File::read(path, &mut faults));
         let mut file = text.as_ref().map_or_else(File::empty, |text| File::parse(text, &mut faults));
-        let policy = Policed::read(overrides.policy, &mut environment, &mut file.root, &mut faults).file;
+        let policy = Policed::find(overrides.policy, &mut environment, &mut file.root, &mut faults);
+        let policy = policy.read(&mut faults);
         if faults.is_empty() { Ok(policy) } else { Err(faults.of_file(path.map(|path| path.value))) }
     }
 }

@@ -34,6 +34,7 @@ pub mod until_drain;
 use crate::serving::Serving;
 use connection::Connections;
 use door::Door;
+pub use layers::Recorder;
 use listener::Listener;
 use routes::Routes;
 use tls::Tls;
@@ -67,7 +68,7 @@ pub enum Drained {
 }
 
 impl Server {
-    /// Reads the files of TLS, and binds every address.
+    /// Reads the files of TLS, and binds every address; calls are recorded by `recorder`.
     ///
     /// # Errors
     ///
@@ -76,6 +77,7 @@ impl Server {
     pub async fn bind(
         config: &config::Server,
         operations: Operations,
+        recorder: Recorder,
         serving: watch::Receiver<Serving>,
     ) -> io::Result<Self> {
         let config::Server { listen, tls, unix_socket, drain_timeout: _, limits } = config;
@@ -88,6 +90,7 @@ impl Server {
         let of_calls = layers::Limits {
             places: Arc::new(Semaphore::new(limits.max_concurrent_calls)),
             calls: calls.clone(),
+            recorder,
         };
         let routes = Routes::new(operations, of_calls, limits.max_request_bytes, serving);
         let door = Door::new(limits.max_connections, limits.max_handshakes, tls);

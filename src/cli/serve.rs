@@ -5,7 +5,11 @@ use std::{error::Error, path::PathBuf};
 use clap::Args;
 use tokio::sync::oneshot;
 
-use super::{exit::Exit, output, signals::Signals};
+use super::{
+    exit::Exit,
+    output,
+    signals::{self, Signals},
+};
 use crate::{
     app::App,
     config::{Config, Environment, Faults, LogFormat, Overrides},
@@ -22,8 +26,9 @@ Examples:
 A flag wins over its COUNTERMAND_… variable, the variable over the file, the file over the default.
 COUNTERMAND_UPSTREAM_TIMEOUT, COUNTERMAND_DRAIN_TIMEOUT, COUNTERMAND_SERVER_TLS_… (CERTIFICATE,
 PRIVATE_KEY, CLIENT_CA), COUNTERMAND_UNIX_SOCKET_… (MODE, OWNER), COUNTERMAND_POLLING_… (MIN_INTERVAL,
-MAX_INTERVAL, MAX_WAIT, CACHE_ENTRIES, CACHE_MAX_AGE) and those of the limits of [server], such as
-COUNTERMAND_MAX_CONCURRENT_CALLS, are variables without a flag. RUST_LOG filters the log.
+MAX_INTERVAL, MAX_WAIT, CACHE_ENTRIES, CACHE_MAX_AGE), COUNTERMAND_AUDIT_… (FILE, ON_FAILURE) and those of
+the limits of [server], such as COUNTERMAND_MAX_CONCURRENT_CALLS, are variables without a flag. The audit log
+goes to standard output unless it is given a file, which SIGHUP reopens. RUST_LOG filters the log.
 All faults of the configuration are printed at once, and the exit code is then 78.";
 
 /// Serve google.longrunning.Operations until SIGTERM or SIGINT
@@ -128,6 +133,7 @@ pub(crate) async fn run(args: ServeArgs) -> Exit {
 async fn serve(config: &Config) -> Result<Exit, Box<dyn Error + Send + Sync>> {
     let mut signals = Signals::install()?;
     let app = App::start(config).await?;
+    tokio::spawn(signals::reopen(app.audit(), signals::rotation()?));
     for address in app.addresses() {
         tracing::info!(%address, "listening");
     }

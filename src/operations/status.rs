@@ -129,6 +129,30 @@ pub fn deadline_exceeded(while_doing: &str) -> Status {
     ours(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", &format!("the deadline passed {while_doing}"), [])
 }
 
+/// No line of the call can be written to the audit log: UNAVAILABLE, `AUDIT_UNAVAILABLE`, with RetryInfo. What
+/// was asked for may have been done all the same, when the log failed in the course of the call.
+#[must_use]
+pub fn audit_unavailable(retry_after: Duration) -> Status {
+    ours(
+        Code::Unavailable,
+        "AUDIT_UNAVAILABLE",
+        "the audit log cannot be written at the moment",
+        [retry_info(retry_after)],
+    )
+}
+
+/// The process ends before the call does: UNAVAILABLE, `SHUTTING_DOWN`. What was sent may still take effect.
+#[must_use]
+pub fn shutting_down() -> Status {
+    ours(Code::Unavailable, "SHUTTING_DOWN", "the proxy shuts down, and could not wait for this call", [])
+}
+
+/// The name of a code as `google.rpc.Code` and Google's JSON spell it: `NOT_FOUND`.
+#[must_use]
+pub fn code_name(code: Code) -> &'static str {
+    code::name(code)
+}
+
 /// A defect of ours, a panic for example: INTERNAL, `INTERNAL`. What happened is for the log.
 #[must_use]
 pub fn internal() -> Status {

@@ -10,6 +10,7 @@ mod key;
 mod process;
 mod service;
 
+mod audit;
 mod check;
 mod configuration;
 mod dev;

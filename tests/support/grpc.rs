@@ -20,6 +20,7 @@ use tonic::{Code, Status};
 use super::soon;
 
 pub(crate) const CANCEL: &str = "/google.longrunning.Operations/CancelOperation";
+pub(crate) const WAIT: &str = "/google.longrunning.Operations/WaitOperation";
 
 /// A connection.
 pub(crate) struct Wire {

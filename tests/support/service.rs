@@ -1,6 +1,6 @@
 //! The service in this process, on an ephemeral port of loopback.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use countermand::{
     app::{App, Defect},
@@ -9,6 +9,7 @@ use countermand::{
     server::Drained,
     serving::Serving,
 };
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
     sync::{oneshot, watch},
@@ -32,6 +33,9 @@ const TLS_FILES: [(&str, &str); 3] = [
     ("COUNTERMAND_SERVER_TLS_CLIENT_CA", "clients.pem"),
 ];
 
+/// Where calls leave their lines.
+const AUDIT_LOG: &str = "audit.jsonl";
+
 /// How a service is to be started.
 pub(crate) struct Setup {
     overrides: Overrides,
@@ -52,7 +56,8 @@ impl Setup {
             upstream_url: Some(upstream_url.to_owned()),
             ..Overrides::default()
         };
-        Self { overrides, variables: Vec::new(), files }
+        let audit_log = files.path().join(AUDIT_LOG).to_str().unwrap().to_owned();
+        Self { overrides, variables: vec![("COUNTERMAND_AUDIT_FILE", audit_log)], files }
     }
 
     /// In front of `upstream`, which serves the tokens too.
@@ -199,6 +204,26 @@ impl Service {
     /// `CancelOperation`.
     pub(crate) async fn cancel(&self, name: &str) -> Result<(), Status> {
         cancel(&mut self.client(), name).await
+    }
+
+    /// The lines of the audit log so far.
+    pub(crate) fn audit_log(&self) -> Vec<Value> {
+        let log = std::fs::read_to_string(self.files.path().join(AUDIT_LOG)).unwrap();
+        log.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Waits for a line of a call of `method` that ended with `code`.
+    pub(crate) async fn recorded(&self, method: &str, code: &str) -> Value {
+        soon("a line of the audit log", async {
+            loop {
+                let mut log = self.audit_log().into_iter();
+                if let Some(line) = log.find(|line| line["method"] == method && line["code"] == code) {
+                    return line;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
     }
 
     /// Asks it to stop, as a signal would, and waits for its end.

@@ -12,8 +12,8 @@ use clap::Parser;
 use crate::{
     cli::{Cli, Command},
     config::{
-        Admin, Config, Credential, Environment, Faults, Limits, ListenAddress, LogFormat, Owner, Polling,
-        Server, UnixSocket, Upstream,
+        Admin, Audit, Config, Credential, Destination, Environment, Faults, Limits, ListenAddress, LogFormat,
+        OnFailure, Owner, Polling, Server, UnixSocket, Upstream,
     },
     server::tls::Files,
 };
@@ -77,6 +77,9 @@ max_interval = "1h"
 max_wait = "30s"
 cache_entries = 0
 cache_max_age = "1m"
+[audit]
+file = "audit.jsonl"
+on_failure = "continue"
 "#;
 
 fn load(room: &Path, line: &str, variables: &[(&str, &str)]) -> Result<Config, Faults> {
@@ -128,6 +131,7 @@ fn defaults(room: &Path) -> Config {
         credential: Credential { name: "default".to_owned(), file: room.join("key.json") },
         policy: None,
         polling: polling(1, 20, 600, 2000, 3600),
+        audit: Audit { destination: Destination::Stdout, on_failure: OnFailure::Fail },
         log_format: LogFormat::Text,
     }
 }
@@ -158,6 +162,10 @@ fn full(room: &Path, url: &Config) -> Config {
         credential: Credential { name: "emea".to_owned(), file: room.join("key.json") },
         policy: Some(room.join("policy.cedar")),
         polling: Polling { min_interval: Duration::from_millis(1), ..polling(0, 3600, 30, 0, 60) },
+        audit: Audit {
+            destination: Destination::File(room.join("audit.jsonl")),
+            on_failure: OnFailure::Continue,
+        },
         log_format: LogFormat::Text,
     }
 }
@@ -205,7 +213,7 @@ fn limits_of_the_variables() -> Limits {
     }
 }
 
-const ALL_VARIABLES: [(&str, &str); 31] = [
+const ALL_VARIABLES: [(&str, &str); 33] = [
     ("COUNTERMAND_CONFIG", "@/full.toml"),
     ("COUNTERMAND_LISTEN", "127.0.0.1:2, [::1]:2"),
     ("COUNTERMAND_ADMIN_LISTEN", "127.0.0.1:3"),
@@ -236,6 +244,8 @@ const ALL_VARIABLES: [(&str, &str); 31] = [
     ("COUNTERMAND_POLLING_MAX_WAIT", "4s"),
     ("COUNTERMAND_POLLING_CACHE_ENTRIES", "5"),
     ("COUNTERMAND_POLLING_CACHE_MAX_AGE", "6s"),
+    ("COUNTERMAND_AUDIT_FILE", "@/other.jsonl"),
+    ("COUNTERMAND_AUDIT_ON_FAILURE", "fail"),
     ("COUNTERMAND_LOG_FORMAT", "json"),
 ];
 
@@ -282,6 +292,10 @@ fn a_variable_wins_over_the_file() {
         credential: Credential { name: "default".to_owned(), file: room.join("other.json") },
         policy: Some(room.join("other.cedar")),
         polling: polling(2, 3, 4, 5, 6),
+        audit: Audit {
+            destination: Destination::File(room.join("other.jsonl")),
+            on_failure: OnFailure::Fail,
+        },
         log_format: LogFormat::Json,
     };
     assert_eq!(config, wanted);
@@ -313,6 +327,10 @@ fn a_flag_wins_over_the_variable() {
         credential: Credential { name: "default".to_owned(), file: room.join("key.json") },
         policy: Some(room.join("policy.cedar")),
         polling: polling(2, 3, 4, 5, 6),
+        audit: Audit {
+            destination: Destination::File(room.join("other.jsonl")),
+            on_failure: OnFailure::Fail,
+        },
         log_format: LogFormat::Text,
     };
     assert_eq!(config, wanted);
@@ -324,7 +342,7 @@ fn each_setting_alone_changes_nothing_else() {
     type Case = (&'static str, &'static [(&'static str, &'static str)], fn(&mut Config));
     let room = room();
     let room = room.path();
-    let cases: [Case; 23] = [
+    let cases: [Case; 26] = [
         ("--listen [::1]:1", &[], |c| c.server.listen = vec![tcp("[::1]:1")]),
         ("", &[("COUNTERMAND_LISTEN", "[::1]:1")], |c| c.server.listen = vec![tcp("[::1]:1")]),
         ("--admin-listen off", &[], |c| c.admin.listen = None),
@@ -345,6 +363,12 @@ fn each_setting_alone_changes_nothing_else() {
         ("", &[("COUNTERMAND_POLLING_MAX_WAIT", "1s")], |c| c.polling = polling(1, 20, 1, 2000, 3600)),
         ("", &[("COUNTERMAND_POLLING_CACHE_ENTRIES", "0")], |c| c.polling = polling(1, 20, 600, 0, 3600)),
         ("", &[("COUNTERMAND_POLLING_CACHE_MAX_AGE", "1s")], |c| c.polling = polling(1, 20, 600, 2000, 1)),
+        ("", &[("COUNTERMAND_AUDIT_FILE", "@/a")], |c| {
+            let directory = c.credential.file.parent().unwrap();
+            c.audit.destination = Destination::File(directory.join("a"));
+        }),
+        ("", &[("COUNTERMAND_AUDIT_FILE", "stdout")], |_| {}),
+        ("", &[("COUNTERMAND_AUDIT_ON_FAILURE", "continue")], |c| c.audit.on_failure = OnFailure::Continue),
         ("--allow-unauthenticated", &[], |_| {}),
         ("", &[("COUNTERMAND_ALLOW_UNAUTHENTICATED", "false")], |_| {}),
         ("--listen 0.0.0.0:1 --allow-unauthenticated", &[], open),
@@ -381,7 +405,7 @@ fn a_fault_names_the_source_that_won() {
         ("--listen nowhere", ("COUNTERMAND_LISTEN", "127.0.0.1:1"), "--listen"),
         ("", ("COUNTERMAND_LISTEN", "127.0.0.1:1,"), "COUNTERMAND_LISTEN"),
         ("", ("COUNTERMAND_LISTEN", ""), "COUNTERMAND_LISTEN"),
-        ("--listen 192.0.2.1:1", ("COUNTERMAND_ALLOW_UNAUTHENTICATED", "false"), "--listen"),
+        ("--admin-listen 192.0.2.1:1", ("COUNTERMAND_ALLOW_UNAUTHENTICATED", "false"), "--admin-listen"),
         ("", ("COUNTERMAND_ALLOW_UNAUTHENTICATED", "yes"), "COUNTERMAND_ALLOW_UNAUTHENTICATED"),
         ("--admin-listen 0.0.0.0:1", ("COUNTERMAND_ADMIN_LISTEN", "off"), "--admin-listen"),
         ("--upstream-url x", ("COUNTERMAND_UPSTREAM_URL", "https://h"), "--upstream-url"),
@@ -391,6 +415,8 @@ fn a_fault_names_the_source_that_won() {
         ("", ("COUNTERMAND_POLLING_MIN_INTERVAL", "2h"), "COUNTERMAND_POLLING_MIN_INTERVAL"),
         ("", ("COUNTERMAND_POLLING_MAX_WAIT", "x"), "COUNTERMAND_POLLING_MAX_WAIT"),
         ("", ("COUNTERMAND_POLLING_CACHE_ENTRIES", "x"), "COUNTERMAND_POLLING_CACHE_ENTRIES"),
+        ("", ("COUNTERMAND_AUDIT_FILE", "@/none/a"), "COUNTERMAND_AUDIT_FILE"),
+        ("", ("COUNTERMAND_AUDIT_ON_FAILURE", ""), "COUNTERMAND_AUDIT_ON_FAILURE"),
         ("", ("COUNTERMAND_CREDENTIALS", "@/none.json"), "COUNTERMAND_CREDENTIALS"),
         ("--credentials @/none.json", ("COUNTERMAND_CREDENTIALS", "@/key.json"), "--credentials"),
         ("--policy @/none.cedar", ("COUNTERMAND_POLICY", "@/policy.cedar"), "--policy"),

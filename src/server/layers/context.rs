@@ -14,6 +14,7 @@ use tonic::body::Body;
 use tower::Service;
 
 use crate::{
+    audit::Record,
     caller::Caller,
     operations::{call::Call, status},
 };
@@ -44,10 +45,12 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let record = request.extensions().get::<Record>().cloned().unwrap_or_default();
+        record.called_by(&self.caller);
         let Ok(timeout) = timeout(request.headers()) else {
             return Either::Right(ready(Ok(status::invalid_timeout().into_http())));
         };
-        let call = Call { caller: self.caller.clone(), arrived: Instant::now(), timeout };
+        let call = Call { caller: self.caller.clone(), arrived: Instant::now(), timeout, record };
         request.extensions_mut().insert(call);
         Either::Left(self.inner.call(request))
     }

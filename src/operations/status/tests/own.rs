@@ -46,6 +46,18 @@ fn our_own_errors_are_in_our_domain() {
         vec![own("OVERLOADED"), retry(3, 0)],
     );
     assert_status(
+        &audit_unavailable(retry_after),
+        Code::Unavailable,
+        "the audit log cannot be written at the moment",
+        vec![own("AUDIT_UNAVAILABLE"), retry(3, 0)],
+    );
+    assert_status(
+        &shutting_down(),
+        Code::Unavailable,
+        "the proxy shuts down, and could not wait for this call",
+        vec![own("SHUTTING_DOWN")],
+    );
+    assert_status(
         &not_supported("DeleteOperation"),
         Code::Unimplemented,
         "DeleteOperation is not supported",
