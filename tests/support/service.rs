@@ -12,6 +12,7 @@ use countermand::{
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
+    net::UnixStream,
     sync::{oneshot, watch},
     task::JoinHandle,
 };
@@ -103,6 +104,13 @@ impl Setup {
         std::fs::write(&path, text).unwrap();
         self.overrides.policy = Some(path);
         self
+    }
+
+    /// `callers.jwt`, of the issuer of the tests, whose keys are in a file of this content.
+    pub(crate) fn tokens_by(self, key_set: &str) -> Self {
+        let path = self.files.path().join("jwks.json");
+        std::fs::write(&path, key_set).unwrap();
+        self.tokens_of_issuer(path.to_str().unwrap())
     }
 
     /// Listens on a unix socket too.
@@ -204,6 +212,11 @@ impl Service {
         grpc::Wire::open(self.address).await
     }
 
+    /// Likewise, on the unix socket.
+    pub(crate) async fn wire_by_unix(&self) -> grpc::Wire {
+        grpc::Wire::over(UnixStream::connect(self.files.path().join("s.sock")).await.unwrap()).await
+    }
+
     /// The files of [`Setup::tls`]: certificate, key and client CA.
     pub(crate) fn tls_files(&self) -> [PathBuf; 3] {
         TLS_FILES.map(|(_, file)| self.files.path().join(file))
@@ -219,10 +232,14 @@ impl Service {
         cancel(&mut self.client(), name).await
     }
 
-    /// The lines of the audit log so far.
+    /// The audit log so far.
+    pub(crate) fn audit_text(&self) -> String {
+        std::fs::read_to_string(self.files.path().join(AUDIT_LOG)).unwrap()
+    }
+
+    /// Its lines.
     pub(crate) fn audit_log(&self) -> Vec<Value> {
-        let log = std::fs::read_to_string(self.files.path().join(AUDIT_LOG)).unwrap();
-        log.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        self.audit_text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// Waits for a line of a call of `method` that ended with `code`.

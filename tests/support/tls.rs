@@ -83,6 +83,14 @@ impl Authority {
         self.issue(params)
     }
 
+    /// A client's that has a common name beside these names.
+    pub(crate) fn client_called(&self, common_name: &str, names: Vec<SanType>) -> Pair {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        params.subject_alt_names = names;
+        self.issue(params)
+    }
+
     /// A client's whose time is over.
     pub(crate) fn expired_client(&self) -> Pair {
         let mut params = CertificateParams::new(vec!["console.test".to_owned()]).unwrap();

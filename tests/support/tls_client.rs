@@ -51,8 +51,12 @@ impl TlsClient {
     }
 
     pub(crate) async fn connect(&self, address: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
-        let name = ServerName::IpAddress(address.ip().into());
-        let socket = TcpStream::connect(address).await?;
+        self.connect_by(TcpStream::connect(address).await?).await
+    }
+
+    /// Shakes hands over a connection that stands.
+    pub(crate) async fn connect_by(&self, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let name = ServerName::IpAddress(socket.peer_addr()?.ip().into());
         TlsConnector::from(Arc::clone(&self.0)).connect(name, socket).await
     }
 

@@ -51,13 +51,13 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let record = request.extensions().get::<Record>().cloned().unwrap_or_default();
-        let Ok(timeout) = timeout(request.headers()) else {
-            return refused(status::invalid_timeout());
-        };
         let arrived = Instant::now();
+        // Told after who calls: a proof that is false ends a call whatever else is wrong with it.
+        let timeout = timeout(request.headers());
         match self.identity.identify(request.headers()) {
             Identified::Now(Ok(caller)) => {
                 record.called_by(&caller);
+                let Ok(timeout) = timeout else { return refused(status::invalid_timeout()) };
                 request.extensions_mut().insert(Call { caller, arrived, timeout, record });
                 Either::Left(self.inner.call(request))
             }
@@ -65,14 +65,15 @@ where
             Identified::Later(caller) => {
                 let mut inner = self.inner.clone();
                 Either::Right(Either::Right(Box::pin(async move {
-                    match in_time(caller, timeout.map(|timeout| arrived + timeout)).await {
-                        Ok(caller) => {
-                            record.called_by(&caller);
-                            request.extensions_mut().insert(Call { caller, arrived, timeout, record });
-                            inner.call(request).await
-                        }
-                        Err(status) => Ok(status.into_http()),
-                    }
+                    let deadline = timeout.unwrap_or(None).map(|timeout| arrived + timeout);
+                    let caller = match in_time(caller, deadline).await {
+                        Ok(caller) => caller,
+                        Err(status) => return Ok(status.into_http()),
+                    };
+                    record.called_by(&caller);
+                    let Ok(timeout) = timeout else { return Ok(status::invalid_timeout().into_http()) };
+                    request.extensions_mut().insert(Call { caller, arrived, timeout, record });
+                    inner.call(request).await
                 })))
             }
         }
@@ -111,7 +112,7 @@ fn unidentified(refusal: Refusal) -> Status {
 }
 
 /// The header is there and is not one to eight digits and a unit.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct NotATimeout;
 
 /// The `grpc-timeout` of a request (gRPC over HTTP/2, "Timeout").
