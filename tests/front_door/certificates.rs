@@ -75,8 +75,7 @@ async fn a_certificate_that_nobody_verifies_proves_nothing() {
     let authority = Authority::new();
     let policy = only(&[("console", CONSOLE)]);
     let door = Door::open(|setup| setup.tls(&authority.server(), None).policy(&policy)).await;
-    let visit =
-        door.cancel(&wire(&door, &authority, &authority.client(vec![uri(CONSOLE)])).await, &[]).await;
+    let visit = door.cancel(&wire(&door, &authority, &authority.client(vec![uri(CONSOLE)])).await, &[]).await;
     visit.is_denied("anonymous", "none", &[]);
 }
 

@@ -103,10 +103,9 @@ async fn nobody_is_believed_unless_it_is_switched_on() {
 #[tokio::test]
 async fn from_the_network_only_a_proxy_of_the_mesh_is_believed_by_its_certificate() {
     let authority = Authority::new();
-    let door = Door::open(|setup| {
-        switched_on(setup).tls(&authority.server(), Some(&authority)).policy(&policy())
-    })
-    .await;
+    let door =
+        Door::open(|setup| switched_on(setup).tls(&authority.server(), Some(&authority)).policy(&policy()))
+            .await;
     let open = async |id: &str| {
         let client = TlsClient::new(&authority, Some(&authority.client(vec![uri(id)])));
         let stream = client.connect_by(from_the_network(door.service.address).await?).await.unwrap();
@@ -129,11 +128,15 @@ async fn from_the_network_nobody_is_believed_without_a_certificate() {
     let policy = policy();
     let authority = Authority::new();
     let plaintext = Door::open(|setup| switched_on(setup).policy(&policy)).await;
-    let encrypted = Door::open(|setup| switched_on(setup).tls(&authority.server(), None).policy(&policy)).await;
+    let encrypted =
+        Door::open(|setup| switched_on(setup).tls(&authority.server(), None).policy(&policy)).await;
     let Some(plain) = from_the_network(plaintext.service.address).await else { return };
     let Some(secret) = from_the_network(encrypted.service.address).await else { return };
-    let secret = TlsClient::new(&authority, Some(&authority.client(vec![uri(PROXY)]))).connect_by(secret).await;
-    for (door, wire) in [(&plaintext, Wire::over(plain).await), (&encrypted, Wire::over(secret.unwrap()).await)] {
+    let secret =
+        TlsClient::new(&authority, Some(&authority.client(vec![uri(PROXY)]))).connect_by(secret).await;
+    for (door, wire) in
+        [(&plaintext, Wire::over(plain).await), (&encrypted, Wire::over(secret.unwrap()).await)]
+    {
         for (header, value, ..) in told() {
             door.cancel(&wire, &[(header, &value)]).await.is_denied("anonymous", "none", &[]);
         }
@@ -193,10 +196,9 @@ async fn two_words_that_do_not_agree_are_refused() {
 #[tokio::test]
 async fn a_proxy_on_this_machine_may_have_a_certificate_too() {
     let authority = Authority::new();
-    let door = Door::open(|setup| {
-        switched_on(setup).tls(&authority.server(), Some(&authority)).policy(&policy())
-    })
-    .await;
+    let door =
+        Door::open(|setup| switched_on(setup).tls(&authority.server(), Some(&authority)).policy(&policy()))
+            .await;
     let sidecar = wire(&door, &authority, &authority.client(vec![uri(OTHER)])).await;
     for (header, value, caller, policy) in told() {
         door.cancel(&sidecar, &[(header, &value)]).await.is_let_in(caller, header, &[policy]);

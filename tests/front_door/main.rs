@@ -4,23 +4,23 @@
 // A helper of tests fails by panicking, as a test does.
 #![allow(clippy::unwrap_used)]
 
-// #[path = "../lifecycle/process.rs"]
-// #[allow(dead_code)]
-// mod process;
+#[path = "../lifecycle/process.rs"]
+#[allow(dead_code)]
+mod process;
 #[path = "../support/mod.rs"]
 mod support;
 
-// mod program;
+mod program;
 mod visit;
 
-// mod audit;
+mod audit;
 mod certificates;
 mod examples;
 mod forwarded;
-// mod limits;
-// mod listeners;
+mod limits;
+mod listeners;
 mod precedence;
-// mod reload;
+mod reload;
 mod sharing;
 mod tokens;
 

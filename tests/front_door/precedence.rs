@@ -19,8 +19,7 @@ const BEHIND: &str = "spiffe://corp.example/ns/mdm/sa/behind-a-proxy";
 /// A front door by TLS and by a unix socket, where every proof is believed and each caller is known.
 async fn door(authority: &Authority, key: &Key) -> Door {
     let user = this_user();
-    let policy =
-        only(&[("forwarded", BEHIND), ("certificate", CONSOLE), ("token", BEARER), ("unix", &user)]);
+    let policy = only(&[("forwarded", BEHIND), ("certificate", CONSOLE), ("token", BEARER), ("unix", &user)]);
     Door::open(|setup| {
         believes(setup, key)
             .variable("COUNTERMAND_CALLERS_FORWARDED_CLIENT_CERT", "true")

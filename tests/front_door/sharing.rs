@@ -55,7 +55,10 @@ async fn who_is_denied_gets_nothing_of_the_call_of_who_is_not() {
         let is_console = line["caller"] == CONSOLE;
         assert_eq!(line["decision"], if is_console { "allow" } else { "deny" }, "{line}");
         if !is_console {
-            assert_eq!([&line["upstream_status"], &line["attempts"], &line["shared"]], [&serde_json::Value::Null; 3]);
+            assert_eq!(
+                [&line["upstream_status"], &line["attempts"], &line["shared"]],
+                [&serde_json::Value::Null; 3]
+            );
         }
     }
 }

@@ -6,7 +6,10 @@ use std::net::SocketAddr;
 use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
 use bytes::{BufMut, Bytes, BytesMut};
 use countermand::proto::longrunning::CancelOperationRequest;
-use h2::client::{ResponseFuture, SendRequest};
+use h2::{
+    SendStream,
+    client::{ResponseFuture, SendRequest},
+};
 use http::{HeaderMap, Request};
 use percent_encoding::percent_decode_str;
 use prost::Message;
@@ -64,16 +67,19 @@ impl Wire {
 
     /// Sends a whole call with an encoded message.
     pub(crate) async fn start_raw(&self, path: &str, headers: &[(&str, &str)], message: &[u8]) -> Started {
-        let mut request = Request::post(format!("http://service{path}"))
-            .header("te", "trailers")
-            .header("content-type", "application/grpc");
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
         let mut requests = self.requests.clone().ready().await.unwrap();
-        let (response, mut body) = requests.send_request(request.body(()).unwrap(), false).unwrap();
+        let (response, mut body) = requests.send_request(request(path, headers), false).unwrap();
         body.send_data(framed(message), true).unwrap();
         Started(response)
+    }
+
+    /// Begins a call of `CancelOperation` whose message does not come as long as what this answers is held.
+    pub(crate) async fn start_without_a_message(
+        &self,
+        headers: &[(&str, &str)],
+    ) -> (ResponseFuture, SendStream<Bytes>) {
+        let mut requests = self.requests.clone().ready().await.unwrap();
+        requests.send_request(request(CANCEL, headers), false).unwrap()
     }
 
     /// `CancelOperation` to its end.
@@ -84,10 +90,7 @@ impl Wire {
     /// Whether a cancel is answered OK; not, when the connection is gone.
     pub(crate) async fn try_cancel(&self, name: &str) -> bool {
         let Ok(mut requests) = self.requests.clone().ready().await else { return false };
-        let request = Request::post(format!("http://service{CANCEL}"))
-            .header("te", "trailers")
-            .header("content-type", "application/grpc");
-        let Ok((response, mut body)) = requests.send_request(request.body(()).unwrap(), false) else {
+        let Ok((response, mut body)) = requests.send_request(request(CANCEL, &[]), false) else {
             return false;
         };
         let message = CancelOperationRequest { name: name.to_owned() }.encode_to_vec();
@@ -107,6 +110,17 @@ impl Wire {
     }
 }
 
+/// The head of a call.
+fn request(path: &str, headers: &[(&str, &str)]) -> Request<()> {
+    let mut request = Request::post(format!("http://service{path}"))
+        .header("te", "trailers")
+        .header("content-type", "application/grpc");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(()).unwrap()
+}
+
 /// A message as gRPC sends it: not compressed, and after its length.
 fn framed(message: &[u8]) -> Bytes {
     let mut frame = BytesMut::with_capacity(5 + message.len());
@@ -117,6 +131,11 @@ fn framed(message: &[u8]) -> Bytes {
 }
 
 impl Started {
+    /// The HTTP status, of what is refused before gRPC has a say in it.
+    pub(crate) async fn http_status(self) -> u16 {
+        soon("an answer", self.0).await.unwrap().status().as_u16()
+    }
+
     pub(crate) async fn answer(self) -> Answer {
         soon("an answer", async {
             let response = self.0.await.unwrap();

@@ -50,12 +50,18 @@ impl Raw {
 
     /// The frames of a whole call, whose operation is called `id`.
     pub(crate) fn call(&mut self, id: usize) -> (u32, Vec<u8>) {
+        self.call_with(id, &[])
+    }
+
+    /// Likewise, with more headers, whatever is in them; a name and a value have at most 126 bytes.
+    pub(crate) fn call_with(&mut self, id: usize, headers: &[(&str, &str)]) -> (u32, Vec<u8>) {
         let stream = self.next;
         self.next += 2;
         let message =
             [&[10, 44][..], format!("enterprises/LC01/devices/d1/operations/{id:05}").as_bytes()].concat();
         let body = [&[0, 0, 0, 0, 46][..], &message].concat();
-        let frames = [frame(HEADERS, END_HEADERS, stream, &head()), frame(DATA, END_STREAM, stream, &body)];
+        let frames =
+            [frame(HEADERS, END_HEADERS, stream, &head(headers)), frame(DATA, END_STREAM, stream, &body)];
         (stream, frames.concat())
     }
 
@@ -115,16 +121,17 @@ impl Raw {
 }
 
 /// The headers of a call, without Huffman codes and without an index (RFC 7541, section 6.2.2).
-fn head() -> Vec<u8> {
+fn head(more: &[(&str, &str)]) -> Vec<u8> {
     let mut head = Vec::new();
-    for (name, value) in [
+    let usual = [
         (":method", "POST"),
         (":scheme", "http"),
         (":path", "/google.longrunning.Operations/CancelOperation"),
         (":authority", "service"),
         ("te", "trailers"),
         ("content-type", "application/grpc"),
-    ] {
+    ];
+    for (name, value) in usual.iter().chain(more) {
         head.push(0);
         for text in [name, value] {
             head.push(u8::try_from(text.len()).unwrap());
