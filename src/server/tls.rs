@@ -10,12 +10,13 @@ use rustls::{ServerConfig, pki_types::CertificateDer};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
+pub mod described;
 mod files;
 mod reload;
 mod validity;
 
 pub use files::{File, FileError, Files, Loaded};
-pub use validity::Validity;
+pub use validity::{State, Validity};
 
 /// HTTP/2, as ALPN names it (RFC 9113, section 3.1).
 const H2: &[u8] = b"h2";

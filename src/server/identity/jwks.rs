@@ -10,6 +10,7 @@ use jsonwebtoken::{
 use serde_json::Value;
 
 mod endpoint;
+pub mod probe;
 mod refresh;
 
 pub(super) use endpoint::Endpoint;

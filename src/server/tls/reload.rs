@@ -101,7 +101,7 @@ pub(super) async fn follow(
 pub(super) fn warn(files: &Files, loaded: &Loaded) {
     let certificate = files.certificate.display();
     match loaded.validity.at(SystemTime::now()) {
-        State::Fresh => {}
+        State::Fresh { .. } => {}
         State::EndsSoon { days_left } => {
             tracing::warn!(%certificate, days_left, "the TLS certificate ends soon");
         }

@@ -16,12 +16,22 @@ pub struct Validity {
     end: SystemTime,
 }
 
-/// How things stand.
+/// How things stand with a validity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub enum State {
+    /// It has not begun.
     NotYet,
-    Fresh,
-    EndsSoon { days_left: u64 },
+    /// It goes on.
+    Fresh {
+        /// Whole days until it ends.
+        days_left: u64,
+    },
+    /// It goes on, and what renews certificates by itself would have renewed this one.
+    EndsSoon {
+        /// Whole days until it ends.
+        days_left: u64,
+    },
+    /// It is over.
     Expired,
 }
 
@@ -53,8 +63,10 @@ impl Validity {
         }
         match self.end.duration_since(now) {
             Err(_) => State::Expired,
-            Ok(left) if left < SOON => State::EndsSoon { days_left: left.as_secs() / DAY },
-            Ok(_) => State::Fresh,
+            Ok(left) => {
+                let days_left = left.as_secs() / DAY;
+                if left < SOON { State::EndsSoon { days_left } } else { State::Fresh { days_left } }
+            }
         }
     }
 }

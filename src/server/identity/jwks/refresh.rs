@@ -15,7 +15,7 @@ use crate::file_watch::FileWatch;
 const REFRESH_EVERY: Duration = Duration::from_secs(300);
 
 /// The bound on one fetch, and so on the time that a caller waits for it.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Unknown keys do not cause a fetch sooner than this after the last: anybody can make up their names.
 const PAUSE: Duration = Duration::from_secs(5);
