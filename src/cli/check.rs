@@ -1,101 +1,103 @@
 //! `countermand check`: whether `serve` would start, and be ready.
 
-use std::{fmt::Display, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 use clap::Args;
+use futures_util::{StreamExt, stream};
 use reqwest::Url;
 
-use super::{exit::Exit, output, serve::report};
+use super::{
+    exit::Exit,
+    output::Format,
+    serve::report,
+};
 use crate::{
-    config::{Config, Environment, Overrides},
-    credentials::{FetchError, IAM_CREDENTIALS, Source, Surroundings, fetch_once},
+    config::{self, Config, Environment, Faults, Overrides},
+    credentials::Surroundings,
 };
 
+mod credential;
+mod file;
+mod finding;
+mod upstream;
+
+use finding::Finding;
+
+/// How many credentials are tried at once: a few hundred are done in seconds, and nobody is flooded.
+const AT_ONCE: usize = 16;
+
 const EXAMPLES: &str = "\
-Example:
+Examples:
   countermand check --config /etc/countermand.toml
+  countermand check --output json | jq '.findings[] | select(.level != \"ok\")'
 
-The COUNTERMAND_… variables are read as serve reads them. Exit code: 0 when all is right, 1 on any fault.";
+The COUNTERMAND_… variables are read as serve reads them. Each line is a finding: what is right on standard
+output, warnings and faults with their cures on standard error. With --output json all is one object on
+standard output: {\"findings\": [{\"subject\", \"level\": \"ok\"|\"warning\"|\"fault\", \"finding\", \"cure\"}], \"faults\": N}.
+Exit code: 0 when there is no fault, 1 on any.";
 
-/// Check the configuration and everything that it names, and fetch a token
+/// Check the configuration and everything that it names, fetch a token with each credential, and see
+/// that the API can be reached
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct CheckArgs {
     /// The configuration file, TOML [env: COUNTERMAND_CONFIG]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+
+    /// How to print the findings
+    #[arg(long, value_enum, default_value_t)]
+    output: Format,
 }
 
-impl From<CheckArgs> for Overrides {
-    fn from(args: CheckArgs) -> Self {
-        let CheckArgs { config } = args;
-        Self { config, ..Self::default() }
+/// Prints a line a finding.
+pub(crate) async fn run(args: CheckArgs) -> Exit {
+    let CheckArgs { config, output } = args;
+    let overrides = Overrides { config, ..Overrides::default() };
+    match Config::load(overrides, Environment::of_process()) {
+        Ok(config) => finding::print(&findings(&config).await, output),
+        Err(faults) => refused(&faults, output),
     }
 }
 
-/// Prints a line a finding: what is right to standard output, each fault to standard error.
-pub(crate) async fn run(args: CheckArgs) -> Exit {
-    let config = match Config::load(args.into(), Environment::of_process()) {
-        Ok(config) => config,
-        Err(faults) => {
-            report(&faults);
-            return Exit::Failed;
-        }
-    };
-    let printed = output::to_stdout("the configuration is right");
-    match token(&config).await {
-        Ok(right) if printed == Exit::Ok => output::to_stdout(&right),
-        Ok(_) => printed,
-        Err(fault) => {
-            output::complain(&fault);
+/// A configuration that `serve` would refuse, in the form in which it would.
+fn refused(faults: &Faults, format: Format) -> Exit {
+    match format {
+        Format::Text => {
+            report(faults);
             Exit::Failed
         }
+        Format::Json => finding::print(&faults.iter().map(Finding::from).collect::<Vec<_>>(), format),
     }
 }
 
-/// Fetches one token: what is to be said of it, or what is wrong and what would be right.
-async fn token(config: &Config) -> Result<String, String> {
-    let Config { upstream, credential, server: _, admin: _, log_format: _, polling: _ } = config;
-    let name = format!("credential {}", credential.name);
-    let fault = |error: &dyn Display| format!("{name}: {error}");
-    let iam = Url::parse(IAM_CREDENTIALS).map_err(|error| fault(&error))?;
-    let surroundings =
-        Surroundings::new(upstream.ca_certificates.as_deref(), iam).map_err(|error| fault(&error))?;
-    let source = Source::read(&credential.definition(), &Arc::new(surroundings));
-    let source = source.map_err(|error| fault(&error))?;
-    let name = match source.principal() {
-        Some(principal) => format!("{name}: {principal}"),
-        None => name,
-    };
-    match fetch_once(&source).await {
-        Ok(token) => {
-            let lifetime = humantime::format_duration(token.lifetime());
-            Ok(format!("{name}: token obtained, valid for {lifetime}"))
-        }
+/// What there is to say of a configuration that is right by itself, in the order of its sections.
+async fn findings(config: &Config) -> Vec<Finding> {
+    let Config { upstream, credentials, server: _, admin: _, log_format: _, polling: _ } = config;
+    let mut findings = vec![Finding::ok("configuration", "all settings are right")];
+    let (reached, of_credentials) =
+        tokio::join!(upstream::finding(upstream), of_credentials(credentials, upstream));
+    findings.push(reached);
+    findings.extend(of_credentials);
+    findings
+}
+
+async fn of_credentials(list: &[config::Credential], upstream: &config::Upstream) -> Vec<Finding> {
+    let iam = match Url::parse(upstream.iam_credentials_url.as_str()) {
+        Ok(iam) => iam,
         Err(error) => {
-            let cause = error.to_string();
-            // What Google says may end with a full stop.
-            Err(format!("{name}: {}; {}", cause.trim_end_matches('.'), cure(&error)))
+            let cure = "give https://host[:port]";
+            return vec![Finding::fault("upstream.iam_credentials_url", error.to_string(), cure)];
         }
-    }
-}
-
-fn cure(error: &FetchError) -> &'static str {
-    match error {
-        FetchError::Unanswered(_) => {
-            "see that the token endpoint can be reached from here, by way of HTTPS_PROXY where that is set, \
-             and that its certificate is trusted (upstream.ca_certificates)"
+    };
+    let surroundings = match Surroundings::new(upstream.ca_certificates.as_deref(), iam) {
+        Ok(surroundings) => Arc::new(surroundings),
+        Err(error) => {
+            let cure = "name a PEM file with one or more CA certificates";
+            return vec![Finding::fault("upstream.ca_certificates", error.to_string(), cure)];
         }
-        FetchError::Refused(_) => {
-            "see that the key or login was not revoked, its account not disabled, and that the clock here is right"
-        }
-        FetchError::Unusable(_) => {
-            "see that token_uri in the key file is that of the download, or try again later"
-        }
-        FetchError::NoSubjectToken(_) => {
-            "see that credential_source in the credential file names what holds the subject token, and that \
-             it can be read from here"
-        }
-        FetchError::NotAsked(_) => "this is a defect: report it",
-    }
+    };
+    let each = list.iter().map(|credential| credential::findings(credential, upstream, &surroundings));
+    let found: Vec<Vec<Finding>> = stream::iter(each).buffered(AT_ONCE).collect().await;
+    found.concat()
 }
