@@ -1,7 +1,9 @@
 //! Who we are to Google: a token that is always ready.
 //!
 //! One background task a credential ([`refresher`]) fetches each token before the one in use ends and
-//! hands it on through a watch channel; a call only reads the latest. Nothing here is ever printed:
+//! hands it on through a watch channel; a call only reads the latest. Where a token comes from is said by a
+//! [`Definition`] and made a [`Source`], whose `chain` leads from a credential of whatever kind to the account
+//! that calls are made as; `answer` judges what is answered on the way. Nothing here is ever printed:
 //! tokens and keys live in types without `Debug` or `Display` of their content.
 
 use std::{borrow::Cow, path::PathBuf, sync::Arc, time::Duration};
@@ -16,24 +18,35 @@ use tokio::{
 use crate::file_watch::FileWatch;
 
 mod answer;
+mod ask;
+mod authorised_user;
 mod bridge;
-mod key_file;
+mod chain;
+mod definition;
+mod external_account;
+mod impersonation;
+mod metadata_server;
 mod pattern;
 mod readiness;
 mod refresher;
 mod routing;
+mod safe_url;
 mod schedule;
+mod secret_json;
 mod service_account;
 mod source;
+mod subject_token;
 mod surroundings;
 mod token;
 
-use key_file::KeyFile;
+#[cfg(test)]
+mod testing;
 
+pub use definition::{Definition, Kind, Origin, SourceError};
 pub use pattern::Pattern;
 pub use readiness::{Readiness, Standing};
 pub use routing::Credentials;
-pub use source::{Definition, Kind, Origin, Source, SourceError};
+pub use source::Source;
 pub use surroundings::{IAM_CREDENTIALS, Surroundings};
 pub use token::{FetchError, Token, TokenSource, fetch_once};
 
@@ -82,6 +95,7 @@ struct Failing {
 #[derive(Clone)]
 pub struct Authorization {
     header: HeaderValue,
+    quota_project: Option<HeaderValue>,
     generation: u64,
 }
 
@@ -97,6 +111,13 @@ impl Authorization {
     #[must_use]
     pub fn header(&self) -> HeaderValue {
         self.header.clone()
+    }
+
+    /// The value of `x-goog-user-project`, for a credential whose calls are counted against the quota of a
+    /// project other than its own: a person's login has none.
+    #[must_use]
+    pub fn quota_project(&self) -> Option<&HeaderValue> {
+        self.quota_project.as_ref()
     }
 
     /// A text by somebody who was sent the header, without the token, should it be quoted there.

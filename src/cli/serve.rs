@@ -42,7 +42,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "ADDR")]
     admin_listen: Option<String>,
 
-    /// The service-account key file [env: COUNTERMAND_CREDENTIALS] [default: that of the configuration,
+    /// The Google credential file [env: COUNTERMAND_CREDENTIALS] [default: that of the configuration,
     /// else GOOGLE_APPLICATION_CREDENTIALS]
     #[arg(long, value_name = "FILE")]
     credentials: Option<PathBuf>,

@@ -67,15 +67,11 @@ impl Credential {
             }
             let remedy =
                 format!("give --credentials FILE, a [[credentials]] section, or {APPLICATION_DEFAULT}");
-            let found = default.find(&nowhere, faults);
-            return match found {
-                Ok(Some(given)) => checked(unnamed(given), faults).into_iter().collect(),
-                Ok(None) => {
-                    faults.add(&nowhere, "there is no credential", remedy);
-                    Vec::new()
-                }
-                Err(_) => Vec::new(),
+            let Some(given) = default.find(&nowhere) else {
+                faults.add(&nowhere, "there is no credential", remedy);
+                return Vec::new();
             };
+            return checked(unnamed(given), faults).into_iter().collect();
         }
         written.into_iter().filter_map(|written| resolved(written, &mut default, faults)).collect()
     }
@@ -90,7 +86,7 @@ fn resolved(
     let Written { name, file, impersonate, enterprises, origin } = written;
     let given = match file {
         Some(file) => from_file(file),
-        None => match default.find(&origin, faults).ok()? {
+        None => match default.find(&origin) {
             Some(given) => given,
             None => {
                 let problem = "this is missing, and there are no application default credentials";
@@ -127,13 +123,14 @@ fn unnamed(given: Given<credentials::Origin>) -> Given<Credential> {
 /// What can be said of a credential before it is used.
 fn checked(given: Given<Credential>, faults: &mut Faults) -> Option<Credential> {
     given.parse(faults, |credential: &Credential| {
-        if let credentials::Origin::File(file) = &credential.definition.origin {
-            files::readable(file)?;
-        }
-        credential.definition.check().map_err(|error| {
-            let remedy = "name a credential file, as Google Cloud's console or gcloud makes them";
-            Wrong::new(error.to_string(), remedy)
-        })
+        let remedy = match &credential.definition.origin {
+            credentials::Origin::File(file) => {
+                files::readable(file)?;
+                "name a credential file, as Google Cloud's console or gcloud makes them"
+            }
+            credentials::Origin::MetadataServer { host: _ } => "give host or host:port, or unset the variable",
+        };
+        credential.definition.check().map_err(|error| Wrong::new(error.to_string(), remedy))
     })?;
     Some(given.value)
 }

@@ -110,7 +110,8 @@ pub(super) fn may_force(forced: Option<Instant>) -> bool {
 }
 
 fn held(token: &Token, generation: u64, forced: Option<Instant>) -> State {
-    let authorization = Authorization { header: token.header(), generation };
+    let quota_project = token.quota_project().cloned();
+    let authorization = Authorization { header: token.header(), quota_project, generation };
     let token = Held { authorization, ends: Instant::now() + token.lifetime(), forced };
     State::Held { token, failing: None }
 }

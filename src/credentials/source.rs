@@ -1,105 +1,21 @@
 //! A credential as it was defined, made a source of tokens.
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
 use reqwest::Url;
-use zeroize::Zeroizing;
 
 use super::{
-    KeyFile, SCOPE, Surroundings,
-    service_account::ServiceAccount,
+    Definition, Kind, Origin, SCOPE, SourceError, Surroundings,
+    chain::Chain,
+    impersonation::Impersonation,
     token::{FetchError, Token, TokenSource},
 };
-
-/// Where a credential comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    /// A Google credential file, whose `type` says what it is.
-    File(PathBuf),
-    /// The metadata server of the machine that we run on.
-    MetadataServer {
-        /// `host` or `host:port`: `metadata.google.internal`, or what `GCE_METADATA_HOST` says.
-        host: String,
-    },
-}
-
-/// A credential, as the configuration defines it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Definition {
-    /// Where it comes from.
-    pub origin: Origin,
-    /// The email of the service account whose tokens are wanted in its place.
-    pub impersonate: Option<String>,
-}
-
-/// What a credential is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// A service account's key.
-    ServiceAccount,
-    /// A person's login, as gcloud keeps it.
-    AuthorisedUser,
-    /// A workload that another identity provider vouches for (AIP-4117).
-    ExternalAccount,
-    /// A service account, by means of another credential.
-    ImpersonatedServiceAccount,
-    /// The service account of the machine.
-    MetadataServer,
-}
-
-/// Why a definition makes no source. `Display` says what would be right, and nothing of a file's content.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SourceError {
-    /// The file cannot be read, or is no credential.
-    #[error("{} {what}", file.display())]
-    File {
-        /// Which file.
-        file: PathBuf,
-        /// What is wrong with it.
-        what: String,
-    },
-    /// The name of the metadata server is none.
-    #[error("{host:?} is not the host, or host:port, of a metadata server")]
-    MetadataHost {
-        /// What was given.
-        host: String,
-    },
-}
 
 /// A source of tokens with the scope of the Android Management API.
 pub struct Source {
     definition: Definition,
     surroundings: Arc<Surroundings>,
-    account: ServiceAccount,
-}
-
-impl Definition {
-    /// Checks, without a token, that it makes a source.
-    ///
-    /// # Errors
-    ///
-    /// See [`SourceError`].
-    pub fn check(&self) -> Result<(), SourceError> {
-        self.read().map(drop)
-    }
-
-    fn read(&self) -> Result<ServiceAccount, SourceError> {
-        match &self.origin {
-            Origin::File(file) => {
-                let wrong = |what: String| SourceError::File { file: file.clone(), what };
-                let content =
-                    std::fs::read(file).map_err(|error| wrong(format!("cannot be read: {error}")))?;
-                let key =
-                    KeyFile::parse(&Zeroizing::new(content)).map_err(|error| wrong(error.to_string()))?;
-                Ok(ServiceAccount::new(key))
-            }
-            Origin::MetadataServer { host } => Err(SourceError::MetadataHost { host: host.clone() }),
-        }
-    }
+    chain: Chain,
 }
 
 impl Source {
@@ -109,21 +25,30 @@ impl Source {
     ///
     /// See [`SourceError`].
     pub fn read(definition: &Definition, surroundings: &Arc<Surroundings>) -> Result<Self, SourceError> {
-        let account = definition.read()?;
-        Ok(Self { definition: definition.clone(), surroundings: Arc::clone(surroundings), account })
+        let chain = definition.read()?;
+        Ok(Self::new(definition.clone(), Arc::clone(surroundings), chain))
+    }
+
+    fn new(definition: Definition, surroundings: Arc<Surroundings>, chain: Chain) -> Self {
+        let chain = match &definition.impersonate {
+            Some(email) => chain.impersonating(Impersonation::of(email, surroundings.iam())),
+            None => chain,
+        };
+        Self { definition, surroundings, chain }
     }
 
     /// What the credential is, whoever is impersonated on top of it.
     #[must_use]
     pub fn kind(&self) -> Kind {
-        Kind::ServiceAccount
+        self.chain.kind()
     }
 
-    /// Whom the credential stands for, whoever is impersonated on top of it: an email, the client of a
-    /// person's login, `workload identity of AUDIENCE`. `None` when only [`Self::identify`] can tell.
+    /// Whom the credential stands for, whoever is impersonated on top of it: the email of a service
+    /// account, the client id of a person's login, `workload identity of AUDIENCE`. `None` when only
+    /// [`Self::identify`] can tell.
     #[must_use]
     pub fn principal(&self) -> Option<&str> {
-        Some(self.account.principal())
+        self.chain.principal()
     }
 
     /// The principal, for which the metadata server is asked.
@@ -132,7 +57,7 @@ impl Source {
     ///
     /// It does not say.
     pub async fn identify(&self) -> Result<String, FetchError> {
-        Ok(self.account.principal().to_owned())
+        self.chain.identify(&self.surroundings).await
     }
 
     /// The file that holds the credential, which is to be watched.
@@ -147,7 +72,7 @@ impl Source {
     /// The token endpoint that is asked first.
     #[must_use]
     pub fn endpoint(&self) -> &Url {
-        self.account.endpoint()
+        self.chain.endpoint()
     }
 
     /// The scope of the tokens.
@@ -159,27 +84,15 @@ impl Source {
 
 impl TokenSource for Source {
     async fn fetch(&self) -> Result<Token, FetchError> {
-        self.account.fetch(&self.surroundings, SCOPE).await
+        self.chain.fetch(&self.surroundings).await
     }
 
+    /// The new content may be of another type.
     fn reload(&self, content: &[u8]) -> Result<Self, String> {
-        let key = KeyFile::parse(content).map_err(|error| error.to_string())?;
-        Ok(Self {
-            definition: self.definition.clone(),
-            surroundings: Arc::clone(&self.surroundings),
-            account: ServiceAccount::new(key),
-        })
+        let chain = Chain::parse(content).map_err(|error| error.to_string())?;
+        Ok(Self::new(self.definition.clone(), Arc::clone(&self.surroundings), chain))
     }
 }
 
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::ServiceAccount => "service account",
-            Self::AuthorisedUser => "authorised user",
-            Self::ExternalAccount => "external account",
-            Self::ImpersonatedServiceAccount => "impersonated service account",
-            Self::MetadataServer => "metadata server",
-        })
-    }
-}
+#[cfg(test)]
+mod tests;

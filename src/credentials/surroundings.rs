@@ -8,6 +8,7 @@ use std::{
 
 use reqwest::Url;
 
+use super::token::FetchError;
 use crate::http_client::{
     HttpClient,
     tls::{TlsError, read_certificates},
@@ -48,15 +49,26 @@ impl Surroundings {
         &self.iam
     }
 
+    /// How many clients have been made.
+    #[cfg(test)]
+    pub(super) fn clients(&self) -> usize {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// The client of the URL's origin, made when it is first asked for.
-    pub(super) fn client(&self, url: &Url) -> Result<HttpClient, TlsError> {
+    ///
+    /// # Errors
+    ///
+    /// The trusted certificates have been replaced by something else since they were read.
+    pub(super) fn client(&self, url: &Url) -> Result<HttpClient, FetchError> {
         let host = url.host_str().unwrap_or_default().to_owned();
         let origin = (url.scheme().to_owned(), host, url.port_or_known_default());
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(&origin) {
             return Ok(client.clone());
         }
-        let client = HttpClient::new(url, self.ca.as_deref())?;
+        let client = HttpClient::new(url, self.ca.as_deref());
+        let client = client.map_err(|error| FetchError::NotAsked(error.to_string()))?;
         clients.insert(origin, client.clone());
         Ok(client)
     }

@@ -1,15 +1,19 @@
 //! What there is to say of one credential, up to a token that it fetches.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use humantime::format_duration;
 use reqwest::Url;
+use tokio::time::timeout;
 
 use super::{file, finding::Finding};
 use crate::{
     config,
     credentials::{FetchError, Pattern, Source, Surroundings, fetch_once},
 };
+
+/// How long somebody may take to say who it is.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// In the order in which they build on one another.
 pub(super) async fn findings(
@@ -42,7 +46,9 @@ async fn identity(subject: &str, source: &Source) -> Finding {
     let (kind, scope) = (source.kind(), source.scope());
     let principal = match source.principal() {
         Some(principal) => Ok(principal.to_owned()),
-        None => source.identify().await,
+        None => timeout(PATIENCE, source.identify()).await.unwrap_or_else(|_| {
+            Err(FetchError::Unanswered(format!("no answer within {PATIENCE:?}")))
+        }),
     };
     match principal {
         Ok(principal) => Finding::ok(subject, format!("{kind} {principal}, scope {scope}")),

@@ -44,9 +44,11 @@ fn read(section: Given<Section<'_>>, faults: &mut Faults) -> Option<Written> {
     });
     let file = section.path("file", faults);
     let impersonate = section.text("impersonate", faults).and_then(|given| given.parse(faults, valid_email));
-    let enterprises = match section.has("enterprises") {
-        true => section.texts("enterprises", faults).map(|given| patterns(given, faults)).unwrap_or_default(),
-        false => vec![Given { value: Pattern::all(), origin: origin.clone() }],
+    let is_for_all = !section.has("enterprises");
+    let enterprises = match section.texts("enterprises", faults) {
+        Some(given) => patterns(given, faults),
+        None if is_for_all => vec![Given { value: Pattern::all(), origin: origin.clone() }],
+        None => Vec::new(),
     };
     section.finish(faults);
     let written = Written { name: name?, file, impersonate, enterprises, origin };

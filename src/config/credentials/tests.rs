@@ -169,9 +169,9 @@ fn what_is_wrong_with_them_is_a_fault_of_what_named_them() {
     for (variable, value, begin) in [
         ("GOOGLE_APPLICATION_CREDENTIALS", "/none.json", "GOOGLE_APPLICATION_CREDENTIALS: cannot read"),
         ("CLOUDSDK_CONFIG", broken.to_str().unwrap(), "credentials: "),
-        ("GCE_METADATA_HOST", "http://h", "GCE_METADATA_HOST: \"http://h\" is not a host"),
-        ("GCE_METADATA_HOST", "h/x", "GCE_METADATA_HOST: \"h/x\" is not a host"),
-        ("GCE_METADATA_HOST", "me@h", "GCE_METADATA_HOST: \"me@h\" is not a host"),
+        ("GCE_METADATA_HOST", "http://h", "GCE_METADATA_HOST: \"http://h\" is not the host, or"),
+        ("GCE_METADATA_HOST", "h/x", "GCE_METADATA_HOST: \"h/x\" is not the host, or"),
+        ("GCE_METADATA_HOST", "me@h", "GCE_METADATA_HOST: \"me@h\" is not the host, or"),
         ("CLOUDSDK_CONFIG", "/nowhere", "credentials: there is no credential"),
         ("GOOGLE_APPLICATION_CREDENTIALS", "", "credentials: there is no credential"),
     ] {
