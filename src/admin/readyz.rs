@@ -46,11 +46,13 @@ pub(super) async fn ready(State(view): State<Arc<View>>, headers: HeaderMap) -> 
         Serving::NotReady | Serving::Draining => StatusCode::SERVICE_UNAVAILABLE,
     };
     let draining = serving == Serving::Draining;
-    let wants_json =
-        headers.get(ACCEPT).is_some_and(|accept| accept.to_str().is_ok_and(|a| a.contains("application/json")));
+    let wants_json = headers
+        .get(ACCEPT)
+        .is_some_and(|accept| accept.to_str().is_ok_and(|a| a.contains("application/json")));
     if wants_json {
         let credentials = view.credentials.iter().map(line).collect();
-        return (status, Json(Page { ready: status == StatusCode::OK, draining, credentials })).into_response();
+        return (status, Json(Page { ready: status == StatusCode::OK, draining, credentials }))
+            .into_response();
     }
     let mut page = if status == StatusCode::OK { "ready\n" } else { "not ready\n" }.to_owned();
     if draining {

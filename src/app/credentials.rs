@@ -57,9 +57,8 @@ pub(super) fn start(
 
 /// Tells health and the log what becomes of the credentials. Never returns.
 pub(super) async fn report(credentials: &Credentials, serving: &watch::Sender<Serving>) {
-    let change = async |index, credential: &Credential, known| {
-        (index, credential.readiness_after(known).await)
-    };
+    let change =
+        async |index, credential: &Credential, known| (index, credential.readiness_after(known).await);
     let list: Vec<&Credential> = credentials.iter().collect();
     let mut known = vec![Readiness::Starting; list.len()];
     let mut changes: FuturesUnordered<_> =

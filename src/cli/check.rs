@@ -6,11 +6,7 @@ use clap::Args;
 use futures_util::{StreamExt, stream};
 use reqwest::Url;
 
-use super::{
-    exit::Exit,
-    output::Format,
-    serve::report,
-};
+use super::{exit::Exit, output::Format, serve::report};
 use crate::{
     config::{self, Config, Environment, Faults, Overrides},
     credentials::Surroundings,

@@ -20,8 +20,8 @@ Examples:
   COUNTERMAND_LISTEN=127.0.0.1:50051,unix:/run/countermand.sock countermand serve --config c.toml
 
 A flag wins over its COUNTERMAND_… variable, the variable over the file, the file over the default.
-COUNTERMAND_UPSTREAM_TIMEOUT, COUNTERMAND_DRAIN_TIMEOUT, COUNTERMAND_MAX_CONCURRENT_CALLS and
-COUNTERMAND_POLLING_… (MIN_INTERVAL, MAX_INTERVAL, MAX_WAIT, CACHE_ENTRIES, CACHE_MAX_AGE) are
+COUNTERMAND_UPSTREAM_TIMEOUT, COUNTERMAND_UPSTREAM_IAM_CREDENTIALS_URL, COUNTERMAND_DRAIN_TIMEOUT,
+COUNTERMAND_MAX_CONCURRENT_CALLS and COUNTERMAND_POLLING_… (MIN_INTERVAL, MAX_INTERVAL, MAX_WAIT, CACHE_ENTRIES, CACHE_MAX_AGE) are
 variables without a flag. RUST_LOG filters the log.
 All faults of the configuration are printed at once, and the exit code is then 78.";
 
@@ -42,8 +42,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "ADDR")]
     admin_listen: Option<String>,
 
-    /// The Google credential file [env: COUNTERMAND_CREDENTIALS] [default: that of the configuration,
-    /// else GOOGLE_APPLICATION_CREDENTIALS]
+    /// A Google credential file for all enterprises, in place of every [[credentials]] of the configuration
+    /// [env: COUNTERMAND_CREDENTIALS] [default: those, else application default credentials]
     #[arg(long, value_name = "FILE")]
     credentials: Option<PathBuf>,
 

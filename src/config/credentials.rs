@@ -78,11 +78,7 @@ impl Credential {
 }
 
 /// A section of the file with its origin found and checked.
-fn resolved(
-    written: Written,
-    default: &mut ApplicationDefault,
-    faults: &mut Faults,
-) -> Option<Credential> {
+fn resolved(written: Written, default: &mut ApplicationDefault, faults: &mut Faults) -> Option<Credential> {
     let Written { name, file, impersonate, enterprises, origin } = written;
     let given = match file {
         Some(file) => from_file(file),
@@ -128,7 +124,9 @@ fn checked(given: Given<Credential>, faults: &mut Faults) -> Option<Credential> 
                 files::readable(file)?;
                 "name a credential file, as Google Cloud's console or gcloud makes them"
             }
-            credentials::Origin::MetadataServer { host: _ } => "give host or host:port, or unset the variable",
+            credentials::Origin::MetadataServer { host: _ } => {
+                "give host or host:port, or unset the variable"
+            }
         };
         credential.definition.check().map_err(|error| Wrong::new(error.to_string(), remedy))
     })?;

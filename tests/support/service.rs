@@ -54,6 +54,25 @@ impl Setup {
         Self::new(upstream_url, &account::key_file(&tokens.token_url()))
     }
 
+    /// With several credentials in place of the one: for each its name, its `enterprises` as the
+    /// configuration writes them (all others when it is empty), and who gives it tokens.
+    pub(crate) fn credentials(mut self, list: &[(&str, &str, &Upstream)]) -> Self {
+        let mut sections = String::new();
+        for (name, enterprises, tokens) in list {
+            let key = account::key_file(&tokens.token_url());
+            std::fs::write(self.files.path().join(format!("{name}.json")), key).unwrap();
+            let serves = match *enterprises {
+                "" => String::new(),
+                list => format!("enterprises = {list}\n"),
+            };
+            sections += &format!("[[credentials]]\nname = \"{name}\"\nfile = \"{name}.json\"\n{serves}");
+        }
+        let path = self.files.path().join("countermand.toml");
+        std::fs::write(&path, sections).unwrap();
+        self.overrides = Overrides { config: Some(path), credentials: None, ..self.overrides };
+        self
+    }
+
     /// `upstream.ca_certificates`.
     pub(crate) fn ca(mut self, pem: &str) -> Self {
         let path = self.files.path().join("ca.pem");

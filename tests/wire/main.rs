@@ -16,6 +16,7 @@ mod overload;
 mod proxy;
 mod reading;
 mod refusals;
+mod routing;
 mod sharing;
 mod streams;
 mod tls;

@@ -46,9 +46,9 @@ async fn identity(subject: &str, source: &Source) -> Finding {
     let (kind, scope) = (source.kind(), source.scope());
     let principal = match source.principal() {
         Some(principal) => Ok(principal.to_owned()),
-        None => timeout(PATIENCE, source.identify()).await.unwrap_or_else(|_| {
-            Err(FetchError::Unanswered(format!("no answer within {PATIENCE:?}")))
-        }),
+        None => timeout(PATIENCE, source.identify())
+            .await
+            .unwrap_or_else(|_| Err(FetchError::Unanswered(format!("no answer within {PATIENCE:?}")))),
     };
     match principal {
         Ok(principal) => Finding::ok(subject, format!("{kind} {principal}, scope {scope}")),

@@ -291,7 +291,11 @@ fn a_fault_names_the_source_that_won() {
         ("--admin-listen 0.0.0.0:1", ("COUNTERMAND_ADMIN_LISTEN", "off"), "--admin-listen"),
         ("--upstream-url x", ("COUNTERMAND_UPSTREAM_URL", "https://h"), "--upstream-url"),
         ("--upstream-ca @/key.json", ("COUNTERMAND_UPSTREAM_CA", "@/ca.pem"), "--upstream-ca"),
-        ("", ("COUNTERMAND_UPSTREAM_IAM_CREDENTIALS_URL", "http://h"), "COUNTERMAND_UPSTREAM_IAM_CREDENTIALS_URL"),
+        (
+            "",
+            ("COUNTERMAND_UPSTREAM_IAM_CREDENTIALS_URL", "http://h"),
+            "COUNTERMAND_UPSTREAM_IAM_CREDENTIALS_URL",
+        ),
         ("", ("COUNTERMAND_UPSTREAM_TIMEOUT", "0s"), "COUNTERMAND_UPSTREAM_TIMEOUT"),
         ("", ("COUNTERMAND_MAX_CONCURRENT_CALLS", "many"), "COUNTERMAND_MAX_CONCURRENT_CALLS"),
         ("", ("COUNTERMAND_POLLING_MIN_INTERVAL", "2h"), "COUNTERMAND_POLLING_MIN_INTERVAL"),

@@ -5,9 +5,7 @@
 use std::path::PathBuf;
 
 use super::super::{
-    environment::{
-        CLOUDSDK_CONFIG, Environment, GCE_METADATA_HOST, GOOGLE_APPLICATION_CREDENTIALS, HOME,
-    },
+    environment::{CLOUDSDK_CONFIG, Environment, GCE_METADATA_HOST, GOOGLE_APPLICATION_CREDENTIALS, HOME},
     source::{Given, Origin},
 };
 use super::google_cloud::Machine;
@@ -39,8 +37,7 @@ struct Found {
 impl ApplicationDefault {
     /// Takes the variables that say where; Google's libraries take an empty one for none.
     pub(super) fn of(environment: &mut Environment) -> Self {
-        let mut path =
-            |name| environment.path(name).filter(|given| !given.value.as_os_str().is_empty());
+        let mut path = |name| environment.path(name).filter(|given| !given.value.as_os_str().is_empty());
         let (named, metadata_host) = (path(GOOGLE_APPLICATION_CREDENTIALS), path(GCE_METADATA_HOST));
         let home = path(HOME).map(|given| given.value.join(".config/gcloud"));
         let gcloud = path(CLOUDSDK_CONFIG).map(|given| given.value).or(home).map(|room| room.join(FILE));

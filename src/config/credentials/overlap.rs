@@ -36,7 +36,8 @@ fn told(pattern: &Pattern, title: &str, other: &str, place: &str) -> (String, &'
         return (format!("\"{pattern}\" is given twice{place}"), "give it once");
     }
     if *pattern == Pattern::all() {
-        let problem = format!("{title:?} serves all enterprises that no other does, and so does {other:?}{place}");
+        let problem =
+            format!("{title:?} serves all enterprises that no other does, and so does {other:?}{place}");
         return (problem, "give one of the two the enterprises that it serves");
     }
     let problem = format!("\"{pattern}\" is served by {title:?} and by {other:?}{place}");

@@ -89,7 +89,10 @@ fn valid_email(email: &str) -> Result<String, Wrong> {
     let is_part = |part: &str| !part.is_empty() && part.chars().all(is_plain);
     match email.split_once('@') {
         Some((account, domain))
-            if is_part(account) && is_part(domain) && domain.contains('.') && email.len() <= LONGEST_EMAIL =>
+            if is_part(account)
+                && is_part(domain)
+                && domain.contains('.')
+                && email.len() <= LONGEST_EMAIL =>
         {
             Ok(email.to_owned())
         }

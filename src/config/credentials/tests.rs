@@ -21,7 +21,10 @@ fn each_fault_says_what_is_wrong_and_where() {
     for (file, part) in [
         ("[credentials]\nname = \"a\"", "credentials (line 1): this is a table; give a section in double"),
         ("credentials = [1]", "credentials (line 1): this is an integer"),
-        ("[[credentials]]\nname = \"a\"", "credentials.file (line 1): this is missing, and there are no appl"),
+        (
+            "[[credentials]]\nname = \"a\"",
+            "credentials.file (line 1): this is missing, and there are no appl",
+        ),
         ("[[credentials]]\nname = \"a\"\nfile = \"none.json\"", "credentials.file (line 3): cannot read"),
         (&sections(&[""]), "credentials.name (line 1): this is missing"),
         (&sections(&["name = \"a b\""]), "credentials.name (line 3): \"a b\" is not a name"),
