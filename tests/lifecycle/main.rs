@@ -12,6 +12,7 @@ mod service;
 
 mod check;
 mod configuration;
+mod credentials;
 mod dev;
 mod drain;
 mod drain_limits;

@@ -54,18 +54,14 @@ impl Setup {
         Self::new(upstream_url, &account::key_file(&tokens.token_url()))
     }
 
-    /// With several credentials in place of the one: for each its name, its `enterprises` as the
-    /// configuration writes them (all others when it is empty), and who gives it tokens.
+    /// With several credentials in place of the one: for each its name, what else the configuration says
+    /// of it, and who gives it tokens.
     pub(crate) fn credentials(mut self, list: &[(&str, &str, &Upstream)]) -> Self {
         let mut sections = String::new();
-        for (name, enterprises, tokens) in list {
+        for (name, more, tokens) in list {
             let key = account::key_file(&tokens.token_url());
             std::fs::write(self.files.path().join(format!("{name}.json")), key).unwrap();
-            let serves = match *enterprises {
-                "" => String::new(),
-                list => format!("enterprises = {list}\n"),
-            };
-            sections += &format!("[[credentials]]\nname = \"{name}\"\nfile = \"{name}.json\"\n{serves}");
+            sections += &format!("[[credentials]]\nname = \"{name}\"\nfile = \"{name}.json\"\n{more}\n");
         }
         let path = self.files.path().join("countermand.toml");
         std::fs::write(&path, sections).unwrap();
@@ -84,6 +80,12 @@ impl Setup {
     /// `upstream.timeout`, as a configuration writes it.
     pub(crate) fn timeout(mut self, timeout: &str) -> Self {
         self.variables.push(("COUNTERMAND_UPSTREAM_TIMEOUT", timeout.to_owned()));
+        self
+    }
+
+    /// `upstream.iam_credentials_url`.
+    pub(crate) fn iam(mut self, url: &str) -> Self {
+        self.variables.push(("COUNTERMAND_UPSTREAM_IAM_CREDENTIALS_URL", url.to_owned()));
         self
     }
 

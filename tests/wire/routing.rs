@@ -1,6 +1,9 @@
 //! Several credentials: each call goes with the token of the one that serves its enterprise.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use countermand::{
     amapi::{Amapi, Api, error::Error},
@@ -46,8 +49,8 @@ async fn each_enterprise_has_the_token_of_its_credential() {
     let (emea, one, others) = (tokens("emea").await, tokens("one").await, tokens("others").await);
     let list = [
         ("others", "", &others),
-        ("emea", r#"["LC0*", "XX"]"#, &emea),
-        ("one", r#"["LC01", "LC02*"]"#, &one),
+        ("emea", r#"enterprises = ["LC0*", "XX"]"#, &emea),
+        ("one", r#"enterprises = ["LC01", "LC02*"]"#, &one),
     ];
     let service = Setup::of(&api).credentials(&list).start().await;
     for (enterprise, token) in [
@@ -69,7 +72,7 @@ async fn each_enterprise_has_the_token_of_its_credential() {
 async fn an_enterprise_that_none_serves_is_refused_and_nothing_is_sent() {
     let api = Upstream::start().await;
     let emea = tokens("emea").await;
-    let service = Setup::of(&api).credentials(&[("emea", r#"["LC01*"]"#, &emea)]).start().await;
+    let service = Setup::of(&api).credentials(&[("emea", r#"enterprises = ["LC01*"]"#, &emea)]).start().await;
     let (name, device) = (operation("LC1"), "enterprises/LC1/devices/d1".to_owned());
     let mut client = service.client();
     let get = GetOperationRequest { name: name.clone() };
@@ -92,7 +95,7 @@ async fn a_refused_credential_costs_only_its_own_enterprises() {
     let api = Upstream::start().await;
     let (revoked, good) = (Upstream::start().await, tokens("good").await);
     revoked.always_answers_for_tokens(Reply::json(400, &json!({"error": "invalid_grant"})));
-    let list = [("revoked", r#"["LC01"]"#, &revoked), ("good", "", &good)];
+    let list = [("revoked", r#"enterprises = ["LC01"]"#, &revoked), ("good", "", &good)];
     let service = Setup::of(&api).credentials(&list).start().await;
     let refusal = service.cancel(&operation("LC01")).await.unwrap_err();
     assert_ours_with_retry(&refusal, Code::Unavailable, "CREDENTIAL_UNAVAILABLE", 5);
@@ -105,13 +108,29 @@ async fn a_refused_credential_costs_only_its_own_enterprises() {
 async fn a_token_that_google_rejects_is_renewed_and_no_other() {
     let api = Upstream::start().await;
     let (emea, others) = (Upstream::start().await, Upstream::start().await);
-    let list = [("emea", r#"["LC01"]"#, &emea), ("others", "", &others)];
+    let list = [("emea", r#"enterprises = ["LC01"]"#, &emea), ("others", "", &others)];
     let service = Setup::of(&api).credentials(&list).start().await;
     api.answers([Reply::plain_error(401, "UNAUTHENTICATED", "no"), Reply::ok(), Reply::ok()]);
     service.cancel(&operation("LC01")).await.unwrap();
     service.cancel(&operation("LC02")).await.unwrap();
     assert_eq!(tokens_of(&api), ["Bearer t1", "Bearer t2", "Bearer t1"]);
     assert_eq!((emea.token_requests(), others.token_requests()), (2, 1));
+}
+
+#[tokio::test]
+async fn who_is_impersonated_is_asked_for_where_the_configuration_says() {
+    let (api, iam, key) = (Upstream::start().await, Upstream::start().await, tokens("of-the-key").await);
+    let end = humantime::format_rfc3339(SystemTime::now() + Duration::from_secs(3600));
+    iam.answers([Reply::json(200, &json!({"accessToken": "of-the-proxy", "expireTime": end.to_string()}))]);
+    api.answers([Reply::ok()]);
+    let list = [("emea", r#"impersonate = "proxy@p.iam.gserviceaccount.com""#, &key)];
+    let service = Setup::of(&api).iam(iam.url()).credentials(&list).start().await;
+    service.cancel(&operation("LC01")).await.unwrap();
+    let asked = &iam.seen()[0];
+    let account = asked.path.strip_prefix("/v1/projects/-/serviceAccounts/").unwrap();
+    assert!(account.starts_with("proxy") && account.ends_with(":generateAccessToken"), "{account}");
+    assert_eq!(asked.headers["authorization"], "Bearer of-the-key");
+    assert_eq!(tokens_of(&api), ["Bearer of-the-proxy"]);
 }
 
 /// A source that always has the same token.

@@ -175,7 +175,14 @@ fn what_is_wrong_with_them_is_a_fault_of_what_named_them() {
         ("GCE_METADATA_HOST", "http://h", "GCE_METADATA_HOST: \"http://h\" is not the host, or"),
         ("GCE_METADATA_HOST", "h/x", "GCE_METADATA_HOST: \"h/x\" is not the host, or"),
         ("GCE_METADATA_HOST", "me@h", "GCE_METADATA_HOST: \"me@h\" is not the host, or"),
-        ("CLOUDSDK_CONFIG", "/nowhere", "credentials: there is no credential"),
+        (
+            "CLOUDSDK_CONFIG",
+            "/nowhere",
+            "credentials: there is no credential; give --credentials FILE, a [[credentials]] section, or \
+             application default credentials: the variable GOOGLE_APPLICATION_CREDENTIALS naming a \
+             credential file, the file that gcloud auth application-default login writes, or the metadata \
+             server of Google Cloud",
+        ),
         ("GOOGLE_APPLICATION_CREDENTIALS", "", "credentials: there is no credential"),
     ] {
         let faults = room.load("", &[(variable, value)], Overrides::default()).expect_err(value);
