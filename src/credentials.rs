@@ -6,9 +6,8 @@
 //! that calls are made as; `answer` judges what is answered on the way. Nothing here is ever printed:
 //! tokens and keys live in types without `Debug` or `Display` of their content.
 
-use std::{borrow::Cow, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use http::HeaderValue;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -20,6 +19,7 @@ use crate::file_watch::FileWatch;
 mod answer;
 mod ask;
 mod authorised_user;
+mod authorization;
 mod bridge;
 mod chain;
 mod definition;
@@ -42,6 +42,7 @@ mod token;
 #[cfg(test)]
 mod testing;
 
+pub use authorization::Authorization;
 pub use definition::{Definition, Kind, Origin, SourceError};
 pub use pattern::Pattern;
 pub use readiness::{Readiness, Standing};
@@ -91,45 +92,11 @@ struct Failing {
     for_good: bool,
 }
 
-/// The value of an `authorization` header, marked so that no layer prints or indexes it.
-#[derive(Clone)]
-pub struct Authorization {
-    header: HeaderValue,
-    quota_project: Option<HeaderValue>,
-    generation: u64,
-}
-
 /// No token can be had now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unavailable {
     /// The time until the next attempt.
     pub retry_after: Duration,
-}
-
-impl Authorization {
-    /// The header's value, `Bearer …`, which prints as `Sensitive`.
-    #[must_use]
-    pub fn header(&self) -> HeaderValue {
-        self.header.clone()
-    }
-
-    /// The value of `x-goog-user-project`, for a credential whose calls are counted against the quota of a
-    /// project other than its own: a person's login has none.
-    #[must_use]
-    pub fn quota_project(&self) -> Option<&HeaderValue> {
-        self.quota_project.as_ref()
-    }
-
-    /// A text by somebody who was sent the header, without the token, should it be quoted there.
-    #[must_use]
-    pub fn left_out_of<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        // The token alone: it may be quoted without the scheme.
-        let token = self.header.to_str().ok().and_then(|header| header.strip_prefix("Bearer "));
-        match token {
-            Some(token) if text.contains(token) => Cow::Owned(text.replace(token, "[left out]")),
-            _ => Cow::Borrowed(text),
-        }
-    }
 }
 
 impl Credential {
