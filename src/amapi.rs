@@ -144,6 +144,11 @@ impl Api for Amapi {
 }
 
 impl<T> Outcome<T> {
+    /// An end without a request, or without knowledge of one.
+    pub(crate) fn unsent(error: Error) -> Self {
+        Self { result: Err(error), attempts: 0, upstream_status: None, credential: None }
+    }
+
     /// The same, with what `then` makes of a good result.
     pub(crate) fn and_then<U>(self, then: impl FnOnce(T) -> Result<U, Error>) -> Outcome<U> {
         let Self { result, attempts, upstream_status, credential } = self;

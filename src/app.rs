@@ -3,18 +3,22 @@
 use std::{future::Future, io, sync::Arc, time::Duration};
 
 use reqwest::Url;
-use tokio::{sync::watch, time::Instant};
+use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::task::TaskTracker;
 
 use crate::{
     admin::Admin,
     amapi::Amapi,
+    audit::Audit,
     config::{self, Config, ListenAddress},
     credentials::{Credentials, SourceError},
     http_client::tls::TlsError,
     operations::{Intervals, Limits, Operations, Times},
-    policy::Policy,
-    server::{Drained, Server},
+    policy::{Policy, mistake::Mistakes},
+    server::{
+        Drained, Recorder, Server,
+        identity::{Identities, TokensError},
+    },
     serving::Serving,
 };
 
@@ -34,8 +38,11 @@ pub struct App {
     admin: Option<Admin>,
     credentials: Arc<Credentials>,
     refreshers: Refreshers,
+    key_refresher: Option<JoinHandle<()>>,
     serving: watch::Sender<Serving>,
     flights: TaskTracker,
+    audit: Audit,
+    recorder: Recorder,
     drain_timeout: Duration,
 }
 
@@ -50,6 +57,12 @@ pub enum StartError {
         /// What is wrong with the file now.
         cause: SourceError,
     },
+    /// The policy was replaced by something else since the configuration was checked.
+    #[error("the policy: {0}")]
+    Policy(#[from] Mistakes),
+    /// Tokens of callers cannot be verified as it is configured.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
     /// The certificates of `upstream.ca_certificates` cannot be used.
     #[error("upstream.ca_certificates: {0}")]
     Tls(#[from] TlsError),
@@ -63,7 +76,7 @@ pub enum StartError {
 
 /// A background task ended on its own, which none does: a defect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a task that keeps a token ready has ended")]
+#[error("a task that keeps tokens or keys ready has ended")]
 pub struct Defect;
 
 impl App {
@@ -73,27 +86,43 @@ impl App {
     ///
     /// See [`StartError`].
     pub async fn start(config: &Config) -> Result<Self, StartError> {
-        let Config { server, admin, upstream, credentials, polling, log_format: _ } = config;
+        let Config { server, admin, upstream, credentials, callers, policy, polling, audit, log_format: _ } =
+            config;
         let (credentials, refreshers) = credentials::start(credentials, upstream)?;
 
         let base = Url::parse(upstream.url.as_str())?;
         let amapi = Amapi::new(base, upstream.ca_certificates.as_deref(), Arc::clone(&credentials))?;
         let flights = TaskTracker::new();
         let (serving, state) = watch::channel(Serving::NotReady);
-        let operations = Operations::new(
-            Policy::without_rules(),
-            amapi,
-            times(upstream.timeout, polling),
-            state.clone(),
-            flights.clone(),
-        );
+        let policy = match policy {
+            Some(file) => Policy::of_file(file)?,
+            None => Policy::without_rules(),
+        };
+        let operations =
+            Operations::new(policy, amapi, times(upstream.timeout, polling), state.clone(), flights.clone());
+        let (identities, key_refresher) = Identities::new(callers)?;
+        let key_refresher = key_refresher.map(tokio::spawn);
         let drain_timeout = server.drain_timeout;
-        let server = Server::bind(server, operations, state.clone()).await?;
+        let audit = Audit::start(audit)?;
+        let recorder = Recorder::new(audit.clone());
+        let server =
+            Server::bind(server, operations, Arc::new(identities), recorder.clone(), state.clone()).await?;
         let admin = match admin.listen {
             Some(address) => Some(Admin::bind(address, Arc::clone(&credentials), state).await?),
             None => None,
         };
-        Ok(Self { server, admin, credentials, refreshers, serving, flights, drain_timeout })
+        Ok(Self {
+            server,
+            admin,
+            credentials,
+            refreshers,
+            key_refresher,
+            serving,
+            flights,
+            audit,
+            recorder,
+            drain_timeout,
+        })
     }
 
     /// The addresses that gRPC is served on.
@@ -106,6 +135,12 @@ impl App {
     #[must_use]
     pub fn admin_address(&self) -> Option<std::net::SocketAddr> {
         self.admin.as_ref().map(Admin::address)
+    }
+
+    /// The audit log.
+    #[must_use]
+    pub fn audit(&self) -> Audit {
+        self.audit.clone()
     }
 
     /// What health says, as it changes.
@@ -121,18 +156,31 @@ impl App {
     ///
     /// A background task ended on its own.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<Drained, Defect> {
-        let Self { server, admin, credentials, refreshers, serving, flights, drain_timeout } = self;
+        let Self {
+            server,
+            admin,
+            credentials,
+            refreshers,
+            key_refresher,
+            serving,
+            flights,
+            audit: _,
+            recorder,
+            drain_timeout,
+        } = self;
         if let Some(admin) = admin {
             tokio::spawn(admin.serve());
         }
         let (drain, draining) = watch::channel(false);
-        let limit = drain_timeout.saturating_sub(MARGIN.min(drain_timeout / 10));
+        let margin = MARGIN.min(drain_timeout / 10);
+        let limit = drain_timeout.saturating_sub(margin);
         let server = tokio::spawn(server.serve(draining, limit));
 
         tokio::select! {
             () = stop => {}
             () = credentials::report(&credentials, &serving) => {}
             () = refreshers.one_ended() => return Err(Defect),
+            () = end_of(key_refresher) => return Err(Defect),
         }
         let since = Instant::now();
         tracing::info!("draining");
@@ -144,7 +192,19 @@ impl App {
         {
             drained = Drained::Cut { calls: flights.len() };
         }
+        if tokio::time::timeout_at(since + limit + margin / 2, recorder.finish()).await.is_err() {
+            tracing::error!("the drain timeout passed before the audit log was written to the end");
+        }
         Ok(drained)
+    }
+}
+
+/// Waits for the end of a task; for ever, when there is none.
+async fn end_of(task: Option<JoinHandle<()>>) {
+    match task {
+        // However it ended.
+        Some(task) => drop(task.await),
+        None => std::future::pending().await,
     }
 }
 

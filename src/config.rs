@@ -6,17 +6,23 @@
 //! side; `table` and `environment` notice whatever nobody asked for.
 
 mod admin;
+mod audit;
+mod callers;
 mod credentials;
 mod environment;
 mod fault;
 mod file;
 mod files;
+mod limits;
 mod listen;
 mod log;
+mod policy;
 mod polling;
 mod server;
 mod source;
 mod table;
+mod tls;
+mod unix_socket;
 mod upstream;
 
 #[cfg(test)]
@@ -25,19 +31,24 @@ pub(crate) mod tests;
 use std::path::PathBuf;
 
 pub use admin::Admin;
+pub use audit::{Audit, Destination, OnFailure};
+pub use callers::{Callers, Jwks, Jwt};
 pub use credentials::Credential;
 pub use environment::Environment;
 pub use fault::{Fault, Faults};
+pub use limits::Limits;
 pub use listen::ListenAddress;
 pub use log::LogFormat;
 pub use polling::Polling;
 pub use server::Server;
+pub use unix_socket::{Owner, UnixSocket};
 pub use upstream::{BaseUrl, Upstream};
 
 pub(crate) use files::{certificates, readable};
 pub(crate) use source::duration;
 
 use file::File;
+use policy::Policed;
 use source::Given;
 
 /// A configuration in which every value is in range and every file named exists and can be read.
@@ -51,8 +62,14 @@ pub struct Config {
     pub upstream: Upstream,
     /// The credentials that calls upstream carry, at least one, each for the enterprises that it serves.
     pub credentials: Vec<Credential>,
+    /// `[policy]`: the file of the Cedar policy, whose content is right; `None` when callers may do all.
+    pub policy: Option<PathBuf>,
+    /// `[callers]`: who is believed to call.
+    pub callers: Callers,
     /// `[polling]`: how often Google is asked about an operation.
     pub polling: Polling,
+    /// `[audit]`: the audit log.
+    pub audit: Audit,
     /// How log lines look.
     pub log_format: LogFormat,
 }
@@ -76,7 +93,7 @@ pub struct Overrides {
     pub policy: Option<PathBuf>,
     /// `--log-format`.
     pub log_format: Option<LogFormat>,
-    /// `--allow-unauthenticated`: plaintext beyond loopback is wanted.
+    /// `--allow-unauthenticated`: a listener beyond loopback without TLS or a policy is wanted.
     pub allow_unauthenticated: bool,
 }
 
@@ -113,8 +130,11 @@ impl Config {
         let may_be_open =
             environment.flag("COUNTERMAND_ALLOW_UNAUTHENTICATED", &mut faults) || allow_unauthenticated;
 
+        let policy = Policed::find(policy, &mut environment, &mut root, &mut faults);
+
         let mut section = root.section("server", &mut faults);
-        let server = Server::read(listen, &mut environment, &mut section, may_be_open, &mut faults);
+        let server =
+            Server::read(listen, &mut environment, &mut section, policy.is_meant(), may_be_open, &mut faults);
         section.finish(&mut faults);
 
         let mut section = root.section("admin", &mut faults);
@@ -129,16 +149,20 @@ impl Config {
         let credentials =
             Credential::read_all(credentials, &mut environment, &mut root, file_is_whole, &mut faults);
 
+        let mut section = root.section("callers", &mut faults);
+        let callers = Callers::read(&mut environment, &mut section, &mut faults);
+        section.finish(&mut faults);
+
         let mut section = root.section("polling", &mut faults);
         let polling = Polling::read(&mut environment, &mut section, &mut faults);
         section.finish(&mut faults);
 
-        if let Some(policy) = Given::flag("--policy", policy).or(environment.path("COUNTERMAND_POLICY")) {
-            faults.not_yet(&policy.origin);
-        }
-        for key in ["callers", "policy", "audit"] {
-            root.not_yet(key, &mut faults);
-        }
+        let policy = policy.read(&mut faults);
+
+        let mut section = root.section("audit", &mut faults);
+        let audit = Audit::read(&mut environment, &mut section, &mut faults);
+        section.finish(&mut faults);
+
         let log_format = LogFormat::read(log_format, &mut environment, &mut faults);
 
         root.finish(&mut faults);
@@ -147,6 +171,25 @@ impl Config {
         if !faults.is_empty() {
             return Err(faults.of_file(path.map(|path| path.value)));
         }
-        Ok(Self { server, admin, upstream, credentials, polling, log_format })
+        Ok(Self { server, admin, upstream, credentials, callers, policy, polling, audit, log_format })
+    }
+
+    /// Finds and checks the policy file alone, in the same sources: whoever asks what a policy says need
+    /// have none of what else it takes to serve.
+    ///
+    /// # Errors
+    ///
+    /// The faults of the policy, and those of a configuration file that cannot be read or is not TOML.
+    pub fn policy_alone(
+        overrides: Overrides,
+        mut environment: Environment,
+    ) -> Result<Option<PathBuf>, Faults> {
+        let mut faults = Faults::default();
+        let path = Given::flag("--config", overrides.config).or(environment.path("COUNTERMAND_CONFIG"));
+        let text = path.as_ref().and_then(|path| File::read(path, &mut faults));
+        let mut file = text.as_ref().map_or_else(File::empty, |text| File::parse(text, &mut faults));
+        let policy = Policed::find(overrides.policy, &mut environment, &mut file.root, &mut faults);
+        let policy = policy.read(&mut faults);
+        if faults.is_empty() { Ok(policy) } else { Err(faults.of_file(path.map(|path| path.value))) }
     }
 }

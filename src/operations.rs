@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 use crate::{
     amapi::{Amapi, Api, ListQuery, Outcome, error::Error},
     name::{DeviceName, OperationName},
-    policy::{Action, Denied, Policy},
+    policy::{Action, Policy},
     proto::longrunning::{
         CancelOperationRequest, DeleteOperationRequest, GetOperationRequest, ListOperationsRequest,
         ListOperationsResponse, Operation, WaitOperationRequest, operations_server,
@@ -42,14 +42,14 @@ pub use known::Limits;
 
 use call::Call;
 use poll::Pollers;
-use share::Flights;
+use share::{Flights, Joined};
 use states::States;
 
 /// The service `google.longrunning.Operations`.
 pub struct Operations<A = Amapi> {
     policy: Policy,
     amapi: Arc<A>,
-    cancels: Flights<Result<(), Error>>,
+    cancels: Flights<()>,
     states: States<A>,
     pollers: Pollers<A>,
     times: Times,
@@ -95,21 +95,28 @@ impl<A: Api> operations_server::Operations for Operations<A> {
         request: Request<CancelOperationRequest>,
     ) -> Result<Response<()>, Status> {
         let call = Call::of(&request);
-        let name = OperationName::parse(&request.get_ref().name).map_err(invalid_name)?;
-        let permit = self.policy.decide(&call.caller, Action::Cancel, name.clone()).map_err(denied)?;
-        let answer = self.cancels.join(&name, call.deadline(self.times.upstream_timeout), |budget| {
-            let (amapi, states, pollers) =
-                (Arc::clone(&self.amapi), self.states.clone(), self.pollers.clone());
-            async move {
-                let outcome = amapi.cancel(&permit, &budget).await;
-                log(permit.resource(), permit.action(), &outcome);
-                // Whatever came of it, the operation may no longer be what it was.
-                states.forget(permit.resource());
-                pollers.hurry(permit.resource());
-                outcome.result
-            }
-        });
-        answer.await.map(Response::new).map_err(|error| status::from_upstream(&error))
+        let name = call.name(request.into_inner().name, OperationName::parse)?;
+        let permit = call.permit(self.policy.decide(&call.caller, Action::Cancel, name.clone()))?;
+        let deadline = call.deadline(self.times.upstream_timeout);
+        let answer = self.cancels.join(
+            &name,
+            deadline,
+            || call.record.has_hung_up(),
+            |budget| {
+                let (amapi, states, pollers) =
+                    (Arc::clone(&self.amapi), self.states.clone(), self.pollers.clone());
+                async move {
+                    let outcome = amapi.cancel(&permit, &budget).await;
+                    log(permit.resource(), permit.action(), &outcome);
+                    // Whatever came of it, the operation may no longer be what it was.
+                    states.forget(permit.resource());
+                    pollers.hurry(permit.resource());
+                    outcome
+                }
+            },
+        );
+        let result = call.carried(answer.await);
+        result.map(Response::new).map_err(|error| status::from_upstream(&error))
     }
 
     async fn get_operation(
@@ -117,10 +124,10 @@ impl<A: Api> operations_server::Operations for Operations<A> {
         request: Request<GetOperationRequest>,
     ) -> Result<Response<Operation>, Status> {
         let call = Call::of(&request);
-        let name = OperationName::parse(&request.get_ref().name).map_err(invalid_name)?;
-        let permit = self.policy.decide(&call.caller, Action::Get, name).map_err(denied)?;
+        let name = call.name(request.into_inner().name, OperationName::parse)?;
+        let permit = call.permit(self.policy.decide(&call.caller, Action::Get, name))?;
         let answer = self.states.get(&permit, call.deadline(self.times.upstream_timeout)).await;
-        operation(answer)
+        operation(call.carried(answer))
     }
 
     async fn list_operations(
@@ -130,13 +137,15 @@ impl<A: Api> operations_server::Operations for Operations<A> {
         let call = Call::of(&request);
         let ListOperationsRequest { name, filter, page_size, page_token, return_partial_success } =
             request.into_inner();
-        let name = DeviceName::parse(&name).map_err(invalid_name)?;
-        let page_size = u32::try_from(page_size)
-            .map_err(|_| status::invalid_field("page_size", "INVALID_PAGE_SIZE", "must not be negative"))?;
+        let name = call.name(name, DeviceName::parse)?;
+        let page_size = u32::try_from(page_size).map_err(|_| {
+            call.invalid(status::invalid_field("page_size", "INVALID_PAGE_SIZE", "must not be negative"))
+        })?;
         let query = ListQuery { filter, page_size, page_token, return_partial_success };
-        let permit = self.policy.decide(&call.caller, Action::List, name).map_err(denied)?;
-        let answer = self.states.list(&permit, &query, call.deadline(self.times.upstream_timeout)).await;
-        answer.map(Response::new).map_err(|error| status::from_upstream(&error))
+        let permit = call.permit(self.policy.decide(&call.caller, Action::List, name))?;
+        let outcome = self.states.list(&permit, &query, call.deadline(self.times.upstream_timeout)).await;
+        let result = call.carried(Joined { outcome, is_shared: false });
+        result.map(Response::new).map_err(|error| status::from_upstream(&error))
     }
 
     async fn wait_operation(
@@ -145,32 +154,31 @@ impl<A: Api> operations_server::Operations for Operations<A> {
     ) -> Result<Response<Operation>, Status> {
         let call = Call::of(&request);
         let WaitOperationRequest { name, timeout } = request.into_inner();
-        let name = OperationName::parse(&name).map_err(invalid_name)?;
+        let name = call.name(name, OperationName::parse)?;
         let allowed = wait::allowed(timeout.as_ref()).map_err(|()| {
-            status::invalid_field("timeout", "INVALID_TIMEOUT", "must be a duration of 0s or more")
+            let wrong = "must be a duration of 0s or more";
+            call.invalid(status::invalid_field("timeout", "INVALID_TIMEOUT", wrong))
         })?;
-        let permit = self.policy.decide(&call.caller, Action::Wait, name).map_err(denied)?;
+        let permit = call.permit(self.policy.decide(&call.caller, Action::Wait, name))?;
         if allowed == Some(Duration::ZERO) {
             // No wait is wanted: the latest state is.
-            return operation(self.states.get(&permit, call.deadline(self.times.upstream_timeout)).await);
+            let state = self.states.get(&permit, call.deadline(self.times.upstream_timeout)).await;
+            return operation(call.carried(state));
         }
         let limit = allowed.map_or(self.times.max_wait, |allowed| allowed.min(self.times.max_wait));
         let end = call.time_to_answer(limit);
-        operation(wait::wait(&self.states, &self.pollers, permit, end).await)
+        let first = call.carried(self.states.get(&permit, end).await);
+        operation(wait::wait(first, &self.pollers, permit, end).await)
     }
 
-    async fn delete_operation(&self, _: Request<DeleteOperationRequest>) -> Result<Response<()>, Status> {
-        Err(status::not_supported("DeleteOperation"))
+    async fn delete_operation(
+        &self,
+        request: Request<DeleteOperationRequest>,
+    ) -> Result<Response<()>, Status> {
+        let call = Call::of(&request);
+        call.record.names(request.into_inner().name);
+        Err(call.invalid(status::not_supported("DeleteOperation")))
     }
-}
-
-fn invalid_name(error: crate::name::InvalidName) -> Status {
-    status::invalid_name(&error.to_string())
-}
-
-fn denied(denied: Denied) -> Status {
-    tracing::debug!(policies = ?denied.policies(), "denied");
-    status::denied()
 }
 
 fn operation(answer: Result<Arc<Operation>, Error>) -> Result<Response<Operation>, Status> {

@@ -1,13 +1,13 @@
 //! The emulator and the proxy in one process, with something to call back.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, path::PathBuf};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{App, StartError};
 use crate::{
-    config::{Config, Environment, Faults, Overrides},
+    config::{Config, Faults, Overrides},
     emulator::{Emulator, Refusal, Settings},
 };
 
@@ -25,7 +25,9 @@ pub struct Development {
     pub emulator: Emulator,
     /// The service.
     pub app: App,
-    /// Holds the emulator's credential file, and removes it when dropped.
+    /// Where every call leaves a line.
+    pub audit_log: PathBuf,
+    /// Holds the emulator's credential file and the audit log, and removes them when dropped.
     pub files: TempDir,
 }
 
@@ -68,9 +70,12 @@ impl Development {
             upstream_url: Some(emulator.url().to_owned()),
             ..Overrides::default()
         };
-        let config = Config::load(overrides, Environment::default()).map_err(DevelopmentError::Config)?;
-        let app = App::start(&config).await?;
-        Ok(Self { emulator, app, files })
+        // Standard output is for the person who looks on.
+        let audit_log = files.path().join("audit.jsonl");
+        let environment = [("COUNTERMAND_AUDIT_FILE".into(), audit_log.clone().into())];
+        let config = Config::load(overrides, environment.into_iter().collect());
+        let app = App::start(&config.map_err(DevelopmentError::Config)?).await?;
+        Ok(Self { emulator, app, audit_log, files })
     }
 
     /// Issues a WIPE, as a console would, and answers the operation's name.

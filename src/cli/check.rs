@@ -13,8 +13,10 @@ use crate::{
 };
 
 mod credential;
+mod explain;
 mod file;
 mod finding;
+mod policy;
 mod upstream;
 
 use finding::Finding;
@@ -26,11 +28,16 @@ const EXAMPLES: &str = "\
 Examples:
   countermand check --config /etc/countermand.toml
   countermand check --output json | jq '.findings[] | select(.level != \"ok\")'
+  countermand check --policy policy.cedar \\
+      --explain spiffe://corp.example/ns/mdm/sa/console cancel enterprises/LC01/devices/d1/operations/17
+  countermand check --policy policy.cedar --claim groups=mdm \\
+      --explain jwt:https://issuer.example#alice list enterprises/LC01/devices/d1
 
 The COUNTERMAND_… variables are read as serve reads them. Each line is a finding: what is right on standard
 output, warnings and faults with their cures on standard error. With --output json all is one object on
 standard output: {\"findings\": [{\"subject\", \"level\": \"ok\"|\"warning\"|\"fault\", \"finding\", \"cure\"}], \"faults\": N}.
-Exit code: 0 when there is no fault, 1 on any.";
+Exit code: 0 when there is no fault, 1 on any; with --explain 0 when the call is allowed, 1 when it is denied
+and on any fault.";
 
 /// Check the configuration and everything that it names, fetch a token with each credential, and see
 /// that the API can be reached
@@ -41,15 +48,25 @@ pub(crate) struct CheckArgs {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// How to print the findings
+    /// The Cedar policy, in place of the configuration's [env: COUNTERMAND_POLICY]
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+
+    #[command(flatten)]
+    explain: explain::ExplainArgs,
+
+    /// How to print the findings, or the explanation
     #[arg(long, value_enum, default_value_t)]
     output: Format,
 }
 
 /// Prints a line a finding.
 pub(crate) async fn run(args: CheckArgs) -> Exit {
-    let CheckArgs { config, output } = args;
-    let overrides = Overrides { config, ..Overrides::default() };
+    let CheckArgs { config, policy, explain, output } = args;
+    let overrides = Overrides { config, policy, ..Overrides::default() };
+    if let Some(question) = explain.question() {
+        return explain::run(question, overrides, output);
+    }
     match Config::load(overrides, Environment::of_process()) {
         Ok(config) => finding::print(&findings(&config).await, output),
         Err(faults) => refused(&faults, output),
@@ -67,10 +84,21 @@ fn refused(faults: &Faults, format: Format) -> Exit {
     }
 }
 
-/// What there is to say of a configuration that is right by itself, in the order of its sections.
+/// What there is to say of a configuration that is right by itself.
 async fn findings(config: &Config) -> Vec<Finding> {
-    let Config { upstream, credentials, server: _, admin: _, log_format: _, polling: _ } = config;
+    let Config {
+        upstream,
+        credentials,
+        policy,
+        server: _,
+        admin: _,
+        callers: _,
+        polling: _,
+        audit: _,
+        log_format: _,
+    } = config;
     let mut findings = vec![Finding::ok("configuration", "all settings are right")];
+    findings.extend(policy.iter().flat_map(|file| policy::findings(file)));
     let (reached, of_credentials) =
         tokio::join!(upstream::finding(upstream), of_credentials(credentials, upstream));
     findings.push(reached);

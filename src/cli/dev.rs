@@ -58,7 +58,7 @@ async fn dev(once: bool) -> Result<(), Box<dyn Error + Send + Sync>> {
     let mut signals = Signals::install()?;
     let development = Development::start(proxy_address().await).await?;
     let wiped = development.wipe()?;
-    let Development { emulator, app, files: _files } = development;
+    let Development { emulator, app, audit_log, files: _files } = development;
     let proxy = app.addresses().first().ok_or("the proxy has no address")?.to_string();
     let mut serving = app.serving();
     let (stop, stopped) = oneshot::channel::<()>();
@@ -70,6 +70,7 @@ async fn dev(once: bool) -> Result<(), Box<dyn Error + Send + Sync>> {
         "An emulated Android Management API, and Countermand in front of it:",
         &format!("  emulator  {}", emulator.url()),
         &format!("  proxy     {proxy}"),
+        &format!("  audit log {}", audit_log.display()),
         "",
         "A device is being wiped by mistake. Before:",
         &shown(&emulator, &wiped),

@@ -5,7 +5,11 @@ use std::{error::Error, path::PathBuf};
 use clap::Args;
 use tokio::sync::oneshot;
 
-use super::{exit::Exit, output, signals::Signals};
+use super::{
+    exit::Exit,
+    output,
+    signals::{self, Signals},
+};
 use crate::{
     app::App,
     config::{Config, Environment, Faults, LogFormat, Overrides},
@@ -21,8 +25,12 @@ Examples:
 
 A flag wins over its COUNTERMAND_… variable, the variable over the file, the file over the default.
 COUNTERMAND_UPSTREAM_TIMEOUT, COUNTERMAND_UPSTREAM_IAM_CREDENTIALS_URL, COUNTERMAND_DRAIN_TIMEOUT,
-COUNTERMAND_MAX_CONCURRENT_CALLS and COUNTERMAND_POLLING_… (MIN_INTERVAL, MAX_INTERVAL, MAX_WAIT, CACHE_ENTRIES, CACHE_MAX_AGE) are
-variables without a flag. RUST_LOG filters the log.
+COUNTERMAND_SERVER_TLS_… (CERTIFICATE, PRIVATE_KEY, CLIENT_CA), COUNTERMAND_UNIX_SOCKET_… (MODE, OWNER), COUNTERMAND_POLLING_… (MIN_INTERVAL,
+MAX_INTERVAL, MAX_WAIT, CACHE_ENTRIES, CACHE_MAX_AGE), COUNTERMAND_CALLERS_… (FORWARDED_CLIENT_CERT,
+LINKERD_CLIENT_ID, MESH_PROXIES), COUNTERMAND_CALLERS_JWT_… (ISSUER, AUDIENCE, JWKS, ALGORITHMS,
+JWKS_CA_CERTIFICATES, JWKS_TOKEN_FILE), COUNTERMAND_AUDIT_… (FILE, ON_FAILURE) and those of the limits of
+[server], such as COUNTERMAND_MAX_CONCURRENT_CALLS, are variables without a flag. The audit log goes to
+standard output unless it is given a file, which SIGHUP reopens. RUST_LOG filters the log.
 All faults of the configuration are printed at once, and the exit code is then 78.";
 
 /// Serve google.longrunning.Operations until SIGTERM or SIGINT
@@ -56,7 +64,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "FILE")]
     upstream_ca: Option<PathBuf>,
 
-    /// A Cedar policy; not supported yet, and refused rather than ignored [env: COUNTERMAND_POLICY]
+    /// The Cedar policy that says who may do what [env: COUNTERMAND_POLICY] [default: that of the
+    /// configuration, else callers on loopback and unix sockets may do all]
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
 
@@ -64,7 +73,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_enum)]
     log_format: Option<LogFormat>,
 
-    /// Listen beyond loopback though anyone could then call: for a mesh that encrypts and authorises
+    /// Listen beyond loopback without TLS or a policy: for a mesh that encrypts and authorises
     /// [env: COUNTERMAND_ALLOW_UNAUTHENTICATED]
     #[arg(long)]
     allow_unauthenticated: bool,
@@ -126,6 +135,7 @@ pub(crate) async fn run(args: ServeArgs) -> Exit {
 async fn serve(config: &Config) -> Result<Exit, Box<dyn Error + Send + Sync>> {
     let mut signals = Signals::install()?;
     let app = App::start(config).await?;
+    tokio::spawn(signals::reopen(app.audit(), signals::rotation()?));
     for address in app.addresses() {
         tracing::info!(%address, "listening");
     }

@@ -1,8 +1,10 @@
-//! The signals that end a process.
+//! The signals that end a process, and the one that does not.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::audit::Audit;
 
 /// SIGINT and SIGTERM, from the moment of installation on.
 pub(crate) struct Signals {
@@ -26,5 +28,21 @@ impl Signals {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
         }
+    }
+}
+
+/// SIGHUP, by which those who rotate logs say that a file was renamed. It no longer ends the process.
+///
+/// # Errors
+///
+/// The system refuses.
+pub(crate) fn rotation() -> io::Result<Signal> {
+    signal(SignalKind::hangup())
+}
+
+/// Reopens the audit log at every `rotation`. Never returns.
+pub(crate) async fn reopen(audit: Audit, mut rotation: Signal) {
+    while rotation.recv().await.is_some() {
+        audit.reopen().await;
     }
 }

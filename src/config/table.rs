@@ -27,8 +27,13 @@ impl<'a> Section<'a> {
         Self { name, table, asked: Vec::new(), place }
     }
 
+    /// The dotted name of a key.
+    fn dotted(&self, key: &str) -> String {
+        if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
+    }
+
     fn origin(&self, key: &str, offset: Option<usize>) -> Origin {
-        let key = if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) };
+        let key = self.dotted(key);
         let line = offset.map(|offset| self.place.line_and_column(offset).0);
         Origin::Key { key, line }
     }
@@ -80,6 +85,32 @@ impl<'a> Section<'a> {
         Some(Given { value, origin })
     }
 
+    pub(super) fn boolean(&mut self, key: &'static str, faults: &mut Faults) -> Option<Given<bool>> {
+        let Given { value, origin } = self.take(key)?;
+        let value = faults.note(
+            &origin,
+            match &value {
+                DeValue::Boolean(value) => Ok(*value),
+                other => Err(wrong_type(other, "true or false, without quotes")),
+            },
+        )?;
+        Some(Given { value, origin })
+    }
+
+    /// A text, or a list of them.
+    pub(super) fn text_or_texts(
+        &mut self,
+        key: &'static str,
+        faults: &mut Faults,
+    ) -> Option<Given<Vec<Given<String>>>> {
+        if matches!(self.table.get(key).map(Spanned::get_ref), Some(DeValue::String(_))) {
+            let one = self.text(key, faults)?;
+            let origin = one.origin.clone();
+            return Some(Given { value: vec![one], origin });
+        }
+        self.texts(key, faults)
+    }
+
     /// A list of texts; each keeps its own line.
     pub(super) fn texts(
         &mut self,
@@ -105,9 +136,11 @@ impl<'a> Section<'a> {
     pub(super) fn section(&mut self, key: &'static str, faults: &mut Faults) -> Section<'a> {
         let table = self.take(key).and_then(|Given { value, origin }| match value {
             DeValue::Table(table) => Some(table),
-            other => faults.note(&origin, Err(wrong_type(&other, &format!("a section, [{key}]")))),
+            other => {
+                faults.note(&origin, Err(wrong_type(&other, &format!("a section, [{}]", self.dotted(key)))))
+            }
         });
-        Self::new(key.to_owned(), table.unwrap_or_default(), self.place)
+        Self::new(self.dotted(key), table.unwrap_or_default(), self.place)
     }
 
     /// The tables under `[[key]]`, each with the place where it begins.
@@ -132,13 +165,6 @@ impl<'a> Section<'a> {
             }
         }
         sections
-    }
-
-    /// A key of the design that comes later: a fault when it is there.
-    pub(super) fn not_yet(&mut self, key: &'static str, faults: &mut Faults) {
-        if let Some(given) = self.take(key) {
-            faults.not_yet(&given.origin);
-        }
     }
 
     /// What nobody took is unknown.

@@ -3,9 +3,16 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tonic::Request;
+use tonic::{Request, Status};
 
-use crate::caller::Caller;
+use super::{share::Joined, status};
+use crate::{
+    amapi::{Outcome, error::Error},
+    audit::{Record, Upstream},
+    caller::Caller,
+    name::InvalidName,
+    policy::{Denied, Permit},
+};
 
 /// The most of the caller's own time that is kept back, so that an answer which is due at the deadline
 /// arrives before it.
@@ -20,6 +27,8 @@ pub struct Call {
     pub arrived: Instant,
     /// The caller's `grpc-timeout`, if there is one.
     pub timeout: Option<Duration>,
+    /// What the audit log will say of it.
+    pub record: Record,
 }
 
 impl Call {
@@ -29,7 +38,47 @@ impl Call {
             caller: Caller::anonymous(),
             arrived: Instant::now(),
             timeout: None,
+            record: Record::default(),
         })
+    }
+
+    /// Reads the name that the call is about.
+    pub(super) fn name<N>(
+        &self,
+        given: String,
+        parse: impl FnOnce(&str) -> Result<N, InvalidName>,
+    ) -> Result<N, Status> {
+        let name = parse(&given);
+        self.record.names(given);
+        name.map_err(|error| self.invalid(status::invalid_name(&error.to_string())))
+    }
+
+    /// The request is not what the method takes, as `status` says.
+    pub(super) fn invalid(&self, status: Status) -> Status {
+        self.record.invalid();
+        status
+    }
+
+    /// What was decided of the call.
+    pub(super) fn permit<R>(&self, decided: Result<Permit<R>, Denied>) -> Result<Permit<R>, Status> {
+        match decided {
+            Ok(permit) => {
+                self.record.allowed(permit.policies());
+                Ok(permit)
+            }
+            Err(denied) => {
+                self.record.denied(Some(denied.policies()));
+                Err(status::denied())
+            }
+        }
+    }
+
+    /// What came of the call upstream.
+    pub(super) fn carried<T>(&self, joined: Joined<T>) -> Result<T, Error> {
+        let Joined { outcome, is_shared } = joined;
+        let Outcome { result, attempts, upstream_status: status, credential } = outcome;
+        self.record.carried(Upstream { attempts, status, credential, is_shared });
+        result
     }
 
     /// When the answer is no longer waited for: at the caller's deadline, or when `limit` is over.
@@ -54,12 +103,12 @@ mod tests {
     use tokio::time::Instant;
 
     use super::Call;
-    use crate::caller::Caller;
+    use crate::{audit::Record, caller::Caller};
 
     const SECOND: Duration = Duration::from_secs(1);
 
     fn call(timeout: Option<Duration>) -> Call {
-        Call { caller: Caller::anonymous(), arrived: Instant::now(), timeout }
+        Call { caller: Caller::anonymous(), arrived: Instant::now(), timeout, record: Record::default() }
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub(super) async fn ask<A: Api>(
     }
     let gets = missing.into_values().map(|permit| async {
         let deadline = Instant::now() + states.upstream_timeout();
-        (permit.resource().clone(), states.ask(permit, deadline).await)
+        (permit.resource().clone(), states.ask(permit, deadline).await.outcome.result)
     });
     found.extend(join_all(gets).await);
     found
@@ -70,7 +70,8 @@ async fn list<A: Api>(
     while missing.len() > 1 && pages < most {
         pages += 1;
         let asked = Instant::now();
-        let page = match states.list(&permit, &query, asked + states.upstream_timeout()).await {
+        let page = states.list(&permit, &query, asked + states.upstream_timeout()).await;
+        let page = match page.result {
             Ok(page) => page,
             Err(error) if may_pass(&error) => {
                 // Whatever the upstream suffers from, as many gets would not make it better.

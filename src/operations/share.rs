@@ -17,7 +17,11 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use crate::{amapi::error::Error, budget::Budget, name::OperationName};
+use crate::{
+    amapi::{Outcome, error::Error},
+    budget::Budget,
+    name::OperationName,
+};
 
 /// The calls in flight of one kind, by the operation they are about.
 pub struct Flights<T> {
@@ -29,10 +33,19 @@ pub struct Flights<T> {
 /// One call upstream.
 struct Flight<T> {
     budget: Arc<Budget>,
-    answer: Shared<oneshot::Receiver<T>>,
+    answer: Shared<oneshot::Receiver<Outcome<T>>>,
 }
 
-impl<T> Flights<Result<T, Error>>
+/// How a call upstream ended for one of those who shared it.
+#[derive(Debug, Clone)]
+pub struct Joined<T> {
+    /// Its outcome; when this caller's deadline passed first, that and nothing of what was sent.
+    pub outcome: Outcome<T>,
+    /// It was in flight already when this caller came.
+    pub is_shared: bool,
+}
+
+impl<T> Flights<T>
 where
     T: Clone + Send + Sync + 'static,
 {
@@ -42,30 +55,31 @@ where
         Self { in_flight: Arc::default(), upstream_timeout, tasks }
     }
 
-    /// The answer of the call about `name` that is in flight, else of the one that `start` begins.
-    ///
-    /// # Errors
-    ///
-    /// Those of the call; [`Error::DeadlineExceeded`] when this caller's deadline passes first.
+    /// The outcome of the call about `name` that is in flight, else of the one that `start` begins;
+    /// [`Error::DeadlineExceeded`] when this caller's deadline passes first. Then `is_free` is asked whether
+    /// the caller is gone and needs no answer: the outcome is waited for all the same, for the record.
     pub async fn join<F>(
         &self,
         name: &OperationName,
         deadline: Instant,
+        is_free: impl Fn() -> bool,
         start: impl FnOnce(Arc<Budget>) -> F,
-    ) -> Result<T, Error>
+    ) -> Joined<T>
     where
-        F: Future<Output = Result<T, Error>> + Send + 'static,
+        F: Future<Output = Outcome<T>> + Send + 'static,
     {
         let late = Error::DeadlineExceeded { while_doing: "before the upstream answered" };
         if deadline <= Instant::now() {
-            return Err(late);
+            return Joined { outcome: Outcome::unsent(late), is_shared: false };
         }
-        let answer = self.board(name, deadline, start);
-        match timeout_at(deadline, answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(oneshot::error::RecvError { .. })) => Err(Error::Lost),
-            Err(_) => Err(late),
-        }
+        let (mut answer, is_shared) = self.board(name, deadline, start);
+        let outcome = match timeout_at(deadline, &mut answer).await {
+            Ok(answer) => answer,
+            Err(_) if is_free() => answer.await,
+            Err(_) => return Joined { outcome: Outcome::unsent(late), is_shared },
+        };
+        // The task was lost when it ends without a word.
+        Joined { outcome: outcome.unwrap_or_else(|_| Outcome::unsent(Error::Lost)), is_shared }
     }
 
     /// Lets nobody else join the call about `name` that may be in flight: its answer may be outdated.
@@ -78,14 +92,14 @@ where
         name: &OperationName,
         deadline: Instant,
         start: impl FnOnce(Arc<Budget>) -> F,
-    ) -> Shared<oneshot::Receiver<Result<T, Error>>>
+    ) -> (Shared<oneshot::Receiver<Outcome<T>>>, bool)
     where
-        F: Future<Output = Result<T, Error>> + Send + 'static,
+        F: Future<Output = Outcome<T>> + Send + 'static,
     {
         let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(flight) = in_flight.get(name) {
             flight.budget.extend(deadline);
-            return flight.answer.clone();
+            return (flight.answer.clone(), true);
         }
         let budget = Arc::new(Budget::new(deadline, self.upstream_timeout));
         let (land, answer) = oneshot::channel();
@@ -104,7 +118,7 @@ where
             // Nobody waits any more when all have hung up.
             let _ = land.send(outcome);
         });
-        answer
+        (answer, false)
     }
 }
 

@@ -9,11 +9,11 @@ use tokio_util::task::TaskTracker;
 use super::{
     known::{Known, Limits},
     log,
-    share::Flights,
+    share::{Flights, Joined},
     translate,
 };
 use crate::{
-    amapi::{Api, ListQuery, error::Error},
+    amapi::{Api, ListQuery, Outcome},
     budget::Budget,
     name::{DeviceName, OperationName},
     policy::Permit,
@@ -27,7 +27,7 @@ struct Inner<A> {
     amapi: Arc<A>,
     upstream_timeout: Duration,
     known: Known,
-    gets: Flights<Result<Arc<Operation>, Error>>,
+    gets: Flights<Arc<Operation>>,
 }
 
 impl<A> Clone for States<A> {
@@ -47,9 +47,13 @@ impl<A: Api> States<A> {
         &self,
         permit: &Permit<OperationName>,
         deadline: Instant,
-    ) -> Result<Arc<Operation>, Error> {
+    ) -> Joined<Arc<Operation>> {
         match self.0.known.fresh(permit.resource()) {
-            Some(operation) => Ok(operation),
+            Some(operation) => {
+                let outcome =
+                    Outcome { result: Ok(operation), attempts: 0, upstream_status: None, credential: None };
+                Joined { outcome, is_shared: false }
+            }
             None => self.ask(permit, deadline).await,
         }
     }
@@ -59,7 +63,7 @@ impl<A: Api> States<A> {
         &self,
         permit: &Permit<OperationName>,
         deadline: Instant,
-    ) -> Result<Arc<Operation>, Error> {
+    ) -> Joined<Arc<Operation>> {
         let deadline = deadline.min(Instant::now() + self.0.upstream_timeout);
         let name = permit.resource();
         let start = |budget: Arc<Budget>| {
@@ -68,12 +72,14 @@ impl<A: Api> States<A> {
                 let asked = Instant::now();
                 let outcome = inner.amapi.get(&permit, &budget).await.and_then(translate::operation);
                 log(permit.resource(), permit.action(), &outcome);
-                let operation = Arc::new(outcome.result?);
-                inner.known.keep(permit.resource(), &operation, asked);
-                Ok(operation)
+                outcome.and_then(|operation| {
+                    let operation = Arc::new(operation);
+                    inner.known.keep(permit.resource(), &operation, asked);
+                    Ok(operation)
+                })
             }
         };
-        self.0.gets.join(name, deadline, start).await
+        self.0.gets.join(name, deadline, || false, start).await
     }
 
     /// One page of a device's operations.
@@ -82,12 +88,12 @@ impl<A: Api> States<A> {
         permit: &Permit<DeviceName>,
         query: &ListQuery,
         deadline: Instant,
-    ) -> Result<ListOperationsResponse, Error> {
+    ) -> Outcome<ListOperationsResponse> {
         let left = deadline.saturating_duration_since(Instant::now()).min(self.0.upstream_timeout);
         let budget = Budget::new(deadline, left);
         let outcome = self.0.amapi.list(permit, query, &budget).await.and_then(translate::page);
         log(permit.resource(), permit.action(), &outcome);
-        outcome.result
+        outcome
     }
 
     /// The most time that one question takes.

@@ -110,6 +110,27 @@ pub fn denied() -> Status {
     ours(Code::PermissionDenied, "NOT_PERMITTED", "the caller may not do this here", [])
 }
 
+/// An identity that a trusted proxy forwards and that cannot be understood: UNAUTHENTICATED,
+/// `INVALID_FORWARDED_IDENTITY`. The message says what is wrong.
+#[must_use]
+pub fn invalid_forwarded_identity(message: &str) -> Status {
+    ours(Code::Unauthenticated, "INVALID_FORWARDED_IDENTITY", message, [])
+}
+
+/// A bearer token that does not verify: UNAUTHENTICATED, `INVALID_TOKEN`. The message says what is wrong,
+/// and holds nothing of the token.
+#[must_use]
+pub fn invalid_token(message: &str) -> Status {
+    ours(Code::Unauthenticated, "INVALID_TOKEN", message, [])
+}
+
+/// The keys that bearer tokens are verified with cannot be had: UNAVAILABLE, `JWKS_UNAVAILABLE`, with
+/// RetryInfo.
+#[must_use]
+pub fn keys_unavailable(message: &str, retry_after: Duration) -> Status {
+    ours(Code::Unavailable, "JWKS_UNAVAILABLE", message, [retry_info(retry_after)])
+}
+
 /// What the gRPC library refuses by itself (a message that is too long or cannot be decoded, a method that
 /// does not exist) with what it lacks: an `ErrorInfo`, whose reason is the name of the code. The code stays;
 /// it is the one that gRPC prescribes.
@@ -133,6 +154,30 @@ pub fn not_supported(method: &str) -> Status {
 #[must_use]
 pub fn deadline_exceeded(while_doing: &str) -> Status {
     ours(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", &format!("the deadline passed {while_doing}"), [])
+}
+
+/// No line of the call can be written to the audit log: UNAVAILABLE, `AUDIT_UNAVAILABLE`, with RetryInfo. What
+/// was asked for may have been done all the same, when the log failed in the course of the call.
+#[must_use]
+pub fn audit_unavailable(retry_after: Duration) -> Status {
+    ours(
+        Code::Unavailable,
+        "AUDIT_UNAVAILABLE",
+        "the audit log cannot be written at the moment",
+        [retry_info(retry_after)],
+    )
+}
+
+/// The process ends before the call does: UNAVAILABLE, `SHUTTING_DOWN`. What was sent may still take effect.
+#[must_use]
+pub fn shutting_down() -> Status {
+    ours(Code::Unavailable, "SHUTTING_DOWN", "the proxy shuts down, and could not wait for this call", [])
+}
+
+/// The name of a code as `google.rpc.Code` and Google's JSON spell it: `NOT_FOUND`.
+#[must_use]
+pub fn code_name(code: Code) -> &'static str {
+    code::name(code)
 }
 
 /// A defect of ours, a panic for example: INTERNAL, `INTERNAL`. What happened is for the log.

@@ -10,7 +10,6 @@ use tokio::{
 use super::{
     latest::{Latest, may_pass},
     poll::Pollers,
-    states::States,
 };
 use crate::{
     amapi::{Api, error::Error},
@@ -19,14 +18,14 @@ use crate::{
     proto::longrunning::Operation,
 };
 
-/// The state of the operation when it is done, or the latest one at `end`, or when the server drains.
+/// The state of the operation when it is done, or the latest one at `end`, or when the server drains; `first`
+/// is what was found when the wait began.
 pub(super) async fn wait<A: Api>(
-    states: &States<A>,
+    first: Result<Arc<Operation>, Error>,
     pollers: &Pollers<A>,
     permit: Permit<OperationName>,
     end: Instant,
 ) -> Result<Arc<Operation>, Error> {
-    let first = states.get(&permit, end).await;
     match &first {
         Ok(operation) if operation.done => return first,
         Err(error) if !may_pass(error) => return first,

@@ -1,10 +1,12 @@
 //! What every call of the five RPCs passes, outermost first:
 //!
-//! 1. [`context`]: who calls and until when, read from the connection and the headers before anything is
-//!    spent on the call.
-//! 2. [`admission`]: a place among the calls in flight, or OVERLOADED at once.
+//! 1. [`audit`]: a line in the audit log for every call, also one that is refused by what follows, and also
+//!    when its caller hangs up.
+//! 2. [`admission`]: a place among the calls in flight, or OVERLOADED at once, before any work.
 //! 3. [`panics`]: a defect below costs its own call only, which is answered INTERNAL.
-//! 4. [`explanation`]: what tonic refuses by itself gets an `ErrorInfo`, as every error has.
+//! 4. [`context`]: who calls and until when, read from the connection and the headers; whoever cannot be
+//!    told is UNAUTHENTICATED.
+//! 5. [`explanation`]: what tonic refuses by itself gets an `ErrorInfo`, as every error has.
 //!
 //! Policy and sharing are no layers: they need the parsed name, and stand in `operations`.
 
@@ -13,20 +15,24 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use crate::caller::Caller;
-
 mod admission;
+mod audit;
 mod context;
 mod explanation;
 mod panics;
 
+pub use audit::Recorder;
+
 use admission::Admission;
+use audit::Audited;
 use context::Context;
 use explanation::Explanation;
 use panics::Panics;
 
+use super::identity::PeerIdentity;
+
 /// The stack around a service.
-pub(super) type Guarded<S> = Context<Admission<Panics<Explanation<S>>>>;
+pub(super) type Guarded<S> = Audited<Admission<Panics<Context<Explanation<S>>>>>;
 
 /// What bounds the calls of a process.
 #[derive(Clone)]
@@ -35,13 +41,16 @@ pub(super) struct Limits {
     pub(super) places: Arc<Semaphore>,
     /// Every call in flight holds a token of it.
     pub(super) calls: TaskTracker,
+    /// Who records them.
+    pub(super) recorder: Recorder,
 }
 
 /// Puts the stack around `service`, for one connection.
-pub(super) fn stack<S>(service: S, limits: Limits, caller: Caller) -> Guarded<S> {
-    let Limits { places, calls } = limits;
+pub(super) fn stack<S>(service: S, limits: Limits, identity: PeerIdentity) -> Guarded<S> {
+    let Limits { places, calls, recorder } = limits;
     let service = Explanation::new(service);
+    let service = Context::new(service, identity);
     let service = Panics::new(service);
     let service = Admission::new(service, places, calls);
-    Context::new(service, caller)
+    Audited::new(service, recorder)
 }

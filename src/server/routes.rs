@@ -11,19 +11,16 @@ use tower::util::BoxCloneSyncService;
 
 use super::{
     health,
+    identity::Identities,
     layers::{self, Guarded, Limits},
-    peer::{Peer, Place},
+    peer::Peer,
     reflection,
 };
 use crate::{
-    caller::Caller,
     operations::{Operations, status},
     proto::longrunning::operations_server::OperationsServer,
     serving::Serving,
 };
-
-/// Longer than any request of the contract needs: a name is at most 804 characters, a filter is the rest.
-const MAX_REQUEST: usize = 64 * 1024;
 
 /// A service that is not on the hot path.
 type Aside = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
@@ -31,6 +28,7 @@ type Aside = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
 /// All services of the process.
 pub(super) struct Routes {
     operations: OperationsServer<Operations>,
+    identities: Arc<Identities>,
     limits: Limits,
     health: Aside,
     reflection: Aside,
@@ -38,21 +36,24 @@ pub(super) struct Routes {
 }
 
 impl Routes {
-    pub(super) fn new(operations: Operations, limits: Limits, serving: watch::Receiver<Serving>) -> Self {
-        let operations = OperationsServer::new(operations).max_decoding_message_size(MAX_REQUEST);
+    pub(super) fn new(
+        operations: Operations,
+        identities: Arc<Identities>,
+        limits: Limits,
+        max_request_bytes: usize,
+        serving: watch::Receiver<Serving>,
+    ) -> Self {
+        let operations = OperationsServer::new(operations).max_decoding_message_size(max_request_bytes);
         let health = BoxCloneSyncService::new(health::service(serving.clone()));
         let reflection = BoxCloneSyncService::new(reflection::v1(serving.clone()));
         let reflection_alpha = BoxCloneSyncService::new(reflection::v1alpha(serving));
-        Self { operations, limits, health, reflection, reflection_alpha }
+        Self { operations, identities, limits, health, reflection, reflection_alpha }
     }
 
-    /// The services as one connection's caller meets them.
+    /// The services as the callers of one connection meet them.
     pub(super) fn of(self: &Arc<Self>, peer: &Peer) -> ForCaller {
-        let caller = match peer.place {
-            Place::Unix { uid: Some(uid) } => Caller::unix(uid),
-            Place::Unix { uid: None } | Place::Loopback | Place::Network => Caller::anonymous(),
-        };
-        let operations = layers::stack(self.operations.clone(), self.limits.clone(), caller);
+        let identity = self.identities.of_peer(peer);
+        let operations = layers::stack(self.operations.clone(), self.limits.clone(), identity);
         ForCaller { operations, routes: Arc::clone(self) }
     }
 }

@@ -6,19 +6,25 @@
 
 mod caller;
 mod google;
+#[path = "../support/issuer.rs"]
+mod issuer;
 mod key;
 mod process;
 mod service;
 
+mod audit;
 mod check;
 mod configuration;
 mod credentials;
 mod dev;
 mod drain;
 mod drain_limits;
+mod explain;
 mod listen;
+mod policy_reload;
 mod readiness;
 mod rotation;
 mod secrets;
+mod tls;
 mod two_processes;
 mod unix_socket;

@@ -46,6 +46,14 @@ pub(crate) fn countermand(words: &[&str]) -> Command {
     command
 }
 
+/// The program as a shell starts it after it has done as `preparation` says.
+pub(crate) fn countermand_after(preparation: &str, words: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    let script = format!("{preparation}; exec \"$0\" \"$@\"");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_countermand")]).args(words).env_clear();
+    command
+}
+
 impl Process {
     pub(crate) fn start(command: &mut Command) -> Self {
         let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

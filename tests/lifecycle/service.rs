@@ -16,6 +16,9 @@ use crate::{
     process::{LIMIT, Process, countermand, eventually},
 };
 
+/// How the command line begins.
+pub(crate) const SERVE: [&str; 5] = ["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+
 pub(crate) struct Service {
     pub(crate) process: Process,
     pub(crate) address: SocketAddr,
@@ -32,10 +35,18 @@ impl Service {
 
     /// Likewise, with more on its command line or in its environment.
     pub(crate) async fn start_with(google: &Google, adjust: impl FnOnce(&mut Command)) -> Self {
+        Self::start_as(google, countermand(&SERVE), adjust).await
+    }
+
+    /// Likewise, by a command line that begins with [`SERVE`].
+    pub(crate) async fn start_as(
+        google: &Google,
+        mut command: Command,
+        adjust: impl FnOnce(&mut Command),
+    ) -> Self {
         let room = tempfile::tempdir().unwrap();
         let key = Key::generate();
         std::fs::write(room.path().join("key.json"), key.file(&google.token_url())).unwrap();
-        let mut command = countermand(&["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
         command.current_dir(&room).args(["--upstream-url", &google.url]);
         command.env("COUNTERMAND_CREDENTIALS", "key.json");
         adjust(&mut command);

@@ -1,95 +1,159 @@
-//! A caller that goes before its answer: what it asked for is carried through.
+//! A caller that goes before its answer: what it asked for is carried through, and recorded with the outcome
+//! that nobody was told. A wait is not carried on: by its line the tests see that the service has noticed.
 
+use serde_json::{Value, json};
 use tonic::Code;
 
 use crate::{
     NAME,
     support::{
-        grpc::{Started, Wire},
-        reply::Reply,
+        grpc::{Started, WAIT, Wire},
+        reply::{Gate, Reply},
         service::{Service, Setup},
-        soon,
         upstream::Upstream,
     },
 };
 
-/// Starts a cancel, lets `go` end it once the upstream has it, and waits until the service has noticed:
-/// its one place is free again.
-async fn asked_and_gone(upstream: &Upstream, service: &Service, go: impl FnOnce(Wire, Started)) {
-    let other = service.wire().await;
-    let caller = service.wire().await;
-    let started = caller.start(NAME, &[]).await;
-    upstream.has_seen(1).await;
-    assert_eq!(other.cancel("none", &[]).await.code(), Code::Unavailable, "the place is taken");
-    go(caller, started);
-    place_is_free(&other).await;
+/// One who cancels, and waits for another operation meanwhile.
+struct Caller {
+    wire: Wire,
+    wait: Started,
+    cancel: Started,
 }
 
-/// Waits until a call of the one place that there is has been let go.
-async fn place_is_free(wire: &Wire) {
-    soon("the place to be free", async {
-        while wire.cancel("none", &[]).await.code() != Code::InvalidArgument {}
-    })
-    .await;
+/// Begins both calls; the upstream has them when this returns, and holds the first answer to each back.
+async fn begin(upstream: &Upstream, service: &Service, then: Vec<Reply>) -> (Caller, Gate) {
+    let (busy, gate) = Reply::plain_error(503, "UNAVAILABLE", "Busy.").held();
+    upstream.answers([Reply::hanging(), busy].into_iter().chain(then));
+    let wire = service.wire().await;
+    let wait = wire.start_raw(WAIT, &[], &message("enterprises/LC01/devices/d1/operations/1")).await;
+    upstream.has_seen(1).await;
+    let cancel = wire.start(NAME, &[]).await;
+    upstream.has_seen(2).await;
+    (Caller { wire, wait, cancel }, gate)
+}
+
+/// A request that is nothing but a name: field 1.
+fn message(name: &str) -> Vec<u8> {
+    [&[0x0a, u8::try_from(name.len()).unwrap()], name.as_bytes()].concat()
+}
+
+fn upstream(line: &Value) -> Value {
+    json!([line["name"], line["decision"], line["attempts"], line["upstream_status"], line["shared"]])
 }
 
 #[tokio::test]
 async fn a_call_that_is_reset_is_carried_through_its_retries() {
-    let upstream = Upstream::start().await;
-    let (busy, gate) = Reply::plain_error(503, "UNAVAILABLE", "Busy.").held();
-    upstream.answers([busy.clone(), Reply::plain_error(503, "UNAVAILABLE", "Busy."), Reply::ok()]);
-    let service = Setup::of(&upstream).places(1).start().await;
-    let mut kept = None;
-    asked_and_gone(&upstream, &service, |caller, started| {
-        drop(started);
-        kept = Some(caller);
-    })
-    .await;
+    let google = Upstream::start().await;
+    let service = Setup::of(&google).start().await;
+    let busy = Reply::plain_error(503, "UNAVAILABLE", "Busy.");
+    let (Caller { wire, wait, cancel }, gate) = begin(&google, &service, vec![busy, Reply::ok()]).await;
+    drop(cancel);
+    drop(wait);
+    let waited = service.recorded("WaitOperation", "CANCELLED").await;
+    assert_eq!(waited["decision"], "allow");
+    assert_eq!(service.audit_log().len(), 1, "the outcome of the cancel is not known yet");
     gate.open();
-    upstream.has_seen(3).await;
-    drop(kept);
+    let cancelled = service.recorded("CancelOperation", "OK").await;
+    assert_eq!(upstream(&cancelled), json!([NAME, "allow", 3, 200, null]));
+    assert_eq!(service.audit_log().len(), 2);
+    drop(wire);
 }
 
 #[tokio::test]
 async fn a_call_whose_connection_is_lost_is_carried_through() {
-    let upstream = Upstream::start().await;
-    let (busy, gate) = Reply::plain_error(503, "UNAVAILABLE", "Busy.").held();
-    upstream.answers([busy, Reply::ok()]);
-    let service = Setup::of(&upstream).places(1).start().await;
-    asked_and_gone(&upstream, &service, |caller, _| caller.hang_up()).await;
+    let google = Upstream::start().await;
+    let service = Setup::of(&google).start().await;
+    let not_found = Reply::plain_error(404, "NOT_FOUND", "Gone.");
+    let (Caller { wire, wait: _wait, cancel: _cancel }, gate) =
+        begin(&google, &service, vec![not_found]).await;
+    wire.hang_up();
+    service.recorded("WaitOperation", "CANCELLED").await;
     gate.open();
-    upstream.has_seen(2).await;
+    let cancelled = service.recorded("CancelOperation", "NOT_FOUND").await;
+    assert_eq!(upstream(&cancelled), json!([NAME, "allow", 2, 404, null]));
+}
+
+#[tokio::test]
+async fn the_outcome_is_recorded_though_it_comes_after_the_deadline_of_who_hung_up() {
+    let google = Upstream::start().await;
+    let service = Setup::of(&google).start().await;
+    let (ok, gate) = Reply::ok().held();
+    google.answers([Reply::hanging(), ok]);
+    let wire = service.wire().await;
+    let timeout = [("grpc-timeout", "1S")];
+    let wait = wire.start_raw(WAIT, &[], &message("enterprises/LC01/devices/d1/operations/1")).await;
+    google.has_seen(1).await;
+    let (gone, stays) = (wire.start(NAME, &timeout).await, wire.start(NAME, &timeout).await);
+    google.has_seen(2).await;
+    drop(gone);
+    drop(wait);
+    service.recorded("WaitOperation", "CANCELLED").await;
+    assert_eq!(stays.answer().await.code(), Code::DeadlineExceeded);
+    let late = service.recorded("CancelOperation", "DEADLINE_EXCEEDED").await;
+    assert_eq!(upstream(&late), json!([NAME, "allow", null, null, true]));
+    gate.open();
+    let cancelled = service.recorded("CancelOperation", "OK").await;
+    assert_eq!(upstream(&cancelled), json!([NAME, "allow", 1, 200, null]));
 }
 
 #[tokio::test]
 async fn a_call_that_waits_for_a_token_is_carried_through() {
-    let upstream = Upstream::start().await;
+    let google = Upstream::start().await;
     let (token, gate) = Reply::token("t").held();
-    upstream.answers_for_tokens([token]);
-    upstream.answers([Reply::ok()]);
-    let service = Setup::of(&upstream).places(1).start_without_token().await;
-    let (caller, other) = (service.wire().await, service.wire().await);
-    let started = caller.start(NAME, &[]).await;
-    // Later on the same connection, so that the place is taken if the first has arrived.
-    assert_eq!(caller.cancel("none", &[]).await.code(), Code::Unavailable);
-    drop(started);
-    place_is_free(&other).await;
-    assert!(upstream.seen().is_empty());
+    google.answers_for_tokens([token]);
+    google.always_answers(Reply::ok());
+    let service = Setup::of(&google).start_without_token().await;
+    let wire = service.wire().await;
+    let wait = wire.start_raw(WAIT, &[], &message("enterprises/LC01/devices/d1/operations/1")).await;
+    let cancel = wire.start(NAME, &[]).await;
+    // Later on the same connection, so that the calls before it have been taken up.
+    assert_eq!(wire.cancel("none", &[]).await.code(), Code::InvalidArgument);
+    drop(cancel);
+    drop(wait);
+    service.recorded("WaitOperation", "CANCELLED").await;
+    assert!(google.seen().is_empty());
     gate.open();
-    upstream.has_seen(1).await;
+    let cancelled = service.recorded("CancelOperation", "OK").await;
+    assert_eq!(upstream(&cancelled), json!([NAME, "allow", 1, 200, null]));
 }
 
 #[tokio::test]
 async fn a_caller_who_comes_back_joins_the_call_that_it_left() {
-    let upstream = Upstream::start().await;
-    let (ok, gate) = Reply::ok().held();
-    upstream.answers([ok]);
-    let service = Setup::of(&upstream).places(1).start().await;
-    asked_and_gone(&upstream, &service, |caller, _| caller.hang_up()).await;
+    let google = Upstream::start().await;
+    let service = Setup::of(&google).start().await;
+    let (Caller { wire, wait: _wait, cancel: _cancel }, gate) =
+        begin(&google, &service, vec![Reply::ok()]).await;
+    wire.hang_up();
+    service.recorded("WaitOperation", "CANCELLED").await;
     let wire = service.wire().await;
     let again = wire.start(NAME, &[]).await;
-    assert_eq!(wire.cancel("none", &[]).await.code(), Code::Unavailable, "it waits");
+    assert_eq!(wire.cancel("none", &[]).await.code(), Code::InvalidArgument, "it was taken up");
     gate.open();
     assert_eq!(again.answer().await.code(), Code::Ok);
-    assert_eq!(upstream.seen().len(), 1);
+    assert_eq!(google.seen().len(), 3, "the wait's one, and two for the cancel that both share");
+    let mut shared: Vec<_> = service.audit_log().iter().map(upstream).collect();
+    shared.retain(|line| line[0] == NAME);
+    shared.sort_by_key(|line| line[4].is_null());
+    assert_eq!(shared, [json!([NAME, "allow", 2, 200, true]), json!([NAME, "allow", 2, 200, null])]);
+}
+
+#[tokio::test]
+async fn a_call_holds_its_place_until_it_has_ended() {
+    let google = Upstream::start().await;
+    let service = Setup::of(&google).places(2).start().await;
+    let (Caller { wire, wait: _wait, cancel: _cancel }, gate) =
+        begin(&google, &service, vec![Reply::ok()]).await;
+    wire.hang_up();
+    service.recorded("WaitOperation", "CANCELLED").await;
+    let other = service.wire().await;
+    let (hanging, hung) = Reply::ok().held();
+    google.answers([hanging]);
+    let second = other.start(&format!("{NAME}2"), &[]).await;
+    assert_eq!(other.cancel("none", &[]).await.code(), Code::Unavailable, "the cancel still runs");
+    gate.open();
+    service.recorded("CancelOperation", "OK").await;
+    assert_eq!(other.cancel("none", &[]).await.code(), Code::InvalidArgument);
+    hung.open();
+    assert_eq!(second.answer().await.code(), Code::Ok);
 }

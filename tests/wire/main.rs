@@ -8,15 +8,22 @@
 mod support;
 
 mod answers;
+mod audit;
+mod connections;
 mod credentials;
 mod deadlines;
 mod forwarding;
 mod hang_up;
+mod identity;
 mod overload;
+mod policy;
 mod proxy;
 mod reading;
 mod refusals;
+mod resets;
 mod routing;
+mod server_tls;
+mod server_tls_files;
 mod sharing;
 mod streams;
 mod tls;

@@ -9,8 +9,11 @@ use std::{
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 
-use super::Flights;
-use crate::{amapi::error::Error, name::OperationName};
+use super::{Flights, Joined};
+use crate::{
+    amapi::{Outcome, error::Error},
+    name::OperationName,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -18,7 +21,7 @@ fn name() -> OperationName {
     OperationName::parse("enterprises/LC01/devices/d1/operations/17").expect("valid")
 }
 
-fn flights() -> Flights<Result<usize, Error>> {
+fn flights() -> Flights<usize> {
     Flights::new(30 * SECOND, TaskTracker::new())
 }
 
@@ -30,11 +33,11 @@ struct Upstream {
 }
 
 impl Upstream {
-    async fn ask(self) -> Result<usize, Error> {
+    async fn ask(self) -> Outcome<usize> {
         let nth = self.begun.fetch_add(1, Ordering::Relaxed) + 1;
         sleep(2 * SECOND).await;
         self.ended.fetch_add(1, Ordering::Relaxed);
-        Ok(nth)
+        Outcome { result: Ok(nth), attempts: 3, upstream_status: Some(200), credential: None }
     }
 
     fn counts(&self) -> (usize, usize) {
@@ -42,12 +45,18 @@ impl Upstream {
     }
 }
 
-async fn join(
-    flights: &Flights<Result<usize, Error>>,
+async fn join(flights: &Flights<usize>, upstream: &Upstream, timeout: Duration) -> Result<usize, Error> {
+    joined(flights, upstream, timeout, false).await.outcome.result
+}
+
+/// Likewise; `is_free` when the caller is gone by its deadline.
+async fn joined(
+    flights: &Flights<usize>,
     upstream: &Upstream,
     timeout: Duration,
-) -> Result<usize, Error> {
-    flights.join(&name(), Instant::now() + timeout, |_| upstream.clone().ask()).await
+    is_free: bool,
+) -> Joined<usize> {
+    flights.join(&name(), Instant::now() + timeout, || is_free, |_| upstream.clone().ask()).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -86,10 +95,33 @@ async fn each_waits_as_long_as_its_own_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_joins_learns_what_the_call_took() {
+    let (flights, upstream) = (flights(), Upstream::default());
+    let (first, second, late) = tokio::join!(
+        joined(&flights, &upstream, 10 * SECOND, false),
+        joined(&flights, &upstream, 10 * SECOND, false),
+        joined(&flights, &upstream, SECOND, false),
+    );
+    assert_eq!([first.is_shared, second.is_shared, late.is_shared], [false, true, true]);
+    for Joined { outcome, .. } in [first, second] {
+        assert_eq!((outcome.attempts, outcome.upstream_status), (3, Some(200)));
+    }
+    assert_eq!((late.outcome.attempts, late.outcome.upstream_status), (0, None), "it does not know");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_gone_learns_the_outcome_after_its_deadline() {
+    let (flights, upstream) = (flights(), Upstream::default());
+    let gone = joined(&flights, &upstream, SECOND, true).await;
+    assert_eq!(gone.outcome.result.expect("answered"), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_that_panics_answers_and_does_not_stay() {
     let flights = flights();
-    let broken = flights.join(&name(), Instant::now() + SECOND, |_| async { panic!("on purpose") }).await;
-    assert!(matches!(broken, Err(Error::Lost)), "{broken:?}");
+    let deadline = Instant::now() + SECOND;
+    let broken = flights.join(&name(), deadline, || false, |_| async { panic!("on purpose") }).await;
+    assert!(matches!(broken.outcome.result, Err(Error::Lost)), "{broken:?}");
     let upstream = Upstream::default();
     assert_eq!(join(&flights, &upstream, 10 * SECOND).await.expect("answered"), 1);
 }

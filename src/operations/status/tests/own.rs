@@ -52,6 +52,18 @@ fn our_own_errors_are_in_our_domain() {
         vec![own("OVERLOADED"), retry(3, 0)],
     );
     assert_status(
+        &audit_unavailable(retry_after),
+        Code::Unavailable,
+        "the audit log cannot be written at the moment",
+        vec![own("AUDIT_UNAVAILABLE"), retry(3, 0)],
+    );
+    assert_status(
+        &shutting_down(),
+        Code::Unavailable,
+        "the proxy shuts down, and could not wait for this call",
+        vec![own("SHUTTING_DOWN")],
+    );
+    assert_status(
         &not_supported("DeleteOperation"),
         Code::Unimplemented,
         "DeleteOperation is not supported",
@@ -62,6 +74,19 @@ fn our_own_errors_are_in_our_domain() {
         Code::InvalidArgument,
         "grpc-timeout is not one to eight digits and a unit of H, M, S, m, u or n",
         vec![own("INVALID_GRPC_TIMEOUT")],
+    );
+    assert_status(
+        &invalid_forwarded_identity("a"),
+        Code::Unauthenticated,
+        "a",
+        vec![own("INVALID_FORWARDED_IDENTITY")],
+    );
+    assert_status(&invalid_token("a"), Code::Unauthenticated, "a", vec![own("INVALID_TOKEN")]);
+    assert_status(
+        &keys_unavailable("a", retry_after),
+        Code::Unavailable,
+        "a",
+        vec![own("JWKS_UNAVAILABLE"), retry(3, 0)],
     );
 }
 

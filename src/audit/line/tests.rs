@@ -1,0 +1,129 @@
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::caller::{Caller, Identity, Proof};
+
+fn arrival(method: Method) -> Arrival {
+    let trace_id = TraceId::of(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").expect("valid");
+    let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_007);
+    Arrival { method, trace_id, time, since: Instant::now() }
+}
+
+/// The line, parsed, without its duration.
+fn parsed(record: &Record, method: Method, code: &'static str) -> Value {
+    let line = arrival(method).line(record, code).expect("the first");
+    let mut line: Value = serde_json::from_slice(&line).expect("JSON");
+    assert!(line.as_object_mut().expect("an object").remove("duration_ms").expect("there").is_number());
+    line
+}
+
+#[test]
+fn a_line_says_all_that_was_noted() {
+    let record = Record::default();
+    record.called_by(&Caller::unix(1000));
+    record.names("enterprises/LC01/devices/d1/operations/17".to_owned());
+    record.allowed(&Arc::from(["console".to_owned(), "all".to_owned()]));
+    let credential = Some(Arc::from("emea"));
+    record.carried(Upstream { attempts: 2, status: Some(404), credential, is_shared: true });
+    let want = json!({
+        "time": "2023-11-14T22:13:20.007Z",
+        "caller": "unix:1000",
+        "proof": "unix-peer",
+        "method": "CancelOperation",
+        "name": "enterprises/LC01/devices/d1/operations/17",
+        "decision": "allow",
+        "policies": ["console", "all"],
+        "code": "NOT_FOUND",
+        "upstream_status": 404,
+        "attempts": 2,
+        "shared": true,
+        "credential": "emea",
+        "trace_id": "0af7651916cd43dd8448eb211c80319c",
+    });
+    assert_eq!(parsed(&record, Method::Cancel, "NOT_FOUND"), want);
+}
+
+#[test]
+fn what_does_not_apply_is_absent() {
+    let want = json!({
+        "time": "2023-11-14T22:13:20.007Z",
+        "method": "WaitOperation",
+        "code": "UNAVAILABLE",
+        "trace_id": "0af7651916cd43dd8448eb211c80319c",
+    });
+    assert_eq!(parsed(&Record::default(), Method::Wait, "UNAVAILABLE"), want);
+}
+
+#[test]
+fn a_denial_names_the_policies_that_forbid_it() {
+    let record = Record::default();
+    record.denied(Some(&Arc::from(["no-wipes".to_owned()])));
+    let line = parsed(&record, Method::Cancel, "PERMISSION_DENIED");
+    assert_eq!((&line["decision"], &line["policies"]), (&json!("deny"), &json!(["no-wipes"])));
+    // Nothing permits it, which no policy says.
+    let record = Record::default();
+    record.denied(Some(&Arc::default()));
+    let line = parsed(&record, Method::Cancel, "PERMISSION_DENIED");
+    assert_eq!((&line["decision"], line.get("policies")), (&json!("deny"), None));
+}
+
+#[test]
+fn a_call_has_one_line() {
+    let record = Record::default();
+    assert!(arrival(Method::Get).line(&record, "OK").is_some());
+    record.invalid();
+    assert!(arrival(Method::Get).line(&record, "OK").is_none());
+}
+
+#[test]
+fn nothing_that_a_caller_writes_ends_the_line_or_changes_another_field() {
+    for name in [
+        "a\nb",
+        "a\r\nb",
+        "\u{2028}\u{2029}\u{85}\u{b}\u{c}\u{1c}\u{1d}\u{1e}",
+        "\",\"decision\":\"allow\",\"x\":\"",
+        "\\\",\\",
+        "\0\u{7f}\u{9b}31m\u{1b}[2J",
+        "\u{202e}evil\u{feff}\u{200b}",
+        "ä😀\u{10ffff}",
+    ] {
+        let record = Record::default();
+        record.called_by(&Caller::new(Identity::Dns(name.to_owned()), Proof::ClientCertificate));
+        record.names(name.to_owned());
+        record.invalid();
+        let line = arrival(Method::Delete).line(&record, "UNIMPLEMENTED").expect("the first");
+        let (end, text) = line.split_last().expect("not empty");
+        assert_eq!(*end, b'\n');
+        let is_printable = |byte: &u8| (b' '..=b'~').contains(byte);
+        assert!(text.iter().all(is_printable), "{}", text.escape_ascii());
+        let parsed: Value = serde_json::from_slice(text).expect("JSON");
+        assert_eq!((&parsed["name"], &parsed["decision"]), (&json!(name), &json!("invalid")));
+        assert_eq!(parsed["caller"], json!(format!("dns:{name}")));
+    }
+}
+
+#[test]
+fn a_long_name_is_cut_between_characters() {
+    let record = Record::default();
+    record.names(format!("x{}", "ä".repeat(60_000)));
+    let name = parsed(&record, Method::Get, "INVALID_ARGUMENT")["name"].clone();
+    assert_eq!(name, json!(format!("x{}", "ä".repeat(511))));
+}
+
+#[test]
+fn a_clock_beyond_all_dates_does_no_harm() {
+    let far = Duration::from_secs(1 << 40);
+    for (time, want) in [
+        (SystemTime::UNIX_EPOCH - far, "1970-01-01T00:00:00.000Z"),
+        (SystemTime::UNIX_EPOCH + far, "9999-12-31T23:59:59.000Z"),
+    ] {
+        assert_eq!(timestamp(time).to_string(), want);
+    }
+}
+
+#[test]
+fn a_duration_has_a_fraction() {
+    assert_eq!(milliseconds(Duration::from_nanos(1_234_567)), 1.234);
+}

@@ -1,0 +1,102 @@
+//! The trace that a call is part of.
+
+use std::fmt;
+
+/// The id of a trace: 16 bytes, never all zero. `Display` is 32 hexadecimal digits in lower case, as in
+/// `traceparent`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceId(u128);
+
+impl TraceId {
+    /// The trace of a `traceparent` header (W3C Trace Context, section 3.2); none when the header is not
+    /// valid. Of a version to come, the fields of version 00 are read.
+    #[must_use]
+    pub fn of(traceparent: &[u8]) -> Option<Self> {
+        let (known, more) = traceparent.split_at_checked(55)?;
+        let mut fields = known.split(|byte| *byte == b'-');
+        let version = hexadecimal(fields.next()?, 2)?;
+        let trace = hexadecimal(fields.next()?, 32)?;
+        let parent = hexadecimal(fields.next()?, 16)?;
+        hexadecimal(fields.next()?, 2)?;
+        let has_valid_end = match version {
+            0 => more.is_empty(),
+            0xff => false,
+            _ => more.first().is_none_or(|byte| *byte == b'-'),
+        };
+        (fields.next().is_none() && has_valid_end && trace != 0 && parent != 0).then_some(Self(trace))
+    }
+
+    /// A trace of our own. Its id needs to be rare, not secret.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(fastrand::u128(1..))
+    }
+}
+
+impl fmt::Display for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// The number that exactly `digits` hexadecimal digits of lower case are.
+fn hexadecimal(text: &[u8], digits: usize) -> Option<u128> {
+    if text.len() != digits {
+        return None;
+    }
+    text.iter().try_fold(0, |number, digit| {
+        let digit = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return None,
+        };
+        Some(number << 4 | u128::from(digit))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::TraceId;
+
+    const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+
+    #[test]
+    fn the_trace_of_a_valid_header_is_read() {
+        for header in [
+            format!("00-{TRACE}-b7ad6b7169203331-01"),
+            format!("00-{TRACE}-b7ad6b7169203331-00"),
+            format!("01-{TRACE}-b7ad6b7169203331-01"),
+            format!("cc-{TRACE}-b7ad6b7169203331-01-what-comes-later"),
+        ] {
+            assert_eq!(TraceId::of(header.as_bytes()).expect("valid").to_string(), TRACE, "{header}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_valid_header_has_none() {
+        for header in [
+            String::new(),
+            TRACE.to_owned(),
+            format!("00-{TRACE}-b7ad6b7169203331"),
+            format!("00-{TRACE}-b7ad6b7169203331-01-"),
+            format!("00-{TRACE}-b7ad6b7169203331-01 "),
+            format!("ff-{TRACE}-b7ad6b7169203331-01"),
+            format!("01-{TRACE}-b7ad6b7169203331-01x"),
+            format!("00-{}-b7ad6b7169203331-01", TRACE.to_uppercase()),
+            format!("00-{}-b7ad6b7169203331-01", "0".repeat(32)),
+            format!("00-{TRACE}-0000000000000000-01"),
+            format!("00-{TRACE}-b7ad6b7169203331-0g"),
+            format!("00-{}-{TRACE}-01", "b7ad6b7169203331"),
+            "-".repeat(55),
+        ] {
+            assert_eq!(TraceId::of(header.as_bytes()), None, "{header}");
+        }
+        assert_eq!(TraceId::of(&[0xff; 55]), None);
+    }
+
+    #[test]
+    fn our_own_differ() {
+        assert_ne!(TraceId::random(), TraceId::random());
+        assert_eq!(TraceId::random().to_string().len(), 32);
+    }
+}

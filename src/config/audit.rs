@@ -1,0 +1,107 @@
+//! `[audit]`: where the audit log goes, and what happens when it cannot be written.
+
+use std::{
+    fs::{self, OpenOptions},
+    io,
+    os::unix::fs::FileTypeExt,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    environment::Environment,
+    fault::{Faults, Wrong},
+    source::Given,
+    table::Section,
+};
+
+/// The value of `file` that is not a file.
+const STDOUT: &str = "stdout";
+
+/// The audit log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audit {
+    /// Where it goes.
+    pub destination: Destination,
+    /// What happens to calls whose line cannot be written.
+    pub on_failure: OnFailure,
+}
+
+/// Where the audit log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// Standard output.
+    Stdout,
+    /// A file, which can be appended to, or made in its directory.
+    File(PathBuf),
+}
+
+/// What happens to calls when the audit log cannot be written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnFailure {
+    /// They fail, rather than go unrecorded.
+    #[default]
+    Fail,
+    /// They are answered.
+    Continue,
+}
+
+impl Audit {
+    pub(super) fn read(environment: &mut Environment, file: &mut Section<'_>, faults: &mut Faults) -> Self {
+        let directory = file.directory();
+        let of_file = file.text("file", faults).map(|Given { value, origin }| {
+            let value = if value == STDOUT { STDOUT.into() } else { directory.join(value) };
+            Given { value, origin }
+        });
+        let destination = environment
+            .path("COUNTERMAND_AUDIT_FILE")
+            .or(of_file)
+            .and_then(|given| given.parse(faults, destination))
+            .unwrap_or(Destination::Stdout);
+        let on_failure = environment
+            .text("COUNTERMAND_AUDIT_ON_FAILURE", faults)
+            .or(file.text("on_failure", faults))
+            .and_then(|given| given.parse(faults, on_failure))
+            .unwrap_or_default();
+        Self { destination, on_failure }
+    }
+}
+
+fn destination(path: &Path) -> Result<Destination, Wrong> {
+    if path == Path::new(STDOUT) {
+        return Ok(Destination::Stdout);
+    }
+    let wrong = |what: String| {
+        let remedy = r#"name a file that this user may write, in a directory that exists, or give "stdout""#;
+        Wrong::new(format!("{path:?} {what}"), remedy)
+    };
+    match fs::metadata(path) {
+        Ok(metadata) if !(metadata.is_file() || metadata.file_type().is_char_device()) => {
+            return Err(wrong("is not a regular file".to_owned()));
+        }
+        Ok(_) => OpenOptions::new().read(true).append(true).open(path).map(drop),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => can_be_made(path),
+        Err(error) => Err(error),
+    }
+    .map_err(|error| wrong(format!("cannot be written: {error}")))?;
+    Ok(Destination::File(path.to_owned()))
+}
+
+/// Whether a file can be made where `path` says, tried by one without a name.
+fn can_be_made(path: &Path) -> io::Result<()> {
+    if path.file_name().is_none() {
+        return Err(io::ErrorKind::InvalidFilename.into());
+    }
+    let directory = match path.parent() {
+        Some(directory) if directory != Path::new("") => directory,
+        _ => Path::new("."),
+    };
+    tempfile::tempfile_in(directory).map(drop)
+}
+
+fn on_failure(text: &str) -> Result<OnFailure, Wrong> {
+    match text {
+        "fail" => Ok(OnFailure::Fail),
+        "continue" => Ok(OnFailure::Continue),
+        _ => Err(Wrong::new(format!("{text:?} is neither fail nor continue"), "give fail or continue")),
+    }
+}

@@ -1,0 +1,73 @@
+//! `[policy]`: who may do what.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    environment::Environment,
+    fault::Faults,
+    files,
+    source::{Given, Origin},
+    table::Section,
+};
+use crate::policy::rules::Rules;
+
+/// The key of the section.
+pub(super) const SECTION: &str = "policy";
+
+/// What is said of a policy. Listeners depend on whether there is one, and come before it in the file.
+pub(super) struct Policed<'a> {
+    section: Section<'a>,
+    is_there: bool,
+    given: Option<Given<PathBuf>>,
+}
+
+impl<'a> Policed<'a> {
+    pub(super) fn find(
+        flag: Option<PathBuf>,
+        environment: &mut Environment,
+        root: &mut Section<'a>,
+        faults: &mut Faults,
+    ) -> Self {
+        let is_there = root.has(SECTION);
+        let section = root.section(SECTION, faults);
+        let given = Given::flag("--policy", flag).or(environment.path("COUNTERMAND_POLICY"));
+        Self { section, is_there, given }
+    }
+
+    /// Whether a policy is meant, right or not.
+    pub(super) fn is_meant(&self) -> bool {
+        self.is_there || self.given.is_some()
+    }
+
+    /// The policy file, whose content is right. `None` when there is none, or when it is not right, and then
+    /// each of its faults is noted.
+    pub(super) fn read(self, faults: &mut Faults) -> Option<PathBuf> {
+        let Self { mut section, is_there, given } = self;
+        let names_a_file = section.has("file");
+        let given = given.or(section.path("file", faults));
+        if is_there && !names_a_file && given.is_none() {
+            let problem = "this is missing, so that nothing says who may call";
+            let remedy =
+                r#"name a Cedar policy, for example file = "policy.cedar", or leave the section out"#;
+            faults.add(&section.missing("file"), problem, remedy);
+        }
+        section.finish(faults);
+        let Given { value, origin } = given?;
+        check(&value, &origin, faults)?;
+        Some(value)
+    }
+}
+
+/// Notes every fault of the file, each with its place in it.
+fn check(file: &Path, origin: &Origin, faults: &mut Faults) -> Option<()> {
+    faults.note(origin, files::readable(file))?;
+    let Err(mistakes) = Rules::read(file) else { return Some(()) };
+    for mistake in &mistakes.0 {
+        let problem = format!("{}: {}", file.display(), mistake.located());
+        faults.add(origin, problem, &mistake.remedy);
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests;
