@@ -2,13 +2,12 @@
 
 use std::{io, net::SocketAddr, sync::Arc};
 
-use axum::{Router, extract::State, http::StatusCode, routing::get};
+use axum::{Router, routing::get};
 use tokio::{net::TcpListener, sync::watch};
 
-use crate::{
-    credentials::{Credential, Readiness},
-    serving::Serving,
-};
+use crate::{credentials::Credentials, serving::Serving};
+
+mod readyz;
 
 /// The port, bound and not yet serving.
 pub struct Admin {
@@ -19,8 +18,7 @@ pub struct Admin {
 
 /// What the answers are made from.
 struct View {
-    credential_name: String,
-    credential: Credential,
+    credentials: Arc<Credentials>,
     serving: watch::Receiver<Serving>,
 }
 
@@ -32,15 +30,14 @@ impl Admin {
     /// The address cannot be had; the text names it.
     pub async fn bind(
         address: SocketAddr,
-        credential_name: String,
-        credential: Credential,
+        credentials: Arc<Credentials>,
         serving: watch::Receiver<Serving>,
     ) -> io::Result<Self> {
         let named =
             |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
         let listener = TcpListener::bind(address).await.map_err(named)?;
         let address = listener.local_addr().map_err(named)?;
-        Ok(Self { listener, address, view: Arc::new(View { credential_name, credential, serving }) })
+        Ok(Self { listener, address, view: Arc::new(View { credentials, serving }) })
     }
 
     /// The address, with the port that was found when 0 was asked for.
@@ -53,24 +50,9 @@ impl Admin {
     pub async fn serve(self) {
         let routes = Router::new()
             .route("/livez", get(|| async { "ok\n" }))
-            .route("/readyz", get(ready))
+            .route("/readyz", get(readyz::ready))
             .with_state(self.view);
         // axum's server never ends by itself, and retries what it cannot accept.
         let _ = axum::serve(self.listener, routes).await;
     }
-}
-
-/// 200 when calls are served; else 503 and a line for each thing that is missing.
-async fn ready(State(view): State<Arc<View>>) -> (StatusCode, String) {
-    let mut missing = Vec::new();
-    if let Readiness::NotReady(why) = view.credential.readiness() {
-        missing.push(format!("credential {}: {why}", view.credential_name));
-    }
-    if *view.serving.borrow() == Serving::Draining {
-        missing.push("draining: no new calls, please".to_owned());
-    }
-    if missing.is_empty() {
-        return (StatusCode::OK, "ready\n".to_owned());
-    }
-    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{}\n", missing.join("\n")))
 }

@@ -9,7 +9,7 @@ use reqwest::{Method, Url};
 
 use crate::{
     budget::Budget,
-    credentials::Credential,
+    credentials::Credentials,
     http_client::{self, HttpClient, tls::TlsError},
     name::{DeviceName, OperationName},
     policy::Permit,
@@ -28,8 +28,9 @@ use attempt::Upstream;
 use error::Error;
 use retry::Retries;
 
-/// The API behind one base URL, called with one credential.
+/// The API behind one base URL, called with the credential that serves the enterprise.
 pub struct Amapi {
+    credentials: Arc<Credentials>,
     upstream: Upstream,
     retries: Retries,
 }
@@ -86,19 +87,30 @@ impl Amapi {
     /// # Errors
     ///
     /// The certificates of `ca` cannot be read or trusted.
-    pub fn new(base: Url, ca: Option<&Path>, credential: Credential) -> Result<Self, TlsError> {
+    pub fn new(base: Url, ca: Option<&Path>, credentials: Arc<Credentials>) -> Result<Self, TlsError> {
         let client = HttpClient::new(&base, ca)?;
-        Ok(Self { upstream: Upstream::new(client, base, credential), retries: Retries::new() })
+        Ok(Self { credentials, upstream: Upstream::new(client, base), retries: Retries::new() })
     }
 
-    async fn call(&self, method: Method, url: Url, budget: &Budget) -> Outcome<http_client::Answer> {
-        let attempt = || self.upstream.attempt(method.clone(), &url, budget);
-        self.retries.run(budget, attempt).await
+    async fn call(
+        &self,
+        method: Method,
+        url: Url,
+        enterprise: &str,
+        budget: &Budget,
+    ) -> Outcome<http_client::Answer> {
+        let Some(credential) = self.credentials.serving(enterprise) else {
+            let result = Err(Error::NoCredential);
+            return Outcome { result, attempts: 0, upstream_status: None, credential: None };
+        };
+        let attempt = || self.upstream.attempt(method.clone(), &url, credential, budget);
+        let outcome = self.retries.run(budget, attempt).await;
+        Outcome { credential: Some(Arc::clone(credential.name())), ..outcome }
     }
 
-    async fn read(&self, url: Url, budget: &Budget) -> Outcome<Json> {
+    async fn read(&self, url: Url, enterprise: &str, budget: &Budget) -> Outcome<Json> {
         let Outcome { result, attempts, upstream_status, credential } =
-            self.call(Method::GET, url, budget).await;
+            self.call(Method::GET, url, enterprise, budget).await;
         let result = match result {
             Ok(answer) => attempt::read_object(answer, budget).await,
             Err(error) => Err(error),
@@ -109,8 +121,9 @@ impl Amapi {
 
 impl Api for Amapi {
     async fn cancel(&self, permit: &Permit<OperationName>, budget: &Budget) -> Outcome<()> {
-        let url = self.upstream.url(permit.resource().as_str(), ":cancel");
-        let sent = self.call(Method::POST, url, budget).await;
+        let name = permit.resource();
+        let url = self.upstream.url(name.as_str(), ":cancel");
+        let sent = self.call(Method::POST, url, name.enterprise(), budget).await;
         sent.and_then(|answer| {
             attempt::discard(answer);
             Ok(())
@@ -118,14 +131,15 @@ impl Api for Amapi {
     }
 
     async fn get(&self, permit: &Permit<OperationName>, budget: &Budget) -> Outcome<Json> {
-        let url = self.upstream.url(permit.resource().as_str(), "");
-        self.read(url, budget).await
+        let name = permit.resource();
+        self.read(self.upstream.url(name.as_str(), ""), name.enterprise(), budget).await
     }
 
     async fn list(&self, permit: &Permit<DeviceName>, query: &ListQuery, budget: &Budget) -> Outcome<Json> {
-        let mut url = self.upstream.url(permit.resource().as_str(), "/operations");
+        let name = permit.resource();
+        let mut url = self.upstream.url(name.as_str(), "/operations");
         query.write(&mut url);
-        self.read(url, budget).await
+        self.read(url, name.enterprise(), budget).await
     }
 }
 

@@ -1,6 +1,6 @@
 //! The only place that builds and connects the parts, supervises them, and drains.
 
-use std::{future::Future, io, path::Path, sync::Arc, time::Duration};
+use std::{future::Future, io, sync::Arc, time::Duration};
 
 use reqwest::Url;
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
@@ -11,7 +11,7 @@ use crate::{
     amapi::Amapi,
     audit::Audit,
     config::{self, Config, ListenAddress},
-    credentials::{Credential, IAM_CREDENTIALS, Readiness, Source, SourceError, Surroundings},
+    credentials::{Credentials, SourceError},
     http_client::tls::TlsError,
     operations::{Intervals, Limits, Operations, Times},
     policy::{Policy, mistake::Mistakes},
@@ -22,9 +22,12 @@ use crate::{
     serving::Serving,
 };
 
+mod credentials;
 mod development;
 
 pub use development::{Development, DevelopmentError};
+
+use credentials::Refreshers;
 
 /// The process must be gone when `drain_timeout` is over, not begin to go.
 const MARGIN: Duration = Duration::from_millis(250);
@@ -33,9 +36,8 @@ const MARGIN: Duration = Duration::from_millis(250);
 pub struct App {
     server: Server,
     admin: Option<Admin>,
-    credential: Credential,
-    credential_name: String,
-    refresher: JoinHandle<()>,
+    credentials: Arc<Credentials>,
+    refreshers: Refreshers,
     key_refresher: Option<JoinHandle<()>>,
     serving: watch::Sender<Serving>,
     flights: TaskTracker,
@@ -47,9 +49,14 @@ pub struct App {
 /// Why the service cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The credential's file was replaced by something else since the configuration was checked.
-    #[error("a credential cannot be used: {0}")]
-    Credential(#[from] SourceError),
+    /// A credential's file was replaced by something else since the configuration was checked.
+    #[error("credential {name}: {cause}")]
+    Credential {
+        /// What the configuration calls it.
+        name: String,
+        /// What is wrong with the file now.
+        cause: SourceError,
+    },
     /// The policy was replaced by something else since the configuration was checked.
     #[error("the policy: {0}")]
     Policy(#[from] Mistakes),
@@ -62,8 +69,8 @@ pub enum StartError {
     /// A file cannot be read or an address not be had; the text names it.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// The upstream's URL is none for the HTTP client.
-    #[error("upstream.url: {0}")]
+    /// A URL of the upstream is none for the HTTP client.
+    #[error("upstream: {0}")]
     Url(#[from] url::ParseError),
 }
 
@@ -73,23 +80,18 @@ pub enum StartError {
 pub struct Defect;
 
 impl App {
-    /// Builds everything and binds the addresses. The first token is being fetched when this returns.
+    /// Builds everything and binds the addresses. The first tokens are being fetched when this returns.
     ///
     /// # Errors
     ///
     /// See [`StartError`].
     pub async fn start(config: &Config) -> Result<Self, StartError> {
-        let Config { server, admin, upstream, credential, callers, policy, polling, audit, log_format: _ } =
+        let Config { server, admin, upstream, credentials, callers, policy, polling, audit, log_format: _ } =
             config;
-        let ca = upstream.ca_certificates.as_deref();
-
-        let surroundings = Arc::new(Surroundings::new(ca, Url::parse(IAM_CREDENTIALS)?)?);
-        let source = Source::read(&credential.definition(), &surroundings)?;
-        let (name, file) = (credential.name.clone(), source.file().map(Path::to_owned));
-        let (credential, refresher) = Credential::start(source, name.clone(), file);
+        let (credentials, refreshers) = credentials::start(credentials, upstream)?;
 
         let base = Url::parse(upstream.url.as_str())?;
-        let amapi = Amapi::new(base, ca, credential.clone())?;
+        let amapi = Amapi::new(base, upstream.ca_certificates.as_deref(), Arc::clone(&credentials))?;
         let flights = TaskTracker::new();
         let (serving, state) = watch::channel(Serving::NotReady);
         let policy = match policy {
@@ -106,15 +108,14 @@ impl App {
         let server =
             Server::bind(server, operations, Arc::new(identities), recorder.clone(), state.clone()).await?;
         let admin = match admin.listen {
-            Some(address) => Some(Admin::bind(address, name.clone(), credential.clone(), state).await?),
+            Some(address) => Some(Admin::bind(address, Arc::clone(&credentials), state).await?),
             None => None,
         };
         Ok(Self {
             server,
             admin,
-            credential,
-            credential_name: name,
-            refresher,
+            credentials,
+            refreshers,
             key_refresher,
             serving,
             flights,
@@ -158,9 +159,8 @@ impl App {
         let Self {
             server,
             admin,
-            credential,
-            credential_name,
-            refresher,
+            credentials,
+            refreshers,
             key_refresher,
             serving,
             flights,
@@ -178,8 +178,8 @@ impl App {
 
         tokio::select! {
             () = stop => {}
-            () = report_readiness(credential, &credential_name, &serving) => {}
-            _ = refresher => return Err(Defect),
+            () = credentials::report(&credentials, &serving) => {}
+            () = refreshers.one_ended() => return Err(Defect),
             () = end_of(key_refresher) => return Err(Defect),
         }
         let since = Instant::now();
@@ -215,23 +215,5 @@ fn times(upstream_timeout: Duration, polling: &config::Polling) -> Times {
         max_wait,
         intervals: Intervals { min: min_interval, max: max_interval },
         limits: Limits { entries: cache_entries, max_age: cache_max_age, min_interval },
-    }
-}
-
-/// Tells health and the log when the service becomes ready, or ceases to be. Never returns.
-async fn report_readiness(mut credential: Credential, name: &str, serving: &watch::Sender<Serving>) {
-    let mut readiness = credential.readiness();
-    loop {
-        let now = match readiness {
-            Readiness::Ready => Serving::Ready,
-            Readiness::NotReady(_) => Serving::NotReady,
-        };
-        let before = serving.send_replace(now);
-        match &readiness {
-            _ if before == now => {}
-            Readiness::Ready => tracing::info!("serving"),
-            Readiness::NotReady(why) => tracing::error!(credential = name, why, "not serving"),
-        }
-        readiness = credential.readiness_after(&readiness).await;
     }
 }

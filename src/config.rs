@@ -60,8 +60,8 @@ pub struct Config {
     pub admin: Admin,
     /// `[upstream]`: the Android Management API.
     pub upstream: Upstream,
-    /// The credential that every call upstream carries.
-    pub credential: Credential,
+    /// The credentials that calls upstream carry, at least one, each for the enterprises that it serves.
+    pub credentials: Vec<Credential>,
     /// `[policy]`: the file of the Cedar policy, whose content is right; `None` when callers may do all.
     pub policy: Option<PathBuf>,
     /// `[callers]`: who is believed to call.
@@ -100,7 +100,8 @@ pub struct Overrides {
 impl Config {
     /// Reads and checks everything: the command line, the environment, the file and the files it names.
     ///
-    /// Blocks while it reads files and resolves the host names of `listen`.
+    /// Blocks while it reads files, resolves the host names of `listen` and, when there is no credential,
+    /// finds out whether this is Google Cloud.
     ///
     /// # Errors
     ///
@@ -145,8 +146,8 @@ impl Config {
         let upstream = Upstream::read(upstream_url, upstream_ca, &mut environment, &mut section, &mut faults);
         section.finish(&mut faults);
 
-        let credential =
-            Credential::read(credentials, &mut environment, &mut root, file_is_whole, &mut faults);
+        let credentials =
+            Credential::read_all(credentials, &mut environment, &mut root, file_is_whole, &mut faults);
 
         let mut section = root.section("callers", &mut faults);
         let callers = Callers::read(&mut environment, &mut section, &mut faults);
@@ -167,12 +168,10 @@ impl Config {
         root.finish(&mut faults);
         environment.finish(&mut faults);
 
-        match credential {
-            Some(credential) if faults.is_empty() => {
-                Ok(Self { server, admin, upstream, credential, callers, policy, polling, audit, log_format })
-            }
-            _ => Err(faults.of_file(path.map(|path| path.value))),
+        if !faults.is_empty() {
+            return Err(faults.of_file(path.map(|path| path.value)));
         }
+        Ok(Self { server, admin, upstream, credentials, callers, policy, polling, audit, log_format })
     }
 
     /// Finds and checks the policy file alone, in the same sources: whoever asks what a policy says need

@@ -6,9 +6,8 @@
 //! that calls are made as; `answer` judges what is answered on the way. Nothing here is ever printed:
 //! tokens and keys live in types without `Debug` or `Display` of their content.
 
-use std::{borrow::Cow, path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use http::HeaderValue;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -20,13 +19,17 @@ use crate::file_watch::FileWatch;
 mod answer;
 mod ask;
 mod authorised_user;
+mod authorization;
 mod bridge;
 mod chain;
 mod definition;
 mod external_account;
 mod impersonation;
 mod metadata_server;
+mod pattern;
+mod readiness;
 mod refresher;
+mod routing;
 mod safe_url;
 mod schedule;
 mod secret_json;
@@ -39,7 +42,11 @@ mod token;
 #[cfg(test)]
 mod testing;
 
+pub use authorization::Authorization;
 pub use definition::{Definition, Kind, Origin, SourceError};
+pub use pattern::Pattern;
+pub use readiness::{Readiness, Standing};
+pub use routing::Credentials;
 pub use source::Source;
 pub use surroundings::{IAM_CREDENTIALS, Surroundings};
 pub use token::{FetchError, Token, TokenSource, fetch_once};
@@ -50,6 +57,7 @@ pub const SCOPE: &str = "https://www.googleapis.com/auth/androidmanagement";
 /// A credential in use. Cheap to clone.
 #[derive(Clone)]
 pub struct Credential {
+    name: Arc<str>,
     state: watch::Receiver<State>,
     rejected: mpsc::Sender<u64>,
 }
@@ -61,8 +69,9 @@ enum State {
     Starting,
     /// There was a token, which may have ended since; the latest fetch may have failed.
     Held { token: Held, failing: Option<Failing> },
-    /// There has never been one.
-    Without { failing: Failing },
+    /// There has never been one since the first attempt failed; `given_up` when the start of the service no
+    /// longer waits for it.
+    Without { failing: Failing, since: Instant, given_up: bool },
 }
 
 /// A token in use.
@@ -83,14 +92,6 @@ struct Failing {
     for_good: bool,
 }
 
-/// The value of an `authorization` header, marked so that no layer prints or indexes it.
-#[derive(Clone)]
-pub struct Authorization {
-    header: HeaderValue,
-    quota_project: Option<HeaderValue>,
-    generation: u64,
-}
-
 /// No token can be had now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unavailable {
@@ -98,50 +99,23 @@ pub struct Unavailable {
     pub retry_after: Duration,
 }
 
-/// What readiness says of a credential.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Readiness {
-    /// There is a valid token.
-    Ready,
-    /// There is none: why, for the operator.
-    NotReady(String),
-}
-
-impl Authorization {
-    /// The header's value, `Bearer …`, which prints as `Sensitive`.
-    #[must_use]
-    pub fn header(&self) -> HeaderValue {
-        self.header.clone()
-    }
-
-    /// The value of `x-goog-user-project`, for a credential whose calls are counted against the quota of a
-    /// project other than its own: a person's login has none.
-    #[must_use]
-    pub fn quota_project(&self) -> Option<&HeaderValue> {
-        self.quota_project.as_ref()
-    }
-
-    /// A text by somebody who was sent the header, without the token, should it be quoted there.
-    #[must_use]
-    pub fn left_out_of<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        // The token alone: it may be quoted without the scheme.
-        let token = self.header.to_str().ok().and_then(|header| header.strip_prefix("Bearer "));
-        match token {
-            Some(token) if text.contains(token) => Cow::Owned(text.replace(token, "[left out]")),
-            _ => Cow::Borrowed(text),
-        }
-    }
-}
-
 impl Credential {
     /// Starts the background task that keeps a token of `source` ready, and takes up changes of `file`,
-    /// which none has that is not read from one. The task ends when the last clone of the credential is dropped, and not before.
+    /// which none has that is not read from one. The task ends when the last clone of the credential is
+    /// dropped, and not before.
     pub fn start(source: impl TokenSource, name: String, file: Option<PathBuf>) -> (Self, JoinHandle<()>) {
         let (publish, state) = watch::channel(State::Starting);
         let (rejected, rejections) = mpsc::channel(16);
         let file = file.map(FileWatch::new);
+        let known_as = name.as_str().into();
         let task = tokio::spawn(refresher::run(source, name, file, publish, rejections));
-        (Self { state, rejected }, task)
+        (Self { name: known_as, state, rejected }, task)
+    }
+
+    /// What the configuration calls it.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
     }
 
     /// The authorisation of a valid token: at once when there is one, as soon as it is there while one is
@@ -198,12 +172,19 @@ impl Credential {
         self.state.borrow().readiness()
     }
 
+    /// What is to be told of it now.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.state.borrow().standing()
+    }
+
     /// Waits for a readiness other than `known`, and answers it. A change that came before the wait began
     /// is answered at once, so that none is missed.
-    pub async fn readiness_after(&mut self, known: &Readiness) -> Readiness {
+    pub async fn readiness_after(&self, known: Readiness) -> Readiness {
+        let mut state = self.state.clone();
         loop {
             let (now, ends) = {
-                let state = self.state.borrow_and_update();
+                let state = state.borrow_and_update();
                 let now = state.readiness();
                 let ends = match (&now, &*state) {
                     (Readiness::Ready, State::Held { token, .. }) => Some(token.ends),
@@ -211,7 +192,7 @@ impl Credential {
                 };
                 (now, ends)
             };
-            if now != *known {
+            if now != known {
                 return now;
             }
             let end = async {
@@ -221,7 +202,7 @@ impl Credential {
                 }
             };
             tokio::select! {
-                changed = self.state.changed() => if changed.is_err() { std::future::pending().await },
+                changed = state.changed() => if changed.is_err() { std::future::pending().await },
                 () = end => {}
             }
         }
@@ -243,21 +224,10 @@ impl State {
             }
             Self::Starting => None,
             Self::Held { failing, .. } => failing.as_ref(),
-            Self::Without { failing } => Some(failing),
+            Self::Without { failing, .. } => Some(failing),
         };
         let retry_after = failing?.next_attempt.saturating_duration_since(Instant::now());
         // An attempt that is due is under way: its outcome is worth waiting for.
         (!retry_after.is_zero()).then_some(Err(Unavailable { retry_after }))
-    }
-
-    fn readiness(&self) -> Readiness {
-        match self {
-            Self::Held { token, .. } if token.is_valid() => Readiness::Ready,
-            Self::Starting => Readiness::NotReady("the first token has not arrived yet".to_owned()),
-            Self::Held { failing: None, .. } => Readiness::NotReady("the token has ended".to_owned()),
-            Self::Held { failing: Some(failing), .. } | Self::Without { failing } => {
-                Readiness::NotReady(format!("no valid token: {}", failing.cause))
-            }
-        }
     }
 }

@@ -154,6 +154,15 @@ impl Device {
     }
 }
 
+/// Checks the id of an enterprise, as it stands in a name: `LC01` for example.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn check_enterprise(id: &str) -> Result<(), InvalidName> {
+    check_segment(id, "enterprise", InvalidName::Segment("enterprise"))
+}
+
 fn check_segment(segment: &str, which: &'static str, wrong: InvalidName) -> Result<(), InvalidName> {
     if segment.contains('/') {
         return Err(wrong);

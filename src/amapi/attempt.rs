@@ -34,20 +34,19 @@ const MAX_IN_FLIGHT: usize = 256;
 const DISCARD_TIME: Duration = Duration::from_secs(1);
 const DISCARD_LIMIT: usize = 64 * 1024;
 
-/// The upstream: where, as whom, and how many at once.
+/// The upstream: where, and how many at once.
 pub(super) struct Upstream {
     client: HttpClient,
     /// The URL up to the name, `https://androidmanagement.googleapis.com/v1/`.
     base: Url,
-    credential: Credential,
     slots: Semaphore,
 }
 
 impl Upstream {
-    pub(super) fn new(client: HttpClient, mut base: Url, credential: Credential) -> Self {
+    pub(super) fn new(client: HttpClient, mut base: Url) -> Self {
         let version = format!("{}/v1/", base.path().trim_end_matches('/'));
         base.set_path(&version);
-        Self { client, base, credential, slots: Semaphore::new(MAX_IN_FLIGHT) }
+        Self { client, base, slots: Semaphore::new(MAX_IN_FLIGHT) }
     }
 
     /// `{base}/v1/{name}{verb}`. A name that parsed has only characters that a path keeps as they are.
@@ -57,14 +56,16 @@ impl Upstream {
         url
     }
 
-    /// Sends a request without a body, once, or twice when its token has to be renewed in between.
+    /// Sends a request without a body, with a token of `credential`; once, or twice when the token has to
+    /// be renewed in between.
     pub(super) async fn attempt(
         &self,
         method: Method,
         url: &Url,
+        credential: &Credential,
         budget: &Budget,
     ) -> Attempted<http_client::Answer> {
-        let mut sending = Sending { upstream: self, method, url, budget, sent: 0, status: None };
+        let mut sending = Sending { upstream: self, method, url, credential, budget, sent: 0, status: None };
         let result = sending.run().await;
         Attempted { result, sent: sending.sent, status: sending.status }
     }
@@ -75,6 +76,7 @@ struct Sending<'a> {
     upstream: &'a Upstream,
     method: Method,
     url: &'a Url,
+    credential: &'a Credential,
     budget: &'a Budget,
     sent: u32,
     status: Option<u16>,
@@ -85,7 +87,7 @@ impl Sending<'_> {
         let queued = self.budget.begin(self.upstream.slots.acquire()).await;
         let _slot = queued.map_err(|_| late("in the queue for the upstream"))?;
 
-        let waiting = self.budget.begin(self.upstream.credential.authorization()).await;
+        let waiting = self.budget.begin(self.credential.authorization()).await;
         let authorization = waiting.map_err(|_| late("while a token was being fetched"))?;
         let authorization = authorization.map_err(no_token)?;
 
@@ -104,7 +106,7 @@ impl Sending<'_> {
         rejected: &Authorization,
         answer: Answer,
     ) -> Result<http_client::Answer, Failed> {
-        let waiting = self.budget.begin(self.upstream.credential.renewed(rejected)).await;
+        let waiting = self.budget.begin(self.credential.renewed(rejected)).await;
         let renewed = waiting.map_err(|_| late("while the token was being renewed"))?;
         match renewed.map_err(no_token)? {
             Some(authorization) => self.send(&authorization).await,

@@ -8,6 +8,10 @@ use super::google_error::GoogleError;
 /// `operations::status` alone.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
+    /// No credential of the configuration serves the enterprise: nothing was sent.
+    #[error("no credential serves the enterprise")]
+    NoCredential,
+
     /// Google answered, with a status that is not 2xx.
     #[error("Google answered {0}")]
     Answered(Answer),

@@ -1,30 +1,46 @@
 //! `countermand check`: whether `serve` would start, and be ready.
 
-use std::{fmt::Display, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 use clap::Args;
+use futures_util::{StreamExt, stream};
 use reqwest::Url;
 
-use super::{exit::Exit, output, serve::report};
+use super::{exit::Exit, output::Format, serve::report};
 use crate::{
-    config::{Config, Environment, Overrides},
-    credentials::{FetchError, IAM_CREDENTIALS, Source, Surroundings, fetch_once},
+    config::{self, Config, Environment, Faults, Overrides},
+    credentials::Surroundings,
 };
 
+mod credential;
 mod explain;
+mod file;
+mod finding;
+mod policy;
+mod upstream;
+
+use finding::Finding;
+
+/// How many credentials are tried at once: a few hundred are done in seconds, and nobody is flooded.
+const AT_ONCE: usize = 16;
 
 const EXAMPLES: &str = "\
 Examples:
   countermand check --config /etc/countermand.toml
+  countermand check --output json | jq '.findings[] | select(.level != \"ok\")'
   countermand check --policy policy.cedar \\
       --explain spiffe://corp.example/ns/mdm/sa/console cancel enterprises/LC01/devices/d1/operations/17
   countermand check --policy policy.cedar --claim groups=mdm \\
       --explain jwt:https://issuer.example#alice list enterprises/LC01/devices/d1
 
-The COUNTERMAND_… variables are read as serve reads them. Exit code: 0 when all is right, 1 on any fault;
-with --explain 0 when the call is allowed, 1 when it is denied and on any fault.";
+The COUNTERMAND_… variables are read as serve reads them. Each line is a finding: what is right on standard
+output, warnings and faults with their cures on standard error. With --output json all is one object on
+standard output: {\"findings\": [{\"subject\", \"level\": \"ok\"|\"warning\"|\"fault\", \"finding\", \"cure\"}], \"faults\": N}.
+Exit code: 0 when there is no fault, 1 on any; with --explain 0 when the call is allowed, 1 when it is denied
+and on any fault.";
 
-/// Check the configuration and everything that it names, and fetch a token
+/// Check the configuration and everything that it names, fetch a token with each credential, and see
+/// that the API can be reached
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct CheckArgs {
@@ -38,101 +54,74 @@ pub(crate) struct CheckArgs {
 
     #[command(flatten)]
     explain: explain::ExplainArgs,
+
+    /// How to print the findings, or the explanation
+    #[arg(long, value_enum, default_value_t)]
+    output: Format,
 }
 
-impl From<CheckArgs> for Overrides {
-    fn from(args: CheckArgs) -> Self {
-        let CheckArgs { config, policy, explain: _ } = args;
-        Self { config, policy, ..Self::default() }
-    }
-}
-
-/// Prints a line a finding: what is right to standard output, each fault to standard error.
+/// Prints a line a finding.
 pub(crate) async fn run(args: CheckArgs) -> Exit {
-    if let Some(question) = args.explain.question() {
-        return explain::run(question, args.into());
+    let CheckArgs { config, policy, explain, output } = args;
+    let overrides = Overrides { config, policy, ..Overrides::default() };
+    if let Some(question) = explain.question() {
+        return explain::run(question, overrides, output);
     }
-    let config = match Config::load(args.into(), Environment::of_process()) {
-        Ok(config) => config,
-        Err(faults) => {
-            report(&faults);
-            return Exit::Failed;
-        }
-    };
-    let mut right = vec!["the configuration is right".to_owned()];
-    if let Some(file) = &config.policy {
-        match explain::findings(file) {
-            Ok(findings) => right.extend(findings),
-            Err(fault) => {
-                output::complain(&fault);
-                return Exit::Failed;
-            }
-        }
+    match Config::load(overrides, Environment::of_process()) {
+        Ok(config) => finding::print(&findings(&config).await, output),
+        Err(faults) => refused(&faults, output),
     }
-    let printed = output::all_to_stdout(&right);
-    match token(&config).await {
-        Ok(right) if printed == Exit::Ok => output::to_stdout(&right),
-        Ok(_) => printed,
-        Err(fault) => {
-            output::complain(&fault);
+}
+
+/// A configuration that `serve` would refuse, in the form in which it would.
+fn refused(faults: &Faults, format: Format) -> Exit {
+    match format {
+        Format::Text => {
+            report(faults);
             Exit::Failed
         }
+        Format::Json => finding::print(&faults.iter().map(Finding::from).collect::<Vec<_>>(), format),
     }
 }
 
-/// Fetches one token: what is to be said of it, or what is wrong and what would be right.
-async fn token(config: &Config) -> Result<String, String> {
+/// What there is to say of a configuration that is right by itself.
+async fn findings(config: &Config) -> Vec<Finding> {
     let Config {
         upstream,
-        credential,
+        credentials,
+        policy,
         server: _,
         admin: _,
-        policy: _,
-        log_format: _,
+        callers: _,
         polling: _,
         audit: _,
-        callers: _,
+        log_format: _,
     } = config;
-    let name = format!("credential {}", credential.name);
-    let fault = |error: &dyn Display| format!("{name}: {error}");
-    let iam = Url::parse(IAM_CREDENTIALS).map_err(|error| fault(&error))?;
-    let surroundings =
-        Surroundings::new(upstream.ca_certificates.as_deref(), iam).map_err(|error| fault(&error))?;
-    let source = Source::read(&credential.definition(), &Arc::new(surroundings));
-    let source = source.map_err(|error| fault(&error))?;
-    let name = match source.principal() {
-        Some(principal) => format!("{name}: {principal}"),
-        None => name,
-    };
-    match fetch_once(&source).await {
-        Ok(token) => {
-            let lifetime = humantime::format_duration(token.lifetime());
-            Ok(format!("{name}: token obtained, valid for {lifetime}"))
-        }
-        Err(error) => {
-            let cause = error.to_string();
-            // What Google says may end with a full stop.
-            Err(format!("{name}: {}; {}", cause.trim_end_matches('.'), cure(&error)))
-        }
-    }
+    let mut findings = vec![Finding::ok("configuration", "all settings are right")];
+    findings.extend(policy.iter().flat_map(|file| policy::findings(file)));
+    let (reached, of_credentials) =
+        tokio::join!(upstream::finding(upstream), of_credentials(credentials, upstream));
+    findings.push(reached);
+    findings.extend(of_credentials);
+    findings
 }
 
-fn cure(error: &FetchError) -> &'static str {
-    match error {
-        FetchError::Unanswered(_) => {
-            "see that the token endpoint can be reached from here, by way of HTTPS_PROXY where that is set, \
-             and that its certificate is trusted (upstream.ca_certificates)"
+async fn of_credentials(list: &[config::Credential], upstream: &config::Upstream) -> Vec<Finding> {
+    let iam = match Url::parse(upstream.iam_credentials_url.as_str()) {
+        Ok(iam) => iam,
+        Err(error) => {
+            let cure = "give https://host[:port]";
+            return vec![Finding::fault("upstream.iam_credentials_url", error.to_string(), cure)];
         }
-        FetchError::Refused(_) => {
-            "see that the key or login was not revoked, its account not disabled, and that the clock here is right"
+    };
+    let surroundings = match Surroundings::new(upstream.ca_certificates.as_deref(), iam) {
+        Ok(surroundings) => Arc::new(surroundings),
+        Err(error) => {
+            let cure = "name a PEM file with one or more CA certificates";
+            return vec![Finding::fault("upstream.ca_certificates", error.to_string(), cure)];
         }
-        FetchError::Unusable(_) => {
-            "see that token_uri in the key file is that of the download, or try again later"
-        }
-        FetchError::NoSubjectToken(_) => {
-            "see that credential_source in the credential file names what holds the subject token, and that \
-             it can be read from here"
-        }
-        FetchError::NotAsked(_) => "this is a defect: report it",
-    }
+    };
+    let each = list.iter().map(|credential| credential::findings(credential, upstream, &surroundings));
+    let found: Vec<Vec<Finding>> = stream::iter(each).buffered(AT_ONCE).collect().await;
+    found.concat()
 }

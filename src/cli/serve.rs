@@ -24,8 +24,8 @@ Examples:
   COUNTERMAND_LISTEN=127.0.0.1:50051,unix:/run/countermand.sock countermand serve --config c.toml
 
 A flag wins over its COUNTERMAND_… variable, the variable over the file, the file over the default.
-COUNTERMAND_UPSTREAM_TIMEOUT, COUNTERMAND_DRAIN_TIMEOUT, COUNTERMAND_SERVER_TLS_… (CERTIFICATE,
-PRIVATE_KEY, CLIENT_CA), COUNTERMAND_UNIX_SOCKET_… (MODE, OWNER), COUNTERMAND_POLLING_… (MIN_INTERVAL,
+COUNTERMAND_UPSTREAM_TIMEOUT, COUNTERMAND_UPSTREAM_IAM_CREDENTIALS_URL, COUNTERMAND_DRAIN_TIMEOUT,
+COUNTERMAND_SERVER_TLS_… (CERTIFICATE, PRIVATE_KEY, CLIENT_CA), COUNTERMAND_UNIX_SOCKET_… (MODE, OWNER), COUNTERMAND_POLLING_… (MIN_INTERVAL,
 MAX_INTERVAL, MAX_WAIT, CACHE_ENTRIES, CACHE_MAX_AGE), COUNTERMAND_CALLERS_… (FORWARDED_CLIENT_CERT,
 LINKERD_CLIENT_ID, MESH_PROXIES), COUNTERMAND_CALLERS_JWT_… (ISSUER, AUDIENCE, JWKS, ALGORITHMS,
 JWKS_CA_CERTIFICATES, JWKS_TOKEN_FILE), COUNTERMAND_AUDIT_… (FILE, ON_FAILURE) and those of the limits of
@@ -50,8 +50,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "ADDR")]
     admin_listen: Option<String>,
 
-    /// The Google credential file [env: COUNTERMAND_CREDENTIALS] [default: that of the configuration,
-    /// else GOOGLE_APPLICATION_CREDENTIALS]
+    /// A Google credential file for all enterprises, in place of every [[credentials]] of the configuration
+    /// [env: COUNTERMAND_CREDENTIALS] [default: those, else application default credentials]
     #[arg(long, value_name = "FILE")]
     credentials: Option<PathBuf>,
 

@@ -1,142 +1,142 @@
-//! `[[credentials]]`: what calls upstream carry. One, or none at all for application default credentials.
+//! `[[credentials]]`: what calls upstream carry, and which credential is for which enterprises. None at all
+//! for application default credentials.
+
+mod application_default;
+pub(super) mod google_cloud;
+mod overlap;
+mod section;
+
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 
 use super::{
-    environment::{Environment, GOOGLE_APPLICATION_CREDENTIALS},
+    environment::Environment,
     fault::{Faults, Wrong},
     files,
-    source::Given,
+    source::{Given, Origin},
     table::Section,
 };
-use crate::credentials::{Definition, Origin};
+use crate::credentials::{self, Definition, Pattern};
 
-/// The longest name; it stands in every line of the audit log.
-const LONGEST_NAME: usize = 63;
+use application_default::ApplicationDefault;
+use section::Written;
 
-/// A Google credential.
+/// The three ways to have application default credentials, in the order in which they are looked for.
+const APPLICATION_DEFAULT: &str = "application default credentials: the variable \
+    GOOGLE_APPLICATION_CREDENTIALS naming a credential file, the file that gcloud auth application-default \
+    login writes, or the metadata server of Google Cloud";
+
+/// A Google credential, and what it is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credential {
-    /// What logs call it: 1 to 63 of `A-Z a-z 0-9 - _ .`; `default` for one of the command line or the
-    /// environment.
+    /// What logs call it, unlike any other: 1 to 63 of `A-Z a-z 0-9 - _ .`; `default` for one of the
+    /// command line, the environment or Google Cloud.
     pub name: String,
-    /// The service-account key file; it exists and can be read.
-    pub file: PathBuf,
+    /// Where it comes from; a file exists, can be read, and is a credential of a kind that is supported.
+    pub definition: Definition,
+    /// Which enterprises it serves; at least one pattern, and none that another credential has too.
+    pub enterprises: Vec<Pattern>,
 }
 
 impl Credential {
-    /// What it is made from.
-    #[must_use]
-    pub fn definition(&self) -> Definition {
-        Definition { origin: Origin::File(self.file.clone()), impersonate: None }
-    }
-
-    /// `None` when there is none that can be used, and then the fault is noted; but that none is given at
-    /// all is no fault when the file, which may hold it, `is_whole` not.
-    pub(super) fn read(
+    /// At least one, unless a fault was noted; but that none is given at all is no fault when the file,
+    /// which may hold it, `is_whole` not.
+    pub(super) fn read_all(
         flag: Option<PathBuf>,
         environment: &mut Environment,
         root: &mut Section<'_>,
         is_whole: bool,
         faults: &mut Faults,
-    ) -> Option<Self> {
-        let written_at = root.missing("credentials");
-        let of_file = of_file(root, faults);
-        let replaced =
-            Given::flag("--credentials", flag).or(environment.path("COUNTERMAND_CREDENTIALS")).map(unnamed);
-        let fallback = environment
-            .path(GOOGLE_APPLICATION_CREDENTIALS)
-            // Google's libraries take an empty one for none.
-            .filter(|given| !given.value.as_os_str().is_empty())
-            .map(unnamed);
+    ) -> Vec<Self> {
+        let nowhere = root.missing("credentials");
+        let before = faults.len();
+        let written = section::read_all(root, faults);
+        overlap::note(&written, faults);
+        let is_right = faults.len() == before;
 
-        let given = match (replaced, of_file) {
-            (Some(given), _) => given,
-            (None, Written::Once(given)) => given,
-            (None, Written::Wrongly) => return None,
-            (None, Written::Never) => match fallback {
-                Some(given) => given,
-                None => {
-                    if is_whole {
-                        faults.add(
-                            &written_at,
-                            "there is no credential",
-                            "give --credentials FILE, a [[credentials]] section with name and file, or the \
-                             variable GOOGLE_APPLICATION_CREDENTIALS, each naming a service-account key",
-                        );
-                    }
-                    return None;
-                }
-            },
-        };
-        given.parse(faults, check)?;
-        Some(given.value)
-    }
-}
-
-/// What the file's `[[credentials]]` come to.
-enum Written {
-    Never,
-    Once(Given<Credential>),
-    Wrongly,
-}
-
-fn of_file(root: &mut Section<'_>, faults: &mut Faults) -> Written {
-    let before = faults.len();
-    let mut sections = root.sections("credentials", faults).into_iter();
-    let first = sections.next().and_then(|first| section(first, faults));
-    for second in sections {
-        let problem = "this version does not support a second credential yet";
-        faults.add(&second.origin, problem, "leave one [[credentials]] section");
-    }
-    match first {
-        _ if faults.len() > before => Written::Wrongly,
-        None => Written::Never,
-        Some(given) => Written::Once(given),
-    }
-}
-
-fn section(section: Given<Section<'_>>, faults: &mut Faults) -> Option<Given<Credential>> {
-    let Given { value: mut section, origin } = section;
-    for (key, example) in [
-        ("name", r#"give one for the logs, for example name = "emea""#),
-        ("file", r#"name a service-account key file, for example file = "emea.json""#),
-    ] {
-        if !section.has(key) {
-            faults.add(&origin.within(key), "this is missing", example);
+        let replaced = Given::flag("--credentials", flag).or(environment.path("COUNTERMAND_CREDENTIALS"));
+        let mut default = ApplicationDefault::of(environment);
+        if let Some(file) = replaced {
+            return checked(unnamed(from_file(file)), faults).into_iter().collect();
         }
+        if written.is_empty() {
+            if !is_right || !is_whole {
+                return Vec::new();
+            }
+            let remedy =
+                format!("give --credentials FILE, a [[credentials]] section, or {APPLICATION_DEFAULT}");
+            let Some(given) = default.find(&nowhere) else {
+                faults.add(&nowhere, "there is no credential", remedy);
+                return Vec::new();
+            };
+            return checked(unnamed(given), faults).into_iter().collect();
+        }
+        written.into_iter().filter_map(|written| resolved(written, &mut default, faults)).collect()
     }
-    let name = section.text("name", faults);
-    let file = section.path("file", faults);
-    section.not_yet("impersonate", faults);
-    section.not_yet("enterprises", faults);
-    section.finish(faults);
-    let (name, file) = (name?, file?);
-    let value = Credential { name: name.parse(faults, valid_name)?, file: file.value };
-    Some(Given { value, origin: file.origin })
 }
 
-fn valid_name(name: &str) -> Result<String, Wrong> {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if (1..=LONGEST_NAME).contains(&name.len()) && name.chars().all(is_plain) {
-        return Ok(name.to_owned());
-    }
-    let remedy = format!("give 1 to {LONGEST_NAME} letters, digits, '-', '_' or '.'");
-    Err(Wrong::new(format!("{name:?} is not a name"), remedy))
+/// A section of the file with its origin found and checked.
+fn resolved(written: Written, default: &mut ApplicationDefault, faults: &mut Faults) -> Option<Credential> {
+    let Written { name, file, impersonate, enterprises, origin } = written;
+    let given = match file {
+        Some(file) => from_file(file),
+        None => match default.find(&origin) {
+            Some(given) => given,
+            None => {
+                let problem = "this is missing, and there are no application default credentials";
+                let remedy = format!(
+                    r#"name a credential file, for example file = "emea.json", or have {APPLICATION_DEFAULT}"#
+                );
+                faults.add(&origin.within("file"), problem, remedy);
+                return None;
+            }
+        },
+    };
+    let Given { value: found, origin } = given;
+    let value = Credential {
+        name: name.value,
+        definition: Definition { origin: found, impersonate },
+        enterprises: enterprises.into_iter().map(|given| given.value).collect(),
+    };
+    checked(Given { value, origin }, faults)
 }
 
-fn unnamed(given: Given<PathBuf>) -> Given<Credential> {
-    let Given { value: file, origin } = given;
-    Given { value: Credential { name: "default".to_owned(), file }, origin }
+fn from_file(file: Given<PathBuf>) -> Given<credentials::Origin> {
+    let Given { value, origin } = file;
+    Given { value: credentials::Origin::File(value), origin }
+}
+
+/// The only credential: it serves all.
+fn unnamed(given: Given<credentials::Origin>) -> Given<Credential> {
+    let Given { value, origin } = given;
+    let definition = Definition { origin: value, impersonate: None };
+    let value = Credential { name: "default".to_owned(), definition, enterprises: vec![Pattern::all()] };
+    Given { value, origin }
 }
 
 /// What can be said of a credential before it is used.
-fn check(credential: &Credential) -> Result<(), Wrong> {
-    files::readable(&credential.file)?;
-    credential.definition().check().map_err(|error| {
-        Wrong::new(
-            error.to_string(),
-            "name a credential file, as Google Cloud's console or gcloud makes them",
-        )
-    })
+fn checked(given: Given<Credential>, faults: &mut Faults) -> Option<Credential> {
+    given.parse(faults, |credential: &Credential| {
+        let remedy = match &credential.definition.origin {
+            credentials::Origin::File(file) => {
+                files::readable(file)?;
+                "name a credential file, as Google Cloud's console or gcloud makes them"
+            }
+            credentials::Origin::MetadataServer { host: _ } => {
+                "give host or host:port, or unset the variable"
+            }
+        };
+        credential.definition.check().map_err(|error| Wrong::new(error.to_string(), remedy))
+    })?;
+    Some(given.value)
+}
+
+/// Where a fault of `origin` is said to be, within a sentence about another.
+fn place(origin: &Origin) -> String {
+    match origin.place() {
+        (_, Some(line)) => format!(" (line {line})"),
+        (_, None) => String::new(),
+    }
 }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 
 use super::{
+    credentials::google_cloud::Machine,
     fault::{Faults, Wrong},
     source::{Given, Origin},
     table,
@@ -10,21 +11,38 @@ use super::{
 
 const PREFIX: &str = "COUNTERMAND_";
 
-/// Of application default credentials: the one variable of another's that is read.
+/// Of application default credentials: the variables of others' that are read.
 pub(super) const GOOGLE_APPLICATION_CREDENTIALS: &str = "GOOGLE_APPLICATION_CREDENTIALS";
+pub(super) const CLOUDSDK_CONFIG: &str = "CLOUDSDK_CONFIG";
+pub(super) const HOME: &str = "HOME";
+pub(super) const GCE_METADATA_HOST: &str = "GCE_METADATA_HOST";
 
-/// The variables that can hold a setting. Injected, so that tests never touch the process's own.
+const OF_GOOGLE: [&str; 4] = [GOOGLE_APPLICATION_CREDENTIALS, CLOUDSDK_CONFIG, HOME, GCE_METADATA_HOST];
+
+/// The variables that can hold a setting, and the machine. Injected, so that tests never touch the
+/// process's own.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
     variables: BTreeMap<String, OsString>,
     asked: Vec<&'static str>,
+    machine: Machine,
 }
 
 impl Environment {
     /// The variables of this process that concern the service.
     #[must_use]
     pub fn of_process() -> Self {
-        std::env::vars_os().collect()
+        Self { machine: Machine::This, ..std::env::vars_os().collect() }
+    }
+
+    /// The same on a machine of Google Cloud.
+    #[cfg(test)]
+    pub(super) fn on_google_cloud(self) -> Self {
+        Self { machine: Machine::OfGoogleCloud, ..self }
+    }
+
+    pub(super) fn machine(&self) -> Machine {
+        self.machine
     }
 
     fn take(&mut self, name: &'static str) -> Option<Given<OsString>> {
@@ -100,15 +118,16 @@ impl Environment {
     }
 }
 
-/// Keeps what begins with `COUNTERMAND_`, and the variable of application default credentials.
+/// Keeps what begins with `COUNTERMAND_`, and the variables of application default credentials. The machine
+/// is one without a metadata server.
 impl FromIterator<(OsString, OsString)> for Environment {
     fn from_iter<I: IntoIterator<Item = (OsString, OsString)>>(variables: I) -> Self {
         let variables = variables
             .into_iter()
             .map(|(name, value)| (name.to_string_lossy().into_owned(), value))
-            .filter(|(name, _)| name.starts_with(PREFIX) || name == GOOGLE_APPLICATION_CREDENTIALS)
+            .filter(|(name, _)| name.starts_with(PREFIX) || OF_GOOGLE.contains(&name.as_str()))
             .collect();
-        Self { variables, asked: Vec::new() }
+        Self { variables, ..Self::default() }
     }
 }
 
@@ -117,7 +136,7 @@ impl FromIterator<(OsString, OsString)> for Environment {
 fn is_of_others(name: &str, value: &OsString) -> bool {
     let rest = name.strip_prefix(PREFIX).unwrap_or(name);
     let of_other_commands = rest == "SERVER" || rest.starts_with("EMULATOR_") || rest.starts_with("TLS_");
-    of_other_commands || name == GOOGLE_APPLICATION_CREDENTIALS || is_service_link(rest, value)
+    of_other_commands || OF_GOOGLE.contains(&name) || is_service_link(rest, value)
 }
 
 /// Kubernetes sets `{SERVICE}_SERVICE_HOST`, `_SERVICE_PORT[_{NAME}]` and `_PORT[_…]` (a `tcp://` address

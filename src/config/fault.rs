@@ -80,11 +80,6 @@ impl Faults {
         }
     }
 
-    /// A setting of the design that comes later. To ignore it (a policy, say) would be dangerous.
-    pub(super) fn not_yet(&mut self, origin: &Origin) {
-        self.add(origin, "this version does not support it yet", "leave it out");
-    }
-
     pub(super) fn of_file(mut self, file: Option<PathBuf>) -> Self {
         self.file = file;
         self.list.sort_by_key(|fault| fault.line);

@@ -167,13 +167,6 @@ impl<'a> Section<'a> {
         sections
     }
 
-    /// A key of the design that comes later: a fault when it is there.
-    pub(super) fn not_yet(&mut self, key: &'static str, faults: &mut Faults) {
-        if let Some(given) = self.take(key) {
-            faults.not_yet(&given.origin);
-        }
-    }
-
     /// What nobody took is unknown.
     pub(super) fn finish(self, faults: &mut Faults) {
         for (key, _) in &self.table {

@@ -30,12 +30,21 @@ impl Room {
         variables: &[(&str, &str)],
         overrides: Overrides,
     ) -> Result<Config, Vec<String>> {
+        let variables = variables.iter().map(|(name, value)| (name.into(), value.into())).collect();
+        self.load_in(variables, file, overrides)
+    }
+
+    /// Likewise, in an environment that is more than variables.
+    pub(super) fn load_in(
+        &self,
+        environment: Environment,
+        file: &str,
+        overrides: Overrides,
+    ) -> Result<Config, Vec<String>> {
         let path = self.path("countermand.toml");
         fs::write(&path, file).unwrap();
-        let variables: Environment =
-            variables.iter().map(|(name, value)| (name.into(), value.into())).collect();
         let overrides = Overrides { config: Some(path), ..overrides };
-        Config::load(overrides, variables)
+        Config::load(overrides, environment)
             .map_err(|faults| faults.to_string().lines().map(str::to_owned).collect())
     }
 
@@ -193,6 +202,7 @@ fn each_fault_says_what_is_wrong() {
         ("[upstream]\nurl = \"https://h/v1/\"", "leave /v1 out"),
         ("[upstream]\nurl = \"https://h//x\"", "an empty or an escaped part"),
         ("[upstream]\nurl = \"http://127.0.0.1.example.com\"", "plain http"),
+        ("[upstream]\niam_credentials_url = \"http://h\"", "iam_credentials_url (line 2): plain http would"),
         ("[upstream]\nca_certificates = \"empty.pem\"", "holds no certificate"),
         ("[upstream]\nca_certificates = \"garbage.pem\"", "a certificate that cannot be used"),
         ("[upstream]\nca_certificates = \".\"", "is not a regular file"),
@@ -286,38 +296,6 @@ fn a_password_in_the_url_and_a_key_in_place_of_its_file_are_not_shown() {
         let variables = [("COUNTERMAND_CREDENTIALS", content)];
         let faults = room.load("", &variables, Overrides::default()).unwrap_err().join("\n");
         assert!(faults.contains("the content of a file") && !faults.contains("hunter2"), "{faults}");
-    }
-}
-
-#[test]
-fn credentials_are_one_or_none() {
-    let room = Room::new();
-    for (file, part) in [
-        ("[credentials]\nname = \"a\"", "credentials (line 1): this is a table; give a section in double"),
-        ("credentials = [1]", "credentials (line 1): this is an integer"),
-        ("[[credentials]]\nname = \"a\"", "credentials.file (line 1): this is missing"),
-        ("[[credentials]]\nfile = \"key.json\"", "credentials.name (line 1): this is missing"),
-        (
-            "[[credentials]]\nfile = \"key.json\"\nname = \"a b\"",
-            "credentials.name (line 3): \"a b\" is not a",
-        ),
-        ("[[credentials]]\nfile = \"none.json\"\nname = \"a\"", "credentials.file (line 2): cannot read"),
-        (
-            "[[credentials]]\nfile = \"key.json\"\nname = \"a\"\nimpersonate = \"b\"",
-            "impersonate (line 4): this",
-        ),
-        (
-            "[[credentials]]\nfile = \"key.json\"\nname = \"a\"\nenterprises = []",
-            "enterprises (line 4): this",
-        ),
-        (
-            "[[credentials]]\nfile = \"key.json\"\nname = \"a\"\n[[credentials]]\nname = \"b\"",
-            "credentials (line 4): this version does not support a second",
-        ),
-    ] {
-        let faults = room.load(file, &[], Overrides::default()).expect_err(file);
-        assert_eq!(faults.len(), 1, "{file}: {faults:#?}");
-        assert!(faults[0].contains(part), "{file}: {}", faults[0]);
     }
 }
 

@@ -11,6 +11,7 @@ use super::{
     source::{Given, duration},
     table::Section,
 };
+use crate::credentials::IAM_CREDENTIALS;
 
 /// The Android Management API.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct Upstream {
     pub url: BaseUrl,
     /// A PEM file of at least one certificate, trusted beside the public roots.
     pub ca_certificates: Option<PathBuf>,
+    /// Where service accounts are impersonated (IAM Service Account Credentials API).
+    pub iam_credentials_url: BaseUrl,
     /// The most time that one call may take, token and retries included; 1 ms to 1 h.
     pub timeout: Duration,
 }
@@ -45,17 +48,23 @@ impl Upstream {
                 Some(given.value)
             });
 
+        let iam_credentials_url = environment
+            .text("COUNTERMAND_UPSTREAM_IAM_CREDENTIALS_URL", faults)
+            .or(file.text("iam_credentials_url", faults))
+            .and_then(|given| given.parse(faults, BaseUrl::parse))
+            .unwrap_or_else(BaseUrl::of_iam_credentials);
+
         let timeout = environment
             .text("COUNTERMAND_UPSTREAM_TIMEOUT", faults)
             .or(file.text("timeout", faults))
             .and_then(|given| given.parse(faults, duration))
             .unwrap_or(Duration::from_secs(30));
 
-        Self { url, ca_certificates, timeout }
+        Self { url, ca_certificates, iam_credentials_url, timeout }
     }
 }
 
-/// The URL under which the API's `/v1/…` lies: `https`, or `http` on a loopback host; no user, password,
+/// The URL under which an API's `/v1/…` lies: `https`, or `http` on a loopback host; no user, password,
 /// query or fragment.
 ///
 /// A path is allowed, for an API gateway that offers AMAPI below a prefix: with `https://gw/amapi`, a call
@@ -64,6 +73,12 @@ impl Upstream {
 pub struct BaseUrl(String);
 
 impl BaseUrl {
+    /// Google's own of IAM Credentials.
+    #[must_use]
+    pub fn of_iam_credentials() -> Self {
+        Self(IAM_CREDENTIALS.to_owned())
+    }
+
     /// The URL without a slash at its end, so that `/v1/…` can be appended as it is.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -118,7 +133,7 @@ pub(super) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Google's own.
+/// Google's own of the Android Management API.
 impl Default for BaseUrl {
     fn default() -> Self {
         Self("https://androidmanagement.googleapis.com".to_owned())

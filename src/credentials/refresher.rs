@@ -9,7 +9,7 @@ use tokio::{
 use zeroize::Zeroizing;
 
 use super::{
-    Authorization, Failing, Held, State, schedule,
+    Authorization, Failing, Held, State, readiness, schedule,
     token::{Token, TokenSource, fetch_once},
 };
 use crate::file_watch::FileWatch;
@@ -29,6 +29,7 @@ pub(super) async fn run<S: TokenSource>(
     let mut generation = 0;
     let mut failures = 0;
     let mut forced = None;
+    let begun = Instant::now();
     loop {
         let next = match fetch_once(&source).await {
             Ok(token) => {
@@ -60,7 +61,8 @@ pub(super) async fn run<S: TokenSource>(
                     "no token could be fetched"
                 );
                 let next_attempt = failing.next_attempt;
-                publish.send_modify(|state| state.fail(failing));
+                let given_up = readiness::is_given_up(failing.for_good, failures, begun);
+                publish.send_modify(|state| state.fail(failing, given_up));
                 next_attempt
             }
         };
@@ -119,10 +121,17 @@ fn token_left(publish: &watch::Sender<State>) -> bool {
 }
 
 impl State {
-    fn fail(&mut self, failed: Failing) {
+    /// Once given up, it stays so until there is a token: the start of the service is over by then.
+    fn fail(&mut self, failed: Failing, give_up: bool) {
         match self {
             Self::Held { failing, .. } => *failing = Some(failed),
-            Self::Starting | Self::Without { .. } => *self = Self::Without { failing: failed },
+            Self::Starting => {
+                *self = Self::Without { failing: failed, since: Instant::now(), given_up: give_up };
+            }
+            Self::Without { failing, given_up, since: _ } => {
+                *failing = failed;
+                *given_up |= give_up;
+            }
         }
     }
 }

@@ -48,6 +48,10 @@ pub(super) fn may_pass(error: &Error) -> bool {
         Error::CredentialUnavailable { .. } | Error::Unreachable { .. } | Error::DeadlineExceeded { .. } => {
             true
         }
-        Error::CredentialRejected(_) | Error::Malformed { .. } | Error::NotHttp { .. } | Error::Lost => false,
+        Error::NoCredential
+        | Error::CredentialRejected(_)
+        | Error::Malformed { .. }
+        | Error::NotHttp { .. }
+        | Error::Lost => false,
     }
 }

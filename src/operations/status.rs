@@ -26,6 +26,12 @@ const MAX_DESCRIPTION: usize = 1024;
 #[must_use]
 pub fn from_upstream(error: &Error) -> Status {
     match error {
+        Error::NoCredential => ours(
+            Code::FailedPrecondition,
+            "NO_CREDENTIAL_FOR_ENTERPRISE",
+            "the proxy has no credential for this enterprise",
+            [],
+        ),
         Error::Answered(answer) if answer.rejects_credential() => credential_rejected(),
         Error::Answered(answer) => answered(answer),
         Error::CredentialRejected(_) => credential_rejected(),

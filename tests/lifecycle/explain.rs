@@ -121,13 +121,19 @@ async fn a_check_of_all_tells_what_policies_there_are() {
     let google = Google::start().await;
     let room = tempfile::tempdir().unwrap();
     std::fs::write(room.path().join("key.json"), Key::generate().file(&google.token_url())).unwrap();
-    for (policy, told) in [
-        (POLICY, "policy p.cedar: 3 policies\n"),
-        ("", "policy p.cedar: 0 policies\npolicy p.cedar: warning: it permits nothing, so that every call"),
+    for (policy, told, warned) in [
+        (POLICY, "policy p.cedar: 3 policies\n", ""),
+        (
+            "",
+            "policy p.cedar: 0 policies\n",
+            "warning: policy p.cedar: it permits nothing, so that every call",
+        ),
     ] {
         std::fs::write(room.path().join("p.cedar"), policy).unwrap();
         let mut command = countermand(&["check", "--policy", "p.cedar"]);
-        let ended = run(command.current_dir(&room).env("COUNTERMAND_CREDENTIALS", "key.json")).await;
+        command.env("COUNTERMAND_CREDENTIALS", "key.json").env("COUNTERMAND_UPSTREAM_URL", &google.url);
+        let ended = run(command.current_dir(&room)).await;
         assert!(ended.code == Some(0) && ended.stdout.contains(told), "{ended:?}");
+        assert!(ended.stderr.contains(warned), "{ended:?}");
     }
 }

@@ -15,6 +15,7 @@ mod service;
 mod audit;
 mod check;
 mod configuration;
+mod credentials;
 mod dev;
 mod drain;
 mod drain_limits;

@@ -31,7 +31,9 @@ async fn nothing_serves_until_the_first_token_is_there() {
     for watcher in &mut watchers {
         assert_eq!(watcher.next().await, Some(Serving));
     }
-    assert_eq!(service.get("/readyz").await, (200, "ready\n".to_owned()));
+    let (status, page) = service.get("/readyz").await;
+    assert_eq!(status, 200, "{page}");
+    assert!(page.starts_with("ready\ncredential default: valid for "), "{page}");
     assert_eq!(health(service.address, OPERATIONS).await.unwrap(), Serving);
     cancel(service.address, 1).await.unwrap();
 }

@@ -76,9 +76,15 @@ impl Service {
 
     /// The status and the body of a page of the operator's port.
     pub(crate) async fn get(&self, path: &str) -> (u16, String) {
+        self.get_as(path, "*/*").await
+    }
+
+    /// Likewise, for who accepts only one kind of content.
+    pub(crate) async fn get_as(&self, path: &str, accept: &str) -> (u16, String) {
         let answer = timeout(LIMIT, async {
             let mut stream = TcpStream::connect(self.admin).await.unwrap();
-            let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+            let request =
+                format!("GET {path} HTTP/1.1\r\nhost: x\r\naccept: {accept}\r\nconnection: close\r\n\r\n");
             stream.write_all(request.as_bytes()).await.unwrap();
             let mut answer = String::new();
             stream.read_to_string(&mut answer).await.unwrap();

@@ -71,6 +71,21 @@ impl Setup {
         Self::new(upstream_url, &account::key_file(&tokens.token_url()))
     }
 
+    /// With several credentials in place of the one: for each its name, what else the configuration says
+    /// of it, and who gives it tokens.
+    pub(crate) fn credentials(mut self, list: &[(&str, &str, &Upstream)]) -> Self {
+        let mut sections = String::new();
+        for (name, more, tokens) in list {
+            let key = account::key_file(&tokens.token_url());
+            std::fs::write(self.files.path().join(format!("{name}.json")), key).unwrap();
+            sections += &format!("[[credentials]]\nname = \"{name}\"\nfile = \"{name}.json\"\n{more}\n");
+        }
+        let path = self.files.path().join("countermand.toml");
+        std::fs::write(&path, sections).unwrap();
+        self.overrides = Overrides { config: Some(path), credentials: None, ..self.overrides };
+        self
+    }
+
     /// `upstream.ca_certificates`.
     pub(crate) fn ca(mut self, pem: &str) -> Self {
         let path = self.files.path().join("ca.pem");
@@ -95,6 +110,12 @@ impl Setup {
     /// `upstream.timeout`, as a configuration writes it.
     pub(crate) fn timeout(mut self, timeout: &str) -> Self {
         self.variables.push(("COUNTERMAND_UPSTREAM_TIMEOUT", timeout.to_owned()));
+        self
+    }
+
+    /// `upstream.iam_credentials_url`.
+    pub(crate) fn iam(mut self, url: &str) -> Self {
+        self.variables.push(("COUNTERMAND_UPSTREAM_IAM_CREDENTIALS_URL", url.to_owned()));
         self
     }
 

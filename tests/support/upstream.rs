@@ -41,6 +41,7 @@ struct State {
     script: VecDeque<Reply>,
     always: Option<Reply>,
     tokens: VecDeque<Reply>,
+    always_tokens: Option<Reply>,
     seen: Vec<Seen>,
     token_requests: Vec<Seen>,
     connections: usize,
@@ -124,6 +125,11 @@ impl Upstream {
         self.state.send_modify(|state| state.tokens.extend(replies));
     }
 
+    /// Requests for a token beyond those, however many, are answered so.
+    pub(crate) fn always_answers_for_tokens(&self, reply: Reply) {
+        self.state.send_modify(|state| state.always_tokens = Some(reply));
+    }
+
     /// The calls to the API so far.
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.state.borrow().seen.clone()
@@ -172,7 +178,8 @@ impl State {
         }
         self.token_requests.push(seen);
         let token = format!("t{}", self.token_requests.len());
-        self.tokens.pop_front().unwrap_or_else(|| Reply::token(&token))
+        let next = self.tokens.pop_front().or_else(|| self.always_tokens.clone());
+        next.unwrap_or_else(|| Reply::token(&token))
     }
 
     fn call(&mut self, seen: Seen) -> Reply {

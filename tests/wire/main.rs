@@ -21,6 +21,7 @@ mod proxy;
 mod reading;
 mod refusals;
 mod resets;
+mod routing;
 mod server_tls;
 mod server_tls_files;
 mod sharing;

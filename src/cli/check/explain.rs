@@ -26,7 +26,7 @@ pub(super) use question::ExplainArgs;
 use question::Question;
 
 /// Prints the decision and what is behind it.
-pub(super) fn run(question: Result<Question, String>, overrides: Overrides) -> Exit {
+pub(super) fn run(question: Result<Question, String>, overrides: Overrides, output: Format) -> Exit {
     let question = match question {
         Ok(question) => question,
         Err(fault) => {
@@ -53,7 +53,7 @@ pub(super) fn run(question: Result<Question, String>, overrides: Overrides) -> E
         }
     };
     let explanation = rules.explain(&question.caller, question.action, question.resource.lineage());
-    let printed = match question.output {
+    let printed = match output {
         Format::Text => output::all_to_stdout(&text(&question.caller, &explanation, &file)),
         Format::Json => output::to_stdout(&object(&question, &explanation).to_string()),
     };
@@ -110,19 +110,4 @@ fn of(value: &Value) -> Json {
         Value::Text(text) => json!(text),
         Value::Number(number) => json!(number),
     }
-}
-
-/// What `check` has to say of a policy that is right: how much there is, and what looks odd.
-pub(super) fn findings(file: &Path) -> Result<Vec<String>, String> {
-    let rules = Rules::read(file).map_err(|mistakes| format!("{}: {}", file.display(), mistakes.0[0]))?;
-    let name = file.display();
-    let mut lines = vec![match rules.statements().len() {
-        1 => format!("policy {name}: 1 policy"),
-        count => format!("policy {name}: {count} policies"),
-    }];
-    lines.extend(rules.warnings().iter().map(|warning| format!("policy {name}: warning: {warning}")));
-    if !rules.permit_something() {
-        lines.push(format!("policy {name}: warning: it permits nothing, so that every call is denied"));
-    }
-    Ok(lines)
 }

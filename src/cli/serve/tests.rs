@@ -12,9 +12,10 @@ use clap::Parser;
 use crate::{
     cli::{Cli, Command},
     config::{
-        Admin, Audit, Callers, Config, Credential, Destination, Environment, Faults, Jwks, Jwt, Limits,
-        ListenAddress, LogFormat, OnFailure, Owner, Polling, Server, UnixSocket, Upstream,
+        Admin, Audit, BaseUrl, Callers, Config, Credential, Destination, Environment, Faults, Jwks, Jwt,
+        Limits, ListenAddress, LogFormat, OnFailure, Owner, Polling, Server, UnixSocket, Upstream,
     },
+    credentials::{Definition, Origin, Pattern},
     server::identity::{
         issuer::{Key, key_set},
         jwks::Algorithm,
@@ -71,10 +72,16 @@ listen = "off"
 [upstream]
 url = "https://file.example/prefix/"
 ca_certificates = "ca.pem"
+iam_credentials_url = "http://localhost:5"
 timeout = "1m 30s"
 [[credentials]]
 name = "emea"
 file = "key.json"
+impersonate = "proxy@p.iam.gserviceaccount.com"
+enterprises = ["LC01*", "LC02ab"]
+[[credentials]]
+name = "others"
+file = "other.json"
 [policy]
 file = "policy.cedar"
 [callers]
@@ -112,6 +119,12 @@ fn tcp(text: &str) -> ListenAddress {
     ListenAddress::Tcp(text.parse().unwrap())
 }
 
+/// A credential for all enterprises.
+fn credential(name: &str, file: PathBuf) -> Credential {
+    let definition = Definition { origin: Origin::File(file), impersonate: None };
+    Credential { name: name.to_owned(), definition, enterprises: vec![Pattern::all()] }
+}
+
 /// What `--credentials @/key.json` alone comes to.
 fn defaults(room: &Path) -> Config {
     Config {
@@ -141,9 +154,10 @@ fn defaults(room: &Path) -> Config {
         upstream: Upstream {
             url: Default::default(),
             ca_certificates: None,
+            iam_credentials_url: BaseUrl::of_iam_credentials(),
             timeout: Duration::from_secs(30),
         },
-        credential: Credential { name: "default".to_owned(), file: room.join("key.json") },
+        credentials: vec![credential("default", room.join("key.json"))],
         policy: None,
         callers: Callers::default(),
         polling: polling(1, 20, 600, 2000, 3600),
@@ -159,8 +173,11 @@ fn polling(min: u64, max: u64, wait: u64, cache_entries: usize, age: u64) -> Pol
     Polling { min_interval, max_interval, max_wait, cache_entries, cache_max_age }
 }
 
-/// What `--config @/full.toml` alone comes to, but for the URL, which is compared as text.
+/// What `--config @/full.toml` alone comes to, but for the URLs, which are compared as text.
 fn full(room: &Path, url: &Config) -> Config {
+    let mut emea = credential("emea", room.join("key.json"));
+    emea.definition.impersonate = Some("proxy@p.iam.gserviceaccount.com".to_owned());
+    emea.enterprises = ["LC01*", "LC02ab"].map(|text| Pattern::parse(text).unwrap()).into();
     Config {
         server: Server {
             listen: vec![tcp("127.0.0.1:1"), ListenAddress::Unix(room.join("c.sock"))],
@@ -173,9 +190,10 @@ fn full(room: &Path, url: &Config) -> Config {
         upstream: Upstream {
             url: url.upstream.url.clone(),
             ca_certificates: Some(room.join("ca.pem")),
+            iam_credentials_url: url.upstream.iam_credentials_url.clone(),
             timeout: Duration::from_secs(90),
         },
-        credential: Credential { name: "emea".to_owned(), file: room.join("key.json") },
+        credentials: vec![emea, credential("others", room.join("other.json"))],
         policy: Some(room.join("policy.cedar")),
         callers: Callers {
             forwarded_client_cert: true,
@@ -267,13 +285,14 @@ fn limits_of_the_variables() -> Limits {
     }
 }
 
-const ALL_VARIABLES: [(&str, &str); 42] = [
+const ALL_VARIABLES: [(&str, &str); 43] = [
     ("COUNTERMAND_CONFIG", "@/full.toml"),
     ("COUNTERMAND_LISTEN", "127.0.0.1:2, [::1]:2"),
     ("COUNTERMAND_ADMIN_LISTEN", "127.0.0.1:3"),
     ("COUNTERMAND_CREDENTIALS", "@/other.json"),
     ("COUNTERMAND_UPSTREAM_URL", "http://localhost:4"),
     ("COUNTERMAND_UPSTREAM_CA", "@/other.pem"),
+    ("COUNTERMAND_UPSTREAM_IAM_CREDENTIALS_URL", "http://localhost:6"),
     ("COUNTERMAND_UPSTREAM_TIMEOUT", "2s"),
     ("COUNTERMAND_DRAIN_TIMEOUT", "3s"),
     ("COUNTERMAND_UNIX_SOCKET_MODE", "606"),
@@ -319,6 +338,7 @@ fn the_defaults_are_those_of_the_documentation() {
     let config = load(room, "--credentials @/key.json", &[]).unwrap();
     assert_eq!(config, defaults(room));
     assert_eq!(config.upstream.url.as_str(), "https://androidmanagement.googleapis.com");
+    assert_eq!(config.upstream.iam_credentials_url.as_str(), "https://iamcredentials.googleapis.com");
     // An empty file says no more than none, and the last resort is the variable of Google's.
     let google = [("GOOGLE_APPLICATION_CREDENTIALS", "@/key.json")];
     assert_eq!(load(room, "--config @/empty.toml", &google).unwrap(), defaults(room));
@@ -331,6 +351,7 @@ fn a_file_sets_everything_that_it_names() {
     let config = load(room, "--config @/full.toml", &[]).unwrap();
     assert_eq!(config, full(room, &config));
     assert_eq!(config.upstream.url.as_str(), "https://file.example/prefix");
+    assert_eq!(config.upstream.iam_credentials_url.as_str(), "http://localhost:5");
 }
 
 #[test]
@@ -350,9 +371,10 @@ fn a_variable_wins_over_the_file() {
         upstream: Upstream {
             url: config.upstream.url.clone(),
             ca_certificates: Some(room.join("other.pem")),
+            iam_credentials_url: config.upstream.iam_credentials_url.clone(),
             timeout: Duration::from_secs(2),
         },
-        credential: Credential { name: "default".to_owned(), file: room.join("other.json") },
+        credentials: vec![credential("default", room.join("other.json"))],
         policy: Some(room.join("other.cedar")),
         callers: callers_of_variables(room),
         polling: polling(2, 3, 4, 5, 6),
@@ -364,6 +386,7 @@ fn a_variable_wins_over_the_file() {
     };
     assert_eq!(config, wanted);
     assert_eq!(config.upstream.url.as_str(), "http://localhost:4");
+    assert_eq!(config.upstream.iam_credentials_url.as_str(), "http://localhost:6");
 }
 
 #[test]
@@ -386,9 +409,10 @@ fn a_flag_wins_over_the_variable() {
         upstream: Upstream {
             url: config.upstream.url.clone(),
             ca_certificates: Some(room.join("ca.pem")),
+            iam_credentials_url: config.upstream.iam_credentials_url.clone(),
             timeout: Duration::from_secs(2),
         },
-        credential: Credential { name: "default".to_owned(), file: room.join("key.json") },
+        credentials: vec![credential("default", room.join("key.json"))],
         policy: Some(room.join("policy.cedar")),
         callers: callers_of_variables(room),
         polling: polling(2, 3, 4, 5, 6),
@@ -429,8 +453,7 @@ fn each_setting_alone_changes_nothing_else() {
         ("", &[("COUNTERMAND_POLLING_CACHE_ENTRIES", "0")], |c| c.polling = polling(1, 20, 600, 0, 3600)),
         ("", &[("COUNTERMAND_POLLING_CACHE_MAX_AGE", "1s")], |c| c.polling = polling(1, 20, 600, 2000, 1)),
         ("", &[("COUNTERMAND_AUDIT_FILE", "@/a")], |c| {
-            let directory = c.credential.file.parent().unwrap();
-            c.audit.destination = Destination::File(directory.join("a"));
+            c.audit.destination = Destination::File(beside_the_key(c, "a"));
         }),
         ("", &[("COUNTERMAND_AUDIT_FILE", "stdout")], |_| {}),
         ("", &[("COUNTERMAND_AUDIT_ON_FAILURE", "continue")], |c| c.audit.on_failure = OnFailure::Continue),
@@ -453,13 +476,16 @@ fn open(config: &mut Config) {
 }
 
 fn policy(config: &mut Config) {
-    let directory = config.credential.file.parent().unwrap();
-    config.policy = Some(directory.join("policy.cedar"));
+    config.policy = Some(beside_the_key(config, "policy.cedar"));
 }
 
 fn ca(config: &mut Config) {
-    let directory = config.credential.file.parent().unwrap();
-    config.upstream.ca_certificates = Some(directory.join("ca.pem"));
+    config.upstream.ca_certificates = Some(beside_the_key(config, "ca.pem"));
+}
+
+fn beside_the_key(config: &Config, name: &str) -> PathBuf {
+    let Origin::File(file) = &config.credentials[0].definition.origin else { panic!("{config:?}") };
+    file.with_file_name(name)
 }
 
 #[test]
@@ -475,6 +501,11 @@ fn a_fault_names_the_source_that_won() {
         ("--admin-listen 0.0.0.0:1", ("COUNTERMAND_ADMIN_LISTEN", "off"), "--admin-listen"),
         ("--upstream-url x", ("COUNTERMAND_UPSTREAM_URL", "https://h"), "--upstream-url"),
         ("--upstream-ca @/key.json", ("COUNTERMAND_UPSTREAM_CA", "@/ca.pem"), "--upstream-ca"),
+        (
+            "",
+            ("COUNTERMAND_UPSTREAM_IAM_CREDENTIALS_URL", "http://h"),
+            "COUNTERMAND_UPSTREAM_IAM_CREDENTIALS_URL",
+        ),
         ("", ("COUNTERMAND_UPSTREAM_TIMEOUT", "0s"), "COUNTERMAND_UPSTREAM_TIMEOUT"),
         ("", ("COUNTERMAND_MAX_CONCURRENT_CALLS", "many"), "COUNTERMAND_MAX_CONCURRENT_CALLS"),
         ("", ("COUNTERMAND_POLLING_MIN_INTERVAL", "2h"), "COUNTERMAND_POLLING_MIN_INTERVAL"),

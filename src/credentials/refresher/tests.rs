@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::credentials::{Credential, FetchError, Readiness, Token, TokenSource, Unavailable};
+use crate::credentials::{Credential, FetchError, Readiness, Standing, Token, TokenSource, Unavailable};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -24,6 +24,7 @@ struct Script {
 enum Step {
     Token { lifetime: Duration },
     Fail,
+    Refuse,
     Hang,
 }
 
@@ -49,6 +50,7 @@ impl TokenSource for Script {
         match step.unwrap_or(Step::Token { lifetime: 60 * MINUTE }) {
             Step::Token { lifetime } => Token::new(format!("token-{nth}").into(), lifetime),
             Step::Fail => Err(FetchError::Unanswered("scripted".to_owned())),
+            Step::Refuse => Err(FetchError::Refused("scripted refusal".to_owned())),
             Step::Hang => std::future::pending().await,
         }
     }
@@ -104,7 +106,12 @@ async fn a_failing_renewal_leaves_the_token_in_use_until_it_ends() {
     sleep(2 * MINUTE).await;
     let refused = bearer(&credential).await.expect_err("no token is left");
     assert!(refused.retry_after <= MINUTE);
-    assert_eq!(credential.readiness(), Readiness::NotReady("no valid token: scripted".to_owned()));
+    assert_eq!(credential.readiness(), Readiness::NotReady);
+    let Standing::Without { since, cause, for_good: false } = credential.standing() else {
+        panic!("{:?}", credential.standing());
+    };
+    assert_eq!(cause, "scripted");
+    assert!(since <= MINUTE + SECOND, "since the token ended: {since:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -162,12 +169,53 @@ async fn a_second_rejection_right_after_is_not_answered_with_another_fetch() {
 async fn a_change_of_readiness_is_not_missed_by_who_looks_away() {
     let fails = std::iter::repeat_with(|| Step::Fail).take(200);
     let script = Script::of(std::iter::once(Step::Token { lifetime: MINUTE }).chain(fails));
-    let mut credential = script.start();
+    let credential = script.start();
     let starting = credential.readiness();
     sleep(SECOND).await;
-    let ready = timeout(SECOND, credential.readiness_after(&starting)).await;
-    assert_eq!(ready.as_ref(), Ok(&Readiness::Ready), "the token came meanwhile");
+    let ready = timeout(SECOND, credential.readiness_after(starting)).await;
+    assert_eq!(ready, Ok(Readiness::Ready), "the token came meanwhile");
     sleep(2 * MINUTE).await;
-    let ended = timeout(SECOND, credential.readiness_after(&Readiness::Ready)).await;
-    assert_eq!(ended, Ok(Readiness::NotReady("no valid token: scripted".to_owned())));
+    let ended = timeout(SECOND, credential.readiness_after(Readiness::Ready)).await;
+    assert_eq!(ended, Ok(Readiness::NotReady));
+}
+
+/// When a credential whose fetches go so is no longer waited for at start.
+async fn given_up_after(steps: impl IntoIterator<Item = Step>) -> (usize, Duration) {
+    let start = Instant::now();
+    let script = Script::of(steps);
+    let credential = script.start();
+    assert_eq!(credential.readiness(), Readiness::Starting);
+    let settled = credential.readiness_after(Readiness::Starting).await;
+    assert_eq!(settled, Readiness::NotReady);
+    let (fetches, time) = (script.fetches(), start.elapsed());
+    // It is asked for all the same, and is not waited for a second time.
+    assert_eq!(credential.readiness_after(Readiness::NotReady).await, Readiness::Ready);
+    assert!(script.fetches() > fetches);
+    (fetches, time)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_gives_it_up_at_once() {
+    assert_eq!(given_up_after([Step::Refuse]).await.0, 1);
+    assert_eq!(given_up_after([Step::Fail, Step::Refuse, Step::Fail]).await.0, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_that_may_pass_give_it_up_when_there_were_three() {
+    assert_eq!(given_up_after([Step::Fail, Step::Fail, Step::Fail, Step::Fail]).await.0, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_hangs_gives_it_up_after_ten_seconds() {
+    assert_eq!(given_up_after([Step::Hang]).await, (1, 10 * SECOND));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_told_of_a_refusal_is_its_cause_and_that_it_must_be_mended() {
+    let script = Script::of(std::iter::repeat_with(|| Step::Refuse).take(200));
+    let credential = script.start();
+    credential.readiness_after(Readiness::Starting).await;
+    sleep(MINUTE).await;
+    let told = credential.standing().to_string();
+    assert_eq!(told, "no valid token: scripted refusal (for 1m; to be mended)");
 }

@@ -4,7 +4,6 @@ use clap::Args;
 
 use crate::{
     caller::{Caller, Claims, Identity, Proof},
-    cli::output::Format,
     name::{DeviceName, OperationName},
     policy::{Action, Lineage, Resource},
 };
@@ -21,10 +20,6 @@ pub(in crate::cli::check) struct ExplainArgs {
     /// A claim of the token of a jwt: caller; may be repeated, also for one more value of the same claim
     #[arg(long, value_name = "NAME=VALUE", requires = "explain")]
     claim: Vec<String>,
-
-    /// The form of the explanation
-    #[arg(long, value_enum, default_value_t, requires = "explain")]
-    output: Format,
 }
 
 /// One call that might be.
@@ -32,7 +27,6 @@ pub(in crate::cli::check) struct Question {
     pub(super) caller: Caller,
     pub(super) action: Action,
     pub(super) resource: Asked,
-    pub(super) output: Format,
 }
 
 pub(super) enum Asked {
@@ -52,19 +46,13 @@ impl Asked {
 impl ExplainArgs {
     /// What is asked, when something is; or what is wrong with it.
     pub(in crate::cli::check) fn question(&self) -> Option<Result<Question, String>> {
-        let Self { explain, claim, output } = self;
+        let Self { explain, claim } = self;
         let [caller, action, name] = &explain.as_ref()?[..] else { return None };
-        Some(ask(caller, action, name, claim, *output))
+        Some(ask(caller, action, name, claim))
     }
 }
 
-fn ask(
-    caller: &str,
-    action: &str,
-    name: &str,
-    claims: &[String],
-    output: Format,
-) -> Result<Question, String> {
+fn ask(caller: &str, action: &str, name: &str, claims: &[String]) -> Result<Question, String> {
     let action = [Action::Cancel, Action::Get, Action::List, Action::Wait]
         .into_iter()
         .find(|known| known.as_str() == action)
@@ -77,7 +65,7 @@ fn ask(
         }
     };
     let identity: Identity = caller.parse().map_err(|error| format!("{caller:?} is {error}"))?;
-    Ok(Question { caller: proven(identity, claims)?, action, resource, output })
+    Ok(Question { caller: proven(identity, claims)?, action, resource })
 }
 
 /// The caller, with the proof that is usual for its kind of identity.

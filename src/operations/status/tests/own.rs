@@ -7,6 +7,12 @@ fn our_own_errors_are_in_our_domain() {
     let own = |reason| info("countermand", reason);
     let retry_after = Duration::from_secs(3);
     assert_status(
+        &from_upstream(&Error::NoCredential),
+        Code::FailedPrecondition,
+        "the proxy has no credential for this enterprise",
+        vec![own("NO_CREDENTIAL_FOR_ENTERPRISE")],
+    );
+    assert_status(
         &from_upstream(&Error::CredentialUnavailable { retry_after }),
         Code::Unavailable,
         "the proxy has no valid token for the Android Management API at the moment",

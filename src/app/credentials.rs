@@ -1,0 +1,102 @@
+//! The credentials: made, supervised, and told of.
+
+use std::{path::Path, sync::Arc};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use reqwest::Url;
+use tokio::{sync::watch, task::JoinHandle};
+
+use super::StartError;
+use crate::{
+    config,
+    credentials::{Credential, Credentials, Readiness, Source, Standing, Surroundings},
+    serving::Serving,
+};
+
+/// The background tasks, one a credential.
+pub(super) struct Refreshers(FuturesUnordered<JoinHandle<()>>);
+
+impl Refreshers {
+    /// Waits for one of them to end, which none does as long as its credential is in use.
+    pub(super) async fn one_ended(mut self) {
+        // Its outcome does not matter: with or without a panic, no token comes from it any more.
+        let _ = self.0.next().await;
+    }
+}
+
+/// Starts every credential; the first token of each is being fetched when this returns.
+///
+/// # Errors
+///
+/// What the configuration checked is no longer so.
+pub(super) fn start(
+    credentials: &[config::Credential],
+    upstream: &config::Upstream,
+) -> Result<(Arc<Credentials>, Refreshers), StartError> {
+    let iam = Url::parse(upstream.iam_credentials_url.as_str())?;
+    let surroundings = Arc::new(Surroundings::new(upstream.ca_certificates.as_deref(), iam)?);
+    // All are read before any is started: a start that fails asks nobody for a token.
+    let sources = credentials.iter().map(|credential| {
+        let config::Credential { name, definition, enterprises: _ } = credential;
+        Source::read(definition, &surroundings)
+            .map_err(|cause| StartError::Credential { name: name.clone(), cause })
+    });
+    let sources = sources.collect::<Result<Vec<_>, _>>()?;
+
+    let refreshers = FuturesUnordered::new();
+    let started = credentials.iter().zip(sources).map(|(credential, source)| {
+        let config::Credential { name, definition: _, enterprises } = credential;
+        let file = source.file().map(Path::to_owned);
+        let (credential, refresher) = Credential::start(source, name.clone(), file);
+        refreshers.push(refresher);
+        (credential, enterprises.clone())
+    });
+    let started = Credentials::new(started);
+    Ok((Arc::new(started), Refreshers(refreshers)))
+}
+
+/// Tells health and the log what becomes of the credentials. Never returns.
+pub(super) async fn report(credentials: &Credentials, serving: &watch::Sender<Serving>) {
+    let change =
+        async |index, credential: &Credential, known| (index, credential.readiness_after(known).await);
+    let list: Vec<&Credential> = credentials.iter().collect();
+    let mut known = vec![Readiness::Starting; list.len()];
+    let mut changes: FuturesUnordered<_> =
+        list.iter().enumerate().map(|(index, credential)| change(index, credential, known[index])).collect();
+    while let Some((index, readiness)) = changes.next().await {
+        let credential = list[index];
+        known[index] = readiness;
+        changes.push(change(index, credential, readiness));
+        tell_of(credential, readiness);
+        tell(Readiness::are_enough(&known), serving);
+    }
+    // Only without a credential, which the configuration does not let happen, is there nothing to wait for.
+    std::future::pending().await
+}
+
+/// The line of a credential whose readiness has changed.
+fn tell_of(credential: &Credential, readiness: Readiness) {
+    let name = &**credential.name();
+    match (readiness, credential.standing()) {
+        (Readiness::NotReady, Standing::Without { since: _, cause, for_good }) => tracing::error!(
+            credential = name,
+            cause,
+            for_good,
+            "no valid token: calls to the enterprises of this credential are refused as UNAVAILABLE"
+        ),
+        (Readiness::Ready, _) => {
+            tracing::info!(credential = name, "there is a valid token: the credential is in use");
+        }
+        // It has changed again meanwhile, of which the next turn tells.
+        (Readiness::NotReady | Readiness::Starting, _) => {}
+    }
+}
+
+fn tell(ready: bool, serving: &watch::Sender<Serving>) {
+    let now = if ready { Serving::Ready } else { Serving::NotReady };
+    match serving.send_replace(now) {
+        before if before == now => {}
+        _ if ready => tracing::info!("serving"),
+        _ => tracing::error!("not serving: no credential has a valid token"),
+    }
+}

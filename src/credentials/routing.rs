@@ -1,0 +1,132 @@
+//! From an enterprise to the credential that serves it.
+
+use std::collections::HashMap;
+
+use super::{Credential, Pattern};
+
+/// The credentials in use, in the order of the configuration, and which of them serves an enterprise: the
+/// one that names it, else the one with the longest beginning of its id.
+pub struct Credentials {
+    list: Vec<Credential>,
+    routes: Routes,
+}
+
+impl Credentials {
+    /// Credentials, each with the enterprises that it serves. Of two that name the same the later one gets
+    /// it; the configuration refuses such a pair.
+    #[must_use]
+    pub fn new(credentials: impl IntoIterator<Item = (Credential, Vec<Pattern>)>) -> Self {
+        let (list, patterns): (Vec<_>, Vec<_>) = credentials.into_iter().unzip();
+        Self { list, routes: Routes::new(patterns) }
+    }
+
+    /// The credential that serves the enterprise of this id, as it stands in a name. The cost does not
+    /// grow with the number of credentials, only with that of different lengths of beginnings.
+    #[must_use]
+    pub fn serving(&self, enterprise: &str) -> Option<&Credential> {
+        self.routes.find(enterprise).and_then(|index| self.list.get(index))
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Credential> {
+        self.list.iter()
+    }
+}
+
+/// From an enterprise's id to an index.
+struct Routes {
+    ids: HashMap<Box<str>, usize>,
+    prefixes: HashMap<Box<str>, usize>,
+    /// The lengths of the prefixes in bytes, each once, the longest first.
+    lengths: Vec<usize>,
+}
+
+impl Routes {
+    /// What the patterns at each index match leads to it.
+    fn new(patterns: impl IntoIterator<Item = Vec<Pattern>>) -> Self {
+        let (mut ids, mut prefixes) = (HashMap::new(), HashMap::new());
+        for (index, patterns) in patterns.into_iter().enumerate() {
+            for pattern in patterns {
+                match pattern {
+                    Pattern::Id(id) => ids.insert(id.into_boxed_str(), index),
+                    Pattern::Prefix(prefix) => prefixes.insert(prefix.into_boxed_str(), index),
+                };
+            }
+        }
+        let mut lengths: Vec<_> = prefixes.keys().map(|prefix| prefix.len()).collect();
+        lengths.sort_unstable_by(|a, b| b.cmp(a));
+        lengths.dedup();
+        Self { ids, prefixes, lengths }
+    }
+
+    fn find(&self, enterprise: &str) -> Option<usize> {
+        if let Some(index) = self.ids.get(enterprise) {
+            return Some(*index);
+        }
+        self.lengths.iter().find_map(|length| self.prefixes.get(enterprise.get(..*length)?).copied())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::{Pattern, Routes};
+
+    fn routes(patterns: &[&[&str]]) -> Routes {
+        let parse = |text: &&str| Pattern::parse(text).expect("a pattern");
+        Routes::new(patterns.iter().map(|patterns| patterns.iter().map(parse).collect()))
+    }
+
+    #[test]
+    fn the_most_specific_wins_in_whatever_order_they_are_given() {
+        let routes = routes(&[&["*"], &["LC0*", "XX"], &["LC01"], &["LC01*", "LC02*"]]);
+        for (enterprise, index) in [
+            ("LC01", 2),
+            ("LC01a", 3),
+            ("LC02", 3),
+            ("LC03", 1),
+            ("LC0", 1),
+            ("XX", 1),
+            ("XXX", 0),
+            ("LC", 0),
+            ("lc01", 0),
+        ] {
+            assert_eq!(routes.find(enterprise), Some(index), "{enterprise}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_serves_is_not_found() {
+        let routes = routes(&[&["LC01*"], &["LC02ab"]]);
+        for enterprise in ["LC0", "LC02", "LC02abc", "X", ""] {
+            assert_eq!(routes.find(enterprise), None, "{enterprise}");
+        }
+        assert_eq!(Routes::new([]).find("LC01"), None);
+    }
+
+    /// How closely a pattern fits: an id closer than any beginning, a longer beginning closer than a shorter.
+    fn fit(pattern: &str, enterprise: &str) -> Option<usize> {
+        match pattern.strip_suffix('*') {
+            None => (pattern == enterprise).then_some(usize::MAX),
+            Some(prefix) => enterprise.starts_with(prefix).then_some(prefix.len()),
+        }
+    }
+
+    proptest! {
+        /// Of few letters, so that patterns often fit and often overlap.
+        #[test]
+        fn the_winner_is_the_most_specific_of_all_that_fit(
+            patterns in prop::collection::btree_set("[ab]{1,4}|[ab]{0,4}\\*", 0..20),
+            enterprise in "[ab]{1,5}",
+        ) {
+            let patterns: Vec<String> = BTreeSet::into_iter(patterns).collect();
+            let parsed = patterns.iter().map(|text| vec![Pattern::parse(text).expect("a pattern")]);
+            let found = Routes::new(parsed).find(&enterprise).map(|index| &patterns[index]);
+            let closest = patterns.iter().filter_map(|text| Some((fit(text, &enterprise)?, text))).max();
+            prop_assert_eq!(found, closest.map(|(_, text)| text));
+        }
+    }
+}

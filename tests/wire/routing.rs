@@ -1,0 +1,171 @@
+//! Several credentials: each call goes with the token of the one that serves its enterprise.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use countermand::{
+    amapi::{Amapi, Api, error::Error},
+    budget::Budget,
+    caller::Caller,
+    credentials::{Credential, Credentials, FetchError, Pattern, Token, TokenSource},
+    name::OperationName,
+    policy::{Action, Policy},
+    proto::longrunning::{GetOperationRequest, ListOperationsRequest, WaitOperationRequest},
+};
+use serde_json::json;
+use tokio::time::Instant;
+use tonic::Code;
+
+use crate::support::{
+    details::{assert_ours, assert_ours_with_retry},
+    reply::Reply,
+    service::Setup,
+    soon,
+    upstream::Upstream,
+};
+
+fn operation(enterprise: &str) -> String {
+    format!("enterprises/{enterprise}/devices/d1/operations/17")
+}
+
+/// The token of each call to the API so far.
+fn tokens_of(api: &Upstream) -> Vec<String> {
+    let seen = api.seen();
+    seen.iter().map(|call| call.headers["authorization"].to_str().unwrap().to_owned()).collect()
+}
+
+/// Somebody who gives tokens that tell for whom they are.
+async fn tokens(whose: &str) -> Upstream {
+    let tokens = Upstream::start().await;
+    tokens.always_answers_for_tokens(Reply::token(whose));
+    tokens
+}
+
+#[tokio::test]
+async fn each_enterprise_has_the_token_of_its_credential() {
+    let api = Upstream::start().await;
+    let (emea, one, others) = (tokens("emea").await, tokens("one").await, tokens("others").await);
+    let list = [
+        ("others", "", &others),
+        ("emea", r#"enterprises = ["LC0*", "XX"]"#, &emea),
+        ("one", r#"enterprises = ["LC01", "LC02*"]"#, &one),
+    ];
+    let service = Setup::of(&api).credentials(&list).start().await;
+    for (enterprise, token) in [
+        ("LC01", "one"),
+        ("LC01a", "emea"),
+        ("LC02", "one"),
+        ("LC02a", "one"),
+        ("LC03", "emea"),
+        ("XX", "emea"),
+        ("XXX", "others"),
+    ] {
+        api.answers([Reply::ok()]);
+        service.cancel(&operation(enterprise)).await.unwrap();
+        assert_eq!(tokens_of(&api).last().unwrap(), &format!("Bearer {token}"), "{enterprise}");
+    }
+}
+
+#[tokio::test]
+async fn an_enterprise_that_none_serves_is_refused_and_nothing_is_sent() {
+    let api = Upstream::start().await;
+    let emea = tokens("emea").await;
+    let service = Setup::of(&api).credentials(&[("emea", r#"enterprises = ["LC01*"]"#, &emea)]).start().await;
+    let (name, device) = (operation("LC1"), "enterprises/LC1/devices/d1".to_owned());
+    let mut client = service.client();
+    let get = GetOperationRequest { name: name.clone() };
+    let list = ListOperationsRequest { name: device, ..Default::default() };
+    let wait = WaitOperationRequest { name: name.clone(), timeout: None };
+    let refusals = [
+        service.cancel(&name).await.unwrap_err(),
+        soon("an answer", client.get_operation(get)).await.unwrap_err(),
+        soon("an answer", client.list_operations(list)).await.unwrap_err(),
+        soon("an answer", client.wait_operation(wait)).await.unwrap_err(),
+    ];
+    for refusal in refusals {
+        assert_ours(&refusal, Code::FailedPrecondition, "NO_CREDENTIAL_FOR_ENTERPRISE");
+    }
+    assert!(api.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_refused_credential_costs_only_its_own_enterprises() {
+    let api = Upstream::start().await;
+    let (revoked, good) = (Upstream::start().await, tokens("good").await);
+    revoked.always_answers_for_tokens(Reply::json(400, &json!({"error": "invalid_grant"})));
+    let list = [("revoked", r#"enterprises = ["LC01"]"#, &revoked), ("good", "", &good)];
+    let service = Setup::of(&api).credentials(&list).start().await;
+    let refusal = service.cancel(&operation("LC01")).await.unwrap_err();
+    assert_ours_with_retry(&refusal, Code::Unavailable, "CREDENTIAL_UNAVAILABLE", 5);
+    assert!(api.seen().is_empty());
+    api.answers([Reply::ok()]);
+    service.cancel(&operation("LC02")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_token_that_google_rejects_is_renewed_and_no_other() {
+    let api = Upstream::start().await;
+    let (emea, others) = (Upstream::start().await, Upstream::start().await);
+    let list = [("emea", r#"enterprises = ["LC01"]"#, &emea), ("others", "", &others)];
+    let service = Setup::of(&api).credentials(&list).start().await;
+    api.answers([Reply::plain_error(401, "UNAUTHENTICATED", "no"), Reply::ok(), Reply::ok()]);
+    service.cancel(&operation("LC01")).await.unwrap();
+    service.cancel(&operation("LC02")).await.unwrap();
+    assert_eq!(tokens_of(&api), ["Bearer t1", "Bearer t2", "Bearer t1"]);
+    assert_eq!((emea.token_requests(), others.token_requests()), (2, 1));
+}
+
+#[tokio::test]
+async fn who_is_impersonated_is_asked_for_where_the_configuration_says() {
+    let (api, iam, key) = (Upstream::start().await, Upstream::start().await, tokens("of-the-key").await);
+    let end = humantime::format_rfc3339(SystemTime::now() + Duration::from_secs(3600));
+    iam.answers([Reply::json(200, &json!({"accessToken": "of-the-proxy", "expireTime": end.to_string()}))]);
+    api.answers([Reply::ok()]);
+    let list = [("emea", r#"impersonate = "proxy@p.iam.gserviceaccount.com""#, &key)];
+    let service = Setup::of(&api).iam(iam.url()).credentials(&list).start().await;
+    service.cancel(&operation("LC01")).await.unwrap();
+    let asked = &iam.seen()[0];
+    let account = asked.path.strip_prefix("/v1/projects/-/serviceAccounts/").unwrap();
+    assert!(account.starts_with("proxy") && account.ends_with(":generateAccessToken"), "{account}");
+    assert_eq!(asked.headers["authorization"], "Bearer of-the-key");
+    assert_eq!(tokens_of(&api), ["Bearer of-the-proxy"]);
+}
+
+/// A source that always has the same token.
+struct Fixed(&'static str);
+
+impl TokenSource for Fixed {
+    async fn fetch(&self) -> Result<Token, FetchError> {
+        Token::new(self.0.to_owned().into(), Duration::from_secs(3600))
+    }
+
+    fn reload(&self, _: &[u8]) -> Result<Self, String> {
+        Ok(Self(self.0))
+    }
+}
+
+#[tokio::test]
+async fn the_outcome_names_the_credential_whatever_came_of_the_call() {
+    let api = Upstream::start().await;
+    api.answers([Reply::ok(), Reply::plain_error(404, "NOT_FOUND", "gone")]);
+    let (emea, _task) = Credential::start(Fixed("t"), "emea".to_owned(), None);
+    let credentials = Credentials::new([(emea, vec![Pattern::parse("LC01*").unwrap()])]);
+    let amapi = Amapi::new(api.url().parse().unwrap(), None, Arc::new(credentials)).unwrap();
+    let minute = Duration::from_secs(60);
+    let cancel = async |enterprise| {
+        let name = OperationName::parse(&operation(enterprise)).unwrap();
+        let permit = Policy::without_rules().decide(&Caller::anonymous(), Action::Cancel, name).unwrap();
+        amapi.cancel(&permit, &Budget::new(Instant::now() + minute, minute)).await
+    };
+    let done = cancel("LC01").await;
+    assert!(done.result.is_ok());
+    assert_eq!(done.credential.as_deref(), Some("emea"));
+    let refused = cancel("LC01b").await;
+    assert!(matches!(refused.result, Err(Error::Answered(_))), "{refused:?}");
+    assert_eq!(refused.credential.as_deref(), Some("emea"));
+    let unserved = cancel("LC02").await;
+    assert!(matches!(unserved.result, Err(Error::NoCredential)), "{unserved:?}");
+    assert_eq!((unserved.credential, unserved.attempts), (None, 0));
+}
