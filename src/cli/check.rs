@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use clap::Args;
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, future::OptionFuture, stream};
 use reqwest::Url;
 
 use super::{exit::Exit, output::Format, serve::report};
@@ -12,11 +12,15 @@ use crate::{
     credentials::Surroundings,
 };
 
+mod audit;
+mod callers;
 mod credential;
 mod explain;
 mod file;
 mod finding;
+mod listeners;
 mod policy;
+mod tls;
 mod upstream;
 
 use finding::Finding;
@@ -40,7 +44,7 @@ Exit code: 0 when there is no fault, 1 on any; with --explain 0 when the call is
 and on any fault.";
 
 /// Check the configuration and everything that it names, fetch a token with each credential, and see
-/// that the API can be reached
+/// that the API and the keys of callers' tokens can be reached
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct CheckArgs {
@@ -86,21 +90,19 @@ fn refused(faults: &Faults, format: Format) -> Exit {
 
 /// What there is to say of a configuration that is right by itself.
 async fn findings(config: &Config) -> Vec<Finding> {
-    let Config {
-        upstream,
-        credentials,
-        policy,
-        server: _,
-        admin: _,
-        callers: _,
-        polling: _,
-        audit: _,
-        log_format: _,
-    } = config;
+    let Config { upstream, credentials, policy, server, callers, audit, admin: _, polling: _, log_format: _ } =
+        config;
     let mut findings = vec![Finding::ok("configuration", "all settings are right")];
+    findings.extend(listeners::findings(config));
+    findings.extend(server.tls.iter().flat_map(tls::findings));
+    let (keys, reached, of_credentials) = tokio::join!(
+        OptionFuture::from(callers.jwt.as_ref().map(callers::finding)),
+        upstream::finding(upstream),
+        of_credentials(credentials, upstream)
+    );
+    findings.extend(keys);
     findings.extend(policy.iter().flat_map(|file| policy::findings(file)));
-    let (reached, of_credentials) =
-        tokio::join!(upstream::finding(upstream), of_credentials(credentials, upstream));
+    findings.extend(audit::finding(audit));
     findings.push(reached);
     findings.extend(of_credentials);
     findings

@@ -15,6 +15,7 @@ mod visit;
 
 mod audit;
 mod certificates;
+mod check;
 mod examples;
 mod forwarded;
 mod limits;

@@ -1,6 +1,6 @@
 //! A certificate authority of a test's own, and those who show certificates of it.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType, date_time_ymd,
@@ -74,6 +74,13 @@ impl Authority {
     /// A server's, for loopback.
     pub(crate) fn server(&self) -> Pair {
         self.issue(CertificateParams::new(["localhost", "127.0.0.1"].map(str::to_owned)).unwrap())
+    }
+
+    /// Likewise, valid until `end`.
+    pub(crate) fn server_until(&self, end: SystemTime) -> Pair {
+        let mut params = CertificateParams::new(["localhost", "127.0.0.1"].map(str::to_owned)).unwrap();
+        params.not_after = end.into();
+        self.issue(params)
     }
 
     /// A client's, with these names.

@@ -1,0 +1,50 @@
+//! Whether the keys that callers' tokens are verified with can be had.
+
+use super::finding::Finding;
+use crate::{
+    config::{Jwks, Jwt},
+    server::identity::jwks::{
+        FetchError,
+        probe::{ProbeError, keys},
+    },
+};
+
+const SUBJECT: &str = "callers.jwt.jwks";
+
+/// Reads the file of keys, or fetches them once.
+pub(super) async fn finding(jwt: &Jwt) -> Finding {
+    let place = match &jwt.jwks {
+        Jwks::File(file) => file.display().to_string(),
+        Jwks::Url { url, .. } => url.to_string(),
+    };
+    match keys(jwt).await {
+        Ok(1) => Finding::ok(SUBJECT, format!("{place}: 1 key to verify the tokens of {} with", jwt.issuer)),
+        Ok(count) => {
+            Finding::ok(SUBJECT, format!("{place}: {count} keys to verify the tokens of {} with", jwt.issuer))
+        }
+        Err(error) => Finding::fault(SUBJECT, format!("{place}: {error}"), cure(&error)),
+    }
+}
+
+fn cure(error: &ProbeError) -> &'static str {
+    match error {
+        ProbeError::Unreadable(_) => "name a file that exists and that this user may read",
+        ProbeError::Tls(_) => {
+            "name a PEM file with one or more CA certificates in callers.jwt.jwks_ca_certificates"
+        }
+        ProbeError::Fetch(FetchError::Unanswered(_) | FetchError::Late | FetchError::Body(_)) => {
+            "see that it can be reached from here, by way of HTTPS_PROXY where that is set, and that its \
+             certificate is trusted (callers.jwt.jwks_ca_certificates)"
+        }
+        ProbeError::Fetch(FetchError::Status(401 | 403)) => {
+            "let callers.jwt.jwks_token_file name a token that may read the keys, as Kubernetes' API server \
+             wants one"
+        }
+        ProbeError::Fetch(FetchError::Token { .. }) => {
+            "let callers.jwt.jwks_token_file name a file with a token that this user may read"
+        }
+        ProbeError::Unusable(_) | ProbeError::Fetch(FetchError::Status(_) | FetchError::Unusable(_)) => {
+            "see that it is the jwks_uri of the issuer, and that callers.jwt.algorithms has those of its keys"
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Listeners that anybody on the network can reach, as the configuration was told to allow.
+
+use super::finding::Finding;
+use crate::config::{Config, ListenAddress};
+
+/// One for each TCP address beyond loopback that is without TLS or a policy.
+pub(super) fn findings(config: &Config) -> Vec<Finding> {
+    let lacks = match (&config.server.tls, &config.policy) {
+        (Some(_), Some(_)) => return Vec::new(),
+        (None, Some(_)) => "in plaintext",
+        (Some(_), None) => "with no policy on who may do what",
+        (None, None) => "in plaintext and by anyone",
+    };
+    let beyond = config.server.listen.iter().filter(|address| match address {
+        ListenAddress::Tcp(address) => !address.ip().to_canonical().is_loopback(),
+        ListenAddress::Unix(_) => false,
+    });
+    let warning = |address| {
+        let finding = format!("{address} can be reached from beyond this machine, {lacks}");
+        Finding::warning("server.listen", finding, "see that a mesh encrypts and authorises what comes there")
+    };
+    beyond.map(warning).collect()
+}
