@@ -87,7 +87,7 @@ async fn who_is_no_longer_believed_is_gone_when_the_connection_is_of_age() {
     replace(&ca, &authority.pem());
     door.cancel(&kept, &[]).await.is_let_in(CONSOLE, "client-certificate", &["console"]);
     soon("a refusal", async {
-        while client.open(door.service.address).await.0.try_cancel(NAME).await {
+        while client.try_to_enter(door.service.address).await.is_ok() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })

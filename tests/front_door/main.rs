@@ -10,6 +10,7 @@ mod process;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod load;
 mod program;
 mod visit;
 
@@ -23,6 +24,7 @@ mod listeners;
 mod precedence;
 mod reload;
 mod sharing;
+mod stop;
 mod tokens;
 
 const NAME: &str = "enterprises/LC01/devices/d1/operations/17";

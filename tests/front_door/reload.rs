@@ -1,22 +1,12 @@
 //! Every file of the front door changes while callers come and go.
 
-use std::{
-    collections::BTreeSet,
-    future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::sync::Arc;
 
-use nix::sys::signal::Signal::SIGTERM;
-use serde_json::Value;
-use tokio::task::JoinHandle;
 use tonic::Code;
 
 use crate::{
     BEARER, CONSOLE, NAME,
+    load::{Caller, all_are_recorded},
     process::eventually,
     program::{Files, Program, Room},
     support::{
@@ -31,40 +21,6 @@ use crate::{
     tokens::bearer,
     visit::{dns, only, uri},
 };
-
-/// One who cancels one operation after another, each of its own, and hears OK every time.
-struct Caller {
-    stop: Arc<AtomicBool>,
-    calling: JoinHandle<Vec<String>>,
-}
-
-impl Caller {
-    fn start<F>(series: &'static str, call: impl Fn(String) -> F + Send + 'static) -> Self
-    where
-        F: Future<Output = Code> + Send,
-    {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let calling = tokio::spawn(async move {
-            let mut names = Vec::new();
-            while !stopped.load(Ordering::Relaxed) {
-                let name = format!("enterprises/LC01/devices/{series}/operations/{}", names.len());
-                assert_eq!(call(name.clone()).await, Code::Ok, "{name}");
-                names.push(name);
-                // Others work on this machine too.
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            names
-        });
-        Self { stop, calling }
-    }
-
-    /// The names of the operations that it cancelled.
-    async fn stop(self) -> Vec<String> {
-        self.stop.store(true, Ordering::Relaxed);
-        soon("the end of the load", self.calling).await.expect("no call was lost")
-    }
-}
 
 const BROKEN: [(&str, &str, &str); 3] = [
     ("policy.cedar", "permit (principal", "the policy changed and is broken: the old one stays in force"),
@@ -155,8 +111,8 @@ async fn no_call_is_lost_while_all_that_is_believed_changes_and_what_is_broken_c
         log.has(told).await;
     }
     eventually("the new certificate", async || {
-        let (wire, met) = of_new.open(address).await;
-        (met.certificate == second.certificate_der() && wire.try_cancel(NAME).await).then_some(())
+        of_new.try_to_enter(address).await.ok()?;
+        (of_new.open(address).await.1.certificate == second.certificate_der()).then_some(())
     })
     .await;
     assert_eq!(code(&of_new.open(address).await.0, &[]).await, Code::Ok);
@@ -177,77 +133,11 @@ async fn no_call_is_lost_while_all_that_is_believed_changes_and_what_is_broken_c
         (code(&unix, &[("authorization", &by_new)]).await == Code::PermissionDenied).then_some(())
     })
     .await;
-    eventually("the old authority is forgotten", async || {
-        (!of_old.open(address).await.0.try_cancel(NAME).await).then_some(())
-    })
-    .await;
+    eventually("the old authority is forgotten", async || of_old.try_to_enter(address).await.err()).await;
     assert_eq!(code(&of_new.open(address).await.0, &[]).await, Code::PermissionDenied);
     goes_on(&upstream).await;
     cancelled.extend(stays.stop().await);
     drop((kept, unix));
     let audit_log = room.file("audit.jsonl");
     all_are_recorded(program, &audit_log, &cancelled).await;
-}
-
-/// Ends the program: each of these calls then has one line, which says that it was let through.
-async fn all_are_recorded(program: Program, audit_log: &std::path::Path, cancelled: &[String]) {
-    let Program { process, room: _room, .. } = program;
-    process.signal(SIGTERM);
-    let ended = process.end().await;
-    assert_eq!(ended.code, Some(0), "{ended:?}");
-    let log = std::fs::read_to_string(audit_log).unwrap();
-    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let of_load = |line: &&Value| line["name"].as_str().is_some_and(|name| name != NAME);
-    let recorded: Vec<_> = lines.iter().filter(of_load).map(|line| line["name"].as_str().unwrap()).collect();
-    let names: BTreeSet<_> = recorded.iter().copied().collect();
-    assert_eq!(names, cancelled.iter().map(|name| &**name).collect());
-    assert_eq!(recorded.len(), cancelled.len(), "one line a call");
-    for line in lines.iter().filter(of_load) {
-        let caller = if line["name"].as_str().unwrap().contains("/token/") { BEARER } else { CONSOLE };
-        assert_eq!((&line["caller"], &line["code"]), (&caller.into(), &"OK".into()), "{line}");
-    }
-}
-
-#[tokio::test]
-async fn calls_of_every_outcome_that_a_stop_meets_are_recorded() {
-    let upstream = Upstream::start().await;
-    let (ok, gate) = Reply::ok().held();
-    let (gone, gone_gate) = Reply::plain_error(404, "NOT_FOUND", "Gone.").held();
-    upstream.answers([ok, gone]);
-    let (authority, key) = (Authority::new(), Key::ec());
-    let policy = only(&[("console", CONSOLE)]);
-    let keys = key_set([key.jwk(Some("a"))]);
-    let files = Files { pair: &authority.server(), clients: &authority, keys: &keys, policy: &policy };
-    let program = Room::new(&upstream, &files).serve().await;
-    let client = TlsClient::new(&authority, Some(&authority.client(vec![uri(CONSOLE)])));
-    let (console, _) = client.open(program.address).await;
-    let unix = program.wire_by_unix().await;
-    let waits = console.start(&format!("{NAME}1"), &[]).await;
-    upstream.has_seen(1).await;
-    let (impatient, _) = client.open(program.address).await;
-    let _never_heard = impatient.start(&format!("{NAME}2"), &[]).await;
-    upstream.has_seen(2).await;
-
-    program.process.signal(SIGTERM);
-    program.process.stderr.has("draining").await;
-    impatient.hang_up();
-    // Those who are in may still call, until they are told to go.
-    let denied = unix.cancel(&format!("{NAME}3"), &[]).await;
-    assert_eq!(denied.code(), Code::PermissionDenied);
-    let unknown = unix.cancel(&format!("{NAME}4"), &[("authorization", "Bearer x")]).await;
-    assert_eq!(unknown.code(), Code::Unauthenticated);
-    gate.open();
-    gone_gate.open();
-    assert_eq!(waits.answer().await.code(), Code::Ok);
-    drop((console, unix));
-    let audit_log = program.room.file("audit.jsonl");
-    let Program { process, room: _room, .. } = program;
-    assert_eq!(process.end().await.code, Some(0));
-    let log = std::fs::read_to_string(audit_log).unwrap();
-    let mut codes: Vec<_> = log
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap()["code"].as_str().unwrap().to_owned())
-        .collect();
-    codes.sort_unstable();
-    assert_eq!(codes, ["NOT_FOUND", "OK", "PERMISSION_DENIED", "UNAUTHENTICATED"], "{log}");
 }

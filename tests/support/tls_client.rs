@@ -72,21 +72,22 @@ impl TlsClient {
         (Wire::over(stream).await, met)
     }
 
-    /// How the server turns this client away. In TLS 1.3 a client believes itself to be in before its
-    /// certificate was looked at: only what it reads then tells.
+    /// How the server turns this client away.
     pub(crate) async fn refused(&self, address: SocketAddr) -> String {
+        self.try_to_enter(address).await.expect_err("it was let in")
+    }
+
+    /// Waits for a word of the server's, or for the way in which it turns this client away. In TLS 1.3 a client
+    /// believes itself to be in before its certificate was looked at: only what it reads then tells.
+    pub(crate) async fn try_to_enter(&self, address: SocketAddr) -> Result<(), String> {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let mut stream = match self.connect(address).await {
-            Ok(stream) => stream,
-            Err(error) => return error.to_string(),
-        };
+        let mut stream = self.connect(address).await.map_err(|error| error.to_string())?;
         // As a client of HTTP/2 begins (RFC 9113, section 3.4): what a server that let it in would answer.
         let _ = stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
-        let mut first = [0];
-        match stream.read(&mut first).await {
-            Ok(0) => "closed".to_owned(),
-            Ok(_) => panic!("it was let in"),
-            Err(error) => error.to_string(),
+        match stream.read(&mut [0]).await {
+            Ok(0) => Err("closed".to_owned()),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.to_string()),
         }
     }
 }
