@@ -155,9 +155,9 @@ async fn a_disk_that_fills_up_refuses_calls_before_they_are_sent_until_there_is_
     let google = Google::start().await;
     let (room, log) = room();
     // No file may grow beyond a few blocks, of 512 or 1,024 bytes, which end in the middle of a line.
-    let mut command = countermand_after("trap '' XFSZ; ulimit -f 8", &SERVE);
-    command.env("COUNTERMAND_AUDIT_FILE", &log);
-    let service = Service::start_as(&google, command).await;
+    let command = countermand_after("trap '' XFSZ; ulimit -f 8", &SERVE);
+    let service =
+        Service::start_as(&google, command, |command| _ = command.env("COUNTERMAND_AUDIT_FILE", &log)).await;
     service.ready().await;
     let mut sent = 0;
     let refused = loop {

@@ -35,18 +35,21 @@ impl Service {
 
     /// Likewise, with more on its command line or in its environment.
     pub(crate) async fn start_with(google: &Google, adjust: impl FnOnce(&mut Command)) -> Self {
-        let mut command = countermand(&SERVE);
-        adjust(&mut command);
-        Self::start_as(google, command).await
+        Self::start_as(google, countermand(&SERVE), adjust).await
     }
 
     /// Likewise, by a command line that begins with [`SERVE`].
-    pub(crate) async fn start_as(google: &Google, mut command: Command) -> Self {
+    pub(crate) async fn start_as(
+        google: &Google,
+        mut command: Command,
+        adjust: impl FnOnce(&mut Command),
+    ) -> Self {
         let room = tempfile::tempdir().unwrap();
         let key = Key::generate();
         std::fs::write(room.path().join("key.json"), key.file(&google.token_url())).unwrap();
         command.current_dir(&room).args(["--upstream-url", &google.url]);
         command.env("COUNTERMAND_CREDENTIALS", "key.json");
+        adjust(&mut command);
         let process = Process::start(&mut command);
         let address = process.stderr.see(|log| listening(log, "listening")).await;
         let admin = process.stderr.see(|log| listening(log, "listening for the operator")).await;

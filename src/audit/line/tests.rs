@@ -57,6 +57,19 @@ fn what_does_not_apply_is_absent() {
 }
 
 #[test]
+fn a_denial_names_the_policies_that_forbid_it() {
+    let record = Record::default();
+    record.denied(Some(&Arc::from(["no-wipes".to_owned()])));
+    let line = parsed(&record, Method::Cancel, "PERMISSION_DENIED");
+    assert_eq!((&line["decision"], &line["policies"]), (&json!("deny"), &json!(["no-wipes"])));
+    // Nothing permits it, which no policy says.
+    let record = Record::default();
+    record.denied(Some(&Arc::default()));
+    let line = parsed(&record, Method::Cancel, "PERMISSION_DENIED");
+    assert_eq!((&line["decision"], line.get("policies")), (&json!("deny"), None));
+}
+
+#[test]
 fn a_call_has_one_line() {
     let record = Record::default();
     assert!(arrival(Method::Get).line(&record, "OK").is_some());
