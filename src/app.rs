@@ -1,6 +1,6 @@
 //! The only place that builds and connects the parts, supervises them, and drains.
 
-use std::{future::Future, io, time::Duration};
+use std::{future::Future, io, path::Path, sync::Arc, time::Duration};
 
 use reqwest::Url;
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
@@ -11,10 +11,10 @@ use crate::{
     amapi::Amapi,
     audit::Audit,
     config::{self, Config, ListenAddress},
-    credentials::{Credential, KeyFile, KeyFileError, Readiness, ServiceAccount},
+    credentials::{Credential, IAM_CREDENTIALS, Readiness, Source, SourceError, Surroundings},
     http_client::tls::TlsError,
     operations::{Intervals, Limits, Operations, Times},
-    policy::Policy,
+    policy::{Policy, mistake::Mistakes},
     server::{Drained, Recorder, Server},
     serving::Serving,
 };
@@ -44,8 +44,11 @@ pub struct App {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The credential's file was replaced by something else since the configuration was checked.
-    #[error("the credential's file {0}")]
-    Credential(#[from] KeyFileError),
+    #[error("a credential cannot be used: {0}")]
+    Credential(#[from] SourceError),
+    /// The policy was replaced by something else since the configuration was checked.
+    #[error("the policy: {0}")]
+    Policy(#[from] Mistakes),
     /// The certificates of `upstream.ca_certificates` cannot be used.
     #[error("upstream.ca_certificates: {0}")]
     Tls(#[from] TlsError),
@@ -69,25 +72,24 @@ impl App {
     ///
     /// See [`StartError`].
     pub async fn start(config: &Config) -> Result<Self, StartError> {
-        let Config { server, admin, upstream, credential, polling, audit, log_format: _ } = config;
+        let Config { server, admin, upstream, credential, policy, polling, audit, log_format: _ } = config;
         let ca = upstream.ca_certificates.as_deref();
 
-        let key = KeyFile::read(&credential.file)?;
-        let source = ServiceAccount::new(key, ca)?;
-        let (name, file) = (credential.name.clone(), credential.file.clone());
+        let surroundings = Arc::new(Surroundings::new(ca, Url::parse(IAM_CREDENTIALS)?)?);
+        let source = Source::read(&credential.definition(), &surroundings)?;
+        let (name, file) = (credential.name.clone(), source.file().map(Path::to_owned));
         let (credential, refresher) = Credential::start(source, name.clone(), file);
 
         let base = Url::parse(upstream.url.as_str())?;
         let amapi = Amapi::new(base, ca, credential.clone())?;
         let flights = TaskTracker::new();
         let (serving, state) = watch::channel(Serving::NotReady);
-        let operations = Operations::new(
-            Policy::without_rules(),
-            amapi,
-            times(upstream.timeout, polling),
-            state.clone(),
-            flights.clone(),
-        );
+        let policy = match policy {
+            Some(file) => Policy::of_file(file)?,
+            None => Policy::without_rules(),
+        };
+        let operations =
+            Operations::new(policy, amapi, times(upstream.timeout, polling), state.clone(), flights.clone());
         let drain_timeout = server.drain_timeout;
         let audit = Audit::start(audit)?;
         let recorder = Recorder::new(audit.clone());

@@ -6,8 +6,10 @@ use std::{
     sync::Arc,
 };
 
+mod parse;
 mod spiffe;
 
+pub use parse::InvalidIdentity;
 pub use spiffe::{InvalidSpiffeId, SpiffeId};
 
 /// A caller, as the policy and the audit log know it. Cheap to clone; equal when everything that a policy
@@ -26,7 +28,8 @@ struct Known {
 /// (`kubernetes.io/namespace`), with its values as text.
 pub type Claims = BTreeMap<String, BTreeSet<String>>;
 
-/// The identity of a caller. `Display` is the id of the policy language and of the audit log.
+/// The identity of a caller. `Display` is the id of the policy language and of the audit log, and `FromStr`
+/// reads it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Identity {
     /// A workload, by its SPIFFE ID: `spiffe://corp.example/ns/mdm/sa/console`.

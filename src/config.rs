@@ -12,12 +12,16 @@ mod environment;
 mod fault;
 mod file;
 mod files;
+mod limits;
 mod listen;
 mod log;
+mod policy;
 mod polling;
 mod server;
 mod source;
 mod table;
+mod tls;
+mod unix_socket;
 mod upstream;
 
 #[cfg(test)]
@@ -30,16 +34,19 @@ pub use audit::{Audit, Destination, OnFailure};
 pub use credentials::Credential;
 pub use environment::Environment;
 pub use fault::{Fault, Faults};
+pub use limits::Limits;
 pub use listen::ListenAddress;
 pub use log::LogFormat;
 pub use polling::Polling;
 pub use server::Server;
+pub use unix_socket::{Owner, UnixSocket};
 pub use upstream::{BaseUrl, Upstream};
 
 pub(crate) use files::{certificates, readable};
 pub(crate) use source::duration;
 
 use file::File;
+use policy::Policed;
 use source::Given;
 
 /// A configuration in which every value is in range and every file named exists and can be read.
@@ -53,6 +60,8 @@ pub struct Config {
     pub upstream: Upstream,
     /// The credential that every call upstream carries.
     pub credential: Credential,
+    /// `[policy]`: the file of the Cedar policy, whose content is right; `None` when callers may do all.
+    pub policy: Option<PathBuf>,
     /// `[polling]`: how often Google is asked about an operation.
     pub polling: Polling,
     /// `[audit]`: the audit log.
@@ -80,7 +89,7 @@ pub struct Overrides {
     pub policy: Option<PathBuf>,
     /// `--log-format`.
     pub log_format: Option<LogFormat>,
-    /// `--allow-unauthenticated`: plaintext beyond loopback is wanted.
+    /// `--allow-unauthenticated`: a listener beyond loopback without TLS or a policy is wanted.
     pub allow_unauthenticated: bool,
 }
 
@@ -116,8 +125,11 @@ impl Config {
         let may_be_open =
             environment.flag("COUNTERMAND_ALLOW_UNAUTHENTICATED", &mut faults) || allow_unauthenticated;
 
+        let Policed { is_meant: policed, file: policy } =
+            Policed::read(policy, &mut environment, &mut root, &mut faults);
+
         let mut section = root.section("server", &mut faults);
-        let server = Server::read(listen, &mut environment, &mut section, may_be_open, &mut faults);
+        let server = Server::read(listen, &mut environment, &mut section, policed, may_be_open, &mut faults);
         section.finish(&mut faults);
 
         let mut section = root.section("admin", &mut faults);
@@ -140,12 +152,7 @@ impl Config {
         let audit = Audit::read(&mut environment, &mut section, &mut faults);
         section.finish(&mut faults);
 
-        if let Some(policy) = Given::flag("--policy", policy).or(environment.path("COUNTERMAND_POLICY")) {
-            faults.not_yet(&policy.origin);
-        }
-        for key in ["callers", "policy"] {
-            root.not_yet(key, &mut faults);
-        }
+        root.not_yet("callers", &mut faults);
         let log_format = LogFormat::read(log_format, &mut environment, &mut faults);
 
         root.finish(&mut faults);
@@ -153,9 +160,27 @@ impl Config {
 
         match credential {
             Some(credential) if faults.is_empty() => {
-                Ok(Self { server, admin, upstream, credential, polling, audit, log_format })
+                Ok(Self { server, admin, upstream, credential, policy, polling, audit, log_format })
             }
             _ => Err(faults.of_file(path.map(|path| path.value))),
         }
+    }
+
+    /// Finds and checks the policy file alone, in the same sources: whoever asks what a policy says need
+    /// have none of what else it takes to serve.
+    ///
+    /// # Errors
+    ///
+    /// The faults of the policy, and those of a configuration file that cannot be read or is not TOML.
+    pub fn policy_alone(
+        overrides: Overrides,
+        mut environment: Environment,
+    ) -> Result<Option<PathBuf>, Faults> {
+        let mut faults = Faults::default();
+        let path = Given::flag("--config", overrides.config).or(environment.path("COUNTERMAND_CONFIG"));
+        let text = path.as_ref().and_then(|path| File::read(path, &mut faults));
+        let mut file = text.as_ref().map_or_else(File::empty, |text| File::parse(text, &mut faults));
+        let policy = Policed::read(overrides.policy, &mut environment, &mut file.root, &mut faults).file;
+        if faults.is_empty() { Ok(policy) } else { Err(faults.of_file(path.map(|path| path.value))) }
     }
 }

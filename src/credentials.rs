@@ -1,7 +1,9 @@
 //! Who we are to Google: a token that is always ready.
 //!
 //! One background task a credential ([`refresher`]) fetches each token before the one in use ends and
-//! hands it on through a watch channel; a call only reads the latest. Nothing here is ever printed:
+//! hands it on through a watch channel; a call only reads the latest. Where a token comes from is said by a
+//! [`Definition`] and made a [`Source`], whose `chain` leads from a credential of whatever kind to the account
+//! that calls are made as; `answer` judges what is answered on the way. Nothing here is ever printed:
 //! tokens and keys live in types without `Debug` or `Display` of their content.
 
 use std::{borrow::Cow, path::PathBuf, time::Duration};
@@ -16,15 +18,30 @@ use tokio::{
 use crate::file_watch::FileWatch;
 
 mod answer;
+mod ask;
+mod authorised_user;
 mod bridge;
-mod key_file;
+mod chain;
+mod definition;
+mod external_account;
+mod impersonation;
+mod metadata_server;
 mod refresher;
+mod safe_url;
 mod schedule;
+mod secret_json;
 mod service_account;
+mod source;
+mod subject_token;
+mod surroundings;
 mod token;
 
-pub use key_file::{KeyFile, KeyFileError};
-pub use service_account::ServiceAccount;
+#[cfg(test)]
+mod testing;
+
+pub use definition::{Definition, Kind, Origin, SourceError};
+pub use source::Source;
+pub use surroundings::{IAM_CREDENTIALS, Surroundings};
 pub use token::{FetchError, Token, TokenSource, fetch_once};
 
 /// The scope of the Android Management API (its discovery document, `auth.oauth2.scopes`).
@@ -62,12 +79,15 @@ struct Held {
 struct Failing {
     cause: String,
     next_attempt: Instant,
+    /// More of the same would be refused likewise: the credential has to be mended.
+    for_good: bool,
 }
 
 /// The value of an `authorization` header, marked so that no layer prints or indexes it.
 #[derive(Clone)]
 pub struct Authorization {
     header: HeaderValue,
+    quota_project: Option<HeaderValue>,
     generation: u64,
 }
 
@@ -94,6 +114,13 @@ impl Authorization {
         self.header.clone()
     }
 
+    /// The value of `x-goog-user-project`, for a credential whose calls are counted against the quota of a
+    /// project other than its own: a person's login has none.
+    #[must_use]
+    pub fn quota_project(&self) -> Option<&HeaderValue> {
+        self.quota_project.as_ref()
+    }
+
     /// A text by somebody who was sent the header, without the token, should it be quoted there.
     #[must_use]
     pub fn left_out_of<'a>(&self, text: &'a str) -> Cow<'a, str> {
@@ -107,12 +134,12 @@ impl Authorization {
 }
 
 impl Credential {
-    /// Starts the background task that keeps a token of `source` ready, and takes up changes of `file`.
-    /// The task ends when the last clone of the credential is dropped, and not before.
-    pub fn start(source: impl TokenSource, name: String, file: PathBuf) -> (Self, JoinHandle<()>) {
+    /// Starts the background task that keeps a token of `source` ready, and takes up changes of `file`,
+    /// which none has that is not read from one. The task ends when the last clone of the credential is dropped, and not before.
+    pub fn start(source: impl TokenSource, name: String, file: Option<PathBuf>) -> (Self, JoinHandle<()>) {
         let (publish, state) = watch::channel(State::Starting);
         let (rejected, rejections) = mpsc::channel(16);
-        let file = FileWatch::new(file);
+        let file = file.map(FileWatch::new);
         let task = tokio::spawn(refresher::run(source, name, file, publish, rejections));
         (Self { state, rejected }, task)
     }

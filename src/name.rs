@@ -69,6 +69,18 @@ impl OperationName {
         enterprise(&self.text, self.enterprise_end)
     }
 
+    /// The device's id in its enterprise, `d1` for example.
+    #[must_use]
+    pub fn device_id(&self) -> &str {
+        device_id(&self.text[..usize::from(self.device_end)], self.enterprise_end)
+    }
+
+    /// The operation's id on its device, `17` for example.
+    #[must_use]
+    pub fn operation_id(&self) -> &str {
+        &self.text[usize::from(self.device_end) + "/operations/".len()..]
+    }
+
     /// The device that runs the operation.
     #[must_use]
     pub fn device(&self) -> DeviceName {
@@ -107,6 +119,12 @@ impl DeviceName {
     #[must_use]
     pub fn enterprise(&self) -> &str {
         enterprise(&self.text, self.enterprise_end)
+    }
+
+    /// The device's id in its enterprise.
+    #[must_use]
+    pub fn device_id(&self) -> &str {
+        device_id(&self.text, self.enterprise_end)
     }
 }
 
@@ -153,6 +171,10 @@ fn check_segment(segment: &str, which: &'static str, wrong: InvalidName) -> Resu
 
 fn enterprise(text: &str, end: u16) -> &str {
     &text["enterprises/".len()..usize::from(end)]
+}
+
+fn device_id(text: &str, enterprise_end: u16) -> &str {
+    &text[usize::from(enterprise_end) + "/devices/".len()..]
 }
 
 impl fmt::Display for OperationName {

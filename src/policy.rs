@@ -1,12 +1,37 @@
 //! Who may do what: `decide` is the only way to a [`Permit`], and the AMAPI client takes nothing else, so
 //! that a call which was not authorised does not compile.
+//!
+//! Rules are Cedar policies of a file. [`rules`] is what was loaded and what it says, [`schema`] what it can
+//! speak of, [`entities`] how a caller and a resource look to it; `decisions` remembers what it said, and
+//! `in_force` takes up the file when it changes.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, path::Path, sync::Arc};
+
+use arc_swap::ArcSwap;
 
 use crate::{
     caller::Caller,
     name::{DeviceName, OperationName},
 };
+
+mod decisions;
+pub mod entities;
+pub mod explain;
+mod in_force;
+mod load;
+pub mod mistake;
+mod named;
+pub mod rules;
+pub mod schema;
+mod source;
+#[cfg(test)]
+mod tests;
+
+pub use entities::Lineage;
+
+use in_force::InForce;
+use mistake::Mistakes;
+use rules::Verdict;
 
 /// The proof that a caller may do one thing to one resource: an [`OperationName`] or a [`DeviceName`].
 #[derive(Debug, Clone)]
@@ -22,17 +47,17 @@ pub struct Denied {
     policies: Policies,
 }
 
-/// The ids of the policies that decided.
+/// The ids of the policies that decided, in the order of their file.
 pub type Policies = Arc<[String]>;
 
 /// What a permit can be for.
-pub trait Resource: fmt::Display + Clone {}
-
-impl Resource for OperationName {}
-impl Resource for DeviceName {}
+pub trait Resource: fmt::Display + Clone {
+    /// Where it stands among the resources.
+    fn lineage(&self) -> Lineage<'_>;
+}
 
 /// What a caller wants to do. The names are those of the policy language.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Action {
     /// CancelOperation.
     Cancel,
@@ -44,6 +69,19 @@ pub enum Action {
     Wait,
 }
 
+impl Action {
+    /// The id in the policy language.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cancel => "cancel",
+            Self::Get => "get",
+            Self::List => "list",
+            Self::Wait => "wait",
+        }
+    }
+}
+
 impl Denied {
     /// The policies that forbid it; none when nothing permits it.
     #[must_use]
@@ -52,19 +90,32 @@ impl Denied {
     }
 }
 
-/// The rules in force.
-#[derive(Debug, Clone, Copy)]
-pub struct Policy(());
+/// The rules in force. Cheap to clone; clones share them.
+#[derive(Debug, Clone)]
+pub struct Policy(Option<Arc<ArcSwap<InForce>>>);
 
 impl Policy {
     /// No rules: every caller whom a listener lets in may do all. Listeners let in those of loopback and
     /// unix sockets only, unless the operator said otherwise at start (see `config::server`).
     #[must_use]
     pub fn without_rules() -> Self {
-        Self(())
+        Self(None)
     }
 
-    /// Decides whether `caller` may do `action` to `resource`.
+    /// The rules of a file, whose changes are taken up within seconds by a task that ends with the last
+    /// clone. A broken new version is reported, and the old one stays in force.
+    ///
+    /// Blocks while it reads the file.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong with the file.
+    pub fn of_file(file: &Path) -> Result<Self, Mistakes> {
+        in_force::follow(file).map(|rules| Self(Some(rules)))
+    }
+
+    /// Decides whether `caller` may do `action` to `resource`: once, when the call arrives. What is in
+    /// flight when the rules change goes on.
     ///
     /// # Errors
     ///
@@ -75,8 +126,14 @@ impl Policy {
         action: Action,
         resource: R,
     ) -> Result<Permit<R>, Denied> {
-        tracing::trace!(%caller, ?action, %resource, "permitted: there is no policy");
-        Ok(Permit { resource, action, policies: Policies::default() })
+        let Some(rules) = &self.0 else {
+            tracing::trace!(%caller, ?action, %resource, "permitted: there is no policy");
+            return Ok(Permit { resource, action, policies: Policies::default() });
+        };
+        match rules.load().decide(caller, action, resource.lineage()) {
+            Verdict { allowed: true, policies } => Ok(Permit { resource, action, policies }),
+            Verdict { allowed: false, policies } => Err(Denied { policies }),
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! What serves gRPC: sockets, connections, and the services behind them.
 //!
-//! A call enters in [`listener`], its connection is driven in [`connection`], [`routes`] finds its service,
-//! and for the five RPCs it passes the [`layers`].
+//! A connection enters in [`listener`], is let in by [`door`], shakes hands by [`tls`] and is driven in
+//! [`connection`]; for each of its calls [`routes`] finds the service, and those of the five RPCs pass the
+//! [`layers`].
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -15,18 +16,29 @@ use tokio_util::task::TaskTracker;
 use crate::{config, operations::Operations};
 
 mod connection;
+mod door;
+mod handshakes;
 pub mod health;
 mod layers;
 pub mod listener;
 pub mod peer;
+mod preface;
 pub mod reflection;
+mod resets;
 mod routes;
+mod seldom;
+pub mod tls;
+mod unix_socket;
 pub mod until_drain;
 
 use crate::serving::Serving;
 pub use layers::Recorder;
+
+use connection::Connections;
+use door::Door;
 use listener::Listener;
 use routes::Routes;
+use tls::Tls;
 
 /// The longest time for which new connections are still taken after a drain began, so that those who
 /// balance load have seen NOT_SERVING before they are refused.
@@ -39,7 +51,8 @@ const CLOSING: Duration = Duration::from_millis(500);
 /// The gRPC server, bound and not yet serving.
 pub struct Server {
     listeners: Vec<Listener>,
-    routes: Routes,
+    door: Door,
+    connections: Connections,
     calls: TaskTracker,
 }
 
@@ -56,28 +69,33 @@ pub enum Drained {
 }
 
 impl Server {
-    /// Binds every address; calls are recorded by `recorder`.
+    /// Reads the files of TLS, and binds every address; calls are recorded by `recorder`.
     ///
     /// # Errors
     ///
-    /// An address cannot be had; the text names it.
+    /// An address cannot be had, or a file was replaced by something else since the configuration was checked;
+    /// the text names it.
     pub async fn bind(
         config: &config::Server,
         operations: Operations,
         recorder: Recorder,
         serving: watch::Receiver<Serving>,
     ) -> io::Result<Self> {
-        let mut listeners = Vec::with_capacity(config.listen.len());
-        for address in &config.listen {
-            listeners.push(Listener::bind(address).await?);
+        let config::Server { listen, tls, unix_socket, drain_timeout: _, limits } = config;
+        let tls = tls.clone().map(Tls::start).transpose()?;
+        let mut listeners = Vec::with_capacity(listen.len());
+        for address in listen {
+            listeners.push(Listener::bind(address, unix_socket).await?);
         }
         let calls = TaskTracker::new();
-        let limits = layers::Limits {
-            places: Arc::new(Semaphore::new(config.max_concurrent_calls)),
+        let of_calls = layers::Limits {
+            places: Arc::new(Semaphore::new(limits.max_concurrent_calls)),
             calls: calls.clone(),
             recorder,
         };
-        Ok(Self { listeners, routes: Routes::new(operations, limits, serving), calls })
+        let routes = Routes::new(operations, of_calls, limits.max_request_bytes, serving);
+        let door = Door::new(limits.max_connections, limits.max_handshakes, tls);
+        Ok(Self { listeners, door, connections: Connections::new(routes, limits.clone()), calls })
     }
 
     /// The addresses that are listened on, with the ports that were found.
@@ -89,17 +107,26 @@ impl Server {
     /// Serves until `drain` says so, then takes no new connection after a short grace, answers the calls
     /// in flight, and ends: at the latest after `drain_timeout`.
     pub async fn serve(self, mut drain: watch::Receiver<bool>, drain_timeout: Duration) -> Drained {
-        let Self { listeners, routes, calls } = self;
+        let Self { listeners, door, connections, calls } = self;
         let (stop_accepting, stopped) = watch::channel(false);
         let (end, ending) = watch::channel(false);
-        let connections = TaskTracker::new();
-        let routes = Arc::new(routes);
+        let tasks = TaskTracker::new();
+        let (door, connections) = (Arc::new(door), Arc::new(connections));
         let mut accepting = JoinSet::new();
         for listener in listeners {
-            let (routes, connections, ending) = (Arc::clone(&routes), connections.clone(), ending.clone());
-            accepting.spawn(listener.accept(stopped.clone(), move |socket| {
-                connections.spawn(connection::serve(socket, Arc::clone(&routes), ending.clone()));
-            }));
+            let (door, connections) = (Arc::clone(&door), Arc::clone(&connections));
+            let (mut stopped, ending, tasks) = (stopped.clone(), ending.clone(), tasks.clone());
+            accepting.spawn(async move {
+                loop {
+                    let admitted = tokio::select! {
+                        admitted = async { door.admit(listener.accept().await).await } => admitted,
+                        () = told(&mut stopped) => break,
+                    };
+                    if let Some(admitted) = admitted {
+                        tasks.spawn(Arc::clone(&connections).serve(admitted, ending.clone()));
+                    }
+                }
+            });
         }
         told(&mut drain).await;
 
@@ -108,11 +135,11 @@ impl Server {
             stop_accepting.send_replace(true);
             while accepting.join_next().await.is_some() {}
             end.send_replace(true);
-            connections.close();
+            tasks.close();
             calls.close();
             calls.wait().await;
             // Whoever has not closed by now is idle: its connection ends with the process.
-            let _ = timeout(CLOSING, connections.wait()).await;
+            let _ = timeout(CLOSING, tasks.wait()).await;
         })
         .await;
         match drained {

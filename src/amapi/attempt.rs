@@ -114,6 +114,9 @@ impl Sending<'_> {
 
     async fn send(&mut self, authorization: &Authorization) -> Result<http_client::Answer, Failed> {
         let mut headers = HeaderMap::from_iter([(header::AUTHORIZATION, authorization.header())]);
+        if let Some(project) = authorization.quota_project() {
+            headers.insert("x-goog-user-project", project.clone());
+        }
         if self.method == Method::POST {
             // Google refuses a POST of HTTP/1.1 that does not say how long it is.
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));

@@ -24,10 +24,12 @@ Examples:
   COUNTERMAND_LISTEN=127.0.0.1:50051,unix:/run/countermand.sock countermand serve --config c.toml
 
 A flag wins over its COUNTERMAND_… variable, the variable over the file, the file over the default.
-COUNTERMAND_UPSTREAM_TIMEOUT, COUNTERMAND_DRAIN_TIMEOUT, COUNTERMAND_MAX_CONCURRENT_CALLS and
-COUNTERMAND_POLLING_… (MIN_INTERVAL, MAX_INTERVAL, MAX_WAIT, CACHE_ENTRIES, CACHE_MAX_AGE) are
-variables without a flag, as are COUNTERMAND_AUDIT_FILE and COUNTERMAND_AUDIT_ON_FAILURE. The audit log goes to
-standard output unless it is given a file, which SIGHUP reopens. RUST_LOG filters the log.
+COUNTERMAND_UPSTREAM_TIMEOUT, COUNTERMAND_DRAIN_TIMEOUT, COUNTERMAND_SERVER_TLS_… (CERTIFICATE,
+PRIVATE_KEY, CLIENT_CA), COUNTERMAND_UNIX_SOCKET_… (MODE, OWNER), COUNTERMAND_POLLING_… (MIN_INTERVAL,
+MAX_INTERVAL, MAX_WAIT, CACHE_ENTRIES, CACHE_MAX_AGE) and those of the limits of [server], such as
+COUNTERMAND_MAX_CONCURRENT_CALLS, are variables without a flag, as are COUNTERMAND_AUDIT_FILE and
+COUNTERMAND_AUDIT_ON_FAILURE. The audit log goes to standard output unless it is given a file, which SIGHUP
+reopens. RUST_LOG filters the log.
 All faults of the configuration are printed at once, and the exit code is then 78.";
 
 /// Serve google.longrunning.Operations until SIGTERM or SIGINT
@@ -47,7 +49,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "ADDR")]
     admin_listen: Option<String>,
 
-    /// The service-account key file [env: COUNTERMAND_CREDENTIALS] [default: that of the configuration,
+    /// The Google credential file [env: COUNTERMAND_CREDENTIALS] [default: that of the configuration,
     /// else GOOGLE_APPLICATION_CREDENTIALS]
     #[arg(long, value_name = "FILE")]
     credentials: Option<PathBuf>,
@@ -61,7 +63,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "FILE")]
     upstream_ca: Option<PathBuf>,
 
-    /// A Cedar policy; not supported yet, and refused rather than ignored [env: COUNTERMAND_POLICY]
+    /// The Cedar policy that says who may do what [env: COUNTERMAND_POLICY] [default: that of the
+    /// configuration, else callers on loopback and unix sockets may do all]
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
 
@@ -69,7 +72,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_enum)]
     log_format: Option<LogFormat>,
 
-    /// Listen beyond loopback though anyone could then call: for a mesh that encrypts and authorises
+    /// Listen beyond loopback without TLS or a policy: for a mesh that encrypts and authorises
     /// [env: COUNTERMAND_ALLOW_UNAUTHENTICATED]
     #[arg(long)]
     allow_unauthenticated: bool,

@@ -9,7 +9,7 @@ use super::{
     source::Given,
     table::Section,
 };
-use crate::credentials::KeyFile;
+use crate::credentials::{Definition, Origin};
 
 /// The longest name; it stands in every line of the audit log.
 const LONGEST_NAME: usize = 63;
@@ -25,6 +25,12 @@ pub struct Credential {
 }
 
 impl Credential {
+    /// What it is made from.
+    #[must_use]
+    pub fn definition(&self) -> Definition {
+        Definition { origin: Origin::File(self.file.clone()), impersonate: None }
+    }
+
     /// `None` when there is none that can be used, and then the fault is noted; but that none is given at
     /// all is no fault when the file, which may hold it, `is_whole` not.
     pub(super) fn read(
@@ -127,8 +133,10 @@ fn unnamed(given: Given<PathBuf>) -> Given<Credential> {
 /// What can be said of a credential before it is used.
 fn check(credential: &Credential) -> Result<(), Wrong> {
     files::readable(&credential.file)?;
-    KeyFile::read(&credential.file).map(drop).map_err(|error| {
-        let problem = format!("{} {error}", credential.file.display());
-        Wrong::new(problem, "name a service-account key file, as Google Cloud's console makes them")
+    credential.definition().check().map_err(|error| {
+        Wrong::new(
+            error.to_string(),
+            "name a credential file, as Google Cloud's console or gcloud makes them",
+        )
     })
 }

@@ -87,6 +87,40 @@ pub(super) fn tcp(text: &str) -> Result<SocketAddr, Wrong> {
     first.copied().ok_or_else(|| wrong("names a host without an address"))
 }
 
+/// What stands between a listener and the network.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Guard {
+    /// Whether it speaks TLS.
+    pub(super) encrypted: bool,
+    /// Whether there is a policy.
+    pub(super) policed: bool,
+    /// Whether `--allow-unauthenticated` was said.
+    pub(super) may_be_open: bool,
+}
+
+impl Guard {
+    /// An address that others on the network can reach takes both TLS and a policy, or to be asked for in so
+    /// many words.
+    pub(super) fn check(self, address: SocketAddr) -> Result<(), Wrong> {
+        let (how, what) = match self {
+            Self { may_be_open: true, .. } | Self { encrypted: true, policed: true, .. } => return Ok(()),
+            _ if address.ip().to_canonical().is_loopback() => return Ok(()),
+            Self { encrypted: false, policed: false, .. } => {
+                ("in plaintext and by anyone", "set up [server.tls] and a policy")
+            }
+            Self { encrypted: false, .. } => ("in plaintext", "set up [server.tls]"),
+            Self { policed: false, .. } => ("and there is no policy on who may do what", "give a policy"),
+        };
+        Err(Wrong::new(
+            format!("{address} can be reached from beyond this machine, {how}"),
+            format!(
+                "{what}, listen on 127.0.0.1 or a unix socket, or give --allow-unauthenticated where a mesh \
+                 encrypts and authorises"
+            ),
+        ))
+    }
+}
+
 /// Plaintext that others on the network can reach must be asked for in so many words.
 pub(super) fn refuse_plaintext(address: SocketAddr, may_be_open: bool) -> Result<(), Wrong> {
     if may_be_open || address.ip().to_canonical().is_loopback() {
@@ -94,8 +128,7 @@ pub(super) fn refuse_plaintext(address: SocketAddr, may_be_open: bool) -> Result
     }
     Err(Wrong::new(
         format!("{address} can be reached from beyond this machine, in plaintext and by anyone"),
-        "listen on 127.0.0.1 or a unix socket, or give --allow-unauthenticated where a mesh encrypts and \
-         authorises",
+        "listen on 127.0.0.1, or give --allow-unauthenticated where a mesh encrypts and authorises",
     ))
 }
 

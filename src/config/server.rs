@@ -5,35 +5,43 @@ use std::time::Duration;
 use super::{
     environment::Environment,
     fault::{Faults, Wrong},
-    listen::{ListenAddress, refuse_plaintext},
+    limits::Limits,
+    listen::{Guard, ListenAddress},
     source::{Given, Origin, duration},
     table::Section,
+    tls::Tls,
+    unix_socket::UnixSocket,
 };
-
-/// The most calls at once that may be asked for: far beyond what one process serves, and well inside
-/// what a semaphore counts.
-const MOST_CALLS: i64 = 1_000_000;
+use crate::server::tls;
 
 /// What serves gRPC.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
     /// Where to listen; one address at least, no two that collide.
     pub listen: Vec<ListenAddress>,
+    /// TLS on the TCP addresses, `[server.tls]`; `None` for plaintext. Unix sockets are always plaintext: no
+    /// one but the kernel is between their ends.
+    pub tls: Option<tls::Files>,
+    /// What the files of the unix sockets are to be.
+    pub unix_socket: UnixSocket,
     /// How long calls in flight may take to finish after a signal to stop; 1 ms to 1 h.
     pub drain_timeout: Duration,
-    /// How many calls may be in flight at once; 1 to 1,000,000.
-    pub max_concurrent_calls: usize,
+    /// What bounds connections and calls.
+    pub limits: Limits,
 }
 
 impl Server {
+    /// `policed` says whether there is a policy, `may_be_open` whether it and TLS may be absent anywhere.
     pub(super) fn read(
         listen: Vec<String>,
         environment: &mut Environment,
         file: &mut Section<'_>,
+        policed: bool,
         may_be_open: bool,
         faults: &mut Faults,
     ) -> Self {
-        file.not_yet("tls", faults);
+        let tls = Tls::read(environment, file, faults);
+        let guard = Guard { encrypted: tls.is_given, policed, may_be_open };
 
         let flag = (!listen.is_empty()).then(|| all_of(Origin::Flag("--listen"), listen));
         let variable = environment.text("COUNTERMAND_LISTEN", faults).map(|given| {
@@ -43,7 +51,7 @@ impl Server {
         let listen = flag
             .or(variable)
             .or(file.texts("listen", faults))
-            .map_or_else(default_listen, |given| addresses(&given, file, may_be_open, faults));
+            .map_or_else(default_listen, |given| addresses(&given, file, guard, faults));
 
         let drain_timeout = environment
             .text("COUNTERMAND_DRAIN_TIMEOUT", faults)
@@ -51,13 +59,10 @@ impl Server {
             .and_then(|given| given.parse(faults, duration))
             .unwrap_or(Duration::from_secs(25));
 
-        let max_concurrent_calls = environment
-            .integer("COUNTERMAND_MAX_CONCURRENT_CALLS", faults)
-            .or(file.integer("max_concurrent_calls", faults))
-            .and_then(|given| given.parse(faults, |count: &i64| calls(*count)))
-            .unwrap_or(4096);
+        let unix_socket = UnixSocket::read(environment, file, faults);
+        let limits = Limits::read(environment, file, faults);
 
-        Self { listen, drain_timeout, max_concurrent_calls }
+        Self { listen, tls: tls.files, unix_socket, drain_timeout, limits }
     }
 }
 
@@ -74,7 +79,7 @@ fn all_of(origin: Origin, items: impl IntoIterator<Item = String>) -> Given<Vec<
 fn addresses(
     given: &Given<Vec<Given<String>>>,
     file: &Section<'_>,
-    may_be_open: bool,
+    guard: Guard,
     faults: &mut Faults,
 ) -> Vec<ListenAddress> {
     if given.value.is_empty() {
@@ -89,7 +94,7 @@ fn addresses(
         let address = item.parse(faults, |text: &str| {
             let address = ListenAddress::parse(text, relative_to)?;
             if let ListenAddress::Tcp(address) = address {
-                refuse_plaintext(address, may_be_open)?;
+                guard.check(address)?;
             }
             match listen.iter().find(|earlier| earlier.collides_with(&address)) {
                 None => Ok(address),
@@ -102,13 +107,4 @@ fn addresses(
         listen.extend(address);
     }
     listen
-}
-
-fn calls(count: i64) -> Result<usize, Wrong> {
-    let wrong =
-        || Wrong::new(format!("{count} is out of range"), format!("give a number from 1 to {MOST_CALLS}"));
-    if !(1..=MOST_CALLS).contains(&count) {
-        return Err(wrong());
-    }
-    usize::try_from(count).map_err(|_| wrong())
 }

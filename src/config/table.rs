@@ -27,8 +27,13 @@ impl<'a> Section<'a> {
         Self { name, table, asked: Vec::new(), place }
     }
 
+    /// The dotted name of a key.
+    fn dotted(&self, key: &str) -> String {
+        if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
+    }
+
     fn origin(&self, key: &str, offset: Option<usize>) -> Origin {
-        let key = if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) };
+        let key = self.dotted(key);
         let line = offset.map(|offset| self.place.line_and_column(offset).0);
         Origin::Key { key, line }
     }
@@ -105,9 +110,11 @@ impl<'a> Section<'a> {
     pub(super) fn section(&mut self, key: &'static str, faults: &mut Faults) -> Section<'a> {
         let table = self.take(key).and_then(|Given { value, origin }| match value {
             DeValue::Table(table) => Some(table),
-            other => faults.note(&origin, Err(wrong_type(&other, &format!("a section, [{key}]")))),
+            other => {
+                faults.note(&origin, Err(wrong_type(&other, &format!("a section, [{}]", self.dotted(key)))))
+            }
         });
-        Self::new(key.to_owned(), table.unwrap_or_default(), self.place)
+        Self::new(self.dotted(key), table.unwrap_or_default(), self.place)
     }
 
     /// The tables under `[[key]]`, each with the place where it begins.

@@ -2,9 +2,9 @@
 
 use std::{fs, path::PathBuf, sync::LazyLock};
 
-use super::{Config, Environment, ListenAddress, Overrides};
+use super::{Config, Environment, ListenAddress, Overrides, Owner};
 
-/// A directory with a credential file `key.json` and a CA `ca.pem`.
+/// A directory with a credential file `key.json` and a CA `ca.pem`, whose key is `ca.key`.
 struct Room(tempfile::TempDir);
 
 impl Room {
@@ -13,6 +13,7 @@ impl Room {
         fs::write(room.path("key.json"), KEY_FILE.as_str()).unwrap();
         let ca = rcgen::generate_simple_self_signed(["ca.test".to_owned()]).unwrap();
         fs::write(room.path("ca.pem"), ca.cert.pem()).unwrap();
+        fs::write(room.path("ca.key"), ca.signing_key.serialize_pem()).unwrap();
         room
     }
 
@@ -74,30 +75,30 @@ url = "http://example.com"
 timeout = "0s"
 ca_certificates = "none.pem"
 [policy]
-file = "policy.cedar"
+files = "policy.cedar"
 "#,
             &[("COUNTERMAND_LISTNE", "127.0.0.1:2"), ("COUNTERMAND_LOG_FORMAT", "xml")],
             Overrides { policy: Some("p.cedar".into()), ..Overrides::default() },
         )
         .unwrap_err();
     let begins = [
+        "server.tls.private_key: this is missing; name a PEM file",
         "credentials: there is no credential; give --credentials FILE, a [[credentials]] section",
-        "--policy: this version does not support it yet",
+        "--policy: cannot read \"p.cedar\"",
         "COUNTERMAND_LOG_FORMAT: \"xml\" is no log format; give text or json",
         "COUNTERMAND_LISTNE: there is no such variable; did you mean COUNTERMAND_LISTEN?",
         "listen (line 1): there is no such key; the keys here are server, admin,",
-        "server.listen (line 3): 0.0.0.0:50051 can be reached from beyond this machine, in plaintext",
         "server.listen (line 3): \"nowhere\" has no port; give host:port",
         "server.listen (line 3): \"127.0.0.1:99999\" has a port above 65535",
         "server.drain_timeout (line 4): this is an integer; give a string, in quotes",
         "server.max_concurrent_calls (line 5): 0 is out of range; give a number from 1 to 1000000",
         "server.drain-timeout (line 6): there is no such key; did you mean drain_timeout?",
-        "server.tls (line 7): this version does not support it yet",
+        "server.tls.certificate (line 8): cannot read",
         "admin.listen (line 10): this is a boolean; give a string",
         "upstream.url (line 12): plain http would send the token in clear",
         "upstream.timeout (line 13): \"0s\" is too short; give a number and its unit",
         "upstream.ca_certificates (line 14): cannot read",
-        "policy (line 15): this version does not support it yet",
+        "policy.files (line 16): there is no such key; did you mean file?",
     ];
     assert_eq!(faults.len(), begins.len(), "{faults:#?}");
     for (fault, begin) in faults.iter().zip(begins) {
@@ -111,6 +112,8 @@ fn each_fault_says_what_is_wrong() {
     fs::write(room.path("garbage.pem"), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
         .unwrap();
     fs::write(room.path("empty.pem"), "").unwrap();
+    let other = rcgen::KeyPair::generate().unwrap();
+    fs::write(room.path("other.key"), other.serialize_pem()).unwrap();
     let long = format!("[server]\nlisten = [\"unix:/tmp/{}\"]", "x".repeat(120));
     for (section, part) in [
         ("[server]\nlisten = []", "server.listen (line 2): the list is empty"),
@@ -137,6 +140,41 @@ fn each_fault_says_what_is_wrong() {
         ("[server]\ndrain_timeout = \"1us\"", "is too short"),
         ("[server]\ndrain_timeout = \"99999999999999999999years\"", "is too long"),
         ("[server]\ndrain_timeout = \"2h\"", "is too long"),
+        ("[server]\nmax_connections = 0", "0 is out of range; give a number from 1 to 1000000"),
+        ("[server]\nmax_request_bytes = 1023", "give a number from 1024 to 4194304"),
+        ("[server]\nmax_header_list_bytes = 1048577", "give a number from 1024 to 1048576"),
+        ("[server]\nmax_streams_per_connection = 4294967297", "4294967297 is out of range"),
+        ("[server]\nhandshake_timeout = \"0s\"", "handshake_timeout (line 2): \"0s\" is too short"),
+        ("[server]\nmax_connection_age = \"never\"", "\"never\" is not a duration; give a number and its"),
+        ("[server]\nmax_connection_age = \"2h\"", "or \"off\""),
+        ("[server]\nmax_connection_age_grace = \"off\"", "\"off\" is not a duration"),
+        ("[server]\nunix_socket_mode = 0o600", "this is an integer; give a string"),
+        ("[server]\nunix_socket_mode = \"600!\"", "\"600!\" is no mode"),
+        ("[server]\nunix_socket_mode = \"0680\"", "\"0680\" is no mode"),
+        ("[server]\nunix_socket_mode = \"1777\"", "\"1777\" is no mode"),
+        ("[server]\nunix_socket_owner = \"\"", "there is no user \"\""),
+        ("[server]\nunix_socket_owner = \"no-such-user\"", "there is no user \"no-such-user\""),
+        ("[server]\nunix_socket_owner = \"0:no-such-group\"", "there is no group \"no-such-group\""),
+        ("[server]\nunix_socket_owner = \"4294967295\"", "there is no user \"4294967295\""),
+        ("[server]\ntls = true", "server.tls (line 2): this is a boolean; give a section, [server.tls]"),
+        ("[server.tls]\ncertificate = \"ca.pem\"", "server.tls.private_key: this is missing"),
+        (
+            "[server.tls]\ncertificate = \"ca.pem\"\nprivate_key = 1",
+            "private_key (line 3): this is an integer",
+        ),
+        ("[server.tls]\ncertificate = \"ca.pem\"\nprivate_key = \".\"", "is not a regular file"),
+        (
+            "[server.tls]\ncertificate = \"ca.pem\"\nprivate_key = \"ca.pem\"",
+            "server.tls.private_key (line 3)",
+        ),
+        (
+            "[server.tls]\ncertificate = \"ca.pem\"\nprivate_key = \"other.key\"",
+            "is not the key of the certificate; name the PEM file of the certificate's own",
+        ),
+        (
+            "[server.tls]\nclient_ca = \"empty.pem\"\ncertificate = \"ca.pem\"\nprivate_key = \"ca.key\"",
+            "server.tls.client_ca (line 2)",
+        ),
         ("[server]\nmax_concurrent_calls = \"4\"", "this is a string; give a whole number"),
         ("[server]\nmax_concurrent_calls = -1", "-1 is out of range"),
         ("[server]\nmax_concurrent_calls = 99999999999999999999", "is too large"),
@@ -182,6 +220,59 @@ fn each_fault_says_what_is_wrong() {
         let faults = room.faults(section);
         assert_eq!(faults.len(), 1, "{section}: {faults:#?}");
         assert!(faults[0].contains(part), "{section}: {}", faults[0]);
+    }
+}
+
+#[test]
+fn beyond_loopback_takes_tls_and_a_policy_and_the_fault_says_which_is_lacking() {
+    let room = Room::new();
+    let tls = "[server.tls]\ncertificate = \"ca.pem\"\nprivate_key = \"ca.key\"\n";
+    let policy = "[policy]\nfile = \"p.cedar\"\n";
+    let both = format!("{tls}{policy}");
+    for (given, lacking) in [
+        ("", Some("in plaintext and by anyone; set up [server.tls] and a policy, listen on 127.0.0.1")),
+        (tls, Some("and there is no policy on who may do what; give a policy, listen on")),
+        (policy, Some("in plaintext; set up [server.tls], listen on")),
+        (&both, None),
+    ] {
+        let of_listen = |overrides| {
+            let address = "[server]\nlisten = [\"192.0.2.1:1\"]\n";
+            let faults = match room.load(&format!("{address}{given}"), &[], overrides) {
+                Ok(_) => Vec::new(),
+                Err(faults) => faults,
+            };
+            faults
+                .into_iter()
+                .filter(|fault| fault.starts_with("server.listen (line 2): 192.0.2.1:1 can be"))
+                .collect::<Vec<_>>()
+        };
+        let faults = of_listen(Overrides::default());
+        assert_eq!(faults.len(), usize::from(lacking.is_some()), "{given}: {faults:#?}");
+        if let Some(lacking) = lacking {
+            assert!(
+                faults[0].contains(lacking) && faults[0].contains("--allow-unauthenticated"),
+                "{faults:?}"
+            );
+        }
+        let allowed = Overrides { allow_unauthenticated: true, ..Overrides::default() };
+        assert!(of_listen(allowed).is_empty(), "{given}");
+    }
+}
+
+#[test]
+fn the_owner_of_sockets_is_a_name_or_a_number() {
+    let room = Room::new();
+    for (text, user, group) in [
+        ("root", Some(0), None),
+        ("root:root", Some(0), Some(0)),
+        ("12:34", Some(12), Some(34)),
+        (":34", None, Some(34)),
+        ("12", Some(12), None),
+    ] {
+        let variables = [("COUNTERMAND_UNIX_SOCKET_OWNER", text)];
+        let overrides = Overrides { credentials: Some(room.path("key.json")), ..Overrides::default() };
+        let config = room.load("", &variables, overrides).unwrap();
+        assert_eq!(config.server.unix_socket.owner, Owner { user, group }, "{text}");
     }
 }
 
@@ -237,6 +328,35 @@ fn what_is_not_toml_has_a_line_and_a_column_and_the_other_sources_are_still_chec
     assert!(faults.iter().any(|fault| fault.contains("column ")), "{faults:#?}");
     assert!(faults.iter().any(|fault| fault.starts_with("--listen: \"nowhere\"")), "{faults:#?}");
     assert!(!faults.iter().any(|fault| fault.contains("no credential")), "{faults:#?}");
+}
+
+#[test]
+fn every_mistake_of_a_policy_is_a_fault_with_its_place() {
+    let room = Room::new();
+    fs::write(room.path("none.cedar"), "").unwrap();
+    for (section, part) in [
+        ("[policy]", "policy.file: this is missing, so that nothing says who may call; name a Cedar policy"),
+        ("[policy]\nfile = true", "policy.file (line 2): this is a boolean"),
+        ("[policy]\nfile = \".\"", "policy.file (line 2): "),
+        ("[policy]\nfile = \"gone.cedar\"", "policy.file (line 2): cannot read"),
+    ] {
+        let faults = room.faults(section);
+        assert!(faults[0].contains(part), "{section}: {faults:#?}");
+    }
+    let policy = "// clean\npermit (principal, action == Action::\"gte\", resource);\n\
+                  forbid (principal, action, resource) when { principal.namspace == \"mdm\" };\n";
+    fs::write(room.path("wrong.cedar"), policy).unwrap();
+    let faults = room.faults("[policy]\nfile = \"wrong.cedar\"");
+    let [first, second] = &faults[..] else { panic!("{faults:#?}") };
+    assert!(first.starts_with("policy.file (line 2): "), "{first}");
+    assert!(first.contains("wrong.cedar: line 2, column 30: policy policy0: "), "{first}");
+    assert!(first.ends_with("; did you mean `Action::\"get\"`?"), "{first}");
+    assert!(second.contains("wrong.cedar: line 3, column 45: policy policy1: "), "{second}");
+    assert!(second.ends_with("; did you mean `namespace`?"), "{second}");
+
+    let file = "[policy]\nfile = \"none.cedar\"\n[[credentials]]\nname = \"emea\"\nfile = \"key.json\"\n";
+    let config = room.load(file, &[], Overrides::default()).unwrap();
+    assert_eq!(config.policy, Some(room.path("none.cedar")), "a file that permits nothing is no fault");
 }
 
 #[test]

@@ -1,11 +1,19 @@
-//! What a token endpoint answers (RFC 6749, sections 5.1 and 5.2), judged before it is used.
+//! What is answered on the way to a token, judged before it is used.
 
-use std::time::Duration;
+use std::{
+    borrow::Cow,
+    time::{Duration, SystemTime},
+};
 
 use http::StatusCode;
 use serde_json::Value;
+use zeroize::Zeroizing;
 
-use super::token::FetchError;
+use super::{
+    ask::{Reply, Secrets},
+    secret_json::SecretJson,
+    token::{FetchError, Token},
+};
 
 /// A word longer than this in an error's description is left out of the log: some endpoints quote the
 /// assertion that they refuse.
@@ -17,53 +25,122 @@ const SECRETS: [&str; 2] = ["eyJ", "ya29."];
 /// The most of a description that is logged, in characters.
 const LONGEST_DESCRIPTION: usize = 300;
 
-/// The lifetime of the token in an answer.
-///
-/// # Errors
-///
-/// The answer is not 2xx, is not JSON, or lacks a token or its lifetime.
-pub(super) fn check(status: StatusCode, body: &[u8]) -> Result<Duration, FetchError> {
-    let json: Option<Value> = serde_json::from_slice(body).ok();
-    if !status.is_success() {
-        let told = json.as_ref().and_then(describe).map(|told| format!(": {told}")).unwrap_or_default();
-        let cause = format!("the token endpoint answered HTTP {}{told}", status.as_u16());
+/// The errors that speak of a bad time, under whatever status: of RFC 6749 (section 4.1.2.1), of Google's
+/// token endpoint (as Google's own libraries retry them), and of `google.rpc.Code`.
+const PASSING: [&str; 6] = [
+    "temporarily_unavailable",
+    "server_error",
+    "internal_failure",
+    "rate_limit_exceeded",
+    "RESOURCE_EXHAUSTED",
+    "UNAVAILABLE",
+];
+
+impl Reply<'_> {
+    /// The token of an answer by RFC 6749, section 5.1: `access_token`, `expires_in`.
+    ///
+    /// # Errors
+    ///
+    /// The answer is not 2xx, is not JSON, or lacks a token or a sane lifetime.
+    pub(super) fn granted(&self) -> Result<Token, FetchError> {
+        let json = self.json()?;
+        let secret = self.secret(&json, "access_token")?;
+        let bearer = |kind: &str| kind.eq_ignore_ascii_case("bearer");
+        if json.value().get("token_type").is_some_and(|kind| !kind.as_str().is_some_and(bearer)) {
+            return Err(self.unusable("answered a token that is no bearer token"));
+        }
+        let seconds = json.value().get("expires_in").and_then(Value::as_u64);
+        let seconds = seconds.filter(|seconds| *seconds <= u32::MAX.into());
+        let seconds = seconds.ok_or_else(|| self.unusable("answered without a sane expires_in"))?;
+        Token::new(secret, Duration::from_secs(seconds)).map_err(|error| error.of(self.whom))
+    }
+
+    /// The token of an answer of `generateAccessToken`: `accessToken`, `expireTime` in RFC 3339, of which
+    /// no more than what was `asked` for is believed, should the clocks differ.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::granted`].
+    pub(super) fn generated(&self, now: SystemTime, asked: Duration) -> Result<Token, FetchError> {
+        let json = self.json()?;
+        let secret = self.secret(&json, "accessToken")?;
+        let expires = json.text("expireTime").filter(|text| text.is_ascii());
+        let expires = expires.and_then(|text| humantime::parse_rfc3339(text).ok());
+        let expires = expires.ok_or_else(|| self.unusable("answered without a sane expireTime"))?;
+        let lifetime = expires
+            .duration_since(now)
+            .map_err(|_| self.unusable("answered an expireTime that is over, by the clock here"))?;
+        Token::new(secret, lifetime.min(asked)).map_err(|error| error.of(self.whom))
+    }
+
+    /// The JSON of a 2xx.
+    pub(super) fn json(&self) -> Result<SecretJson, FetchError> {
+        self.succeeded()?;
+        SecretJson::parse(&self.body).ok_or_else(|| self.unusable("answered with something that is not JSON"))
+    }
+
+    /// Whether the answer is a 2xx; what it says of the error, if not.
+    pub(super) fn succeeded(&self) -> Result<(), FetchError> {
+        if self.status.is_success() {
+            return Ok(());
+        }
+        let json = SecretJson::parse(&self.body);
+        let said = json.as_ref().and_then(Said::of);
+        let told = said.as_ref().map(|said| said.told(&self.secrets)).unwrap_or_default();
+        let cause = format!("{} answered HTTP {}{told}", self.whom, self.status.as_u16());
         // Of these two a client that is in order may hear at a bad time.
-        let passing = matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
-        let refused = status.is_client_error() && !passing;
-        return Err(if refused { FetchError::Refused(cause) } else { FetchError::Unusable(cause) });
+        let passing = matches!(self.status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
+            || said.is_some_and(|said| PASSING.contains(&said.code));
+        let refused = self.status.is_client_error() && !passing;
+        Err(if refused { FetchError::Refused(cause) } else { FetchError::Unusable(cause) })
     }
-    let Some(json) = json else {
-        return Err(FetchError::Unusable(
-            "the token endpoint answered with something that is not JSON".to_owned(),
-        ));
-    };
-    if json.get("access_token").and_then(Value::as_str).is_none() {
-        let told = describe(&json).map(|told| format!(": {told}")).unwrap_or_default();
-        return Err(FetchError::Unusable(format!(
-            "the token endpoint answered without an access_token{told}"
-        )));
+
+    fn secret(&self, json: &SecretJson, member: &str) -> Result<Zeroizing<String>, FetchError> {
+        json.text(member).map(|secret| Zeroizing::new(secret.to_owned())).ok_or_else(|| {
+            let told = Said::of(json).map(|said| said.told(&self.secrets)).unwrap_or_default();
+            self.unusable(&format!("answered without an {member}{told}"))
+        })
     }
-    let seconds = json.get("expires_in").and_then(Value::as_u64);
-    let seconds = seconds.filter(|seconds| *seconds <= u32::MAX.into()).ok_or_else(|| {
-        FetchError::Unusable("the token endpoint answered without a sane expires_in".to_owned())
-    })?;
-    Ok(Duration::from_secs(seconds))
+
+    /// An answer that cannot be used.
+    pub(super) fn unusable(&self, what: &str) -> FetchError {
+        FetchError::Unusable(format!("{} {what}", self.whom))
+    }
 }
 
-/// The error code and its description: `{"error": "…", "error_description": "…"}`, or Google's own
-/// `{"error": {"status": "…", "message": "…"}}`.
-fn describe(json: &Value) -> Option<String> {
-    let error = json.get("error")?;
-    let (code, description) = match error {
-        Value::String(code) => (code.as_str(), json.get("error_description")),
-        other => (other.get("status")?.as_str()?, other.get("message")),
-    };
-    let description = description.and_then(Value::as_str).unwrap_or_default();
-    Some(format!("{} {}", harmless(code), harmless(description)).trim_end().to_owned())
+/// The error code and its description: `{"error": "…", "error_description": "…"}` (RFC 6749, section 5.2),
+/// or Google's own `{"error": {"status": "…", "message": "…"}}`.
+struct Said<'a> {
+    code: &'a str,
+    description: &'a str,
 }
 
-/// A text without control characters, and without words that could be a token or an assertion.
-fn harmless(text: &str) -> String {
+impl<'a> Said<'a> {
+    fn of(json: &'a SecretJson) -> Option<Self> {
+        let error = json.value().get("error")?;
+        let (code, description) = match error {
+            Value::String(code) => (code.as_str(), json.text("error_description")),
+            other => (other.get("status")?.as_str()?, other.get("message").and_then(Value::as_str)),
+        };
+        Some(Self { code, description: description.unwrap_or_default() })
+    }
+
+    /// `: CODE DESCRIPTION`, without what was sent.
+    fn told(&self, sent: &Secrets) -> String {
+        let told = format!("{} {}", harmless(self.code, sent), harmless(self.description, sent));
+        format!(": {}", told.trim_end())
+    }
+}
+
+/// A text without control characters, without the secrets that were `sent`, and without words that could be
+/// a token or an assertion.
+fn harmless(text: &str, sent: &Secrets) -> String {
+    let mut text = Cow::Borrowed(text);
+    for secret in sent.iter().filter(|secret| !secret.is_empty()) {
+        if text.contains(secret.as_str()) {
+            text = Cow::Owned(text.replace(secret.as_str(), "[left out]"));
+        }
+    }
     let words = text.split_whitespace().map(|word| {
         let long = word.len() > LONGEST_WORD || word.chars().any(char::is_control);
         let secret = SECRETS.iter().any(|begin| word.contains(begin));
@@ -77,58 +154,4 @@ fn harmless(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use http::StatusCode;
-
-    use super::check;
-
-    fn refusal(status: u16, body: &str) -> String {
-        let status = StatusCode::from_u16(status).expect("a status");
-        check(status, body.as_bytes()).expect_err("a refusal").to_string()
-    }
-
-    #[test]
-    fn a_token_with_its_lifetime_is_good() {
-        let body = br#"{"access_token":"ya29.a","expires_in":3599,"token_type":"Bearer"}"#;
-        assert_eq!(check(StatusCode::OK, body).expect("good"), Duration::from_secs(3599));
-    }
-
-    #[test]
-    fn what_google_says_of_an_error_is_told() {
-        let body = r#"{"error":"invalid_grant","error_description":"Invalid JWT Signature."}"#;
-        let told = refusal(400, body);
-        assert_eq!(told, "the token endpoint answered HTTP 400: invalid_grant Invalid JWT Signature.");
-        let body = r#"{"error":{"code":500,"message":"Internal error","status":"INTERNAL"}}"#;
-        assert_eq!(refusal(500, body), "the token endpoint answered HTTP 500: INTERNAL Internal error");
-        assert_eq!(refusal(503, "<html>secret</html>"), "the token endpoint answered HTTP 503");
-    }
-
-    #[test]
-    fn an_answer_without_a_sane_token_is_refused() {
-        for body in [
-            "<html>",
-            "{}",
-            r#"{"access_token":null,"expires_in":3600}"#,
-            r#"{"access_token":"x"}"#,
-            r#"{"access_token":"x","expires_in":-1}"#,
-            r#"{"access_token":"x","expires_in":9223372036854775807}"#,
-            r#"{"error":"invalid_scope"}"#,
-        ] {
-            assert!(!refusal(200, body).is_empty(), "{body}");
-        }
-        let token_without_success = r#"{"access_token":"x","expires_in":3600}"#;
-        assert_eq!(refusal(500, token_without_success), "the token endpoint answered HTTP 500");
-    }
-
-    #[test]
-    fn a_quoted_assertion_is_left_out() {
-        let assertion = format!("eyJ{}", "x".repeat(200));
-        let told =
-            refusal(400, &format!(r#"{{"error":"invalid_grant","error_description":"bad {assertion}"}}"#));
-        assert_eq!(told, "the token endpoint answered HTTP 400: invalid_grant bad [left out]");
-        let told = refusal(400, r#"{"error":"invalid_grant","error_description":"of (eyJhbGciOi…) ya29.a"}"#);
-        assert_eq!(told, "the token endpoint answered HTTP 400: invalid_grant of [left out] [left out]");
-    }
-}
+mod tests;

@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header::CONTENT_TYPE};
+use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::{
     body::Incoming,
@@ -24,17 +24,25 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::{
-    client::legacy::connect::{Connected, Connection},
-    rt::TokioIo,
+    client::legacy::{
+        Client,
+        connect::{Connected, Connection},
+    },
+    rt::{TokioExecutor, TokioIo},
 };
-use reqwest::{Method, Url};
+use reqwest::Url;
 use tokio::io::DuplexStream;
+use yup_oauth2::{AccessToken, CustomHyperClientBuilder, Error};
+use zeroize::Zeroizing;
 
-use super::{answer, token::FetchError};
+use super::{
+    ask::{LIMIT, Question, Secrets},
+    token::{FetchError, Token},
+};
 use crate::http_client::HttpClient;
 
-/// More than any token request or answer holds.
-const LIMIT: usize = 64 * 1024;
+/// Who is asked by way of a bridge.
+const WHOM: &str = "the token endpoint";
 
 /// A connector to one token endpoint, for one fetch.
 #[derive(Clone)]
@@ -43,23 +51,40 @@ pub(super) struct Bridge(Arc<Inner>);
 struct Inner {
     client: HttpClient,
     url: Url,
+    secrets: Secrets,
     seen: Mutex<Option<Result<Duration, FetchError>>>,
 }
 
 impl Bridge {
-    pub(super) fn new(client: HttpClient, url: Url) -> Self {
-        Self(Arc::new(Inner { client, url, seen: Mutex::new(None) }))
+    /// A bridge to `url`, whatever yup-oauth2 believes to connect to; its request holds `secrets`.
+    pub(super) fn new(client: HttpClient, url: Url, secrets: Secrets) -> Self {
+        Self(Arc::new(Inner { client, url, secrets, seen: Mutex::new(None) }))
+    }
+
+    /// What yup-oauth2 takes for its HTTP client.
+    pub(super) fn client(&self) -> CustomHyperClientBuilder<Self> {
+        let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(self.clone());
+        CustomHyperClientBuilder::from(client)
+    }
+
+    /// The token that `fetched`, by way of this bridge, came to.
+    pub(super) fn token(&self, fetched: Result<AccessToken, Error>) -> Result<Token, FetchError> {
+        // What the bridge saw is the cause; what yup-oauth2 makes of it may quote the answer.
+        let lifetime = self.seen().ok_or_else(|| failed("it did not ask the token endpoint"))??;
+        let token = fetched.map_err(|_| failed("it does not take the answer"))?;
+        let secret = token.token().ok_or_else(|| failed("it answers no token"))?;
+        Token::new(Zeroizing::new(secret.to_owned()), lifetime)
     }
 
     /// The lifetime of the token that was answered, or why the answer was refused; `None` when the
     /// endpoint was not asked.
-    pub(super) fn seen(&self) -> Option<Result<Duration, FetchError>> {
+    fn seen(&self) -> Option<Result<Duration, FetchError>> {
         self.0.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn carry(self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
         let (seen, response) = match self.exchange(request).await {
-            Ok((lifetime, body)) => (Ok(lifetime), Response::new(Full::from(body))),
+            Ok((lifetime, body)) => (Ok(lifetime), Response::new(Full::from(Bytes::from_owner(body)))),
             Err(error) => {
                 let mut response = Response::new(Full::default());
                 *response.status_mut() = StatusCode::BAD_GATEWAY;
@@ -70,21 +95,23 @@ impl Bridge {
         Ok(response)
     }
 
-    async fn exchange(&self, request: Request<Incoming>) -> Result<(Duration, Vec<u8>), FetchError> {
+    async fn exchange(
+        &self,
+        request: Request<Incoming>,
+    ) -> Result<(Duration, Zeroizing<Vec<u8>>), FetchError> {
         let body =
             request.into_body().collect().await.map_err(|_| FetchError::NotAsked("no request".to_owned()))?;
-        let form = HeaderValue::from_static("application/x-www-form-urlencoded");
-        let headers = HeaderMap::from_iter([(CONTENT_TYPE, form)]);
-        let sent = self.0.client.send(Method::POST, self.0.url.clone(), headers, body.to_bytes());
-        let answer =
-            sent.await.map_err(|error| FetchError::Unanswered(format!("the token endpoint: {error}")))?;
-        let status = answer.status();
-        let body = answer
-            .body(LIMIT)
-            .await
-            .map_err(|error| FetchError::Unusable(format!("the token endpoint: {error}")))?;
-        answer::check(status, &body).map(|lifetime| (lifetime, body))
+        let body = Zeroizing::new(body.to_bytes().to_vec());
+        let question = Question::form(WHOM, self.0.url.clone(), body, self.0.secrets.clone());
+        let reply = question.ask(&self.0.client).await?;
+        let lifetime = reply.granted()?.lifetime();
+        Ok((lifetime, reply.body))
     }
+}
+
+/// A defect of yup-oauth2, or of how it is used.
+pub(super) fn failed(what: &str) -> FetchError {
+    FetchError::NotAsked(format!("yup-oauth2 failed: {what}"))
 }
 
 impl tower::Service<Uri> for Bridge {

@@ -6,6 +6,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep_until},
 };
+use zeroize::Zeroizing;
 
 use super::{
     Authorization, Failing, Held, State, schedule,
@@ -21,7 +22,7 @@ pub(super) const FORCED_PAUSE: Duration = Duration::from_secs(3);
 pub(super) async fn run<S: TokenSource>(
     mut source: S,
     name: String,
-    mut file: FileWatch,
+    mut file: Option<FileWatch>,
     publish: watch::Sender<State>,
     mut rejections: mpsc::Receiver<u64>,
 ) {
@@ -44,24 +45,29 @@ pub(super) async fn run<S: TokenSource>(
                 Instant::now() + renewal
             }
             Err(error) => {
-                let cause = error.to_string();
                 failures += 1;
                 let backoff = schedule::backoff(failures, token_left(&publish), fastrand::f64());
+                let failing = Failing {
+                    cause: error.to_string(),
+                    next_attempt: Instant::now() + backoff,
+                    for_good: error.is_for_good(),
+                };
                 tracing::warn!(
                     credential = name,
-                    cause,
+                    cause = failing.cause,
+                    for_good = failing.for_good,
                     retry_in_ms = backoff.as_millis(),
                     "no token could be fetched"
                 );
-                let next_attempt = Instant::now() + backoff;
-                publish.send_modify(|state| state.fail(Failing { cause, next_attempt }));
+                let next_attempt = failing.next_attempt;
+                publish.send_modify(|state| state.fail(failing));
                 next_attempt
             }
         };
         loop {
             tokio::select! {
                 () = sleep_until(next) => break,
-                content = file.changed() => match source.reload(&content) {
+                content = changed(&mut file) => match source.reload(&content) {
                     Ok(changed) => {
                         tracing::info!(credential = name, "the credential's file changed: taken up");
                         source = changed;
@@ -88,13 +94,22 @@ pub(super) async fn run<S: TokenSource>(
     }
 }
 
+/// Waits for the file's content to change: for ever, when there is no file.
+async fn changed(file: &mut Option<FileWatch>) -> Zeroizing<Vec<u8>> {
+    match file {
+        Some(file) => file.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Whether a rejection may cause a fetch now, after the one at `forced`.
 pub(super) fn may_force(forced: Option<Instant>) -> bool {
     forced.is_none_or(|at| at.elapsed() >= FORCED_PAUSE)
 }
 
 fn held(token: &Token, generation: u64, forced: Option<Instant>) -> State {
-    let authorization = Authorization { header: token.header(), generation };
+    let quota_project = token.quota_project().cloned();
+    let authorization = Authorization { header: token.header(), quota_project, generation };
     let token = Held { authorization, ends: Instant::now() + token.lifetime(), forced };
     State::Held { token, failing: None }
 }

@@ -1,64 +1,89 @@
-//! Tokens for a service account, by yup-oauth2.
+//! Tokens for a service account (RFC 7523), by yup-oauth2.
 //!
 //! A new authenticator is made for each token: there is then no cache in which an error could be kept for
 //! good, and a changed key file needs no care. It costs one parse of the key an hour.
 
-use std::path::{Path, PathBuf};
-
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use yup_oauth2::{CustomHyperClientBuilder, ServiceAccountAuthenticator};
-use zeroize::Zeroizing;
+use reqwest::Url;
+use rustls::{
+    crypto::aws_lc_rs::sign::any_supported_type,
+    pki_types::{PrivateKeyDer, pem::PemObject},
+};
+use yup_oauth2::{ServiceAccountAuthenticator, ServiceAccountKey};
+use zeroize::Zeroize;
 
 use super::{
-    KeyFile, SCOPE,
-    bridge::Bridge,
-    token::{FetchError, Token, TokenSource},
+    Surroundings,
+    bridge::{Bridge, failed},
+    safe_url,
+    secret_json::{Malformed, Members},
+    token::{FetchError, Token},
 };
-use crate::http_client::{HttpClient, tls::TlsError};
 
-/// A service account as a source of tokens.
-pub struct ServiceAccount {
-    key: KeyFile,
-    client: HttpClient,
-    ca: Option<PathBuf>,
+/// A service account whose key can sign.
+pub(super) struct ServiceAccount {
+    key: ServiceAccountKey,
+    token_url: Url,
 }
 
 impl ServiceAccount {
-    /// A source of tokens signed for with `key`; `ca` is trusted beside the public roots.
+    /// Checks a key file whole, so that nothing of it can fail later.
     ///
     /// # Errors
     ///
-    /// The certificates of `ca` cannot be read or trusted.
-    pub fn new(key: KeyFile, ca: Option<&Path>) -> Result<Self, TlsError> {
-        let client = HttpClient::new(&key.token_url, ca)?;
-        Ok(Self { key, client, ca: ca.map(Path::to_owned) })
+    /// A member is missing, the key is not an RSA key in PEM, or `token_uri` is one that the assertion must
+    /// not be sent to in clear.
+    pub(super) fn parse(file: &Members<'_>) -> Result<Self, Malformed> {
+        let token_url = safe_url::of_member(file, "token_uri")?;
+        let private_key = file.text("private_key")?;
+        check_private_key(private_key).ok_or_else(|| {
+            file.fault("private_key", "must be an RSA key in PEM: download the key file anew")
+        })?;
+        let optional = |name| Ok(file.optional_text(name)?.map(str::to_owned));
+        let key = ServiceAccountKey {
+            key_type: None,
+            project_id: None,
+            private_key_id: optional("private_key_id")?,
+            client_email: file.text("client_email")?.to_owned(),
+            client_id: None,
+            auth_uri: None,
+            token_uri: file.text("token_uri")?.to_owned(),
+            auth_provider_x509_cert_url: None,
+            client_x509_cert_url: None,
+            private_key: private_key.to_owned(),
+        };
+        let token_url = token_url.ok_or_else(|| file.fault("token_uri", "is missing"))?;
+        Ok(Self { key, token_url })
     }
-}
 
-impl TokenSource for ServiceAccount {
-    async fn fetch(&self) -> Result<Token, FetchError> {
-        let bridge = Bridge::new(self.client.clone(), self.key.token_url.clone());
-        let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(bridge.clone());
-        let client = CustomHyperClientBuilder::from(client);
-        let failed = |what: &str| FetchError::NotAsked(format!("yup-oauth2 failed: {what}"));
+    /// The account's email.
+    pub(super) fn principal(&self) -> &str {
+        &self.key.client_email
+    }
 
-        let authenticator = ServiceAccountAuthenticator::with_client(self.key.key.clone(), client)
+    pub(super) fn endpoint(&self) -> &Url {
+        &self.token_url
+    }
+
+    pub(super) async fn fetch(&self, surroundings: &Surroundings, scope: &str) -> Result<Token, FetchError> {
+        // No secret of ours is in the request but the assertion, which is known by its looks.
+        let client = surroundings.client(&self.token_url)?;
+        let bridge = Bridge::new(client, self.token_url.clone(), Vec::new());
+        let authenticator = ServiceAccountAuthenticator::with_client(self.key.clone(), bridge.client())
             .build()
             .await
             .map_err(|_| failed("it does not take the key"))?;
-        let fetched = authenticator.token(&[SCOPE]).await;
-        // What the bridge saw is the cause; what yup-oauth2 makes of it may quote the answer.
-        let lifetime = bridge.seen().ok_or_else(|| failed("it did not ask the token endpoint"))??;
-        let token = fetched.map_err(|_| failed("it does not take the answer"))?;
-        let secret = token.token().ok_or_else(|| failed("it answers no token"))?;
-        Token::new(Zeroizing::new(secret.to_owned()), lifetime)
+        bridge.token(authenticator.token(&[scope]).await)
     }
+}
 
-    fn reload(&self, content: &[u8]) -> Result<Self, String> {
-        let key = KeyFile::parse(content).map_err(|error| error.to_string())?;
-        if key.token_url == self.key.token_url {
-            return Ok(Self { key, client: self.client.clone(), ca: self.ca.clone() });
-        }
-        Self::new(key, self.ca.as_deref()).map_err(|error| error.to_string())
+impl Drop for ServiceAccount {
+    fn drop(&mut self) {
+        self.key.private_key.zeroize();
     }
+}
+
+fn check_private_key(pem: &str) -> Option<()> {
+    let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).ok()?;
+    let key = any_supported_type(&key).ok()?;
+    (key.algorithm() == rustls::SignatureAlgorithm::RSA).then_some(())
 }

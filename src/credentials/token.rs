@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 pub struct Token {
     secret: Zeroizing<String>,
     lifetime: Duration,
+    quota_project: Option<HeaderValue>,
 }
 
 /// A source of tokens. It is asked by one task only, so it need not guard against many askers.
@@ -35,15 +36,39 @@ pub enum FetchError {
     /// The token endpoint gave no answer: names, routes, a proxy, TLS, time.
     #[error("{0}")]
     Unanswered(String),
-    /// It refused the assertion: the key, the account or the clock is wrong.
+    /// It refused what it was shown: the key, the account, what the account may do, or the clock is wrong.
+    /// Asking again is of no use before somebody mends it.
     #[error("{0}")]
     Refused(String),
     /// It is in trouble, or what answered is no token endpoint.
     #[error("{0}")]
     Unusable(String),
+    /// It was not asked, as the token of another identity provider that it is to be shown cannot be had.
+    #[error("{0}")]
+    NoSubjectToken(String),
     /// It was not asked: a defect of ours, or of yup-oauth2.
     #[error("{0}")]
     NotAsked(String),
+}
+
+impl FetchError {
+    /// Whether asking again is of no use before somebody mends the credential.
+    #[must_use]
+    pub fn is_for_good(&self) -> bool {
+        matches!(self, Self::Refused(_))
+    }
+
+    /// The same error, told as one of `step`.
+    pub(super) fn of(self, step: &str) -> Self {
+        let told = |cause| format!("{step}: {cause}");
+        match self {
+            Self::Unanswered(cause) => Self::Unanswered(told(cause)),
+            Self::Refused(cause) => Self::Refused(told(cause)),
+            Self::Unusable(cause) => Self::Unusable(told(cause)),
+            Self::NoSubjectToken(cause) => Self::NoSubjectToken(told(cause)),
+            Self::NotAsked(cause) => Self::NotAsked(told(cause)),
+        }
+    }
 }
 
 /// Fetches one token, within the time that is allowed for it.
@@ -53,12 +78,12 @@ pub enum FetchError {
 /// What went wrong, fit for a log.
 pub async fn fetch_once(source: &impl TokenSource) -> Result<Token, FetchError> {
     timeout(FETCH_TIMEOUT, source.fetch()).await.unwrap_or_else(|_| {
-        let late = format!("the token endpoint did not answer within {FETCH_TIMEOUT:?}");
+        let late = format!("no token came within {FETCH_TIMEOUT:?}");
         Err(FetchError::Unanswered(late))
     })
 }
 
-/// The bound on one fetch, which holds for whoever waits for it too.
+/// The bound on one fetch, all its steps together, which holds for whoever waits for it too.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A token that lives shorter than this could not be used, nor renewed in time.
@@ -76,23 +101,36 @@ impl Token {
     pub fn new(secret: Zeroizing<String>, lifetime: Duration) -> Result<Self, FetchError> {
         let printable = |c: u8| (0x21..=0x7e).contains(&c);
         if secret.is_empty() || !secret.bytes().all(printable) {
-            return Err(FetchError::Unusable(
-                "the token endpoint answered without a usable access_token".to_owned(),
-            ));
+            let unusable = "the token is empty, or has characters that no header may carry";
+            return Err(FetchError::Unusable(unusable.to_owned()));
         }
         if !(MIN_LIFETIME..=MAX_LIFETIME).contains(&lifetime) {
             let seconds = lifetime.as_secs();
-            return Err(FetchError::Unusable(format!(
-                "the token endpoint answered a lifetime of {seconds} s"
-            )));
+            return Err(FetchError::Unusable(format!("the token has a lifetime of {seconds} s")));
         }
-        Ok(Self { secret, lifetime })
+        Ok(Self { secret, lifetime, quota_project: None })
+    }
+
+    /// The same token, whose calls are to be counted against the quota of a project.
+    #[must_use]
+    pub(super) fn counted_against(self, quota_project: Option<HeaderValue>) -> Self {
+        Self { quota_project, ..self }
     }
 
     /// How long it is valid, from when it was fetched.
     #[must_use]
     pub fn lifetime(&self) -> Duration {
         self.lifetime
+    }
+
+    /// The value of the `x-goog-user-project` header, if calls are to carry one.
+    pub(super) fn quota_project(&self) -> Option<&HeaderValue> {
+        self.quota_project.as_ref()
+    }
+
+    /// The token itself, for who has to leave it out of a text.
+    pub(super) fn secret(&self) -> &Zeroizing<String> {
+        &self.secret
     }
 
     /// The value of the `authorization` header.

@@ -1,62 +1,184 @@
-//! One connection of HTTP/2, from its first byte to its last.
+//! One connection, from its first byte to its last: TLS where it is spoken, the preface of HTTP/2, the calls,
+//! and an end in good time.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
-use hyper::{rt, server::conn::http2};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::sync::watch;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, watch},
+    time::{Instant, sleep, sleep_until},
+};
+use tokio_rustls::server::TlsStream;
 
-use super::{listener::Connected, peer::Peer, routes::Routes};
+use super::{
+    handshakes::Handshake,
+    listener::Connected,
+    peer::{Peer, Place},
+    preface::{self, AfterPreface},
+    resets::{Counted, Resets},
+    routes::Routes,
+    tls::Tls,
+};
+use crate::config::Limits;
 
-/// The most calls on one connection at once; a client queues what is beyond.
-const MAX_STREAMS: u32 = 1024;
+/// A connection that was let in.
+pub(super) struct Admitted {
+    /// The connection.
+    pub(super) socket: Connected,
+    /// Its place among the connections.
+    pub(super) place: OwnedSemaphorePermit,
+    /// Its place among the handshakes, and what to shake hands by, where TLS is spoken.
+    pub(super) tls: Option<(Tls, Handshake)>,
+}
 
-/// More than the headers of any gRPC call: those of a Python future grow by one with each poll, past what hyper
-/// allows by itself (google.api_core, `operation.from_gapic` with `grpc_metadata`).
-const MAX_HEADER_LIST: u32 = 64 * 1024;
+/// What all connections have in common.
+pub(super) struct Connections {
+    routes: Arc<Routes>,
+    limits: Limits,
+    http2: http2::Builder<TokioExecutor>,
+}
 
-/// Callers who give up reset their calls, and gRPC clients do so in bursts; only far more resets of calls
-/// that were not even begun look like an attack (CVE-2023-44487).
-const MAX_PENDING_RESETS: usize = 256;
+/// Why a connection is to end.
+enum End {
+    /// The process drains.
+    Drain,
+    /// It has reached `max_connection_age`.
+    Age,
+    /// It reset more calls than `max_resets_per_window`.
+    Resets,
+}
 
-/// A peer that has not been heard of for this long is asked for a sign of life.
-const PING_INTERVAL: Duration = Duration::from_secs(30);
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
+impl Connections {
+    pub(super) fn new(routes: Routes, limits: Limits) -> Self {
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(limits.max_streams_per_connection)
+            .max_header_list_size(limits.max_header_list_bytes)
+            .max_pending_accept_reset_streams(limits.max_pending_resets)
+            .max_local_error_reset_streams(limits.max_resets_per_window)
+            .keep_alive_interval(limits.keepalive_interval)
+            .keep_alive_timeout(limits.keepalive_timeout);
+        Self { routes: Arc::new(routes), limits, http2 }
+    }
 
-/// Serves one connection until its peer closes it, or until `ending`: then no new call is taken (GOAWAY),
-/// and it ends with the last one in flight.
-pub(super) async fn serve(socket: Connected, routes: Arc<Routes>, ending: watch::Receiver<bool>) {
-    let peer = Peer { place: socket.place(), certificate: None };
-    match socket {
-        Connected::Tcp(stream) => drive(TokioIo::new(stream), peer, &routes, ending).await,
-        Connected::Unix(stream) => drive(TokioIo::new(stream), peer, &routes, ending).await,
+    /// Serves one connection until its peer closes it, it reaches its age, or `ending`: then no new call is
+    /// taken (GOAWAY), and it ends with the last one in flight.
+    pub(super) async fn serve(self: Arc<Self>, admitted: Admitted, ending: watch::Receiver<bool>) {
+        let Admitted { socket, place: _place, tls } = admitted;
+        let place = socket.place();
+        let deadline = Instant::now() + self.limits.handshake_timeout;
+        let served = match (socket, tls) {
+            (Connected::Unix(stream), _) => {
+                self.drive(stream, Peer { place, certificate: None }, deadline, ending).await
+            }
+            (Connected::Tcp(stream), None) => {
+                self.drive(stream, Peer { place, certificate: None }, deadline, ending).await
+            }
+            (Connected::Tcp(stream), Some((tls, handshake))) => {
+                match shake_hands(stream, &tls, handshake, place, deadline, ending.clone()).await {
+                    Ok((stream, peer)) => self.drive(stream, peer, deadline, ending).await,
+                    Err(error) => Err(error.into()),
+                }
+            }
+        };
+        if let Err(error) = served {
+            // A peer that goes without a goodbye, or does not speak our language, is its own affair.
+            tracing::debug!(?place, error = %error, "a connection ended early");
+        }
+    }
+
+    async fn drive<T>(
+        &self,
+        mut stream: T,
+        peer: Peer,
+        deadline: Instant,
+        mut ending: watch::Receiver<bool>,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        tokio::select! {
+            // Who has said it gets a goodbye in a drain too.
+            biased;
+            read = preface::read(&mut stream) => read?,
+            () = sleep_until(deadline) => return Err(late("HTTP/2 was not spoken in time").into()),
+            () = super::told(&mut ending) => return Ok(()),
+        }
+        let Limits { max_resets_per_window, reset_window, max_connection_age_grace: grace, .. } = self.limits;
+        let resets = Resets::new(max_resets_per_window, reset_window);
+        let service = Counted::new(self.routes.of(&peer), Arc::clone(&resets));
+        let io = AfterPreface::new(TokioIo::new(stream));
+        let mut connection = std::pin::pin!(self.http2.serve_connection(io, service));
+        // Among others of its kind a future is polled only when it was woken itself: calls do not pay for it.
+        let mut ends = FuturesUnordered::from_iter([self.end(ending, &resets)]);
+        let end = tokio::select! {
+            biased;
+            ended = &mut connection => return Ok(ended?),
+            Some(end) = ends.next() => end,
+        };
+        let too_many = "it reset too many calls";
+        match end {
+            End::Resets => return Err(too_many.into()),
+            End::Drain => {
+                connection.as_mut().graceful_shutdown();
+                connection.await?;
+            }
+            End::Age => {
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    ended = &mut connection => ended?,
+                    () = sleep(grace) => return Err("it was not done when it had to go for its age".into()),
+                    () = resets.too_many() => return Err(too_many.into()),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn end(&self, mut ending: watch::Receiver<bool>, resets: &Resets) -> End {
+        let age = async {
+            match self.limits.max_connection_age {
+                Some(age) => sleep(jittered(age)).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = super::told(&mut ending) => End::Drain,
+            () = resets.too_many() => End::Resets,
+            () = age => End::Age,
+        }
     }
 }
 
-async fn drive<T>(io: T, peer: Peer, routes: &Arc<Routes>, mut ending: watch::Receiver<bool>)
-where
-    T: rt::Read + rt::Write + Unpin,
-{
-    let service = routes.of(&peer);
-    let mut connection = std::pin::pin!(
-        http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(MAX_STREAMS)
-            .max_header_list_size(MAX_HEADER_LIST)
-            .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
-            .keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_TIMEOUT)
-            .serve_connection(io, service)
-    );
-    let ended = tokio::select! {
-        ended = &mut connection => ended,
-        () = super::told(&mut ending) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+async fn shake_hands(
+    stream: TcpStream,
+    tls: &Tls,
+    mut handshake: Handshake,
+    place: Place,
+    deadline: Instant,
+    mut ending: watch::Receiver<bool>,
+) -> io::Result<(TlsStream<TcpStream>, Peer)> {
+    tokio::select! {
+        shaken = tls.accept(stream) => {
+            let (stream, certificate) = shaken?;
+            Ok((stream, Peer { place, certificate }))
         }
-    };
-    if let Err(error) = ended {
-        // A peer that goes without a goodbye is its own affair.
-        tracing::debug!(place = ?peer.place, %error, "a connection ended early");
+        () = sleep_until(deadline) => Err(late("hands were not shaken in time")),
+        () = handshake.gives_way() => Err(late("the handshake gave way to others that wait")),
+        () = super::told(&mut ending) => Err(late("hands were not shaken before the drain")),
     }
+}
+
+fn late(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, what)
+}
+
+/// Give or take a tenth, so that connections that began together do not come back together.
+fn jittered(age: Duration) -> Duration {
+    age.mul_f64(0.9 + 0.2 * fastrand::f64())
 }

@@ -1,14 +1,11 @@
 //! Sockets that take connections: TCP and unix.
 
-use std::{io, path::Path, time::Duration};
+use std::{io, time::Duration};
 
-use tokio::{
-    net::{TcpListener, TcpStream, UnixListener, UnixStream},
-    sync::watch,
-};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 
-use super::peer::Place;
-use crate::config::ListenAddress;
+use super::{peer::Place, seldom::Seldom, unix_socket::BoundSocket};
+use crate::config::{ListenAddress, UnixSocket};
 
 /// How long to wait after a socket could not be taken, for want of file descriptors for example.
 const AFTER_ERROR: Duration = Duration::from_millis(100);
@@ -17,11 +14,12 @@ const AFTER_ERROR: Duration = Duration::from_millis(100);
 pub struct Listener {
     socket: Socket,
     address: ListenAddress,
+    errors: Seldom,
 }
 
 enum Socket {
     Tcp(TcpListener),
-    Unix(UnixListener),
+    Unix(BoundSocket),
 }
 
 /// A connection that was taken.
@@ -33,26 +31,27 @@ pub enum Connected {
 }
 
 impl Listener {
-    /// Binds `address`. The file of a unix socket that nobody serves any more is replaced.
+    /// Binds `address`. The file of a unix socket gets the mode and the owner of `files`; that of a socket
+    /// that nobody serves any more is replaced.
     ///
     /// # Errors
     ///
     /// The address cannot be had; the text names it.
-    pub async fn bind(address: &ListenAddress) -> io::Result<Self> {
+    pub async fn bind(address: &ListenAddress, files: &UnixSocket) -> io::Result<Self> {
         let named =
             |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
-        match address {
+        let (socket, address) = match address {
             ListenAddress::Tcp(wanted) => {
                 let socket = TcpListener::bind(wanted).await.map_err(named)?;
                 let address = ListenAddress::Tcp(socket.local_addr().map_err(named)?);
-                Ok(Self { socket: Socket::Tcp(socket), address })
+                (Socket::Tcp(socket), address)
             }
             ListenAddress::Unix(path) => {
-                remove_stale(path).await.map_err(named)?;
-                let socket = UnixListener::bind(path).map_err(named)?;
-                Ok(Self { socket: Socket::Unix(socket), address: address.clone() })
+                let socket = BoundSocket::bind(path, files).await.map_err(named)?;
+                (Socket::Unix(socket), address.clone())
             }
-        }
+        };
+        Ok(Self { socket, address, errors: Seldom::default() })
     }
 
     /// The address, with the port that was found when 0 was asked for.
@@ -61,25 +60,20 @@ impl Listener {
         &self.address
     }
 
-    /// Hands every connection on until `stop` says so; then the socket is closed, and a unix socket's file
-    /// removed.
-    pub async fn accept(self, mut stop: watch::Receiver<bool>, mut take: impl FnMut(Connected)) {
+    /// Waits for a connection. What keeps one from being taken is logged, seldom, and waited out. Safe to drop
+    /// and call again.
+    pub async fn accept(&self) -> Connected {
         loop {
-            let accepted = tokio::select! {
-                accepted = self.socket.accept() => accepted,
-                () = super::told(&mut stop) => break,
-            };
-            match accepted {
-                Ok(connected) => take(connected),
+            match self.socket.accept().await {
+                Ok(connected) => return connected,
                 Err(error) => {
-                    tracing::warn!(address = %self.address, %error, "a connection could not be taken");
+                    if let Some(kept_back) = self.errors.turn() {
+                        let address = &self.address;
+                        tracing::warn!(%address, %error, kept_back, "a connection could not be taken");
+                    }
                     tokio::time::sleep(AFTER_ERROR).await;
                 }
             }
-        }
-        if let ListenAddress::Unix(path) = &self.address {
-            // Whoever removed it already has done our work.
-            let _ = std::fs::remove_file(path);
         }
     }
 }
@@ -93,7 +87,7 @@ impl Socket {
                 stream.set_nodelay(true)?;
                 Ok(Connected::Tcp(stream))
             }
-            Self::Unix(listener) => Ok(Connected::Unix(listener.accept().await?.0)),
+            Self::Unix(socket) => Ok(Connected::Unix(socket.listener.accept().await?.0)),
         }
     }
 }
@@ -109,19 +103,5 @@ impl Connected {
             },
             Self::Unix(stream) => Place::Unix { uid: stream.peer_cred().ok().map(|peer| peer.uid()) },
         }
-    }
-}
-
-/// Removes the file of a socket that refuses connections: its server is gone.
-async fn remove_stale(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::FileTypeExt;
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
-    if !is_socket {
-        return Ok(());
-    }
-    match UnixStream::connect(path).await {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
-        // Alive, or not ours to judge: binding will say.
-        _ => Ok(()),
     }
 }

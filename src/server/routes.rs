@@ -22,9 +22,6 @@ use crate::{
     serving::Serving,
 };
 
-/// Longer than any request of the contract needs: a name is at most 804 characters, a filter is the rest.
-const MAX_REQUEST: usize = 64 * 1024;
-
 /// A service that is not on the hot path.
 type Aside = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
 
@@ -38,8 +35,13 @@ pub(super) struct Routes {
 }
 
 impl Routes {
-    pub(super) fn new(operations: Operations, limits: Limits, serving: watch::Receiver<Serving>) -> Self {
-        let operations = OperationsServer::new(operations).max_decoding_message_size(MAX_REQUEST);
+    pub(super) fn new(
+        operations: Operations,
+        limits: Limits,
+        max_request_bytes: usize,
+        serving: watch::Receiver<Serving>,
+    ) -> Self {
+        let operations = OperationsServer::new(operations).max_decoding_message_size(max_request_bytes);
         let health = BoxCloneSyncService::new(health::service(serving.clone()));
         let reflection = BoxCloneSyncService::new(reflection::v1(serving.clone()));
         let reflection_alpha = BoxCloneSyncService::new(reflection::v1alpha(serving));

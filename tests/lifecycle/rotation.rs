@@ -61,7 +61,7 @@ async fn a_broken_key_is_reported_and_the_old_one_stays() {
     let not_a_key = whole.replace(&next.secret_lines()[3], "");
     for (broken, cause) in [
         (half, "is not JSON"),
-        ("{}", "use a service-account key"),
+        ("{}", "must be service_account, authorized_user, "),
         (&not_a_key, "must be an RSA key in PEM"),
         (&next.file("http://example.com/token"), "must be an https URL"),
     ] {

@@ -1,9 +1,9 @@
 //! `emulate` and `serve` as two processes, which know of each other by an address and a file.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use countermand::{
-    credentials::{Credential, KeyFile, ServiceAccount},
+    credentials::{Credential, Definition, IAM_CREDENTIALS, Origin, Source, Surroundings},
     http_client::HttpClient,
 };
 use http::{
@@ -62,8 +62,10 @@ async fn the_service_works_with_the_emulator_by_the_file_it_writes() {
 
 /// Issues a LOCK as a console would: with the credentials of the file.
 async fn issue(url: &str, credentials: PathBuf) -> String {
-    let source = ServiceAccount::new(KeyFile::read(&credentials).unwrap(), None).unwrap();
-    let (console, _) = Credential::start(source, "console".to_owned(), credentials);
+    let surroundings = Arc::new(Surroundings::new(None, Url::parse(IAM_CREDENTIALS).unwrap()).unwrap());
+    let definition = Definition { origin: Origin::File(credentials), impersonate: None };
+    let source = Source::read(&definition, &surroundings).unwrap();
+    let (console, _) = Credential::start(source, "console".to_owned(), None);
     let authorization = console.authorization().await.unwrap().header();
     let headers = HeaderMap::from_iter([
         (AUTHORIZATION, authorization),

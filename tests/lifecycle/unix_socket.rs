@@ -50,7 +50,7 @@ async fn a_socket_serves_knows_its_caller_and_goes_with_the_process() {
     let mut nonsense = tokio::net::UnixStream::connect(&socket).await.unwrap();
     nonsense.write_all(b"this is not HTTP/2, as the server will notice\r\n\r\n").await.unwrap();
     let uid = std::fs::metadata(room.path()).unwrap().uid();
-    service.process.stderr.has(&format!("caller=unix:{uid} ")).await;
+    service.process.stderr.has(&format!("place=Unix {{ uid: Some({uid}) }} ")).await;
 
     service.process.signal(SIGTERM);
     assert_eq!(service.process.end().await.code, Some(0));
@@ -85,4 +85,27 @@ async fn a_live_one_and_what_is_no_socket_are_left_alone() {
     tokio::net::UnixStream::connect(&socket).await.unwrap();
     cancel(&socket, 1).await;
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "dear reader");
+}
+
+#[tokio::test]
+async fn its_file_is_the_users_own_or_as_the_settings_say() {
+    let google = Google::start().await;
+    let (_room, socket) = room();
+    let mode = || std::fs::symlink_metadata(&socket).unwrap().mode() & 0o777;
+    let service = start(&google, &socket).await;
+    assert_eq!(mode(), 0o600);
+    service.process.signal(SIGTERM);
+    assert_eq!(service.process.end().await.code, Some(0));
+
+    let listen = format!("unix:{}", socket.display());
+    let group = nix::unistd::getgid();
+    let service = Service::start_with(&google, |command: &mut Command| {
+        command.args(["--listen", &listen]).env("COUNTERMAND_UNIX_SOCKET_MODE", "0660");
+        command.env("COUNTERMAND_UNIX_SOCKET_OWNER", format!(":{group}"));
+    })
+    .await;
+    service.process.stderr.has(&format!("listening address={listen}")).await;
+    assert_eq!(mode(), 0o660);
+    service.ready().await;
+    cancel(&socket, 1).await;
 }

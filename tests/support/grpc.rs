@@ -10,7 +10,11 @@ use h2::client::{ResponseFuture, SendRequest};
 use http::{HeaderMap, Request};
 use percent_encoding::percent_decode_str;
 use prost::Message;
-use tokio::{net::TcpStream, task::JoinHandle};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    task::JoinHandle,
+};
 use tonic::{Code, Status};
 
 use super::soon;
@@ -35,9 +39,21 @@ pub(crate) struct Answer {
 
 impl Wire {
     pub(crate) async fn open(address: SocketAddr) -> Self {
-        let socket = TcpStream::connect(address).await.unwrap();
+        Self::over(TcpStream::connect(address).await.unwrap()).await
+    }
+
+    /// On a connection that stands.
+    pub(crate) async fn over(socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
         let (requests, connection) = h2::client::handshake(socket).await.unwrap();
         Self { requests, connection: tokio::spawn(connection) }
+    }
+
+    /// Waits for the connection's end: what the server, or the loss of it, had to say.
+    pub(crate) async fn end(self) -> Result<(), h2::Error> {
+        let Self { requests, connection } = self;
+        let end = soon("the end of the connection", connection).await.unwrap();
+        drop(requests);
+        end
     }
 
     /// Sends a whole call of `CancelOperation`.
@@ -56,11 +72,7 @@ impl Wire {
         }
         let mut requests = self.requests.clone().ready().await.unwrap();
         let (response, mut body) = requests.send_request(request.body(()).unwrap(), false).unwrap();
-        let mut frame = BytesMut::with_capacity(5 + message.len());
-        frame.put_u8(0);
-        frame.put_u32(u32::try_from(message.len()).unwrap());
-        frame.put_slice(message);
-        body.send_data(frame.freeze(), true).unwrap();
+        body.send_data(framed(message), true).unwrap();
         Started(response)
     }
 
@@ -69,10 +81,39 @@ impl Wire {
         self.start(name, headers).await.answer().await
     }
 
+    /// Whether a cancel is answered OK; not, when the connection is gone.
+    pub(crate) async fn try_cancel(&self, name: &str) -> bool {
+        let Ok(mut requests) = self.requests.clone().ready().await else { return false };
+        let request = Request::post(format!("http://service{CANCEL}"))
+            .header("te", "trailers")
+            .header("content-type", "application/grpc");
+        let Ok((response, mut body)) = requests.send_request(request.body(()).unwrap(), false) else {
+            return false;
+        };
+        let message = CancelOperationRequest { name: name.to_owned() }.encode_to_vec();
+        body.send_data(framed(&message), true).unwrap_or_default();
+        soon("an answer", response).await.is_ok()
+    }
+
+    /// Whether the server still takes calls on this connection: it has not said GOAWAY.
+    pub(crate) async fn takes_calls(&self) -> bool {
+        tokio::task::yield_now().await;
+        self.requests.clone().ready().await.is_ok()
+    }
+
     /// Closes the connection under all its calls, without a goodbye.
     pub(crate) fn hang_up(self) {
         self.connection.abort();
     }
+}
+
+/// A message as gRPC sends it: not compressed, and after its length.
+fn framed(message: &[u8]) -> Bytes {
+    let mut frame = BytesMut::with_capacity(5 + message.len());
+    frame.put_u8(0);
+    frame.put_u32(u32::try_from(message.len()).unwrap());
+    frame.put_slice(message);
+    frame.freeze()
 }
 
 impl Started {

@@ -9,9 +9,11 @@ pub(crate) mod details;
 pub(crate) mod frames;
 pub(crate) mod grpc;
 pub(crate) mod raw;
+pub(crate) mod raw_client;
 pub(crate) mod reply;
 pub(crate) mod service;
 pub(crate) mod tls;
+pub(crate) mod tls_client;
 pub(crate) mod upstream;
 
 use std::{future::Future, time::Duration};

@@ -1,6 +1,6 @@
 //! The service in this process, on an ephemeral port of loopback.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use countermand::{
     app::{App, Defect},
@@ -20,7 +20,18 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use super::{account, grpc, soon, upstream::Upstream};
+use super::{
+    account, grpc, soon,
+    tls::{Authority, Pair},
+    upstream::Upstream,
+};
+
+/// The settings of `server.tls`, and the files that tests give them.
+const TLS_FILES: [(&str, &str); 3] = [
+    ("COUNTERMAND_SERVER_TLS_CERTIFICATE", "tls.crt"),
+    ("COUNTERMAND_SERVER_TLS_PRIVATE_KEY", "tls.key"),
+    ("COUNTERMAND_SERVER_TLS_CLIENT_CA", "clients.pem"),
+];
 
 /// Where calls leave their lines.
 const AUDIT_LOG: &str = "audit.jsonl";
@@ -73,10 +84,43 @@ impl Setup {
         self
     }
 
+    /// `policy.file`, of this content.
+    pub(crate) fn policy(mut self, text: &str) -> Self {
+        let path = self.files.path().join("policy.cedar");
+        std::fs::write(&path, text).unwrap();
+        self.overrides.policy = Some(path);
+        self
+    }
+
+    /// Listens on a unix socket too.
+    pub(crate) fn unix(mut self) -> Self {
+        self.overrides.listen.push(format!("unix:{}", self.files.path().join("s.sock").display()));
+        self
+    }
+
     /// `server.max_concurrent_calls`.
     pub(crate) fn places(mut self, calls: usize) -> Self {
         self.variables.push(("COUNTERMAND_MAX_CONCURRENT_CALLS", calls.to_string()));
         self
+    }
+
+    /// A setting by its variable, `COUNTERMAND_` and `name`.
+    pub(crate) fn set(mut self, name: &'static str, value: &str) -> Self {
+        self.variables.push((name, value.to_owned()));
+        self
+    }
+
+    /// `server.tls`: serves by `pair`, and demands certificates of `clients` where there is one.
+    pub(crate) fn tls(self, pair: &Pair, clients: Option<&Authority>) -> Self {
+        let [certificate, key, ca] = TLS_FILES.map(|(_, file)| self.files.path().join(file));
+        pair.write(&certificate, &key);
+        let mut files = vec![certificate, key];
+        if let Some(clients) = clients {
+            std::fs::write(&ca, clients.pem()).unwrap();
+            files.push(ca);
+        }
+        let given = TLS_FILES.into_iter().zip(files);
+        given.fold(self, |setup, ((name, _), file)| setup.set(name, file.to_str().unwrap()))
     }
 
     /// Starts it, and waits until it has a token.
@@ -94,17 +138,18 @@ impl Setup {
         let config = Config::load(overrides, environment).unwrap_or_else(|faults| panic!("{faults}"));
         let app = App::start(&config).await.unwrap();
         let addresses = app.addresses();
-        let [ListenAddress::Tcp(address)] = addresses[..] else { panic!("{addresses:?}") };
+        let [ListenAddress::Tcp(address), ..] = addresses[..] else { panic!("{addresses:?}") };
         let (admin, serving) = (app.admin_address().unwrap(), app.serving());
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn(app.run(async { drop(stopped.await) }));
-        let channel = connect(address).await;
+        // Not before it is used: some tests count connections, and over TLS it would not do.
+        let channel = endpoint(address).connect_lazy();
         Service { address, admin, serving, stop, running, channel, files }
     }
 }
 
-async fn connect(address: SocketAddr) -> Channel {
-    Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
+fn endpoint(address: SocketAddr) -> Endpoint {
+    Endpoint::from_shared(format!("http://{address}")).unwrap()
 }
 
 /// A running service. It ends with its test's runtime, or by [`Service::drain`].
@@ -132,12 +177,23 @@ impl Service {
 
     /// A client with a connection of its own.
     pub(crate) async fn connect(&self) -> OperationsClient<Channel> {
-        OperationsClient::new(connect(self.address).await)
+        OperationsClient::new(endpoint(self.address).connect().await.unwrap())
+    }
+
+    /// A client on the unix socket, with a connection of its own.
+    pub(crate) async fn connect_by_unix(&self) -> OperationsClient<Channel> {
+        let socket = format!("unix:{}", self.files.path().join("s.sock").display());
+        OperationsClient::new(Endpoint::from_shared(socket).unwrap().connect().await.unwrap())
     }
 
     /// A client that shows the wire, with a connection of its own.
     pub(crate) async fn wire(&self) -> grpc::Wire {
         grpc::Wire::open(self.address).await
+    }
+
+    /// The files of [`Setup::tls`]: certificate, key and client CA.
+    pub(crate) fn tls_files(&self) -> [PathBuf; 3] {
+        TLS_FILES.map(|(_, file)| self.files.path().join(file))
     }
 
     /// The shared connection, for other services than ours.

@@ -1,9 +1,15 @@
-//! A certificate authority of a test's own, and servers that show certificates of it.
+//! A certificate authority of a test's own, and those who show certificates of it.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::{ServerConfig, crypto::aws_lc_rs::default_provider, pki_types::PrivateKeyDer};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType, date_time_ymd,
+};
+use rustls::{
+    ServerConfig,
+    crypto::aws_lc_rs::default_provider,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
 use tokio_rustls::TlsAcceptor;
 
 /// Host names that resolve nowhere: only a proxy can reach them.
@@ -17,16 +23,77 @@ pub(crate) const HTTP1: &[u8] = b"http/1.1";
 /// A certificate authority.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
+/// A certificate and its key, in PEM.
+#[derive(Clone)]
+pub(crate) struct Pair {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+}
+
+impl Pair {
+    /// Writes both, the certificate first, as a careful writer replaces a file.
+    pub(crate) fn write(&self, certificate: &Path, key: &Path) {
+        replace(certificate, &self.certificate);
+        replace(key, &self.key);
+    }
+
+    pub(crate) fn certificate_der(&self) -> CertificateDer<'static> {
+        CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()
+    }
+
+    pub(crate) fn key_der(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap()
+    }
+}
+
+/// Replaces a file in one step.
+pub(crate) fn replace(file: &Path, content: &str) {
+    let new = file.with_extension("new");
+    std::fs::write(&new, content).unwrap();
+    std::fs::rename(&new, file).unwrap();
+}
+
 impl Authority {
     pub(crate) fn new() -> Self {
         let mut parameters = CertificateParams::default();
         parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        // Each its own: of one name, two authorities would be told apart by their signatures only.
+        parameters.distinguished_name.push(DnType::CommonName, format!("CA {:x}", fastrand::u64(..)));
         Self(CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap())
     }
 
     /// Its certificate, for whoever is to trust it.
     pub(crate) fn pem(&self) -> String {
         self.0.pem()
+    }
+
+    pub(crate) fn der(&self) -> CertificateDer<'static> {
+        self.0.der().clone()
+    }
+
+    /// A server's, for loopback.
+    pub(crate) fn server(&self) -> Pair {
+        self.issue(CertificateParams::new(["localhost", "127.0.0.1"].map(str::to_owned)).unwrap())
+    }
+
+    /// A client's, with these names.
+    pub(crate) fn client(&self, names: Vec<SanType>) -> Pair {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = names;
+        self.issue(params)
+    }
+
+    /// A client's whose time is over.
+    pub(crate) fn expired_client(&self) -> Pair {
+        let mut params = CertificateParams::new(vec!["console.test".to_owned()]).unwrap();
+        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
+        self.issue(params)
+    }
+
+    fn issue(&self, params: CertificateParams) -> Pair {
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        Pair { certificate: certificate.pem(), key: key.serialize_pem() }
     }
 
     /// What serves TLS for loopback and the hosts above, and speaks `protocols`.

@@ -165,8 +165,9 @@ async fn answer(
 
 impl State {
     fn token(&mut self, seen: Seen) -> Reply {
-        let grant = b"grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=ey";
-        if seen.method != Method::POST || !seen.body.starts_with(grant) {
+        let signed = b"grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=ey";
+        let granted = seen.body.starts_with(signed) || seen.body.ends_with(b"&grant_type=refresh_token");
+        if seen.method != Method::POST || !granted {
             self.faults.push(format!("not a request for a token: {} {:?}", seen.method, seen.headers));
         }
         self.token_requests.push(seen);

@@ -149,6 +149,36 @@ async fn those_who_share_a_call_each_leave_a_line_with_its_outcome() {
 }
 
 #[tokio::test]
+async fn the_policies_that_decided_are_named() {
+    const POLICY: &str = r#"
+        @id("readers") permit (principal, action == Action::"get", resource in Enterprise::"LC01");
+        @id("no-cancels") forbid (principal, action == Action::"cancel", resource);
+    "#;
+    let upstream = Upstream::start().await;
+    let service = Setup::of(&upstream).policy(POLICY).start().await;
+    upstream.answers([Reply::json(200, &json!({"name": NAME}))]);
+    service.client().get_operation(GetOperationRequest { name: NAME.to_owned() }).await.unwrap();
+    service.cancel(NAME).await.unwrap_err();
+    service
+        .client()
+        .wait_operation(WaitOperationRequest { name: NAME.to_owned(), timeout: None })
+        .await
+        .unwrap_err();
+    assert_eq!(
+        lines(&service),
+        [
+            json!({"method": "GetOperation", "name": NAME, "decision": "allow", "policies": ["readers"],
+                   "code": "OK", "attempts": 1, "upstream_status": 200}),
+            json!({"method": "CancelOperation", "name": NAME, "decision": "deny", "policies": ["no-cancels"],
+                   "code": "PERMISSION_DENIED"}),
+            // Nothing permits it.
+            json!({"method": "WaitOperation", "name": NAME, "decision": "deny",
+                   "code": "PERMISSION_DENIED"}),
+        ]
+    );
+}
+
+#[tokio::test]
 async fn an_overload_and_a_deadline_are_recorded() {
     let upstream = Upstream::start().await;
     upstream.answers([Reply::hanging()]);

@@ -68,3 +68,22 @@ async fn a_fresh_token_that_cannot_be_had_is_unavailable_and_not_internal() {
     let status = service.cancel(NAME).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
 }
+
+#[tokio::test]
+async fn a_login_names_the_project_whose_quota_its_calls_use() {
+    let upstream = Upstream::start().await;
+    upstream.answers([Reply::ok()]);
+    let login = serde_json::json!({
+        "type": "authorized_user",
+        "client_id": "client",
+        "client_secret": "secret",
+        "refresh_token": "refresh",
+        "quota_project_id": "billed",
+        "token_uri": upstream.token_url(),
+    });
+    let service = Setup::new(upstream.url(), &login.to_string()).start().await;
+    service.cancel(NAME).await.unwrap();
+    let [call] = &upstream.seen()[..] else { panic!("one call") };
+    assert_eq!(call.headers["authorization"], "Bearer t1");
+    assert_eq!(call.headers["x-goog-user-project"], "billed");
+}

@@ -12,9 +12,10 @@ use clap::Parser;
 use crate::{
     cli::{Cli, Command},
     config::{
-        Admin, Audit, Config, Credential, Destination, Environment, Faults, ListenAddress, LogFormat,
-        OnFailure, Polling, Server, Upstream,
+        Admin, Audit, Config, Credential, Destination, Environment, Faults, Limits, ListenAddress, LogFormat,
+        OnFailure, Owner, Polling, Server, UnixSocket, Upstream,
     },
+    server::tls::Files,
 };
 
 /// Writes the files that the cases name. `@` in a case stands for this directory.
@@ -25,7 +26,11 @@ fn room() -> tempfile::TempDir {
     }
     let ca = rcgen::generate_simple_self_signed(["ca.test".to_owned()]).unwrap();
     fs::write(room.path().join("ca.pem"), ca.cert.pem()).unwrap();
+    fs::write(room.path().join("ca.key"), ca.signing_key.serialize_pem()).unwrap();
     fs::write(room.path().join("other.pem"), ca.cert.pem()).unwrap();
+    for policy in ["policy.cedar", "other.cedar"] {
+        fs::write(room.path().join(policy), "permit (principal, action, resource);").unwrap();
+    }
     fs::write(room.path().join("full.toml"), FULL).unwrap();
     fs::write(room.path().join("empty.toml"), "").unwrap();
     room
@@ -35,7 +40,26 @@ const FULL: &str = r#"
 [server]
 listen = ["127.0.0.1:1", "unix:c.sock"]
 drain_timeout = "1s"
+unix_socket_mode = "0660"
+unix_socket_owner = "1:2"
+max_connections = 11
+max_handshakes = 12
+handshake_timeout = "13s"
 max_concurrent_calls = 1
+max_request_bytes = 1024
+max_header_list_bytes = 2048
+max_streams_per_connection = 14
+max_pending_resets = 15
+max_resets_per_window = 16
+reset_window = "17s"
+keepalive_interval = "18s"
+keepalive_timeout = "19s"
+max_connection_age = "off"
+max_connection_age_grace = "20s"
+[server.tls]
+certificate = "ca.pem"
+private_key = "ca.key"
+client_ca = "ca.pem"
 [admin]
 listen = "off"
 [upstream]
@@ -45,6 +69,8 @@ timeout = "1m 30s"
 [[credentials]]
 name = "emea"
 file = "key.json"
+[policy]
+file = "policy.cedar"
 [polling]
 min_interval = "1ms"
 max_interval = "1h"
@@ -76,8 +102,25 @@ fn defaults(room: &Path) -> Config {
     Config {
         server: Server {
             listen: vec![tcp("127.0.0.1:50051")],
+            tls: None,
+            unix_socket: UnixSocket { mode: 0o600, owner: Owner { user: None, group: None } },
             drain_timeout: Duration::from_secs(25),
-            max_concurrent_calls: 4096,
+            limits: Limits {
+                max_connections: 10_000,
+                max_handshakes: 256,
+                handshake_timeout: Duration::from_secs(10),
+                max_concurrent_calls: 4096,
+                max_request_bytes: 65_536,
+                max_header_list_bytes: 65_536,
+                max_streams_per_connection: 1024,
+                max_pending_resets: 256,
+                max_resets_per_window: 4096,
+                reset_window: Duration::from_secs(30),
+                keepalive_interval: Duration::from_secs(30),
+                keepalive_timeout: Duration::from_secs(10),
+                max_connection_age: Some(Duration::from_secs(1800)),
+                max_connection_age_grace: Duration::from_secs(660),
+            },
         },
         admin: Admin { listen: Some("127.0.0.1:9464".parse().unwrap()) },
         upstream: Upstream {
@@ -86,6 +129,7 @@ fn defaults(room: &Path) -> Config {
             timeout: Duration::from_secs(30),
         },
         credential: Credential { name: "default".to_owned(), file: room.join("key.json") },
+        policy: None,
         polling: polling(1, 20, 600, 2000, 3600),
         audit: Audit { destination: Destination::Stdout, on_failure: OnFailure::Fail },
         log_format: LogFormat::Text,
@@ -104,8 +148,10 @@ fn full(room: &Path, url: &Config) -> Config {
     Config {
         server: Server {
             listen: vec![tcp("127.0.0.1:1"), ListenAddress::Unix(room.join("c.sock"))],
+            tls: Some(tls(room)),
+            unix_socket: UnixSocket { mode: 0o660, owner: Owner { user: Some(1), group: Some(2) } },
             drain_timeout: Duration::from_secs(1),
-            max_concurrent_calls: 1,
+            limits: limits_of_the_file(),
         },
         admin: Admin { listen: None },
         upstream: Upstream {
@@ -114,6 +160,7 @@ fn full(room: &Path, url: &Config) -> Config {
             timeout: Duration::from_secs(90),
         },
         credential: Credential { name: "emea".to_owned(), file: room.join("key.json") },
+        policy: Some(room.join("policy.cedar")),
         polling: Polling { min_interval: Duration::from_millis(1), ..polling(0, 3600, 30, 0, 60) },
         audit: Audit {
             destination: Destination::File(room.join("audit.jsonl")),
@@ -123,7 +170,50 @@ fn full(room: &Path, url: &Config) -> Config {
     }
 }
 
-const ALL_VARIABLES: [(&str, &str); 17] = [
+fn tls(room: &Path) -> Files {
+    let (certificate, private_key) = (room.join("ca.pem"), room.join("ca.key"));
+    Files { certificate, private_key, client_ca: Some(room.join("ca.pem")) }
+}
+
+fn limits_of_the_file() -> Limits {
+    Limits {
+        max_connections: 11,
+        max_handshakes: 12,
+        handshake_timeout: Duration::from_secs(13),
+        max_concurrent_calls: 1,
+        max_request_bytes: 1024,
+        max_header_list_bytes: 2048,
+        max_streams_per_connection: 14,
+        max_pending_resets: 15,
+        max_resets_per_window: 16,
+        reset_window: Duration::from_secs(17),
+        keepalive_interval: Duration::from_secs(18),
+        keepalive_timeout: Duration::from_secs(19),
+        max_connection_age: None,
+        max_connection_age_grace: Duration::from_secs(20),
+    }
+}
+
+fn limits_of_the_variables() -> Limits {
+    Limits {
+        max_connections: 21,
+        max_handshakes: 22,
+        handshake_timeout: Duration::from_secs(23),
+        max_concurrent_calls: 2,
+        max_request_bytes: 4096,
+        max_header_list_bytes: 8192,
+        max_streams_per_connection: 24,
+        max_pending_resets: 25,
+        max_resets_per_window: 26,
+        reset_window: Duration::from_secs(27),
+        keepalive_interval: Duration::from_secs(28),
+        keepalive_timeout: Duration::from_secs(29),
+        max_connection_age: Some(Duration::from_secs(30)),
+        max_connection_age_grace: Duration::from_secs(31),
+    }
+}
+
+const ALL_VARIABLES: [(&str, &str); 33] = [
     ("COUNTERMAND_CONFIG", "@/full.toml"),
     ("COUNTERMAND_LISTEN", "127.0.0.1:2, [::1]:2"),
     ("COUNTERMAND_ADMIN_LISTEN", "127.0.0.1:3"),
@@ -132,7 +222,23 @@ const ALL_VARIABLES: [(&str, &str); 17] = [
     ("COUNTERMAND_UPSTREAM_CA", "@/other.pem"),
     ("COUNTERMAND_UPSTREAM_TIMEOUT", "2s"),
     ("COUNTERMAND_DRAIN_TIMEOUT", "3s"),
+    ("COUNTERMAND_UNIX_SOCKET_MODE", "606"),
+    ("COUNTERMAND_UNIX_SOCKET_OWNER", ":3"),
+    ("COUNTERMAND_MAX_CONNECTIONS", "21"),
+    ("COUNTERMAND_MAX_HANDSHAKES", "22"),
+    ("COUNTERMAND_HANDSHAKE_TIMEOUT", "23s"),
     ("COUNTERMAND_MAX_CONCURRENT_CALLS", "2"),
+    ("COUNTERMAND_MAX_REQUEST_BYTES", "4096"),
+    ("COUNTERMAND_MAX_HEADER_LIST_BYTES", "8192"),
+    ("COUNTERMAND_MAX_STREAMS_PER_CONNECTION", "24"),
+    ("COUNTERMAND_MAX_PENDING_RESETS", "25"),
+    ("COUNTERMAND_MAX_RESETS_PER_WINDOW", "26"),
+    ("COUNTERMAND_RESET_WINDOW", "27s"),
+    ("COUNTERMAND_KEEPALIVE_INTERVAL", "28s"),
+    ("COUNTERMAND_KEEPALIVE_TIMEOUT", "29s"),
+    ("COUNTERMAND_MAX_CONNECTION_AGE", "30s"),
+    ("COUNTERMAND_MAX_CONNECTION_AGE_GRACE", "31s"),
+    ("COUNTERMAND_POLICY", "@/other.cedar"),
     ("COUNTERMAND_POLLING_MIN_INTERVAL", "2s"),
     ("COUNTERMAND_POLLING_MAX_INTERVAL", "3s"),
     ("COUNTERMAND_POLLING_MAX_WAIT", "4s"),
@@ -172,8 +278,10 @@ fn a_variable_wins_over_the_file() {
     let wanted = Config {
         server: Server {
             listen: vec![tcp("127.0.0.1:2"), tcp("[::1]:2")],
+            tls: Some(tls(room)),
+            unix_socket: UnixSocket { mode: 0o606, owner: Owner { user: None, group: Some(3) } },
             drain_timeout: Duration::from_secs(3),
-            max_concurrent_calls: 2,
+            limits: limits_of_the_variables(),
         },
         admin: Admin { listen: Some("127.0.0.1:3".parse().unwrap()) },
         upstream: Upstream {
@@ -182,6 +290,7 @@ fn a_variable_wins_over_the_file() {
             timeout: Duration::from_secs(2),
         },
         credential: Credential { name: "default".to_owned(), file: room.join("other.json") },
+        policy: Some(room.join("other.cedar")),
         polling: polling(2, 3, 4, 5, 6),
         audit: Audit {
             destination: Destination::File(room.join("other.jsonl")),
@@ -199,13 +308,15 @@ fn a_flag_wins_over_the_variable() {
     let room = room.path();
     let line = "--config @/empty.toml --listen 127.0.0.1:5 --listen unix:/tmp/c.sock --admin-listen off \
                 --credentials @/key.json --upstream-url https://flag.example --upstream-ca @/ca.pem \
-                --log-format text";
+                --policy @/policy.cedar --log-format text";
     let config = load(room, line, &ALL_VARIABLES).unwrap();
     let wanted = Config {
         server: Server {
             listen: vec![tcp("127.0.0.1:5"), ListenAddress::Unix(PathBuf::from("/tmp/c.sock"))],
+            tls: None,
+            unix_socket: UnixSocket { mode: 0o606, owner: Owner { user: None, group: Some(3) } },
             drain_timeout: Duration::from_secs(3),
-            max_concurrent_calls: 2,
+            limits: limits_of_the_variables(),
         },
         admin: Admin { listen: None },
         upstream: Upstream {
@@ -214,6 +325,7 @@ fn a_flag_wins_over_the_variable() {
             timeout: Duration::from_secs(2),
         },
         credential: Credential { name: "default".to_owned(), file: room.join("key.json") },
+        policy: Some(room.join("policy.cedar")),
         polling: polling(2, 3, 4, 5, 6),
         audit: Audit {
             destination: Destination::File(room.join("other.jsonl")),
@@ -230,18 +342,20 @@ fn each_setting_alone_changes_nothing_else() {
     type Case = (&'static str, &'static [(&'static str, &'static str)], fn(&mut Config));
     let room = room();
     let room = room.path();
-    let cases: [Case; 24] = [
+    let cases: [Case; 26] = [
         ("--listen [::1]:1", &[], |c| c.server.listen = vec![tcp("[::1]:1")]),
         ("", &[("COUNTERMAND_LISTEN", "[::1]:1")], |c| c.server.listen = vec![tcp("[::1]:1")]),
         ("--admin-listen off", &[], |c| c.admin.listen = None),
         ("", &[("COUNTERMAND_ADMIN_LISTEN", "off")], |c| c.admin.listen = None),
         ("--upstream-ca @/ca.pem", &[], ca),
         ("", &[("COUNTERMAND_UPSTREAM_CA", "@/ca.pem")], ca),
+        ("--policy @/policy.cedar", &[], policy),
+        ("", &[("COUNTERMAND_POLICY", "@/policy.cedar")], policy),
         ("--log-format json", &[], |c| c.log_format = LogFormat::Json),
         ("", &[("COUNTERMAND_LOG_FORMAT", "json")], |c| c.log_format = LogFormat::Json),
         ("", &[("COUNTERMAND_DRAIN_TIMEOUT", "1s")], |c| c.server.drain_timeout = Duration::from_secs(1)),
         ("", &[("COUNTERMAND_UPSTREAM_TIMEOUT", "1s")], |c| c.upstream.timeout = Duration::from_secs(1)),
-        ("", &[("COUNTERMAND_MAX_CONCURRENT_CALLS", "7")], |c| c.server.max_concurrent_calls = 7),
+        ("", &[("COUNTERMAND_MAX_CONCURRENT_CALLS", "7")], |c| c.server.limits.max_concurrent_calls = 7),
         ("", &[("COUNTERMAND_POLLING_MIN_INTERVAL", "20s")], |c| {
             c.polling = polling(20, 20, 600, 2000, 3600)
         }),
@@ -273,6 +387,11 @@ fn open(config: &mut Config) {
     config.server.listen = vec![tcp("0.0.0.0:1")];
 }
 
+fn policy(config: &mut Config) {
+    let directory = config.credential.file.parent().unwrap();
+    config.policy = Some(directory.join("policy.cedar"));
+}
+
 fn ca(config: &mut Config) {
     let directory = config.credential.file.parent().unwrap();
     config.upstream.ca_certificates = Some(directory.join("ca.pem"));
@@ -300,7 +419,7 @@ fn a_fault_names_the_source_that_won() {
         ("", ("COUNTERMAND_AUDIT_ON_FAILURE", ""), "COUNTERMAND_AUDIT_ON_FAILURE"),
         ("", ("COUNTERMAND_CREDENTIALS", "@/none.json"), "COUNTERMAND_CREDENTIALS"),
         ("--credentials @/none.json", ("COUNTERMAND_CREDENTIALS", "@/key.json"), "--credentials"),
-        ("--policy p", ("COUNTERMAND_POLICY", "q"), "--policy"),
+        ("--policy @/none.cedar", ("COUNTERMAND_POLICY", "@/policy.cedar"), "--policy"),
         ("", ("COUNTERMAND_POLICY", "q"), "COUNTERMAND_POLICY"),
     ] {
         let line = format!("--config @/full.toml {line}");

@@ -1,6 +1,5 @@
 use std::{
     collections::VecDeque,
-    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -34,7 +33,7 @@ impl Script {
     }
 
     fn start(&self) -> Credential {
-        Credential::start(self.clone(), "test".to_owned(), PathBuf::from("/nonexistent")).0
+        Credential::start(self.clone(), "test".to_owned(), None).0
     }
 
     fn fetches(&self) -> usize {

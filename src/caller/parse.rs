@@ -1,0 +1,103 @@
+//! Reading a caller's id as the audit log and the policy language write it.
+
+use std::str::FromStr;
+
+use super::Identity;
+
+/// A text is no caller's id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a caller's id: spiffe://TRUST-DOMAIN/PATH, dns:NAME, jwt:ISSUER#SUBJECT, unix:UID or anonymous")]
+pub struct InvalidIdentity;
+
+impl FromStr for Identity {
+    type Err = InvalidIdentity;
+
+    /// Of a token's id, the issuer ends at the first `#`: OpenID Connect gives issuers no fragment (Core 1.0,
+    /// section 2), while a subject may be any text.
+    fn from_str(text: &str) -> Result<Self, InvalidIdentity> {
+        if text == "anonymous" {
+            return Ok(Self::Anonymous);
+        }
+        let (scheme, rest) = text.split_once(':').ok_or(InvalidIdentity)?;
+        match scheme {
+            "spiffe" => text.parse().map(Self::Spiffe).map_err(|_| InvalidIdentity),
+            "dns" if !rest.is_empty() => Ok(Self::Dns(rest.to_owned())),
+            "jwt" => match rest.split_once('#') {
+                Some((issuer, subject)) if !issuer.is_empty() && !subject.is_empty() => {
+                    Ok(Self::Jwt { issuer: issuer.to_owned(), subject: subject.to_owned() })
+                }
+                _ => Err(InvalidIdentity),
+            },
+            "unix" => {
+                let uid: u32 = rest.parse().map_err(|_| InvalidIdentity)?;
+                // `+1` and `01` are numbers too, and nobody's id.
+                (uid.to_string() == rest).then_some(Self::Unix { uid }).ok_or(InvalidIdentity)
+            }
+            _ => Err(InvalidIdentity),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::InvalidIdentity;
+    use crate::caller::{Caller, Identity};
+
+    fn identity() -> impl Strategy<Value = Identity> {
+        let spiffe = "spiffe://[a-z0-9._-]{1,20}(/[a-zA-Z0-9_-]{1,8}){0,4}";
+        prop_oneof![
+            spiffe.prop_map(|id| Identity::Spiffe(id.parse().unwrap())),
+            "[a-z0-9.*-]{1,30}".prop_map(Identity::Dns),
+            ("[^#]{1,30}", ".{1,30}").prop_map(|(issuer, subject)| Identity::Jwt { issuer, subject }),
+            any::<u32>().prop_map(|uid| Identity::Unix { uid }),
+            Just(Identity::Anonymous),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(identity in identity()) {
+            prop_assert_eq!(identity.to_string().parse(), Ok(identity));
+        }
+
+        #[test]
+        fn what_is_read_is_written_again(text in "(spiffe:|dns:|jwt:|unix:)?.{0,20}") {
+            if let Ok(identity) = text.parse::<Identity>() {
+                prop_assert_eq!(identity.to_string(), text);
+            }
+        }
+    }
+
+    #[test]
+    fn a_callers_id_is_that_of_its_identity() {
+        let caller = Caller::of_token("https://i".to_owned(), "a#b".to_owned(), Default::default());
+        assert_eq!(caller.to_string().parse(), Ok(caller.identity().clone()));
+    }
+
+    #[test]
+    fn what_is_nobodys_id_is_refused() {
+        for text in [
+            "",
+            "console",
+            "Anonymous",
+            "anonymous:",
+            "spiffe:corp.example",
+            "spiffe://Corp.example/x",
+            "dns:",
+            "jwt:",
+            "jwt:https://i",
+            "jwt:#s",
+            "jwt:i#",
+            "unix:",
+            "unix:+1",
+            "unix:01",
+            "unix:root",
+            "unix:4294967296",
+            "https://corp.example",
+        ] {
+            assert_eq!(text.parse::<Identity>(), Err(InvalidIdentity), "{text}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, StatusCode};
+
+use crate::credentials::{ask::Reply, token::FetchError};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn reply(status: u16, body: &str) -> Reply<'static> {
+    Reply {
+        whom: "the token endpoint",
+        status: StatusCode::from_u16(status).expect("a status"),
+        headers: HeaderMap::new(),
+        body: body.as_bytes().to_vec().into(),
+        secrets: vec!["1//refresh".to_owned().into()],
+    }
+}
+
+fn refusal(status: u16, body: &str) -> String {
+    reply(status, body).granted().expect_err("a refusal").to_string()
+}
+
+#[test]
+fn a_token_with_its_lifetime_is_good() {
+    let token = reply(200, r#"{"access_token":"ya29.a","expires_in":3599,"token_type":"Bearer"}"#).granted();
+    assert_eq!(token.expect("good").lifetime(), Duration::from_secs(3599));
+}
+
+#[test]
+fn what_google_says_of_an_error_is_told() {
+    let body = r#"{"error":"invalid_grant","error_description":"Invalid JWT Signature."}"#;
+    let told = refusal(400, body);
+    assert_eq!(told, "the token endpoint answered HTTP 400: invalid_grant Invalid JWT Signature.");
+    let body = r#"{"error":{"code":500,"message":"Internal error","status":"INTERNAL"}}"#;
+    assert_eq!(refusal(500, body), "the token endpoint answered HTTP 500: INTERNAL Internal error");
+    assert_eq!(refusal(503, "<html>secret</html>"), "the token endpoint answered HTTP 503");
+}
+
+#[test]
+fn an_answer_without_a_sane_token_is_refused() {
+    for (body, told) in [
+        ("<html>", "answered with something that is not JSON"),
+        ("[]", "answered without an access_token"),
+        ("{}", "answered without an access_token"),
+        (r#"{"access_token":null,"expires_in":3600}"#, "answered without an access_token"),
+        (r#"{"access_token":"","expires_in":3600}"#, ": the token is empty"),
+        (r#"{"access_token":"a\nb","expires_in":3600}"#, ": the token is empty, or has characters"),
+        (r#"{"access_token":"x"}"#, "answered without a sane expires_in"),
+        (r#"{"access_token":"x","expires_in":-1}"#, "answered without a sane expires_in"),
+        (r#"{"access_token":"x","expires_in":0}"#, ": the token has a lifetime of 0 s"),
+        (r#"{"access_token":"x","expires_in":9223372036854775807}"#, "answered without a sane expires_in"),
+        (r#"{"access_token":"x","expires_in":3600,"token_type":"mac"}"#, "that is no bearer token"),
+        (r#"{"access_token":"x","expires_in":3600,"token_type":7}"#, "that is no bearer token"),
+        (r#"{"error":"invalid_scope"}"#, "answered without an access_token: invalid_scope"),
+    ] {
+        let refused = refusal(200, body);
+        assert!(refused.contains(told), "{body}: {refused}");
+    }
+    let token_without_success = r#"{"access_token":"x","expires_in":3600}"#;
+    assert_eq!(refusal(500, token_without_success), "the token endpoint answered HTTP 500");
+    assert_eq!(refusal(302, token_without_success), "the token endpoint answered HTTP 302");
+}
+
+#[test]
+fn only_what_will_stay_refused_is_a_refusal() {
+    let for_good = |status, body| reply(status, body).granted().expect_err("a refusal").is_for_good();
+    for (status, body) in [
+        (400, r#"{"error":"invalid_grant"}"#),
+        (401, r#"{"error":"invalid_client"}"#),
+        (403, r#"{"error":{"code":403,"message":"Permission denied.","status":"PERMISSION_DENIED"}}"#),
+        (404, r#"{"error":{"code":404,"message":"Unknown service account","status":"NOT_FOUND"}}"#),
+        (403, "<html>"),
+    ] {
+        assert!(for_good(status, body), "{status} {body}");
+    }
+    for (status, body) in [
+        (200, "{}"),
+        (302, ""),
+        (408, ""),
+        (429, r#"{"error":{"status":"RESOURCE_EXHAUSTED"}}"#),
+        (400, r#"{"error":"internal_failure"}"#),
+        (400, r#"{"error":"temporarily_unavailable"}"#),
+        (403, r#"{"error":"rate_limit_exceeded"}"#),
+        (403, r#"{"error":{"code":403,"message":"Quota","status":"RESOURCE_EXHAUSTED"}}"#),
+        (503, r#"{"error":"invalid_grant"}"#),
+    ] {
+        assert!(!for_good(status, body), "{status} {body}");
+    }
+}
+
+#[test]
+fn a_quoted_secret_is_left_out() {
+    let assertion = format!("eyJ{}", "x".repeat(200));
+    let told = refusal(400, &format!(r#"{{"error":"invalid_grant","error_description":"bad {assertion}"}}"#));
+    assert_eq!(told, "the token endpoint answered HTTP 400: invalid_grant bad [left out]");
+    let told = refusal(400, r#"{"error":"invalid_grant","error_description":"of (eyJhbGciOi…) ya29.a"}"#);
+    assert_eq!(told, "the token endpoint answered HTTP 400: invalid_grant of [left out] [left out]");
+    let told = refusal(400, r#"{"error":"invalid_grant","error_description":"Bad '1//refresh'"}"#);
+    assert_eq!(told, "the token endpoint answered HTTP 400: invalid_grant Bad '[left out]'");
+}
+
+fn generated(body: &str) -> Result<Duration, FetchError> {
+    // 2026-01-01T00:00:00Z
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600);
+    reply(200, body).generated(now, HOUR).map(|token| token.lifetime())
+}
+
+#[test]
+fn a_generated_token_lives_until_its_expiry_and_no_longer_than_asked() {
+    for (expires, lifetime) in [
+        ("2026-01-01T00:59:59Z", 3599),
+        ("2026-01-01T00:59:59.25Z", 3599),
+        ("2026-01-01T00:10:00+00:00", 600),
+        ("2026-01-01T02:00:00Z", 3600),
+    ] {
+        let body = format!(r#"{{"accessToken":"ya29.a","expireTime":"{expires}"}}"#);
+        assert_eq!(generated(&body).expect("good").as_secs(), lifetime, "{expires}");
+    }
+}
+
+#[test]
+fn a_generated_answer_without_a_sane_token_is_refused() {
+    for (body, told) in [
+        (r#"{"access_token":"x","expires_in":3600}"#, "answered without an accessToken"),
+        (r#"{"accessToken":"x"}"#, "answered without a sane expireTime"),
+        (r#"{"accessToken":"x","expireTime":3600}"#, "answered without a sane expireTime"),
+        (r#"{"accessToken":"x","expireTime":"soon"}"#, "answered without a sane expireTime"),
+        (r#"{"accessToken":"x","expireTime":"2026-01-01Tää:00:00ZZ"}"#, "answered without a sane expireTime"),
+        (r#"{"accessToken":"x","expireTime":"2025-12-31T23:59:59Z"}"#, "that is over, by the clock here"),
+        (r#"{"accessToken":"x","expireTime":"2026-01-01T00:00:01Z"}"#, ": the token has a lifetime of 1 s"),
+        (r#"{"accessToken":"","expireTime":"2026-01-01T01:00:00Z"}"#, ": the token is empty"),
+    ] {
+        let refused = generated(body).expect_err("refused").to_string();
+        assert!(refused.contains(told), "{body}: {refused}");
+    }
+}

@@ -1,0 +1,99 @@
+//! One request on the way to a token, and its answer.
+
+use std::{future::Future, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
+use reqwest::{Method, Url};
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+use super::token::FetchError;
+use crate::http_client::{self, HttpClient};
+
+/// The bound on one request, a little less than that of a fetch, so that it is told who did not answer.
+const TIMEOUT: Duration = Duration::from_secs(9);
+
+/// More than any token request or answer holds.
+pub(super) const LIMIT: usize = 64 * 1024;
+
+/// The secrets that a request carries, so that they can be left out of what is told of its answer.
+pub(super) type Secrets = Vec<Zeroizing<String>>;
+
+/// A request.
+pub(super) struct Question<'a> {
+    /// Who is asked, as an operator would say it: `the token endpoint`.
+    pub(super) whom: &'a str,
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Zeroizing<Vec<u8>>,
+    pub(super) secrets: Secrets,
+}
+
+/// An answer, of whatever status.
+pub(super) struct Reply<'a> {
+    pub(super) whom: &'a str,
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Zeroizing<Vec<u8>>,
+    pub(super) secrets: Secrets,
+}
+
+impl<'a> Question<'a> {
+    /// A GET that carries no secret but what is added to its headers.
+    pub(super) fn get(whom: &'a str, url: Url, headers: HeaderMap) -> Self {
+        Self { whom, method: Method::GET, url, headers, body: Zeroizing::default(), secrets: Vec::new() }
+    }
+
+    /// A POST of a form.
+    pub(super) fn form(whom: &'a str, url: Url, body: Zeroizing<Vec<u8>>, secrets: Secrets) -> Self {
+        let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, kind)]);
+        Self { whom, method: Method::POST, url, headers, body, secrets }
+    }
+
+    /// Sends the request, once, and reads the answer whole.
+    pub(super) async fn ask(self, client: &HttpClient) -> Result<Reply<'a>, FetchError> {
+        let Self { whom, method, url, headers, body, secrets } = self;
+        // The bytes are wiped when the last who holds them lets go.
+        let sent = client.send(method, url, headers, Bytes::from_owner(body));
+        let (status, headers, body) = in_time(whom, async {
+            let unanswered = |error| FetchError::Unanswered(format!("{whom}: {error}"));
+            read(sent.await.map_err(unanswered)?, whom).await
+        })
+        .await?;
+        Ok(Reply { whom, status, headers, body, secrets })
+    }
+}
+
+async fn read(
+    answer: http_client::Answer,
+    whom: &str,
+) -> Result<(StatusCode, HeaderMap, Zeroizing<Vec<u8>>), FetchError> {
+    let (status, headers) = (answer.status(), answer.headers().clone());
+    let body = answer.body(LIMIT).await;
+    let body = body.map_err(|error| FetchError::Unusable(format!("{whom}: {error}")))?;
+    Ok((status, headers, Zeroizing::new(body)))
+}
+
+async fn in_time<T>(whom: &str, asked: impl Future<Output = Result<T, FetchError>>) -> Result<T, FetchError> {
+    timeout(TIMEOUT, asked)
+        .await
+        .unwrap_or_else(|_| Err(FetchError::Unanswered(format!("{whom} did not answer within {TIMEOUT:?}"))))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::in_time;
+    use crate::credentials::FetchError;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_answer_is_named() {
+        let late = in_time("the metadata server", pending::<Result<(), _>>()).await.expect_err("late");
+        assert!(matches!(late, FetchError::Unanswered(_)), "{late:?}");
+        assert_eq!(late.to_string(), "the metadata server did not answer within 9s");
+    }
+}

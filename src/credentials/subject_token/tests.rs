@@ -1,0 +1,122 @@
+use serde_json::{Value, json};
+
+use super::SubjectToken;
+use crate::credentials::{
+    FetchError, Surroundings,
+    secret_json::SecretJson,
+    testing::{Reply, Server, file},
+};
+
+fn parse(source: &Value) -> Result<SubjectToken, String> {
+    let json = SecretJson::parse(source.to_string().as_bytes()).expect("JSON");
+    let members = json.members().expect("an object");
+    SubjectToken::parse(&members).map_err(|error| error.to_string())
+}
+
+async fn read(source: &Value) -> Result<String, FetchError> {
+    let iam = reqwest::Url::parse("http://127.0.0.1:1").expect("a URL");
+    let surroundings = Surroundings::new(None, iam).expect("no certificates");
+    let token = parse(source).expect("a source").read(&surroundings).await;
+    token.map(|token| token.to_string())
+}
+
+#[tokio::test]
+async fn a_file_is_read_anew_each_time() {
+    let place = file("first~token\n");
+    let source = json!({"file": place.path()});
+    assert_eq!(read(&source).await.expect("a token"), "first~token");
+    std::fs::write(&place, "second~token").expect("written");
+    assert_eq!(read(&source).await.expect("a token"), "second~token");
+}
+
+#[tokio::test]
+async fn a_file_of_json_has_it_in_a_member() {
+    let place = file(r#"{"id_token": "json~token"}"#);
+    let format = json!({"type": "json", "subject_token_field_name": "id_token"});
+    let source = json!({"file": place.path(), "format": format});
+    assert_eq!(read(&source).await.expect("a token"), "json~token");
+}
+
+#[tokio::test]
+async fn a_url_is_asked_with_the_headers_that_it_wants() {
+    let server =
+        Server::start([Reply::new(200, "text~token"), Reply::new(200, r#"{"t": "json~token"}"#)]).await;
+    let url = format!("{}/token?audience=a%2Fb", server.url);
+    let mut source = json!({"url": url, "headers": {"Metadata": "True", "authorization": "Bearer x~"}});
+    assert_eq!(read(&source).await.expect("a token"), "text~token");
+    source["format"] = json!({"type": "json", "subject_token_field_name": "t"});
+    assert_eq!(read(&source).await.expect("a token"), "json~token");
+    for seen in server.seen() {
+        assert_eq!((seen.method.as_str(), seen.path.as_str()), ("GET", "/token?audience=a%2Fb"));
+        assert_eq!(seen.headers["metadata"], "True");
+        assert_eq!(seen.headers["authorization"], "Bearer x~");
+    }
+}
+
+#[tokio::test]
+async fn what_holds_no_token_is_told_without_its_content() {
+    let format = json!({"type": "json", "subject_token_field_name": "id_token"});
+    for (content, format, told) in [
+        ("", json!(null), "is empty, or no plain text"),
+        (" \n", json!(null), "is empty, or no plain text"),
+        ("~a\n~b", json!(null), "is empty, or no plain text"),
+        ("~", format.clone(), "is no JSON object with a text as its member \"id_token\""),
+        ("{\"~\": 1}", format.clone(), "is no JSON object with a text"),
+        ("{\"id_token\": 1}", format.clone(), "is no JSON object with a text"),
+    ] {
+        let place = file(content);
+        let error = read(&json!({"file": place.path(), "format": format})).await.expect_err("no token");
+        let error = format!("{error} {error:?}");
+        assert!(error.contains(told) && error.contains("NoSubjectToken") && !error.contains('~'), "{error}");
+    }
+    let long = file(&"~".repeat(64 * 1024 + 1));
+    let folder = tempfile::tempdir().expect("a folder");
+    for (place, told) in [
+        (long.path(), "is too long for a token"),
+        (folder.path(), "cannot be read: it is not a regular file"),
+        (&folder.path().join("none"), "cannot be read: No such file"),
+        ("/dev/zero".as_ref(), "it is not a regular file"),
+    ] {
+        let error = read(&json!({"file": place})).await.expect_err("no token");
+        assert!(error.to_string().contains(told) && !error.is_for_good(), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_refuses_is_told_by_its_status_alone() {
+    let server =
+        Server::start([Reply::new(403, "~secret~"), Reply::new(302, "").with("location", "/~")]).await;
+    let source = json!({"url": format!("{}/~path", server.url)});
+    let error = read(&source).await.expect_err("refused");
+    assert_eq!(error.to_string(), "the source of the subject token answered HTTP 403");
+    assert!(error.is_for_good());
+    let error = read(&source).await.expect_err("not followed");
+    assert_eq!(error.to_string(), "the source of the subject token answered HTTP 302");
+    server.seen();
+}
+
+#[test]
+fn a_source_that_is_none_is_told_what_is_wrong() {
+    for (source, told) in [
+        (json!({}), r#"its "file" is missing, and so is url"#),
+        (json!({"file": "a", "url": "https://a/"}), r#"its "url" is one too many"#),
+        (json!({"executable": {"command": "~"}}), r#"its "executable" is not supported"#),
+        (json!({"environment_id": "aws1"}), r#"its "environment_id" means AWS, which is not supported"#),
+        (json!({"certificate": {}}), r#"its "certificate" is not supported"#),
+        (json!({"url": "http://10.0.0.1/~"}), r#"its "url" must be an https URL, or http on a loopback"#),
+        (json!({"file": "a", "format": {"type": "xml~"}}), r#"its "format.type" must be text or json"#),
+        (json!({"file": "a", "format": {"type": "json"}}), r#""format.subject_token_field_name" is missing"#),
+        (json!({"url": "https://a/", "headers": {"a b": "~"}}), r#"its "headers" must be an object of"#),
+        (json!({"url": "https://a/", "headers": {"a": "~\n"}}), r#"its "headers" must be an object of"#),
+        (json!({"url": "https://a/", "headers": {"a": 1}}), r#"its "headers" must be an object of"#),
+    ] {
+        let Err(fault) = parse(&source) else { panic!("{source} is none") };
+        assert!(fault.contains(told) && !fault.contains('~'), "{fault}\nshould tell {told}");
+    }
+}
+
+#[test]
+fn the_metadata_server_of_another_cloud_may_be_asked_in_clear() {
+    let azure = "http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01";
+    assert!(parse(&json!({"url": azure, "headers": {"Metadata": "True"}})).is_ok());
+}

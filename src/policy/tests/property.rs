@@ -1,0 +1,156 @@
+//! For random policies, callers and questions: what is remembered is what Cedar would say now.
+
+use proptest::{collection::vec, prelude::*, sample::select};
+
+use super::{spiffe, token};
+use crate::{
+    caller::{Caller, Identity, Proof},
+    name::{DeviceName, OperationName},
+    policy::{Action, Lineage, Resource, entities, in_force::InForce, load, schema::SCHEMA},
+};
+
+/// Few, so that policies and questions meet.
+const ENTERPRISES: [&str; 3] = ["LC01", "LC02", "d1"];
+const DEVICES: [&str; 3] = ["d1", "d2", "LC01"];
+const OPERATIONS: [&str; 3] = ["1", "2", "d1"];
+
+fn callers() -> Vec<Caller> {
+    let dns = |name: &str| Caller::new(Identity::Dns(name.to_owned()), Proof::ClientCertificate);
+    vec![
+        Caller::anonymous(),
+        Caller::unix(0),
+        Caller::unix(1),
+        spiffe("spiffe://corp.example/ns/mdm/sa/console"),
+        spiffe("spiffe://corp.example/ns/hr/sa/console"),
+        dns("console.corp.example"),
+        // One identity with two sets of claims is two callers.
+        token(&[("groups", &["mdm"])]),
+        token(&[("groups", &["it"])]),
+        token(&[]),
+    ]
+}
+
+fn resource() -> impl Strategy<Value = String> {
+    let enterprise = select(&ENTERPRISES[..]).prop_map(|e| format!("Enterprise::\"{e}\""));
+    let device = (select(&ENTERPRISES[..]), select(&DEVICES[..]));
+    let device = device.prop_map(|(e, d)| format!("Device::\"{e}/{d}\""));
+    let operation = (select(&ENTERPRISES[..]), select(&DEVICES[..]), select(&OPERATIONS[..]));
+    let operation = operation.prop_map(|(e, d, o)| format!("Operation::\"{e}/{d}/{o}\""));
+    prop_oneof![enterprise, device, operation]
+}
+
+fn principal() -> impl Strategy<Value = String> {
+    let one = select(callers()).prop_map(|caller| format!("principal == Caller::\"{caller}\""));
+    prop_oneof![2 => Just("principal".to_owned()), 1 => one, 1 => Just("principal is Caller".to_owned())]
+}
+
+fn action() -> impl Strategy<Value = String> {
+    let id = select(&["cancel", "get", "list", "wait"][..]).prop_map(|id| format!("Action::\"{id}\""));
+    prop_oneof![
+        Just("action".to_owned()),
+        id.clone().prop_map(|id| format!("action == {id}")),
+        vec(id, 1..4).prop_map(|ids| format!("action in [{}]", ids.join(", "))),
+    ]
+}
+
+fn scope() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just("resource".to_owned()),
+        resource().prop_map(|it| format!("resource in {it}")),
+        resource().prop_map(|it| format!("resource == {it}")),
+        resource().prop_map(|it| format!("resource is Operation in {it}")),
+        Just("resource is Device".to_owned()),
+    ]
+}
+
+fn condition() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        resource().prop_map(|it| format!("resource in {it}")),
+        resource().prop_map(|it| format!("resource == {it}")),
+        resource().prop_map(|it| format!("{it} == resource")),
+        resource().prop_map(|it| format!("[resource].contains({it})")),
+        vec(resource(), 1..4).prop_map(|list| format!("resource in [{}]", list.join(", "))),
+        (resource(), resource())
+            .prop_map(|(one, two)| format!("{{a: resource, b: {one}}} == {{a: {two}, b: {one}}}")),
+        Just("resource is Device".to_owned()),
+        Just(r#"principal has namespace && principal.namespace == "mdm""#.to_owned()),
+        Just(r#"principal.hasTag("groups") && principal.getTag("groups").contains("mdm")"#.to_owned()),
+        Just(r#"principal.proof == "unix-peer""#.to_owned()),
+        // Fails of a great number.
+        Just("principal has uid && principal.uid + 9223372036854775807 > 0".to_owned()),
+    ];
+    leaf.prop_recursive(2, 6, 3, |inner| {
+        prop_oneof![
+            (inner.clone(), inner.clone()).prop_map(|(one, two)| format!("({one}) && ({two})")),
+            (inner.clone(), inner.clone()).prop_map(|(one, two)| format!("({one}) || ({two})")),
+            inner.clone().prop_map(|one| format!("!({one})")),
+            (inner.clone(), inner.clone(), inner)
+                .prop_map(|(test, then, other)| format!("if ({test}) then ({then}) else ({other})")),
+        ]
+    })
+}
+
+fn policy() -> impl Strategy<Value = String> {
+    let clause = (select(&["when", "unless"][..]), condition());
+    let clause = clause.prop_map(|(kind, condition)| format!(" {kind} {{ {condition} }}"));
+    (select(&["permit", "permit", "forbid"][..]), principal(), action(), scope(), vec(clause, 0..2)).prop_map(
+        |(effect, principal, action, scope, clauses)| {
+            format!("{effect} ({principal}, {action}, {scope}){};", clauses.concat())
+        },
+    )
+}
+
+#[derive(Debug, Clone)]
+enum Name {
+    Operation(OperationName),
+    Device(DeviceName),
+}
+
+impl Name {
+    fn lineage(&self) -> Lineage<'_> {
+        match self {
+            Self::Operation(name) => name.lineage(),
+            Self::Device(name) => name.lineage(),
+        }
+    }
+}
+
+fn question() -> impl Strategy<Value = (Caller, Action, Name)> {
+    let ids = (select(&ENTERPRISES[..]), select(&DEVICES[..]), select(&OPERATIONS[..]));
+    let actions = select(&super::ALL[..]);
+    (select(callers()), actions, ids).prop_map(|(caller, action, (enterprise, device, operation))| {
+        let device = format!("enterprises/{enterprise}/devices/{device}");
+        let name = match action {
+            Action::List => Name::Device(DeviceName::parse(&device).unwrap()),
+            _ => Name::Operation(OperationName::parse(&format!("{device}/operations/{operation}")).unwrap()),
+        };
+        (caller, action, name)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// The policies come past the validation, which would refuse many of them: the rule holds for whatever
+    /// Cedar can evaluate.
+    #[test]
+    fn what_is_remembered_is_what_would_be_decided(
+        policies in vec(policy(), 0..6),
+        questions in vec(question(), 1..64),
+    ) {
+        let rules = load::unvalidated(&policies.concat());
+        let in_force = InForce::new(load::unvalidated(&policies.concat()));
+        for (caller, action, name) in &questions {
+            let fresh = rules.evaluate(caller, *action, name.lineage()).verdict;
+            let found = in_force.decide(caller, *action, name.lineage());
+            prop_assert_eq!(found, fresh, "{} {:?} {:?}\n{}", caller, action, name, policies.join("\n"));
+        }
+    }
+
+    #[test]
+    fn what_a_decision_is_made_of_is_what_the_schema_says((caller, _, name) in question()) {
+        let entities = entities::all(&caller, name.lineage());
+        let checked = cedar_policy::Entities::from_entities(entities.iter().cloned(), Some(&SCHEMA));
+        prop_assert!(checked.is_ok(), "{:?}", checked.err());
+    }
+}

@@ -1,0 +1,69 @@
+use tokio::io::AsyncWriteExt;
+
+use super::*;
+
+async fn read_from(sent: &[u8]) -> (io::Result<()>, Vec<u8>) {
+    let (mut client, mut server) = tokio::io::duplex(1024);
+    client.write_all(sent).await.unwrap();
+    let result = read(&mut server).await;
+    drop(client);
+    let mut rest = Vec::new();
+    server.read_to_end(&mut rest).await.unwrap();
+    (result, rest)
+}
+
+#[tokio::test]
+async fn the_preface_is_read_and_nothing_beyond_it() {
+    let (result, rest) = read_from(&[PREFACE, &b"more"[..]].concat()).await;
+    result.unwrap();
+    assert_eq!(rest, b"more");
+}
+
+#[tokio::test]
+async fn what_else_is_said_is_told_at_the_first_wrong_byte() {
+    for (sent, what) in [
+        (&b"\x16\x03\x01"[..], "speaks TLS"),
+        (b"G", "does not speak HTTP/2"),
+        (b"PRI * HTTP/2.0\r\n\r\nSX", "does not speak HTTP/2"),
+    ] {
+        let (mut client, mut server) = tokio::io::duplex(1024);
+        client.write_all(sent).await.unwrap();
+        // The client waits for an answer: the verdict needs no more bytes.
+        let error = read(&mut server).await.unwrap_err();
+        assert!(error.to_string().contains(what), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_end_before_the_preface_is_told_as_such() {
+    for sent in [0, 1, PREFACE.len() - 1] {
+        let (mut client, mut server) = tokio::io::duplex(1024);
+        client.write_all(&PREFACE[..sent]).await.unwrap();
+        drop(client);
+        let error = read(&mut server).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+}
+
+/// Reads all that hyper would, in bites of at most `bite` bytes.
+fn bites(io: &mut AfterPreface<hyper_util::rt::TokioIo<&[u8]>>, bite: usize) -> Vec<u8> {
+    let mut all = Vec::new();
+    loop {
+        let mut space = vec![0; bite];
+        let mut buffer = rt::ReadBuf::new(&mut space);
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        assert!(rt::Read::poll_read(Pin::new(io), cx, buffer.unfilled()).is_ready());
+        match buffer.filled() {
+            [] => return all,
+            read => all.extend_from_slice(read),
+        }
+    }
+}
+
+#[test]
+fn hyper_reads_the_preface_as_if_nobody_had() {
+    for bite in [1, 7, 24, 100] {
+        let mut io = AfterPreface::new(hyper_util::rt::TokioIo::new(&b"and the rest"[..]));
+        assert_eq!(bites(&mut io, bite), [&PREFACE[..], b"and the rest"].concat(), "{bite}");
+    }
+}

@@ -1,0 +1,120 @@
+//! The files of TLS, taken up again when they change.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Weak},
+    time::{Duration, SystemTime},
+};
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+
+use super::{FileError, Files, Loaded, validity::State};
+use crate::file_watch::FileWatch;
+
+/// How long a change that makes no sense by itself may wait for its other half, before it is reported: a
+/// certificate and its key are two files, and a file is looked at every two seconds.
+const OTHER_HALF: Duration = Duration::from_secs(10);
+
+/// How often a certificate that ends soon is told.
+const REMINDER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What is watched.
+pub(super) struct Watches {
+    certificate: FileWatch,
+    private_key: FileWatch,
+    client_ca: Option<FileWatch>,
+}
+
+impl Watches {
+    pub(super) fn of(files: &Files) -> Self {
+        let watch = |file: &PathBuf| FileWatch::new(file.clone());
+        Self {
+            certificate: watch(&files.certificate),
+            private_key: watch(&files.private_key),
+            client_ca: files.client_ca.as_ref().map(watch),
+        }
+    }
+
+    /// Waits for any of them to change.
+    async fn changed(&mut self) {
+        let Self { certificate, private_key, client_ca } = self;
+        let client_ca = async {
+            match client_ca {
+                Some(file) => drop(file.changed().await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = certificate.changed() => {}
+            _ = private_key.changed() => {}
+            () = client_ca => {}
+        }
+    }
+}
+
+/// Takes up the files when they change.
+pub(super) async fn follow(
+    current: Weak<ArcSwap<ServerConfig>>,
+    files: Files,
+    mut watches: Watches,
+    mut in_force: Loaded,
+) {
+    let mut pending: Option<FileError> = None;
+    loop {
+        tokio::select! {
+            () = watches.changed() => {}
+            () = tokio::time::sleep(OTHER_HALF), if pending.is_some() => {
+                if let Some(error) = pending.take() {
+                    tracing::warn!(%error, "the TLS files changed and are broken: the old ones stay in use");
+                }
+                continue;
+            }
+            () = tokio::time::sleep(REMINDER) => {
+                warn(&files, &in_force);
+                continue;
+            }
+        }
+        let to_load = files.clone();
+        // It ends in error only when the runtime does.
+        let Ok(loaded) = tokio::task::spawn_blocking(move || to_load.load()).await else { return };
+        let Some(current) = current.upgrade() else { return };
+        match loaded {
+            Ok(loaded) if loaded.fingerprint == in_force.fingerprint => pending = None,
+            Ok(loaded) => {
+                pending = None;
+                current.store(Arc::clone(&loaded.config));
+                let valid_until = loaded.validity.end();
+                tracing::info!(%valid_until, "the TLS files changed: taken up for new connections");
+                warn(&files, &loaded);
+                in_force = loaded;
+            }
+            Err(error) => pending = Some(error),
+        }
+    }
+}
+
+/// Tells what will soon be, or already is, the operator's trouble.
+///
+/// An expired certificate is no reason not to serve, as little as it is to nginx and Envoy: clients refuse it
+/// by themselves, and a restart must not make an outage of a renewal that is late, or of a wrong clock here.
+pub(super) fn warn(files: &Files, loaded: &Loaded) {
+    let certificate = files.certificate.display();
+    match loaded.validity.at(SystemTime::now()) {
+        State::Fresh => {}
+        State::EndsSoon { days_left } => {
+            tracing::warn!(%certificate, days_left, "the TLS certificate ends soon");
+        }
+        State::Expired => {
+            tracing::error!(%certificate, expired_at = %loaded.validity.end(),
+                "the TLS certificate has expired: clients will refuse it");
+        }
+        State::NotYet => {
+            tracing::error!(%certificate, "the TLS certificate is not valid yet: clients will refuse it");
+        }
+    }
+    if loaded.key_is_public {
+        let private_key = files.private_key.display();
+        tracing::warn!(%private_key, "the TLS private key can be read by every user of this machine");
+    }
+}

@@ -1,0 +1,113 @@
+//! `countermand check --explain`: what a policy says of a call, before anybody calls.
+
+use serde_json::{Value, json};
+
+use crate::process::{Ended, countermand, run};
+
+const POLICY: &str = r#"// Who may call back.
+@id("console")
+permit (principal == Caller::"spiffe://corp.example/ns/mdm/sa/console", action, resource in Enterprise::"LC01");
+permit (principal, action in [Action::"get", Action::"list"], resource in Enterprise::"LC01")
+  when { principal.hasTag("groups") && principal.getTag("groups").contains("mdm") };
+@id("not-d2")
+forbid (principal, action, resource in Device::"LC01/d2");
+"#;
+
+const OPERATION: &str = "enterprises/LC01/devices/d1/operations/17";
+const CONSOLE: &str = "spiffe://corp.example/ns/mdm/sa/console";
+
+/// Asks about a policy `p.cedar` that nothing else is configured beside.
+async fn explain(words: &[&str]) -> Ended {
+    let room = tempfile::tempdir().unwrap();
+    std::fs::write(room.path().join("p.cedar"), POLICY).unwrap();
+    let mut command = countermand(&["check", "--policy", "p.cedar"]);
+    run(command.args(words).current_dir(&room)).await
+}
+
+#[tokio::test]
+async fn what_is_allowed_is_told_with_the_policies_behind_it() {
+    let ended = explain(&["--explain", CONSOLE, "cancel", OPERATION]).await;
+    assert_eq!((ended.code, &*ended.stderr), (Some(0), ""), "{ended:?}");
+    let wanted = r#"allowed
+by console (permit, p.cedar, line 2): permit (principal == Caller::"spiffe://corp.example/ns/mdm/sa/console", action, resource in Enterprise::"LC01");
+caller spiffe://corp.example/ns/mdm/sa/console
+  namespace = "mdm"
+  path = "/ns/mdm/sa/console"
+  proof = "client-certificate"
+  service_account = "console"
+  trust_domain = "corp.example"
+"#;
+    assert_eq!(ended.stdout, wanted);
+}
+
+#[tokio::test]
+async fn a_denial_says_whether_something_forbids_it() {
+    let ended = explain(&["--explain", "anonymous", "get", OPERATION]).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_eq!(ended.stdout, "denied\nno policy permits it\ncaller anonymous\n  proof = \"none\"\n");
+    let of_d2 = "enterprises/LC01/devices/d2/operations/1";
+    let ended = explain(&["--explain", CONSOLE, "cancel", of_d2]).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let by = "denied\nby not-d2 (forbid, p.cedar, line 6): forbid (principal, action, resource in Device::";
+    assert!(ended.stdout.starts_with(by), "{ended:?}");
+}
+
+#[tokio::test]
+async fn claims_are_tags_and_the_answer_can_be_json() {
+    let bearer = ["--explain", "jwt:https://issuer.example#alice", "list", "enterprises/LC01/devices/d1"];
+    let ended = explain(&bearer).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let claims = ["--claim", "groups=it", "--claim", "groups=mdm", "--output", "json"];
+    let ended = explain(&[&bearer[..], &claims[..]].concat()).await;
+    assert_eq!((ended.code, &*ended.stderr), (Some(0), ""), "{ended:?}");
+    let found: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let text =
+        r#"permit (principal, action in [Action::"get", Action::"list"], resource in Enterprise::"LC01")"#;
+    let wanted = json!({
+        "decision": "allow",
+        "caller": "jwt:https://issuer.example#alice",
+        "attributes": {"issuer": "https://issuer.example", "proof": "jwt", "subject": "alice"},
+        "tags": {"groups": ["it", "mdm"]},
+        "policies": [{"id": "policy1", "effect": "permit", "line": 4, "text": text}],
+        "errors": [],
+    });
+    assert_eq!(found, wanted);
+}
+
+#[tokio::test]
+async fn what_makes_no_question_is_told() {
+    for (words, wanted) in [
+        (["console", "get", OPERATION], "\"console\" is not a caller's id: spiffe://"),
+        (["anonymous", "delete", OPERATION], "\"delete\" is no action; give cancel, get, list or wait"),
+        (["anonymous", "get", "operations/1"], "must be of the form enterprises/*/devices/*/operations/*"),
+        (["anonymous", "list", OPERATION], "must be of the form enterprises/*/devices/*"),
+    ] {
+        let ended = explain(&[&["--explain"], &words[..]].concat()).await;
+        assert_eq!((ended.code, &*ended.stdout), (Some(1), ""), "{words:?}: {ended:?}");
+        assert!(ended.stderr.contains(wanted), "{words:?}: {ended:?}");
+    }
+    let ended = explain(&["--explain", "anonymous", "get", OPERATION, "--claim", "a=b"]).await;
+    assert!(ended.code == Some(1) && ended.stderr.contains("for a jwt: caller only"), "{ended:?}");
+    for words in [&["--explain", "anonymous", "get"][..], &["--claim", "a=b"]] {
+        assert_eq!(explain(words).await.code, Some(2), "{words:?}");
+    }
+    let ended = run(&mut countermand(&["check", "--explain", "anonymous", "get", OPERATION])).await;
+    assert!(ended.code == Some(1) && ended.stderr.contains("there is no policy"), "{ended:?}");
+}
+
+#[tokio::test]
+async fn the_policy_is_that_of_the_configuration_whatever_else_is_wrong_with_it() {
+    let room = tempfile::tempdir().unwrap();
+    let file = "[policy]\nfile = \"p.cedar\"\n[server]\nlisten = []\n";
+    std::fs::write(room.path().join("c.toml"), file).unwrap();
+    let ask = async || {
+        let mut command =
+            countermand(&["check", "--config", "c.toml", "--explain", CONSOLE, "get", OPERATION]);
+        run(command.current_dir(&room)).await
+    };
+    let ended = ask().await;
+    assert!(ended.code == Some(1) && ended.stderr.contains("policy.file (line 2): cannot read"), "{ended:?}");
+    std::fs::write(room.path().join("p.cedar"), POLICY).unwrap();
+    let ended = ask().await;
+    assert!(ended.code == Some(0) && ended.stdout.starts_with("allowed\n"), "{ended:?}");
+}

@@ -1,0 +1,71 @@
+//! A policy file that changes under a running service.
+
+use std::{fs, path::PathBuf};
+
+use tonic::Code;
+
+use crate::{caller::cancel, google::Google, process::eventually, service::Service};
+
+const ANYBODY: &str = "@id(\"anybody\")\npermit (principal, action, resource);\n";
+const NOBODY: &str = "@id(\"nobody\")\nforbid (principal, action, resource);\n";
+
+async fn start(google: &Google, policy: &str) -> (tempfile::TempDir, PathBuf, Service) {
+    let room = tempfile::tempdir().unwrap();
+    let file = room.path().join("policy.cedar");
+    fs::write(&file, policy).unwrap();
+    let service = Service::start_with(google, |command| _ = command.arg("--policy").arg(&file)).await;
+    service.ready().await;
+    (room, file, service)
+}
+
+fn replace(file: &std::path::Path, content: &str) {
+    let new = file.with_extension("new");
+    fs::write(&new, content).unwrap();
+    fs::rename(&new, file).unwrap();
+}
+
+#[tokio::test]
+async fn a_changed_policy_is_taken_up_and_what_was_decided_is_forgotten() {
+    let google = Google::start().await;
+    let (_room, file, service) = start(&google, ANYBODY).await;
+    service.process.stderr.has("the policy is in force").await;
+    // sha256sum of the file.
+    service.process.stderr.has("policies=1 sha256=\"").await;
+    cancel(service.address, 1).await.unwrap();
+
+    replace(&file, NOBODY);
+    service.process.stderr.has("the policy changed: taken up").await;
+    service.process.stderr.has("the policy permits nothing: every call is denied").await;
+    eventually("the same call is denied", async || {
+        let code = cancel(service.address, 1).await.err().map(|status| status.code());
+        (code == Some(Code::PermissionDenied)).then_some(())
+    })
+    .await;
+
+    replace(&file, ANYBODY);
+    eventually("and permitted again", async || cancel(service.address, 1).await.ok()).await;
+}
+
+#[tokio::test]
+async fn a_broken_policy_is_reported_once_and_the_old_one_stays() {
+    let google = Google::start().await;
+    let (_room, file, service) = start(&google, ANYBODY).await;
+    for (broken, cause) in [
+        ("permit (principal, action", "unexpected end of input"),
+        ("permit (principal, action, resource) when { principal.group == \"x\" };", "attribute `group`"),
+        (&*"(".repeat(500_000), "nested too deeply"),
+    ] {
+        replace(&file, broken);
+        service.process.stderr.has(cause).await;
+        cancel(service.address, 1).await.unwrap();
+    }
+    replace(&file, NOBODY);
+    service.process.stderr.has("the policy changed: taken up").await;
+    let log = service.process.stderr.text();
+    assert_eq!(
+        log.matches("the policy changed and is broken: the old one stays in force").count(),
+        3,
+        "{log}"
+    );
+    assert_eq!(cancel(service.address, 1).await.unwrap_err().code(), Code::PermissionDenied);
+}

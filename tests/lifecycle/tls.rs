@@ -1,0 +1,155 @@
+//! TLS as the operator sets it up and sees it: by the files of the configuration, the log, and the program's own
+//! client commands.
+
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+
+use crate::{
+    google::Google,
+    process::{Ended, countermand, run},
+    service::Service,
+};
+
+const NAME: &str = "enterprises/LC01/devices/d1/operations/1";
+
+/// A directory with an authority `ca.pem`, a server's `tls.crt` and `tls.key`, and a client's `client.pem` and
+/// `client.key`.
+struct Room {
+    directory: tempfile::TempDir,
+    authority: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Room {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let room = Self { directory: tempfile::tempdir().unwrap(), authority };
+        fs::write(room.path().join("ca.pem"), room.authority.pem()).unwrap();
+        room.issue("tls.crt", "tls.key", |_| {});
+        room.issue("client.pem", "client.key", |_| {});
+        room
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn issue(&self, certificate: &str, key: &str, adjust: impl FnOnce(&mut CertificateParams)) {
+        let mut params = CertificateParams::new(["localhost", "127.0.0.1"].map(str::to_owned)).unwrap();
+        adjust(&mut params);
+        let pair = KeyPair::generate().unwrap();
+        fs::write(self.path().join(certificate), params.signed_by(&pair, &self.authority).unwrap().pem())
+            .unwrap();
+        fs::write(self.path().join(key), pair.serialize_pem()).unwrap();
+    }
+
+    async fn serve(&self, google: &Google) -> Service {
+        let socket = format!("unix:{}", self.path().join("s.sock").display());
+        Service::start_with(google, |command| {
+            command.args(["--listen", &socket]);
+            for (name, file) in
+                [("CERTIFICATE", "tls.crt"), ("PRIVATE_KEY", "tls.key"), ("CLIENT_CA", "ca.pem")]
+            {
+                command.env(format!("COUNTERMAND_SERVER_TLS_{name}"), self.path().join(file));
+            }
+        })
+        .await
+    }
+
+    async fn cancel(&self, service: &Service, words: &[&str]) -> Ended {
+        let server = service.address.to_string();
+        let mut command = countermand(&["cancel", NAME, "--server", &server, "--tls-ca", "ca.pem"]);
+        run(command.args(words).current_dir(self.path())).await
+    }
+}
+
+const CLIENT: [&str; 4] = ["--tls-cert", "client.pem", "--tls-key", "client.key"];
+
+#[tokio::test]
+async fn the_client_commands_are_let_in_with_a_certificate_only() {
+    let (google, room) = (Google::start().await, Room::new());
+    let service = room.serve(&google).await;
+    service.ready().await;
+    let cancelled = room.cancel(&service, &CLIENT).await;
+    assert_eq!(cancelled.code, Some(0), "{cancelled:?}");
+    let refused = room.cancel(&service, &[]).await;
+    assert_ne!(refused.code, Some(0), "{refused:?}");
+    assert!(refused.stderr.contains("--tls-cert"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_unix_socket_beside_it_stays_plaintext() {
+    let (google, room) = (Google::start().await, Room::new());
+    let service = room.serve(&google).await;
+    service.ready().await;
+    let mut command = countermand(&["cancel", NAME, "--server", "unix:s.sock"]);
+    let cancelled = run(command.current_dir(room.path())).await;
+    assert_eq!(cancelled.code, Some(0), "{cancelled:?}");
+}
+
+#[tokio::test]
+async fn a_rotation_is_told_once_and_a_broken_one_leaves_the_old_in_force() {
+    let (google, room) = (Google::start().await, Room::new());
+    let service = room.serve(&google).await;
+    service.ready().await;
+    let log = &service.process.stderr;
+
+    let old_key = fs::read(room.path().join("tls.key")).unwrap();
+    room.issue("tls.crt", "tls.key", |_| {});
+    log.has("the TLS files changed: taken up for new connections").await;
+    assert_eq!(room.cancel(&service, &CLIENT).await.code, Some(0));
+
+    fs::write(room.path().join("tls.key"), old_key).unwrap();
+    log.has("the TLS files changed and are broken: the old ones stay in use").await;
+    assert!(log.text().contains("server.tls.private_key: "), "{}", log.text());
+    assert_eq!(room.cancel(&service, &CLIENT).await.code, Some(0));
+    for line in ["taken up for new connections", "the old ones stay in use"] {
+        assert_eq!(log.text().matches(line).count(), 1, "{}", log.text());
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_ends_soon_or_has_ended_is_told_and_served() {
+    let google = Google::start().await;
+    let now = SystemTime::now();
+    let hour = Duration::from_secs(3600);
+    for (end, line) in [
+        (now + 75 * hour, "the TLS certificate ends soon certificate="),
+        (now - hour, "the TLS certificate has expired: clients will refuse it"),
+    ] {
+        let room = Room::new();
+        room.issue("tls.crt", "tls.key", |params| params.not_after = end.into());
+        let service = room.serve(&google).await;
+        service.process.stderr.has(line).await;
+        if end > now {
+            service.process.stderr.has("days_left=3").await;
+        } else {
+            let refused = room.cancel(&service, &CLIENT).await;
+            assert!(refused.stderr.contains("expired"), "{refused:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_pair_that_is_none_ends_with_78() {
+    let room = Room::new();
+    fs::copy(room.path().join("client.key"), room.path().join("tls.key")).unwrap();
+    let tls = "[server.tls]\ncertificate = \"tls.crt\"\nprivate_key = \"tls.key\"\n";
+    fs::write(room.path().join("c.toml"), tls).unwrap();
+    let key = crate::key::Key::generate().file("http://127.0.0.1:1/token");
+    fs::write(room.path().join("key.json"), key).unwrap();
+    let mut command = countermand(&["serve", "--config", "c.toml", "--credentials", "key.json"]);
+    let refused = run(command.current_dir(room.path())).await;
+    assert_eq!(refused.code, Some(78), "{refused:?}");
+    assert!(
+        refused
+            .stderr
+            .contains("server.tls.private_key (line 3): tls.key is not the key of the certificate; ")
+    );
+}
