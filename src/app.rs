@@ -15,7 +15,10 @@ use crate::{
     http_client::tls::TlsError,
     operations::{Intervals, Limits, Operations, Times},
     policy::{Policy, mistake::Mistakes},
-    server::{Drained, Recorder, Server},
+    server::{
+        Drained, Recorder, Server,
+        identity::{Identities, TokensError},
+    },
     serving::Serving,
 };
 
@@ -33,6 +36,7 @@ pub struct App {
     credential: Credential,
     credential_name: String,
     refresher: JoinHandle<()>,
+    key_refresher: Option<JoinHandle<()>>,
     serving: watch::Sender<Serving>,
     flights: TaskTracker,
     audit: Audit,
@@ -49,6 +53,9 @@ pub enum StartError {
     /// The policy was replaced by something else since the configuration was checked.
     #[error("the policy: {0}")]
     Policy(#[from] Mistakes),
+    /// Tokens of callers cannot be verified as it is configured.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
     /// The certificates of `upstream.ca_certificates` cannot be used.
     #[error("upstream.ca_certificates: {0}")]
     Tls(#[from] TlsError),
@@ -62,7 +69,7 @@ pub enum StartError {
 
 /// A background task ended on its own, which none does: a defect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the task that keeps the token ready has ended")]
+#[error("a task that keeps tokens or keys ready has ended")]
 pub struct Defect;
 
 impl App {
@@ -72,7 +79,8 @@ impl App {
     ///
     /// See [`StartError`].
     pub async fn start(config: &Config) -> Result<Self, StartError> {
-        let Config { server, admin, upstream, credential, policy, polling, audit, log_format: _ } = config;
+        let Config { server, admin, upstream, credential, callers, policy, polling, audit, log_format: _ } =
+            config;
         let ca = upstream.ca_certificates.as_deref();
 
         let surroundings = Arc::new(Surroundings::new(ca, Url::parse(IAM_CREDENTIALS)?)?);
@@ -90,10 +98,13 @@ impl App {
         };
         let operations =
             Operations::new(policy, amapi, times(upstream.timeout, polling), state.clone(), flights.clone());
+        let (identities, key_refresher) = Identities::new(callers)?;
+        let key_refresher = key_refresher.map(tokio::spawn);
         let drain_timeout = server.drain_timeout;
         let audit = Audit::start(audit)?;
         let recorder = Recorder::new(audit.clone());
-        let server = Server::bind(server, operations, recorder.clone(), state.clone()).await?;
+        let server =
+            Server::bind(server, operations, Arc::new(identities), recorder.clone(), state.clone()).await?;
         let admin = match admin.listen {
             Some(address) => Some(Admin::bind(address, name.clone(), credential.clone(), state).await?),
             None => None,
@@ -104,6 +115,7 @@ impl App {
             credential,
             credential_name: name,
             refresher,
+            key_refresher,
             serving,
             flights,
             audit,
@@ -149,6 +161,7 @@ impl App {
             credential,
             credential_name,
             refresher,
+            key_refresher,
             serving,
             flights,
             audit: _,
@@ -167,6 +180,7 @@ impl App {
             () = stop => {}
             () = report_readiness(credential, &credential_name, &serving) => {}
             _ = refresher => return Err(Defect),
+            () = end_of(key_refresher) => return Err(Defect),
         }
         let since = Instant::now();
         tracing::info!("draining");
@@ -182,6 +196,15 @@ impl App {
             tracing::error!("the drain timeout passed before the audit log was written to the end");
         }
         Ok(drained)
+    }
+}
+
+/// Waits for the end of a task; for ever, when there is none.
+async fn end_of(task: Option<JoinHandle<()>>) {
+    match task {
+        // However it ended.
+        Some(task) => drop(task.await),
+        None => std::future::pending().await,
     }
 }
 

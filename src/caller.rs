@@ -3,7 +3,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    sync::Arc,
+    hash::{BuildHasher, Hash, Hasher, RandomState},
+    sync::{Arc, LazyLock},
 };
 
 mod parse;
@@ -14,11 +15,13 @@ pub use spiffe::{InvalidSpiffeId, SpiffeId};
 
 /// A caller, as the policy and the audit log know it. Cheap to clone; equal when everything that a policy
 /// can ask of them is.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller(Arc<Known>);
 
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq)]
 struct Known {
+    /// Of the rest: a token's claims are many, and each call is looked up by its caller.
+    hash: u64,
     identity: Identity,
     proof: Proof,
     claims: Claims,
@@ -88,14 +91,19 @@ impl Caller {
     /// A caller whose identity was proven in this way.
     #[must_use]
     pub fn new(identity: Identity, proof: Proof) -> Self {
-        Self(Arc::new(Known { identity, proof, claims: Claims::new() }))
+        Self::with_claims(identity, proof, Claims::new())
     }
 
     /// The bearer of a verified token.
     #[must_use]
     pub fn of_token(issuer: String, subject: String, claims: Claims) -> Self {
-        let identity = Identity::Jwt { issuer, subject };
-        Self(Arc::new(Known { identity, proof: Proof::Jwt, claims }))
+        Self::with_claims(Identity::Jwt { issuer, subject }, Proof::Jwt, claims)
+    }
+
+    fn with_claims(identity: Identity, proof: Proof, claims: Claims) -> Self {
+        static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        let hash = SEED.hash_one((&identity, proof, &claims));
+        Self(Arc::new(Known { hash, identity, proof, claims }))
     }
 
     /// A process of the user with the number `uid`.
@@ -126,6 +134,12 @@ impl Caller {
     #[must_use]
     pub fn claims(&self) -> &Claims {
         &self.0.claims
+    }
+}
+
+impl Hash for Caller {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0.hash);
     }
 }
 

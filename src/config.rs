@@ -7,6 +7,7 @@
 
 mod admin;
 mod audit;
+mod callers;
 mod credentials;
 mod environment;
 mod fault;
@@ -31,6 +32,7 @@ use std::path::PathBuf;
 
 pub use admin::Admin;
 pub use audit::{Audit, Destination, OnFailure};
+pub use callers::{Callers, Jwks, Jwt};
 pub use credentials::Credential;
 pub use environment::Environment;
 pub use fault::{Fault, Faults};
@@ -62,6 +64,8 @@ pub struct Config {
     pub credential: Credential,
     /// `[policy]`: the file of the Cedar policy, whose content is right; `None` when callers may do all.
     pub policy: Option<PathBuf>,
+    /// `[callers]`: who is believed to call.
+    pub callers: Callers,
     /// `[polling]`: how often Google is asked about an operation.
     pub polling: Polling,
     /// `[audit]`: the audit log.
@@ -125,11 +129,11 @@ impl Config {
         let may_be_open =
             environment.flag("COUNTERMAND_ALLOW_UNAUTHENTICATED", &mut faults) || allow_unauthenticated;
 
-        let Policed { is_meant: policed, file: policy } =
-            Policed::read(policy, &mut environment, &mut root, &mut faults);
+        let policy = Policed::find(policy, &mut environment, &mut root, &mut faults);
 
         let mut section = root.section("server", &mut faults);
-        let server = Server::read(listen, &mut environment, &mut section, policed, may_be_open, &mut faults);
+        let server =
+            Server::read(listen, &mut environment, &mut section, policy.is_meant(), may_be_open, &mut faults);
         section.finish(&mut faults);
 
         let mut section = root.section("admin", &mut faults);
@@ -144,15 +148,20 @@ impl Config {
         let credential =
             Credential::read(credentials, &mut environment, &mut root, file_is_whole, &mut faults);
 
+        let mut section = root.section("callers", &mut faults);
+        let callers = Callers::read(&mut environment, &mut section, &mut faults);
+        section.finish(&mut faults);
+
         let mut section = root.section("polling", &mut faults);
         let polling = Polling::read(&mut environment, &mut section, &mut faults);
         section.finish(&mut faults);
+
+        let policy = policy.read(&mut faults);
 
         let mut section = root.section("audit", &mut faults);
         let audit = Audit::read(&mut environment, &mut section, &mut faults);
         section.finish(&mut faults);
 
-        root.not_yet("callers", &mut faults);
         let log_format = LogFormat::read(log_format, &mut environment, &mut faults);
 
         root.finish(&mut faults);
@@ -160,7 +169,7 @@ impl Config {
 
         match credential {
             Some(credential) if faults.is_empty() => {
-                Ok(Self { server, admin, upstream, credential, policy, polling, audit, log_format })
+                Ok(Self { server, admin, upstream, credential, callers, policy, polling, audit, log_format })
             }
             _ => Err(faults.of_file(path.map(|path| path.value))),
         }
@@ -180,7 +189,8 @@ impl Config {
         let path = Given::flag("--config", overrides.config).or(environment.path("COUNTERMAND_CONFIG"));
         let text = path.as_ref().and_then(|path| File::read(path, &mut faults));
         let mut file = text.as_ref().map_or_else(File::empty, |text| File::parse(text, &mut faults));
-        let policy = Policed::read(overrides.policy, &mut environment, &mut file.root, &mut faults).file;
+        let policy = Policed::find(overrides.policy, &mut environment, &mut file.root, &mut faults);
+        let policy = policy.read(&mut faults);
         if faults.is_empty() { Ok(policy) } else { Err(faults.of_file(path.map(|path| path.value))) }
     }
 }

@@ -5,8 +5,8 @@
 //!
 //! 1. It enters by a socket ([`server::listener`]) and a connection of HTTP/2 (`server::connection`);
 //!    `server::routes` finds its service.
-//! 2. The layers (`server::layers`) begin its record, say who calls and until when, and give it a place
-//!    among the calls in flight.
+//! 2. The layers (`server::layers`) begin its record, give it a place among the calls in flight, and say who
+//!    calls ([`server::identity`]) and until when.
 //! 3. [`operations`] takes it from top to bottom: the [`name`] is parsed, the [`policy`] makes a
 //!    [`policy::Permit`] of it, and [`operations::share`] lets it join an identical call in flight.
 //! 4. [`amapi`] carries it to Google, for as long as its [`budget`] lasts: a token from [`credentials`],

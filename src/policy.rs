@@ -26,6 +26,7 @@ pub mod schema;
 mod source;
 #[cfg(test)]
 mod tests;
+mod validate;
 
 pub use entities::Lineage;
 

@@ -2,7 +2,7 @@
 //!
 //! A connection enters in [`listener`], is let in by [`door`], shakes hands by [`tls`] and is driven in
 //! [`connection`]; for each of its calls [`routes`] finds the service, and those of the five RPCs pass the
-//! [`layers`].
+//! [`layers`], which know by [`identity`] who calls.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -19,6 +19,7 @@ mod connection;
 mod door;
 mod handshakes;
 pub mod health;
+pub mod identity;
 mod layers;
 pub mod listener;
 pub mod peer;
@@ -32,10 +33,10 @@ mod unix_socket;
 pub mod until_drain;
 
 use crate::serving::Serving;
-pub use layers::Recorder;
-
 use connection::Connections;
 use door::Door;
+use identity::Identities;
+pub use layers::Recorder;
 use listener::Listener;
 use routes::Routes;
 use tls::Tls;
@@ -78,6 +79,7 @@ impl Server {
     pub async fn bind(
         config: &config::Server,
         operations: Operations,
+        identities: Arc<Identities>,
         recorder: Recorder,
         serving: watch::Receiver<Serving>,
     ) -> io::Result<Self> {
@@ -93,7 +95,7 @@ impl Server {
             calls: calls.clone(),
             recorder,
         };
-        let routes = Routes::new(operations, of_calls, limits.max_request_bytes, serving);
+        let routes = Routes::new(operations, identities, of_calls, limits.max_request_bytes, serving);
         let door = Door::new(limits.max_connections, limits.max_handshakes, tls);
         Ok(Self { listeners, door, connections: Connections::new(routes, limits.clone()), calls })
     }

@@ -82,8 +82,17 @@ pub(crate) async fn run(args: CheckArgs) -> Exit {
 
 /// Fetches one token: what is to be said of it, or what is wrong and what would be right.
 async fn token(config: &Config) -> Result<String, String> {
-    let Config { upstream, credential, server: _, admin: _, policy: _, log_format: _, polling: _, audit: _ } =
-        config;
+    let Config {
+        upstream,
+        credential,
+        server: _,
+        admin: _,
+        policy: _,
+        log_format: _,
+        polling: _,
+        audit: _,
+        callers: _,
+    } = config;
     let name = format!("credential {}", credential.name);
     let fault = |error: &dyn Display| format!("{name}: {error}");
     let iam = Url::parse(IAM_CREDENTIALS).map_err(|error| fault(&error))?;

@@ -26,10 +26,11 @@ Examples:
 A flag wins over its COUNTERMAND_… variable, the variable over the file, the file over the default.
 COUNTERMAND_UPSTREAM_TIMEOUT, COUNTERMAND_DRAIN_TIMEOUT, COUNTERMAND_SERVER_TLS_… (CERTIFICATE,
 PRIVATE_KEY, CLIENT_CA), COUNTERMAND_UNIX_SOCKET_… (MODE, OWNER), COUNTERMAND_POLLING_… (MIN_INTERVAL,
-MAX_INTERVAL, MAX_WAIT, CACHE_ENTRIES, CACHE_MAX_AGE) and those of the limits of [server], such as
-COUNTERMAND_MAX_CONCURRENT_CALLS, are variables without a flag, as are COUNTERMAND_AUDIT_FILE and
-COUNTERMAND_AUDIT_ON_FAILURE. The audit log goes to standard output unless it is given a file, which SIGHUP
-reopens. RUST_LOG filters the log.
+MAX_INTERVAL, MAX_WAIT, CACHE_ENTRIES, CACHE_MAX_AGE), COUNTERMAND_CALLERS_… (FORWARDED_CLIENT_CERT,
+LINKERD_CLIENT_ID, MESH_PROXIES), COUNTERMAND_CALLERS_JWT_… (ISSUER, AUDIENCE, JWKS, ALGORITHMS,
+JWKS_CA_CERTIFICATES, JWKS_TOKEN_FILE), COUNTERMAND_AUDIT_… (FILE, ON_FAILURE) and those of the limits of
+[server], such as COUNTERMAND_MAX_CONCURRENT_CALLS, are variables without a flag. The audit log goes to
+standard output unless it is given a file, which SIGHUP reopens. RUST_LOG filters the log.
 All faults of the configuration are printed at once, and the exit code is then 78.";
 
 /// Serve google.longrunning.Operations until SIGTERM or SIGINT

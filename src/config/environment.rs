@@ -59,15 +59,29 @@ impl Environment {
     }
 
     pub(super) fn flag(&mut self, name: &'static str, faults: &mut Faults) -> bool {
-        let given = self.text(name, faults);
-        let value = given.and_then(|given| {
-            given.parse(faults, |text: &str| match text {
-                "true" | "1" => Ok(true),
-                "false" | "0" => Ok(false),
-                _ => Err(Wrong::new(format!("{text:?} is neither true nor false"), "give true or false")),
-            })
-        });
-        value.unwrap_or(false)
+        self.boolean(name, faults).is_some_and(|given| given.value)
+    }
+
+    pub(super) fn boolean(&mut self, name: &'static str, faults: &mut Faults) -> Option<Given<bool>> {
+        let given = self.text(name, faults)?;
+        let value = given.parse(faults, |text: &str| match text {
+            "true" | "1" => Ok(true),
+            "false" | "0" => Ok(false),
+            _ => Err(Wrong::new(format!("{text:?} is neither true nor false"), "give true or false")),
+        })?;
+        Some(Given { value, origin: given.origin })
+    }
+
+    /// A list of texts, separated by commas.
+    pub(super) fn texts(
+        &mut self,
+        name: &'static str,
+        faults: &mut Faults,
+    ) -> Option<Given<Vec<Given<String>>>> {
+        let Given { value, origin } = self.text(name, faults)?;
+        let texts =
+            value.split(',').map(|text| Given { value: text.trim().to_owned(), origin: origin.clone() });
+        Some(Given { value: texts.collect(), origin })
     }
 
     /// What nobody took is unknown. The value is not shown: it may have been meant for another program.

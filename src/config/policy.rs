@@ -14,28 +14,37 @@ use crate::policy::rules::Rules;
 /// The key of the section.
 pub(super) const SECTION: &str = "policy";
 
-/// What there is of a policy.
-pub(super) struct Policed {
-    /// Whether there is one, right or not.
-    pub(super) is_meant: bool,
-    /// Its file, whose content is right. `None` when there is none, or when it is not right, and then each
-    /// of its faults is noted.
-    pub(super) file: Option<PathBuf>,
+/// What is said of a policy. Listeners depend on whether there is one, and come before it in the file.
+pub(super) struct Policed<'a> {
+    section: Section<'a>,
+    is_there: bool,
+    given: Option<Given<PathBuf>>,
 }
 
-impl Policed {
-    pub(super) fn read(
+impl<'a> Policed<'a> {
+    pub(super) fn find(
         flag: Option<PathBuf>,
         environment: &mut Environment,
-        root: &mut Section<'_>,
+        root: &mut Section<'a>,
         faults: &mut Faults,
     ) -> Self {
         let is_there = root.has(SECTION);
-        let mut section = root.section(SECTION, faults);
+        let section = root.section(SECTION, faults);
+        let given = Given::flag("--policy", flag).or(environment.path("COUNTERMAND_POLICY"));
+        Self { section, is_there, given }
+    }
+
+    /// Whether a policy is meant, right or not.
+    pub(super) fn is_meant(&self) -> bool {
+        self.is_there || self.given.is_some()
+    }
+
+    /// The policy file, whose content is right. `None` when there is none, or when it is not right, and then
+    /// each of its faults is noted.
+    pub(super) fn read(self, faults: &mut Faults) -> Option<PathBuf> {
+        let Self { mut section, is_there, given } = self;
         let names_a_file = section.has("file");
-        let given = Given::flag("--policy", flag)
-            .or(environment.path("COUNTERMAND_POLICY"))
-            .or(section.path("file", faults));
+        let given = given.or(section.path("file", faults));
         if is_there && !names_a_file && given.is_none() {
             let problem = "this is missing, so that nothing says who may call";
             let remedy =
@@ -43,12 +52,9 @@ impl Policed {
             faults.add(&section.missing("file"), problem, remedy);
         }
         section.finish(faults);
-        let is_meant = is_there || given.is_some();
-        let file = given.and_then(|Given { value, origin }| {
-            check(&value, &origin, faults)?;
-            Some(value)
-        });
-        Self { is_meant, file }
+        let Given { value, origin } = given?;
+        check(&value, &origin, faults)?;
+        Some(value)
     }
 }
 
@@ -62,3 +68,6 @@ fn check(file: &Path, origin: &Origin, faults: &mut Faults) -> Option<()> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,6 +58,15 @@ impl<T> Given<T> {
     }
 }
 
+/// What each of a list is, but for those at fault.
+pub(super) fn each<T>(
+    list: &[Given<String>],
+    faults: &mut Faults,
+    read: impl Fn(&str) -> Result<T, Wrong>,
+) -> Vec<T> {
+    list.iter().filter_map(|given| given.parse(faults, |text: &str| read(text))).collect()
+}
+
 /// The longest duration that any setting takes: long enough for each, and short enough that a deadline
 /// computed from it cannot overflow the clock.
 const LONGEST: Duration = Duration::from_secs(3600);

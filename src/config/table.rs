@@ -85,6 +85,32 @@ impl<'a> Section<'a> {
         Some(Given { value, origin })
     }
 
+    pub(super) fn boolean(&mut self, key: &'static str, faults: &mut Faults) -> Option<Given<bool>> {
+        let Given { value, origin } = self.take(key)?;
+        let value = faults.note(
+            &origin,
+            match &value {
+                DeValue::Boolean(value) => Ok(*value),
+                other => Err(wrong_type(other, "true or false, without quotes")),
+            },
+        )?;
+        Some(Given { value, origin })
+    }
+
+    /// A text, or a list of them.
+    pub(super) fn text_or_texts(
+        &mut self,
+        key: &'static str,
+        faults: &mut Faults,
+    ) -> Option<Given<Vec<Given<String>>>> {
+        if matches!(self.table.get(key).map(Spanned::get_ref), Some(DeValue::String(_))) {
+            let one = self.text(key, faults)?;
+            let origin = one.origin.clone();
+            return Some(Given { value: vec![one], origin });
+        }
+        self.texts(key, faults)
+    }
+
     /// A list of texts; each keeps its own line.
     pub(super) fn texts(
         &mut self,

@@ -4,11 +4,13 @@ use std::{fs, path::PathBuf, sync::LazyLock};
 
 use super::{Config, Environment, ListenAddress, Overrides, Owner};
 
+mod callers;
+
 /// A directory with a credential file `key.json` and a CA `ca.pem`, whose key is `ca.key`.
-struct Room(tempfile::TempDir);
+pub(super) struct Room(tempfile::TempDir);
 
 impl Room {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let room = Self(tempfile::tempdir().unwrap());
         fs::write(room.path("key.json"), KEY_FILE.as_str()).unwrap();
         let ca = rcgen::generate_simple_self_signed(["ca.test".to_owned()]).unwrap();
@@ -17,12 +19,12 @@ impl Room {
         room
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
     /// Loads `file` as the configuration file, under `overrides` and `variables`.
-    fn load(
+    pub(super) fn load(
         &self,
         file: &str,
         variables: &[(&str, &str)],
@@ -38,7 +40,7 @@ impl Room {
     }
 
     /// The faults of a file that is right but for `section`.
-    fn faults(&self, section: &str) -> Vec<String> {
+    pub(super) fn faults(&self, section: &str) -> Vec<String> {
         let file = format!("{section}\n[[credentials]]\nname = \"emea\"\nfile = \"key.json\"\n");
         self.load(&file, &[], Overrides::default()).expect_err(section)
     }
@@ -87,7 +89,7 @@ files = "policy.cedar"
         "--policy: cannot read \"p.cedar\"",
         "COUNTERMAND_LOG_FORMAT: \"xml\" is no log format; give text or json",
         "COUNTERMAND_LISTNE: there is no such variable; did you mean COUNTERMAND_LISTEN?",
-        "listen (line 1): there is no such key; the keys here are server, admin,",
+        "listen (line 1): there is no such key; the keys here are policy, server, admin,",
         "server.listen (line 3): \"nowhere\" has no port; give host:port",
         "server.listen (line 3): \"127.0.0.1:99999\" has a port above 65535",
         "server.drain_timeout (line 4): this is an integer; give a string, in quotes",
@@ -194,7 +196,6 @@ fn each_fault_says_what_is_wrong() {
         ("[upstream]\nca_certificates = \"empty.pem\"", "holds no certificate"),
         ("[upstream]\nca_certificates = \"garbage.pem\"", "a certificate that cannot be used"),
         ("[upstream]\nca_certificates = \".\"", "is not a regular file"),
-        ("[callers]\nforwarded_client_cert = true", "callers (line 1): this version does not support"),
         ("[audit]\nfile = \"none/audit.jsonl\"", "file (line 2): "),
         ("[audit]\nfile = \".\"", "is not a regular file; name a file that this user may write"),
         ("[audit]\nfile = \"\"", "is not a regular file"),
@@ -328,35 +329,6 @@ fn what_is_not_toml_has_a_line_and_a_column_and_the_other_sources_are_still_chec
     assert!(faults.iter().any(|fault| fault.contains("column ")), "{faults:#?}");
     assert!(faults.iter().any(|fault| fault.starts_with("--listen: \"nowhere\"")), "{faults:#?}");
     assert!(!faults.iter().any(|fault| fault.contains("no credential")), "{faults:#?}");
-}
-
-#[test]
-fn every_mistake_of_a_policy_is_a_fault_with_its_place() {
-    let room = Room::new();
-    fs::write(room.path("none.cedar"), "").unwrap();
-    for (section, part) in [
-        ("[policy]", "policy.file: this is missing, so that nothing says who may call; name a Cedar policy"),
-        ("[policy]\nfile = true", "policy.file (line 2): this is a boolean"),
-        ("[policy]\nfile = \".\"", "policy.file (line 2): "),
-        ("[policy]\nfile = \"gone.cedar\"", "policy.file (line 2): cannot read"),
-    ] {
-        let faults = room.faults(section);
-        assert!(faults[0].contains(part), "{section}: {faults:#?}");
-    }
-    let policy = "// clean\npermit (principal, action == Action::\"gte\", resource);\n\
-                  forbid (principal, action, resource) when { principal.namspace == \"mdm\" };\n";
-    fs::write(room.path("wrong.cedar"), policy).unwrap();
-    let faults = room.faults("[policy]\nfile = \"wrong.cedar\"");
-    let [first, second] = &faults[..] else { panic!("{faults:#?}") };
-    assert!(first.starts_with("policy.file (line 2): "), "{first}");
-    assert!(first.contains("wrong.cedar: line 2, column 30: policy policy0: "), "{first}");
-    assert!(first.ends_with("; did you mean `Action::\"get\"`?"), "{first}");
-    assert!(second.contains("wrong.cedar: line 3, column 45: policy policy1: "), "{second}");
-    assert!(second.ends_with("; did you mean `namespace`?"), "{second}");
-
-    let file = "[policy]\nfile = \"none.cedar\"\n[[credentials]]\nname = \"emea\"\nfile = \"key.json\"\n";
-    let config = room.load(file, &[], Overrides::default()).unwrap();
-    assert_eq!(config.policy, Some(room.path("none.cedar")), "a file that permits nothing is no fault");
 }
 
 #[test]

@@ -8,9 +8,9 @@ const OPERATION: &str = "enterprises/LC01/devices/d1/operations/17";
 fn an_operation_is_taken_apart() {
     let name = OperationName::parse(OPERATION).expect("valid");
     assert_eq!(name.as_str(), OPERATION);
-    assert_eq!(name.enterprise(), "LC01");
+    assert_eq!((name.enterprise(), name.device_id(), name.operation_id()), ("LC01", "d1", "17"));
     assert_eq!(name.device().as_str(), "enterprises/LC01/devices/d1");
-    assert_eq!(name.device().enterprise(), "LC01");
+    assert_eq!((name.device().enterprise(), name.device().device_id()), ("LC01", "d1"));
 }
 
 #[test]
@@ -18,7 +18,7 @@ fn a_device_may_come_with_its_collection() {
     for text in ["enterprises/LC01/devices/d1", "enterprises/LC01/devices/d1/operations"] {
         let name = DeviceName::parse(text).expect("valid");
         assert_eq!(name.as_str(), "enterprises/LC01/devices/d1");
-        assert_eq!(name.enterprise(), "LC01");
+        assert_eq!((name.enterprise(), name.device_id()), ("LC01", "d1"));
     }
 }
 

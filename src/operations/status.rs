@@ -104,6 +104,27 @@ pub fn denied() -> Status {
     ours(Code::PermissionDenied, "NOT_PERMITTED", "the caller may not do this here", [])
 }
 
+/// An identity that a trusted proxy forwards and that cannot be understood: UNAUTHENTICATED,
+/// `INVALID_FORWARDED_IDENTITY`. The message says what is wrong.
+#[must_use]
+pub fn invalid_forwarded_identity(message: &str) -> Status {
+    ours(Code::Unauthenticated, "INVALID_FORWARDED_IDENTITY", message, [])
+}
+
+/// A bearer token that does not verify: UNAUTHENTICATED, `INVALID_TOKEN`. The message says what is wrong,
+/// and holds nothing of the token.
+#[must_use]
+pub fn invalid_token(message: &str) -> Status {
+    ours(Code::Unauthenticated, "INVALID_TOKEN", message, [])
+}
+
+/// The keys that bearer tokens are verified with cannot be had: UNAVAILABLE, `JWKS_UNAVAILABLE`, with
+/// RetryInfo.
+#[must_use]
+pub fn keys_unavailable(message: &str, retry_after: Duration) -> Status {
+    ours(Code::Unavailable, "JWKS_UNAVAILABLE", message, [retry_info(retry_after)])
+}
+
 /// What the gRPC library refuses by itself (a message that is too long or cannot be decoded, a method that
 /// does not exist) with what it lacks: an `ErrorInfo`, whose reason is the name of the code. The code stays;
 /// it is the one that gRPC prescribes.

@@ -86,10 +86,9 @@ pub fn attributes(caller: &Caller) -> BTreeMap<&'static str, Value> {
 
 /// What a decision about this caller and this resource is made of.
 pub(super) fn all(caller: &Caller, resource: Lineage<'_>) -> Entities {
-    let mut line = schema::resource(resource).into_iter().rev();
     let mut entities = vec![of_caller(caller)];
     let mut parent = None;
-    for uid in line.by_ref() {
+    for uid in schema::resource(resource).into_iter().rev() {
         entities.push(Entity::new_no_attrs(uid.clone(), parent.into_iter().collect()));
         parent = Some(uid);
     }

@@ -2,10 +2,10 @@
 //!
 //! 1. [`audit`]: a line in the audit log for every call, also one that is refused by what follows, and also
 //!    when its caller hangs up.
-//! 2. [`context`]: who calls and until when, read from the connection and the headers before anything is
-//!    spent on the call.
-//! 3. [`admission`]: a place among the calls in flight, or OVERLOADED at once.
-//! 4. [`panics`]: a defect below costs its own call only, which is answered INTERNAL.
+//! 2. [`admission`]: a place among the calls in flight, or OVERLOADED at once, before any work.
+//! 3. [`panics`]: a defect below costs its own call only, which is answered INTERNAL.
+//! 4. [`context`]: who calls and until when, read from the connection and the headers; whoever cannot be
+//!    told is UNAUTHENTICATED.
 //! 5. [`explanation`]: what tonic refuses by itself gets an `ErrorInfo`, as every error has.
 //!
 //! Policy and sharing are no layers: they need the parsed name, and stand in `operations`.
@@ -14,8 +14,6 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
-
-use crate::caller::Caller;
 
 mod admission;
 mod audit;
@@ -31,8 +29,10 @@ use context::Context;
 use explanation::Explanation;
 use panics::Panics;
 
+use super::identity::PeerIdentity;
+
 /// The stack around a service.
-pub(super) type Guarded<S> = Audited<Context<Admission<Panics<Explanation<S>>>>>;
+pub(super) type Guarded<S> = Audited<Admission<Panics<Context<Explanation<S>>>>>;
 
 /// What bounds the calls of a process.
 #[derive(Clone)]
@@ -46,11 +46,11 @@ pub(super) struct Limits {
 }
 
 /// Puts the stack around `service`, for one connection.
-pub(super) fn stack<S>(service: S, limits: Limits, caller: Caller) -> Guarded<S> {
+pub(super) fn stack<S>(service: S, limits: Limits, identity: PeerIdentity) -> Guarded<S> {
     let Limits { places, calls, recorder } = limits;
     let service = Explanation::new(service);
+    let service = Context::new(service, identity);
     let service = Panics::new(service);
     let service = Admission::new(service, places, calls);
-    let service = Context::new(service, caller);
     Audited::new(service, recorder)
 }

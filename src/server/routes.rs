@@ -11,12 +11,12 @@ use tower::util::BoxCloneSyncService;
 
 use super::{
     health,
+    identity::Identities,
     layers::{self, Guarded, Limits},
-    peer::{Peer, Place},
+    peer::Peer,
     reflection,
 };
 use crate::{
-    caller::Caller,
     operations::{Operations, status},
     proto::longrunning::operations_server::OperationsServer,
     serving::Serving,
@@ -28,6 +28,7 @@ type Aside = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
 /// All services of the process.
 pub(super) struct Routes {
     operations: OperationsServer<Operations>,
+    identities: Arc<Identities>,
     limits: Limits,
     health: Aside,
     reflection: Aside,
@@ -37,6 +38,7 @@ pub(super) struct Routes {
 impl Routes {
     pub(super) fn new(
         operations: Operations,
+        identities: Arc<Identities>,
         limits: Limits,
         max_request_bytes: usize,
         serving: watch::Receiver<Serving>,
@@ -45,16 +47,13 @@ impl Routes {
         let health = BoxCloneSyncService::new(health::service(serving.clone()));
         let reflection = BoxCloneSyncService::new(reflection::v1(serving.clone()));
         let reflection_alpha = BoxCloneSyncService::new(reflection::v1alpha(serving));
-        Self { operations, limits, health, reflection, reflection_alpha }
+        Self { operations, identities, limits, health, reflection, reflection_alpha }
     }
 
-    /// The services as one connection's caller meets them.
+    /// The services as the callers of one connection meet them.
     pub(super) fn of(self: &Arc<Self>, peer: &Peer) -> ForCaller {
-        let caller = match peer.place {
-            Place::Unix { uid: Some(uid) } => Caller::unix(uid),
-            Place::Unix { uid: None } | Place::Loopback | Place::Network => Caller::anonymous(),
-        };
-        let operations = layers::stack(self.operations.clone(), self.limits.clone(), caller);
+        let identity = self.identities.of_peer(peer);
+        let operations = layers::stack(self.operations.clone(), self.limits.clone(), identity);
         ForCaller { operations, routes: Arc::clone(self) }
     }
 }

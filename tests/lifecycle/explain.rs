@@ -2,7 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::process::{Ended, countermand, run};
+use crate::{
+    google::Google,
+    key::Key,
+    process::{Ended, countermand, run},
+};
 
 const POLICY: &str = r#"// Who may call back.
 @id("console")
@@ -110,4 +114,20 @@ async fn the_policy_is_that_of_the_configuration_whatever_else_is_wrong_with_it(
     std::fs::write(room.path().join("p.cedar"), POLICY).unwrap();
     let ended = ask().await;
     assert!(ended.code == Some(0) && ended.stdout.starts_with("allowed\n"), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_check_of_all_tells_what_policies_there_are() {
+    let google = Google::start().await;
+    let room = tempfile::tempdir().unwrap();
+    std::fs::write(room.path().join("key.json"), Key::generate().file(&google.token_url())).unwrap();
+    for (policy, told) in [
+        (POLICY, "policy p.cedar: 3 policies\n"),
+        ("", "policy p.cedar: 0 policies\npolicy p.cedar: warning: it permits nothing, so that every call"),
+    ] {
+        std::fs::write(room.path().join("p.cedar"), policy).unwrap();
+        let mut command = countermand(&["check", "--policy", "p.cedar"]);
+        let ended = run(command.current_dir(&room).env("COUNTERMAND_CREDENTIALS", "key.json")).await;
+        assert!(ended.code == Some(0) && ended.stdout.contains(told), "{ended:?}");
+    }
 }

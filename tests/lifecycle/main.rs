@@ -6,6 +6,8 @@
 
 mod caller;
 mod google;
+#[path = "../support/issuer.rs"]
+mod issuer;
 mod key;
 mod process;
 mod service;

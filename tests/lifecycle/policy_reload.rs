@@ -69,3 +69,21 @@ async fn a_broken_policy_is_reported_once_and_the_old_one_stays() {
     );
     assert_eq!(cancel(service.address, 1).await.unwrap_err().code(), Code::PermissionDenied);
 }
+
+#[tokio::test]
+async fn a_policy_that_cannot_be_evaluated_is_told_once_and_denies_where_it_forbids() {
+    let google = Google::start().await;
+    let policy = "permit (principal, action, resource);\n\
+                  @id(\"overflows\") forbid (principal, action, resource) unless { 9223372036854775807 + 1 > 0 };\n\
+                  @id(\"one\") forbid (principal, action, resource == Operation::\"LC01/d1/1\");\n";
+    let (_room, _file, service) = start(&google, policy).await;
+    // Two operations that the policies can tell apart, so that each is asked about.
+    for id in [1, 2] {
+        assert_eq!(cancel(service.address, id).await.unwrap_err().code(), Code::PermissionDenied);
+    }
+    service.process.stderr.has("a policy cannot be evaluated policy=\"overflows\"").await;
+    service.process.signal(nix::sys::signal::Signal::SIGTERM);
+    let log = service.process.end().await.stderr;
+    assert_eq!(log.matches("a policy cannot be evaluated").count(), 1, "{log}");
+    assert!(google.seen().authorizations.is_empty());
+}

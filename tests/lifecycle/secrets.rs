@@ -11,6 +11,7 @@ use crate::{
     service::Service,
 };
 
+mod callers;
 mod search;
 
 use search::Secrets;

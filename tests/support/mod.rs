@@ -8,6 +8,7 @@ pub(crate) mod account;
 pub(crate) mod details;
 pub(crate) mod frames;
 pub(crate) mod grpc;
+pub(crate) mod issuer;
 pub(crate) mod raw;
 pub(crate) mod raw_client;
 pub(crate) mod reply;

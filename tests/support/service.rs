@@ -21,7 +21,7 @@ use tonic::{
 };
 
 use super::{
-    account, grpc, soon,
+    account, grpc, issuer, soon,
     tls::{Authority, Pair},
     upstream::Upstream,
 };
@@ -76,6 +76,19 @@ impl Setup {
         std::fs::write(&path, pem).unwrap();
         self.overrides.upstream_ca = Some(path);
         self
+    }
+
+    /// Any setting, by its variable.
+    pub(crate) fn variable(mut self, name: &'static str, value: &str) -> Self {
+        self.variables.push((name, value.to_owned()));
+        self
+    }
+
+    /// `callers.jwt`, of the issuer of the tests, whose keys are at `jwks`: a URL or a file.
+    pub(crate) fn tokens_of_issuer(self, jwks: &str) -> Self {
+        self.variable("COUNTERMAND_CALLERS_JWT_ISSUER", issuer::ISSUER)
+            .variable("COUNTERMAND_CALLERS_JWT_AUDIENCE", issuer::AUDIENCE)
+            .variable("COUNTERMAND_CALLERS_JWT_JWKS", jwks)
     }
 
     /// `upstream.timeout`, as a configuration writes it.

@@ -14,6 +14,7 @@ mod credentials;
 mod deadlines;
 mod forwarding;
 mod hang_up;
+mod identity;
 mod overload;
 mod policy;
 mod proxy;

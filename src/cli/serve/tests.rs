@@ -12,8 +12,13 @@ use clap::Parser;
 use crate::{
     cli::{Cli, Command},
     config::{
-        Admin, Audit, Config, Credential, Destination, Environment, Faults, Limits, ListenAddress, LogFormat,
-        OnFailure, Owner, Polling, Server, UnixSocket, Upstream,
+        Admin, Audit, Callers, Config, Credential, Destination, Environment, Faults, Jwks, Jwt, Limits,
+        ListenAddress, LogFormat, OnFailure, Owner, Polling, Server, UnixSocket, Upstream,
+    },
+    server::identity::{
+        issuer::{Key, key_set},
+        jwks::Algorithm,
+        names,
     },
     server::tls::Files,
 };
@@ -31,6 +36,7 @@ fn room() -> tempfile::TempDir {
     for policy in ["policy.cedar", "other.cedar"] {
         fs::write(room.path().join(policy), "permit (principal, action, resource);").unwrap();
     }
+    fs::write(room.path().join("jwks.json"), key_set([Key::ec().jwk(None)])).unwrap();
     fs::write(room.path().join("full.toml"), FULL).unwrap();
     fs::write(room.path().join("empty.toml"), "").unwrap();
     room
@@ -71,6 +77,15 @@ name = "emea"
 file = "key.json"
 [policy]
 file = "policy.cedar"
+[callers]
+forwarded_client_cert = true
+linkerd_client_id = true
+mesh_proxies = ["spiffe://corp.example/proxy", "dns:proxy.example"]
+[callers.jwt]
+issuer = "https://file.example"
+audience = "countermand"
+jwks = "jwks.json"
+algorithms = ["ES256"]
 [polling]
 min_interval = "1ms"
 max_interval = "1h"
@@ -130,6 +145,7 @@ fn defaults(room: &Path) -> Config {
         },
         credential: Credential { name: "default".to_owned(), file: room.join("key.json") },
         policy: None,
+        callers: Callers::default(),
         polling: polling(1, 20, 600, 2000, 3600),
         audit: Audit { destination: Destination::Stdout, on_failure: OnFailure::Fail },
         log_format: LogFormat::Text,
@@ -161,12 +177,50 @@ fn full(room: &Path, url: &Config) -> Config {
         },
         credential: Credential { name: "emea".to_owned(), file: room.join("key.json") },
         policy: Some(room.join("policy.cedar")),
+        callers: Callers {
+            forwarded_client_cert: true,
+            linkerd_client_id: true,
+            mesh_proxies: identities(["spiffe://corp.example/proxy", "dns:proxy.example"]),
+            jwt: Some(Jwt {
+                issuer: "https://file.example".to_owned(),
+                audiences: vec!["countermand".to_owned()],
+                algorithms: algorithms("ES256"),
+                jwks: Jwks::File(room.join("jwks.json")),
+            }),
+        },
         polling: Polling { min_interval: Duration::from_millis(1), ..polling(0, 3600, 30, 0, 60) },
         audit: Audit {
             destination: Destination::File(room.join("audit.jsonl")),
             on_failure: OnFailure::Continue,
         },
         log_format: LogFormat::Text,
+    }
+}
+
+fn identities<const N: usize>(texts: [&str; N]) -> Vec<crate::caller::Identity> {
+    texts.map(|text| names::identity(text).unwrap()).into()
+}
+
+fn algorithms(names: &str) -> Vec<Algorithm> {
+    names.split(' ').map(|name| name.parse().unwrap()).collect()
+}
+
+/// What `ALL_VARIABLES` say of callers.
+fn callers_of_variables(room: &Path) -> Callers {
+    Callers {
+        forwarded_client_cert: false,
+        linkerd_client_id: false,
+        mesh_proxies: identities(["dns:a.example", "dns:b.example"]),
+        jwt: Some(Jwt {
+            issuer: "https://variable.example".to_owned(),
+            audiences: vec!["a".to_owned(), "b".to_owned()],
+            algorithms: algorithms("RS256 EdDSA"),
+            jwks: Jwks::Url {
+                url: "https://variable.example/jwks?a=b".parse().unwrap(),
+                ca_certificates: Some(room.join("other.pem")),
+                token_file: Some(room.join("other.json")),
+            },
+        }),
     }
 }
 
@@ -213,7 +267,7 @@ fn limits_of_the_variables() -> Limits {
     }
 }
 
-const ALL_VARIABLES: [(&str, &str); 33] = [
+const ALL_VARIABLES: [(&str, &str); 42] = [
     ("COUNTERMAND_CONFIG", "@/full.toml"),
     ("COUNTERMAND_LISTEN", "127.0.0.1:2, [::1]:2"),
     ("COUNTERMAND_ADMIN_LISTEN", "127.0.0.1:3"),
@@ -246,6 +300,15 @@ const ALL_VARIABLES: [(&str, &str); 33] = [
     ("COUNTERMAND_POLLING_CACHE_MAX_AGE", "6s"),
     ("COUNTERMAND_AUDIT_FILE", "@/other.jsonl"),
     ("COUNTERMAND_AUDIT_ON_FAILURE", "fail"),
+    ("COUNTERMAND_CALLERS_FORWARDED_CLIENT_CERT", "false"),
+    ("COUNTERMAND_CALLERS_LINKERD_CLIENT_ID", "0"),
+    ("COUNTERMAND_CALLERS_MESH_PROXIES", "dns:a.example, dns:b.example"),
+    ("COUNTERMAND_CALLERS_JWT_ISSUER", "https://variable.example"),
+    ("COUNTERMAND_CALLERS_JWT_AUDIENCE", "a, b"),
+    ("COUNTERMAND_CALLERS_JWT_ALGORITHMS", "RS256, EdDSA"),
+    ("COUNTERMAND_CALLERS_JWT_JWKS", "https://variable.example/jwks?a=b"),
+    ("COUNTERMAND_CALLERS_JWT_JWKS_CA_CERTIFICATES", "@/other.pem"),
+    ("COUNTERMAND_CALLERS_JWT_JWKS_TOKEN_FILE", "@/other.json"),
     ("COUNTERMAND_LOG_FORMAT", "json"),
 ];
 
@@ -291,6 +354,7 @@ fn a_variable_wins_over_the_file() {
         },
         credential: Credential { name: "default".to_owned(), file: room.join("other.json") },
         policy: Some(room.join("other.cedar")),
+        callers: callers_of_variables(room),
         polling: polling(2, 3, 4, 5, 6),
         audit: Audit {
             destination: Destination::File(room.join("other.jsonl")),
@@ -326,6 +390,7 @@ fn a_flag_wins_over_the_variable() {
         },
         credential: Credential { name: "default".to_owned(), file: room.join("key.json") },
         policy: Some(room.join("policy.cedar")),
+        callers: callers_of_variables(room),
         polling: polling(2, 3, 4, 5, 6),
         audit: Audit {
             destination: Destination::File(room.join("other.jsonl")),
@@ -405,7 +470,7 @@ fn a_fault_names_the_source_that_won() {
         ("--listen nowhere", ("COUNTERMAND_LISTEN", "127.0.0.1:1"), "--listen"),
         ("", ("COUNTERMAND_LISTEN", "127.0.0.1:1,"), "COUNTERMAND_LISTEN"),
         ("", ("COUNTERMAND_LISTEN", ""), "COUNTERMAND_LISTEN"),
-        ("--listen 192.0.2.1:1", ("COUNTERMAND_ALLOW_UNAUTHENTICATED", "false"), "--listen"),
+        ("--admin-listen 192.0.2.1:1", ("COUNTERMAND_ALLOW_UNAUTHENTICATED", "false"), "--admin-listen"),
         ("", ("COUNTERMAND_ALLOW_UNAUTHENTICATED", "yes"), "COUNTERMAND_ALLOW_UNAUTHENTICATED"),
         ("--admin-listen 0.0.0.0:1", ("COUNTERMAND_ADMIN_LISTEN", "off"), "--admin-listen"),
         ("--upstream-url x", ("COUNTERMAND_UPSTREAM_URL", "https://h"), "--upstream-url"),

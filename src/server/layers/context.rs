@@ -7,38 +7,43 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::Either;
+use futures_util::future::{BoxFuture, Either};
 use http::{HeaderMap, Request, Response};
-use tokio::time::Instant;
-use tonic::body::Body;
+use tokio::time::{Instant, timeout_at};
+use tonic::{Status, body::Body};
 use tower::Service;
 
 use crate::{
     audit::Record,
     caller::Caller,
     operations::{call::Call, status},
+    server::identity::{Identified, PeerIdentity, Refusal},
 };
 
-/// Adds a [`Call`] to each request's extensions.
+/// Adds a [`Call`] to each request's extensions, or refuses it.
 #[derive(Clone)]
 pub(crate) struct Context<S> {
     inner: S,
-    caller: Caller,
+    identity: PeerIdentity,
 }
 
 impl<S> Context<S> {
-    pub(super) fn new(inner: S, caller: Caller) -> Self {
-        Self { inner, caller }
+    pub(super) fn new(inner: S, identity: PeerIdentity) -> Self {
+        Self { inner, identity }
     }
 }
 
+type Answer = Result<Response<Body>, Infallible>;
+
 impl<S, B> Service<Request<B>> for Context<S>
 where
-    S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<B>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+    B: Send + 'static,
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Either<S::Future, Ready<Result<Response<Body>, Infallible>>>;
+    type Future = Either<S::Future, Either<Ready<Answer>, BoxFuture<'static, Answer>>>;
 
     fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
@@ -46,13 +51,62 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let record = request.extensions().get::<Record>().cloned().unwrap_or_default();
-        record.called_by(&self.caller);
         let Ok(timeout) = timeout(request.headers()) else {
-            return Either::Right(ready(Ok(status::invalid_timeout().into_http())));
+            return refused(status::invalid_timeout());
         };
-        let call = Call { caller: self.caller.clone(), arrived: Instant::now(), timeout, record };
-        request.extensions_mut().insert(call);
-        Either::Left(self.inner.call(request))
+        let arrived = Instant::now();
+        match self.identity.identify(request.headers()) {
+            Identified::Now(Ok(caller)) => {
+                record.called_by(&caller);
+                request.extensions_mut().insert(Call { caller, arrived, timeout, record });
+                Either::Left(self.inner.call(request))
+            }
+            Identified::Now(Err(refusal)) => refused(unidentified(refusal)),
+            Identified::Later(caller) => {
+                let mut inner = self.inner.clone();
+                Either::Right(Either::Right(Box::pin(async move {
+                    match in_time(caller, timeout.map(|timeout| arrived + timeout)).await {
+                        Ok(caller) => {
+                            record.called_by(&caller);
+                            request.extensions_mut().insert(Call { caller, arrived, timeout, record });
+                            inner.call(request).await
+                        }
+                        Err(status) => Ok(status.into_http()),
+                    }
+                })))
+            }
+        }
+    }
+}
+
+fn refused<F, G>(status: Status) -> Either<F, Either<Ready<Answer>, G>> {
+    Either::Right(Either::Left(ready(Ok(status.into_http()))))
+}
+
+/// The caller, if it is known before the call's own time is over.
+async fn in_time(
+    caller: BoxFuture<'static, Result<Caller, Refusal>>,
+    deadline: Option<Instant>,
+) -> Result<Caller, Status> {
+    let caller = match deadline {
+        Some(deadline) => timeout_at(deadline, caller).await.map_err(|_| {
+            status::deadline_exceeded("while the keys of the token's issuer were being fetched")
+        })?,
+        None => caller.await,
+    };
+    caller.map_err(unidentified)
+}
+
+fn unidentified(refusal: Refusal) -> Status {
+    tracing::debug!(%refusal, "nobody can say who calls");
+    match refusal {
+        Refusal::ForwardedClientCert(_) | Refusal::LinkerdClientId | Refusal::Contradiction => {
+            status::invalid_forwarded_identity(&refusal.to_string())
+        }
+        Refusal::Token(_) => status::invalid_token(&refusal.to_string()),
+        Refusal::KeysUnavailable { retry_after } => {
+            status::keys_unavailable(&refusal.to_string(), retry_after)
+        }
     }
 }
 

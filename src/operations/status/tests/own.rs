@@ -69,6 +69,19 @@ fn our_own_errors_are_in_our_domain() {
         "grpc-timeout is not one to eight digits and a unit of H, M, S, m, u or n",
         vec![own("INVALID_GRPC_TIMEOUT")],
     );
+    assert_status(
+        &invalid_forwarded_identity("a"),
+        Code::Unauthenticated,
+        "a",
+        vec![own("INVALID_FORWARDED_IDENTITY")],
+    );
+    assert_status(&invalid_token("a"), Code::Unauthenticated, "a", vec![own("INVALID_TOKEN")]);
+    assert_status(
+        &keys_unavailable("a", retry_after),
+        Code::Unavailable,
+        "a",
+        vec![own("JWKS_UNAVAILABLE"), retry(3, 0)],
+    );
 }
 
 #[test]

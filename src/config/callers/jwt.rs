@@ -1,0 +1,222 @@
+//! `[callers.jwt]`: whose bearer tokens are believed.
+
+use std::path::{Path, PathBuf};
+
+use url::Url;
+
+use crate::{
+    config::{
+        environment::Environment,
+        fault::{Faults, Wrong},
+        files,
+        source::{Given, each},
+        table::Section,
+        upstream::is_loopback,
+    },
+    server::identity::jwks::{Algorithm, KeySet},
+};
+
+/// An issuer whose bearer tokens are believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Jwt {
+    /// The `iss` of its tokens; not empty.
+    pub issuer: String,
+    /// Who we are to it: the `aud` of a token must be, or hold, one of these; at least one, none empty.
+    pub audiences: Vec<String>,
+    /// How its tokens may be signed; at least one.
+    pub algorithms: Vec<Algorithm>,
+    /// Its public keys.
+    pub jwks: Jwks,
+}
+
+/// Where an issuer's public keys are (RFC 7517, section 5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Jwks {
+    /// A file, which holds at least one key for the allowed algorithms.
+    File(PathBuf),
+    /// An endpoint.
+    Url {
+        /// Where it is: `https`, or `http` on a loopback host; no user, password or fragment.
+        url: Url,
+        /// A PEM file of at least one certificate, trusted beside the public roots.
+        ca_certificates: Option<PathBuf>,
+        /// A file with a bearer token to show there, as the API server of Kubernetes wants one.
+        token_file: Option<PathBuf>,
+    },
+}
+
+impl Jwt {
+    /// `None` without any of its settings, or with a fault among them.
+    pub(super) fn read(
+        environment: &mut Environment,
+        file: &mut Section<'_>,
+        faults: &mut Faults,
+    ) -> Option<Self> {
+        let here = file.missing("jwt");
+        let is_there = file.has("jwt");
+        let before = faults.len();
+        let mut file = file.section("jwt", faults);
+        if faults.len() > before {
+            return None;
+        }
+        let issuer =
+            environment.text("COUNTERMAND_CALLERS_JWT_ISSUER", faults).or(file.text("issuer", faults));
+        let audiences = environment
+            .texts("COUNTERMAND_CALLERS_JWT_AUDIENCE", faults)
+            .or(file.text_or_texts("audience", faults));
+        let algorithms = environment
+            .texts("COUNTERMAND_CALLERS_JWT_ALGORITHMS", faults)
+            .or(file.texts("algorithms", faults));
+        // Of the file's own: what is no URL is relative to it.
+        let of_file = file.text("jwks", faults).map(|Given { value, origin }| {
+            let is_url = value.contains("://");
+            let path = || file.directory().join(&value).to_string_lossy().into_owned();
+            Given { value: if is_url { value.clone() } else { path() }, origin }
+        });
+        let place = environment.text("COUNTERMAND_CALLERS_JWT_JWKS", faults).or(of_file);
+        let ca_certificates = environment
+            .path("COUNTERMAND_CALLERS_JWT_JWKS_CA_CERTIFICATES")
+            .or(file.path("jwks_ca_certificates", faults));
+        let token_file = environment
+            .path("COUNTERMAND_CALLERS_JWT_JWKS_TOKEN_FILE")
+            .or(file.path("jwks_token_file", faults));
+        file.finish(faults);
+
+        let any = is_there
+            || [&issuer, &place].into_iter().any(Option::is_some)
+            || [&audiences, &algorithms].into_iter().any(Option::is_some)
+            || [&ca_certificates, &token_file].into_iter().any(Option::is_some);
+        if !any {
+            return None;
+        }
+        if faults.len() == before {
+            for (key, missing) in
+                [("issuer", issuer.is_none()), ("audience", audiences.is_none()), ("jwks", place.is_none())]
+            {
+                if missing {
+                    faults.add(&here.within(key), "this is missing", required(key));
+                }
+            }
+        }
+        let issuer = issuer.and_then(|given| given.parse(faults, |text: &str| plain(text)));
+        let audiences = audiences.and_then(|given| list(&given, faults, plain));
+        let algorithms = match algorithms {
+            Some(given) => list(&given, faults, algorithm),
+            None => Some(Algorithm::ALL.to_vec()),
+        };
+        let jwks = place
+            .and_then(|given| Jwks::read(&given, ca_certificates, token_file, algorithms.as_deref(), faults));
+        let (issuer, audiences, algorithms, jwks) = (issuer?, audiences?, algorithms?, jwks?);
+        (faults.len() == before).then_some(Self { issuer, audiences, algorithms, jwks })
+    }
+}
+
+impl Jwks {
+    fn read(
+        place: &Given<String>,
+        ca_certificates: Option<Given<PathBuf>>,
+        token_file: Option<Given<PathBuf>>,
+        algorithms: Option<&[Algorithm]>,
+        faults: &mut Faults,
+    ) -> Option<Self> {
+        if !place.value.contains("://") {
+            for given in [ca_certificates, token_file].into_iter().flatten() {
+                faults.add(
+                    &given.origin,
+                    "it is for a jwks that is a URL, and jwks is a file",
+                    "leave it out",
+                );
+            }
+            let file = PathBuf::from(&place.value);
+            place.parse(faults, |_: &String| key_file(&file, algorithms))?;
+            return Some(Self::File(file));
+        }
+        let url = place.parse(faults, |text: &str| key_url(text));
+        if let Some(given) = &ca_certificates {
+            given.parse(faults, files::certificates);
+        }
+        if let Some(given) = &token_file {
+            given.parse(faults, files::readable);
+        }
+        Some(Self::Url {
+            url: url?,
+            ca_certificates: ca_certificates.map(|given| given.value),
+            token_file: token_file.map(|given| given.value),
+        })
+    }
+}
+
+/// What each of a list is, which must not be empty; `None` with a fault among them.
+fn list<T>(
+    given: &Given<Vec<Given<String>>>,
+    faults: &mut Faults,
+    read: impl Fn(&str) -> Result<T, Wrong>,
+) -> Option<Vec<T>> {
+    if given.value.is_empty() {
+        faults.add(&given.origin, "the list is empty", "name at least one");
+        return None;
+    }
+    let values = each(&given.value, faults, read);
+    (values.len() == given.value.len()).then_some(values)
+}
+
+fn plain(text: &str) -> Result<String, Wrong> {
+    if text.trim().is_empty() || text.chars().any(char::is_control) {
+        let remedy = "give the very text that the issuer writes into its tokens";
+        return Err(Wrong::new(format!("{text:?} is no text of a token"), remedy));
+    }
+    Ok(text.to_owned())
+}
+
+fn algorithm(text: &str) -> Result<Algorithm, Wrong> {
+    text.parse().map_err(|_| {
+        let known = Algorithm::ALL.map(|known| known.to_string()).join(", ");
+        let problem = format!("{text:?} is no algorithm of signatures by a private key");
+        Wrong::new(problem, format!("give some of {known}"))
+    })
+}
+
+fn key_file(file: &Path, algorithms: Option<&[Algorithm]>) -> Result<(), Wrong> {
+    files::readable(file)?;
+    let remedy = "name a file with a JSON Web Key Set, {\"keys\": [...]}, or give an https:// URL";
+    let wrong = |what: String| Wrong::new(format!("{file:?} {what}"), remedy);
+    let json = std::fs::read(file).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+    // With a fault in the algorithms, the form is all that can be checked.
+    KeySet::parse(&json, algorithms.unwrap_or(&Algorithm::ALL)).map_err(|error| wrong(error.to_string()))?;
+    Ok(())
+}
+
+/// The value is never part of the fault: it may hold a password.
+fn key_url(text: &str) -> Result<Url, Wrong> {
+    let wrong = |problem: &str, remedy: &str| Err(Wrong::new(problem, remedy));
+    let url = match Url::parse(text) {
+        Ok(url) => url,
+        Err(error) => return wrong(&format!("not a URL: {error}"), "give https://host/path, or a file"),
+    };
+    match url.scheme() {
+        "https" => {}
+        "http" if is_loopback(&url) => {}
+        "http" => {
+            return wrong(
+                "over plain http anybody on the way could put in keys of their own",
+                "give https://, or http:// with a loopback host",
+            );
+        }
+        _ => return wrong("the scheme is not https", "give https://host/path, or a file"),
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return wrong("the URL holds a user or a password", "leave it out");
+    }
+    if url.fragment().is_some() {
+        return wrong("the URL holds a fragment", "end it before the #");
+    }
+    Ok(url)
+}
+
+fn required(key: &str) -> &'static str {
+    match key {
+        "issuer" => "give the iss of the tokens",
+        "audience" => "give the aud of the tokens that are meant for this service",
+        _ => "give the https:// URL or the file of the issuer's keys",
+    }
+}

@@ -1,0 +1,184 @@
+//! Which proof counts, and whose word is taken.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use rcgen::{CertificateParams, KeyPair, SanType};
+use rustls::pki_types::CertificateDer;
+
+use super::{
+    Identified, Identities, InvalidToken, Refusal,
+    issuer::{AUDIENCE, ISSUER, Key, claims, key_set},
+    jwks::Algorithm,
+    names, xfcc,
+};
+use crate::{
+    caller::{Caller, Proof},
+    config::{Callers, Jwks, Jwt},
+    server::peer::{Peer, Place},
+};
+
+const CONSOLE: &str = "spiffe://corp.example/console";
+const PROXY: &str = "spiffe://corp.example/proxy";
+const LINKERD: &str = "console.mdm.serviceaccount.identity.linkerd.cluster.local";
+const XFCC: (&str, &str) = ("x-forwarded-client-cert", "Hash=1;URI=spiffe://corp.example/forwarded");
+const L5D: (&str, &str) = ("l5d-client-id", LINKERD);
+
+fn certificate(id: &str) -> CertificateDer<'static> {
+    let mut parameters = CertificateParams::default();
+    parameters.subject_alt_names = vec![SanType::URI(id.try_into().unwrap())];
+    parameters.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
+}
+
+fn peer(place: Place, id: Option<&str>) -> Peer {
+    Peer { place, certificate: id.map(certificate) }
+}
+
+/// Both headers are believed, of proxies on this machine and of one elsewhere.
+fn believing() -> Callers {
+    Callers {
+        forwarded_client_cert: true,
+        linkerd_client_id: true,
+        mesh_proxies: vec![names::identity(PROXY).unwrap()],
+        jwt: None,
+    }
+}
+
+fn headers(lines: &[(&str, &str)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in lines {
+        let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+        headers.append(name, HeaderValue::from_str(value).unwrap());
+    }
+    headers
+}
+
+/// Who sends a request with these lines over a connection of `peer`.
+fn identify(callers: &Callers, peer: &Peer, lines: &[(&str, &str)]) -> Result<Caller, Refusal> {
+    let identities = Arc::new(Identities::new(callers).unwrap().0);
+    match identities.of_peer(peer).identify(&headers(lines)) {
+        Identified::Now(caller) => caller,
+        Identified::Later(_) => panic!("nothing is to be fetched"),
+    }
+}
+
+fn shown(caller: Result<Caller, Refusal>) -> (String, Proof) {
+    let caller = caller.unwrap();
+    (caller.to_string(), caller.proof())
+}
+
+const UNIX: Place = Place::Unix { uid: Some(7) };
+
+#[test]
+fn a_connection_proves_what_it_can() {
+    for (peer, id, proof) in [
+        (peer(UNIX, None), "unix:7", Proof::UnixPeer),
+        (peer(Place::Unix { uid: None }, None), "anonymous", Proof::None),
+        (peer(Place::Loopback, None), "anonymous", Proof::None),
+        (peer(Place::Network, None), "anonymous", Proof::None),
+        (peer(Place::Network, Some(CONSOLE)), CONSOLE, Proof::ClientCertificate),
+        (peer(UNIX, Some(CONSOLE)), CONSOLE, Proof::ClientCertificate),
+        // A certificate that names nobody leaves the next proof.
+        (peer(UNIX, Some("https://corp.example")), "unix:7", Proof::UnixPeer),
+    ] {
+        let want = (id.to_owned(), proof);
+        assert_eq!(shown(identify(&believing(), &peer, &[])), want, "{peer:?}");
+        assert_eq!(shown(identify(&Callers::default(), &peer, &[XFCC, L5D])), want, "{peer:?}");
+    }
+}
+
+#[test]
+fn only_trusted_proxies_forward() {
+    let forwarded = ("spiffe://corp.example/forwarded".to_owned(), Proof::ForwardedClientCert);
+    let by_linkerd = (format!("dns:{LINKERD}"), Proof::LinkerdClientId);
+    for peer in [
+        peer(Place::Loopback, None),
+        peer(UNIX, None),
+        peer(Place::Network, Some(PROXY)),
+        peer(Place::Loopback, Some(CONSOLE)),
+    ] {
+        assert_eq!(shown(identify(&believing(), &peer, &[XFCC])), forwarded, "{peer:?}");
+        assert_eq!(shown(identify(&believing(), &peer, &[L5D])), by_linkerd, "{peer:?}");
+    }
+    for (peer, id) in
+        [(peer(Place::Network, None), "anonymous"), (peer(Place::Network, Some(CONSOLE)), CONSOLE)]
+    {
+        // Not even what is malformed is looked at.
+        for lines in [&[XFCC, L5D][..], &[("x-forwarded-client-cert", "\"")]] {
+            assert_eq!(shown(identify(&believing(), &peer, lines)).0, id, "{peer:?}");
+        }
+    }
+    // Each is switched on by itself.
+    let one = Callers { linkerd_client_id: false, ..believing() };
+    assert_eq!(shown(identify(&one, &peer(Place::Loopback, None), &[L5D])).0, "anonymous");
+    let other = Callers { forwarded_client_cert: false, ..believing() };
+    assert_eq!(shown(identify(&other, &peer(Place::Loopback, None), &[XFCC, L5D])), by_linkerd);
+}
+
+#[test]
+fn a_proxy_that_forwards_nobody_is_itself() {
+    let proxy = peer(Place::Network, Some(PROXY));
+    for lines in [&[][..], &[("x-forwarded-client-cert", "Hash=1")]] {
+        let want = (PROXY.to_owned(), Proof::ClientCertificate);
+        assert_eq!(shown(identify(&believing(), &proxy, lines)), want);
+    }
+}
+
+#[test]
+fn several_lines_are_one_header() {
+    let local = peer(Place::Loopback, None);
+    let evil = ("x-forwarded-client-cert", "URI=spiffe://evil/a");
+    assert_eq!(shown(identify(&believing(), &local, &[evil, XFCC])).0, "spiffe://corp.example/forwarded");
+    let open = ("x-forwarded-client-cert", "URI=spiffe://evil/a;Subject=\"");
+    let form = Err(Refusal::ForwardedClientCert(xfcc::Invalid::Form));
+    assert_eq!(identify(&believing(), &local, &[open, XFCC]), form);
+}
+
+#[test]
+fn what_a_proxy_forwards_and_cannot_be_understood_is_refused() {
+    let local = peer(UNIX, None);
+    let two = "URI=spiffe://a/b;URI=spiffe://a/c";
+    for (lines, refusal) in [
+        (&[(XFCC.0, "x")][..], Refusal::ForwardedClientCert(xfcc::Invalid::Form)),
+        (&[(XFCC.0, two)], Refusal::ForwardedClientCert(xfcc::Invalid::SeveralUris)),
+        (&[(L5D.0, "")], Refusal::LinkerdClientId),
+        (&[(L5D.0, "a b")], Refusal::LinkerdClientId),
+        (&[L5D, L5D], Refusal::LinkerdClientId),
+        (&[XFCC, L5D], Refusal::Contradiction),
+    ] {
+        assert_eq!(identify(&believing(), &local, lines), Err(refusal), "{lines:?}");
+    }
+    // Both may say the same.
+    let same = [(XFCC.0, "DNS=a.example"), (L5D.0, "a.example")];
+    assert_eq!(shown(identify(&believing(), &local, &same)).0, "dns:a.example");
+}
+
+#[test]
+fn a_token_counts_after_certificates_and_before_users_and_has_to_be_right() {
+    let (key, file) = (Key::ec(), tempfile::NamedTempFile::new().unwrap());
+    std::fs::write(file.path(), key_set([key.jwk(Some("a"))])).unwrap();
+    let jwt = Jwt {
+        issuer: ISSUER.to_owned(),
+        audiences: vec![AUDIENCE.to_owned()],
+        algorithms: Algorithm::ALL.to_vec(),
+        jwks: Jwks::File(file.path().to_owned()),
+    };
+    let callers = Callers { jwt: Some(jwt), ..believing() };
+    let bearer = format!("Bearer {}", key.token(Some("a"), &claims()));
+    let token = ("authorization", bearer.as_str());
+    let bad = ("authorization", "Bearer x");
+    let refused = Err(Refusal::Token(InvalidToken::Malformed));
+
+    let of_token = "jwt:https://issuer.example#console";
+    for (peer, lines, id) in [
+        (peer(UNIX, None), &[][..], of_token),
+        (peer(Place::Network, None), &[XFCC], of_token),
+        (peer(Place::Network, Some(CONSOLE)), &[], CONSOLE),
+        (peer(Place::Loopback, Some(CONSOLE)), &[XFCC], "spiffe://corp.example/forwarded"),
+    ] {
+        assert_eq!(shown(identify(&callers, &peer, &[lines, &[token]].concat())).0, id, "{peer:?}");
+        assert_eq!(identify(&callers, &peer, &[lines, &[bad]].concat()), refused, "{peer:?}");
+    }
+    // Nobody's tokens are believed: then they are just text.
+    assert_eq!(shown(identify(&believing(), &peer(UNIX, None), &[bad])).0, "unix:7");
+}
