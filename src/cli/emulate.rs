@@ -10,22 +10,26 @@ use clap::Args;
 use tokio::net::lookup_host;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::emulator::{Emulator, FaultRates, Quota, Settings};
+use crate::emulator::{Condition, Emulator, Endpoints, FaultRates, Kind, Quota, Settings};
 
 /// The exit code for a fault of the command line (EX_CONFIG).
 const EX_CONFIG: u8 = 78;
 
-/// Emulate the Android Management API's operations and Google's token endpoint, over plain HTTP
+/// Emulate the Android Management API's operations and the endpoints that give tokens, over plain HTTP
 #[derive(Args, Clone, Debug)]
 pub(crate) struct EmulateArgs {
     /// Where to listen: HOST:PORT, port 0 for any free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8086")]
     #[arg(env = "COUNTERMAND_EMULATOR_LISTEN")]
     listen: String,
-    /// Write the credentials of the service account it trusts to this file, readable by you alone
+    /// Write credentials that it trusts to this file, readable by you alone
     #[arg(long, value_name = "FILE")]
     #[arg(env = "COUNTERMAND_EMULATOR_WRITE_CREDENTIALS")]
     write_credentials: Option<PathBuf>,
+    /// The kind of credentials to write: service-account, authorized-user, external-account-file,
+    /// external-account-url, external-account-impersonated or impersonated-service-account
+    #[arg(long, value_name = "KIND", default_value = "service-account")]
+    credentials_kind: Kind,
     /// Listen on other than loopback addresses, where other machines can reach it unencrypted
     #[arg(long)]
     allow_beyond_loopback: bool,
@@ -70,6 +74,22 @@ pub(crate) struct EmulateArgs {
     /// How many requests one HTTP/2 connection may have open
     #[arg(long, value_name = "N", default_value_t = Settings::default().max_concurrent_streams)]
     max_concurrent_streams: u32,
+    /// How the token endpoint answers: healthy, refusing, unavailable, hanging, slow:TIME, failing,
+    /// without-token, lifetime-absent, lifetime-negative, lifetime-absurd, html, reset or truncated
+    #[arg(long, value_name = "FAULT", default_value = "healthy")]
+    token_fault: Condition,
+    /// How the token exchange (STS) answers, likewise
+    #[arg(long, value_name = "FAULT", default_value = "healthy")]
+    sts_fault: Condition,
+    /// How the source of subject tokens answers, likewise
+    #[arg(long, value_name = "FAULT", default_value = "healthy")]
+    subject_token_fault: Condition,
+    /// How the metadata server answers, likewise
+    #[arg(long, value_name = "FAULT", default_value = "healthy")]
+    metadata_fault: Condition,
+    /// How IAM Credentials answers, likewise
+    #[arg(long, value_name = "FAULT", default_value = "healthy")]
+    iam_fault: Condition,
     /// A device that exists (repeatable); without any, each exists from its first command on
     #[arg(long = "device", value_name = "NAME")]
     devices: Vec<String>,
@@ -98,7 +118,8 @@ fn quota(text: &str) -> Result<QuotaSize, std::num::ParseIntError> {
 /// Runs until SIGINT or SIGTERM, then ends at once with 0. Ends with 78 when the command line is at
 /// fault, with 1 when the machine is.
 pub(crate) async fn run(args: EmulateArgs) -> ExitCode {
-    let EmulateArgs { listen, write_credentials, allow_beyond_loopback, .. } = &args;
+    let EmulateArgs { listen, write_credentials, credentials_kind, allow_beyond_loopback, .. } = &args;
+    let credentials = write_credentials.clone().map(|path| (*credentials_kind, path));
     let settings = settings(&args);
     let mut faults: Vec<String> = settings.invalid().iter().map(ToString::to_string).collect();
     let addresses: Vec<_> = match lookup_host(listen).await {
@@ -120,7 +141,7 @@ pub(crate) async fn run(args: EmulateArgs) -> ExitCode {
         faults.iter().for_each(complain);
         return ExitCode::from(EX_CONFIG);
     };
-    match emulate(*address, settings, write_credentials.clone()).await {
+    match emulate(*address, settings, credentials).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(error);
@@ -132,7 +153,7 @@ pub(crate) async fn run(args: EmulateArgs) -> ExitCode {
 async fn emulate(
     address: std::net::SocketAddr,
     settings: Settings,
-    credentials: Option<PathBuf>,
+    credentials: Option<(Kind, PathBuf)>,
 ) -> Result<(), String> {
     let no_signals = |error: io::Error| format!("signals cannot be received: {error}");
     // From before the line that says it is ready, so that none is missed after it.
@@ -141,8 +162,11 @@ async fn emulate(
     let emulator = Emulator::start(address, settings)
         .await
         .map_err(|error| format!("cannot listen on {address}: {error}"))?;
-    if let Some(path) = credentials {
-        emulator.write_credentials(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    if let Some((kind, path)) = credentials {
+        emulator
+            .credential_file(kind)
+            .write(&path)
+            .map_err(|error| format!("{}: {error}", path.display()))?;
     }
     writeln!(io::stdout(), "emulator: {}", emulator.url())
         .map_err(|error| format!("cannot write to standard output: {error}"))?;
@@ -159,6 +183,7 @@ fn settings(args: &EmulateArgs) -> Settings {
     let EmulateArgs {
         listen: _,
         write_credentials: _,
+        credentials_kind: _,
         allow_beyond_loopback: _,
         pick_up,
         command_duration,
@@ -173,6 +198,11 @@ fn settings(args: &EmulateArgs) -> Settings {
         max_page_size,
         token_lifetime,
         max_concurrent_streams,
+        token_fault,
+        sts_fault,
+        subject_token_fault,
+        metadata_fault,
+        iam_fault,
         devices,
     } = args;
     Settings {
@@ -187,6 +217,13 @@ fn settings(args: &EmulateArgs) -> Settings {
         token_lifetime: *token_lifetime,
         max_concurrent_streams: *max_concurrent_streams,
         devices: (!devices.is_empty()).then(|| devices.clone()),
+        endpoints: Endpoints {
+            token: *token_fault,
+            sts: *sts_fault,
+            subject_token: *subject_token_fault,
+            metadata: *metadata_fault,
+            iam: *iam_fault,
+        },
     }
 }
 
@@ -196,73 +233,4 @@ fn complain(fault: impl Display) {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: EmulateArgs,
-    }
-
-    fn parse(words: &[&str]) -> Result<EmulateArgs, clap::Error> {
-        let line = std::iter::once(&"emulate").chain(words);
-        Line::try_parse_from(line).map(|line| line.args)
-    }
-
-    #[test]
-    fn without_flags_the_settings_are_the_defaults() {
-        let args = parse(&[]).unwrap();
-        assert_eq!(settings(&args), Settings::default());
-        assert_eq!(args.listen, "127.0.0.1:8086");
-        assert!(!args.allow_beyond_loopback);
-    }
-
-    #[test]
-    fn each_setting_has_its_flag() {
-        let line = "--pick-up never --command-duration 1m --cancel-delay 2s --latency 3ms \
-                    --unavailable-rate 0.1 --exhausted-rate 0.2 --reset-rate 0.3 --quota 7 \
-                    --quota-window 8s --page-size 9 --max-page-size 10 --token-lifetime 65s \
-                    --max-concurrent-streams 11 --device enterprises/e/devices/d";
-        let words: Vec<_> = line.split_whitespace().collect();
-        let wanted = Settings {
-            pick_up: None,
-            command_duration: Duration::from_secs(60),
-            cancel_delay: Duration::from_secs(2),
-            latency: Duration::from_millis(3),
-            faults: FaultRates { unavailable: 0.1, exhausted: 0.2, reset: 0.3 },
-            quota: Some(Quota { queries: 7, window: Duration::from_secs(8) }),
-            page_size: 9,
-            max_page_size: 10,
-            token_lifetime: Duration::from_secs(65),
-            max_concurrent_streams: 11,
-            devices: Some(vec!["enterprises/e/devices/d".to_owned()]),
-        };
-        assert_eq!(settings(&parse(&words).unwrap()), wanted);
-        assert_eq!(settings(&parse(&["--quota", "off"]).unwrap()).quota, None);
-    }
-
-    #[test]
-    fn a_value_of_the_wrong_form_is_refused() {
-        for (flag, value) in [("--pick-up", "soon"), ("--quota", "-1"), ("--latency", "3")] {
-            assert!(parse(&[flag, value]).is_err(), "{flag} {value}");
-        }
-    }
-
-    #[tokio::test]
-    async fn faults_of_the_command_line_end_with_78() {
-        for words in [
-            ["--listen", "0.0.0.0:0"],
-            ["--listen", "[::]:0"],
-            ["--listen", "nowhere"],
-            ["--reset-rate", "1.1"],
-            ["--token-lifetime", "0s"],
-        ] {
-            let args = parse(&words).unwrap();
-            let code = run(args).await;
-            assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::from(78)), "{words:?}");
-        }
-    }
-}
+mod tests;

@@ -1,192 +1,143 @@
-//! The service account that the emulator trusts: a fresh key at each start, and the credential file
-//! that a client signs in with.
+//! The principals that exist: service accounts, a person, and the workloads of another identity provider.
 
-use std::fmt::{self, Write as _};
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::sync::Arc;
 
-use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
-use aws_lc_rs::rsa::{KeyPair, KeySize};
-use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use serde_json::json;
-use zeroize::Zeroizing;
+use super::key::{Key, random_hex};
+use super::subject::Source;
 
-/// The Google Cloud project that the account belongs to, and whose quota its calls spend.
+/// The Google Cloud project that the accounts belong to, and whose quota their calls spend.
 pub(super) const PROJECT: &str = "countermand-emulator";
 
-/// The account: what is needed to check what its holder signs.
-pub(super) struct Account {
-    pub(super) email: String,
-    pub(super) key_id: String,
-    /// The DER of an `RSAPublicKey`.
-    public_key: Vec<u8>,
+/// The service account that is there from the start, and signs in by its key.
+pub(super) const FIRST: &str = "emulator";
+
+/// The service account that some credential files impersonate.
+pub(super) const TARGET: &str = "proxy";
+
+/// The account of the virtual machine that the metadata server speaks for: Compute Engine's default one.
+pub(super) const MACHINE: &str = "100000000000-compute@developer.gserviceaccount.com";
+
+/// The person who signed in on this machine.
+pub(super) const PERSON: &str = "developer@example.com";
+
+/// The accounts. All service accounts have one key, since making one takes long; they differ by its id.
+pub(super) struct Accounts {
+    pub(super) key: Key,
+    service: HashMap<Arc<str>, Account>,
+    disabled: HashSet<String>,
 }
 
-/// A Google credential file of type `service_account`, as JSON. It holds a private key: it prints as
-/// `[redacted]`, and its memory is cleared when it is dropped.
+/// A service account.
 #[derive(Clone)]
-pub struct Credentials(Zeroizing<String>);
-
-impl Account {
-    /// Makes an account with a new key, and its credentials, which name `token_url`. Takes the time
-    /// that an RSA key of 2,048 bits takes: some hundred milliseconds of CPU.
-    pub(super) fn generate(token_url: &str) -> io::Result<(Self, Credentials)> {
-        let failed = |_| io::Error::other("no RSA key could be generated");
-        let key = KeyPair::generate(KeySize::Rsa2048).map_err(failed)?;
-        let private_key: Pkcs8V1Der<'_> = key.as_der().map_err(failed)?;
-        let account = Self {
-            email: format!("emulator@{PROJECT}.iam.gserviceaccount.com"),
-            key_id: random_hex()?,
-            public_key: key.public_key().as_ref().to_vec(),
-        };
-        let pem = pem(private_key.as_ref());
-        let credentials = json!({
-            "type": "service_account",
-            "project_id": PROJECT,
-            "private_key_id": account.key_id,
-            "private_key": *pem,
-            "client_email": account.email,
-            "client_id": "100000000000000000001",
-            "auth_uri": "https://accounts.google.com/o/oauth2/auth",
-            "token_uri": token_url,
-            "auth_provider_x509_cert_url": "https://www.googleapis.com/oauth2/v1/certs",
-            "client_x509_cert_url": format!(
-                "https://www.googleapis.com/robot/v1/metadata/x509/{}",
-                account.email.replace('@', "%40")
-            ),
-            "universe_domain": "googleapis.com",
-        });
-        Ok((account, Credentials(Zeroizing::new(format!("{credentials:#}\n")))))
-    }
-
-    /// Whether `signature` is this account's RS256 signature of `message`.
-    pub(super) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        let key = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &self.public_key);
-        key.verify(message, signature).is_ok()
-    }
+pub(super) struct Account {
+    pub(super) email: Arc<str>,
+    pub(super) key_id: String,
+    impersonable: bool,
 }
 
-impl Credentials {
-    /// The JSON, private key included.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-
-    /// Writes the JSON to a file that its owner alone can read (mode 0600), all at once: who looks
-    /// at `path` finds what was there before or the whole new file. Blocks while it writes.
-    ///
-    /// # Errors
-    /// When the directory of `path` cannot be written to.
-    pub fn write(&self, path: &Path) -> io::Result<()> {
-        let no_file = || io::Error::new(io::ErrorKind::InvalidInput, "not the name of a file");
-        let mut name = path.file_name().ok_or_else(no_file)?.to_owned();
-        name.push(format!(".{}", random_hex()?));
-        let new = path.with_file_name(name);
-        let written = self.write_new(&new).and_then(|()| fs::rename(&new, path));
-        if written.is_err() {
-            // The first error is the one to report; what is left over may not even exist.
-            let _ = fs::remove_file(&new);
+impl Accounts {
+    pub(super) fn new(key: Key) -> io::Result<Self> {
+        let mut accounts = Self { key, service: HashMap::new(), disabled: HashSet::new() };
+        for name in [FIRST, TARGET] {
+            accounts.create(email(name))?;
         }
-        written
+        accounts.create(MACHINE.to_owned())?;
+        Ok(accounts)
     }
 
-    fn write_new(&self, path: &Path) -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        file.write_all(self.0.as_bytes())?;
-        file.sync_all()
-    }
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Credentials([redacted])")
-    }
-}
-
-/// The PEM of a PKCS #8 private key (RFC 7468: lines of 64 characters).
-fn pem(der: &[u8]) -> Zeroizing<String> {
-    let body = Zeroizing::new(STANDARD.encode(der));
-    // Room for all of it from the start: growing would leave uncleared copies behind.
-    let mut pem = Zeroizing::new(String::with_capacity(body.len() * 2));
-    pem.push_str("-----BEGIN PRIVATE KEY-----\n");
-    for (i, character) in body.chars().enumerate() {
-        pem.push(character);
-        if i % 64 == 63 {
-            pem.push('\n');
+    /// The account of that name, which is made if it is not there.
+    pub(super) fn named(&mut self, name: &str) -> io::Result<&Account> {
+        let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if name.is_empty() || name.len() > 30 || !name.bytes().all(letter) {
+            let expected = "a service account's name is 1 to 30 of a-z, 0-9 and -";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, expected));
         }
+        self.create(email(name))
     }
-    if !body.len().is_multiple_of(64) {
-        pem.push('\n');
+
+    fn create(&mut self, email: String) -> io::Result<&Account> {
+        let key_id = random_hex()?;
+        let email: Arc<str> = email.into();
+        let account = Account { email: Arc::clone(&email), key_id, impersonable: true };
+        Ok(self.service.entry(email).or_insert(account))
     }
-    pem.push_str("-----END PRIVATE KEY-----\n");
-    pem
+
+    /// The service account of that address.
+    pub(super) fn find(&self, email: &str) -> Option<&Account> {
+        self.service.get(email)
+    }
+
+    /// Whether a service account exists and may be impersonated; `None` when it does not exist.
+    pub(super) fn impersonable(&self, email: &str) -> Option<bool> {
+        self.service.get(email).map(|account| account.impersonable)
+    }
+
+    /// Says whether a service account may be impersonated; `false` when there is none.
+    pub(super) fn set_impersonable(&mut self, email: &str, impersonable: bool) -> bool {
+        let account = self.service.get_mut(email);
+        account.map(|account| account.impersonable = impersonable).is_some()
+    }
+
+    pub(super) fn exists(&self, principal: &str) -> bool {
+        let workload = |source: Source| *principal == *source.principal();
+        self.service.contains_key(principal)
+            || principal == PERSON
+            || workload(Source::File)
+            || workload(Source::Url)
+    }
+
+    pub(super) fn is_disabled(&self, principal: &str) -> bool {
+        self.disabled.contains(principal)
+    }
+
+    /// Enables or disables a principal; `false` when there is none.
+    pub(super) fn set_enabled(&mut self, principal: &str, enabled: bool) -> bool {
+        if enabled {
+            self.disabled.remove(principal);
+        } else if self.exists(principal) {
+            self.disabled.insert(principal.to_owned());
+        }
+        self.exists(principal)
+    }
 }
 
-/// Bytes that nobody can guess.
-pub(super) fn random<const N: usize>() -> io::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    let failed = |_| io::Error::other("the system has no random numbers");
-    aws_lc_rs::rand::fill(&mut bytes).map_err(failed)?;
-    Ok(bytes)
-}
-
-/// The form of a `private_key_id`: 40 hexadecimal digits.
-fn random_hex() -> io::Result<String> {
-    Ok(random::<20>()?.iter().fold(String::with_capacity(40), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}"); // a String takes all that is written to it
-        text
-    }))
+/// The address of a service account of this project.
+pub(super) fn email(name: &str) -> String {
+    format!("{name}@{PROJECT}.iam.gserviceaccount.com")
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
-    fn the_credential_file_is_whole_and_its_owners_alone() {
-        let (_, credentials) = Account::generate("http://127.0.0.1:1/token").unwrap();
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("credentials.json");
-        fs::write(&path, "an older file, and readable by all").unwrap();
-        credentials.write(&path).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), credentials.expose());
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn a_file_that_cannot_be_written_is_an_error_and_leaves_nothing() {
-        let (_, credentials) = Account::generate("http://127.0.0.1:1/token").unwrap();
-        let directory = tempfile::tempdir().unwrap();
-        assert!(credentials.write(&directory.path().join("none/credentials.json")).is_err());
-        assert!(credentials.write(Path::new("/")).is_err());
-        let taken = directory.path().join("taken");
-        fs::create_dir(&taken).unwrap();
-        assert!(credentials.write(&taken).is_err());
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn credentials_do_not_print() {
-        let (_, credentials) = Account::generate("http://127.0.0.1:1/token").unwrap();
-        assert_eq!(format!("{credentials:?}"), "Credentials([redacted])");
-    }
-
-    #[test]
-    fn lines_of_pem_have_64_characters() {
-        for length in [47, 48, 49, 96, 1217] {
-            let pem = pem(&vec![0; length]);
-            let lines: Vec<_> = pem.lines().collect();
-            let body = &lines[1..lines.len() - 1];
-            assert!(body[..body.len() - 1].iter().all(|line| line.len() == 64));
-            assert!((1..=64).contains(&body[body.len() - 1].len()));
-            assert_eq!(STANDARD.decode(body.concat()).unwrap().len(), length);
+    fn accounts_are_made_once_and_told_apart() {
+        let mut accounts = Accounts::new(Key::generate().unwrap()).unwrap();
+        let first = accounts.named("emea").unwrap().key_id.clone();
+        assert_eq!(accounts.named("emea").unwrap().key_id, first);
+        assert_ne!(accounts.named("apac").unwrap().key_id, first);
+        assert!(accounts.find(&email("emea")).is_some());
+        for name in ["", "EMEA", "a@b", "a b", &"a".repeat(31)] {
+            let error = accounts.named(name).err().unwrap();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{name}");
         }
+    }
+
+    #[test]
+    fn each_principal_is_disabled_by_itself() {
+        let mut accounts = Accounts::new(Key::generate().unwrap()).unwrap();
+        let file = Source::File.principal();
+        for principal in [&*email(TARGET), MACHINE, PERSON, &*file] {
+            assert!(accounts.set_enabled(principal, false), "{principal}");
+            assert!(accounts.is_disabled(principal), "{principal}");
+            assert!(!accounts.is_disabled(&email(FIRST)));
+            assert!(accounts.set_enabled(principal, true), "{principal}");
+            assert!(!accounts.is_disabled(principal), "{principal}");
+        }
+        assert!(!accounts.set_enabled("nobody@example.com", false));
+        assert!(!accounts.set_impersonable(PERSON, false));
+        assert_eq!(accounts.impersonable("nobody@example.com"), None);
     }
 }

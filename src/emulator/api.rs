@@ -1,10 +1,11 @@
 //! One request to the API, from its head to its answer.
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::access::{ANDROID_MANAGEMENT_API, authorise, bearer};
 use super::account::PROJECT;
 use super::command::Command;
 use super::list;
@@ -85,9 +86,11 @@ pub(super) fn carry_out(
 ) -> Result<Value, Refusal> {
     let now = Instant::now();
     let token = bearer(head).or(parameters.access_token.as_deref());
-    lock(&state.tokens)
-        .accept(token, now)
-        .map_err(|bad| Refusal::unauthenticated(bad.reason(), call.method()))?;
+    let holder = token.and_then(|token| lock(&state.tokens).holder(token));
+    if let Some(principal) = holder {
+        lock(&state.callers).note(principal);
+    }
+    authorise(state, token, &ANDROID_MANAGEMENT_API, call.method(), now)?;
     let settings = lock(&state.settings);
     if settings.quota.is_some_and(|quota| !lock(&state.window).admit(quota, now)) {
         drop(settings);
@@ -105,13 +108,7 @@ pub(super) fn carry_out(
             demand_empty(body)?;
             store.cancel(device, id, settings.cancel_delay, now).map(|()| json!({}))
         }
-        Call::Token => Err(Refusal::not_found()),
     }
-}
-
-fn bearer(head: &Parts) -> Option<&str> {
-    let (scheme, token) = head.headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 /// Whether a request says that its body is JSON.
@@ -121,7 +118,8 @@ fn is_json(head: &Parts) -> bool {
     essence.trim().eq_ignore_ascii_case("application/json")
 }
 
-fn json_body(head: &Parts, body: &[u8]) -> Result<Value, Refusal> {
+/// The JSON of a request's body.
+pub(super) fn json_body(head: &Parts, body: &[u8]) -> Result<Value, Refusal> {
     if !is_json(head) {
         let message = "The body of a request must be of the content type application/json.";
         return Err(Refusal::invalid_argument("", message));

@@ -11,10 +11,10 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::account::Account;
-
-/// The scope of the Android Management API.
-pub(super) const SCOPE: &str = "https://www.googleapis.com/auth/androidmanagement";
+use super::account::{Account, Accounts};
+use super::oauth::Rejection;
+use super::scope::Scopes;
+use super::token::Grant;
 
 /// The audience that Google's own endpoint asks for, and that Google's Python library always signs.
 const GOOGLE: &str = "https://oauth2.googleapis.com/token";
@@ -49,31 +49,14 @@ struct Claims {
     exp: Option<Value>,
 }
 
-/// Why an assertion gets no token: HTTP status, OAuth's `error`, and its `error_description`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Rejection {
-    pub(super) http: u16,
-    pub(super) error: &'static str,
-    pub(super) description: String,
-}
-
-impl Rejection {
-    pub(super) fn new(error: &'static str, description: impl Into<String>) -> Self {
-        Self { http: 400, error, description: description.into() }
-    }
-
-    fn grant(description: impl Into<String>) -> Self {
-        Self::new("invalid_grant", description)
-    }
-}
-
-/// Checks an assertion at `now`, the time since 1970; `token_url` is the audience beside Google's own.
+/// Checks an assertion at `now`, the time since 1970; `token_url` is the audience beside Google's own. What
+/// its signer may have a token for.
 pub(super) fn check(
     assertion: &str,
-    account: &Account,
+    accounts: &Accounts,
     token_url: &str,
     now: Duration,
-) -> Result<(), Rejection> {
+) -> Result<Grant, Rejection> {
     let malformed = |what: &str| Rejection::grant(format!("Invalid JWT: {what}"));
     let (signed, signature) =
         assertion.rsplit_once('.').ok_or_else(|| malformed("not three parts joined by dots."))?;
@@ -86,36 +69,39 @@ pub(super) fn check(
     if header.alg != "RS256" {
         return Err(malformed("the algorithm must be RS256."));
     }
-    if text(&claims.iss) != Some(&account.email) {
-        return Err(Rejection::grant("Invalid grant: account not found"));
-    }
+    let issuer = text(&claims.iss).filter(|issuer| !accounts.is_disabled(issuer));
+    let account = issuer.and_then(|issuer| accounts.find(issuer));
+    let account = account.ok_or_else(|| Rejection::grant("Invalid grant: account not found"))?;
     let other_key = header.kid.is_some_and(|kid| kid != account.key_id);
     // The signature is over the text as it was sent, whatever its padding.
-    if other_key || !account.verifies(signed.as_bytes(), &signature) {
+    if other_key || !accounts.key.verifies(signed.as_bytes(), &signature) {
         return Err(Rejection::grant("Invalid JWT Signature."));
     }
     check_claims(&claims, account, token_url, now)
 }
 
-fn check_claims(claims: &Claims, account: &Account, token_url: &str, now: Duration) -> Result<(), Rejection> {
+fn check_claims(
+    claims: &Claims,
+    account: &Account,
+    token_url: &str,
+    now: Duration,
+) -> Result<Grant, Rejection> {
     if !text(&claims.aud).is_some_and(|aud| aud == token_url || aud == GOOGLE) {
         let message = format!("Invalid JWT: Failed audience check. The right audience is {token_url}");
         return Err(Rejection::grant(message));
     }
     check_times(seconds(&claims.iat), seconds(&claims.exp), now)?;
-    // A subject other than itself needs domain-wide delegation, which this account has not.
+    // A subject other than itself needs domain-wide delegation, which no account here has.
     let subject = claims.sub.as_ref().is_some_and(|sub| !sub.is_null());
-    if subject && text(&claims.sub) != Some(&account.email) {
+    if subject && text(&claims.sub) != Some(&*account.email) {
         let description = "Client is unauthorized to retrieve access tokens using this method, or \
                            client not authorized for any of the scopes requested.";
-        return Err(Rejection { http: 401, ..Rejection::new("unauthorized_client", description) });
+        return Err(Rejection::new("unauthorized_client", description).with_status(401));
     }
-    let scopes = text(&claims.scope).unwrap_or_default();
-    if !scopes.split(' ').any(|scope| scope == SCOPE) {
-        let description = "Invalid OAuth scope or ID token audience provided.";
-        return Err(Rejection::new("invalid_scope", description));
-    }
-    Ok(())
+    let description = "Invalid OAuth scope or ID token audience provided.";
+    let scopes = Scopes::parse(text(&claims.scope).unwrap_or_default());
+    let scopes = scopes.ok_or_else(|| Rejection::new("invalid_scope", description))?;
+    Ok(Grant { principal: account.email.clone(), scopes })
 }
 
 fn check_times(issued: Option<Duration>, expires: Option<Duration>, now: Duration) -> Result<(), Rejection> {

@@ -5,27 +5,34 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
 use serde_json::json;
 
 use super::*;
-use crate::emulator::account::Credentials;
+use crate::emulator::account::{FIRST, email};
+use crate::emulator::key::Key;
+use crate::emulator::scope::ANDROID_MANAGEMENT as SCOPE;
 
 const TOKEN_URL: &str = "http://127.0.0.1:1/token";
 const NOW: Duration = Duration::from_secs(1_800_000_000);
 
 /// The holder of a credential file, who signs what a test wants signed.
 struct Holder {
-    account: Account,
+    accounts: Accounts,
     key: KeyPair,
 }
 
 impl Holder {
     fn new() -> Self {
-        let (account, credentials) = Account::generate(TOKEN_URL).unwrap();
-        Self { account, key: private_key(&credentials) }
+        let accounts = Accounts::new(Key::generate().unwrap()).unwrap();
+        let key = private_key(accounts.key.private());
+        Self { accounts, key }
+    }
+
+    fn key_id(&self) -> String {
+        self.accounts.find(&email(FIRST)).unwrap().key_id.clone()
     }
 
     fn claims(&self) -> Value {
         let iat = NOW.as_secs();
         json!({
-            "iss": self.account.email, "aud": TOKEN_URL, "scope": SCOPE, "iat": iat, "exp": iat + 3600,
+            "iss": email(FIRST), "aud": TOKEN_URL, "scope": SCOPE, "iat": iat, "exp": iat + 3600,
         })
     }
 
@@ -37,8 +44,8 @@ impl Holder {
         format!("{signed}.{}", engine.encode(signature))
     }
 
-    fn check(&self, assertion: &str) -> Result<(), Rejection> {
-        check(assertion, &self.account, TOKEN_URL, NOW)
+    fn check(&self, assertion: &str) -> Result<Grant, Rejection> {
+        check(assertion, &self.accounts, TOKEN_URL, NOW)
     }
 
     /// The `error` and the description that an assertion gets which is good but for one claim.
@@ -54,10 +61,8 @@ fn header() -> Value {
     json!({ "alg": "RS256", "typ": "JWT" })
 }
 
-fn private_key(credentials: &Credentials) -> KeyPair {
-    let file: Value = serde_json::from_str(credentials.expose()).unwrap();
-    let lines = file["private_key"].as_str().unwrap().lines();
-    let body: String = lines.filter(|line| !line.starts_with('-')).collect();
+fn private_key(pem: &str) -> KeyPair {
+    let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
     KeyPair::from_pkcs8(&STANDARD.decode(body).unwrap()).unwrap()
 }
 
@@ -66,8 +71,33 @@ fn a_good_assertion_is_taken_padded_or_not() {
     let holder = Holder::new();
     for engine in [URL_SAFE_NO_PAD, URL_SAFE] {
         let assertion = holder.sign(&engine, &header(), &holder.claims());
-        assert_eq!(holder.check(&assertion), Ok(()));
+        let granted = holder.check(&assertion).unwrap();
+        assert_eq!((&*granted.principal, granted.scopes.names()), (&*email(FIRST), &[SCOPE][..]));
     }
+}
+
+#[test]
+fn each_account_signs_for_itself() {
+    let mut holder = Holder::new();
+    let emea = holder.accounts.named("emea").unwrap();
+    let (iss, kid) = (emea.email.to_string(), emea.key_id.clone());
+    let mut claims = holder.claims();
+    claims["iss"] = json!(iss);
+    let signed = |kid: &str| {
+        let header = json!({ "alg": "RS256", "kid": kid });
+        holder.check(&holder.sign(&URL_SAFE_NO_PAD, &header, &claims))
+    };
+    assert_eq!(&*signed(&kid).unwrap().principal, iss);
+    assert_eq!(signed(&holder.key_id()), Err(Rejection::grant("Invalid JWT Signature.")));
+}
+
+#[test]
+fn an_account_that_is_disabled_gets_nothing() {
+    let mut holder = Holder::new();
+    holder.accounts.set_enabled(&email(FIRST), false);
+    let assertion = holder.sign(&URL_SAFE_NO_PAD, &header(), &holder.claims());
+    let refused = Err(Rejection::grant("Invalid grant: account not found"));
+    assert_eq!(holder.check(&assertion), refused);
 }
 
 #[test]
@@ -78,7 +108,7 @@ fn what_clients_vary_is_taken() {
         json!({ "aud": "https://oauth2.googleapis.com/token" }),
         json!({ "scope": format!("https://www.googleapis.com/auth/cloud-platform {SCOPE}") }),
         json!({ "sub": null }),
-        json!({ "sub": holder.account.email }),
+        json!({ "sub": email(FIRST) }),
         json!({ "iat": now - 3600 - 299, "exp": now - 299 }),
         json!({ "iat": now + 299, "exp": now + 3899 }),
         json!({ "iat": now as f64 + 0.5 }),
@@ -86,9 +116,10 @@ fn what_clients_vary_is_taken() {
     for variation in variations {
         let mut claims = holder.claims();
         claims.as_object_mut().unwrap().extend(variation.as_object().unwrap().clone());
-        let kid = json!({ "alg": "RS256", "kid": holder.account.key_id });
+        let kid = json!({ "alg": "RS256", "kid": holder.key_id() });
         let assertion = holder.sign(&URL_SAFE_NO_PAD, &kid, &claims);
-        assert_eq!(holder.check(&assertion), Ok(()), "{variation}");
+        let granted = holder.check(&assertion);
+        assert!(granted.is_ok_and(|grant| grant.scopes.allow_any(&[SCOPE])), "{variation}");
     }
 }
 
@@ -108,7 +139,7 @@ fn a_signature_of_another_key_or_text_is_refused() {
     assert_eq!(holder.check(&format!("{}.{}.", parts[0], parts[1])), refused);
     assert_eq!(holder.check(&format!("{}.{}.?", parts[0], parts[1])), refused);
 
-    let kid = json!({ "alg": "RS256", "kid": other.account.key_id });
+    let kid = json!({ "alg": "RS256", "kid": other.key_id() });
     assert_eq!(holder.check(&holder.sign(&URL_SAFE_NO_PAD, &kid, &holder.claims())), refused);
 }
 
@@ -132,7 +163,7 @@ fn each_claim_is_checked() {
         ("aud", json!("http://127.0.0.1:2/token"), "invalid_grant", "audience"),
         ("aud", Value::Null, "invalid_grant", "audience"),
         ("aud", json!([TOKEN_URL]), "invalid_grant", "audience"),
-        ("scope", json!("https://www.googleapis.com/auth/pubsub"), "invalid_scope", "scope"),
+        ("scope", json!("https://www.googleapis.com/auth/nonesuch"), "invalid_scope", "scope"),
         ("scope", json!(format!("{SCOPE}.readonly")), "invalid_scope", "scope"),
         ("scope", Value::Null, "invalid_scope", "scope"),
         ("sub", json!("someone@example.com"), "unauthorized_client", "unauthorized"),
@@ -158,7 +189,7 @@ fn an_expired_assertion_is_refused() {
     let assertion = holder.sign(&URL_SAFE_NO_PAD, &header(), &holder.claims());
     let later = |seconds| {
         let now = NOW + Duration::from_secs(seconds);
-        check(&assertion, &holder.account, TOKEN_URL, now).map_err(|rejection| rejection.error)
+        check(&assertion, &holder.accounts, TOKEN_URL, now).map(drop).map_err(|rejection| rejection.error)
     };
     assert_eq!(later(3600 + 299), Ok(()));
     assert_eq!(later(3600 + 300), Err("invalid_grant"));

@@ -120,22 +120,26 @@ fn check_parameter(name: &str, value: &Value) -> Result<(), Refusal> {
     if sound { Ok(()) } else { Err(Refusal::invalid_argument(name, message())) }
 }
 
-/// Reads protobuf's JSON form of a duration: seconds, with up to nine decimals and the letter s.
+/// Reads how long a command is valid.
 fn duration(value: &Value) -> Result<Duration, Refusal> {
     let message =
         || format!("Invalid value at 'duration' (type.googleapis.com/google.protobuf.Duration), {value}");
     let refusal = || Refusal::invalid_argument("duration", message());
-    let text = value.as_str().and_then(|text| text.strip_suffix('s')).ok_or_else(refusal)?;
+    let duration = value.as_str().and_then(parse_duration);
+    // Nothing public says what the API makes of zero; a command that is never valid helps nobody.
+    duration.filter(|duration| !duration.is_zero()).ok_or_else(refusal)
+}
+
+/// Reads protobuf's JSON form of a duration: seconds, with up to nine decimals and the letter s.
+pub(super) fn parse_duration(text: &str) -> Option<Duration> {
+    let text = text.strip_suffix('s')?;
     let (seconds, decimals) = text.split_once('.').unwrap_or((text, "0"));
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     if !digits(seconds) || !digits(decimals) || decimals.len() > 9 {
-        return Err(refusal());
+        return None;
     }
-    let seconds = seconds.parse().ok().filter(|seconds| *seconds <= LONGEST).ok_or_else(refusal)?;
-    let nanos = format!("{decimals:0<9}").parse().map_err(|_| refusal())?;
-    let duration = Duration::new(seconds, nanos);
-    // Nothing public says what the API makes of zero; a command that is never valid helps nobody.
-    if duration.is_zero() { Err(refusal()) } else { Ok(duration) }
+    let seconds = seconds.parse().ok().filter(|seconds| *seconds <= LONGEST)?;
+    Some(Duration::new(seconds, format!("{decimals:0<9}").parse().ok()?))
 }
 
 /// Writes protobuf's JSON form of a duration: 0, 3, 6 or 9 decimals, as few as are exact.

@@ -1,5 +1,6 @@
 //! The handle by which a test, or `dev`, works on a running emulator.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,9 +8,10 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::command::Command;
+use super::condition::{Condition, Endpoint, TokenEndpoint};
 use super::refusal::Refusal;
 use super::route::Device;
-use super::settings::{Fault, FaultRates, InvalidSetting, Quota, TokenEndpoint};
+use super::settings::{Fault, FaultRates, InvalidSetting, Quota};
 use super::state::{Queries, State, lock};
 
 /// A handle on a running emulator: issues commands as if by another client, looks at operations, counts
@@ -102,12 +104,51 @@ impl Control {
 
     /// Ends the validity of every access token that is out: the next call with one gets a 401.
     pub fn revoke_tokens(&self) {
-        lock(&self.0.tokens).revoke_all(Instant::now());
+        lock(&self.0.tokens).revoke(None, Instant::now());
+    }
+
+    /// Ends the validity of every access token of one principal; `false` when there is no such principal.
+    pub fn revoke_tokens_of(&self, principal: &str) -> bool {
+        lock(&self.0.tokens).revoke(Some(principal), Instant::now());
+        lock(&self.0.accounts).exists(principal)
+    }
+
+    /// Enables a principal or disables it: from then on it gets no token, and those that it has get a 401;
+    /// `false` when there is no such principal.
+    pub fn set_enabled(&self, principal: &str, enabled: bool) -> bool {
+        lock(&self.0.accounts).set_enabled(principal, enabled)
+    }
+
+    /// Says whether a service account may be impersonated, as each may at first; `false` when there is none
+    /// of that address.
+    pub fn set_impersonable(&self, email: &str, impersonable: bool) -> bool {
+        lock(&self.0.accounts).set_impersonable(email, impersonable)
+    }
+
+    /// Puts new subject tokens in place of the old ones, which hold no longer, as Kubernetes does with the
+    /// files that it projects. Blocks while it writes.
+    ///
+    /// # Errors
+    /// When the file cannot be written; then the old ones hold.
+    pub fn rotate_subject_tokens(&self) -> io::Result<()> {
+        lock(&self.0.subjects).rotate()
+    }
+
+    /// The principals of the latest API calls, a thousand at most, oldest first: those of every call that
+    /// bore a token from here and met no fault of [`Settings::faults`](crate::emulator::Settings::faults)
+    /// or [`fail_next`](Self::fail_next), whatever it was answered.
+    pub fn callers(&self) -> Vec<String> {
+        lock(&self.0.callers).latest()
+    }
+
+    /// Says how an endpoint answers from now on.
+    pub fn set_endpoint(&self, endpoint: Endpoint, condition: Condition) {
+        lock(&self.0.settings).endpoints.set(endpoint, condition);
     }
 
     /// Says how the token endpoint answers from now on.
-    pub fn set_token_endpoint(&self, mode: TokenEndpoint) {
-        *lock(&self.0.token_endpoint) = mode;
+    pub fn set_token_endpoint(&self, condition: TokenEndpoint) {
+        self.set_endpoint(Endpoint::Token, condition);
     }
 }
 

@@ -4,8 +4,7 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 
-/// The service's name, as it stands in `ErrorInfo` and in quota messages.
-pub(super) const SERVICE: &str = "androidmanagement.googleapis.com";
+use super::access::{ANDROID_MANAGEMENT_API, Service};
 
 /// An error of the API: Google's JSON form of a `google.rpc.Status`.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -15,7 +14,7 @@ pub struct Refusal {
     status: &'static str,
     message: String,
     details: Vec<Value>,
-    /// The `WWW-Authenticate` header that Google sends with a 401.
+    /// The `WWW-Authenticate` header that Google sends about a token.
     pub(super) challenge: Option<&'static str>,
 }
 
@@ -88,7 +87,7 @@ impl Refusal {
 
     /// 401 for a call without a bearer token, or with one that is not accepted. `reason` is one of
     /// `google.api.ErrorReason`.
-    pub(super) fn unauthenticated(reason: &'static str, method: &str) -> Self {
+    pub(super) fn unauthenticated(reason: &'static str, service: &Service, method: &str) -> Self {
         let hint = "Expected OAuth 2 access token, login cookie or other valid authentication \
                     credential. See https://developers.google.com/identity/sign-in/web/devconsole-project.";
         let missing = reason == "CREDENTIALS_MISSING";
@@ -98,7 +97,7 @@ impl Refusal {
             "Request had invalid authentication credentials."
         };
         let mut refusal = Self::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", format!("{fault} {hint}"))
-            .with(error_info(reason, json!({ "service": SERVICE, "method": method })));
+            .with(error_info(reason, json!({ "service": service.name, "method": method })));
         refusal.challenge = Some(if missing {
             r#"Bearer realm="https://accounts.google.com/""#
         } else {
@@ -107,16 +106,49 @@ impl Refusal {
         refusal
     }
 
+    /// 403 for a token that is good for other APIs.
+    pub(super) fn insufficient_scope(service: &Service, method: &str) -> Self {
+        let message = "Request had insufficient authentication scopes.";
+        let metadata = json!({ "service": service.name, "method": method });
+        let mut refusal = Self::new(StatusCode::FORBIDDEN, "PERMISSION_DENIED", message)
+            .with(error_info("ACCESS_TOKEN_SCOPE_INSUFFICIENT", metadata));
+        refusal.challenge = Some(service.wanted);
+        refusal
+    }
+
+    /// 403 for a service account that the caller may not impersonate.
+    pub(super) fn may_not_impersonate() -> Self {
+        let permission = "iam.serviceAccounts.getAccessToken";
+        let message = format!("Permission '{permission}' denied on resource (or it may not exist).");
+        Self::new(StatusCode::FORBIDDEN, "PERMISSION_DENIED", message).with(json!({
+            "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+            "reason": "IAM_PERMISSION_DENIED", "domain": "iam.googleapis.com",
+            "metadata": { "permission": permission },
+        }))
+    }
+
+    /// 404 for a service account that there is not.
+    pub(super) fn no_account(email: &str) -> Self {
+        let message = format!("Not found; Gaia id not found for email {email}");
+        Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
+    }
+
+    /// 500.
+    pub(super) fn internal() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "Internal error encountered.")
+    }
+
     /// 429 for a spent quota of `project`, worded as users of the API have reported it.
     pub(super) fn exhausted(project: &str, limit: usize) -> Self {
+        let service = ANDROID_MANAGEMENT_API.name;
         let message = format!(
             "Quota exceeded for quota metric 'Requests' and limit 'Requests per minute' of service \
-             '{SERVICE}' for consumer '{project}'."
+             '{service}' for consumer '{project}'."
         );
         let metadata = json!({
-            "consumer": project, "service": SERVICE, "quota_location": "global",
+            "consumer": project, "service": service, "quota_location": "global",
             "quota_limit": "RequestsPerMinutePerProject", "quota_limit_value": limit.to_string(),
-            "quota_metric": format!("{SERVICE}/requests"),
+            "quota_metric": format!("{service}/requests"),
         });
         Self::new(StatusCode::TOO_MANY_REQUESTS, "RESOURCE_EXHAUSTED", message)
             .with(error_info("RATE_LIMIT_EXCEEDED", metadata))

@@ -2,9 +2,12 @@
 //!
 //! The paths are those of the API's discovery document: `v1/{+name}:issueCommand`,
 //! `v1/{+name}:cancel`, and `v1/{+name}` for `get` and `list`, which the pattern of `name` tells apart.
+//! Beside them are those of the endpoints that give tokens (`ask`).
 
 use http::Method;
 use percent_encoding::percent_decode_str;
+
+use super::ask::Ask;
 
 /// The name of a device, `enterprises/{enterprise}/devices/{device}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -13,7 +16,14 @@ pub(super) struct Device {
     pub(super) device: String,
 }
 
-/// What a request calls.
+/// What a request is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    Api(Call),
+    Endpoint(Ask),
+}
+
+/// A method of the API, and the resource that it is called on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Call {
     /// `enterprises.devices.issueCommand`
@@ -24,8 +34,6 @@ pub(super) enum Call {
     Get(Device, String),
     /// `enterprises.devices.operations.cancel`, with the operation's id.
     Cancel(Device, String),
-    /// The token endpoint.
-    Token,
 }
 
 /// Why a path calls nothing.
@@ -61,12 +69,18 @@ impl std::fmt::Display for Device {
     }
 }
 
-impl Call {
+impl Target {
     /// Reads the request line.
     pub(super) fn of(method: &Method, path: &str) -> Result<Self, NoCall> {
-        if path == "/token" && method == Method::POST {
-            return Ok(Self::Token);
+        match Ask::of(method, path)? {
+            Some(ask) => Ok(Self::Endpoint(ask)),
+            None => Call::of(method, path).map(Self::Api),
         }
+    }
+}
+
+impl Call {
+    fn of(method: &Method, path: &str) -> Result<Self, NoCall> {
         let name = path.strip_prefix("/v1/").ok_or(NoCall::Unknown)?;
         // Slashes part the segments before anything is decoded: %2F belongs to a segment.
         let segments: Vec<String> =
@@ -104,13 +118,12 @@ impl Call {
             Self::List(_) => "google.longrunning.Operations.ListOperations",
             Self::Get(..) => "google.longrunning.Operations.GetOperation",
             Self::Cancel(..) => "google.longrunning.Operations.CancelOperation",
-            Self::Token => "token",
         }
     }
 }
 
 /// Undoes percent-encoding; `None` when it is not well formed or not UTF-8 beneath.
-fn decode(segment: &str) -> Option<String> {
+pub(super) fn decode(segment: &str) -> Option<String> {
     let escapes = segment.split('%').skip(1);
     let sound =
         |digits: &str| digits.len() >= 2 && digits.bytes().take(2).all(|digit| digit.is_ascii_hexdigit());
@@ -140,7 +153,6 @@ mod tests {
         let get = Call::Get(device(), "17".to_owned());
         assert_eq!(call(Method::GET, &format!("{base}/operations/17")), Ok(get));
         assert_eq!(call(Method::POST, &format!("{base}/operations/17:cancel")), Ok(cancel));
-        assert_eq!(call(Method::POST, "/token"), Ok(Call::Token));
     }
 
     #[test]
@@ -158,8 +170,16 @@ mod tests {
     #[test]
     fn all_else_is_unknown() {
         let unknown = [
-            (Method::GET, "/"),
+            (Method::POST, "/"),
             (Method::GET, "/token"),
+            (Method::GET, "/v1/token"),
+            (Method::POST, "/subject-token"),
+            (Method::POST, "/computeMetadata/v1/instance/service-accounts/default/token"),
+            (Method::POST, "/v1/projects/-/serviceAccounts/:generateAccessToken"),
+            (Method::POST, "/v1/projects/-/serviceAccounts/a@b:signBlob"),
+            (Method::POST, "/v1/projects/-/serviceAccounts/a/b:generateAccessToken"),
+            (Method::POST, "/v1/projects/p1/serviceAccounts/a@b:generateAccessToken"),
+            (Method::GET, "/v1/projects/-/serviceAccounts/a@b:generateAccessToken"),
             (Method::GET, "/v1"),
             (Method::GET, "/v1/"),
             (Method::GET, "/v2/enterprises/LC01/devices/d1/operations"),
@@ -175,7 +195,7 @@ mod tests {
             (Method::DELETE, "/v1/enterprises/LC01/devices/d1/operations/17"),
         ];
         for (method, path) in unknown {
-            assert_eq!(Call::of(&method, path), Err(NoCall::Unknown), "{method} {path}");
+            assert_eq!(Target::of(&method, path), Err(NoCall::Unknown), "{method} {path}");
         }
     }
 
@@ -183,7 +203,9 @@ mod tests {
     fn broken_encoding_is_malformed() {
         for segment in ["%", "%4", "%zz", "%+1", "%ff"] {
             let path = format!("/v1/enterprises/{segment}/devices/d1/operations");
-            assert_eq!(Call::of(&Method::GET, &path), Err(NoCall::Malformed), "{segment}");
+            assert_eq!(Target::of(&Method::GET, &path), Err(NoCall::Malformed), "{segment}");
+            let path = format!("/v1/projects/-/serviceAccounts/{segment}:generateAccessToken");
+            assert_eq!(Target::of(&Method::POST, &path), Err(NoCall::Malformed), "{segment}");
         }
     }
 }

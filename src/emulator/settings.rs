@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::condition::Endpoints;
+
 /// How an emulator behaves. The defaults are those of the Android Management API where it has any,
 /// and else those of an unhurried device on a network without faults.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,7 +17,7 @@ pub struct Settings {
     /// How long after a `cancel` it takes effect: the API cancels asynchronously and by best effort,
     /// so a device may still run the command meanwhile.
     pub cancel_delay: Duration,
-    /// How long each API call takes at least; the token endpoint is not slowed.
+    /// How long each API call takes at least; the endpoints that give tokens are not slowed.
     pub latency: Duration,
     /// Which shares of the API calls fail without being carried out.
     pub faults: FaultRates,
@@ -25,7 +27,8 @@ pub struct Settings {
     pub page_size: usize,
     /// The most operations that a page has, whatever `pageSize` asks for.
     pub max_page_size: usize,
-    /// How long an access token is valid, in whole seconds (`expires_in`).
+    /// How long an access token is valid, in whole seconds (`expires_in`); one of `generateAccessToken` for
+    /// this time at most.
     pub token_lifetime: Duration,
     /// How many requests one HTTP/2 connection may have open at a time
     /// (`SETTINGS_MAX_CONCURRENT_STREAMS`; Google's front ends allow 100).
@@ -33,6 +36,8 @@ pub struct Settings {
     /// The names of the devices that exist. `None`: each well-formed name exists from its first
     /// command on.
     pub devices: Option<Vec<String>>,
+    /// In what condition the endpoints are that give tokens.
+    pub endpoints: Endpoints,
 }
 
 /// The shares of API calls, each from 0.0 to 1.0 and together at most 1.0, that fail by chance. A call
@@ -67,20 +72,6 @@ pub enum Fault {
     Reset,
 }
 
-/// How the token endpoint answers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TokenEndpoint {
-    /// As Google's: an access token for a good assertion.
-    #[default]
-    Healthy,
-    /// HTTP 503 with `{"error": "internal_failure"}`, whatever the assertion.
-    Unavailable,
-    /// HTTP 400 with `{"error": "invalid_grant"}`, as for an account that was deleted.
-    Refusing,
-    /// No answer at all, until the caller gives up.
-    Hanging,
-}
-
 /// A setting that makes no sense, and what would.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{setting}: {expected}")]
@@ -105,6 +96,7 @@ impl Default for Settings {
             token_lifetime: Duration::from_secs(3600),
             max_concurrent_streams: 100,
             devices: None,
+            endpoints: Endpoints::default(),
         }
     }
 }

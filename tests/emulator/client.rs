@@ -8,7 +8,7 @@ use aws_lc_rs::signature::RSA_PKCS1_SHA256;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use countermand::emulator::{Emulator, Settings};
-use reqwest::{Method, RequestBuilder};
+use reqwest::{Method, RequestBuilder, header::HeaderMap};
 use serde_json::{Value, json};
 
 pub(crate) const DEVICE: &str = "enterprises/LC01/devices/d1";
@@ -32,6 +32,7 @@ pub(crate) struct Client {
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) content_type: String,
+    pub(crate) headers: HeaderMap,
     pub(crate) text: String,
 }
 
@@ -122,13 +123,19 @@ impl Client {
 
 pub(crate) async fn answer(request: RequestBuilder) -> reqwest::Result<Answer> {
     let response = request.send().await?;
-    let content_type = response.headers().get("content-type").map(|value| value.to_str().unwrap());
-    let (status, content_type) = (response.status().as_u16(), content_type.unwrap_or("").to_owned());
-    Ok(Answer { status, content_type, text: response.text().await? })
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let content_type = headers.get("content-type").map(|value| value.to_str().unwrap());
+    let content_type = content_type.unwrap_or("").to_owned();
+    Ok(Answer { status, content_type, headers, text: response.text().await? })
 }
 
 /// What the holder of a credential file signs to get a token, padded as yup-oauth2 does it.
 pub(crate) fn assertion(credentials: &str) -> String {
+    assertion_for(credentials, "https://www.googleapis.com/auth/androidmanagement")
+}
+
+/// Likewise, for a token of another scope.
+pub(crate) fn assertion_for(credentials: &str, scope: &str) -> String {
     let file: Value = serde_json::from_str(credentials).unwrap();
     let pem = file["private_key"].as_str().unwrap();
     let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
@@ -136,7 +143,7 @@ pub(crate) fn assertion(credentials: &str) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let claims = json!({
         "iss": file["client_email"], "aud": file["token_uri"], "iat": now, "exp": now + 3595,
-        "scope": "https://www.googleapis.com/auth/androidmanagement", "sub": null,
+        "scope": scope, "sub": null,
     });
     let header = json!({ "alg": "RS256", "typ": "JWT" });
     let signed = [header, claims].map(|part| URL_SAFE.encode(part.to_string())).join(".");

@@ -1,6 +1,6 @@
 //! `countermand emulate` as a process.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
@@ -58,6 +58,37 @@ fn it_says_when_it_is_ready_and_ends_with_0_on_a_signal() {
         assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
         assert_eq!(emulate.child.wait().unwrap().code(), Some(0), "{signal}");
     }
+}
+
+#[test]
+fn it_writes_credentials_of_the_kind_and_meets_the_faults_that_it_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("credentials.json");
+    let path_text = path.to_str().unwrap();
+    let listen = ["--listen", "127.0.0.1:0", "--metadata-fault", "unavailable"];
+    let write = ["--write-credentials", path_text, "--credentials-kind", "external-account-file"];
+    let mut emulate = Emulate::start(&[listen, write].concat());
+    let line = emulate.line();
+    let url = line.strip_prefix("emulator: ").unwrap().trim_end();
+
+    let credentials: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(credentials["type"], "external_account");
+    assert_eq!(credentials["token_url"], format!("{url}/v1/token"));
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let subject = std::path::Path::new(credentials["credential_source"]["file"].as_str().unwrap()).to_owned();
+    assert!(subject.exists());
+
+    #[expect(clippy::disallowed_methods, reason = "there is no runtime here")]
+    let mut stream = std::net::TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.0 503"), "{answer}");
+
+    let id = emulate.child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    assert_eq!(emulate.child.wait().unwrap().code(), Some(0));
+    assert!(!subject.exists(), "the subject token outlives the emulator");
 }
 
 #[test]
