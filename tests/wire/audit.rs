@@ -29,8 +29,10 @@ fn lines(service: &Service) -> Vec<Value> {
         assert!(duration > 0.0, "{duration}");
         let trace = line.remove("trace_id").unwrap();
         assert!(trace.as_str().is_some_and(|id| id.len() == 32), "{trace}");
-        for (key, value) in [("caller", "anonymous"), ("proof", "none")] {
-            assert_eq!(line.remove(key).unwrap(), value);
+        match (line.remove("caller"), line.remove("proof")) {
+            (Some(caller), Some(proof)) => assert_eq!((caller, proof), ("anonymous".into(), "none".into())),
+            (None, None) => _ = line.insert("caller".to_owned(), Value::Null),
+            half => panic!("{half:?}"),
         }
         line.remove("credential");
     }
@@ -121,7 +123,9 @@ async fn what_cannot_be_read_is_recorded_without_a_name() {
     // None of the five methods, so that nothing is recorded.
     wire.start_raw("/google.longrunning.Operations/Cancel", &[], b"").await.answer().await;
     let wrong = |code: &str| json!({"method": "CancelOperation", "decision": "invalid", "code": code});
-    let wrong = ["INTERNAL", "UNIMPLEMENTED", "INVALID_ARGUMENT", "OUT_OF_RANGE"].map(wrong);
+    let mut wrong = ["INTERNAL", "UNIMPLEMENTED", "INVALID_ARGUMENT", "OUT_OF_RANGE"].map(wrong);
+    // The deadline is read before anybody asks who calls.
+    wrong[2]["caller"] = Value::Null;
     assert_eq!(lines(&service), wrong);
 }
 
@@ -149,6 +153,36 @@ async fn those_who_share_a_call_each_leave_a_line_with_its_outcome() {
 }
 
 #[tokio::test]
+async fn the_policies_that_decided_are_named() {
+    const POLICY: &str = r#"
+        @id("readers") permit (principal, action == Action::"get", resource in Enterprise::"LC01");
+        @id("no-cancels") forbid (principal, action == Action::"cancel", resource);
+    "#;
+    let upstream = Upstream::start().await;
+    let service = Setup::of(&upstream).policy(POLICY).start().await;
+    upstream.answers([Reply::json(200, &json!({"name": NAME}))]);
+    service.client().get_operation(GetOperationRequest { name: NAME.to_owned() }).await.unwrap();
+    service.cancel(NAME).await.unwrap_err();
+    service
+        .client()
+        .wait_operation(WaitOperationRequest { name: NAME.to_owned(), timeout: None })
+        .await
+        .unwrap_err();
+    assert_eq!(
+        lines(&service),
+        [
+            json!({"method": "GetOperation", "name": NAME, "decision": "allow", "policies": ["readers"],
+                   "code": "OK", "attempts": 1, "upstream_status": 200}),
+            json!({"method": "CancelOperation", "name": NAME, "decision": "deny", "policies": ["no-cancels"],
+                   "code": "PERMISSION_DENIED"}),
+            // Nothing permits it.
+            json!({"method": "WaitOperation", "name": NAME, "decision": "deny",
+                   "code": "PERMISSION_DENIED"}),
+        ]
+    );
+}
+
+#[tokio::test]
 async fn an_overload_and_a_deadline_are_recorded() {
     let upstream = Upstream::start().await;
     upstream.answers([Reply::hanging()]);
@@ -161,7 +195,8 @@ async fn an_overload_and_a_deadline_are_recorded() {
     assert_eq!(
         lines(&service),
         [
-            json!({"method": "CancelOperation", "code": "UNAVAILABLE"}),
+            // Refused before any work: nobody has asked who calls.
+            json!({"method": "CancelOperation", "code": "UNAVAILABLE", "caller": null}),
             json!({"method": "CancelOperation", "name": NAME, "decision": "allow",
                    "code": "DEADLINE_EXCEEDED"}),
         ]
