@@ -1,7 +1,7 @@
 //! The audit log: one JSON object a line for every call of the contract's five methods, and no answer
 //! before its line is written.
 //!
-//! A call notes in its [`Record`] what becomes of it; at its end that becomes a line ([`line`]). The lines of
+//! A call notes in its [`Record`] what becomes of it; at its end that becomes a line ([`line`](mod@line)). The lines of
 //! calls that end at the same time are collected (`collector`) and written at once by a thread of their own
 //! (`writer`, `sink`), so that the disk holds nobody but those who wait for their own line.
 
