@@ -14,7 +14,8 @@ use crate::support::{
 
 const CONNECTIONS: usize = 5;
 
-/// Cancels `calls` different operations at once, over several connections; every one must be OK.
+/// Cancels `calls` different operations, the first alone and the others at once, over several connections; every
+/// one must be OK. The first meets the upstream: how long a cold burst waits for that is a matter of time.
 async fn burst(rules: Rules, calls: usize) -> Tally {
     let authority = Authority::new();
     let tokens = Upstream::start().await;
@@ -25,14 +26,16 @@ async fn burst(rules: Rules, calls: usize) -> Tally {
     for _ in 0..CONNECTIONS {
         clients.push(service.connect().await);
     }
-    let all = join_all((0..calls).map(|n| {
+    let cancel = |n: usize| {
         let mut client = clients[n % CONNECTIONS].clone();
         async move {
             let name = format!("enterprises/LC01/devices/d{n}/operations/{n}");
             service::cancel(&mut client, &name).await
         }
-    }));
-    let answers = soon("every answer", all).await;
+    };
+    let first = soon("the first answer", cancel(0)).await;
+    let mut answers = soon("every answer", join_all((1..calls).map(cancel))).await;
+    answers.push(first);
     let failed: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
     assert!(failed.is_empty(), "{} of {calls} failed, the first: {:?}", failed.len(), failed[0]);
     let tally = upstream.tally();
