@@ -98,7 +98,7 @@ impl Jwt {
                 }
             }
         }
-        let issuer = issuer.and_then(|given| given.parse(faults, |text: &str| plain(text)));
+        let issuer = issuer.and_then(|given| given.parse(faults, |text: &str| issuer_of_callers(text)));
         let audiences = audiences.and_then(|given| list(&given, faults, plain));
         let algorithms = match algorithms {
             Some(given) => list(&given, faults, algorithm),
@@ -158,6 +158,16 @@ fn list<T>(
     }
     let values = each(&given.value, faults, read);
     (values.len() == given.value.len()).then_some(values)
+}
+
+/// A caller is `jwt:ISS#SUB`, in which the first `#` must end the issuer. OpenID Connect gives issuers no
+/// fragment (Discovery 1.0, section 3).
+fn issuer_of_callers(text: &str) -> Result<String, Wrong> {
+    if text.contains('#') {
+        let problem = format!("{text:?} holds a #, which parts issuer and subject in the name of a caller");
+        return Err(Wrong::new(problem, "have the issuer write another text into its tokens"));
+    }
+    plain(text)
 }
 
 fn plain(text: &str) -> Result<String, Wrong> {

@@ -57,6 +57,10 @@ fn callers_are_checked() {
         ),
         (jwks("\"https://a.example\", jwks_token_file = \"none\""), "jwks_token_file (line 2): cannot read"),
         (
+            "[callers.jwt]\nissuer = \"https://i#x\"\naudience = [\"a\"]\njwks = \"jwks.json\"".to_owned(),
+            "callers.jwt.issuer (line 2): \"https://i#x\" holds a #",
+        ),
+        (
             "[callers.jwt]\nissuer = \"\"\naudience = [\"a\"]\njwks = \"jwks.json\"".to_owned(),
             "callers.jwt.issuer (line 2): \"\" is no text of a token",
         ),
