@@ -77,8 +77,8 @@ impl Configuration {
     }
 }
 
-/// One enterprise for the console, one to look at for its namespace, and as many again for others: a small
-/// company's policy. The calls of the benchmark are permitted by the last.
+/// The two examples of the documentation, a forbidding one, those of eight more callers, and the one that permits
+/// the calls of the benchmark: what a small company has.
 fn policies() -> String {
     let mut policies = format!(
         r#"permit (principal == Caller::"{CLIENT_ID}", action, resource in Enterprise::"LC01");

@@ -143,7 +143,7 @@ fn aim(
 fn shown(what: &str, spread: &Spread, digits: usize, unit: &str) -> String {
     let Spread { least, median, most } = spread;
     let range = if least == most { String::new() } else { format!(" ({least:.digits$} to {most:.digits$})") };
-    format!("{what:<52}{median:>8.digits$} {unit}{range}")
+    format!("{what:<70}{median:>8.digits$} {unit}{range}")
 }
 
 /// Several measurements of one thing; there is at least one.

@@ -138,7 +138,9 @@ fn token(body: &[u8]) -> Result<String, Fault> {
         .find(|(name, _)| name == "assertion")
         .ok_or("a token request without an assertion")?;
     let claims = assertion.split('.').nth(1).ok_or("an assertion without claims")?;
-    let claims: serde_json::Value = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims)?)?;
+    // yup-oauth2 pads, though RFC 7515 has none.
+    let claims = BASE64_URL_SAFE_NO_PAD.decode(claims.trim_end_matches('='))?;
+    let claims: serde_json::Value = serde_json::from_slice(&claims)?;
     let issuer = claims["iss"].as_str().and_then(|email| email.split('@').next());
     let account = issuer.ok_or("an assertion without an issuer")?;
     Ok(format!(r#"{{"access_token":"ya29.{account}","expires_in":3600,"token_type":"Bearer"}}"#))

@@ -18,7 +18,7 @@ pub(crate) struct Workload {
     pub(crate) is_right: fn(u64, &[u8]) -> bool,
     /// The most CPU a call, as a multiple of the floor's, that Countermand aims at; `None` without an aim.
     pub(crate) cpu_aim: Option<f64>,
-    /// The most memory that Countermand aims at, in millions of bytes; `None` without an aim.
+    /// The most memory resident under load that Countermand aims at, in millions of bytes; `None` without an aim.
     pub(crate) memory_aim: Option<f64>,
 }
 
