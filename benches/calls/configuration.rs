@@ -77,8 +77,8 @@ impl Configuration {
     }
 }
 
-/// The two examples of the documentation, a forbidding one, those of eight more callers, and the one that permits
-/// the calls of the benchmark: what a small company has.
+/// The two examples of the documentation, a forbidding one, those of eight more callers, and the one that
+/// permits the calls of the benchmark: what a small company has.
 fn policies() -> String {
     let mut policies = format!(
         r#"permit (principal == Caller::"{CLIENT_ID}", action, resource in Enterprise::"LC01");

@@ -1,5 +1,6 @@
 //! The throw-away identities of a run: a certificate authority, the upstream's certificate, and the
-//! service accounts whose key Countermand signs with, and the certificate that callers show. All of it is gone when the run ends.
+//! service accounts whose key Countermand signs with, and the certificate that callers show. All of it is
+//! gone when the run ends.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -68,8 +69,8 @@ impl Paths {
     }
 }
 
-/// Writes the authority, and the certificates of the servers and of their callers; they live as long as the directory that is
-/// returned.
+/// Writes the authority, and the certificates of the servers and of their callers; they live as long as the
+/// directory that is returned.
 ///
 /// # Errors
 ///

@@ -1,8 +1,8 @@
 //! The floor: a bare HTTP/2 relay, as lean as an honest one can be.
 //!
-//! HTTP/2 in, in plaintext or over mutual TLS, HTTP/2 over TLS out on one kept connection. Method, path, headers, body and
-//! trailers pass as they come; nothing is parsed, checked, counted or logged. What it costs is what
-//! HTTP/2 and TLS cost, and so the least that any proxy between the two could cost.
+//! HTTP/2 in, in plaintext or over mutual TLS, HTTP/2 over TLS out on one kept connection. Method, path,
+//! headers, body and trailers pass as they come; nothing is parsed, checked, counted or logged. What it
+//! costs is what HTTP/2 and TLS cost, and so the least that any proxy between the two could cost.
 
 use std::net::Ipv4Addr;
 
