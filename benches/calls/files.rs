@@ -1,14 +1,21 @@
 //! The throw-away identities of a run: a certificate authority, the upstream's certificate, and the
-//! service account whose key Countermand signs with. All of it is gone when the run ends.
+//! service accounts whose key Countermand signs with, and the certificate that callers show. All of it is
+//! gone when the run ends.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PKCS_RSA_SHA256};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PKCS_RSA_SHA256, SanType,
+};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::Fault;
+use crate::workload::{self, CREDENTIALS};
+use crate::{Fault, operation};
+
+/// The SPIFFE ID in the certificate of the callers.
+pub(crate) const CLIENT_ID: &str = "spiffe://corp.example/ns/mdm/sa/console";
 
 /// Paths of the files, inside one directory.
 #[derive(Debug, Clone)]
@@ -41,7 +48,19 @@ impl Paths {
     }
 
     pub(crate) fn credentials(&self) -> PathBuf {
-        self.0.join("service-account.json")
+        self.credentials_of(operation::ENTERPRISE)
+    }
+
+    pub(crate) fn credentials_of(&self, account: &str) -> PathBuf {
+        self.0.join(format!("service-account-{account}.json"))
+    }
+
+    pub(crate) fn client_certificate(&self) -> PathBuf {
+        self.0.join("client.pem")
+    }
+
+    pub(crate) fn client_key(&self) -> PathBuf {
+        self.0.join("client.key")
     }
 
     /// Where what the process `name` writes to `stream` goes.
@@ -50,8 +69,8 @@ impl Paths {
     }
 }
 
-/// Writes the authority and the upstream's certificate; they live as long as the directory that is
-/// returned.
+/// Writes the authority, and the certificates of the servers and of their callers; they live as long as the
+/// directory that is returned.
 ///
 /// # Errors
 ///
@@ -70,26 +89,35 @@ pub(crate) fn write_certificates() -> Result<(TempDir, Paths), Fault> {
     fs::write(paths.authority(), authority.pem())?;
     fs::write(paths.certificate(), certificate.pem())?;
     fs::write(paths.private_key(), key.serialize_pem())?;
+
+    let key = KeyPair::generate()?;
+    let mut client = CertificateParams::default();
+    client.subject_alt_names = vec![SanType::URI(CLIENT_ID.try_into()?)];
+    fs::write(paths.client_certificate(), client.signed_by(&key, &authority)?.pem())?;
+    fs::write(paths.client_key(), key.serialize_pem())?;
     Ok((directory, paths))
 }
 
-/// Writes a key file in the form that Google's console gives out, for the token endpoint of the
-/// upstream at `https://localhost:{port}`.
+/// Writes key files in the form that Google's console gives out, for the token endpoint of the upstream at
+/// `https://localhost:{port}`: that of the account which most rows use, and those of the many. They differ
+/// in the account alone, as making a key takes long.
 ///
 /// # Errors
 ///
 /// When the key cannot be made or the file cannot be written.
 pub(crate) fn write_credentials(paths: &Paths, port: u16) -> Result<(), Fault> {
-    let key = KeyPair::generate_for(&PKCS_RSA_SHA256)?;
-    let service_account = json!({
-        "type": "service_account",
-        "project_id": "benchmark",
-        "private_key_id": "1",
-        "private_key": key.serialize_pem(),
-        "client_email": "bench@benchmark.iam.gserviceaccount.com",
-        "client_id": "1",
-        "token_uri": format!("https://localhost:{port}/token"),
-    });
-    fs::write(paths.credentials(), service_account.to_string())?;
+    let key = KeyPair::generate_for(&PKCS_RSA_SHA256)?.serialize_pem();
+    for account in (0..CREDENTIALS).map(workload::account).chain([operation::ENTERPRISE.to_owned()]) {
+        let service_account = json!({
+            "type": "service_account",
+            "project_id": "benchmark",
+            "private_key_id": "1",
+            "private_key": key,
+            "client_email": format!("{account}@benchmark.iam.gserviceaccount.com"),
+            "client_id": "1",
+            "token_uri": format!("https://localhost:{port}/token"),
+        });
+        fs::write(paths.credentials_of(&account), service_account.to_string())?;
+    }
     Ok(())
 }

@@ -4,12 +4,17 @@
 //! the message is compressed, four of its length in network order, then the message.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::client::{ResponseFuture, SendRequest};
 use http::{HeaderMap, Request, StatusCode};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use crate::Fault;
 
@@ -17,11 +22,20 @@ use crate::Fault;
 /// small answers that arrive at once for an attack, and closes the connection.
 const CONNECTION_WINDOW: u32 = 1 << 20;
 
-/// A kept connection to a target, in plaintext HTTP/2.
+/// Where a target takes calls, and how.
+#[derive(Debug, Clone)]
+pub(crate) struct Door {
+    pub(crate) address: SocketAddr,
+    /// `None` for plaintext. The target's certificate says `localhost`.
+    pub(crate) tls: Option<Arc<ClientConfig>>,
+}
+
+/// A kept connection to a target.
 #[derive(Debug, Clone)]
 pub(crate) struct Connection {
     requests: SendRequest<Bytes>,
     address: SocketAddr,
+    scheme: &'static str,
 }
 
 /// The head of every request to one method.
@@ -33,22 +47,23 @@ pub(crate) struct Head(Request<()>);
 pub(crate) struct Pending(ResponseFuture);
 
 impl Connection {
-    /// Connects to `address`.
+    /// Connects to `door`.
     ///
     /// # Errors
     ///
-    /// When nobody listens there, or what listens does not speak HTTP/2.
-    pub(crate) async fn open(address: SocketAddr) -> Result<Self, Fault> {
-        let socket = TcpStream::connect(address).await?;
+    /// When nobody listens there, or what listens does not speak HTTP/2, or not the TLS that it should.
+    pub(crate) async fn open(door: &Door) -> Result<Self, Fault> {
+        let socket = TcpStream::connect(door.address).await?;
         socket.set_nodelay(true)?;
-        let (requests, connection) = h2::client::Builder::new()
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .handshake(socket)
-            .await?;
-        // When it ends, every later call fails.
-        tokio::spawn(connection);
-        let requests = requests.ready().await?;
-        Ok(Self { requests, address })
+        let (requests, scheme) = match &door.tls {
+            None => (handshake(socket).await?, "http"),
+            Some(config) => {
+                let connector = TlsConnector::from(Arc::clone(config));
+                let stream = connector.connect(ServerName::try_from("localhost")?, socket).await?;
+                (handshake(stream).await?, "https")
+            }
+        };
+        Ok(Self { requests, address: door.address, scheme })
     }
 
     /// The head for `method`, with a deadline in whole seconds.
@@ -57,7 +72,7 @@ impl Connection {
     ///
     /// When `method` is no path.
     pub(crate) fn head(&self, method: &str, deadline: Duration) -> Result<Head, Fault> {
-        let request = Request::post(format!("http://{}{method}", self.address))
+        let request = Request::post(format!("{}://{}{method}", self.scheme, self.address))
             .header("te", "trailers")
             .header("content-type", "application/grpc")
             .header("user-agent", "countermand-bench")
@@ -110,6 +125,19 @@ impl Pending {
         expect_ok(trailers.as_ref().unwrap_or(&head.headers))?;
         unframe(answer.freeze())
     }
+}
+
+async fn handshake<S>(stream: S) -> Result<SendRequest<Bytes>, Fault>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (requests, connection) = h2::client::Builder::new()
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .handshake(stream)
+        .await?;
+    // When it ends, every later call fails.
+    tokio::spawn(connection);
+    Ok(requests.ready().await?)
 }
 
 /// `message` with the prefix of an uncompressed one.

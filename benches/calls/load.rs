@@ -1,6 +1,5 @@
 //! The load: callers that each make one call after another over a few kept connections.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -8,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use crate::Fault;
-use crate::grpc::{Connection, Head};
+use crate::grpc::{Connection, Door, Head};
 use crate::workload::Workload;
 
 /// What Google's Go client sets unless told otherwise.
@@ -38,22 +37,22 @@ pub(crate) struct Observed {
 }
 
 impl Load {
-    /// Connects `connections` times to `address`.
+    /// Connects `connections` times to `door`.
     ///
     /// # Errors
     ///
     /// When a connection cannot be made.
     pub(crate) async fn connect(
         workload: &'static Workload,
-        address: SocketAddr,
+        door: &Door,
         connections: u32,
         in_flight: u32,
     ) -> Result<Self, Fault> {
-        let first = Connection::open(address).await?;
+        let first = Connection::open(door).await?;
         let head = first.head(workload.method, DEADLINE)?;
         let mut connections_made = vec![first];
         for _ in 1..connections {
-            connections_made.push(Connection::open(address).await?);
+            connections_made.push(Connection::open(door).await?);
         }
         Ok(Self { workload, head, connections: connections_made, in_flight, next: Arc::default() })
     }

@@ -12,6 +12,7 @@
 
 mod accounting;
 mod child;
+mod configuration;
 mod files;
 mod grpc;
 mod load;
@@ -34,11 +35,12 @@ use std::process::ExitCode;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
+use configuration::Configuration;
 use files::Paths;
 use options::{Options, Role};
 use pinning::Cores;
 use rounds::Row;
-use workload::{CANCEL, GET, GET_CACHED};
+use workload::{CANCEL, CANCEL_ENCRYPTED, CANCEL_GUARDED, CANCEL_ROUTED, GET, GET_CACHED};
 
 /// What makes a run worthless, as a text for whoever started it.
 type Fault = Box<dyn std::error::Error + Send + Sync>;
@@ -65,7 +67,9 @@ async fn play(role: Role) -> Result<(), Fault> {
     child::end_with_parent();
     match role {
         Role::Upstream { files } => upstream::run(&Paths::within(&files)).await,
-        Role::Relay { files, upstream } => relay::run(&Paths::within(&files), upstream).await,
+        Role::Relay { files, upstream, mutual_tls } => {
+            relay::run(&Paths::within(&files), upstream, mutual_tls).await
+        }
     }
 }
 
@@ -88,27 +92,42 @@ async fn run(options: &Options) -> Result<(), Fault> {
 
     let (_directory, paths) = files::write_certificates()?;
     let upstream = target::upstream(&paths).await?;
-    let address = upstream.address;
+    let address = upstream.door.address;
 
     // Every row has a process of its own: what one leaves behind in memory must not show in another.
     let mut rows = Vec::new();
-    for workload in [&CANCEL, &GET] {
+    let certified = tls::client_with_certificate(&paths)?;
+    for (workload, tls) in [(&CANCEL, None), (&GET, None), (&CANCEL_ENCRYPTED, Some(certified))] {
         let name = format!("relay {}", workload.name);
-        let relay = target::relay(&name, &paths, address, cores).await?;
+        let relay = target::relay(&name, &paths, address, tls, cores).await?;
         rows.push(Row::prepare("relay", relay, workload, options).await?);
     }
     let floors = rows.len();
-    let mut starts = Vec::new();
+    let (mut starts, mut other_starts) = (Vec::new(), Vec::new());
     if !options.floor_only {
-        for workload in [&CANCEL, &GET, &GET_CACHED] {
+        let plain = Configuration::plain(&paths);
+        let many = Configuration::many_credentials(&paths)?;
+        let everything = Configuration::everything_on(&paths)?;
+        for (workload, configuration) in [
+            (&CANCEL, &plain),
+            (&CANCEL_ROUTED, &many),
+            (&CANCEL_GUARDED, &everything),
+            (&GET, &plain),
+            (&GET_CACHED, &plain),
+        ] {
             let name = format!("countermand {}", workload.name);
-            let (mut countermand, time) = target::countermand(&name, &paths, address, None, cores).await?;
-            starts.push(time);
-            while starts.len() < options.starts as usize {
-                countermand.child.end().await?;
-                let (again, time) = target::countermand(&name, &paths, address, None, cores).await?;
+            let start = async || target::countermand(&name, &paths, address, configuration, cores).await;
+            let (mut countermand, time) = start().await?;
+            if std::ptr::eq(configuration, &plain) {
                 starts.push(time);
-                countermand = again;
+                while starts.len() < options.starts as usize {
+                    countermand.child.end().await?;
+                    let (again, time) = start().await?;
+                    starts.push(time);
+                    countermand = again;
+                }
+            } else {
+                other_starts.push((workload.name, time));
             }
             rows.push(Row::prepare("countermand", countermand, workload, options).await?);
         }
@@ -118,11 +137,23 @@ async fn run(options: &Options) -> Result<(), Fault> {
     report::table(out, &rows)?;
     let (floors, others) = rows.split_at(floors);
     for row in others {
-        let floor = floors.iter().find(|floor| floor.workload.method == row.workload.method);
+        let floor = floors.iter().find(|floor| {
+            floor.workload.method == row.workload.method && floor.is_encrypted() == row.is_encrypted()
+        });
         report::against_floor(out, floor.ok_or("a row without a floor")?, row)?;
     }
+    let of = |rows: &[Row], name| rows.iter().position(|row| row.workload.name == name);
+    for (row, (of_whom, other)) in [
+        (CANCEL_ROUTED.name, (others, CANCEL.name)),
+        (CANCEL_GUARDED.name, (others, CANCEL.name)),
+        (CANCEL_GUARDED.name, (floors, CANCEL.name)),
+    ] {
+        if let (Some(row), Some(other)) = (of(others, row), of(of_whom, other)) {
+            report::beside(out, &of_whom[other], &others[row])?;
+        }
+    }
     if !starts.is_empty() {
-        report::starts(out, &starts)?;
+        report::starts(out, &starts, &other_starts)?;
     }
     drop(rows);
     if let Some(waiters) = NonZeroU32::new(options.waiters).filter(|_| !options.floor_only) {

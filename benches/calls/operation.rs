@@ -30,9 +30,17 @@ pub(crate) struct Operation {
     response: Option<Any>,
 }
 
+/// The enterprise of all operations but those that are spread over many.
+pub(crate) const ENTERPRISE: &str = "LC01bench";
+
 /// The full name of an operation.
 pub(crate) fn name(device: u64, operation: u64) -> String {
-    format!("enterprises/LC01bench/devices/d{device}/operations/{operation}")
+    name_in(ENTERPRISE, device, operation)
+}
+
+/// The full name of an operation of `enterprise`.
+pub(crate) fn name_in(enterprise: &str, device: u64, operation: u64) -> String {
+    format!("enterprises/{enterprise}/devices/d{device}/operations/{operation}")
 }
 
 /// The operation `name` in JSON, finished or pending.

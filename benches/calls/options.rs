@@ -6,9 +6,10 @@ use clap::{Parser, Subcommand};
 
 /// Measures what a call costs in Countermand, against a bare HTTP/2 relay, and what a waiter costs.
 ///
-/// The rows: a cancel; a get of ever another operation; a get of a few finished operations again and
-/// again, which Countermand remembers; then many waiters on a few operations that stay pending, held for
-/// about 15 seconds.
+/// The rows: a cancel; a cancel with 500 credentials; a cancel with mutual TLS, a policy and an audit log in
+/// a file, against a relay with mutual TLS; a get of ever another operation; a get of a few finished
+/// operations again and again, which Countermand remembers; then many waiters on a few operations that stay
+/// pending, held for about 15 seconds.
 #[derive(Debug, Parser)]
 #[command(name = "calls", bin_name = "cargo bench --", disable_help_subcommand = true)]
 pub(crate) struct Options {
@@ -71,5 +72,8 @@ pub(crate) enum Role {
         /// The port of the upstream on `localhost`.
         #[arg(long)]
         upstream: u16,
+        /// Take callers with a certificate alone.
+        #[arg(long)]
+        mutual_tls: bool,
     },
 }

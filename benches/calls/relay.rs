@@ -1,8 +1,8 @@
 //! The floor: a bare HTTP/2 relay, as lean as an honest one can be.
 //!
-//! Plaintext HTTP/2 in, HTTP/2 over TLS out on one kept connection. Method, path, headers, body and
-//! trailers pass as they come; nothing is parsed, checked, counted or logged. What it costs is what
-//! HTTP/2 and TLS cost, and so the least that any proxy between the two could cost.
+//! HTTP/2 in, in plaintext or over mutual TLS, HTTP/2 over TLS out on one kept connection. Method, path,
+//! headers, body and trailers pass as they come; nothing is parsed, checked, counted or logged. What it
+//! costs is what HTTP/2 and TLS cost, and so the least that any proxy between the two could cost.
 
 use std::net::Ipv4Addr;
 
@@ -19,14 +19,16 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::files::Paths;
 use crate::{Fault, child, tls};
 
-/// Relays from a free port of the loopback to `https://localhost:{upstream}` until the process ends.
+/// Relays from a free port of the loopback to `https://localhost:{upstream}` until the process ends;
+/// with `mutual_tls`, callers must show a certificate.
 ///
 /// # Errors
 ///
-/// When the upstream cannot be reached at the start, or no port can be had.
-pub(crate) async fn run(paths: &Paths, upstream: u16) -> Result<(), Fault> {
+/// When the certificates do not load, the upstream cannot be reached at the start, or no port can be had.
+pub(crate) async fn run(paths: &Paths, upstream: u16, mutual_tls: bool) -> Result<(), Fault> {
     let authority: Authority = format!("localhost:{upstream}").parse()?;
     let requests = connect(paths, upstream).await?;
+    let acceptor = if mutual_tls { Some(tls::mutual_acceptor(paths)?) } else { None };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     child::announce(&listener)?;
     loop {
@@ -37,10 +39,15 @@ pub(crate) async fn run(paths: &Paths, upstream: u16) -> Result<(), Fault> {
             service_fn(move |request| forward(requests.clone(), authority.clone(), request))
         };
         // A connection that breaks fails its client's calls, and the client reports it.
-        tokio::spawn(
-            server::conn::http2::Builder::new(TokioExecutor::new())
-                .serve_connection(TokioIo::new(socket), service),
-        );
+        let server = server::conn::http2::Builder::new(TokioExecutor::new());
+        match acceptor.clone() {
+            None => drop(tokio::spawn(server.serve_connection(TokioIo::new(socket), service))),
+            Some(acceptor) => drop(tokio::spawn(async move {
+                let stream = acceptor.accept(socket).await?;
+                server.serve_connection(TokioIo::new(stream), service).await?;
+                Ok::<_, Fault>(())
+            })),
+        }
     }
 }
 

@@ -9,8 +9,6 @@ use crate::pinning::Cores;
 use crate::rounds::{Row, Sample};
 use crate::waiters::{self, Held};
 
-/// Resident under a load of cancels, in millions of bytes.
-const MEMORY_AIM: f64 = 20.0;
 /// From spawn to SERVING, in milliseconds.
 const START_AIM: f64 = 100.0;
 /// Resident under 10,000 waiters, in millions of bytes.
@@ -37,15 +35,15 @@ pub(crate) fn setting(out: &mut impl Write, options: &Options, cores: Option<&Co
 pub(crate) fn table(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
     writeln!(
         out,
-        "{:<24}{:>12}{:>7}{:>10}{:>9}{:>9}{:>13}{:>9}",
+        "{:<36}{:>12}{:>7}{:>10}{:>9}{:>9}{:>13}{:>9}",
         "median of rounds", "CPU µs/call", "busy", "calls/s", "p50 ms", "p99 ms", "resident MB", "peak MB"
     )?;
     for row in rows {
         let of = |figure: fn(&Sample) -> f64| Spread::of(row.samples.iter().map(figure)).median;
         writeln!(
             out,
-            "{:<24}{:>12.2}{:>6.0}%{:>10.0}{:>9.2}{:>9.2}{:>13.1}{:>9.1}",
-            format!("{} {}", row.target_name, row.workload.name),
+            "{:<36}{:>12.2}{:>6.0}%{:>10.0}{:>9.2}{:>9.2}{:>13.1}{:>9.1}",
+            named(row),
             of(|sample| microseconds(sample.cpu_per_call)),
             of(|sample| sample.busy * 100.0),
             of(|sample| sample.calls_per_second),
@@ -60,22 +58,35 @@ pub(crate) fn table(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
 
 /// `row` beside the floor and the aims.
 pub(crate) fn against_floor(out: &mut impl Write, floor: &Row, row: &Row) -> io::Result<()> {
-    let pairs = row.samples.iter().zip(&floor.samples);
-    let ratio = Spread::of(pairs.map(|(ours, floor)| ours.cpu_per_call.div_duration_f64(floor.cpu_per_call)));
-    let name = format!("{} {}", row.target_name, row.workload.name);
+    let (ratio, name) = (cpu_ratio(floor, row), named(row));
     let what = format!("{name}: CPU to the floor's");
-    let Some(cpu_aim) = row.workload.cpu_aim else {
-        return figure(out, &what, &ratio, 2, "×");
-    };
-    aim(out, &what, &ratio, 2, "×", cpu_aim)?;
+    match row.workload.cpu_aim {
+        Some(cpu_aim) => aim(out, &what, &ratio, 2, "×", cpu_aim)?,
+        None => figure(out, &what, &ratio, 2, "×")?,
+    }
+    let Some(memory_aim) = row.workload.memory_aim else { return Ok(()) };
     let resident = Spread::of([most_resident(row)]);
-    aim(out, &format!("{name}: resident under load"), &resident, 1, "MB", MEMORY_AIM)
+    aim(out, &format!("{name}: resident under load"), &resident, 1, "MB", memory_aim)
 }
 
-/// How long Countermand took to serve.
-pub(crate) fn starts(out: &mut impl Write, starts: &[Duration]) -> io::Result<()> {
+/// `row` beside another that is neither its floor nor its aim.
+pub(crate) fn beside(out: &mut impl Write, other: &Row, row: &Row) -> io::Result<()> {
+    let ratio = cpu_ratio(other, row);
+    figure(out, &format!("{}: CPU to that of {}", named(row), named(other)), &ratio, 2, "×")
+}
+
+/// How long Countermand took to serve: at its plainest, where there is an aim, and otherwise.
+pub(crate) fn starts(
+    out: &mut impl Write,
+    starts: &[Duration],
+    others: &[(&str, Duration)],
+) -> io::Result<()> {
     let spread = Spread::of(starts.iter().copied().map(milliseconds));
-    aim(out, "from spawn to SERVING", &spread, 0, "ms", START_AIM)
+    aim(out, "from spawn to SERVING", &spread, 0, "ms", START_AIM)?;
+    for (name, time) in others {
+        figure(out, &format!("… {name}"), &Spread::of([milliseconds(*time)]), 0, "ms")?;
+    }
+    Ok(())
 }
 
 /// What the waiters cost.
@@ -102,6 +113,16 @@ pub(crate) fn waiters(out: &mut impl Write, held: &Held) -> io::Result<()> {
     aim(out, &what, &one(each_interval), 1, "queries", QUERIES_AIM)
 }
 
+fn named(row: &Row) -> String {
+    format!("{} {}", row.target_name, row.workload.name)
+}
+
+/// Taken within each round.
+fn cpu_ratio(other: &Row, row: &Row) -> Spread {
+    let pairs = row.samples.iter().zip(&other.samples);
+    Spread::of(pairs.map(|(ours, other)| ours.cpu_per_call.div_duration_f64(other.cpu_per_call)))
+}
+
 fn figure(out: &mut impl Write, what: &str, spread: &Spread, digits: usize, unit: &str) -> io::Result<()> {
     writeln!(out, "{}", shown(what, spread, digits, unit))
 }
@@ -122,7 +143,7 @@ fn aim(
 fn shown(what: &str, spread: &Spread, digits: usize, unit: &str) -> String {
     let Spread { least, median, most } = spread;
     let range = if least == most { String::new() } else { format!(" ({least:.digits$} to {most:.digits$})") };
-    format!("{what:<40}{median:>8.digits$} {unit}{range}")
+    format!("{what:<70}{median:>8.digits$} {unit}{range}")
 }
 
 /// Several measurements of one thing; there is at least one.

@@ -63,7 +63,7 @@ impl Row {
         let meter = Meter::of(target.child.id()?)?;
         let warm = async {
             let (connections, in_flight) = (options.connections, options.in_flight);
-            let load = Load::connect(workload, target.address, connections, in_flight).await?;
+            let load = Load::connect(workload, &target.door, connections, in_flight).await?;
             load.round(options.calls).await?;
             Ok(load)
         };
@@ -72,6 +72,11 @@ impl Row {
             Err(fault) => return Err(target.child.explain(fault).await),
         };
         Ok(Self { target_name, workload, samples: Vec::new(), peak_resident: 0, target, meter, load })
+    }
+
+    /// Whether its callers speak TLS, as those of its floor then do.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.target.door.tls.is_some()
     }
 
     async fn sample(&self, calls: u64) -> Result<Sample, Fault> {

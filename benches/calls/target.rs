@@ -1,21 +1,24 @@
 //! The processes that are measured, and the upstream behind them.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prost::Message;
+use rustls::ClientConfig;
 use tokio::process::Command;
 use tonic_health::pb::{HealthCheckResponse, health_check_response::ServingStatus};
 
 use crate::Fault;
 use crate::child::Child;
+use crate::configuration::Configuration;
 use crate::files::{self, Paths};
-use crate::grpc::Connection;
+use crate::grpc::{Connection, Door};
 use crate::pinning::Cores;
 
-/// How long Countermand may take to serve before the benchmark gives up.
-const SERVING_LIMIT: Duration = Duration::from_secs(20);
+/// How long Countermand may take to serve before the benchmark gives up: with many credentials it signs and
+/// sends as many token requests first.
+const SERVING_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long one look at its health may take.
 const HEALTH_DEADLINE: Duration = Duration::from_secs(10);
@@ -28,31 +31,33 @@ const POLL: Duration = Duration::from_micros(500);
 pub(crate) struct Target {
     pub(crate) child: Child,
     /// Where it takes them.
-    pub(crate) address: SocketAddr,
+    pub(crate) door: Door,
 }
 
 /// Starts the upstream, and writes the credentials that its token endpoint belongs to.
 pub(crate) async fn upstream(paths: &Paths) -> Result<Target, Fault> {
     let (child, address) = Child::start_role("upstream", &["upstream"], paths, None).await?;
     files::write_credentials(paths, address.port())?;
-    Ok(Target { child, address })
+    Ok(Target { child, door: Door { address, tls: None } })
 }
 
-/// Starts a floor, which errors call `name`.
+/// Starts a floor, which errors call `name`, for callers in plaintext or with the TLS given.
 pub(crate) async fn relay(
     name: &str,
     paths: &Paths,
     upstream: SocketAddr,
+    tls: Option<Arc<ClientConfig>>,
     cores: Option<&Cores>,
 ) -> Result<Target, Fault> {
     let port = upstream.port().to_string();
-    let arguments = ["relay", "--upstream", &port];
+    let mut arguments = vec!["relay", "--upstream", &port];
+    arguments.extend(tls.is_some().then_some("--mutual-tls"));
     let (child, address) = Child::start_role(name, &arguments, paths, cores).await?;
-    Ok(Target { child, address })
+    Ok(Target { child, door: Door { address, tls } })
 }
 
-/// Starts `countermand serve`, which errors call `name`, with the configuration file `settings` if one
-/// is given, and tells how long it took until health said SERVING.
+/// Starts `countermand serve`, which errors call `name`, set up as `configuration` says, and tells how long
+/// it took until health said SERVING.
 ///
 /// # Errors
 ///
@@ -61,7 +66,7 @@ pub(crate) async fn countermand(
     name: &str,
     paths: &Paths,
     upstream: SocketAddr,
-    settings: Option<&Path>,
+    configuration: &Configuration,
     cores: Option<&Cores>,
 ) -> Result<(Target, Duration), Fault> {
     let address = free_address()?;
@@ -69,20 +74,16 @@ pub(crate) async fn countermand(
     command
         .args(["serve", "--admin-listen", "off"])
         .args(["--listen", &address.to_string()])
-        .arg("--credentials")
-        .arg(paths.credentials())
         .arg("--upstream-url")
         .arg(format!("https://localhost:{}", upstream.port()))
         .arg("--upstream-ca")
-        .arg(paths.authority());
-    if let Some(settings) = settings {
-        command.arg("--config").arg(settings);
-    }
+        .arg(paths.authority())
+        .args(&configuration.arguments);
     let start = Instant::now();
     let child = Child::start(name, command, paths, cores)?;
-    let mut target = Target { child, address };
+    let mut target = Target { child, door: Door { address, tls: configuration.tls.clone() } };
     loop {
-        let fault = match serving(address).await {
+        let fault = match serving(&target.door).await {
             Ok(()) => return Ok((target, start.elapsed())),
             Err(fault) => fault,
         };
@@ -96,8 +97,8 @@ pub(crate) async fn countermand(
 }
 
 /// Whether gRPC health says SERVING of the whole server (`grpc.health.v1`).
-async fn serving(address: SocketAddr) -> Result<(), Fault> {
-    expect_serving(&Connection::open(address).await?).await
+async fn serving(door: &Door) -> Result<(), Fault> {
+    expect_serving(&Connection::open(door).await?).await
 }
 
 /// Asks gRPC health over a connection that is there.

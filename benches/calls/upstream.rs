@@ -10,6 +10,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -24,11 +25,8 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use crate::files::Paths;
-use crate::workload::{ByName, CANCEL, GET};
+use crate::workload::{self, ByName, CANCEL, GET};
 use crate::{Fault, child, grpc, operation, tls};
-
-const TOKEN: &str = r#"{"access_token":"ya29.bench","expires_in":3600,"token_type":"Bearer"}"#;
-const AUTHORISED: &str = "Bearer ya29.bench";
 
 /// Every device's list has this many operations, numbered from nought.
 pub(crate) const OPERATIONS_OF_A_DEVICE: u64 = 10;
@@ -87,7 +85,7 @@ impl Upstream {
         let body = body.collect().await?.to_bytes();
         let path = head.uri.path();
         if head.method == Method::POST && path == "/token" {
-            return Ok(json(StatusCode::OK, TOKEN.into()));
+            return Ok(json(StatusCode::OK, token(&body)?.into()));
         }
         if head.version != Version::HTTP_2 {
             return Ok(json(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "{}".into()));
@@ -100,8 +98,13 @@ impl Upstream {
             };
         }
         self.queries.fetch_add(1, Ordering::Relaxed);
-        let authorised = head.headers.get(AUTHORIZATION).is_some_and(|value| value == AUTHORISED);
         let resource = path.strip_prefix("/v1/").filter(|path| path.starts_with("enterprises/"));
+        let enterprise = path.split('/').nth(3).unwrap_or_default();
+        let authorised = head
+            .headers
+            .get(AUTHORIZATION)
+            .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer ya29."))
+            .is_some_and(|account| account == workload::account_of(enterprise));
         Ok(match resource {
             None => json(StatusCode::NOT_FOUND, "{}".into()),
             Some(_) if !authorised => json(StatusCode::UNAUTHORIZED, "{}".into()),
@@ -126,6 +129,21 @@ impl Upstream {
             json(StatusCode::OK, operation::json(resource, self.finished).into())
         }
     }
+}
+
+/// A token that names the account which the assertion of RFC 7523 in `body` is issued by, so that a call
+/// with the token of another is refused.
+fn token(body: &[u8]) -> Result<String, Fault> {
+    let (_, assertion) = form_urlencoded::parse(body)
+        .find(|(name, _)| name == "assertion")
+        .ok_or("a token request without an assertion")?;
+    let claims = assertion.split('.').nth(1).ok_or("an assertion without claims")?;
+    // yup-oauth2 pads, though RFC 7515 has none.
+    let claims = BASE64_URL_SAFE_NO_PAD.decode(claims.trim_end_matches('='))?;
+    let claims: serde_json::Value = serde_json::from_slice(&claims)?;
+    let issuer = claims["iss"].as_str().and_then(|email| email.split('@').next());
+    let account = issuer.ok_or("an assertion without an issuer")?;
+    Ok(format!(r#"{{"access_token":"ya29.{account}","expires_in":3600,"token_type":"Bearer"}}"#))
 }
 
 fn json(status: StatusCode, json: Bytes) -> Answer {

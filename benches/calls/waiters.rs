@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use crate::accounting::Meter;
+use crate::configuration::Configuration;
 use crate::files::Paths;
 use crate::grpc::{Connection, Head, Pending};
 use crate::pinning::Cores;
@@ -93,9 +94,9 @@ pub(crate) async fn measure(
     fs::write(paths.settings(), settings(waiters))?;
     let serving = Arc::clone(&upstream).serve(listener, tls::acceptor(paths)?);
     let held = async {
-        let settings = paths.settings();
+        let configuration = Configuration::with_settings(paths, &paths.settings());
         let (mut countermand, _) =
-            target::countermand("countermand wait", paths, address, Some(&settings), cores).await?;
+            target::countermand("countermand wait", paths, address, &configuration, cores).await?;
         match hold(&countermand, waiters, &upstream.queries).await {
             Ok(held) => Ok(held),
             Err(fault) => Err(countermand.child.explain(fault).await),
@@ -165,7 +166,7 @@ async fn arrive(target: &Target, waiters: u32) -> Result<JoinSet<Result<(), Faul
     let mut answers = JoinSet::new();
     let numbers: Vec<u64> = (0..u64::from(waiters)).collect();
     for numbers in numbers.chunks(WAITERS_OF_A_CONNECTION as usize) {
-        let connection = Connection::open(target.address).await?;
+        let connection = Connection::open(&target.door).await?;
         let head = connection.head("/google.longrunning.Operations/WaitOperation", DEADLINE)?;
         for number in numbers {
             answers.spawn(wait(&connection, &head, number % OPERATIONS).await?);
