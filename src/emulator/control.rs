@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::Instant;
+use zeroize::Zeroizing;
 
 use super::command::Command;
 use super::condition::{Condition, Endpoint, TokenEndpoint};
@@ -139,6 +140,21 @@ impl Control {
     /// or [`fail_next`](Self::fail_next), whatever it was answered.
     pub fn callers(&self) -> Vec<String> {
         lock(&self.0.callers).latest()
+    }
+
+    /// Every secret that is out, each with what it is: the private key in PEM, all that the credential files
+    /// hold, the subject tokens that hold now, and each access token of the last hour, be it valid or not. By
+    /// these a test searches what must have none of them in it.
+    pub fn secrets(&self) -> Vec<(&'static str, Zeroizing<String>)> {
+        let consent = &self.0.consent;
+        let mut secrets = vec![
+            ("the private key", lock(&self.0.accounts).key.private().to_owned()),
+            ("the client secret", consent.client_secret.clone()),
+            ("the refresh token", consent.refresh_token.clone()),
+        ];
+        secrets.extend(lock(&self.0.subjects).secrets().map(|secret| ("a subject token", secret.to_owned())));
+        secrets.extend(lock(&self.0.tokens).all().map(|token| ("an access token", token.to_owned())));
+        secrets.into_iter().map(|(what, secret)| (what, Zeroizing::new(secret))).collect()
     }
 
     /// Says how an endpoint answers from now on.

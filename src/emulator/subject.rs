@@ -81,6 +81,11 @@ impl Subjects {
         &self.header
     }
 
+    /// The tokens that hold, and the header's value.
+    pub(super) fn secrets(&self) -> impl Iterator<Item = &str> {
+        [&*self.file, &*self.url, &*self.header].into_iter()
+    }
+
     /// Whose token this is; `None` when it does not hold.
     pub(super) fn check(&self, token: &str) -> Option<Source> {
         match token {

@@ -65,6 +65,11 @@ impl Tokens {
         Ok(token)
     }
 
+    /// Every token that is remembered.
+    pub(super) fn all(&self) -> impl Iterator<Item = &str> {
+        self.issued.keys().map(String::as_str)
+    }
+
     /// Who a token was issued to, be it valid or not.
     pub(super) fn holder(&self, token: &str) -> Option<Arc<str>> {
         self.issued.get(token).map(|issued| Arc::clone(&issued.grant.principal))

@@ -1,0 +1,97 @@
+//! The search for secrets in what the service has said, and the proof that it finds them.
+
+use std::collections::BTreeSet;
+
+use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD, prelude::BASE64_URL_SAFE_NO_PAD};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// The length of the pieces by which a secret is known: of what is twice as long, one is whole.
+const PIECE: usize = 20;
+
+/// Nothing that may be told has so many characters of base64url in a row; a signature has.
+const BLOB: usize = 64;
+
+/// Pieces of secrets, each with what it is of.
+pub(crate) struct Secrets(BTreeSet<(String, &'static str)>);
+
+impl Secrets {
+    pub(crate) fn new<'a>(secrets: impl IntoIterator<Item = (&'static str, &'a str)>) -> Self {
+        let mut pieces = BTreeSet::new();
+        for (what, secret) in secrets {
+            // A PEM is told line by line, and what frames it is no secret; nor is how access tokens begin.
+            let lines = secret.lines().filter(|line| !line.starts_with("-----"));
+            for part in lines.flat_map(|line| line.split('.')).filter(|part| part.len() > 8) {
+                for form in forms(part) {
+                    pieces.extend(of(&form).map(|piece| (piece.to_owned(), what)));
+                }
+            }
+        }
+        Self(pieces)
+    }
+
+    /// What is in `text` that must not be, each with the line that has it.
+    pub(crate) fn found_in(&self, text: &str) -> Vec<String> {
+        let known = self.0.iter().filter(|(piece, _)| text.contains(piece.as_str()));
+        let mut found: Vec<_> = known.map(|(piece, what)| told(what, piece, text)).collect();
+        let is_blob = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        let blobs = text.split(|c| !is_blob(c)).filter(|run| run.len() >= BLOB);
+        found.extend(blobs.map(|blob| told("a signature or a token", blob, text)));
+        found
+    }
+}
+
+fn told(what: &str, piece: &str, text: &str) -> String {
+    let line = text.lines().find(|line| line.contains(piece)).unwrap_or_default();
+    format!("{what}: {piece}: {line}")
+}
+
+/// The secret as it is, percent-encoded, and in base64 wherever it begins there.
+fn forms(secret: &str) -> Vec<String> {
+    let mut forms = vec![secret.to_owned(), utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string()];
+    for skipped in 0..3 {
+        let rest = &secret.as_bytes()[skipped..];
+        // What is not whole depends on what comes next.
+        let rest = &rest[..rest.len() / 3 * 3];
+        forms.push(BASE64_STANDARD_NO_PAD.encode(rest));
+        forms.push(BASE64_URL_SAFE_NO_PAD.encode(rest));
+    }
+    forms
+}
+
+/// The pieces of a text, or the text when it is short. All are ASCII.
+fn of(text: &str) -> impl Iterator<Item = &str> {
+    let last = text.len().saturating_sub(PIECE);
+    let starts = (0..last).step_by(PIECE).chain([last]);
+    starts.map(|start| &text[start..text.len().min(start + PIECE)])
+}
+
+#[test]
+fn each_form_of_a_secret_is_found() {
+    let line = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj";
+    let pem = format!("-----BEGIN PRIVATE KEY-----\n{line}\n-----END PRIVATE KEY-----\n");
+    let token = format!("ya29.c.{}", "Xy7-".repeat(32));
+    let refresh = "1//0abcdefghijklmnopqrstuvwxyz-_0123456789";
+    let secrets =
+        Secrets::new([("key", &*pem), ("token", &token), ("refresh", refresh), ("short", "hunter2-3")]);
+    let percent = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    for leak in [
+        pem.replace('\n', "\\n"),
+        format!("{{{}}}", &line[7..50]),
+        format!("Bearer {token}"),
+        token[9..60].to_owned(),
+        format!("refresh_token={refresh}&"),
+        percent(refresh),
+        BASE64_STANDARD_NO_PAD.encode(format!("a{refresh}b")),
+        BASE64_URL_SAFE_NO_PAD.encode(format!("ab{token}")),
+        BASE64_STANDARD_NO_PAD.encode(&pem),
+        "p=hunter2-3".to_owned(),
+        format!("signature {}", "Zz0_".repeat(16)),
+    ] {
+        assert!(!secrets.found_in(&format!("fine\n{leak}\nfine")).is_empty(), "{leak}");
+    }
+    for harmless in
+        ["token fetched lifetime_s=3600", "ya29.c.", "-----BEGIN PRIVATE KEY-----", "Bearer [redacted]"]
+    {
+        assert_eq!(secrets.found_in(harmless), Vec::<String>::new(), "{harmless}");
+    }
+}
