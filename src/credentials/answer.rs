@@ -70,7 +70,8 @@ impl Reply<'_> {
         let lifetime = expires
             .duration_since(now)
             .map_err(|_| self.unusable("answered an expireTime that is over, by the clock here"))?;
-        Token::new(secret, lifetime.min(asked)).map_err(|error| error.of(self.whom))
+        let token = Token::new(secret, lifetime).map_err(|error| error.of(self.whom))?;
+        Ok(token.for_at_most(asked))
     }
 
     /// The JSON of a 2xx.

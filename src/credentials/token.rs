@@ -117,6 +117,13 @@ impl Token {
         Self { quota_project, ..self }
     }
 
+    /// The same, believed for no longer than `most`: clocks differ.
+    #[must_use]
+    pub(super) fn for_at_most(mut self, most: Duration) -> Self {
+        self.lifetime = self.lifetime.min(most);
+        self
+    }
+
     /// How long it is valid, from when it was fetched.
     #[must_use]
     pub fn lifetime(&self) -> Duration {

@@ -128,6 +128,7 @@ fn a_generated_answer_without_a_sane_token_is_refused() {
         (r#"{"accessToken":"x","expireTime":"2026-01-01Tää:00:00ZZ"}"#, "answered without a sane expireTime"),
         (r#"{"accessToken":"x","expireTime":"2025-12-31T23:59:59Z"}"#, "that is over, by the clock here"),
         (r#"{"accessToken":"x","expireTime":"2026-01-01T00:00:01Z"}"#, ": the token has a lifetime of 1 s"),
+        (r#"{"accessToken":"x","expireTime":"2099-01-01T00:00:00Z"}"#, ": the token has a lifetime of"),
         (r#"{"accessToken":"","expireTime":"2026-01-01T01:00:00Z"}"#, ": the token is empty"),
     ] {
         let refused = generated(body).expect_err("refused").to_string();
