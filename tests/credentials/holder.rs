@@ -29,6 +29,10 @@ impl Holder {
         if self.impersonates { format!("{kind}-on-top") } else { kind.to_owned() }
     }
 
+    pub(crate) fn has_file(self) -> bool {
+        self.kind.is_some()
+    }
+
     /// Whom its calls are from.
     pub(crate) fn principal(self, emulator: &Emulator) -> String {
         match self.kind {

@@ -17,7 +17,7 @@ use tonic::{
 
 use crate::{
     holder::Holder,
-    process::{Ended, LIMIT, Process, countermand, eventually},
+    process::{Ended, LIMIT, Process, countermand},
     search::Secrets,
 };
 
@@ -50,7 +50,7 @@ pub(crate) fn furnish(room: &Path, emulator: &Emulator, holders: &[Holder]) {
     let url = emulator.url();
     let mut config = format!(
         "[server]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n\
-         [upstream]\nurl = \"{url}\"\niam_credentials_url = \"{url}\"\ntimeout = \"1s\"\n"
+         [upstream]\nurl = \"{url}\"\niam_credentials_url = \"{url}\"\ntimeout = \"5s\"\n"
     );
     config.extend(holders.iter().map(|holder| holder.section(emulator)));
     std::fs::write(room.join("c.toml"), config).unwrap();
@@ -137,6 +137,15 @@ impl<'a> Service<'a> {
         self.cancel(&name).await.unwrap_or_else(|status| panic!("{name}: {status:?}"))
     }
 
+    /// Changes every credential file, and nothing that it says.
+    pub(crate) fn touch_files(&self) {
+        for kind in Kind::ALL {
+            let path = self.room.path().join(format!("{}.json", kind.name()));
+            let content = std::fs::read_to_string(&path).unwrap();
+            std::fs::write(&path, content + "\n").unwrap();
+        }
+    }
+
     /// How many log lines there are that have all of `parts`.
     pub(crate) fn logged(&self, parts: &[&str]) -> usize {
         let log = self.process.stderr.text();
@@ -194,11 +203,6 @@ pub(crate) fn asked(emulator: &Emulator, endpoint: Endpoint) -> u64 {
         Endpoint::Metadata => queries.metadata_token,
         Endpoint::Iam => queries.iam,
     }
-}
-
-/// Waits until an endpoint has had more requests than `before`.
-pub(crate) async fn asked_again(emulator: &Emulator, endpoint: Endpoint, before: u64) {
-    eventually("asked again", async || (asked(emulator, endpoint) > before).then_some(())).await;
 }
 
 /// Whether a caller is told to come back: UNAVAILABLE, `CREDENTIAL_UNAVAILABLE`, with a `RetryInfo`.
