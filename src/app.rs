@@ -41,7 +41,6 @@ pub struct App {
     key_refresher: Option<JoinHandle<()>>,
     serving: watch::Sender<Serving>,
     flights: TaskTracker,
-    audit: Audit,
     recorder: Recorder,
     drain_timeout: Duration,
 }
@@ -103,8 +102,7 @@ impl App {
         let (identities, key_refresher) = Identities::new(callers)?;
         let key_refresher = key_refresher.map(tokio::spawn);
         let drain_timeout = server.drain_timeout;
-        let audit = Audit::start(audit)?;
-        let recorder = Recorder::new(audit.clone());
+        let recorder = Recorder::new(Audit::start(audit)?);
         let server =
             Server::bind(server, operations, Arc::new(identities), recorder.clone(), state.clone()).await?;
         let admin = match admin.listen {
@@ -119,7 +117,6 @@ impl App {
             key_refresher,
             serving,
             flights,
-            audit,
             recorder,
             drain_timeout,
         })
@@ -140,7 +137,7 @@ impl App {
     /// The audit log.
     #[must_use]
     pub fn audit(&self) -> Audit {
-        self.audit.clone()
+        self.recorder.audit().clone()
     }
 
     /// What health says, as it changes.
@@ -164,7 +161,6 @@ impl App {
             key_refresher,
             serving,
             flights,
-            audit: _,
             recorder,
             drain_timeout,
         } = self;

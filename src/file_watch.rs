@@ -2,8 +2,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use aws_lc_rs::digest::{SHA256, digest};
 use zeroize::Zeroizing;
+
+use crate::fingerprint::fingerprint;
 
 /// How often a file is looked at. Comparing its content is safe where times and inodes are not:
 /// Kubernetes swaps a symbolic link.
@@ -42,8 +43,10 @@ impl FileWatch {
     }
 }
 
-fn fingerprint(content: &[u8]) -> [u8; 32] {
-    let mut bytes = [0; 32];
-    bytes.copy_from_slice(digest(&SHA256, content).as_ref());
-    bytes
+/// Waits for the content of a file to change that there may be: for ever, when there is none.
+pub async fn changed_if_any(file: &mut Option<FileWatch>) -> Zeroizing<Vec<u8>> {
+    match file {
+        Some(file) => file.changed().await,
+        None => std::future::pending().await,
+    }
 }

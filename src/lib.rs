@@ -31,6 +31,7 @@ pub mod config;
 pub mod credentials;
 pub mod emulator;
 pub mod file_watch;
+pub mod fingerprint;
 pub mod http_client;
 pub mod name;
 pub mod operations;

@@ -43,13 +43,8 @@ impl Server {
         let tls = Tls::read(environment, file, faults);
         let guard = Guard { encrypted: tls.is_given, policed, may_be_open };
 
-        let flag = (!listen.is_empty()).then(|| all_of(Origin::Flag("--listen"), listen));
-        let variable = environment.text("COUNTERMAND_LISTEN", faults).map(|given| {
-            let items = given.value.split(',').map(|item| item.trim().to_owned());
-            all_of(given.origin.clone(), items)
-        });
-        let listen = flag
-            .or(variable)
+        let listen = flags(listen)
+            .or(environment.texts("COUNTERMAND_LISTEN", faults))
             .or(file.texts("listen", faults))
             .map_or_else(default_listen, |given| addresses(&given, file, guard, faults));
 
@@ -70,9 +65,12 @@ fn default_listen() -> Vec<ListenAddress> {
     vec![ListenAddress::Tcp(([127, 0, 0, 1], 50051).into())]
 }
 
-fn all_of(origin: Origin, items: impl IntoIterator<Item = String>) -> Given<Vec<Given<String>>> {
-    let value = items.into_iter().map(|value| Given { value, origin: origin.clone() }).collect();
-    Given { value, origin }
+/// `None` when the flag was never given.
+fn flags(listen: Vec<String>) -> Option<Given<Vec<Given<String>>>> {
+    let origin = Origin::Flag("--listen");
+    let each = listen.into_iter().map(|value| Given { value, origin: origin.clone() });
+    let value: Vec<_> = each.collect();
+    (!value.is_empty()).then_some(Given { value, origin })
 }
 
 /// Those of `given` that are right; the others' faults are noted.

@@ -6,13 +6,12 @@ use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep_until},
 };
-use zeroize::Zeroizing;
 
 use super::{
     Authorization, Failing, Held, State, readiness, schedule,
     token::{Token, TokenSource, fetch_once},
 };
-use crate::file_watch::FileWatch;
+use crate::file_watch::{FileWatch, changed_if_any};
 
 /// A token that was fetched because Google rejected the one before is not replaced for the same reason
 /// sooner than this: it would be rejected likewise.
@@ -69,7 +68,7 @@ pub(super) async fn run<S: TokenSource>(
         loop {
             tokio::select! {
                 () = sleep_until(next) => break,
-                content = changed(&mut file) => match source.reload(&content) {
+                content = changed_if_any(&mut file) => match source.reload(&content) {
                     Ok(changed) => {
                         tracing::info!(credential = name, "the credential's file changed: taken up");
                         source = changed;
@@ -93,14 +92,6 @@ pub(super) async fn run<S: TokenSource>(
                 },
             }
         }
-    }
-}
-
-/// Waits for the file's content to change: for ever, when there is no file.
-async fn changed(file: &mut Option<FileWatch>) -> Zeroizing<Vec<u8>> {
-    match file {
-        Some(file) => file.changed().await,
-        None => std::future::pending().await,
     }
 }
 

@@ -8,7 +8,6 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use aws_lc_rs::digest::{SHA256, digest};
 
 use super::{
     Action, Lineage,
@@ -16,7 +15,7 @@ use super::{
     mistake::Mistakes,
     rules::{Evaluation, EvaluationError, Rules, Verdict},
 };
-use crate::{caller::Caller, file_watch::FileWatch};
+use crate::{caller::Caller, file_watch::FileWatch, fingerprint::fingerprint};
 
 /// One version of the rules, with what it has said: a new version begins with an empty memory, and an answer
 /// of the old one, however late, is never taken for its own.
@@ -95,7 +94,7 @@ async fn watch_for_changes(in_force: Weak<ArcSwap<InForce>>, mut watch: FileWatc
 }
 
 fn announce(file: &Path, content: &[u8], rules: &Rules, what: &str) {
-    let sha256 = fingerprint(content);
+    let sha256 = short(&fingerprint(content));
     tracing::info!(file = %file.display(), policies = rules.statements().len(), sha256, "{what}");
     for warning in rules.warnings() {
         tracing::warn!(file = %file.display(), %warning, "the policy looks odd");
@@ -115,6 +114,6 @@ fn broken(file: &Path, first: &dyn fmt::Display, faults: usize) {
 }
 
 /// Enough of the SHA-256 to tell versions apart, as `sha256sum` prints it.
-fn fingerprint(content: &[u8]) -> String {
-    digest(&SHA256, content).as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+fn short(sha256: &[u8]) -> String {
+    sha256.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -144,12 +144,12 @@ impl Rules {
             let (policy, cause) = (error.policy_id().to_string(), error.inner().to_string());
             errors.push(EvaluationError { policy, cause });
         }
-        let is_broken = |id: &str| errors.iter().any(|error| error.policy == id) && self.forbids(id);
-        let allowed =
-            response.decision() == Decision::Allow && !errors.iter().any(|error| is_broken(&error.policy));
+        let failed = errors.iter().map(|error| error.policy.as_str());
+        let broken: BTreeSet<&str> = failed.filter(|id| self.forbids(id)).collect();
+        let allowed = response.decision() == Decision::Allow && broken.is_empty();
         let reasons: BTreeSet<&str> = response.diagnostics().reason().map(AsRef::as_ref).collect();
         // What permits is no reason for a denial that a broken policy made of it.
-        let decided = |id: &str| self.forbids(id) != allowed && (reasons.contains(id) || is_broken(id));
+        let decided = |id: &str| self.forbids(id) != allowed && (reasons.contains(id) || broken.contains(id));
         let ids = self.statements.iter().map(|statement| &statement.id);
         let policies = ids.filter(|id| decided(id)).cloned().collect();
         Evaluation { verdict: Verdict { allowed, policies }, errors }

@@ -2,12 +2,13 @@
 
 use std::{fmt, str::FromStr};
 
-use aws_lc_rs::digest::{SHA256, digest};
 use jsonwebtoken::{
     AlgorithmFamily, DecodingKey,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse},
 };
 use serde_json::Value;
+
+use crate::fingerprint::fingerprint;
 
 mod endpoint;
 pub mod probe;
@@ -106,9 +107,7 @@ impl KeySet {
         if keys.is_empty() {
             return Err(InvalidKeySet::NoKey);
         }
-        let mut fingerprint = [0; 32];
-        fingerprint.copy_from_slice(digest(&SHA256, json).as_ref());
-        Ok(Self { keys, fingerprint })
+        Ok(Self { keys, fingerprint: fingerprint(json) })
     }
 
     /// How many keys there are.

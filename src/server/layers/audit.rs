@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -32,7 +33,9 @@ const COME_BACK: Duration = Duration::from_secs(1);
 
 /// What sees to it that every call leaves a line. Cheap to clone.
 #[derive(Clone)]
-pub struct Recorder {
+pub struct Recorder(Arc<Inner>);
+
+struct Inner {
     audit: Audit,
     calls: TaskTracker,
     cut: CancellationToken,
@@ -42,15 +45,22 @@ impl Recorder {
     /// Lines go to `audit`.
     #[must_use]
     pub fn new(audit: Audit) -> Self {
-        Self { audit, calls: TaskTracker::new(), cut: CancellationToken::new() }
+        Self(Arc::new(Inner { audit, calls: TaskTracker::new(), cut: CancellationToken::new() }))
+    }
+
+    /// Where lines go.
+    #[must_use]
+    pub fn audit(&self) -> &Audit {
+        &self.0.audit
     }
 
     /// Ends the calls that still run, UNAVAILABLE, and waits until the line of every call is written.
     pub async fn finish(&self) {
-        self.cut.cancel();
-        self.calls.close();
-        self.calls.wait().await;
-        self.audit.end().await;
+        let Inner { audit, calls, cut } = &*self.0;
+        cut.cancel();
+        calls.close();
+        calls.wait().await;
+        audit.end().await;
     }
 }
 
@@ -90,12 +100,12 @@ where
         let arrival = Arrival::now(method, trace_id(request.headers()));
         let record = Record::default();
         let recorder = self.recorder.clone();
-        if recorder.audit.is_refusing() {
-            return Either::Right(Either::Left(ready(Ok(refuse(arrival, &recorder.audit)))));
+        if recorder.audit().is_refusing() {
+            return Either::Right(Either::Left(ready(Ok(refuse(arrival, recorder.audit())))));
         }
         request.extensions_mut().insert(record.clone());
         let inner = self.inner.call(request);
-        let token = recorder.calls.token();
+        let token = recorder.0.calls.token();
         let call = carry(inner, arrival, record.clone(), recorder.clone(), token).boxed();
         Either::Left(Carried { call: Some(call), arrival, record, recorder })
     }
@@ -109,7 +119,7 @@ async fn carry(
     recorder: Recorder,
     _token: TaskTrackerToken,
 ) -> Answer {
-    let Recorder { audit, cut, calls: _ } = recorder;
+    let Inner { audit, cut, calls: _ } = &*recorder.0;
     let answer = tokio::select! {
         biased;
         Ok(answer) = inner => answer,
@@ -184,7 +194,7 @@ impl Drop for Carried {
         // Without a runtime the process ends, and nothing can be carried.
         let Ok(runtime) = Handle::try_current() else { return };
         self.record.hung_up();
-        let Recorder { audit, calls, cut: _ } = &self.recorder;
+        let Inner { audit, calls, cut: _ } = &*self.recorder.0;
         // Nobody's wait is worth going on with when the one who waited is gone.
         let cancelled = match self.arrival.method {
             Method::Wait => self.arrival.line(&self.record, status::code_name(Code::Cancelled)),

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 
 use super::{FileError, Files, Loaded, validity::State};
-use crate::file_watch::FileWatch;
+use crate::file_watch::{FileWatch, changed_if_any};
 
 /// How long a change that makes no sense by itself may wait for its other half, before it is reported: a
 /// certificate and its key are two files, and a file is looked at every two seconds.
@@ -39,16 +39,10 @@ impl Watches {
     /// Waits for any of them to change.
     async fn changed(&mut self) {
         let Self { certificate, private_key, client_ca } = self;
-        let client_ca = async {
-            match client_ca {
-                Some(file) => drop(file.changed().await),
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             _ = certificate.changed() => {}
             _ = private_key.changed() => {}
-            () = client_ca => {}
+            _ = changed_if_any(client_ca) => {}
         }
     }
 }

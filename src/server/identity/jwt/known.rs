@@ -6,10 +6,9 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use aws_lc_rs::digest::{SHA256, digest};
 use lru::LruCache;
 
-use crate::caller::Caller;
+use crate::{caller::Caller, fingerprint::fingerprint};
 
 /// The most tokens that are remembered.
 const ENTRIES: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
@@ -64,12 +63,6 @@ impl Known {
         }
         (tokens.generation == generation).then_some(tokens)
     }
-}
-
-fn fingerprint(token: &[u8]) -> [u8; 32] {
-    let mut bytes = [0; 32];
-    bytes.copy_from_slice(digest(&SHA256, token).as_ref());
-    bytes
 }
 
 #[cfg(test)]
