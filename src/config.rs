@@ -9,6 +9,7 @@ mod admin;
 mod audit;
 mod callers;
 mod credentials;
+mod endpoint;
 mod environment;
 mod fault;
 mod file;

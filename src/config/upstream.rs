@@ -2,9 +2,8 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use url::{Host, Url};
-
 use super::{
+    endpoint,
     environment::Environment,
     fault::{Faults, Wrong},
     files,
@@ -85,30 +84,16 @@ impl BaseUrl {
         &self.0
     }
 
-    /// The value is never part of the fault: it may hold a password.
     fn parse(text: &str) -> Result<Self, Wrong> {
         let wrong = |problem: &str, remedy: &str| Err(Wrong::new(problem, remedy));
-        let url = match Url::parse(text) {
-            Ok(url) => url,
-            Err(error) => return wrong(&format!("not a URL: {error}"), "give https://host[:port]"),
-        };
-        if !url.username().is_empty() || url.password().is_some() {
-            return wrong("the URL holds a user or a password", "leave it out");
-        }
+        let remedy = "give https://host[:port]";
+        let url = endpoint::parse(text, remedy)?;
+        endpoint::refuse_login(&url)?;
         if url.query().is_some() || url.fragment().is_some() {
             return wrong("the URL holds a query or a fragment", "end it after the host or the path");
         }
-        match url.scheme() {
-            "https" => {}
-            "http" if is_loopback(&url) => {}
-            "http" => {
-                return wrong(
-                    "plain http would send the token in clear over the network",
-                    "give https://, or http:// with a loopback host",
-                );
-            }
-            _ => return wrong("the scheme is not https", "give https://host[:port]"),
-        }
+        let danger = "plain http would send the token in clear over the network";
+        endpoint::refuse_plaintext(&url, danger, remedy)?;
         if url.port() == Some(0) {
             return wrong("no server has the port 0", "give the server's port, or none");
         }
@@ -120,16 +105,6 @@ impl BaseUrl {
             return wrong("the path ends in /v1, which each call adds by itself", "leave /v1 out");
         }
         Ok(Self(url.as_str().trim_end_matches('/').to_owned()))
-    }
-}
-
-/// Whether its host is this machine, by its address or as `localhost`.
-pub(super) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
     }
 }
 

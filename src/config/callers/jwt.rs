@@ -6,12 +6,12 @@ use url::Url;
 
 use crate::{
     config::{
+        endpoint,
         environment::Environment,
         fault::{Faults, Wrong},
         files,
         source::{Given, each},
         table::Section,
-        upstream::is_loopback,
     },
     server::identity::jwks::{Algorithm, KeySet},
 };
@@ -196,29 +196,14 @@ fn key_file(file: &Path, algorithms: Option<&[Algorithm]>) -> Result<(), Wrong> 
     Ok(())
 }
 
-/// The value is never part of the fault: it may hold a password.
 fn key_url(text: &str) -> Result<Url, Wrong> {
-    let wrong = |problem: &str, remedy: &str| Err(Wrong::new(problem, remedy));
-    let url = match Url::parse(text) {
-        Ok(url) => url,
-        Err(error) => return wrong(&format!("not a URL: {error}"), "give https://host/path, or a file"),
-    };
-    match url.scheme() {
-        "https" => {}
-        "http" if is_loopback(&url) => {}
-        "http" => {
-            return wrong(
-                "over plain http anybody on the way could put in keys of their own",
-                "give https://, or http:// with a loopback host",
-            );
-        }
-        _ => return wrong("the scheme is not https", "give https://host/path, or a file"),
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return wrong("the URL holds a user or a password", "leave it out");
-    }
+    let remedy = "give https://host/path, or a file";
+    let url = endpoint::parse(text, remedy)?;
+    let danger = "over plain http anybody on the way could put in keys of their own";
+    endpoint::refuse_plaintext(&url, danger, remedy)?;
+    endpoint::refuse_login(&url)?;
     if url.fragment().is_some() {
-        return wrong("the URL holds a fragment", "end it before the #");
+        return Err(Wrong::new("the URL holds a fragment", "end it before the #"));
     }
     Ok(url)
 }
