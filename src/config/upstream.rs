@@ -2,6 +2,8 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
+use url::Url;
+
 use super::{
     endpoint,
     environment::Environment,
@@ -69,25 +71,35 @@ impl Upstream {
 /// A path is allowed, for an API gateway that offers AMAPI below a prefix: with `https://gw/amapi`, a call
 /// goes to `https://gw/amapi/v1/…`. The version itself is not part of it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct BaseUrl(String);
+pub struct BaseUrl(Url);
 
 impl BaseUrl {
     /// Google's own of IAM Credentials.
     #[must_use]
     pub fn of_iam_credentials() -> Self {
-        Self(IAM_CREDENTIALS.to_owned())
+        Self::constant(IAM_CREDENTIALS)
+    }
+
+    fn constant(text: &'static str) -> Self {
+        Self(Url::parse(text).expect("a constant URL"))
+    }
+
+    /// The URL. Its path has no slash at its end, unless it is nothing but that.
+    #[must_use]
+    pub fn url(&self) -> &Url {
+        &self.0
     }
 
     /// The URL without a slash at its end, so that `/v1/…` can be appended as it is.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_str().trim_end_matches('/')
     }
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         let wrong = |problem: &str, remedy: &str| Err(Wrong::new(problem, remedy));
         let remedy = "give https://host[:port]";
-        let url = endpoint::parse(text, remedy)?;
+        let mut url = endpoint::parse(text, remedy)?;
         endpoint::refuse_login(&url)?;
         if url.query().is_some() || url.fragment().is_some() {
             return wrong("the URL holds a query or a fragment", "end it after the host or the path");
@@ -97,32 +109,33 @@ impl BaseUrl {
         if url.port() == Some(0) {
             return wrong("no server has the port 0", "give the server's port, or none");
         }
-        let path = url.path().trim_end_matches('/');
+        let path = url.path().trim_end_matches('/').to_owned();
         if path.contains("//") || path.contains('%') {
             return wrong("the path has an empty or an escaped part", "give a plain prefix or none");
         }
         if path.rsplit('/').next() == Some("v1") {
             return wrong("the path ends in /v1, which each call adds by itself", "leave /v1 out");
         }
-        Ok(Self(url.as_str().trim_end_matches('/').to_owned()))
+        url.set_path(&path);
+        Ok(Self(url))
     }
 }
 
 /// Google's own of the Android Management API.
 impl Default for BaseUrl {
     fn default() -> Self {
-        Self("https://androidmanagement.googleapis.com".to_owned())
+        Self::constant("https://androidmanagement.googleapis.com")
     }
 }
 
 impl fmt::Display for BaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for BaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.as_str().fmt(f)
     }
 }
