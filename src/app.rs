@@ -85,8 +85,8 @@ impl App {
             config;
         let (credentials, refreshers) = credentials::start(credentials, upstream)?;
 
-        let base = upstream.url.url().clone();
-        let amapi = Amapi::new(base, upstream.ca_certificates.as_deref(), Arc::clone(&credentials))?;
+        let (base, ca) = (upstream.url.url().clone(), upstream.ca_certificates.as_deref());
+        let amapi = Amapi::new(base, ca, Arc::clone(&credentials))?;
         let flights = TaskTracker::new();
         let (serving, state) = watch::channel(Serving::NotReady);
         let policy = match policy {

@@ -139,3 +139,20 @@ impl fmt::Debug for BaseUrl {
         self.as_str().fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::BaseUrl;
+
+    #[test]
+    fn slashes_at_the_end_are_no_part_of_a_base_url() {
+        for (given, url, text) in [
+            ("https://gw.example", "https://gw.example/", "https://gw.example"),
+            ("https://gw.example//", "https://gw.example/", "https://gw.example"),
+            ("https://gw.example/amapi//", "https://gw.example/amapi", "https://gw.example/amapi"),
+        ] {
+            let base = BaseUrl::parse(given).unwrap();
+            assert_eq!((base.url().as_str(), base.as_str(), &*base.to_string()), (url, text, text));
+        }
+    }
+}
