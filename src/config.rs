@@ -45,7 +45,7 @@ pub use server::Server;
 pub use unix_socket::{Owner, UnixSocket};
 pub use upstream::{BaseUrl, Upstream};
 
-pub(crate) use files::{certificates, readable};
+pub(crate) use files::{CA_CERTIFICATES, READABLE_FILE, certificates, directory_of, readable};
 pub(crate) use source::duration;
 
 use file::File;

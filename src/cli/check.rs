@@ -111,10 +111,7 @@ async fn of_credentials(list: &[config::Credential], upstream: &config::Upstream
     let iam = upstream.iam_credentials_url.url().clone();
     let surroundings = match Surroundings::new(upstream.ca_certificates.as_deref(), iam) {
         Ok(surroundings) => Arc::new(surroundings),
-        Err(error) => {
-            let cure = "name a PEM file with one or more CA certificates";
-            return vec![Finding::fault("upstream.ca_certificates", error.to_string(), cure)];
-        }
+        Err(error) => return vec![upstream::of_certificates(&error)],
     };
     let each = list.iter().map(|credential| credential::findings(credential, upstream, &surroundings));
     let found: Vec<Vec<Finding>> = stream::iter(each).buffered(AT_ONCE).collect().await;

@@ -10,6 +10,7 @@ use std::{
 use super::{
     environment::Environment,
     fault::{Faults, Wrong},
+    files::directory_of,
     source::Given,
     table::Section,
 };
@@ -91,11 +92,7 @@ fn can_be_made(path: &Path) -> io::Result<()> {
     if path.file_name().is_none() {
         return Err(io::ErrorKind::InvalidFilename.into());
     }
-    let directory = match path.parent() {
-        Some(directory) if directory != Path::new("") => directory,
-        _ => Path::new("."),
-    };
-    tempfile::tempfile_in(directory).map(drop)
+    tempfile::tempfile_in(directory_of(path)).map(drop)
 }
 
 fn on_failure(text: &str) -> Result<OnFailure, Wrong> {

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::fault::Wrong;
+use super::{fault::Wrong, files::directory_of};
 use crate::loopback::is_loopback;
 
 const FORMS: &str = "give host:port, for example 127.0.0.1:50051 or [::1]:50051, or unix:/path";
@@ -142,10 +142,7 @@ fn socket_path(text: &str, path: &str, directory: &Path) -> Result<PathBuf, Wron
     let path = directory.join(path);
     UnixAddress::from_pathname(&path)
         .map_err(|error| Wrong::new(format!("{path:?} cannot be a socket: {error}"), "give a short path"))?;
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let parent = directory_of(&path);
     if !parent.is_dir() {
         return Err(Wrong::new(
             format!("the directory {parent:?} does not exist"),

@@ -7,7 +7,7 @@ use reqwest::Method;
 use super::finding::Finding;
 use crate::{
     config,
-    http_client::{HttpClient, Progress},
+    http_client::{HttpClient, Progress, tls::TlsError},
 };
 
 const SUBJECT: &str = "upstream";
@@ -24,10 +24,7 @@ pub(super) async fn finding(upstream: &config::Upstream) -> Finding {
     let config::Upstream { url, ca_certificates, iam_credentials_url: _, timeout: _ } = upstream;
     let client = match HttpClient::new(url.url(), ca_certificates.as_deref()) {
         Ok(client) => client,
-        Err(error) => {
-            let cure = "name a PEM file with one or more CA certificates";
-            return Finding::fault("upstream.ca_certificates", error.to_string(), cure);
-        }
+        Err(error) => return of_certificates(&error),
     };
     let asked = client.send(Method::GET, url.url().clone(), http::HeaderMap::new(), "");
     match tokio::time::timeout(PATIENCE, asked).await {
@@ -46,4 +43,9 @@ pub(super) async fn finding(upstream: &config::Upstream) -> Finding {
         }
         Err(_) => Finding::fault(SUBJECT, format!("{url} did not answer within {PATIENCE:?}"), UNREACHED),
     }
+}
+
+/// What is wrong with the certificates that the API and the token endpoints are believed by.
+pub(super) fn of_certificates(error: &TlsError) -> Finding {
+    Finding::fault("upstream.ca_certificates", error.to_string(), config::CA_CERTIFICATES)
 }
