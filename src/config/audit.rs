@@ -11,7 +11,6 @@ use super::{
     environment::Environment,
     fault::{Faults, Wrong},
     files::directory_of,
-    source::Given,
     table::Section,
 };
 
@@ -49,10 +48,8 @@ pub enum OnFailure {
 impl Audit {
     pub(super) fn read(environment: &mut Environment, file: &mut Section<'_>, faults: &mut Faults) -> Self {
         let directory = file.directory();
-        let of_file = file.text("file", faults).map(|Given { value, origin }| {
-            let value = if value == STDOUT { STDOUT.into() } else { directory.join(value) };
-            Given { value, origin }
-        });
+        let place = |value| if value == STDOUT { STDOUT.into() } else { directory.join(value) };
+        let of_file = file.text("file", faults).map(|given| given.map(place));
         let destination = environment
             .path("COUNTERMAND_AUDIT_FILE")
             .or(of_file)

@@ -68,10 +68,11 @@ impl Jwt {
             .texts("COUNTERMAND_CALLERS_JWT_ALGORITHMS", faults)
             .or(file.texts("algorithms", faults));
         // Of the file's own: what is no URL is relative to it.
-        let of_file = file.text("jwks", faults).map(|Given { value, origin }| {
-            let is_url = value.contains("://");
-            let path = || file.directory().join(&value).to_string_lossy().into_owned();
-            Given { value: if is_url { value.clone() } else { path() }, origin }
+        let of_file = file.text("jwks", faults).map(|given| {
+            given.map(|value| {
+                let path = || file.directory().join(&value).to_string_lossy().into_owned();
+                if is_url(&value) { value } else { path() }
+            })
         });
         let place = environment.text("COUNTERMAND_CALLERS_JWT_JWKS", faults).or(of_file);
         let ca_certificates = environment
@@ -119,7 +120,7 @@ impl Jwks {
         algorithms: Option<&[Algorithm]>,
         faults: &mut Faults,
     ) -> Option<Self> {
-        if !place.value.contains("://") {
+        if !is_url(&place.value) {
             for given in [ca_certificates, token_file].into_iter().flatten() {
                 faults.add(
                     &given.origin,
@@ -184,6 +185,10 @@ fn algorithm(text: &str) -> Result<Algorithm, Wrong> {
         let problem = format!("{text:?} is no algorithm of signatures by a private key");
         Wrong::new(problem, format!("give some of {known}"))
     })
+}
+
+fn is_url(place: &str) -> bool {
+    place.contains("://")
 }
 
 fn key_file(file: &Path, algorithms: Option<&[Algorithm]>) -> Result<(), Wrong> {
