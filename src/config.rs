@@ -21,6 +21,7 @@ mod policy;
 mod polling;
 mod server;
 mod source;
+mod sources;
 mod table;
 mod tls;
 mod unix_socket;

@@ -11,6 +11,7 @@ use super::{
     environment::Environment,
     fault::{Faults, Wrong},
     files::directory_of,
+    sources::Sources,
     table::Section,
 };
 
@@ -55,11 +56,12 @@ impl Audit {
             .or(of_file)
             .and_then(|given| given.parse(faults, destination))
             .unwrap_or(Destination::Stdout);
-        let on_failure = environment
-            .text("COUNTERMAND_AUDIT_ON_FAILURE", faults)
-            .or(file.text("on_failure", faults))
-            .and_then(|given| given.parse(faults, on_failure))
-            .unwrap_or_default();
+        let on_failure = Sources { environment, file, faults }.read(
+            "COUNTERMAND_AUDIT_ON_FAILURE",
+            "on_failure",
+            on_failure,
+            OnFailure::default(),
+        );
         Self { destination, on_failure }
     }
 }

@@ -9,7 +9,8 @@ use super::{
     environment::Environment,
     fault::{Faults, Wrong},
     files,
-    source::{Given, duration},
+    source::Given,
+    sources::Sources,
     table::Section,
 };
 use crate::credentials::IAM_CREDENTIALS;
@@ -49,17 +50,14 @@ impl Upstream {
                 Some(given.value)
             });
 
-        let iam_credentials_url = environment
-            .text("COUNTERMAND_UPSTREAM_IAM_CREDENTIALS_URL", faults)
-            .or(file.text("iam_credentials_url", faults))
-            .and_then(|given| given.parse(faults, BaseUrl::parse))
-            .unwrap_or_else(BaseUrl::of_iam_credentials);
-
-        let timeout = environment
-            .text("COUNTERMAND_UPSTREAM_TIMEOUT", faults)
-            .or(file.text("timeout", faults))
-            .and_then(|given| given.parse(faults, duration))
-            .unwrap_or(Duration::from_secs(30));
+        let mut from = Sources { environment, file, faults };
+        let iam_credentials_url = from.read(
+            "COUNTERMAND_UPSTREAM_IAM_CREDENTIALS_URL",
+            "iam_credentials_url",
+            BaseUrl::parse,
+            BaseUrl::of_iam_credentials(),
+        );
+        let timeout = from.time("COUNTERMAND_UPSTREAM_TIMEOUT", "timeout", Duration::from_secs(30));
 
         Self { url, ca_certificates, iam_credentials_url, timeout }
     }
