@@ -2,7 +2,6 @@
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
-use reqwest::Url;
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::task::TaskTracker;
 
@@ -68,9 +67,6 @@ pub enum StartError {
     /// A file cannot be read or an address not be had; the text names it.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// A URL of the upstream is none for the HTTP client.
-    #[error("upstream: {0}")]
-    Url(#[from] url::ParseError),
 }
 
 /// A background task ended on its own, which none does: a defect.
@@ -89,8 +85,8 @@ impl App {
             config;
         let (credentials, refreshers) = credentials::start(credentials, upstream)?;
 
-        let base = Url::parse(upstream.url.as_str())?;
-        let amapi = Amapi::new(base, upstream.ca_certificates.as_deref(), Arc::clone(&credentials))?;
+        let (base, ca) = (upstream.url.url().clone(), upstream.ca_certificates.as_deref());
+        let amapi = Amapi::new(base, ca, Arc::clone(&credentials))?;
         let flights = TaskTracker::new();
         let (serving, state) = watch::channel(Serving::NotReady);
         let policy = match policy {

@@ -9,6 +9,7 @@ mod admin;
 mod audit;
 mod callers;
 mod credentials;
+mod endpoint;
 mod environment;
 mod fault;
 mod file;
@@ -20,6 +21,7 @@ mod policy;
 mod polling;
 mod server;
 mod source;
+mod sources;
 mod table;
 mod tls;
 mod unix_socket;
@@ -44,7 +46,7 @@ pub use server::Server;
 pub use unix_socket::{Owner, UnixSocket};
 pub use upstream::{BaseUrl, Upstream};
 
-pub(crate) use files::{certificates, readable};
+pub(crate) use files::{CA_CERTIFICATES, READABLE_FILE, certificates, directory_of, readable};
 pub(crate) use source::duration;
 
 use file::File;

@@ -51,6 +51,8 @@ pub use source::Source;
 pub use surroundings::{IAM_CREDENTIALS, Surroundings};
 pub use token::{FetchError, Token, TokenSource, fetch_once};
 
+pub(crate) use safe_url::has_login;
+
 /// The scope of the Android Management API (its discovery document, `auth.oauth2.scopes`).
 pub const SCOPE: &str = "https://www.googleapis.com/auth/androidmanagement";
 

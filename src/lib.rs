@@ -33,6 +33,7 @@ pub mod emulator;
 pub mod file_watch;
 pub mod fingerprint;
 pub mod http_client;
+pub mod loopback;
 pub mod name;
 pub mod operations;
 pub mod policy;

@@ -3,7 +3,6 @@
 use std::{path::Path, sync::Arc};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use reqwest::Url;
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::StartError;
@@ -33,7 +32,7 @@ pub(super) fn start(
     credentials: &[config::Credential],
     upstream: &config::Upstream,
 ) -> Result<(Arc<Credentials>, Refreshers), StartError> {
-    let iam = Url::parse(upstream.iam_credentials_url.as_str())?;
+    let iam = upstream.iam_credentials_url.url().clone();
     let surroundings = Arc::new(Surroundings::new(upstream.ca_certificates.as_deref(), iam)?);
     // All are read before any is started: a start that fails asks nobody for a token.
     let sources = credentials.iter().map(|credential| {

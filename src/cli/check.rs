@@ -4,7 +4,6 @@ use std::{path::PathBuf, sync::Arc};
 
 use clap::Args;
 use futures_util::{StreamExt, future::OptionFuture, stream};
-use reqwest::Url;
 
 use super::{exit::Exit, output::Format, serve::report};
 use crate::{
@@ -109,19 +108,10 @@ async fn findings(config: &Config) -> Vec<Finding> {
 }
 
 async fn of_credentials(list: &[config::Credential], upstream: &config::Upstream) -> Vec<Finding> {
-    let iam = match Url::parse(upstream.iam_credentials_url.as_str()) {
-        Ok(iam) => iam,
-        Err(error) => {
-            let cure = "give https://host[:port]";
-            return vec![Finding::fault("upstream.iam_credentials_url", error.to_string(), cure)];
-        }
-    };
+    let iam = upstream.iam_credentials_url.url().clone();
     let surroundings = match Surroundings::new(upstream.ca_certificates.as_deref(), iam) {
         Ok(surroundings) => Arc::new(surroundings),
-        Err(error) => {
-            let cure = "name a PEM file with one or more CA certificates";
-            return vec![Finding::fault("upstream.ca_certificates", error.to_string(), cure)];
-        }
+        Err(error) => return vec![upstream::of_certificates(&error)],
     };
     let each = list.iter().map(|credential| credential::findings(credential, upstream, &surroundings));
     let found: Vec<Vec<Finding>> = stream::iter(each).buffered(AT_ONCE).collect().await;

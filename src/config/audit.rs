@@ -10,7 +10,8 @@ use std::{
 use super::{
     environment::Environment,
     fault::{Faults, Wrong},
-    source::Given,
+    files::directory_of,
+    sources::Sources,
     table::Section,
 };
 
@@ -48,20 +49,19 @@ pub enum OnFailure {
 impl Audit {
     pub(super) fn read(environment: &mut Environment, file: &mut Section<'_>, faults: &mut Faults) -> Self {
         let directory = file.directory();
-        let of_file = file.text("file", faults).map(|Given { value, origin }| {
-            let value = if value == STDOUT { STDOUT.into() } else { directory.join(value) };
-            Given { value, origin }
-        });
+        let place = |value| if value == STDOUT { STDOUT.into() } else { directory.join(value) };
+        let of_file = file.text("file", faults).map(|given| given.map(place));
         let destination = environment
             .path("COUNTERMAND_AUDIT_FILE")
             .or(of_file)
             .and_then(|given| given.parse(faults, destination))
             .unwrap_or(Destination::Stdout);
-        let on_failure = environment
-            .text("COUNTERMAND_AUDIT_ON_FAILURE", faults)
-            .or(file.text("on_failure", faults))
-            .and_then(|given| given.parse(faults, on_failure))
-            .unwrap_or_default();
+        let on_failure = Sources { environment, file, faults }.read(
+            "COUNTERMAND_AUDIT_ON_FAILURE",
+            "on_failure",
+            on_failure,
+            OnFailure::default(),
+        );
         Self { destination, on_failure }
     }
 }
@@ -91,11 +91,7 @@ fn can_be_made(path: &Path) -> io::Result<()> {
     if path.file_name().is_none() {
         return Err(io::ErrorKind::InvalidFilename.into());
     }
-    let directory = match path.parent() {
-        Some(directory) if directory != Path::new("") => directory,
-        _ => Path::new("."),
-    };
-    tempfile::tempfile_in(directory).map(drop)
+    tempfile::tempfile_in(directory_of(path)).map(drop)
 }
 
 fn on_failure(text: &str) -> Result<OnFailure, Wrong> {

@@ -59,7 +59,7 @@ impl Credential {
         let replaced = Given::flag("--credentials", flag).or(environment.path("COUNTERMAND_CREDENTIALS"));
         let mut default = ApplicationDefault::of(environment);
         if let Some(file) = replaced {
-            return checked(unnamed(from_file(file)), faults).into_iter().collect();
+            return checked(unnamed(file.map(credentials::Origin::File)), faults).into_iter().collect();
         }
         if written.is_empty() {
             if !is_right || !is_whole {
@@ -81,7 +81,7 @@ impl Credential {
 fn resolved(written: Written, default: &mut ApplicationDefault, faults: &mut Faults) -> Option<Credential> {
     let Written { name, file, impersonate, enterprises, origin } = written;
     let given = match file {
-        Some(file) => from_file(file),
+        Some(file) => file.map(credentials::Origin::File),
         None => match default.find(&origin) {
             Some(given) => given,
             None => {
@@ -94,41 +94,30 @@ fn resolved(written: Written, default: &mut ApplicationDefault, faults: &mut Fau
             }
         },
     };
-    let Given { value: found, origin } = given;
-    let value = Credential {
+    let given = given.map(|origin| Credential {
         name: name.value,
-        definition: Definition { origin: found, impersonate },
+        definition: Definition { origin, impersonate },
         enterprises: enterprises.into_iter().map(|given| given.value).collect(),
-    };
-    checked(Given { value, origin }, faults)
-}
-
-fn from_file(file: Given<PathBuf>) -> Given<credentials::Origin> {
-    let Given { value, origin } = file;
-    Given { value: credentials::Origin::File(value), origin }
+    });
+    checked(given, faults)
 }
 
 /// The only credential: it serves all.
 fn unnamed(given: Given<credentials::Origin>) -> Given<Credential> {
-    let Given { value, origin } = given;
-    let definition = Definition { origin: value, impersonate: None };
-    let value = Credential { name: "default".to_owned(), definition, enterprises: vec![Pattern::all()] };
-    Given { value, origin }
+    given.map(|origin| Credential {
+        name: "default".to_owned(),
+        definition: Definition { origin, impersonate: None },
+        enterprises: vec![Pattern::all()],
+    })
 }
 
 /// What can be said of a credential before it is used.
 fn checked(given: Given<Credential>, faults: &mut Faults) -> Option<Credential> {
     given.parse(faults, |credential: &Credential| {
-        let remedy = match &credential.definition.origin {
-            credentials::Origin::File(file) => {
-                files::readable(file)?;
-                "name a credential file, as Google Cloud's console or gcloud makes them"
-            }
-            credentials::Origin::MetadataServer { host: _ } => {
-                "give host or host:port, or unset the variable"
-            }
-        };
-        credential.definition.check().map_err(|error| Wrong::new(error.to_string(), remedy))
+        if let credentials::Origin::File(file) = &credential.definition.origin {
+            files::readable(file)?;
+        }
+        credential.definition.check().map_err(|error| Wrong::new(error.to_string(), error.remedy()))
     })?;
     Some(given.value)
 }

@@ -52,7 +52,7 @@ impl Environment {
     }
 
     pub(super) fn path(&mut self, name: &'static str) -> Option<Given<PathBuf>> {
-        self.take(name).map(|Given { value, origin }| Given { value: value.into(), origin })
+        self.take(name).map(|given| given.map(PathBuf::from))
     }
 
     pub(super) fn text(&mut self, name: &'static str, faults: &mut Faults) -> Option<Given<String>> {
@@ -67,13 +67,11 @@ impl Environment {
     }
 
     pub(super) fn integer(&mut self, name: &'static str, faults: &mut Faults) -> Option<Given<i64>> {
-        let given = self.text(name, faults)?;
-        let value = given.parse(faults, |text: &str| {
+        self.text(name, faults)?.parsed(faults, |text: &str| {
             text.trim()
                 .parse()
                 .map_err(|_| Wrong::new(format!("{text:?} is not a whole number"), "give digits only"))
-        })?;
-        Some(Given { value, origin: given.origin })
+        })
     }
 
     pub(super) fn flag(&mut self, name: &'static str, faults: &mut Faults) -> bool {
@@ -81,13 +79,11 @@ impl Environment {
     }
 
     pub(super) fn boolean(&mut self, name: &'static str, faults: &mut Faults) -> Option<Given<bool>> {
-        let given = self.text(name, faults)?;
-        let value = given.parse(faults, |text: &str| match text {
+        self.text(name, faults)?.parsed(faults, |text: &str| match text {
             "true" | "1" => Ok(true),
             "false" | "0" => Ok(false),
             _ => Err(Wrong::new(format!("{text:?} is neither true nor false"), "give true or false")),
-        })?;
-        Some(Given { value, origin: given.origin })
+        })
     }
 
     /// A list of texts, separated by commas.

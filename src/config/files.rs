@@ -9,6 +9,13 @@ use rustls::{
 
 use super::fault::Wrong;
 
+/// What to do about a file that cannot be read.
+pub(crate) const READABLE_FILE: &str = "name a file that exists and that this user may read";
+
+/// What to do about a file of certificates that cannot be trusted.
+pub(crate) const CA_CERTIFICATES: &str =
+    "name a PEM file with one or more CA certificates (BEGIN CERTIFICATE)";
+
 /// Checks that `path` is a regular file and can be read. A pipe is refused: every file named is read
 /// again later, and a pipe can be read only once.
 pub(crate) fn readable(path: &Path) -> Result<(), Wrong> {
@@ -18,10 +25,9 @@ pub(crate) fn readable(path: &Path) -> Result<(), Wrong> {
             "give the name of the file",
         ));
     }
-    let remedy = "name a file that exists and that this user may read";
-    let cannot = |error| Wrong::new(format!("cannot read {path:?}: {error}"), remedy);
+    let cannot = |error| Wrong::new(format!("cannot read {path:?}: {error}"), READABLE_FILE);
     if !fs::metadata(path).map_err(cannot)?.is_file() {
-        return Err(Wrong::new(format!("{path:?} is not a regular file"), remedy));
+        return Err(Wrong::new(format!("{path:?} is not a regular file"), READABLE_FILE));
     }
     fs::File::open(path).map(drop).map_err(cannot)
 }
@@ -35,8 +41,7 @@ fn looks_like_content(path: &Path) -> bool {
 /// Checks that `path` is a PEM file of at least one certificate, and each one fit to be trusted.
 pub(crate) fn certificates(path: &Path) -> Result<(), Wrong> {
     readable(path)?;
-    let remedy = "name a PEM file with one or more CA certificates (BEGIN CERTIFICATE)";
-    let wrong = |what: String| Wrong::new(format!("{path:?} {what}"), remedy);
+    let wrong = |what: String| Wrong::new(format!("{path:?} {what}"), CA_CERTIFICATES);
     let pem = fs::read(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
@@ -49,4 +54,12 @@ pub(crate) fn certificates(path: &Path) -> Result<(), Wrong> {
         return Err(wrong("holds no certificate".to_owned()));
     }
     Ok(())
+}
+
+/// The directory in which a file is, or is to be made.
+pub(crate) fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }

@@ -1,12 +1,13 @@
 //! The limits of `[server]`: what a caller may take before any work is done for it. Each has a key of this
 //! name in the section and a variable, `COUNTERMAND_` and the name in capitals.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::time::Duration;
 
 use super::{
     environment::Environment,
     fault::{Faults, Wrong},
-    source::{Given, duration},
+    source::duration,
+    sources::Sources,
     table::Section,
 };
 
@@ -159,52 +160,6 @@ impl Limits {
             ),
         }
     }
-}
-
-/// Where a limit may come from: its variable, else its key.
-struct Sources<'s, 'f> {
-    environment: &'s mut Environment,
-    file: &'s mut Section<'f>,
-    faults: &'s mut Faults,
-}
-
-impl Sources<'_, '_> {
-    fn read<T>(
-        &mut self,
-        variable: &'static str,
-        key: &'static str,
-        read: impl FnOnce(&str) -> Result<T, Wrong>,
-        default: T,
-    ) -> T {
-        let given: Option<Given<String>> =
-            self.environment.text(variable, self.faults).or(self.file.text(key, self.faults));
-        given.and_then(|given| given.parse(self.faults, read)).unwrap_or(default)
-    }
-
-    fn time(&mut self, variable: &'static str, key: &'static str, default: Duration) -> Duration {
-        self.read(variable, key, duration, default)
-    }
-
-    fn number<T: TryFrom<i64>>(
-        &mut self,
-        variable: &'static str,
-        key: &'static str,
-        range: RangeInclusive<i64>,
-        default: T,
-    ) -> T {
-        self.environment
-            .integer(variable, self.faults)
-            .or(self.file.integer(key, self.faults))
-            .and_then(|given| given.parse(self.faults, |number: &i64| within(*number, &range)))
-            .unwrap_or(default)
-    }
-}
-
-fn within<T: TryFrom<i64>>(number: i64, range: &RangeInclusive<i64>) -> Result<T, Wrong> {
-    T::try_from(number).ok().filter(|_| range.contains(&number)).ok_or_else(|| {
-        let remedy = format!("give a number from {} to {}", range.start(), range.end());
-        Wrong::new(format!("{number} is out of range"), remedy)
-    })
 }
 
 fn age(text: &str) -> Result<Option<Duration>, Wrong> {

@@ -7,7 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::fault::Wrong;
+use super::{fault::Wrong, files::directory_of};
+use crate::loopback::is_loopback;
 
 const FORMS: &str = "give host:port, for example 127.0.0.1:50051 or [::1]:50051, or unix:/path";
 
@@ -104,7 +105,7 @@ impl Guard {
     pub(super) fn check(self, address: SocketAddr) -> Result<(), Wrong> {
         let (how, what) = match self {
             Self { may_be_open: true, .. } | Self { encrypted: true, policed: true, .. } => return Ok(()),
-            _ if address.ip().to_canonical().is_loopback() => return Ok(()),
+            _ if is_loopback(address) => return Ok(()),
             Self { encrypted: false, policed: false, .. } => {
                 ("in plaintext and by anyone", "set up [server.tls] and a policy")
             }
@@ -123,7 +124,7 @@ impl Guard {
 
 /// Plaintext that others on the network can reach must be asked for in so many words.
 pub(super) fn refuse_plaintext(address: SocketAddr, may_be_open: bool) -> Result<(), Wrong> {
-    if may_be_open || address.ip().to_canonical().is_loopback() {
+    if may_be_open || is_loopback(address) {
         return Ok(());
     }
     Err(Wrong::new(
@@ -141,10 +142,7 @@ fn socket_path(text: &str, path: &str, directory: &Path) -> Result<PathBuf, Wron
     let path = directory.join(path);
     UnixAddress::from_pathname(&path)
         .map_err(|error| Wrong::new(format!("{path:?} cannot be a socket: {error}"), "give a short path"))?;
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let parent = directory_of(&path);
     if !parent.is_dir() {
         return Err(Wrong::new(
             format!("the directory {parent:?} does not exist"),

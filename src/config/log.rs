@@ -19,12 +19,11 @@ pub enum LogFormat {
 impl LogFormat {
     pub(super) fn read(flag: Option<Self>, environment: &mut Environment, faults: &mut Faults) -> Self {
         let variable = environment.text("COUNTERMAND_LOG_FORMAT", faults).and_then(|given| {
-            let value = given.parse(faults, |text: &str| match text {
+            given.parsed(faults, |text: &str| match text {
                 "text" => Ok(Self::Text),
                 "json" => Ok(Self::Json),
                 _ => Err(Wrong::new(format!("{text:?} is no log format"), "give text or json")),
-            })?;
-            Some(Given { value, origin: given.origin })
+            })
         });
         Given::flag("--log-format", flag).or(variable).map(|given| given.value).unwrap_or_default()
     }

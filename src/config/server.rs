@@ -7,7 +7,8 @@ use super::{
     fault::{Faults, Wrong},
     limits::Limits,
     listen::{Guard, ListenAddress},
-    source::{Given, Origin, duration},
+    source::{Given, Origin},
+    sources::Sources,
     table::Section,
     tls::Tls,
     unix_socket::UnixSocket,
@@ -48,11 +49,11 @@ impl Server {
             .or(file.texts("listen", faults))
             .map_or_else(default_listen, |given| addresses(&given, file, guard, faults));
 
-        let drain_timeout = environment
-            .text("COUNTERMAND_DRAIN_TIMEOUT", faults)
-            .or(file.text("drain_timeout", faults))
-            .and_then(|given| given.parse(faults, duration))
-            .unwrap_or(Duration::from_secs(25));
+        let drain_timeout = Sources { environment, file, faults }.time(
+            "COUNTERMAND_DRAIN_TIMEOUT",
+            "drain_timeout",
+            Duration::from_secs(25),
+        );
 
         let unix_socket = UnixSocket::read(environment, file, faults);
         let limits = Limits::read(environment, file, faults);

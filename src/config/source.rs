@@ -56,6 +56,24 @@ impl<T> Given<T> {
     {
         faults.note(&self.origin, read(self.value.borrow()))
     }
+
+    /// The same with its place; `None` as for [`Self::parse`].
+    pub(super) fn parsed<B: ?Sized, U>(
+        self,
+        faults: &mut Faults,
+        read: impl FnOnce(&B) -> Result<U, Wrong>,
+    ) -> Option<Given<U>>
+    where
+        T: Borrow<B>,
+    {
+        let value = self.parse(faults, read)?;
+        Some(Given { value, origin: self.origin })
+    }
+
+    /// What the value stands for, with its place.
+    pub(super) fn map<U>(self, meaning: impl FnOnce(T) -> U) -> Given<U> {
+        Given { value: meaning(self.value), origin: self.origin }
+    }
 }
 
 /// What each of a list is, but for those at fault.

@@ -61,40 +61,28 @@ impl<'a> Section<'a> {
     }
 
     pub(super) fn text(&mut self, key: &'static str, faults: &mut Faults) -> Option<Given<String>> {
-        let Given { value, origin } = self.take(key)?;
-        let value = faults.note(&origin, text(&value))?;
-        Some(Given { value, origin })
+        self.take(key)?.parsed(faults, text)
     }
 
     /// A path; one that is relative is so to the directory of the file.
     pub(super) fn path(&mut self, key: &'static str, faults: &mut Faults) -> Option<Given<PathBuf>> {
-        let Given { value, origin } = self.text(key, faults)?;
-        Some(Given { value: self.place.directory.join(value), origin })
+        let given = self.text(key, faults)?;
+        Some(given.map(|value| self.place.directory.join(value)))
     }
 
     pub(super) fn integer(&mut self, key: &'static str, faults: &mut Faults) -> Option<Given<i64>> {
-        let Given { value, origin } = self.take(key)?;
-        let value = faults.note(
-            &origin,
-            match &value {
-                DeValue::Integer(integer) => i64::from_str_radix(integer.as_str(), integer.radix())
-                    .map_err(|_| Wrong::new(format!("{integer} is too large"), "give a smaller number")),
-                other => Err(wrong_type(other, "a whole number, without quotes")),
-            },
-        )?;
-        Some(Given { value, origin })
+        self.take(key)?.parsed(faults, |value: &DeValue<'_>| match value {
+            DeValue::Integer(integer) => i64::from_str_radix(integer.as_str(), integer.radix())
+                .map_err(|_| Wrong::new(format!("{integer} is too large"), "give a smaller number")),
+            other => Err(wrong_type(other, "a whole number, without quotes")),
+        })
     }
 
     pub(super) fn boolean(&mut self, key: &'static str, faults: &mut Faults) -> Option<Given<bool>> {
-        let Given { value, origin } = self.take(key)?;
-        let value = faults.note(
-            &origin,
-            match &value {
-                DeValue::Boolean(value) => Ok(*value),
-                other => Err(wrong_type(other, "true or false, without quotes")),
-            },
-        )?;
-        Some(Given { value, origin })
+        self.take(key)?.parsed(faults, |value: &DeValue<'_>| match value {
+            DeValue::Boolean(value) => Ok(*value),
+            other => Err(wrong_type(other, "true or false, without quotes")),
+        })
     }
 
     /// A text, or a list of them.

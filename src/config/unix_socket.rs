@@ -5,6 +5,7 @@ use nix::unistd::{Group, User};
 use super::{
     environment::Environment,
     fault::{Faults, Wrong},
+    sources::Sources,
     table::Section,
 };
 
@@ -37,16 +38,10 @@ impl Default for UnixSocket {
 
 impl UnixSocket {
     pub(super) fn read(environment: &mut Environment, file: &mut Section<'_>, faults: &mut Faults) -> Self {
-        let mode = environment
-            .text("COUNTERMAND_UNIX_SOCKET_MODE", faults)
-            .or(file.text("unix_socket_mode", faults))
-            .and_then(|given| given.parse(faults, mode))
-            .unwrap_or(DEFAULT_MODE);
-        let owner = environment
-            .text("COUNTERMAND_UNIX_SOCKET_OWNER", faults)
-            .or(file.text("unix_socket_owner", faults))
-            .and_then(|given| given.parse(faults, Owner::parse))
-            .unwrap_or_default();
+        let mut from = Sources { environment, file, faults };
+        let mode = from.read("COUNTERMAND_UNIX_SOCKET_MODE", "unix_socket_mode", mode, DEFAULT_MODE);
+        let owner =
+            from.read("COUNTERMAND_UNIX_SOCKET_OWNER", "unix_socket_owner", Owner::parse, Owner::default());
         Self { mode, owner }
     }
 }

@@ -2,13 +2,15 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use url::{Host, Url};
+use url::Url;
 
 use super::{
+    endpoint,
     environment::Environment,
     fault::{Faults, Wrong},
     files,
-    source::{Given, duration},
+    source::Given,
+    sources::Sources,
     table::Section,
 };
 use crate::credentials::IAM_CREDENTIALS;
@@ -48,17 +50,14 @@ impl Upstream {
                 Some(given.value)
             });
 
-        let iam_credentials_url = environment
-            .text("COUNTERMAND_UPSTREAM_IAM_CREDENTIALS_URL", faults)
-            .or(file.text("iam_credentials_url", faults))
-            .and_then(|given| given.parse(faults, BaseUrl::parse))
-            .unwrap_or_else(BaseUrl::of_iam_credentials);
-
-        let timeout = environment
-            .text("COUNTERMAND_UPSTREAM_TIMEOUT", faults)
-            .or(file.text("timeout", faults))
-            .and_then(|given| given.parse(faults, duration))
-            .unwrap_or(Duration::from_secs(30));
+        let mut from = Sources { environment, file, faults };
+        let iam_credentials_url = from.read(
+            "COUNTERMAND_UPSTREAM_IAM_CREDENTIALS_URL",
+            "iam_credentials_url",
+            BaseUrl::parse,
+            BaseUrl::of_iam_credentials(),
+        );
+        let timeout = from.time("COUNTERMAND_UPSTREAM_TIMEOUT", "timeout", Duration::from_secs(30));
 
         Self { url, ca_certificates, iam_credentials_url, timeout }
     }
@@ -70,84 +69,88 @@ impl Upstream {
 /// A path is allowed, for an API gateway that offers AMAPI below a prefix: with `https://gw/amapi`, a call
 /// goes to `https://gw/amapi/v1/…`. The version itself is not part of it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct BaseUrl(String);
+pub struct BaseUrl(Url);
 
 impl BaseUrl {
     /// Google's own of IAM Credentials.
     #[must_use]
     pub fn of_iam_credentials() -> Self {
-        Self(IAM_CREDENTIALS.to_owned())
+        Self::constant(IAM_CREDENTIALS)
+    }
+
+    fn constant(text: &'static str) -> Self {
+        Self(Url::parse(text).expect("a constant URL"))
+    }
+
+    /// The URL. Its path has no slash at its end, unless it is nothing but that.
+    #[must_use]
+    pub fn url(&self) -> &Url {
+        &self.0
     }
 
     /// The URL without a slash at its end, so that `/v1/…` can be appended as it is.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_str().trim_end_matches('/')
     }
 
-    /// The value is never part of the fault: it may hold a password.
     fn parse(text: &str) -> Result<Self, Wrong> {
         let wrong = |problem: &str, remedy: &str| Err(Wrong::new(problem, remedy));
-        let url = match Url::parse(text) {
-            Ok(url) => url,
-            Err(error) => return wrong(&format!("not a URL: {error}"), "give https://host[:port]"),
-        };
-        if !url.username().is_empty() || url.password().is_some() {
-            return wrong("the URL holds a user or a password", "leave it out");
-        }
+        let remedy = "give https://host[:port]";
+        let mut url = endpoint::parse(text, remedy)?;
+        endpoint::refuse_login(&url)?;
         if url.query().is_some() || url.fragment().is_some() {
             return wrong("the URL holds a query or a fragment", "end it after the host or the path");
         }
-        match url.scheme() {
-            "https" => {}
-            "http" if is_loopback(&url) => {}
-            "http" => {
-                return wrong(
-                    "plain http would send the token in clear over the network",
-                    "give https://, or http:// with a loopback host",
-                );
-            }
-            _ => return wrong("the scheme is not https", "give https://host[:port]"),
-        }
+        let danger = "plain http would send the token in clear over the network";
+        endpoint::refuse_plaintext(&url, danger, remedy)?;
         if url.port() == Some(0) {
             return wrong("no server has the port 0", "give the server's port, or none");
         }
-        let path = url.path().trim_end_matches('/');
+        let path = url.path().trim_end_matches('/').to_owned();
         if path.contains("//") || path.contains('%') {
             return wrong("the path has an empty or an escaped part", "give a plain prefix or none");
         }
         if path.rsplit('/').next() == Some("v1") {
             return wrong("the path ends in /v1, which each call adds by itself", "leave /v1 out");
         }
-        Ok(Self(url.as_str().trim_end_matches('/').to_owned()))
-    }
-}
-
-/// Whether its host is this machine, by its address or as `localhost`.
-pub(super) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
+        url.set_path(&path);
+        Ok(Self(url))
     }
 }
 
 /// Google's own of the Android Management API.
 impl Default for BaseUrl {
     fn default() -> Self {
-        Self("https://androidmanagement.googleapis.com".to_owned())
+        Self::constant("https://androidmanagement.googleapis.com")
     }
 }
 
 impl fmt::Display for BaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for BaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.as_str().fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::BaseUrl;
+
+    #[test]
+    fn slashes_at_the_end_are_no_part_of_a_base_url() {
+        for (given, url, text) in [
+            ("https://gw.example", "https://gw.example/", "https://gw.example"),
+            ("https://gw.example//", "https://gw.example/", "https://gw.example"),
+            ("https://gw.example/amapi//", "https://gw.example/amapi", "https://gw.example/amapi"),
+        ] {
+            let base = BaseUrl::parse(given).unwrap();
+            assert_eq!((base.url().as_str(), base.as_str(), &*base.to_string()), (url, text, text));
+        }
     }
 }

@@ -47,9 +47,7 @@ impl Chain {
         }
         let mut chain = Self::parse_first(&source)?;
         let target = Impersonation::parse(&file, quota_project(&file)?)?;
-        chain.steps.push(target.ok_or_else(|| {
-            file.fault("service_account_impersonation_url", "is missing: make the file anew, or add it")
-        })?);
+        chain.steps.push(target.ok_or_else(|| file.missing("service_account_impersonation_url"))?);
         Ok(Self { kind: Kind::ImpersonatedServiceAccount, own_steps: chain.steps.len(), ..chain })
     }
 

@@ -42,7 +42,7 @@ pub enum Kind {
     MetadataServer,
 }
 
-/// Why a definition makes no source. `Display` says what would be right, and nothing of a file's content.
+/// Why a definition makes no source. No text of it says anything of a file's content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
     /// The file cannot be read, or is no credential.
@@ -59,6 +59,17 @@ pub enum SourceError {
         /// What was given.
         host: String,
     },
+}
+
+impl SourceError {
+    /// What would be right.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::File { .. } => "name a credential file, as Google Cloud's console or gcloud makes them",
+            Self::MetadataHost { .. } => "give host or host:port, or unset the variable",
+        }
+    }
 }
 
 impl Definition {

@@ -10,6 +10,7 @@ use reqwest::Url;
 use super::{
     Surroundings,
     ask::{Question, Reply},
+    safe_url::has_login,
     token::{FetchError, Token},
 };
 
@@ -37,8 +38,7 @@ impl MetadataServer {
     pub(super) fn at(host: &str) -> Option<Self> {
         let base = Url::parse(&format!("http://{host}{PATH}")).ok()?;
         let plain = base.path() == PATH
-            && base.username().is_empty()
-            && base.password().is_none()
+            && !has_login(&base)
             && base.query().is_none()
             && base.fragment().is_none()
             && base.port() != Some(0);

@@ -6,6 +6,7 @@ use reqwest::Url;
 use url::Host;
 
 use super::secret_json::{Malformed, Members};
+use crate::loopback::is_loopback_host;
 
 /// The URL of a member, to which secrets are sent: `https`, or `http` on a loopback host.
 pub(super) fn of_member(members: &Members<'_>, name: &str) -> Result<Option<Url>, Malformed> {
@@ -17,13 +18,13 @@ pub(super) fn of_member(members: &Members<'_>, name: &str) -> Result<Option<Url>
 /// metadata servers of clouds are, which speak no TLS.
 pub(super) fn of_subject_token(members: &Members<'_>, name: &str) -> Result<Option<Url>, Malformed> {
     let wrong = || members.fault(name, "must be an https URL, or http on a loopback or link-local address");
-    let check = |text| checked(text, |host| is_loopback(host) || is_link_local(host)).ok_or_else(wrong);
+    let check = |text| checked(text, |host| is_loopback_host(host) || is_link_local(host)).ok_or_else(wrong);
     members.optional_text(name)?.map(check).transpose()
 }
 
 /// A URL to which secrets may be sent.
 pub(super) fn endpoint(text: &str) -> Option<Url> {
-    checked(text, is_loopback)
+    checked(text, is_loopback_host)
 }
 
 fn checked(text: &str, plaintext_allowed: impl Fn(&Host<&str>) -> bool) -> Option<Url> {
@@ -35,15 +36,12 @@ fn checked(text: &str, plaintext_allowed: impl Fn(&Host<&str>) -> bool) -> Optio
         "http" => plaintext_allowed(&url.host()?),
         _ => false,
     };
-    (safe && url.username().is_empty() && url.password().is_none()).then_some(url)
+    (safe && !has_login(&url)).then_some(url)
 }
 
-fn is_loopback(host: &Host<&str>) -> bool {
-    match host {
-        Host::Domain(name) => *name == "localhost",
-        Host::Ipv4(address) => address.is_loopback(),
-        Host::Ipv6(address) => address.is_loopback(),
-    }
+/// Whether a URL holds a user or a password, which would be shown wherever the URL is.
+pub(crate) fn has_login(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
 }
 
 fn is_link_local(host: &Host<&str>) -> bool {

@@ -79,7 +79,7 @@ impl<'a> Members<'a> {
     /// A text that must be there.
     pub(super) fn text(&self, name: &str) -> Result<&'a str, Malformed> {
         let text = self.optional_text(name)?;
-        text.ok_or_else(|| self.fault(name, "is missing: make the file anew, or add it"))
+        text.ok_or_else(|| self.missing(name))
     }
 
     /// A text, which an empty one is not.
@@ -94,7 +94,7 @@ impl<'a> Members<'a> {
     /// An object that must be there.
     pub(super) fn members(&self, name: &str) -> Result<Self, Malformed> {
         let members = self.optional_members(name)?;
-        members.ok_or_else(|| self.fault(name, "is missing: make the file anew, or add it"))
+        members.ok_or_else(|| self.missing(name))
     }
 
     /// An object.
@@ -111,6 +111,11 @@ impl<'a> Members<'a> {
     /// The members' names and values.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&'a str, &'a Value)> {
         self.object.iter().map(|(name, value)| (name.as_str(), value))
+    }
+
+    /// That a member is missing.
+    pub(super) fn missing(&self, name: &str) -> Malformed {
+        self.fault(name, "is missing: make the file anew, or add it")
     }
 
     /// What is wrong with a member: `its "credential_source.file" is missing`.

@@ -5,7 +5,10 @@ use std::{io, time::Duration};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 use super::{peer::Place, seldom::Seldom, unix_socket::BoundSocket};
-use crate::config::{ListenAddress, UnixSocket};
+use crate::{
+    config::{ListenAddress, UnixSocket},
+    loopback::is_loopback,
+};
 
 /// How long to wait after a socket could not be taken, for want of file descriptors for example.
 const AFTER_ERROR: Duration = Duration::from_millis(100);
@@ -98,7 +101,7 @@ impl Connected {
     pub fn place(&self) -> Place {
         match self {
             Self::Tcp(stream) => match stream.peer_addr() {
-                Ok(address) if address.ip().to_canonical().is_loopback() => Place::Loopback,
+                Ok(address) if is_loopback(address) => Place::Loopback,
                 _ => Place::Network,
             },
             Self::Unix(stream) => Place::Unix { uid: stream.peer_cred().ok().map(|peer| peer.uid()) },

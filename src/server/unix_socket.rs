@@ -11,7 +11,7 @@ use std::{
 
 use tokio::net::{UnixListener, UnixSocket as Socket, UnixStream};
 
-use crate::config::UnixSocket;
+use crate::config::{UnixSocket, directory_of};
 
 /// Connections that wait to be taken; the system has a lower bound of its own (`net.core.somaxconn`).
 const BACKLOG: u32 = 1024;
@@ -79,11 +79,7 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 /// It is given up for after a second, since anyone who may read the directory can hold the lock, and must not
 /// keep us from starting; and where there are no locks, or the directory may not be read.
 async fn lock(path: &Path) -> Option<File> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let directory = File::open(directory).ok()?;
+    let directory = File::open(directory_of(path)).ok()?;
     for _ in 0..TRIES {
         match directory.try_lock() {
             Ok(()) => return Some(directory),

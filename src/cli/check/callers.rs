@@ -2,7 +2,7 @@
 
 use super::finding::Finding;
 use crate::{
-    config::{Jwks, Jwt},
+    config::{CA_CERTIFICATES, Jwks, Jwt, READABLE_FILE},
     server::identity::jwks::{
         FetchError,
         probe::{ProbeError, keys},
@@ -18,20 +18,18 @@ pub(super) async fn finding(jwt: &Jwt) -> Finding {
         Jwks::Url { url, .. } => url.to_string(),
     };
     match keys(jwt).await {
-        Ok(1) => Finding::ok(SUBJECT, format!("{place}: 1 key to verify the tokens of {} with", jwt.issuer)),
         Ok(count) => {
-            Finding::ok(SUBJECT, format!("{place}: {count} keys to verify the tokens of {} with", jwt.issuer))
+            let (keys, issuer) = (if count == 1 { "key" } else { "keys" }, &jwt.issuer);
+            Finding::ok(SUBJECT, format!("{place}: {count} {keys} to verify the tokens of {issuer} with"))
         }
         Err(error) => Finding::fault(SUBJECT, format!("{place}: {error}"), cure(&error)),
     }
 }
 
-fn cure(error: &ProbeError) -> &'static str {
-    match error {
-        ProbeError::Unreadable(_) => "name a file that exists and that this user may read",
-        ProbeError::Tls(_) => {
-            "name a PEM file with one or more CA certificates in callers.jwt.jwks_ca_certificates"
-        }
+fn cure(error: &ProbeError) -> String {
+    let cure = match error {
+        ProbeError::Unreadable(_) => READABLE_FILE,
+        ProbeError::Tls(_) => return format!("{CA_CERTIFICATES} in callers.jwt.jwks_ca_certificates"),
         ProbeError::Fetch(FetchError::Unanswered(_) | FetchError::Late | FetchError::Body(_)) => {
             "see that it can be reached from here, by way of HTTPS_PROXY where that is set, and that its \
              certificate is trusted (callers.jwt.jwks_ca_certificates)"
@@ -46,5 +44,6 @@ fn cure(error: &ProbeError) -> &'static str {
         ProbeError::Unusable(_) | ProbeError::Fetch(FetchError::Status(_) | FetchError::Unusable(_)) => {
             "see that it is the jwks_uri of the issuer, and that callers.jwt.algorithms has those of its keys"
         }
-    }
+    };
+    cure.to_owned()
 }

@@ -25,10 +25,7 @@ pub(super) async fn findings(
     let subject = format!("credential {name}");
     let source = match Source::read(definition, surroundings) {
         Ok(source) => source,
-        Err(error) => {
-            let cure = "name a credential file, as Google Cloud's console or gcloud makes them";
-            return vec![Finding::fault(subject, error.to_string(), cure)];
-        }
+        Err(error) => return vec![Finding::fault(subject, error.to_string(), error.remedy())],
     };
     let mut findings = Vec::new();
     findings.extend(source.file().map(|path| file::finding(&subject, path)));

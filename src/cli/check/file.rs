@@ -3,6 +3,7 @@
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
 use super::finding::Finding;
+use crate::config::READABLE_FILE;
 
 /// Everybody's bits, and the group's right to write: of these, a credential needs none.
 const TOO_MUCH: u32 = 0o027;
@@ -13,8 +14,7 @@ pub(super) fn finding(subject: &str, file: &Path) -> Finding {
     let (owner, group, mode) = match fs::metadata(file) {
         Ok(found) => (found.uid(), found.gid(), found.mode() & 0o7777),
         Err(error) => {
-            let cure = "name a file that exists and that this user may read";
-            return Finding::fault(subject, format!("cannot read {name}: {error}"), cure);
+            return Finding::fault(subject, format!("cannot read {name}: {error}"), READABLE_FILE);
         }
     };
     let whose = format!("owner {owner}, group {group}, mode {mode:04o}");

@@ -1,7 +1,10 @@
 //! Listeners that anybody on the network can reach, as the configuration was told to allow.
 
 use super::finding::Finding;
-use crate::config::{Config, ListenAddress};
+use crate::{
+    config::{Config, ListenAddress},
+    loopback::is_loopback,
+};
 
 /// One for each TCP address beyond loopback that is without TLS or a policy.
 pub(super) fn findings(config: &Config) -> Vec<Finding> {
@@ -12,7 +15,7 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
         (None, None) => "in plaintext and by anyone",
     };
     let beyond = config.server.listen.iter().filter(|address| match address {
-        ListenAddress::Tcp(address) => !address.ip().to_canonical().is_loopback(),
+        ListenAddress::Tcp(address) => !is_loopback(*address),
         ListenAddress::Unix(_) => false,
     });
     let warning = |address| {

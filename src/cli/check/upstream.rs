@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use reqwest::{Method, Url};
+use reqwest::Method;
 
 use super::finding::Finding;
 use crate::{
     config,
-    http_client::{HttpClient, Progress},
+    http_client::{HttpClient, Progress, tls::TlsError},
 };
 
 const SUBJECT: &str = "upstream";
@@ -22,20 +22,11 @@ const UNREACHED: &str = "see that its name is known and its port open from here,
 /// spent.
 pub(super) async fn finding(upstream: &config::Upstream) -> Finding {
     let config::Upstream { url, ca_certificates, iam_credentials_url: _, timeout: _ } = upstream;
-    let base = match Url::parse(url.as_str()) {
-        Ok(base) => base,
-        Err(error) => {
-            return Finding::fault("upstream.url", error.to_string(), "give https://host[:port]");
-        }
-    };
-    let client = match HttpClient::new(&base, ca_certificates.as_deref()) {
+    let client = match HttpClient::new(url.url(), ca_certificates.as_deref()) {
         Ok(client) => client,
-        Err(error) => {
-            let cure = "name a PEM file with one or more CA certificates";
-            return Finding::fault("upstream.ca_certificates", error.to_string(), cure);
-        }
+        Err(error) => return of_certificates(&error),
     };
-    let asked = client.send(Method::GET, base, http::HeaderMap::new(), "");
+    let asked = client.send(Method::GET, url.url().clone(), http::HeaderMap::new(), "");
     match tokio::time::timeout(PATIENCE, asked).await {
         Ok(Ok(answer)) => {
             let status = answer.status().as_u16();
@@ -52,4 +43,9 @@ pub(super) async fn finding(upstream: &config::Upstream) -> Finding {
         }
         Err(_) => Finding::fault(SUBJECT, format!("{url} did not answer within {PATIENCE:?}"), UNREACHED),
     }
+}
+
+/// What is wrong with the certificates that the API and the token endpoints are believed by.
+pub(super) fn of_certificates(error: &TlsError) -> Finding {
+    Finding::fault("upstream.ca_certificates", error.to_string(), config::CA_CERTIFICATES)
 }

@@ -6,12 +6,12 @@ use url::Url;
 
 use crate::{
     config::{
+        endpoint,
         environment::Environment,
         fault::{Faults, Wrong},
         files,
         source::{Given, each},
         table::Section,
-        upstream::is_loopback,
     },
     server::identity::jwks::{Algorithm, KeySet},
 };
@@ -68,10 +68,11 @@ impl Jwt {
             .texts("COUNTERMAND_CALLERS_JWT_ALGORITHMS", faults)
             .or(file.texts("algorithms", faults));
         // Of the file's own: what is no URL is relative to it.
-        let of_file = file.text("jwks", faults).map(|Given { value, origin }| {
-            let is_url = value.contains("://");
-            let path = || file.directory().join(&value).to_string_lossy().into_owned();
-            Given { value: if is_url { value.clone() } else { path() }, origin }
+        let of_file = file.text("jwks", faults).map(|given| {
+            given.map(|value| {
+                let path = || file.directory().join(&value).to_string_lossy().into_owned();
+                if is_url(&value) { value } else { path() }
+            })
         });
         let place = environment.text("COUNTERMAND_CALLERS_JWT_JWKS", faults).or(of_file);
         let ca_certificates = environment
@@ -119,7 +120,7 @@ impl Jwks {
         algorithms: Option<&[Algorithm]>,
         faults: &mut Faults,
     ) -> Option<Self> {
-        if !place.value.contains("://") {
+        if !is_url(&place.value) {
             for given in [ca_certificates, token_file].into_iter().flatten() {
                 faults.add(
                     &given.origin,
@@ -186,6 +187,10 @@ fn algorithm(text: &str) -> Result<Algorithm, Wrong> {
     })
 }
 
+fn is_url(place: &str) -> bool {
+    place.contains("://")
+}
+
 fn key_file(file: &Path, algorithms: Option<&[Algorithm]>) -> Result<(), Wrong> {
     files::readable(file)?;
     let remedy = "name a file with a JSON Web Key Set, {\"keys\": [...]}, or give an https:// URL";
@@ -196,29 +201,14 @@ fn key_file(file: &Path, algorithms: Option<&[Algorithm]>) -> Result<(), Wrong> 
     Ok(())
 }
 
-/// The value is never part of the fault: it may hold a password.
 fn key_url(text: &str) -> Result<Url, Wrong> {
-    let wrong = |problem: &str, remedy: &str| Err(Wrong::new(problem, remedy));
-    let url = match Url::parse(text) {
-        Ok(url) => url,
-        Err(error) => return wrong(&format!("not a URL: {error}"), "give https://host/path, or a file"),
-    };
-    match url.scheme() {
-        "https" => {}
-        "http" if is_loopback(&url) => {}
-        "http" => {
-            return wrong(
-                "over plain http anybody on the way could put in keys of their own",
-                "give https://, or http:// with a loopback host",
-            );
-        }
-        _ => return wrong("the scheme is not https", "give https://host/path, or a file"),
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return wrong("the URL holds a user or a password", "leave it out");
-    }
+    let remedy = "give https://host/path, or a file";
+    let url = endpoint::parse(text, remedy)?;
+    let danger = "over plain http anybody on the way could put in keys of their own";
+    endpoint::refuse_plaintext(&url, danger, remedy)?;
+    endpoint::refuse_login(&url)?;
     if url.fragment().is_some() {
-        return wrong("the URL holds a fragment", "end it before the #");
+        return Err(Wrong::new("the URL holds a fragment", "end it before the #"));
     }
     Ok(url)
 }

@@ -38,10 +38,7 @@ fn read(section: Given<Section<'_>>, faults: &mut Faults) -> Option<Written> {
         let remedy = r#"give one for the logs, for example name = "emea""#;
         faults.add(&origin.within("name"), "this is missing", remedy);
     }
-    let name = section.text("name", faults).and_then(|given| {
-        let value = given.parse(faults, valid_name)?;
-        Some(Given { value, origin: given.origin })
-    });
+    let name = section.text("name", faults).and_then(|given| given.parsed(faults, valid_name));
     let file = section.path("file", faults);
     let impersonate = section.text("impersonate", faults).and_then(|given| given.parse(faults, valid_email));
     let is_for_all = !section.has("enterprises");
@@ -60,11 +57,7 @@ fn patterns(given: Given<Vec<Given<String>>>, faults: &mut Faults) -> Vec<Given<
         let remedy = "name the enterprises that it serves, or leave the key out for all others";
         faults.add(&given.origin, "the list is empty", remedy);
     }
-    let read = |item: Given<String>| {
-        let value = item.parse(faults, valid_pattern)?;
-        Some(Given { value, origin: item.origin })
-    };
-    given.value.into_iter().filter_map(read).collect()
+    given.value.into_iter().filter_map(|item| item.parsed(faults, valid_pattern)).collect()
 }
 
 fn valid_pattern(text: &str) -> Result<Pattern, Wrong> {
