@@ -23,6 +23,8 @@ use crate::{
     },
 };
 
+mod files;
+
 /// An upstream that says OK to all, and a service before it that serves by `pair`.
 async fn start(pair: &Pair, clients: Option<&Authority>) -> (Upstream, Service) {
     let upstream = Upstream::start().await;
