@@ -11,13 +11,14 @@ use crate::{
     certificates::wire,
     support::{
         details::assert_ours_with_retry,
+        files::replace,
         reply::Reply,
         service::Setup,
         soon,
-        tls::{Authority, replace},
+        tls::{Authority, dns, uri},
         tls_client::TlsClient,
     },
-    visit::{Door, dns, only, uri},
+    visit::{Door, only},
 };
 
 /// A front door to those who have a certificate of `authority`, by which the console may enter.

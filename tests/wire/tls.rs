@@ -10,10 +10,11 @@ use crate::{
     NAME,
     support::{
         details::assert_ours,
+        files::replace,
         reply::Reply,
         service::Setup,
         soon,
-        tls::{Authority, H2, HTTP1, replace},
+        tls::{Authority, H2, HTTP1},
         upstream::Upstream,
     },
 };

@@ -2,13 +2,14 @@
 
 use tonic::Code;
 
-use super::{console, start};
+use super::start;
 use crate::{
     NAME,
     support::{
+        files::replace,
         service::Service,
         soon,
-        tls::{Authority, Pair, replace},
+        tls::{Authority, Pair},
         tls_client::TlsClient,
     },
 };
@@ -65,8 +66,8 @@ async fn a_new_authority_of_clients_holds_for_all_new_connections_sessions_or_no
     let (old, new) = (Authority::new(), Authority::new());
     let server = old.server();
     let (_upstream, service) = start(&server, Some(&old)).await;
-    let of_old = TlsClient::new(&old, Some(&console(&old)));
-    let of_new = TlsClient::new(&old, Some(&console(&new)));
+    let of_old = TlsClient::new(&old, Some(&old.console()));
+    let of_new = TlsClient::new(&old, Some(&new.console()));
     let (kept, _) = of_old.open(service.address).await;
     assert_eq!(kept.cancel(NAME, &[]).await.code(), Code::Ok);
     assert!(soon("a refusal", of_new.refused(service.address)).await.contains("UnknownCA"));
