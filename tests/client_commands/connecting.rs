@@ -6,9 +6,10 @@ use tokio::{
 };
 
 use crate::{
+    authority::Authority,
     countermand, object,
     server::{Address, serve},
-    tls::Authority,
+    tls::demanding,
 };
 
 #[tokio::test]
@@ -66,9 +67,10 @@ async fn tls_checks_the_server_and_shows_the_client_certificate() {
     let room = tempfile::tempdir().unwrap();
     let directory = room.path().display();
     let authority = Authority::new();
-    authority.write_client(room.path());
+    authority.console().write(&room.path().join("client.pem"), &room.path().join("client.key"));
+    std::fs::write(room.path().join("ca.pem"), authority.pem()).unwrap();
     std::fs::write(room.path().join("other-ca.pem"), Authority::new().pem()).unwrap();
-    let server = serve(Address::Tls(authority.acceptor())).await;
+    let server = serve(Address::Tls(demanding(&authority))).await;
     let port = server.rsplit_once(':').unwrap().1;
 
     let mine = format!("--tls-cert {directory}/client.pem --tls-key {directory}/client.key");

@@ -2,6 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "../support/tls.rs"]
+#[allow(dead_code)]
+mod authority;
+#[path = "../support/files.rs"]
+mod files;
 mod operations;
 mod server;
 mod tls;
