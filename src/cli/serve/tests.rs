@@ -37,6 +37,7 @@ fn room() -> Room {
     let room = Room::new();
     fs::copy(room.path("key.json"), room.path("other.json")).unwrap();
     fs::copy(room.path("ca.pem"), room.path("other.pem")).unwrap();
+    fs::copy(room.path("ca.key"), room.path("other.key")).unwrap();
     for policy in ["policy.cedar", "other.cedar"] {
         fs::write(room.path(policy), "permit (principal, action, resource);").unwrap();
     }
@@ -82,9 +83,10 @@ fn algorithms(names: &str) -> Vec<Algorithm> {
     names.split(' ').map(|name| name.parse().unwrap()).collect()
 }
 
-fn tls(room: &Path) -> Files {
-    let (certificate, private_key) = (room.join("ca.pem"), room.join("ca.key"));
-    Files { certificate, private_key, client_ca: Some(room.join("ca.pem")) }
+/// By a certificate of this name, which vouches for clients as well.
+fn tls(room: &Path, name: &str) -> Files {
+    let [certificate, private_key] = ["pem", "key"].map(|end| room.join(name).with_extension(end));
+    Files { client_ca: Some(certificate.clone()), certificate, private_key }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The configuration file, with everything in it.
+//! The configuration file alone, with everything in it.
 
 use std::{path::Path, time::Duration};
 
@@ -80,7 +80,7 @@ fn full(room: &Path, url: &Config) -> Config {
     Config {
         server: Server {
             listen: vec![tcp("127.0.0.1:1"), ListenAddress::Unix(room.join("c.sock"))],
-            tls: Some(tls(room)),
+            tls: Some(tls(room, "ca")),
             unix_socket: UnixSocket { mode: 0o660, owner: Owner { user: Some(1), group: Some(2) } },
             drain_timeout: Duration::from_secs(1),
             limits: limits_of_the_file(),

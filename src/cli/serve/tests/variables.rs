@@ -1,4 +1,4 @@
-//! The environment, with every variable in it.
+//! The environment, over a whole file.
 
 use std::{path::Path, time::Duration};
 
@@ -8,7 +8,7 @@ use crate::config::{
     UnixSocket, Upstream,
 };
 
-pub(super) const ALL_VARIABLES: [(&str, &str); 43] = [
+pub(super) const ALL_VARIABLES: [(&str, &str); 46] = [
     ("COUNTERMAND_CONFIG", "@/full.toml"),
     ("COUNTERMAND_LISTEN", "127.0.0.1:2, [::1]:2"),
     ("COUNTERMAND_ADMIN_LISTEN", "127.0.0.1:3"),
@@ -18,6 +18,9 @@ pub(super) const ALL_VARIABLES: [(&str, &str); 43] = [
     ("COUNTERMAND_UPSTREAM_IAM_CREDENTIALS_URL", "http://localhost:6"),
     ("COUNTERMAND_UPSTREAM_TIMEOUT", "2s"),
     ("COUNTERMAND_DRAIN_TIMEOUT", "3s"),
+    ("COUNTERMAND_SERVER_TLS_CERTIFICATE", "@/other.pem"),
+    ("COUNTERMAND_SERVER_TLS_PRIVATE_KEY", "@/other.key"),
+    ("COUNTERMAND_SERVER_TLS_CLIENT_CA", "@/other.pem"),
     ("COUNTERMAND_UNIX_SOCKET_MODE", "606"),
     ("COUNTERMAND_UNIX_SOCKET_OWNER", ":3"),
     ("COUNTERMAND_MAX_CONNECTIONS", "21"),
@@ -54,8 +57,37 @@ pub(super) const ALL_VARIABLES: [(&str, &str); 43] = [
     ("COUNTERMAND_LOG_FORMAT", "json"),
 ];
 
+/// What `ALL_VARIABLES` come to over `@/full.toml`, but for the URLs, which are compared as text.
+pub(super) fn of_variables(room: &Path, urls: &Config) -> Config {
+    Config {
+        server: Server {
+            listen: vec![tcp("127.0.0.1:2"), tcp("[::1]:2")],
+            tls: Some(tls(room, "other")),
+            unix_socket: UnixSocket { mode: 0o606, owner: Owner { user: None, group: Some(3) } },
+            drain_timeout: Duration::from_secs(3),
+            limits: limits_of_the_variables(),
+        },
+        admin: Admin { listen: Some("127.0.0.1:3".parse().unwrap()) },
+        upstream: Upstream {
+            url: urls.upstream.url.clone(),
+            ca_certificates: Some(room.join("other.pem")),
+            iam_credentials_url: urls.upstream.iam_credentials_url.clone(),
+            timeout: Duration::from_secs(2),
+        },
+        credentials: vec![credential("default", room.join("other.json"))],
+        policy: Some(room.join("other.cedar")),
+        callers: callers_of_variables(room),
+        polling: polling(2, 3, 4, 5, 6),
+        audit: Audit {
+            destination: Destination::File(room.join("other.jsonl")),
+            on_failure: OnFailure::Fail,
+        },
+        log_format: LogFormat::Json,
+    }
+}
+
 /// What `ALL_VARIABLES` say of callers.
-pub(super) fn callers_of_variables(room: &Path) -> Callers {
+fn callers_of_variables(room: &Path) -> Callers {
     Callers {
         forwarded_client_cert: false,
         linkerd_client_id: false,
@@ -73,7 +105,7 @@ pub(super) fn callers_of_variables(room: &Path) -> Callers {
     }
 }
 
-pub(super) fn limits_of_the_variables() -> Limits {
+fn limits_of_the_variables() -> Limits {
     Limits {
         max_connections: 21,
         max_handshakes: 22,
@@ -97,32 +129,7 @@ fn a_variable_wins_over_the_file() {
     let room = room();
     let room = room.directory();
     let config = load(room, "", &ALL_VARIABLES).unwrap();
-    let wanted = Config {
-        server: Server {
-            listen: vec![tcp("127.0.0.1:2"), tcp("[::1]:2")],
-            tls: Some(tls(room)),
-            unix_socket: UnixSocket { mode: 0o606, owner: Owner { user: None, group: Some(3) } },
-            drain_timeout: Duration::from_secs(3),
-            limits: limits_of_the_variables(),
-        },
-        admin: Admin { listen: Some("127.0.0.1:3".parse().unwrap()) },
-        upstream: Upstream {
-            url: config.upstream.url.clone(),
-            ca_certificates: Some(room.join("other.pem")),
-            iam_credentials_url: config.upstream.iam_credentials_url.clone(),
-            timeout: Duration::from_secs(2),
-        },
-        credentials: vec![credential("default", room.join("other.json"))],
-        policy: Some(room.join("other.cedar")),
-        callers: callers_of_variables(room),
-        polling: polling(2, 3, 4, 5, 6),
-        audit: Audit {
-            destination: Destination::File(room.join("other.jsonl")),
-            on_failure: OnFailure::Fail,
-        },
-        log_format: LogFormat::Json,
-    };
-    assert_eq!(config, wanted);
+    assert_eq!(config, of_variables(room, &config));
     assert_eq!(config.upstream.url.as_str(), "http://localhost:4");
     assert_eq!(config.upstream.iam_credentials_url.as_str(), "http://localhost:6");
 }
