@@ -54,9 +54,11 @@ impl HttpClient {
     ///
     /// The certificates of `ca` cannot be read or trusted.
     pub fn new(url: &Url, ca: Option<&Path>) -> Result<Self, TlsError> {
+        // Before the file is read, so that no change is missed.
+        let watch = ca.map(|ca| (FileWatch::new(ca.to_owned()), ca.to_owned()));
         let client = Arc::new(ArcSwap::from_pointee(build(url, ca)?));
-        if let Some(ca) = ca {
-            tokio::spawn(follow(Arc::downgrade(&client), url.clone(), ca.to_owned()));
+        if let Some((watch, ca)) = watch {
+            tokio::spawn(follow(Arc::downgrade(&client), watch, url.clone(), ca));
         }
         Ok(Self { client, lead: Arc::new(Lead::new()) })
     }
@@ -108,10 +110,9 @@ fn build(url: &Url, ca: Option<&Path>) -> Result<reqwest::Client, TlsError> {
 }
 
 /// Takes up the certificates of `ca` when they change; broken ones are reported, and the old ones stay.
-async fn follow(client: Weak<ArcSwap<reqwest::Client>>, url: Url, ca: PathBuf) {
-    let mut file = FileWatch::new(ca.clone());
+async fn follow(client: Weak<ArcSwap<reqwest::Client>>, mut watch: FileWatch, url: Url, ca: PathBuf) {
     loop {
-        file.changed().await;
+        watch.changed().await;
         let Some(client) = client.upgrade() else { return };
         match build(&url, Some(&ca)) {
             Ok(new) => {

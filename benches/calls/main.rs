@@ -36,8 +36,7 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
 use configuration::Configuration;
-use files::Paths;
-use options::{Options, Role};
+use options::Options;
 use pinning::Cores;
 use rounds::Row;
 use workload::{CANCEL, CANCEL_ENCRYPTED, CANCEL_GUARDED, CANCEL_ROUTED, GET, GET_CACHED};
@@ -50,7 +49,7 @@ type Fault = Box<dyn std::error::Error + Send + Sync>;
 async fn main() -> ExitCode {
     let mut options = Options::parse();
     let result = match options.role.take() {
-        Some(role) => play(role).await,
+        Some(role) => role.play().await,
         None => until_signal(run(&options)).await,
     };
     match result {
@@ -59,16 +58,6 @@ async fn main() -> ExitCode {
             // With nobody left to read it, the exit code still tells.
             let _ = writeln!(io::stderr(), "the benchmark failed: {fault}");
             ExitCode::FAILURE
-        }
-    }
-}
-
-async fn play(role: Role) -> Result<(), Fault> {
-    child::end_with_parent();
-    match role {
-        Role::Upstream { files } => upstream::run(&Paths::within(&files)).await,
-        Role::Relay { files, upstream, mutual_tls } => {
-            relay::run(&Paths::within(&files), upstream, mutual_tls).await
         }
     }
 }
@@ -117,18 +106,13 @@ async fn run(options: &Options) -> Result<(), Fault> {
         ] {
             let name = format!("countermand {}", workload.name);
             let start = async || target::countermand(&name, &paths, address, configuration, cores).await;
-            let (mut countermand, time) = start().await?;
-            if std::ptr::eq(configuration, &plain) {
-                starts.push(time);
-                while starts.len() < options.starts as usize {
-                    countermand.child.end().await?;
-                    let (again, time) = start().await?;
-                    starts.push(time);
-                    countermand = again;
-                }
+            let countermand = if std::ptr::eq(configuration, &plain) {
+                target::time_starts(start, options.starts, &mut starts).await?
             } else {
+                let (countermand, time) = start().await?;
                 other_starts.push((workload.name, time));
-            }
+                countermand
+            };
             rows.push(Row::prepare("countermand", countermand, workload, options).await?);
         }
     }
@@ -136,22 +120,7 @@ async fn run(options: &Options) -> Result<(), Fault> {
     rounds::measure(&mut rows, options).await?;
     report::table(out, &rows)?;
     let (floors, others) = rows.split_at(floors);
-    for row in others {
-        let floor = floors.iter().find(|floor| {
-            floor.workload.method == row.workload.method && floor.is_encrypted() == row.is_encrypted()
-        });
-        report::against_floor(out, floor.ok_or("a row without a floor")?, row)?;
-    }
-    let of = |rows: &[Row], name| rows.iter().position(|row| row.workload.name == name);
-    for (row, (of_whom, other)) in [
-        (CANCEL_ROUTED.name, (others, CANCEL.name)),
-        (CANCEL_GUARDED.name, (others, CANCEL.name)),
-        (CANCEL_GUARDED.name, (floors, CANCEL.name)),
-    ] {
-        if let (Some(row), Some(other)) = (of(others, row), of(of_whom, other)) {
-            report::beside(out, &of_whom[other], &others[row])?;
-        }
-    }
+    report::comparisons(out, floors, others)?;
     if !starts.is_empty() {
         report::starts(out, &starts, &other_starts)?;
     }

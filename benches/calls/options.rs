@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::files::Paths;
+use crate::{Fault, child, relay, upstream};
+
 /// Measures what a call costs in Countermand, against a bare HTTP/2 relay, and what a waiter costs.
 ///
 /// The rows: a cancel; a cancel with 500 credentials; a cancel with mutual TLS, a policy and an audit log in
@@ -76,4 +79,21 @@ pub(crate) enum Role {
         #[arg(long)]
         mutual_tls: bool,
     },
+}
+
+impl Role {
+    /// Plays it, as long as the parent is there.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot serve.
+    pub(crate) async fn play(self) -> Result<(), Fault> {
+        child::end_with_parent();
+        match self {
+            Self::Upstream { files } => upstream::run(&Paths::within(&files)).await,
+            Self::Relay { files, upstream, mutual_tls } => {
+                relay::run(&Paths::within(&files), upstream, mutual_tls).await
+            }
+        }
+    }
 }

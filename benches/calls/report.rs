@@ -4,10 +4,16 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
+mod figures;
+
+use figures::{Spread, aim, figure};
+
+use crate::Fault;
 use crate::options::Options;
 use crate::pinning::Cores;
 use crate::rounds::{Row, Sample};
 use crate::waiters::{self, Held};
+use crate::workload::{CANCEL, CANCEL_GUARDED, CANCEL_ROUTED};
 
 /// From spawn to SERVING, in milliseconds.
 const START_AIM: f64 = 100.0;
@@ -56,8 +62,33 @@ pub(crate) fn table(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
     writeln!(out)
 }
 
+/// Each of `others` beside its floor, and some beside one another.
+///
+/// # Errors
+///
+/// When it cannot be printed, and for a row without a floor.
+pub(crate) fn comparisons(out: &mut impl Write, floors: &[Row], others: &[Row]) -> Result<(), Fault> {
+    for row in others {
+        let floor = floors.iter().find(|floor| {
+            floor.workload.method == row.workload.method && floor.is_encrypted() == row.is_encrypted()
+        });
+        against_floor(out, floor.ok_or("a row without a floor")?, row)?;
+    }
+    let of = |rows: &[Row], name| rows.iter().position(|row| row.workload.name == name);
+    for (row, (of_whom, other)) in [
+        (CANCEL_ROUTED.name, (others, CANCEL.name)),
+        (CANCEL_GUARDED.name, (others, CANCEL.name)),
+        (CANCEL_GUARDED.name, (floors, CANCEL.name)),
+    ] {
+        if let (Some(row), Some(other)) = (of(others, row), of(of_whom, other)) {
+            beside(out, &of_whom[other], &others[row])?;
+        }
+    }
+    Ok(())
+}
+
 /// `row` beside the floor and the aims.
-pub(crate) fn against_floor(out: &mut impl Write, floor: &Row, row: &Row) -> io::Result<()> {
+fn against_floor(out: &mut impl Write, floor: &Row, row: &Row) -> io::Result<()> {
     let (ratio, name) = (cpu_ratio(floor, row), named(row));
     let what = format!("{name}: CPU to the floor's");
     match row.workload.cpu_aim {
@@ -70,7 +101,7 @@ pub(crate) fn against_floor(out: &mut impl Write, floor: &Row, row: &Row) -> io:
 }
 
 /// `row` beside another that is neither its floor nor its aim.
-pub(crate) fn beside(out: &mut impl Write, other: &Row, row: &Row) -> io::Result<()> {
+fn beside(out: &mut impl Write, other: &Row, row: &Row) -> io::Result<()> {
     let ratio = cpu_ratio(other, row);
     figure(out, &format!("{}: CPU to that of {}", named(row), named(other)), &ratio, 2, "×")
 }
@@ -121,48 +152,6 @@ fn named(row: &Row) -> String {
 fn cpu_ratio(other: &Row, row: &Row) -> Spread {
     let pairs = row.samples.iter().zip(&other.samples);
     Spread::of(pairs.map(|(ours, other)| ours.cpu_per_call.div_duration_f64(other.cpu_per_call)))
-}
-
-fn figure(out: &mut impl Write, what: &str, spread: &Spread, digits: usize, unit: &str) -> io::Result<()> {
-    writeln!(out, "{}", shown(what, spread, digits, unit))
-}
-
-fn aim(
-    out: &mut impl Write,
-    what: &str,
-    spread: &Spread,
-    digits: usize,
-    unit: &str,
-    at_most: f64,
-) -> io::Result<()> {
-    let verdict = if spread.median <= at_most { "met" } else { "missed" };
-    let shown = shown(what, spread, digits, unit);
-    writeln!(out, "{shown}; aim {at_most} {unit}: {verdict}")
-}
-
-fn shown(what: &str, spread: &Spread, digits: usize, unit: &str) -> String {
-    let Spread { least, median, most } = spread;
-    let range = if least == most { String::new() } else { format!(" ({least:.digits$} to {most:.digits$})") };
-    format!("{what:<70}{median:>8.digits$} {unit}{range}")
-}
-
-/// Several measurements of one thing; there is at least one.
-#[derive(Debug)]
-struct Spread {
-    least: f64,
-    median: f64,
-    most: f64,
-}
-
-impl Spread {
-    fn of(values: impl IntoIterator<Item = f64>) -> Self {
-        let mut values: Vec<f64> = values.into_iter().collect();
-        values.sort_unstable_by(f64::total_cmp);
-        let middle = values.len() / 2;
-        let median =
-            if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 };
-        Self { least: values[0], median, most: values[values.len() - 1] }
-    }
 }
 
 /// The most memory seen in any round: a median would hide a target that grows.

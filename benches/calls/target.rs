@@ -96,6 +96,26 @@ pub(crate) async fn countermand(
     }
 }
 
+/// Starts Countermand until `times` starts are timed in all, once at least; the last one stays.
+///
+/// # Errors
+///
+/// As [`countermand`].
+pub(crate) async fn time_starts(
+    start: impl AsyncFn() -> Result<(Target, Duration), Fault>,
+    times: u32,
+    timed: &mut Vec<Duration>,
+) -> Result<Target, Fault> {
+    loop {
+        let (countermand, time) = start().await?;
+        timed.push(time);
+        if timed.len() >= times as usize {
+            return Ok(countermand);
+        }
+        countermand.child.end().await?;
+    }
+}
+
 /// Whether gRPC health says SERVING of the whole server (`grpc.health.v1`).
 async fn serving(door: &Door) -> Result<(), Fault> {
     expect_serving(&Connection::open(door).await?).await

@@ -13,10 +13,10 @@ use crate::{
         reply::Reply,
         service::Setup,
         soon,
-        tls::Authority,
+        tls::{Authority, uri},
     },
     tokens::{bearer, believes},
-    visit::{Door, only, uri},
+    visit::{Door, only},
 };
 
 /// Texts that would end a line, or a string in it, for some reader or other, or act on a terminal.

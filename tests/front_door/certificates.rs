@@ -8,10 +8,10 @@ use crate::{
     support::{
         grpc::{Answer, Wire},
         soon,
-        tls::{Authority, Pair},
+        tls::{Authority, Pair, dns, uri},
         tls_client::TlsClient,
     },
-    visit::{Door, dns, only, uri},
+    visit::{Door, only},
 };
 
 /// A front door to those who have a certificate of `authority`; the console and its host may enter.

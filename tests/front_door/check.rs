@@ -14,9 +14,10 @@ use crate::{
     process::{Ended, countermand, run},
     program::{Files, Room},
     support::{
+        files::replace,
         issuer::{Key, key_set},
         reply::Reply,
-        tls::{Authority, replace},
+        tls::Authority,
         upstream::Upstream,
     },
     visit::only,

@@ -10,11 +10,11 @@ use crate::{
         details::assert_ours,
         issuer::{Key, claims, kubernetes_claims},
         service::Setup,
-        tls::Authority,
+        tls::{Authority, dns, uri},
     },
     this_user,
     tokens::{bearer, believes},
-    visit::{Door, dns, uri},
+    visit::Door,
 };
 
 const EXAMPLES: &str = r#"

@@ -8,9 +8,14 @@ use tonic::Code;
 use crate::{
     CONSOLE, HOST,
     certificates::wire,
-    support::{grpc::Wire, service::Setup, tls::Authority, tls_client::TlsClient},
+    support::{
+        grpc::Wire,
+        service::Setup,
+        tls::{Authority, uri},
+        tls_client::TlsClient,
+    },
     this_user,
-    visit::{Door, only, uri},
+    visit::{Door, only},
 };
 
 const FORWARDED: &str = "x-forwarded-client-cert";

@@ -11,20 +11,21 @@ use crate::{
     certificates::wire,
     support::{
         details::assert_ours_with_retry,
+        files::replace,
         reply::Reply,
         service::Setup,
         soon,
-        tls::{Authority, replace},
+        tls::{Authority, dns, uri},
         tls_client::TlsClient,
     },
-    visit::{Door, dns, only, uri},
+    visit::{Door, only},
 };
 
 /// A front door to those who have a certificate of `authority`, by which the console may enter.
 async fn door(authority: &Authority, limit: &'static str, value: &str) -> Door {
     let policy = only(&[("console", CONSOLE)]);
     let setup = |setup: Setup| setup.tls(&authority.server(), Some(authority)).policy(&policy);
-    Door::open(|plain| setup(plain).set(limit, value)).await
+    Door::open(|plain| setup(plain).variable(limit, value)).await
 }
 
 #[tokio::test]
@@ -80,7 +81,7 @@ async fn who_is_no_longer_believed_is_gone_when_the_connection_is_of_age() {
     let (authority, clients) = (Authority::new(), Authority::new());
     let policy = only(&[("console", CONSOLE)]);
     let setup = |setup: Setup| setup.tls(&authority.server(), Some(&clients)).policy(&policy);
-    let door = Door::open(|plain| setup(plain).set("COUNTERMAND_MAX_CONNECTION_AGE", "4s")).await;
+    let door = Door::open(|plain| setup(plain).variable("COUNTERMAND_MAX_CONNECTION_AGE", "4s")).await;
     let client = TlsClient::new(&authority, Some(&clients.client(vec![uri(CONSOLE)])));
     let [_, _, ca] = door.service.tls_files();
     let (kept, _) = client.open(door.service.address).await;

@@ -5,11 +5,11 @@ use crate::{
     certificates::wire,
     support::{
         issuer::{Key, claims},
-        tls::Authority,
+        tls::{Authority, uri},
     },
     this_user,
     tokens::{bearer, believes},
-    visit::{Door, only, uri},
+    visit::{Door, only},
 };
 
 const FORWARDED: &str = "x-forwarded-client-cert";

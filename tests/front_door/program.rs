@@ -9,9 +9,10 @@ use crate::{
     process::{Process, countermand},
     support::{
         account,
+        files::replace,
         grpc::Wire,
         issuer::{AUDIENCE, ISSUER},
-        tls::{Authority, Pair, replace},
+        tls::{Authority, Pair},
         upstream::Upstream,
     },
 };

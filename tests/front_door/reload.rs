@@ -10,16 +10,17 @@ use crate::{
     process::eventually,
     program::{Files, Program, Room},
     support::{
+        files::replace,
         grpc::Wire,
         issuer::{Key, claims, key_set},
         reply::Reply,
         soon,
-        tls::{Authority, replace},
+        tls::{Authority, dns, uri},
         tls_client::TlsClient,
         upstream::Upstream,
     },
     tokens::bearer,
-    visit::{dns, only, uri},
+    visit::only,
 };
 
 const BROKEN: [(&str, &str, &str); 3] = [

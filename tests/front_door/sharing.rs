@@ -7,26 +7,11 @@ use crate::{
     certificates::{door, wire},
     support::{
         details::assert_ours,
-        grpc::{WAIT, Wire},
+        grpc::{CANCEL, GET, WAIT, by_name},
         reply::Reply,
-        tls::Authority,
+        tls::{Authority, dns, uri},
     },
-    visit::{dns, uri},
 };
-
-const GET: &str = "/google.longrunning.Operations/GetOperation";
-const CANCEL: &str = "/google.longrunning.Operations/CancelOperation";
-
-/// A request that is nothing but a name: field 1.
-fn message(name: &str) -> Vec<u8> {
-    [&[0x0a, u8::try_from(name.len()).unwrap()], name.as_bytes()].concat()
-}
-
-/// Waits until the service has taken up every call that was started on `wire`: it runs on the one thread of its
-/// test and takes a connection's calls in their order.
-async fn taken_up(wire: &Wire) {
-    assert_eq!(wire.cancel("none", &[]).await.code(), Code::InvalidArgument);
-}
 
 #[tokio::test]
 async fn who_is_denied_gets_nothing_of_the_call_of_who_is_not() {
@@ -39,15 +24,15 @@ async fn who_is_denied_gets_nothing_of_the_call_of_who_is_not() {
         let (reply, gate) = Reply::json(200, &serde_json::json!({"done": true, "response": {}})).held();
         door.upstream.answers([reply]);
         let sent = door.upstream.seen().len();
-        let allowed = console.start_raw(path, &[], &message(&name)).await;
+        let allowed = console.start_raw(path, &[], &by_name(&name)).await;
         door.upstream.has_seen(sent + 1).await;
         // It is answered while the other still waits.
-        let denied = stranger.start_raw(path, &[], &message(&name)).await.answer().await;
+        let denied = stranger.start_raw(path, &[], &by_name(&name)).await.answer().await;
         assert_ours(&denied.status(), Code::PermissionDenied, "NOT_PERMITTED");
         gate.open();
         assert_eq!(allowed.answer().await.code(), Code::Ok);
         // Nor of what is known from it.
-        let denied = stranger.start_raw(path, &[], &message(&name)).await.answer().await;
+        let denied = stranger.start_raw(path, &[], &by_name(&name)).await.answer().await;
         assert_eq!(denied.code(), Code::PermissionDenied, "{path}");
         assert_eq!(door.upstream.seen().len(), sent + 1, "{path}");
     }
@@ -74,7 +59,7 @@ async fn those_who_share_a_call_are_each_recorded_as_themselves() {
     let first = console.start(NAME, &[]).await;
     door.upstream.has_seen(1).await;
     let second = host.start(NAME, &[]).await;
-    taken_up(&host).await;
+    host.taken_up().await;
     gate.open();
     for call in [first, second] {
         assert_eq!(call.answer().await.code(), Code::NotFound);

@@ -10,11 +10,11 @@ use crate::{
     support::{
         issuer::{Key, key_set},
         reply::Reply,
-        tls::Authority,
+        tls::{Authority, uri},
         tls_client::TlsClient,
         upstream::Upstream,
     },
-    visit::{only, uri},
+    visit::only,
 };
 
 #[tokio::test]

@@ -1,10 +1,9 @@
 //! A call at the front door, and all that it leaves: the answer, a line in the audit log, and a call upstream
 //! or none.
 
-use countermand::proto::longrunning::{GetOperationRequest, ListOperationsRequest};
+use countermand::proto::longrunning::ListOperationsRequest;
 use http::header;
 use prost::Message;
-use rcgen::SanType;
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 
@@ -12,7 +11,7 @@ use crate::{
     NAME,
     support::{
         details::assert_ours,
-        grpc::{Answer, Wire},
+        grpc::{Answer, Wire, by_name},
         reply::Reply,
         service::{Service, Setup},
         upstream::Upstream,
@@ -82,11 +81,11 @@ impl Door {
 
 /// The request of a method that is about `name`; for a list it is the device's.
 fn request(method: &str, name: &str) -> Vec<u8> {
-    let name = name.to_owned();
     match method {
-        "ListOperations" => ListOperationsRequest { name, ..Default::default() }.encode_to_vec(),
-        // In all others it is the first field, and here the only one.
-        _ => GetOperationRequest { name }.encode_to_vec(),
+        "ListOperations" => {
+            ListOperationsRequest { name: name.to_owned(), ..Default::default() }.encode_to_vec()
+        }
+        _ => by_name(name),
     }
 }
 
@@ -142,12 +141,4 @@ pub(crate) fn only(callers: &[(&str, &str)]) -> String {
         format!("@id(\"{id}\") permit (principal == Caller::\"{caller}\", action, resource);\n")
     };
     callers.iter().map(permit).collect()
-}
-
-pub(crate) fn uri(text: &str) -> SanType {
-    SanType::URI(text.try_into().unwrap())
-}
-
-pub(crate) fn dns(text: &str) -> SanType {
-    SanType::DnsName(text.try_into().unwrap())
 }

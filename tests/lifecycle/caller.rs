@@ -13,7 +13,7 @@ use tonic_health::pb::{
     health_client::HealthClient,
 };
 
-use crate::process::LIMIT;
+use crate::{google::Google, process::LIMIT};
 
 /// What every caller here sends as its own `authorization`, which is nobody else's business.
 pub(crate) const CALLERS_OWN: &str = "Bearer callers-own-token-5dd0c6";
@@ -43,6 +43,14 @@ pub(crate) async fn cancel_by(channel: Channel, name: String) -> Result<(), Stat
 /// A cancel in flight; to abort it is to hang up.
 pub(crate) fn begin(address: SocketAddr, id: usize) -> JoinHandle<Result<(), Status>> {
     tokio::spawn(cancel(address, id))
+}
+
+/// Likewise, and Google has it and holds its answer back.
+pub(crate) async fn begin_held(google: &Google, address: SocketAddr) -> JoinHandle<Result<(), Status>> {
+    google.hold();
+    let in_flight = begin(address, 1);
+    google.arrived(1).await;
+    in_flight
 }
 
 /// What health says now of a service, over a new connection; of all when it has no name.

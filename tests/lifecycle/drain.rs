@@ -7,7 +7,7 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tonic_health::pb::health_check_response::ServingStatus::NotServing;
 
 use crate::{
-    caller::{Watcher, begin, health},
+    caller::{Watcher, begin, begin_held, health},
     google::Google,
     process::eventually,
     service::Service,
@@ -41,9 +41,7 @@ async fn drains_on(signal: Signal) {
     let _mute = TcpStream::connect(service.address).await.unwrap();
     let mut deaf = TcpStream::connect(service.address).await.unwrap();
     deaf.write_all(PREFACE).await.unwrap();
-    google.hold();
-    let in_flight = begin(service.address, 1);
-    google.arrived(1).await;
+    let in_flight = begin_held(&google, service.address).await;
 
     let signalled = Instant::now();
     service.process.signal(signal);

@@ -11,7 +11,7 @@ use tonic_reflection::pb::v1::{
 };
 
 use crate::{
-    caller::{begin, connect},
+    caller::{begin_held, connect},
     google::Google,
     process::{LIMIT, eventually},
     service::Service,
@@ -33,9 +33,7 @@ async fn start(google: &Google, drain_timeout: &str) -> Service {
 async fn a_call_that_outlasts_the_drain_does_not_hold_the_process() {
     let google = Google::start().await;
     let service = start(&google, "1s").await;
-    google.hold();
-    let in_flight = begin(service.address, 1);
-    google.arrived(1).await;
+    let in_flight = begin_held(&google, service.address).await;
 
     let signalled = Instant::now();
     service.process.signal(SIGTERM);
@@ -50,9 +48,7 @@ async fn a_call_that_outlasts_the_drain_does_not_hold_the_process() {
 async fn a_cancel_whose_caller_hung_up_is_carried_to_its_end() {
     let google = Google::start().await;
     let mut service = start(&google, "20s").await;
-    google.hold();
-    let in_flight = begin(service.address, 1);
-    google.arrived(1).await;
+    let in_flight = begin_held(&google, service.address).await;
     in_flight.abort();
     assert!(in_flight.await.unwrap_err().is_cancelled());
 
@@ -72,9 +68,7 @@ async fn a_second_signal_ends_it_at_once() {
         let google = Google::start().await;
         // Longer than this test waits for the end.
         let service = start(&google, "10m").await;
-        google.hold();
-        let in_flight = begin(service.address, 1);
-        google.arrived(1).await;
+        let in_flight = begin_held(&google, service.address).await;
         service.process.signal(first);
         service.not_ready(&["draining"]).await;
 

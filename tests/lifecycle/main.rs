@@ -4,7 +4,12 @@
 // A helper of tests fails by panicking, as a test does.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../support/tls.rs"]
+#[allow(dead_code)]
+mod authority;
 mod caller;
+#[path = "../support/files.rs"]
+mod files;
 mod google;
 #[path = "../support/issuer.rs"]
 mod issuer;

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use tonic::Code;
 
-use crate::{caller::cancel, google::Google, process::eventually, service::Service};
+use crate::{caller::cancel, files::replace, google::Google, process::eventually, service::Service};
 
 const ANYBODY: &str = "@id(\"anybody\")\npermit (principal, action, resource);\n";
 const NOBODY: &str = "@id(\"nobody\")\nforbid (principal, action, resource);\n";
@@ -16,12 +16,6 @@ async fn start(google: &Google, policy: &str) -> (tempfile::TempDir, PathBuf, Se
     let service = Service::start_with(google, |command| _ = command.arg("--policy").arg(&file)).await;
     service.ready().await;
     (room, file, service)
-}
-
-fn replace(file: &std::path::Path, content: &str) {
-    let new = file.with_extension("new");
-    fs::write(&new, content).unwrap();
-    fs::rename(&new, file).unwrap();
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
 //! A key file that changes under a running service.
 
-use std::{fs, os::unix::fs::symlink, path::Path};
+use std::{fs, os::unix::fs::symlink};
 
 use crate::{
-    caller::{begin, cancel},
+    caller::{begin_held, cancel},
+    files::replace,
     google::Google,
     key::Key,
     process::eventually,
@@ -15,22 +16,13 @@ fn latest_by(google: &Google, key: &Key) -> bool {
     google.seen().assertions.last().is_some_and(|assertion| key.signed(assertion))
 }
 
-/// As a careful writer replaces a file.
-fn replace(file: &Path, content: &str) {
-    let new = file.with_extension("new");
-    fs::write(&new, content).unwrap();
-    fs::rename(&new, file).unwrap();
-}
-
 #[tokio::test]
 async fn a_new_key_is_taken_up_and_no_call_is_dropped() {
     let google = Google::start().await;
     let service = Service::start(&google).await;
     service.ready().await;
     assert!(latest_by(&google, &service.key));
-    google.hold();
-    let in_flight = begin(service.address, 1);
-    google.arrived(1).await;
+    let in_flight = begin_held(&google, service.address).await;
 
     let next = Key::generate();
     replace(&service.key_file(), &next.file(&google.token_url()));

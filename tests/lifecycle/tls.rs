@@ -7,9 +7,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-
 use crate::{
+    authority::{Authority, Pair},
     google::Google,
     process::{Ended, countermand, run},
     service::Service,
@@ -17,22 +16,19 @@ use crate::{
 
 const NAME: &str = "enterprises/LC01/devices/d1/operations/1";
 
-/// A directory with an authority `ca.pem`, a server's `tls.crt` and `tls.key`, and a client's `client.pem` and
+/// A directory with an authority's `ca.pem`, a server's `tls.crt` and `tls.key`, and a client's `client.pem` and
 /// `client.key`.
 struct Room {
     directory: tempfile::TempDir,
-    authority: CertifiedIssuer<'static, KeyPair>,
+    authority: Authority,
 }
 
 impl Room {
     fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let room = Self { directory: tempfile::tempdir().unwrap(), authority };
+        let room = Self { directory: tempfile::tempdir().unwrap(), authority: Authority::new() };
         fs::write(room.path().join("ca.pem"), room.authority.pem()).unwrap();
-        room.issue("tls.crt", "tls.key", |_| {});
-        room.issue("client.pem", "client.key", |_| {});
+        room.serves_by(&room.authority.server());
+        room.authority.console().write(&room.path().join("client.pem"), &room.path().join("client.key"));
         room
     }
 
@@ -40,13 +36,8 @@ impl Room {
         self.directory.path()
     }
 
-    fn issue(&self, certificate: &str, key: &str, adjust: impl FnOnce(&mut CertificateParams)) {
-        let mut params = CertificateParams::new(["localhost", "127.0.0.1"].map(str::to_owned)).unwrap();
-        adjust(&mut params);
-        let pair = KeyPair::generate().unwrap();
-        fs::write(self.path().join(certificate), params.signed_by(&pair, &self.authority).unwrap().pem())
-            .unwrap();
-        fs::write(self.path().join(key), pair.serialize_pem()).unwrap();
+    fn serves_by(&self, pair: &Pair) {
+        pair.write(&self.path().join("tls.crt"), &self.path().join("tls.key"));
     }
 
     async fn serve(&self, google: &Google) -> Service {
@@ -101,7 +92,7 @@ async fn a_rotation_is_told_once_and_a_broken_one_leaves_the_old_in_force() {
     let log = &service.process.stderr;
 
     let old_key = fs::read(room.path().join("tls.key")).unwrap();
-    room.issue("tls.crt", "tls.key", |_| {});
+    room.serves_by(&room.authority.server());
     log.has("the TLS files changed: taken up for new connections").await;
     assert_eq!(room.cancel(&service, &CLIENT).await.code, Some(0));
 
@@ -124,7 +115,7 @@ async fn a_certificate_that_ends_soon_or_has_ended_is_told_and_served() {
         (now - hour, "the TLS certificate has expired: clients will refuse it"),
     ] {
         let room = Room::new();
-        room.issue("tls.crt", "tls.key", |params| params.not_after = end.into());
+        room.serves_by(&room.authority.server_until(end));
         let service = room.serve(&google).await;
         service.process.stderr.has(line).await;
         if end > now {

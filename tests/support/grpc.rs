@@ -23,6 +23,7 @@ use tonic::{Code, Status};
 use super::soon;
 
 pub(crate) const CANCEL: &str = "/google.longrunning.Operations/CancelOperation";
+pub(crate) const GET: &str = "/google.longrunning.Operations/GetOperation";
 pub(crate) const WAIT: &str = "/google.longrunning.Operations/WaitOperation";
 
 /// A connection.
@@ -61,8 +62,7 @@ impl Wire {
 
     /// Sends a whole call of `CancelOperation`.
     pub(crate) async fn start(&self, name: &str, headers: &[(&str, &str)]) -> Started {
-        let message = CancelOperationRequest { name: name.to_owned() }.encode_to_vec();
-        self.start_raw(CANCEL, headers, &message).await
+        self.start_raw(CANCEL, headers, &by_name(name)).await
     }
 
     /// Sends a whole call with an encoded message.
@@ -93,9 +93,14 @@ impl Wire {
         let Ok((response, mut body)) = requests.send_request(request(CANCEL, &[]), false) else {
             return false;
         };
-        let message = CancelOperationRequest { name: name.to_owned() }.encode_to_vec();
-        body.send_data(framed(&message), true).unwrap_or_default();
+        body.send_data(framed(&by_name(name)), true).unwrap_or_default();
         soon("an answer", response).await.is_ok()
+    }
+
+    /// Waits until the service has taken up every call that was started here. It runs on the one thread of its
+    /// test and takes a connection's calls in their order: the earlier ones wait when a later one is answered.
+    pub(crate) async fn taken_up(&self) {
+        assert_eq!(self.cancel("none", &[]).await.code(), Code::InvalidArgument);
     }
 
     /// Whether the server still takes calls on this connection: it has not said GOAWAY.
@@ -108,6 +113,11 @@ impl Wire {
     pub(crate) fn hang_up(self) {
         self.connection.abort();
     }
+}
+
+/// A request that is nothing but a name, of any method but ListOperations: in the others it is field 1.
+pub(crate) fn by_name(name: &str) -> Vec<u8> {
+    CancelOperationRequest { name: name.to_owned() }.encode_to_vec()
 }
 
 /// The head of a call.

@@ -6,6 +6,7 @@
 
 pub(crate) mod account;
 pub(crate) mod details;
+pub(crate) mod files;
 pub(crate) mod frames;
 pub(crate) mod grpc;
 pub(crate) mod issuer;

@@ -12,6 +12,8 @@ use rustls::{
 };
 use tokio_rustls::TlsAcceptor;
 
+use super::files::replace;
+
 /// Host names that resolve nowhere: only a proxy can reach them.
 pub(crate) const API_HOST: &str = "androidmanagement.test";
 pub(crate) const TOKEN_HOST: &str = "oauth2.test";
@@ -46,11 +48,13 @@ impl Pair {
     }
 }
 
-/// Replaces a file in one step.
-pub(crate) fn replace(file: &Path, content: &str) {
-    let new = file.with_extension("new");
-    std::fs::write(&new, content).unwrap();
-    std::fs::rename(&new, file).unwrap();
+/// The names of a certificate.
+pub(crate) fn uri(text: &str) -> SanType {
+    SanType::URI(text.try_into().unwrap())
+}
+
+pub(crate) fn dns(text: &str) -> SanType {
+    SanType::DnsName(text.try_into().unwrap())
 }
 
 impl Authority {
@@ -88,6 +92,11 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.subject_alt_names = names;
         self.issue(params)
+    }
+
+    /// A client's that names it in a usual way.
+    pub(crate) fn console(&self) -> Pair {
+        self.client(vec![dns("console.test")])
     }
 
     /// A client's that has a common name beside these names.

@@ -136,7 +136,7 @@ async fn those_who_share_a_call_each_leave_a_line_with_its_outcome() {
     let wire = service.wire().await;
     let callers = [wire.start(NAME, &[]).await, wire.start(NAME, &[]).await, wire.start(NAME, &[]).await];
     upstream.has_seen(1).await;
-    wire.cancel("none", &[]).await;
+    wire.taken_up().await;
     gate.open();
     for caller in callers {
         assert_eq!(caller.answer().await.code(), Code::Ok);

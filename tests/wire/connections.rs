@@ -41,7 +41,7 @@ async fn cancels(service: &Service) -> bool {
 #[tokio::test]
 async fn a_connection_too_many_is_closed_and_the_others_are_served() {
     let upstream = upstream().await;
-    let service = Setup::of(&upstream).set("COUNTERMAND_MAX_CONNECTIONS", "2").start().await;
+    let service = Setup::of(&upstream).variable("COUNTERMAND_MAX_CONNECTIONS", "2").start().await;
     let first = service.wire().await;
     let second = service.wire().await;
     for wire in [&first, &second] {
@@ -61,7 +61,7 @@ async fn a_connection_too_many_is_closed_and_the_others_are_served() {
 async fn who_does_not_speak_in_time_is_closed_over_tls_and_without() {
     let upstream = upstream().await;
     let authority = Authority::new();
-    let setup = || Setup::of(&upstream).set("COUNTERMAND_HANDSHAKE_TIMEOUT", "100ms");
+    let setup = || Setup::of(&upstream).variable("COUNTERMAND_HANDSHAKE_TIMEOUT", "100ms");
     let plaintext = setup().start().await;
     is_closed(TcpStream::connect(plaintext.address).await.unwrap()).await;
     let mut half = TcpStream::connect(plaintext.address).await.unwrap();
@@ -83,7 +83,8 @@ async fn those_who_are_slow_to_shake_hands_give_way_to_others() {
     let authority = Authority::new();
     let setup = Setup::of(&upstream).tls(&authority.server(), None);
     // No slow one times out in this test.
-    let setup = setup.set("COUNTERMAND_MAX_HANDSHAKES", "2").set("COUNTERMAND_HANDSHAKE_TIMEOUT", "1h");
+    let setup =
+        setup.variable("COUNTERMAND_MAX_HANDSHAKES", "2").variable("COUNTERMAND_HANDSHAKE_TIMEOUT", "1h");
     let service = setup.start().await;
     let mut slow = Vec::new();
     for _ in 0..4 {
@@ -105,7 +106,7 @@ async fn a_connection_of_age_says_so_and_ends_with_its_last_call() {
     let upstream = Upstream::start().await;
     let (ok, gate) = Reply::ok().held();
     upstream.answers([ok]);
-    let service = Setup::of(&upstream).set("COUNTERMAND_MAX_CONNECTION_AGE", "300ms").start().await;
+    let service = Setup::of(&upstream).variable("COUNTERMAND_MAX_CONNECTION_AGE", "300ms").start().await;
     let wire = service.wire().await;
     let long = wire.start(NAME, &[]).await;
     upstream.has_seen(1).await;
@@ -120,8 +121,8 @@ async fn a_call_that_outlasts_the_grace_goes_with_its_connection() {
     let upstream = Upstream::start().await;
     upstream.answers([Reply::hanging()]);
     let service = Setup::of(&upstream)
-        .set("COUNTERMAND_MAX_CONNECTION_AGE", "50ms")
-        .set("COUNTERMAND_MAX_CONNECTION_AGE_GRACE", "50ms")
+        .variable("COUNTERMAND_MAX_CONNECTION_AGE", "50ms")
+        .variable("COUNTERMAND_MAX_CONNECTION_AGE_GRACE", "50ms")
         .start()
         .await;
     let wire = service.wire().await;
@@ -134,14 +135,14 @@ async fn a_call_that_outlasts_the_grace_goes_with_its_connection() {
 #[tokio::test]
 async fn an_age_that_is_off_never_comes() {
     let upstream = upstream().await;
-    let service = Setup::of(&upstream).set("COUNTERMAND_MAX_CONNECTION_AGE", "off").start().await;
+    let service = Setup::of(&upstream).variable("COUNTERMAND_MAX_CONNECTION_AGE", "off").start().await;
     assert!(cancels(&service).await);
 }
 
 #[tokio::test]
 async fn headers_beyond_the_limit_cost_the_call_and_far_beyond_the_connection() {
     let upstream = upstream().await;
-    let service = Setup::of(&upstream).set("COUNTERMAND_MAX_HEADER_LIST_BYTES", "4096").start().await;
+    let service = Setup::of(&upstream).variable("COUNTERMAND_MAX_HEADER_LIST_BYTES", "4096").start().await;
     let socket = TcpStream::connect(service.address).await.unwrap();
     let (mut requests, connection) = h2::client::handshake(socket).await.unwrap();
     let connection = tokio::spawn(connection);
@@ -164,7 +165,7 @@ async fn headers_beyond_the_limit_cost_the_call_and_far_beyond_the_connection() 
 #[tokio::test]
 async fn a_request_beyond_the_limit_is_refused() {
     let upstream = upstream().await;
-    let service = Setup::of(&upstream).set("COUNTERMAND_MAX_REQUEST_BYTES", "1024").start().await;
+    let service = Setup::of(&upstream).variable("COUNTERMAND_MAX_REQUEST_BYTES", "1024").start().await;
     let wire = service.wire().await;
     let code = wire.cancel(&"x".repeat(2000), &[]).await.code();
     assert_eq!(code, Code::OutOfRange);
@@ -176,7 +177,7 @@ async fn calls_beyond_the_streams_of_a_connection_wait_with_the_client() {
     let upstream = Upstream::start().await;
     let (ok, gate) = Reply::ok().held();
     upstream.answers([ok.clone(), ok.clone(), ok]);
-    let service = Setup::of(&upstream).set("COUNTERMAND_MAX_STREAMS_PER_CONNECTION", "2").start().await;
+    let service = Setup::of(&upstream).variable("COUNTERMAND_MAX_STREAMS_PER_CONNECTION", "2").start().await;
     let mut client = service.connect().await;
     // After an answer the client knows the server's settings.
     crate::support::service::cancel(&mut client, "none").await.unwrap_err();

@@ -7,7 +7,7 @@ use tonic::Code;
 use crate::{
     NAME,
     support::{
-        grpc::{Started, WAIT, Wire},
+        grpc::{Started, WAIT, Wire, by_name},
         reply::{Gate, Reply},
         service::{Service, Setup},
         upstream::Upstream,
@@ -26,16 +26,11 @@ async fn begin(upstream: &Upstream, service: &Service, then: Vec<Reply>) -> (Cal
     let (busy, gate) = Reply::plain_error(503, "UNAVAILABLE", "Busy.").held();
     upstream.answers([Reply::hanging(), busy].into_iter().chain(then));
     let wire = service.wire().await;
-    let wait = wire.start_raw(WAIT, &[], &message("enterprises/LC01/devices/d1/operations/1")).await;
+    let wait = wire.start_raw(WAIT, &[], &by_name("enterprises/LC01/devices/d1/operations/1")).await;
     upstream.has_seen(1).await;
     let cancel = wire.start(NAME, &[]).await;
     upstream.has_seen(2).await;
     (Caller { wire, wait, cancel }, gate)
-}
-
-/// A request that is nothing but a name: field 1.
-fn message(name: &str) -> Vec<u8> {
-    [&[0x0a, u8::try_from(name.len()).unwrap()], name.as_bytes()].concat()
 }
 
 fn upstream(line: &Value) -> Value {
@@ -82,7 +77,7 @@ async fn the_outcome_is_recorded_though_it_comes_after_the_deadline_of_who_hung_
     google.answers([Reply::hanging(), ok]);
     let wire = service.wire().await;
     let timeout = [("grpc-timeout", "1S")];
-    let wait = wire.start_raw(WAIT, &[], &message("enterprises/LC01/devices/d1/operations/1")).await;
+    let wait = wire.start_raw(WAIT, &[], &by_name("enterprises/LC01/devices/d1/operations/1")).await;
     google.has_seen(1).await;
     let (gone, stays) = (wire.start(NAME, &timeout).await, wire.start(NAME, &timeout).await);
     google.has_seen(2).await;
@@ -105,10 +100,9 @@ async fn a_call_that_waits_for_a_token_is_carried_through() {
     google.always_answers(Reply::ok());
     let service = Setup::of(&google).start_without_token().await;
     let wire = service.wire().await;
-    let wait = wire.start_raw(WAIT, &[], &message("enterprises/LC01/devices/d1/operations/1")).await;
+    let wait = wire.start_raw(WAIT, &[], &by_name("enterprises/LC01/devices/d1/operations/1")).await;
     let cancel = wire.start(NAME, &[]).await;
-    // Later on the same connection, so that the calls before it have been taken up.
-    assert_eq!(wire.cancel("none", &[]).await.code(), Code::InvalidArgument);
+    wire.taken_up().await;
     drop(cancel);
     drop(wait);
     service.recorded("WaitOperation", "CANCELLED").await;
@@ -128,7 +122,7 @@ async fn a_caller_who_comes_back_joins_the_call_that_it_left() {
     service.recorded("WaitOperation", "CANCELLED").await;
     let wire = service.wire().await;
     let again = wire.start(NAME, &[]).await;
-    assert_eq!(wire.cancel("none", &[]).await.code(), Code::InvalidArgument, "it was taken up");
+    wire.taken_up().await;
     gate.open();
     assert_eq!(again.answer().await.code(), Code::Ok);
     assert_eq!(google.seen().len(), 3, "the wait's one, and two for the cancel that both share");

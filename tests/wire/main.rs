@@ -23,7 +23,6 @@ mod refusals;
 mod resets;
 mod routing;
 mod server_tls;
-mod server_tls_files;
 mod sharing;
 mod streams;
 mod tls;

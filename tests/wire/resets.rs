@@ -14,8 +14,8 @@ use crate::{
 };
 
 async fn start(upstream: &Upstream) -> Service {
-    let setup = Setup::of(upstream).set("COUNTERMAND_MAX_RESETS_PER_WINDOW", "50");
-    setup.set("COUNTERMAND_MAX_PENDING_RESETS", "20").start().await
+    let setup = Setup::of(upstream).variable("COUNTERMAND_MAX_RESETS_PER_WINDOW", "50");
+    setup.variable("COUNTERMAND_MAX_PENDING_RESETS", "20").start().await
 }
 
 /// Another caller, who is none the worse.

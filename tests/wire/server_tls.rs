@@ -17,11 +17,13 @@ use crate::{
         reply::Reply,
         service::{Service, Setup},
         soon,
-        tls::{Authority, H2, HTTP1, Pair},
+        tls::{Authority, H2, HTTP1, Pair, dns, uri},
         tls_client::{BOTH, TlsClient},
         upstream::Upstream,
     },
 };
+
+mod files;
 
 /// An upstream that says OK to all, and a service before it that serves by `pair`.
 async fn start(pair: &Pair, clients: Option<&Authority>) -> (Upstream, Service) {
@@ -31,15 +33,10 @@ async fn start(pair: &Pair, clients: Option<&Authority>) -> (Upstream, Service) 
     (upstream, service)
 }
 
-/// A client whose certificate names it in a usual way.
-fn console(authority: &Authority) -> Pair {
-    authority.client(vec![SanType::DnsName("console.test".try_into().unwrap())])
-}
-
 #[tokio::test]
 async fn both_versions_of_tls_are_spoken_with_and_without_certificates_of_clients() {
     let authority = Authority::new();
-    let client = console(&authority);
+    let client = authority.console();
     for clients in [None, Some(&authority)] {
         let (_upstream, service) = start(&authority.server(), clients).await;
         for (version, spoken) in [(&TLS12, ProtocolVersion::TLSv1_2), (&TLS13, ProtocolVersion::TLSv1_3)] {
@@ -55,8 +52,6 @@ async fn both_versions_of_tls_are_spoken_with_and_without_certificates_of_client
 async fn names_of_every_kind_are_let_in_for_the_policy_to_judge() {
     let authority = Authority::new();
     let (_upstream, service) = start(&authority.server(), Some(&authority)).await;
-    let uri = |text: &str| SanType::URI(text.try_into().unwrap());
-    let dns = |text: &str| SanType::DnsName(text.try_into().unwrap());
     for names in [
         vec![uri("spiffe://corp.example/ns/mdm/sa/console")],
         vec![dns("console.test"), dns("*.test"), uri("https://console.test")],
@@ -75,7 +70,7 @@ async fn without_a_certificate_of_the_clients_authority_nobody_is_let_in() {
     let (upstream, service) = start(&authority.server(), Some(&authority)).await;
     for (pair, alert) in [
         (None, "CertificateRequired"),
-        (Some(console(&another)), "UnknownCA"),
+        (Some(another.console()), "UnknownCA"),
         (Some(authority.expired_client()), "CertificateExpired"),
     ] {
         for version in [&TLS12, &TLS13] {
@@ -88,7 +83,7 @@ async fn without_a_certificate_of_the_clients_authority_nobody_is_let_in() {
     }
     assert!(upstream.seen().is_empty());
     // The others come and go as before.
-    let (wire, _) = TlsClient::new(&authority, Some(&console(&authority))).open(service.address).await;
+    let (wire, _) = TlsClient::new(&authority, Some(&authority.console())).open(service.address).await;
     assert_eq!(wire.cancel(NAME, &[]).await.code(), Code::Ok);
 }
 
@@ -111,7 +106,7 @@ async fn a_client_must_ask_for_h2() {
 async fn no_session_is_ever_resumed() {
     let authority = Authority::new();
     let (_upstream, service) = start(&authority.server(), Some(&authority)).await;
-    let pair = console(&authority);
+    let pair = authority.console();
     for version in [&TLS12, &TLS13] {
         let client = TlsClient::speaking(&authority, Some(&pair), &[version], &[H2]);
         for _ in 0..3 {

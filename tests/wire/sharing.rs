@@ -7,7 +7,6 @@ use crate::{
     NAME,
     support::{
         details::{GOOGLES, assert_ours, assert_status, info},
-        grpc::Wire,
         reply::Reply,
         service::Setup,
         upstream::Upstream,
@@ -15,12 +14,6 @@ use crate::{
 };
 
 const CALLERS: usize = 50;
-
-/// Waits until the service has taken up every call that was started on `wire`: it runs on the one thread of
-/// its test and takes a connection's calls in their order, so that they wait when a later one is answered.
-async fn taken_up(wire: &Wire) {
-    assert_eq!(wire.cancel("none", &[]).await.code(), Code::InvalidArgument);
-}
 
 #[tokio::test]
 async fn fifty_callers_get_the_answer_of_one_call() {
@@ -36,7 +29,7 @@ async fn fifty_callers_get_the_answer_of_one_call() {
         for _ in 0..CALLERS {
             callers.push(wire.start(NAME, &[]).await);
         }
-        taken_up(&wire).await;
+        wire.taken_up().await;
         gate.open();
         for caller in callers {
             let answer = caller.answer().await;
@@ -89,7 +82,7 @@ async fn one_callers_deadline_ends_its_own_waiting_only() {
     let hurried = wire.start(NAME, &[("grpc-timeout", "1S")]).await;
     upstream.has_seen(1).await;
     let patient = wire.start(NAME, &[]).await;
-    taken_up(&wire).await;
+    wire.taken_up().await;
     assert_ours(&hurried.answer().await.status(), Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
     gate.open();
     assert_eq!(patient.answer().await.code(), Code::Ok);

@@ -1,14 +1,19 @@
 //! TLS towards the upstream and its token endpoint.
 
-use http::Version;
+use std::time::Duration;
+
+use countermand::http_client::HttpClient;
+use http::{HeaderMap, Method, Version};
 use tonic::Code;
 
 use crate::{
     NAME,
     support::{
         details::assert_ours,
+        files::replace,
         reply::Reply,
         service::Setup,
+        soon,
         tls::{Authority, H2, HTTP1},
         upstream::Upstream,
     },
@@ -51,6 +56,27 @@ async fn another_authoritys_certificate_is_not_trusted() {
         assert_ours(&status, Code::Unavailable, "UPSTREAM_UNREACHABLE");
     }
     assert!(upstream.connections() > 0);
+}
+
+#[tokio::test]
+async fn authorities_that_change_as_soon_as_they_were_read_are_taken_up() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let upstream = Upstream::start_tls(&new, &[H2]).await;
+    upstream.always_answers(Reply::ok());
+    let url: url::Url = upstream.url().parse().unwrap();
+    let room = tempfile::tempdir().unwrap();
+    let ca = room.path().join("ca.pem");
+    replace(&ca, &old.pem());
+    let client = HttpClient::new(&url, Some(&ca)).unwrap();
+    // No task of this runtime, which has one thread, has run since.
+    replace(&ca, &new.pem());
+    soon("the new authority", async {
+        let get = || client.send(Method::GET, url.clone(), HeaderMap::new(), "");
+        while get().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -1,26 +1,18 @@
 //! Files of TLS that change under a running service.
 
-use rcgen::SanType;
 use tonic::Code;
 
+use super::start;
 use crate::{
     NAME,
     support::{
-        reply::Reply,
-        service::{Service, Setup},
+        files::replace,
+        service::Service,
         soon,
-        tls::{Authority, Pair, replace},
+        tls::{Authority, Pair},
         tls_client::TlsClient,
-        upstream::Upstream,
     },
 };
-
-async fn start(pair: &Pair, clients: Option<&Authority>) -> (Upstream, Service) {
-    let upstream = Upstream::start().await;
-    upstream.always_answers(Reply::ok());
-    let service = Setup::of(&upstream).tls(pair, clients).start().await;
-    (upstream, service)
-}
 
 /// Waits until new connections meet the certificate of `pair`.
 async fn meets(client: &TlsClient, service: &Service, pair: &Pair) {
@@ -74,9 +66,8 @@ async fn a_new_authority_of_clients_holds_for_all_new_connections_sessions_or_no
     let (old, new) = (Authority::new(), Authority::new());
     let server = old.server();
     let (_upstream, service) = start(&server, Some(&old)).await;
-    let name = || vec![SanType::DnsName("console.test".try_into().unwrap())];
-    let of_old = TlsClient::new(&old, Some(&old.client(name())));
-    let of_new = TlsClient::new(&old, Some(&new.client(name())));
+    let of_old = TlsClient::new(&old, Some(&old.console()));
+    let of_new = TlsClient::new(&old, Some(&new.console()));
     let (kept, _) = of_old.open(service.address).await;
     assert_eq!(kept.cancel(NAME, &[]).await.code(), Code::Ok);
     assert!(soon("a refusal", of_new.refused(service.address)).await.contains("UnknownCA"));

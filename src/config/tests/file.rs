@@ -1,0 +1,29 @@
+//! The faults of the file as a whole.
+
+use crate::config::{Config, Overrides, tests::Room};
+
+#[test]
+fn each_fault_says_what_is_wrong() {
+    Room::new().tells([
+        ("server = 1", "server (line 1): this is an integer; give a section, [server]"),
+        ("[sever]\nlisten = []", "sever (line 1): there is no such key; did you mean server?"),
+        ("\"a\\nb\" = 1", "a\\nb (line 1): there is no such key"),
+    ]);
+}
+
+#[test]
+fn what_is_not_toml_has_a_line_and_a_column_and_the_other_sources_are_still_checked() {
+    let overrides = Overrides { listen: vec!["nowhere".to_owned()], ..Overrides::default() };
+    let faults = Room::new().load("[server]\nlisten = [\n[admin\n", &[], overrides).unwrap_err();
+    assert!(faults.iter().any(|fault| fault.starts_with("--config: not TOML at line ")), "{faults:#?}");
+    assert!(faults.iter().any(|fault| fault.contains("column ")), "{faults:#?}");
+    assert!(faults.iter().any(|fault| fault.starts_with("--listen: \"nowhere\"")), "{faults:#?}");
+    assert!(!faults.iter().any(|fault| fault.contains("no credential")), "{faults:#?}");
+}
+
+#[test]
+fn a_config_that_is_not_there_is_a_fault_of_what_named_it() {
+    let variables = [("COUNTERMAND_CONFIG".into(), "/nowhere/c.toml".into())];
+    let faults = Config::load(Overrides::default(), variables.into_iter().collect()).unwrap_err().to_string();
+    assert!(faults.starts_with("COUNTERMAND_CONFIG: cannot read \"/nowhere/c.toml\""), "{faults}");
+}
