@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use humantime::format_duration;
+use humantime::{FormattedDuration, format_duration};
 use reqwest::Url;
 use tokio::time::timeout;
 
@@ -68,13 +68,18 @@ async fn token(subject: &str, source: &Source) -> Finding {
     let endpoint = without_query(source.endpoint());
     match fetch_once(source).await {
         Ok(token) => {
-            let lifetime = format_duration(token.lifetime());
+            let lifetime = in_seconds(token.lifetime());
             Finding::ok(subject, format!("token obtained by way of {endpoint}, valid for {lifetime}"))
         }
         Err(error) => {
             Finding::fault(subject, format!("no token by way of {endpoint}: {error}"), cure(&error))
         }
     }
+}
+
+/// Less than a second of a token's life is noise.
+fn in_seconds(time: Duration) -> FormattedDuration {
+    format_duration(Duration::from_secs(time.as_secs()))
 }
 
 /// A URL as it may be shown.
@@ -102,5 +107,21 @@ fn cure(error: &FetchError) -> &'static str {
              it can be read from here"
         }
         FetchError::NotAsked(_) => "this is a defect: report it",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::in_seconds;
+
+    #[test]
+    fn a_lifetime_is_told_in_whole_seconds() {
+        for (nanoseconds, told) in
+            [(3_598_812_909_280, "59m 58s"), (3_600_000_000_000, "1h"), (999_999_999, "0s")]
+        {
+            assert_eq!(in_seconds(Duration::from_nanos(nanoseconds)).to_string(), told);
+        }
     }
 }
