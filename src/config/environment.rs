@@ -8,16 +8,22 @@ use super::{
     source::{Given, Origin},
     table,
 };
+use crate::telemetry;
 
 const PREFIX: &str = "COUNTERMAND_";
 
-/// Of application default credentials: the variables of others' that are read.
+/// The filter of the log.
+pub(super) const RUST_LOG: &str = telemetry::FILTER;
+
+/// Those of application default credentials.
 pub(super) const GOOGLE_APPLICATION_CREDENTIALS: &str = "GOOGLE_APPLICATION_CREDENTIALS";
 pub(super) const CLOUDSDK_CONFIG: &str = "CLOUDSDK_CONFIG";
 pub(super) const HOME: &str = "HOME";
 pub(super) const GCE_METADATA_HOST: &str = "GCE_METADATA_HOST";
 
-const OF_GOOGLE: [&str; 4] = [GOOGLE_APPLICATION_CREDENTIALS, CLOUDSDK_CONFIG, HOME, GCE_METADATA_HOST];
+/// The variables without our prefix that are read.
+const OF_OTHERS: [&str; 5] =
+    [RUST_LOG, GOOGLE_APPLICATION_CREDENTIALS, CLOUDSDK_CONFIG, HOME, GCE_METADATA_HOST];
 
 /// The variables that can hold a setting, and the machine. Injected, so that tests never touch the
 /// process's own.
@@ -114,14 +120,14 @@ impl Environment {
     }
 }
 
-/// Keeps what begins with `COUNTERMAND_`, and the variables of application default credentials. The machine
-/// is one without a metadata server.
+/// Keeps what begins with `COUNTERMAND_`, and those of others that are read. The machine is one without a
+/// metadata server.
 impl FromIterator<(OsString, OsString)> for Environment {
     fn from_iter<I: IntoIterator<Item = (OsString, OsString)>>(variables: I) -> Self {
         let variables = variables
             .into_iter()
             .map(|(name, value)| (name.to_string_lossy().into_owned(), value))
-            .filter(|(name, _)| name.starts_with(PREFIX) || OF_GOOGLE.contains(&name.as_str()))
+            .filter(|(name, _)| name.starts_with(PREFIX) || OF_OTHERS.contains(&name.as_str()))
             .collect();
         Self { variables, ..Self::default() }
     }
@@ -132,7 +138,7 @@ impl FromIterator<(OsString, OsString)> for Environment {
 fn is_of_others(name: &str, value: &OsString) -> bool {
     let rest = name.strip_prefix(PREFIX).unwrap_or(name);
     let of_other_commands = rest == "SERVER" || rest.starts_with("EMULATOR_") || rest.starts_with("TLS_");
-    of_other_commands || OF_GOOGLE.contains(&name) || is_service_link(rest, value)
+    of_other_commands || OF_OTHERS.contains(&name) || is_service_link(rest, value)
 }
 
 /// Kubernetes sets `{SERVICE}_SERVICE_HOST`, `_SERVICE_PORT[_{NAME}]` and `_PORT[_…]` (a `tcp://` address

@@ -145,3 +145,19 @@ fn a_wrong_key_of_the_issuer_does_not_hide_those_that_are_missing() {
     let file = "[[credentials]]\nname = \"a\"\nfile = \"key.json\"\n[callers]\njwt = 1\n";
     assert_told(&faults(file, &variables), &["callers.jwt (line 5): this is an integer"]);
 }
+
+#[test]
+fn a_filter_of_the_log_that_makes_no_sense_is_told_with_the_rest() {
+    let file = "[server]\nlisten = [\"nowhere\"]\n[[credentials]]\nname = \"a\"\nfile = \"key.json\"\n";
+    for wrong in ["a=b=c", "countermand=loud"] {
+        let faults = faults(file, &[("RUST_LOG", wrong)]);
+        assert_told(&faults, &["RUST_LOG: ", "server.listen (line 2): \"nowhere\" has no port"]);
+        assert!(
+            faults[0].ends_with("; give levels, such as info,countermand::operations=debug"),
+            "{faults:?}"
+        );
+    }
+    for right in ["", "debug", "info,countermand::operations=debug"] {
+        assert_told(&faults(file, &[("RUST_LOG", right)]), &["server.listen (line 2)"]);
+    }
+}
