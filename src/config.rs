@@ -20,6 +20,7 @@ mod log;
 mod policy;
 mod polling;
 mod server;
+mod slips;
 mod source;
 mod sources;
 mod table;
