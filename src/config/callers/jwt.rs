@@ -62,9 +62,11 @@ impl Jwt {
         let audiences = environment
             .texts("COUNTERMAND_CALLERS_JWT_AUDIENCE", faults)
             .or(file.text_or_texts("audience", faults));
+        let before_algorithms = faults.len();
         let algorithms = environment
             .texts("COUNTERMAND_CALLERS_JWT_ALGORITHMS", faults)
             .or(file.texts("algorithms", faults));
+        let algorithms_are_whole = faults.len() == before_algorithms;
         // Of the file's own: what is no URL is relative to it.
         let of_file = file.text("jwks", faults).map(|given| {
             given.map(|value| {
@@ -99,7 +101,7 @@ impl Jwt {
         let issuer = issuer.and_then(|given| given.parse(faults, |text: &str| issuer_of_callers(text)));
         let audiences = audiences.and_then(|given| list(&given, faults, plain));
         let algorithms = match algorithms {
-            Some(given) => list(&given, faults, algorithm),
+            Some(given) => list(&given, faults, algorithm).filter(|_| algorithms_are_whole),
             None => Some(Algorithm::ALL.to_vec()),
         };
         let jwks = place
