@@ -76,3 +76,23 @@ pub async fn run() -> ExitCode {
     };
     exit.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::CommandFactory;
+
+    use super::Cli;
+    use crate::config::OF_OTHER_COMMANDS;
+
+    #[test]
+    fn the_variables_of_the_commands_are_those_that_serve_takes_for_no_faults() {
+        let command = Cli::command();
+        let arguments = command.get_subcommands().flat_map(|command| command.get_arguments());
+        let read: BTreeSet<_> = arguments
+            .filter_map(|argument| argument.get_env().map(|name| name.to_str().unwrap().to_owned()))
+            .collect();
+        assert_eq!(read, OF_OTHER_COMMANDS.map(str::to_owned).into());
+    }
+}

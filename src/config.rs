@@ -20,6 +20,7 @@ mod log;
 mod policy;
 mod polling;
 mod server;
+mod slips;
 mod source;
 mod sources;
 mod table;
@@ -48,6 +49,9 @@ pub use upstream::{BaseUrl, Upstream};
 
 pub(crate) use files::{CA_CERTIFICATES, READABLE_FILE, certificates, directory_of, readable};
 pub(crate) use source::duration;
+
+#[cfg(test)]
+pub(crate) use environment::known::OF_OTHER_COMMANDS;
 
 use file::File;
 use policy::Policed;

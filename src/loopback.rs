@@ -11,15 +11,15 @@ pub fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
-/// Whether the host of a URL is this machine, by its address or as `localhost`. No other name is: what the
-/// resolver says of it may be otherwise by the time that the URL is used. Nor is `::ffff:127.0.0.1`, which
-/// sockets say and people do not write.
+/// Whether the host of a URL is this machine, by its address, in the form of either family, or as
+/// `localhost`. No other name is: what the resolver says of it may be otherwise by the time that the URL is
+/// used.
 #[must_use]
 pub fn is_loopback_host(host: &Host<&str>) -> bool {
     match host {
         Host::Domain(name) => *name == "localhost",
         Host::Ipv4(address) => address.is_loopback(),
-        Host::Ipv6(address) => address.is_loopback(),
+        Host::Ipv6(address) => address.to_canonical().is_loopback(),
     }
 }
 
@@ -42,7 +42,13 @@ mod tests {
     #[test]
     fn a_host_is_this_machine_by_an_address_of_loopback_or_as_localhost() {
         let is_here = |url: &str| is_loopback_host(&Url::parse(url).unwrap().host().unwrap());
-        for url in ["http://127.0.0.1/", "http://127.9.9.9/", "http://[::1]/", "http://LocalHost/"] {
+        for url in [
+            "http://127.0.0.1/",
+            "http://127.9.9.9/",
+            "http://[::1]/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://LocalHost/",
+        ] {
             assert!(is_here(url), "{url}");
         }
         for url in [
@@ -50,7 +56,7 @@ mod tests {
             "http://my.localhost/",
             "http://10.0.0.1/",
             "http://[::]/",
-            "http://[::ffff:127.0.0.1]/",
+            "http://[::ffff:10.0.0.1]/",
         ] {
             assert!(!is_here(url), "{url}");
         }

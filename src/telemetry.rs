@@ -4,7 +4,10 @@
 //! and OAuth libraries print headers, bodies, tokens and assertions. Those that write to the `log` crate
 //! (yup-oauth2, reqwest, rustls) are not connected at all.
 
-use std::io::{self, IsTerminal};
+use std::{
+    env::VarError,
+    io::{self, IsTerminal},
+};
 
 use tracing::{Level, Metadata};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
@@ -13,6 +16,9 @@ use tracing_subscriber::{
 };
 
 use crate::config::LogFormat;
+
+/// The variable that says what is logged, in the syntax of [`EnvFilter`].
+pub const FILTER: &str = EnvFilter::DEFAULT_ENV;
 
 /// Lines that wait to be written; those beyond are dropped rather than waited for.
 const LINES: usize = 10_000;
@@ -24,9 +30,13 @@ const LINES: usize = 10_000;
 ///
 /// The filter cannot be understood.
 pub fn start(format: LogFormat, default: &str) -> Result<WorkerGuard, String> {
-    let given = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|given| !given.is_empty());
-    let filter = EnvFilter::try_new(given.as_deref().unwrap_or(default))
-        .map_err(|error| format!("{}: {error}", EnvFilter::DEFAULT_ENV))?;
+    let given = match std::env::var(FILTER) {
+        Ok(given) => given,
+        Err(VarError::NotPresent) => String::new(),
+        Err(VarError::NotUnicode(_)) => return Err(format!("{FILTER}: the value is not UTF-8")),
+    };
+    let directives = if given.is_empty() { default } else { &given };
+    let filter = filter(directives).map_err(|error| format!("{FILTER}: {error}"))?;
     let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(LINES).finish(io::stderr());
     let lines = fmt::layer().with_writer(writer).with_ansi(io::stderr().is_terminal());
     let lines = match format {
@@ -35,6 +45,15 @@ pub fn start(format: LogFormat, default: &str) -> Result<WorkerGuard, String> {
     };
     registry().with(lines.with_filter(filter).with_filter(filter_fn(may_be_logged))).init();
     Ok(guard)
+}
+
+/// What a value of `RUST_LOG` means.
+///
+/// # Errors
+///
+/// It cannot be understood.
+pub fn filter(directives: &str) -> Result<EnvFilter, String> {
+    EnvFilter::try_new(directives).map_err(|error| error.to_string())
 }
 
 /// Our own lines at every level, those of others from `info` up.

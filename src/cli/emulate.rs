@@ -11,6 +11,7 @@ use tokio::net::lookup_host;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::emulator::{Condition, Emulator, Endpoints, FaultRates, Kind, Quota, Settings};
+use crate::loopback::is_loopback;
 
 /// The exit code for a fault of the command line (EX_CONFIG).
 const EX_CONFIG: u8 = 78;
@@ -129,7 +130,7 @@ pub(crate) async fn run(args: EmulateArgs) -> ExitCode {
             Vec::new()
         }
     };
-    let beyond = addresses.iter().find(|address| !address.ip().is_loopback());
+    let beyond = addresses.iter().find(|address| !is_loopback(**address));
     if let (Some(address), false) = (beyond, allow_beyond_loopback) {
         faults.push(format!(
             "--listen {listen}: {} is not a loopback address, and the emulator speaks unencrypted \

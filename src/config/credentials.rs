@@ -21,7 +21,7 @@ use super::{
 use crate::credentials::{self, Definition, Pattern};
 
 use application_default::ApplicationDefault;
-use section::Written;
+use section::{File, Written};
 
 /// The three ways to have application default credentials, in the order in which they are looked for.
 const APPLICATION_DEFAULT: &str = "application default credentials: the variable \
@@ -59,10 +59,10 @@ impl Credential {
         let replaced = Given::flag("--credentials", flag).or(environment.path("COUNTERMAND_CREDENTIALS"));
         let mut default = ApplicationDefault::of(environment);
         if let Some(file) = replaced {
-            return checked(unnamed(file.map(credentials::Origin::File)), faults).into_iter().collect();
+            return unnamed(file.map(credentials::Origin::File), faults).into_iter().collect();
         }
         if written.is_empty() {
-            if !is_right || !is_whole {
+            if !is_right || !is_whole || root.has_misspelt("credentials") {
                 return Vec::new();
             }
             let remedy =
@@ -71,18 +71,19 @@ impl Credential {
                 faults.add(&nowhere, "there is no credential", remedy);
                 return Vec::new();
             };
-            return checked(unnamed(given), faults).into_iter().collect();
+            return unnamed(given, faults).into_iter().collect();
         }
         written.into_iter().filter_map(|written| resolved(written, &mut default, faults)).collect()
     }
 }
 
-/// A section of the file with its origin found and checked.
+/// A section of the file with its origin found and checked; with a fault noted, it is not used.
 fn resolved(written: Written, default: &mut ApplicationDefault, faults: &mut Faults) -> Option<Credential> {
     let Written { name, file, impersonate, enterprises, origin } = written;
     let given = match file {
-        Some(file) => file.map(credentials::Origin::File),
-        None => match default.find(&origin) {
+        File::Named(file) => file.map(credentials::Origin::File),
+        File::Unknown => return None,
+        File::None => match default.find(&origin) {
             Some(given) => given,
             None => {
                 let problem = "this is missing, and there are no application default credentials";
@@ -94,32 +95,31 @@ fn resolved(written: Written, default: &mut ApplicationDefault, faults: &mut Fau
             }
         },
     };
-    let given = given.map(|origin| Credential {
-        name: name.value,
-        definition: Definition { origin, impersonate },
+    let given = given.map(|origin| Definition { origin, impersonate });
+    check(&given, faults)?;
+    Some(Credential {
+        name: name?.value,
+        definition: given.value,
         enterprises: enterprises.into_iter().map(|given| given.value).collect(),
-    });
-    checked(given, faults)
-}
-
-/// The only credential: it serves all.
-fn unnamed(given: Given<credentials::Origin>) -> Given<Credential> {
-    given.map(|origin| Credential {
-        name: "default".to_owned(),
-        definition: Definition { origin, impersonate: None },
-        enterprises: vec![Pattern::all()],
     })
 }
 
+/// The only credential: it serves all.
+fn unnamed(given: Given<credentials::Origin>, faults: &mut Faults) -> Option<Credential> {
+    let given = given.map(|origin| Definition { origin, impersonate: None });
+    check(&given, faults)?;
+    let (name, enterprises) = ("default".to_owned(), vec![Pattern::all()]);
+    Some(Credential { name, definition: given.value, enterprises })
+}
+
 /// What can be said of a credential before it is used.
-fn checked(given: Given<Credential>, faults: &mut Faults) -> Option<Credential> {
-    given.parse(faults, |credential: &Credential| {
-        if let credentials::Origin::File(file) = &credential.definition.origin {
+fn check(given: &Given<Definition>, faults: &mut Faults) -> Option<()> {
+    given.parse(faults, |definition: &Definition| {
+        if let credentials::Origin::File(file) = &definition.origin {
             files::readable(file)?;
         }
-        credential.definition.check().map_err(|error| Wrong::new(error.to_string(), error.remedy()))
-    })?;
-    Some(given.value)
+        definition.check().map_err(|error| Wrong::new(error.to_string(), error.remedy()))
+    })
 }
 
 /// Where a fault of `origin` is said to be, within a sentence about another.

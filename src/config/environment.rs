@@ -1,23 +1,30 @@
 //! The environment, as far as it is ours: who reads a variable takes it, and what is left is a typo.
 
+pub(crate) mod known;
+
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 
 use super::{
     credentials::google_cloud::Machine,
     fault::{Faults, Wrong},
     source::{Given, Origin},
-    table,
 };
+use crate::telemetry;
 
 const PREFIX: &str = "COUNTERMAND_";
 
-/// Of application default credentials: the variables of others' that are read.
+/// The filter of the log.
+pub(super) const RUST_LOG: &str = telemetry::FILTER;
+
+/// Those of application default credentials.
 pub(super) const GOOGLE_APPLICATION_CREDENTIALS: &str = "GOOGLE_APPLICATION_CREDENTIALS";
 pub(super) const CLOUDSDK_CONFIG: &str = "CLOUDSDK_CONFIG";
 pub(super) const HOME: &str = "HOME";
 pub(super) const GCE_METADATA_HOST: &str = "GCE_METADATA_HOST";
 
-const OF_GOOGLE: [&str; 4] = [GOOGLE_APPLICATION_CREDENTIALS, CLOUDSDK_CONFIG, HOME, GCE_METADATA_HOST];
+/// The variables without our prefix that are read.
+const OF_OTHERS: [&str; 5] =
+    [RUST_LOG, GOOGLE_APPLICATION_CREDENTIALS, CLOUDSDK_CONFIG, HOME, GCE_METADATA_HOST];
 
 /// The variables that can hold a setting, and the machine. Injected, so that tests never touch the
 /// process's own.
@@ -100,12 +107,13 @@ impl Environment {
 
     /// What nobody took is unknown. The value is not shown: it may have been meant for another program.
     pub(super) fn finish(self, faults: &mut Faults) {
+        let others = [&OF_OTHERS[..], &known::OF_OTHER_COMMANDS].concat();
         for (name, value) in &self.variables {
-            if is_of_others(name, value) {
+            if others.contains(&name.as_str()) || known::is_service_link(name, value) {
                 continue;
             }
             let origin = Origin::Variable(name.clone());
-            let remedy = match table::nearest(name, &self.asked) {
+            let remedy = match known::nearest(name, &self.asked) {
                 Some(known) => format!("did you mean {known}?"),
                 None => "unset it".to_owned(),
             };
@@ -114,44 +122,15 @@ impl Environment {
     }
 }
 
-/// Keeps what begins with `COUNTERMAND_`, and the variables of application default credentials. The machine
-/// is one without a metadata server.
+/// Keeps what begins with `COUNTERMAND_`, and those of others that are read. The machine is one without a
+/// metadata server.
 impl FromIterator<(OsString, OsString)> for Environment {
     fn from_iter<I: IntoIterator<Item = (OsString, OsString)>>(variables: I) -> Self {
         let variables = variables
             .into_iter()
             .map(|(name, value)| (name.to_string_lossy().into_owned(), value))
-            .filter(|(name, _)| name.starts_with(PREFIX) || OF_GOOGLE.contains(&name.as_str()))
+            .filter(|(name, _)| name.starts_with(PREFIX) || OF_OTHERS.contains(&name.as_str()))
             .collect();
         Self { variables, ..Self::default() }
     }
-}
-
-/// Whether a variable with our prefix is not a setting of the service: one of the other subcommands, or
-/// one that Kubernetes makes up for a Service whose name begins with `countermand`.
-fn is_of_others(name: &str, value: &OsString) -> bool {
-    let rest = name.strip_prefix(PREFIX).unwrap_or(name);
-    let of_other_commands = rest == "SERVER" || rest.starts_with("EMULATOR_") || rest.starts_with("TLS_");
-    of_other_commands || OF_GOOGLE.contains(&name) || is_service_link(rest, value)
-}
-
-/// Kubernetes sets `{SERVICE}_SERVICE_HOST`, `_SERVICE_PORT[_{NAME}]` and `_PORT[_…]` (a `tcp://` address
-/// and its parts) in every pod of the namespace ("Accessing the Service", Kubernetes documentation). A pod
-/// must not fail to start because its Service is called `countermand`.
-fn is_service_link(rest: &str, value: &OsString) -> bool {
-    let rest = format!("_{rest}");
-    let is_address = value
-        .to_str()
-        .is_some_and(|value| ["tcp://", "udp://", "sctp://"].iter().any(|p| value.starts_with(p)));
-    let has_number_after_port = rest.match_indices("_PORT_").any(|(at, found)| {
-        let tail = &rest[at + found.len()..];
-        let mut parts = tail.split('_');
-        parts.next().is_some_and(|number| number.parse::<u16>().is_ok())
-            && matches!(parts.next(), Some("TCP" | "UDP" | "SCTP"))
-    });
-    rest.ends_with("_SERVICE_HOST")
-        || rest.ends_with("_SERVICE_PORT")
-        || rest.contains("_SERVICE_PORT_")
-        || (rest.ends_with("_PORT") && is_address)
-        || has_number_after_port
 }

@@ -63,10 +63,14 @@ impl Faults {
         self.file.as_deref()
     }
 
+    /// Notes a fault, once.
     pub(super) fn add(&mut self, origin: &Origin, problem: impl Into<String>, remedy: impl Into<String>) {
         let (key, line) = origin.place();
-        let (problem, remedy) = (problem.into(), remedy.into());
-        self.list.push(Fault { key, line, problem, remedy });
+        let fault = Fault { key, line, problem: problem.into(), remedy: remedy.into() };
+        // Several credentials may come by the same fault, such as that of a variable.
+        if !self.list.contains(&fault) {
+            self.list.push(fault);
+        }
     }
 
     /// Takes what `result` holds, or notes its fault as one of `origin`.

@@ -9,7 +9,7 @@ use toml::de::DeTable;
 
 use super::{
     fault::{Faults, Wrong},
-    files,
+    files, slips,
     source::{Given, Origin},
     table::Section,
 };
@@ -53,7 +53,7 @@ impl<'a> File<'a> {
         if errors.is_empty() {
             return Self { root: Section::new(String::new(), table.into_inner(), place) };
         }
-        for error in errors {
+        for error in slips::of(text, &errors) {
             let at = error.span().map_or(String::new(), |span| {
                 let (line, column) = place.line_and_column(span.start);
                 format!(" at line {line}, column {column}")

@@ -1,10 +1,12 @@
-//! How log lines look. What is logged is the business of `RUST_LOG`.
+//! How log lines look. What is logged is the business of `RUST_LOG`, which the log itself reads; here it is
+//! only checked, so that it is told with the other faults.
 
 use super::{
-    environment::Environment,
+    environment::{Environment, RUST_LOG},
     fault::{Faults, Wrong},
     source::Given,
 };
+use crate::telemetry;
 
 /// The form of log lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -25,6 +27,15 @@ impl LogFormat {
                 _ => Err(Wrong::new(format!("{text:?} is no log format"), "give text or json")),
             })
         });
+        if let Some(given) = environment.text(RUST_LOG, faults) {
+            given.parse(faults, valid_filter);
+        }
         Given::flag("--log-format", flag).or(variable).map(|given| given.value).unwrap_or_default()
     }
+}
+
+fn valid_filter(text: &str) -> Result<(), Wrong> {
+    telemetry::filter(text)
+        .map(drop)
+        .map_err(|error| Wrong::new(error, "give levels, such as info,countermand::operations=debug"))
 }

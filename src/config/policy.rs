@@ -18,6 +18,8 @@ pub(super) const SECTION: &str = "policy";
 pub(super) struct Policed<'a> {
     section: Section<'a>,
     is_there: bool,
+    /// The same, in whatever spelling.
+    is_meant: bool,
     given: Option<Given<PathBuf>>,
 }
 
@@ -30,22 +32,22 @@ impl<'a> Policed<'a> {
     ) -> Self {
         let is_there = root.has(SECTION);
         let section = root.section(SECTION, faults);
+        let is_meant = is_there || root.has_misspelt(SECTION);
         let given = Given::flag("--policy", flag).or(environment.path("COUNTERMAND_POLICY"));
-        Self { section, is_there, given }
+        Self { section, is_there, is_meant, given }
     }
 
     /// Whether a policy is meant, right or not.
     pub(super) fn is_meant(&self) -> bool {
-        self.is_there || self.given.is_some()
+        self.is_meant || self.given.is_some()
     }
 
     /// The policy file, whose content is right. `None` when there is none, or when it is not right, and then
     /// each of its faults is noted.
     pub(super) fn read(self, faults: &mut Faults) -> Option<PathBuf> {
-        let Self { mut section, is_there, given } = self;
-        let names_a_file = section.has("file");
+        let Self { mut section, is_there, is_meant: _, given } = self;
         let given = given.or(section.path("file", faults));
-        if is_there && !names_a_file && given.is_none() {
+        if is_there && given.is_none() && section.lacks("file") {
             let problem = "this is missing, so that nothing says who may call";
             let remedy =
                 r#"name a Cedar policy, for example file = "policy.cedar", or leave the section out"#;

@@ -19,12 +19,13 @@ pub(super) struct Section<'a> {
     name: String,
     table: DeTable<'a>,
     asked: Vec<&'static str>,
+    found: Vec<&'static str>,
     place: Place<'a>,
 }
 
 impl<'a> Section<'a> {
     pub(super) fn new(name: String, table: DeTable<'a>, place: Place<'a>) -> Self {
-        Self { name, table, asked: Vec::new(), place }
+        Self { name, table, asked: Vec::new(), found: Vec::new(), place }
     }
 
     /// The dotted name of a key.
@@ -48,6 +49,17 @@ impl<'a> Section<'a> {
         self.table.contains_key(key)
     }
 
+    /// Whether the key was neither there when it was asked for, nor is in another spelling: that would be
+    /// told as an unknown key, and once is enough. To be asked when the section's other keys have been.
+    pub(super) fn lacks(&self, key: &str) -> bool {
+        !self.found.contains(&key) && !self.has_misspelt(key)
+    }
+
+    /// Whether there is an unknown key that is close to this one, which was asked for.
+    pub(super) fn has_misspelt(&self, key: &str) -> bool {
+        self.table.keys().any(|unknown| nearest(unknown.get_ref(), &self.asked) == Some(key))
+    }
+
     /// The directory of the file: what its relative paths are relative to.
     pub(super) fn directory(&self) -> &'a Path {
         self.place.directory
@@ -56,6 +68,7 @@ impl<'a> Section<'a> {
     fn take(&mut self, key: &'static str) -> Option<Given<DeValue<'a>>> {
         self.asked.push(key);
         let (name, value) = self.table.remove_entry(key)?;
+        self.found.push(key);
         let origin = self.origin(key, Some(name.span().start));
         Some(Given { value: value.into_inner(), origin })
     }
@@ -99,7 +112,7 @@ impl<'a> Section<'a> {
         self.texts(key, faults)
     }
 
-    /// A list of texts; each keeps its own line.
+    /// A list of texts, less the items that are none; each keeps its own line.
     pub(super) fn texts(
         &mut self,
         key: &'static str,
@@ -117,7 +130,7 @@ impl<'a> Section<'a> {
                 list.push(Given { value, origin });
             }
         }
-        (list.len() == items.len()).then_some(Given { value: list, origin })
+        (items.is_empty() || !list.is_empty()).then_some(Given { value: list, origin })
     }
 
     /// The table under `key`; an empty one when there is none.

@@ -1,5 +1,6 @@
 //! Which faults are found, and what they say. Which source wins is told by the table in `cli::serve`.
 
+mod at_once;
 mod audit;
 mod callers;
 mod environment;

@@ -13,7 +13,7 @@ use crate::server::tls::{File, Files};
 
 /// What was given.
 pub(super) struct Tls {
-    /// Whether the section or a variable of it is there, right or not.
+    /// Whether the section or a variable of it is there, right or not, in whatever spelling.
     pub(super) is_given: bool,
     /// The files, when all is right with them.
     pub(super) files: Option<Files>,
@@ -25,7 +25,6 @@ impl Tls {
         let before = faults.len();
         let mut file = server.section("tls", faults);
         let is_whole = faults.len() == before;
-        let written = ["certificate", "private_key"].map(|key| (key, file.has(key)));
         let certificate =
             environment.path("COUNTERMAND_SERVER_TLS_CERTIFICATE").or(file.path("certificate", faults));
         let private_key =
@@ -35,8 +34,8 @@ impl Tls {
         let is_given = is_section || certificate.is_some() || private_key.is_some() || client_ca.is_some();
 
         if is_given && is_whole {
-            for ((key, is_written), given) in written.into_iter().zip([&certificate, &private_key]) {
-                if given.is_none() && !is_written {
+            for (key, given) in [("certificate", &certificate), ("private_key", &private_key)] {
+                if given.is_none() && file.lacks(key) {
                     faults.add(&file.missing(key), "this is missing", "name a PEM file");
                 }
             }
@@ -51,7 +50,7 @@ impl Tls {
             }
             _ => None,
         };
-        Self { is_given, files }
+        Self { is_given: is_given || server.has_misspelt("tls"), files }
     }
 }
 

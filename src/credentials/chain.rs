@@ -1,6 +1,8 @@
 //! From a credential to the account whose tokens calls carry: an account that can show who it is, and the
 //! service accounts that are impersonated from there, one by way of the other.
 
+use std::path::Path;
+
 use http::HeaderValue;
 use reqwest::Url;
 
@@ -114,6 +116,14 @@ impl Chain {
         match (self.principal(), &self.first) {
             (None, First::MetadataServer(server)) => server.identify(surroundings).await,
             (principal, _) => Ok(principal.unwrap_or_default().to_owned()),
+        }
+    }
+
+    /// The file by whose content a workload shows who it is.
+    pub(super) fn subject_token_file(&self) -> Option<&Path> {
+        match &self.first {
+            First::ExternalAccount(account) => account.subject_token_file(),
+            First::ServiceAccount(_) | First::AuthorisedUser(_) | First::MetadataServer(_) => None,
         }
     }
 

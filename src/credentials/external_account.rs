@@ -3,6 +3,8 @@
 //!
 //! Our own, since yup-oauth2 looks at no status, demands a `format`, and cannot read a file of JSON.
 
+use std::path::Path;
+
 use base64::{Engine, prelude::BASE64_STANDARD};
 use form_urlencoded::Serializer;
 use http::{HeaderValue, header::AUTHORIZATION};
@@ -66,6 +68,10 @@ impl ExternalAccount {
     /// `workload identity of AUDIENCE`: who it is in particular, only its provider knows.
     pub(super) fn principal(&self) -> &str {
         &self.principal
+    }
+
+    pub(super) fn subject_token_file(&self) -> Option<&Path> {
+        self.subject_token.file()
     }
 
     pub(super) fn endpoint(&self) -> &Url {

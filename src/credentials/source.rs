@@ -69,6 +69,12 @@ impl Source {
         }
     }
 
+    /// The file that holds the subject token of an external account, which is read anew for each token.
+    #[must_use]
+    pub fn subject_token_file(&self) -> Option<&Path> {
+        self.chain.subject_token_file()
+    }
+
     /// The token endpoint that is asked first.
     #[must_use]
     pub fn endpoint(&self) -> &Url {

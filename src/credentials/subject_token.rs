@@ -1,7 +1,11 @@
 //! The token of another identity provider, by which a workload shows who it is (AIP-4117, "Determining the
 //! subject token").
 
-use std::{fs::File, io::Read, path::PathBuf};
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::Url;
@@ -53,6 +57,14 @@ impl SubjectToken {
             (None, None) => return Err(source.fault("file", "is missing, and so is url: add one")),
         };
         Ok(Self { place, member: member(source)? })
+    }
+
+    /// The file that holds it, if it is in one.
+    pub(super) fn file(&self) -> Option<&Path> {
+        match &self.place {
+            Place::File(file) => Some(file),
+            Place::Url { .. } => None,
+        }
     }
 
     /// Reads it.

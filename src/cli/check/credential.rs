@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use humantime::format_duration;
+use humantime::{FormattedDuration, format_duration};
 use reqwest::Url;
 use tokio::time::timeout;
 
@@ -27,8 +27,7 @@ pub(super) async fn findings(
         Ok(source) => source,
         Err(error) => return vec![Finding::fault(subject, error.to_string(), error.remedy())],
     };
-    let mut findings = Vec::new();
-    findings.extend(source.file().map(|path| file::finding(&subject, path)));
+    let mut findings = files(&subject, &source);
     findings.push(identity(&subject, &source).await);
     if let Some(email) = &definition.impersonate {
         let iam = &upstream.iam_credentials_url;
@@ -37,6 +36,13 @@ pub(super) async fn findings(
     findings.push(Finding::ok(&subject, serves(enterprises)));
     findings.push(token(&subject, &source).await);
     findings
+}
+
+/// The files that show who the credential is. A subject token that cannot be read is told with the token
+/// that it stands in the way of.
+fn files(subject: &str, source: &Source) -> Vec<Finding> {
+    let subject_token = source.subject_token_file().filter(|path| config::readable(path).is_ok());
+    [source.file(), subject_token].into_iter().flatten().map(|path| file::finding(subject, path)).collect()
 }
 
 async fn identity(subject: &str, source: &Source) -> Finding {
@@ -68,13 +74,18 @@ async fn token(subject: &str, source: &Source) -> Finding {
     let endpoint = without_query(source.endpoint());
     match fetch_once(source).await {
         Ok(token) => {
-            let lifetime = format_duration(token.lifetime());
+            let lifetime = in_seconds(token.lifetime());
             Finding::ok(subject, format!("token obtained by way of {endpoint}, valid for {lifetime}"))
         }
         Err(error) => {
             Finding::fault(subject, format!("no token by way of {endpoint}: {error}"), cure(&error))
         }
     }
+}
+
+/// Less than a second of a token's life is noise.
+fn in_seconds(time: Duration) -> FormattedDuration {
+    format_duration(Duration::from_secs(time.as_secs()))
 }
 
 /// A URL as it may be shown.
@@ -102,5 +113,54 @@ fn cure(error: &FetchError) -> &'static str {
              it can be read from here"
         }
         FetchError::NotAsked(_) => "this is a defect: report it",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
+
+    use serde_json::json;
+
+    use super::{files, in_seconds};
+    use crate::credentials::{Definition, Origin, Source, Surroundings};
+
+    #[test]
+    fn a_file_with_a_subject_token_is_told_of_as_a_key_is() {
+        let room = tempfile::tempdir().unwrap();
+        let [credential, token] = ["workload.json", "token"].map(|name| room.path().join(name));
+        let content = json!({
+            "type": "external_account",
+            "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/k8s",
+            "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+            "token_url": "https://sts.googleapis.com/v1/token",
+            "credential_source": {"file": token},
+        });
+        fs::write(&credential, content.to_string()).unwrap();
+        fs::set_permissions(&credential, fs::Permissions::from_mode(0o600)).unwrap();
+        let iam = "https://iamcredentials.googleapis.com".parse().unwrap();
+        let surroundings = Arc::new(Surroundings::new(None, iam).unwrap());
+        let definition = Definition { origin: Origin::File(credential), impersonate: None };
+        let source = Source::read(&definition, &surroundings).unwrap();
+        let told = || -> Vec<_> { files("x", &source).iter().map(ToString::to_string).collect() };
+
+        assert_eq!(told().len(), 1, "that the token is not there is told where it is wanted");
+        fs::write(&token, "subject").unwrap();
+        for (mode, begin) in
+            [(0o600, "x: FILE can be read ("), (0o644, "x: every user of this machine can read FILE (")]
+        {
+            fs::set_permissions(&token, fs::Permissions::from_mode(mode)).unwrap();
+            let [_, line] = &told()[..] else { panic!("{:?}", told()) };
+            assert!(line.starts_with(&begin.replace("FILE", token.to_str().unwrap())), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_lifetime_is_told_in_whole_seconds() {
+        for (nanoseconds, told) in
+            [(3_598_812_909_280, "59m 58s"), (3_600_000_000_000, "1h"), (999_999_999, "0s")]
+        {
+            assert_eq!(in_seconds(Duration::from_nanos(nanoseconds)).to_string(), told);
+        }
     }
 }

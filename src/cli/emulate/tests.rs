@@ -81,3 +81,13 @@ async fn faults_of_the_command_line_end_with_78() {
         assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::from(78)), "{words:?}");
     }
 }
+
+#[tokio::test]
+async fn loopback_is_known_in_the_form_of_either_family() {
+    for address in ["127.0.0.1:0", "[::ffff:127.0.0.1]:0"] {
+        // It gets as far as the file, which cannot be written.
+        let args = parse(&["--listen", address, "--write-credentials", "/nowhere/key.json"]).unwrap();
+        let code = run(args).await;
+        assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::from(1)), "{address}");
+    }
+}

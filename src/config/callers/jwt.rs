@@ -56,17 +56,17 @@ impl Jwt {
         let is_there = file.has("jwt");
         let before = faults.len();
         let mut file = file.section("jwt", faults);
-        if faults.len() > before {
-            return None;
-        }
+        let is_whole = faults.len() == before;
         let issuer =
             environment.text("COUNTERMAND_CALLERS_JWT_ISSUER", faults).or(file.text("issuer", faults));
         let audiences = environment
             .texts("COUNTERMAND_CALLERS_JWT_AUDIENCE", faults)
             .or(file.text_or_texts("audience", faults));
+        let before_algorithms = faults.len();
         let algorithms = environment
             .texts("COUNTERMAND_CALLERS_JWT_ALGORITHMS", faults)
             .or(file.texts("algorithms", faults));
+        let algorithms_are_whole = faults.len() == before_algorithms;
         // Of the file's own: what is no URL is relative to it.
         let of_file = file.text("jwks", faults).map(|given| {
             given.map(|value| {
@@ -81,28 +81,27 @@ impl Jwt {
         let token_file = environment
             .path("COUNTERMAND_CALLERS_JWT_JWKS_TOKEN_FILE")
             .or(file.path("jwks_token_file", faults));
-        file.finish(faults);
-
         let any = is_there
             || [&issuer, &place].into_iter().any(Option::is_some)
             || [&audiences, &algorithms].into_iter().any(Option::is_some)
             || [&ca_certificates, &token_file].into_iter().any(Option::is_some);
-        if !any {
-            return None;
-        }
-        if faults.len() == before {
-            for (key, missing) in
-                [("issuer", issuer.is_none()), ("audience", audiences.is_none()), ("jwks", place.is_none())]
+        if any {
+            for (key, is_given) in
+                [("issuer", issuer.is_some()), ("audience", audiences.is_some()), ("jwks", place.is_some())]
             {
-                if missing {
+                if !is_given && is_whole && file.lacks(key) {
                     faults.add(&here.within(key), "this is missing", required(key));
                 }
             }
         }
+        file.finish(faults);
+        if !any {
+            return None;
+        }
         let issuer = issuer.and_then(|given| given.parse(faults, |text: &str| issuer_of_callers(text)));
         let audiences = audiences.and_then(|given| list(&given, faults, plain));
         let algorithms = match algorithms {
-            Some(given) => list(&given, faults, algorithm),
+            Some(given) => list(&given, faults, algorithm).filter(|_| algorithms_are_whole),
             None => Some(Algorithm::ALL.to_vec()),
         };
         let jwks = place

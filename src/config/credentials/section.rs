@@ -15,41 +15,61 @@ const LONGEST_NAME: usize = 63;
 /// The longest email (RFC 5321, section 4.5.3.1.3, less the angle brackets).
 const LONGEST_EMAIL: usize = 254;
 
-/// A section that is right by itself.
+/// A section, as far as it can be understood: what is wrong with one key is noted, and no reason to say
+/// nothing of the others.
 pub(super) struct Written {
-    pub(super) name: Given<String>,
-    pub(super) file: Option<Given<PathBuf>>,
+    /// The name as it is written, be it right or not.
+    pub(super) name: Option<Given<String>>,
+    pub(super) file: File,
     pub(super) impersonate: Option<String>,
     /// Each with its own place; one pattern of all, at the place of the section, when none is given.
     pub(super) enterprises: Vec<Given<Pattern>>,
     pub(super) origin: Origin,
 }
 
-/// Those sections that are right; the others' faults are noted.
-pub(super) fn read_all(root: &mut Section<'_>, faults: &mut Faults) -> Vec<Written> {
-    let sections = root.sections("credentials", faults);
-    sections.into_iter().filter_map(|section| read(section, faults)).collect()
+/// Which file a section names.
+pub(super) enum File {
+    Named(Given<PathBuf>),
+    /// None: it has the application default credentials.
+    None,
+    /// That cannot be told, and is noted.
+    Unknown,
 }
 
-fn read(section: Given<Section<'_>>, faults: &mut Faults) -> Option<Written> {
+/// All sections; their faults are noted.
+pub(super) fn read_all(root: &mut Section<'_>, faults: &mut Faults) -> Vec<Written> {
+    let sections = root.sections("credentials", faults);
+    sections.into_iter().map(|section| read(section, faults)).collect()
+}
+
+fn read(section: Given<Section<'_>>, faults: &mut Faults) -> Written {
     let Given { value: mut section, origin } = section;
-    let before = faults.len();
-    if !section.has("name") {
+    let name = section.text("name", faults);
+    let file = section.path("file", faults);
+    let impersonate = section.text("impersonate", faults).and_then(|given| given.parse(faults, valid_email));
+    let enterprises = section.texts("enterprises", faults).map(|given| patterns(given, faults));
+
+    if section.lacks("name") {
         let remedy = r#"give one for the logs, for example name = "emea""#;
         faults.add(&origin.within("name"), "this is missing", remedy);
     }
-    let name = section.text("name", faults).and_then(|given| given.parsed(faults, valid_name));
-    let file = section.path("file", faults);
-    let impersonate = section.text("impersonate", faults).and_then(|given| given.parse(faults, valid_email));
-    let is_for_all = !section.has("enterprises");
-    let enterprises = match section.texts("enterprises", faults) {
-        Some(given) => patterns(given, faults),
-        None if is_for_all => vec![Given { value: Pattern::all(), origin: origin.clone() }],
+    if let Some(given) = &name {
+        given.parse(faults, valid_name);
+    }
+    let file = match file {
+        Some(file) => File::Named(file),
+        None if section.lacks("file") => File::None,
+        None => File::Unknown,
+    };
+    let enterprises = match enterprises {
+        Some(enterprises) => enterprises,
+        None if section.lacks("enterprises") => {
+            vec![Given { value: Pattern::all(), origin: origin.clone() }]
+        }
         None => Vec::new(),
     };
     section.finish(faults);
-    let written = Written { name: name?, file, impersonate, enterprises, origin };
-    (faults.len() == before).then_some(written)
+    Written { name, file, impersonate, enterprises, origin }
 }
 
 fn patterns(given: Given<Vec<Given<String>>>, faults: &mut Faults) -> Vec<Given<Pattern>> {
@@ -67,10 +87,10 @@ fn valid_pattern(text: &str) -> Result<Pattern, Wrong> {
     })
 }
 
-fn valid_name(name: &str) -> Result<String, Wrong> {
+fn valid_name(name: &str) -> Result<(), Wrong> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if (1..=LONGEST_NAME).contains(&name.len()) && name.chars().all(is_plain) {
-        return Ok(name.to_owned());
+        return Ok(());
     }
     let remedy = format!("give 1 to {LONGEST_NAME} letters, digits, '-', '_' or '.'");
     Err(Wrong::new(format!("{name:?} is not a name"), remedy))

@@ -44,6 +44,8 @@ fn callers_are_checked() {
         (jwt(", algorithms = []"), "callers.jwt.algorithms (line 2): the list is empty"),
         (jwt(", algorithms = [\"HS256\"]"), "\"HS256\" is no algorithm of signatures by a private key"),
         (jwt(", algorithms = [\"none\"]"), "give some of RS256, RS384, RS512, PS256"),
+        // Of a list that is not whole, what the key set lacks cannot be told.
+        (jwt(", algorithms = [\"RS256\", 1]"), "callers.jwt.algorithms (line 2): this is an integer"),
         (
             jwt(", algorithms = [\"RS256\"]"),
             "jwks.json\" holds no key for signatures by the allowed algorithms",
