@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::config;
 
 mod collector;
+mod json;
 mod kept;
 pub mod line;
 pub mod record;

@@ -3,11 +3,15 @@
 use std::{
     future::Future,
     pin::{Pin, pin},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
     task::Poll,
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until, timeout_at},
@@ -26,6 +30,17 @@ pub struct Budget {
     begin_for: AtomicU64,
     extended: Notify,
     upstream_timeout: Duration,
+    attempts: AtomicU32,
+    credential: OnceLock<Arc<str>>,
+}
+
+/// What was sent within a budget so far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    /// How many times the request was sent.
+    pub attempts: u32,
+    /// The name of the credential that it carried; none while nothing was sent.
+    pub credential: Option<Arc<str>>,
 }
 
 /// The time is over.
@@ -38,7 +53,14 @@ impl Budget {
     pub fn new(deadline: Instant, upstream_timeout: Duration) -> Self {
         let started = Instant::now();
         let begin_for = AtomicU64::new(nanos(deadline - started));
-        Self { started, begin_for, extended: Notify::new(), upstream_timeout }
+        Self {
+            started,
+            begin_for,
+            extended: Notify::new(),
+            upstream_timeout,
+            attempts: AtomicU32::new(0),
+            credential: OnceLock::new(),
+        }
     }
 
     /// Another caller shares the call, and waits until `deadline`.
@@ -97,9 +119,22 @@ impl Budget {
     /// # Errors
     ///
     /// [`Over`] when the upstream's timeout has passed and nobody waits any more.
-    pub async fn carry<T>(&self, sent: impl Future<Output = T>) -> Result<T, Over> {
+    // No async fn, whose future has room for `sent` twice: as it is given, and as it is waited for.
+    pub fn carry<T>(&self, sent: impl Future<Output = T>) -> impl Future<Output = Result<T, Over>> {
         let end = (self.started + self.upstream_timeout).max(self.deadline());
-        timeout_at(end, sent).await.map_err(|_| Over)
+        timeout_at(end, sent).map(|done| done.map_err(|_| Over))
+    }
+
+    /// The request is being sent, with this credential: for those who do not wait for what comes of it.
+    pub fn sending(&self, credential: &Arc<str>) {
+        self.credential.get_or_init(|| Arc::clone(credential));
+        self.attempts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What was sent so far.
+    #[must_use]
+    pub fn sent(&self) -> Sent {
+        Sent { attempts: self.attempts.load(Ordering::Relaxed), credential: self.credential.get().cloned() }
     }
 }
 

@@ -68,26 +68,29 @@ impl HttpClient {
     /// # Errors
     ///
     /// No answer; [`Failure`] says how far the request went.
-    pub async fn send(
+    // No async fn, whose future has room for the request twice: as it is given, and as it is sent.
+    pub fn send(
         &self,
         method: Method,
         url: Url,
         headers: HeaderMap,
         body: impl Into<reqwest::Body>,
-    ) -> Result<Answer, Failure> {
+    ) -> impl Future<Output = Result<Answer, Failure>> {
         let mut request = reqwest::Request::new(method, url);
         *request.headers_mut() = headers;
         *request.body_mut() = Some(body.into());
-        let _place = self.lead.pass().await;
-        let client = self.client.load_full();
-        match client.execute(request).await.map_err(Failure::from) {
-            Ok(response) => {
-                self.lead.answered();
-                Ok(Answer(response))
-            }
-            Err(failure) => {
-                self.lead.failed(failure.progress);
-                Err(failure)
+        async move {
+            let _place = self.lead.pass().await;
+            let client = self.client.load_full();
+            match client.execute(request).await.map_err(Failure::from) {
+                Ok(response) => {
+                    self.lead.answered();
+                    Ok(Answer(response))
+                }
+                Err(failure) => {
+                    self.lead.failed(failure.progress);
+                    Err(failure)
+                }
             }
         }
     }

@@ -98,23 +98,22 @@ impl<A: Api> operations_server::Operations for Operations<A> {
         let name = call.name(request.into_inner().name, OperationName::parse)?;
         let permit = call.permit(self.policy.decide(&call.caller, Action::Cancel, name.clone()))?;
         let deadline = call.deadline(self.times.upstream_timeout);
-        let answer = self.cancels.join(
-            &name,
-            deadline,
-            || call.record.has_hung_up(),
-            |budget| {
-                let (amapi, states, pollers) =
-                    (Arc::clone(&self.amapi), self.states.clone(), self.pollers.clone());
-                async move {
-                    let outcome = amapi.cancel(&permit, &budget).await;
-                    log(permit.resource(), permit.action(), &outcome);
-                    // Whatever came of it, the operation may no longer be what it was.
-                    states.forget(permit.resource());
-                    pollers.hurry(permit.resource());
-                    outcome
+        let answer = self.cancels.join(&name, deadline, Some(&call.record), |budget| {
+            let (amapi, states, pollers) =
+                (Arc::clone(&self.amapi), self.states.clone(), self.pollers.clone());
+            async move {
+                let outcome = amapi.cancel(&permit, &budget).await;
+                log(permit.resource(), permit.action(), &outcome);
+                if outcome.result.is_ok() && budget.left().is_zero() {
+                    // The lines in the audit log were written before this was known.
+                    tracing::info!(operation = %permit.resource(), "the cancel was accepted, after the deadline of all who asked for it");
                 }
-            },
-        );
+                // Whatever came of it, the operation may no longer be what it was.
+                states.forget(permit.resource());
+                pollers.hurry(permit.resource());
+                outcome
+            }
+        });
         let result = call.carried(answer.await);
         result.map(Response::new).map_err(|error| status::from_upstream(&error))
     }
@@ -126,7 +125,7 @@ impl<A: Api> operations_server::Operations for Operations<A> {
         let call = Call::of(&request);
         let name = call.name(request.into_inner().name, OperationName::parse)?;
         let permit = call.permit(self.policy.decide(&call.caller, Action::Get, name))?;
-        let answer = self.states.get(&permit, call.deadline(self.times.upstream_timeout)).await;
+        let answer = self.states.get(&permit, call.deadline(self.times.upstream_timeout), &call.record).await;
         operation(call.carried(answer))
     }
 
@@ -162,12 +161,13 @@ impl<A: Api> operations_server::Operations for Operations<A> {
         let permit = call.permit(self.policy.decide(&call.caller, Action::Wait, name))?;
         if allowed == Some(Duration::ZERO) {
             // No wait is wanted: the latest state is.
-            let state = self.states.get(&permit, call.deadline(self.times.upstream_timeout)).await;
+            let state =
+                self.states.get(&permit, call.deadline(self.times.upstream_timeout), &call.record).await;
             return operation(call.carried(state));
         }
         let limit = allowed.map_or(self.times.max_wait, |allowed| allowed.min(self.times.max_wait));
         let end = call.time_to_answer(limit);
-        let first = call.carried(self.states.get(&permit, end).await);
+        let first = call.carried(self.states.get(&permit, end, &call.record).await);
         operation(wait::wait(first, &self.pollers, permit, end).await)
     }
 

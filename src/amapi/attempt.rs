@@ -125,6 +125,7 @@ impl Sending<'_> {
         }
         let request = self.upstream.client.send(self.method.clone(), self.url.clone(), headers, "");
         self.sent += 1;
+        self.budget.sending(self.credential.name());
         let sent = self.budget.carry(request).await;
         let answer = sent.map_err(|_| late("before the upstream answered"))?.map_err(unanswered)?;
         self.status = Some(answer.status().as_u16());

@@ -12,6 +12,7 @@ use std::{
 
 use tokio::{
     sync::{mpsc, oneshot},
+    task::yield_now,
     time::{Instant, sleep_until, timeout},
 };
 
@@ -79,6 +80,14 @@ impl Collector {
             tokio::select! {
                 taken = self.queue.recv_many(&mut entries, BATCH) => if taken == 0 { break },
                 () = passes(retry_at) => {}
+            }
+            // The calls that end in this turn of the runtime are to be in the same write: a change of threads is
+            // dear beside a line.
+            yield_now().await;
+            while entries.len() < BATCH
+                && let Ok(entry) = self.queue.try_recv()
+            {
+                entries.push(entry);
             }
             for entry in entries.drain(..) {
                 match entry {

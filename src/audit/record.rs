@@ -5,7 +5,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{caller::Caller, policy::Policies};
+use crate::{
+    budget::{Budget, Sent},
+    caller::Caller,
+    policy::Policies,
+};
 
 /// The longest name that a line holds, in bytes: longer than any valid one, and short enough that no caller
 /// fills the disk by it.
@@ -59,7 +63,9 @@ pub(super) struct Noted {
     pub(super) name: Option<String>,
     pub(super) decision: Option<Decision>,
     pub(super) policies: Option<Policies>,
-    pub(super) upstream: Upstream,
+    upstream: Upstream,
+    /// The call upstream that it takes part in, and which may outlast it.
+    flight: Option<Arc<Budget>>,
     has_hung_up: bool,
     is_closed: bool,
 }
@@ -139,6 +145,13 @@ impl Record {
         self.lock().decision.is_some()
     }
 
+    /// It takes part in this call upstream, which it began, or joined when it `is_shared`.
+    pub fn boarded(&self, flight: &Arc<Budget>, is_shared: bool) {
+        let mut noted = self.lock();
+        noted.flight = Some(Arc::clone(flight));
+        noted.upstream.is_shared = is_shared;
+    }
+
     /// What came of it upstream.
     pub fn carried(&self, upstream: Upstream) {
         self.lock().upstream = upstream;
@@ -162,6 +175,19 @@ impl Record {
             return None;
         }
         Some(std::mem::replace(&mut *noted, Noted { is_closed: true, ..Noted::default() }))
+    }
+}
+
+impl Noted {
+    /// What came of it upstream; of a call that is still under way there, what was sent so far.
+    pub(super) fn upstream(&self) -> Upstream {
+        match &self.flight {
+            Some(flight) if self.upstream.attempts == 0 => {
+                let Sent { attempts, credential } = flight.sent();
+                Upstream { attempts, credential, ..self.upstream.clone() }
+            }
+            _ => self.upstream.clone(),
+        }
     }
 }
 

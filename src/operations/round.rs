@@ -48,7 +48,7 @@ pub(super) async fn ask<A: Api>(
     }
     let gets = missing.into_values().map(|permit| async {
         let deadline = Instant::now() + states.upstream_timeout();
-        (permit.resource().clone(), states.ask(permit, deadline).await.outcome.result)
+        (permit.resource().clone(), states.ask(permit, deadline, None).await.outcome.result)
     });
     found.extend(join_all(gets).await);
     found

@@ -4,7 +4,7 @@
 //! it hang up; each of them waits for its answer as long as its own deadline allows.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map},
     future::Future,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     amapi::{Outcome, error::Error},
+    audit::Record,
     budget::Budget,
     name::OperationName,
 };
@@ -30,10 +31,17 @@ pub struct Flights<T> {
     tasks: TaskTracker,
 }
 
-/// One call upstream.
+/// One call upstream. Clones are the same.
+#[derive(Clone)]
 struct Flight<T> {
     budget: Arc<Budget>,
     answer: Shared<oneshot::Receiver<Outcome<T>>>,
+}
+
+/// A place in a flight.
+struct Boarded<T> {
+    flight: Flight<T>,
+    is_shared: bool,
 }
 
 /// How a call upstream ended for one of those who shared it.
@@ -56,27 +64,31 @@ where
     }
 
     /// The outcome of the call about `name` that is in flight, else of the one that `start` begins;
-    /// [`Error::DeadlineExceeded`] when this caller's deadline passes first. Then `is_free` is asked whether
-    /// the caller is gone and needs no answer: the outcome is waited for all the same, for the record.
+    /// [`Error::DeadlineExceeded`] when this caller's deadline passes first. Its `record`, if it has one, is told
+    /// of the flight; when it says by then that the caller is gone and needs no answer, the outcome is waited for
+    /// all the same.
     pub async fn join<F>(
         &self,
         name: &OperationName,
         deadline: Instant,
-        is_free: impl Fn() -> bool,
+        record: Option<&Record>,
         start: impl FnOnce(Arc<Budget>) -> F,
     ) -> Joined<T>
     where
         F: Future<Output = Outcome<T>> + Send + 'static,
     {
-        let late = Error::DeadlineExceeded { while_doing: "before the upstream answered" };
         if deadline <= Instant::now() {
-            return Joined { outcome: Outcome::unsent(late), is_shared: false };
+            return Joined { outcome: late("before anything was sent"), is_shared: false };
         }
-        let (mut answer, is_shared) = self.board(name, deadline, start);
+        let Boarded { flight: Flight { budget, mut answer }, is_shared } = self.board(name, deadline, start);
+        if let Some(record) = record {
+            record.boarded(&budget, is_shared);
+        }
         let outcome = match timeout_at(deadline, &mut answer).await {
             Ok(answer) => answer,
-            Err(_) if is_free() => answer.await,
-            Err(_) => return Joined { outcome: Outcome::unsent(late), is_shared },
+            Err(_) if record.is_some_and(Record::has_hung_up) => answer.await,
+            Err(_) if budget.sent().attempts == 0 => Ok(late("before anything was sent")),
+            Err(_) => Ok(late("before the upstream answered")),
         };
         // The task was lost when it ends without a word.
         Joined { outcome: outcome.unwrap_or_else(|_| Outcome::unsent(Error::Lost)), is_shared }
@@ -92,19 +104,23 @@ where
         name: &OperationName,
         deadline: Instant,
         start: impl FnOnce(Arc<Budget>) -> F,
-    ) -> (Shared<oneshot::Receiver<Outcome<T>>>, bool)
+    ) -> Boarded<T>
     where
         F: Future<Output = Outcome<T>> + Send + 'static,
     {
         let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(flight) = in_flight.get(name) {
-            flight.budget.extend(deadline);
-            return (flight.answer.clone(), true);
-        }
+        let place = match in_flight.entry(name.clone()) {
+            hash_map::Entry::Occupied(place) => {
+                let flight = place.get().clone();
+                flight.budget.extend(deadline);
+                return Boarded { flight, is_shared: true };
+            }
+            hash_map::Entry::Vacant(place) => place,
+        };
         let budget = Arc::new(Budget::new(deadline, self.upstream_timeout));
         let (land, answer) = oneshot::channel();
-        let answer = answer.shared();
-        in_flight.insert(name.clone(), Flight { budget: Arc::clone(&budget), answer: answer.clone() });
+        let flight = Flight { budget: Arc::clone(&budget), answer: answer.shared() };
+        place.insert(flight.clone());
         drop(in_flight);
 
         // Leaves the map also when the work panics: a later call must not wait for one that is gone.
@@ -118,8 +134,12 @@ where
             // Nobody waits any more when all have hung up.
             let _ = land.send(outcome);
         });
-        (answer, false)
+        Boarded { flight, is_shared: false }
     }
+}
+
+fn late<T>(while_doing: &'static str) -> Outcome<T> {
+    Outcome::unsent(Error::DeadlineExceeded { while_doing })
 }
 
 /// A flight's place in the map, given up when dropped.
@@ -133,9 +153,10 @@ impl<T> Drop for Entry<T> {
     fn drop(&mut self) {
         let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
         // After `forget`, the place may be another flight's.
-        let is_ours = |flight: &Flight<T>| Arc::ptr_eq(&flight.budget, &self.budget);
-        if in_flight.get(&self.name).is_some_and(is_ours) {
-            in_flight.remove(&self.name);
+        if let hash_map::Entry::Occupied(place) = in_flight.entry(self.name.clone())
+            && Arc::ptr_eq(&place.get().budget, &self.budget)
+        {
+            place.remove();
         }
     }
 }

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     amapi::{Api, ListQuery, Outcome},
+    audit::Record,
     budget::Budget,
     name::{DeviceName, OperationName},
     policy::Permit,
@@ -47,6 +48,7 @@ impl<A: Api> States<A> {
         &self,
         permit: &Permit<OperationName>,
         deadline: Instant,
+        record: &Record,
     ) -> Joined<Arc<Operation>> {
         match self.0.known.fresh(permit.resource()) {
             Some(operation) => {
@@ -54,15 +56,16 @@ impl<A: Api> States<A> {
                     Outcome { result: Ok(operation), attempts: 0, upstream_status: None, credential: None };
                 Joined { outcome, is_shared: false }
             }
-            None => self.ask(permit, deadline).await,
+            None => self.ask(permit, deadline, Some(record)).await,
         }
     }
 
-    /// Google's word on one operation.
+    /// Google's word on one operation, for a call with a `record`, or for all who await it.
     pub(super) async fn ask(
         &self,
         permit: &Permit<OperationName>,
         deadline: Instant,
+        record: Option<&Record>,
     ) -> Joined<Arc<Operation>> {
         let deadline = deadline.min(Instant::now() + self.0.upstream_timeout);
         let name = permit.resource();
@@ -79,7 +82,7 @@ impl<A: Api> States<A> {
                 })
             }
         };
-        self.0.gets.join(name, deadline, || false, start).await
+        self.0.gets.join(name, deadline, record, start).await
     }
 
     /// One page of a device's operations.

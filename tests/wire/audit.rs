@@ -195,8 +195,9 @@ async fn an_overload_and_a_deadline_are_recorded() {
         [
             // Refused before any work: nobody has asked who calls.
             json!({"method": "CancelOperation", "code": "UNAVAILABLE", "caller": null}),
+            // Nobody knows yet what comes of it, but that it was sent.
             json!({"method": "CancelOperation", "name": NAME, "decision": "allow",
-                   "code": "DEADLINE_EXCEEDED"}),
+                   "code": "DEADLINE_EXCEEDED", "attempts": 1}),
         ]
     );
 }

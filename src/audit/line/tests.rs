@@ -3,6 +3,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::audit::Upstream;
+use crate::budget::Budget;
 use crate::caller::{Caller, Identity, Proof};
 
 fn arrival(method: Method) -> Arrival {
@@ -54,6 +56,18 @@ fn what_does_not_apply_is_absent() {
         "trace_id": "0af7651916cd43dd8448eb211c80319c",
     });
     assert_eq!(parsed(&Record::default(), Method::Wait, "UNAVAILABLE"), want);
+}
+
+#[test]
+fn a_call_that_is_still_under_way_upstream_has_what_was_sent() {
+    let flight = Arc::new(Budget::new(Instant::now(), Duration::from_secs(30)));
+    let record = Record::default();
+    record.boarded(&flight, true);
+    flight.sending(&Arc::from("emea"));
+    flight.sending(&Arc::from("emea"));
+    let line = parsed(&record, Method::Cancel, "DEADLINE_EXCEEDED");
+    let sent = (&line["attempts"], &line["credential"], &line["shared"], line.get("upstream_status"));
+    assert_eq!(sent, (&json!(2), &json!("emea"), &json!(true), None));
 }
 
 #[test]
@@ -125,5 +139,7 @@ fn a_clock_beyond_all_dates_does_no_harm() {
 
 #[test]
 fn a_duration_has_a_fraction() {
-    assert_eq!(milliseconds(Duration::from_nanos(1_234_567)), 1.234);
+    for (nanos, want) in [(0, "0.000"), (1_234_567, "1.234"), (60_000_020_000, "60000.020")] {
+        assert_eq!(Milliseconds(Duration::from_nanos(nanos)).to_string(), want);
+    }
 }

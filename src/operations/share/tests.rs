@@ -12,6 +12,8 @@ use tokio_util::task::TaskTracker;
 use super::{Flights, Joined};
 use crate::{
     amapi::{Outcome, error::Error},
+    audit::Record,
+    budget::Budget,
     name::OperationName,
 };
 
@@ -33,7 +35,8 @@ struct Upstream {
 }
 
 impl Upstream {
-    async fn ask(self) -> Outcome<usize> {
+    async fn ask(self, budget: Arc<Budget>) -> Outcome<usize> {
+        budget.sending(&Arc::from("emea"));
         let nth = self.begun.fetch_add(1, Ordering::Relaxed) + 1;
         sleep(2 * SECOND).await;
         self.ended.fetch_add(1, Ordering::Relaxed);
@@ -46,17 +49,16 @@ impl Upstream {
 }
 
 async fn join(flights: &Flights<usize>, upstream: &Upstream, timeout: Duration) -> Result<usize, Error> {
-    joined(flights, upstream, timeout, false).await.outcome.result
+    joined(flights, upstream, timeout, &Record::default()).await.outcome.result
 }
 
-/// Likewise; `is_free` when the caller is gone by its deadline.
 async fn joined(
     flights: &Flights<usize>,
     upstream: &Upstream,
     timeout: Duration,
-    is_free: bool,
+    record: &Record,
 ) -> Joined<usize> {
-    flights.join(&name(), Instant::now() + timeout, || is_free, |_| upstream.clone().ask()).await
+    flights.join(&name(), Instant::now() + timeout, Some(record), |budget| upstream.clone().ask(budget)).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -97,10 +99,11 @@ async fn each_waits_as_long_as_its_own_deadline() {
 #[tokio::test(start_paused = true)]
 async fn who_joins_learns_what_the_call_took() {
     let (flights, upstream) = (flights(), Upstream::default());
+    let record = Record::default();
     let (first, second, late) = tokio::join!(
-        joined(&flights, &upstream, 10 * SECOND, false),
-        joined(&flights, &upstream, 10 * SECOND, false),
-        joined(&flights, &upstream, SECOND, false),
+        joined(&flights, &upstream, 10 * SECOND, &record),
+        joined(&flights, &upstream, 10 * SECOND, &record),
+        joined(&flights, &upstream, SECOND, &record),
     );
     assert_eq!([first.is_shared, second.is_shared, late.is_shared], [false, true, true]);
     for Joined { outcome, .. } in [first, second] {
@@ -112,7 +115,9 @@ async fn who_joins_learns_what_the_call_took() {
 #[tokio::test(start_paused = true)]
 async fn who_is_gone_learns_the_outcome_after_its_deadline() {
     let (flights, upstream) = (flights(), Upstream::default());
-    let gone = joined(&flights, &upstream, SECOND, true).await;
+    let record = Record::default();
+    record.hung_up();
+    let gone = joined(&flights, &upstream, SECOND, &record).await;
     assert_eq!(gone.outcome.result.expect("answered"), 1);
 }
 
@@ -120,7 +125,7 @@ async fn who_is_gone_learns_the_outcome_after_its_deadline() {
 async fn a_call_that_panics_answers_and_does_not_stay() {
     let flights = flights();
     let deadline = Instant::now() + SECOND;
-    let broken = flights.join(&name(), deadline, || false, |_| async { panic!("on purpose") }).await;
+    let broken = flights.join(&name(), deadline, None, |_| async { panic!("on purpose") }).await;
     assert!(matches!(broken.outcome.result, Err(Error::Lost)), "{broken:?}");
     let upstream = Upstream::default();
     assert_eq!(join(&flights, &upstream, 10 * SECOND).await.expect("answered"), 1);

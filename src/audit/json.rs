@@ -1,0 +1,152 @@
+//! JSON in printable ASCII: everything else is an escape, so that no text from outside ends a line, in the eyes
+//! of whatever reader, or acts on the terminal that shows it.
+//!
+//! A line is written for every call. By far the most strings need no escape: they are looked through once and
+//! copied whole.
+
+use std::{fmt::Display, io::Write};
+
+/// More than most lines need.
+const USUAL_LENGTH: usize = 512;
+
+/// An object under way.
+pub(super) struct Object(Vec<u8>);
+
+impl Object {
+    pub(super) fn new() -> Self {
+        Self(Vec::with_capacity(USUAL_LENGTH))
+    }
+
+    /// Adds a string.
+    pub(super) fn text(&mut self, key: &'static str, text: &str) {
+        self.begin(key);
+        self.string(text);
+    }
+
+    /// Adds a string, if there is one.
+    pub(super) fn text_if(&mut self, key: &'static str, text: Option<&str>) {
+        if let Some(text) = text {
+            self.text(key, text);
+        }
+    }
+
+    /// Adds a value as the string that its `Display` has.
+    pub(super) fn shown(&mut self, key: &'static str, value: impl Display) {
+        self.begin(key);
+        self.0.push(b'"');
+        let start = self.0.len();
+        self.write(value);
+        if self.0[start..].iter().all(is_plain) {
+            self.0.push(b'"');
+        } else {
+            let text = String::from_utf8_lossy(&self.0[start..]).into_owned();
+            self.0.truncate(start - 1);
+            self.string(&text);
+        }
+    }
+
+    /// Adds a number, or another value whose `Display` is JSON.
+    pub(super) fn number(&mut self, key: &'static str, value: impl Display) {
+        self.begin(key);
+        self.write(value);
+    }
+
+    /// Adds an array of strings, unless it is empty.
+    pub(super) fn texts_if(&mut self, key: &'static str, texts: &[String]) {
+        for (index, text) in texts.iter().enumerate() {
+            if index == 0 {
+                self.begin(key);
+                self.0.push(b'[');
+            } else {
+                self.0.push(b',');
+            }
+            self.string(text);
+        }
+        if !texts.is_empty() {
+            self.0.push(b']');
+        }
+    }
+
+    /// The whole object, with a newline.
+    pub(super) fn line(mut self) -> Vec<u8> {
+        if self.0.is_empty() {
+            self.0.push(b'{');
+        }
+        self.0.extend_from_slice(b"}\n");
+        self.0
+    }
+
+    fn begin(&mut self, key: &'static str) {
+        self.0.extend_from_slice(if self.0.is_empty() { b"{\"" } else { b",\"" });
+        self.0.extend_from_slice(key.as_bytes());
+        self.0.extend_from_slice(b"\":");
+    }
+
+    fn string(&mut self, text: &str) {
+        self.0.push(b'"');
+        if text.as_bytes().iter().all(is_plain) {
+            self.0.extend_from_slice(text.as_bytes());
+        } else {
+            for unit in text.encode_utf16() {
+                match u8::try_from(unit) {
+                    Ok(byte) if is_plain(&byte) => self.0.push(byte),
+                    _ => self.write(format_args!("\\u{unit:04x}")),
+                }
+            }
+        }
+        self.0.push(b'"');
+    }
+
+    fn write(&mut self, value: impl Display) {
+        write!(self.0, "{value}").expect("memory takes it, and the values' own Display does not fail");
+    }
+}
+
+/// What stands in a string of JSON as it is, and is printable ASCII.
+fn is_plain(byte: &u8) -> bool {
+    matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::Object;
+
+    fn parsed(object: Object) -> Value {
+        let line = object.line();
+        assert!(
+            line.ends_with(b"}\n") && line[..line.len() - 1].iter().all(|byte| (b' '..=b'~').contains(byte))
+        );
+        serde_json::from_slice(&line).expect("JSON")
+    }
+
+    #[test]
+    fn an_object_has_its_members_and_no_others() {
+        assert_eq!(parsed(Object::new()), json!({}));
+        let mut object = Object::new();
+        object.text("text", "plain");
+        object.text_if("absent", None);
+        object.text_if("present", Some(""));
+        object.shown("shown", 17);
+        object.number("number", 0.25);
+        object.texts_if("none", &[]);
+        object.texts_if("some", &["a".to_owned(), "\"".to_owned()]);
+        let want = json!({
+            "text": "plain", "present": "", "shown": "17", "number": 0.25, "some": ["a", "\""],
+        });
+        assert_eq!(parsed(object), want);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_back_as_it_was(text in any::<String>()) {
+            let mut object = Object::new();
+            object.text("text", &text);
+            object.shown("shown", &text);
+            object.texts_if("texts", std::slice::from_ref(&text));
+            prop_assert_eq!(parsed(object), json!({"text": text, "shown": text, "texts": [text]}));
+        }
+    }
+}
