@@ -82,6 +82,7 @@ async fn claims_are_tags_and_the_answer_can_be_json() {
 async fn what_makes_no_question_is_told() {
     for (words, wanted) in [
         (["console", "get", OPERATION], "\"console\" is not a caller's id: spiffe://"),
+        (["dns:Console.corp.example", "get", OPERATION], "dns:NAME (in lower case, and no wildcard)"),
         (["anonymous", "delete", OPERATION], "\"delete\" is no action; give cancel, get, list or wait"),
         (["anonymous", "get", "operations/1"], "must be of the form enterprises/*/devices/*/operations/*"),
         (["anonymous", "list", OPERATION], "must be of the form enterprises/*/devices/*"),
