@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 use crate::{
     amapi::{Amapi, Api, ListQuery, Outcome, error::Error},
     name::{DeviceName, OperationName},
-    policy::{Action, Policy},
+    policy::{Action, Policy, act},
     proto::longrunning::{
         CancelOperationRequest, DeleteOperationRequest, GetOperationRequest, ListOperationsRequest,
         ListOperationsResponse, Operation, WaitOperationRequest, operations_server,
@@ -96,7 +96,7 @@ impl<A: Api> operations_server::Operations for Operations<A> {
     ) -> Result<Response<()>, Status> {
         let call = Call::of(&request);
         let name = call.name(request.into_inner().name, OperationName::parse)?;
-        let permit = call.permit(self.policy.decide(&call.caller, Action::Cancel, name.clone()))?;
+        let permit = call.permit(self.policy.decide::<act::Cancel>(&call.caller, name.clone()))?;
         let deadline = call.deadline(self.times.upstream_timeout);
         let answer = self.cancels.join(
             &name,
@@ -125,7 +125,7 @@ impl<A: Api> operations_server::Operations for Operations<A> {
     ) -> Result<Response<Operation>, Status> {
         let call = Call::of(&request);
         let name = call.name(request.into_inner().name, OperationName::parse)?;
-        let permit = call.permit(self.policy.decide(&call.caller, Action::Get, name))?;
+        let permit = call.permit(self.policy.decide::<act::Get>(&call.caller, name))?;
         let answer = self.states.get(&permit, call.deadline(self.times.upstream_timeout)).await;
         operation(call.carried(answer))
     }
@@ -142,7 +142,7 @@ impl<A: Api> operations_server::Operations for Operations<A> {
             call.invalid(status::invalid_field("page_size", "INVALID_PAGE_SIZE", "must not be negative"))
         })?;
         let query = ListQuery { filter, page_size, page_token, return_partial_success };
-        let permit = call.permit(self.policy.decide(&call.caller, Action::List, name))?;
+        let permit = call.permit(self.policy.decide::<act::List>(&call.caller, name))?;
         let outcome = self.states.list(&permit, &query, call.deadline(self.times.upstream_timeout)).await;
         let result = call.carried(Joined { outcome, is_shared: false });
         result.map(Response::new).map_err(|error| status::from_upstream(&error))
@@ -159,7 +159,7 @@ impl<A: Api> operations_server::Operations for Operations<A> {
             let wrong = "must be a duration of 0s or more";
             call.invalid(status::invalid_field("timeout", "INVALID_TIMEOUT", wrong))
         })?;
-        let permit = call.permit(self.policy.decide(&call.caller, Action::Wait, name))?;
+        let permit = call.permit(self.policy.decide::<act::Wait>(&call.caller, name))?.into_get();
         if allowed == Some(Duration::ZERO) {
             // No wait is wanted: the latest state is.
             let state = self.states.get(&permit, call.deadline(self.times.upstream_timeout)).await;

@@ -15,8 +15,11 @@ use super::{
 use crate::{
     amapi::{Api, ListQuery, Outcome},
     budget::Budget,
-    name::{DeviceName, OperationName},
-    policy::Permit,
+    name::OperationName,
+    policy::{
+        Permit,
+        act::{Get, List},
+    },
     proto::longrunning::{ListOperationsResponse, Operation},
 };
 
@@ -43,11 +46,7 @@ impl<A: Api> States<A> {
     }
 
     /// The latest state of one operation: the known one when it is fresh enough, else Google's.
-    pub(super) async fn get(
-        &self,
-        permit: &Permit<OperationName>,
-        deadline: Instant,
-    ) -> Joined<Arc<Operation>> {
+    pub(super) async fn get(&self, permit: &Permit<Get>, deadline: Instant) -> Joined<Arc<Operation>> {
         match self.0.known.fresh(permit.resource()) {
             Some(operation) => {
                 let outcome =
@@ -59,11 +58,7 @@ impl<A: Api> States<A> {
     }
 
     /// Google's word on one operation.
-    pub(super) async fn ask(
-        &self,
-        permit: &Permit<OperationName>,
-        deadline: Instant,
-    ) -> Joined<Arc<Operation>> {
+    pub(super) async fn ask(&self, permit: &Permit<Get>, deadline: Instant) -> Joined<Arc<Operation>> {
         let deadline = deadline.min(Instant::now() + self.0.upstream_timeout);
         let name = permit.resource();
         let start = |budget: Arc<Budget>| {
@@ -85,7 +80,7 @@ impl<A: Api> States<A> {
     /// One page of a device's operations.
     pub(super) async fn list(
         &self,
-        permit: &Permit<DeviceName>,
+        permit: &Permit<List>,
         query: &ListQuery,
         deadline: Instant,
     ) -> Outcome<ListOperationsResponse> {
