@@ -11,8 +11,10 @@ use crate::{
     budget::Budget,
     credentials::Credentials,
     http_client::{self, HttpClient, tls::TlsError},
-    name::{DeviceName, OperationName},
-    policy::Permit,
+    policy::{
+        Permit,
+        act::{Cancel, Get, List},
+    },
 };
 
 mod attempt;
@@ -43,23 +45,15 @@ pub trait Api: Send + Sync + 'static {
     /// A cancel is safe to repeat, so it is retried like a read: the command is called back or it is not,
     /// however often it is asked for, and none is ever issued by it. At worst a repeated cancel meets an
     /// operation that its predecessor already ended, and Google's answer says so.
-    fn cancel(
-        &self,
-        permit: &Permit<OperationName>,
-        budget: &Budget,
-    ) -> impl Future<Output = Outcome<()>> + Send;
+    fn cancel(&self, permit: &Permit<Cancel>, budget: &Budget) -> impl Future<Output = Outcome<()>> + Send;
 
     /// `GET /v1/{name}`: an Operation, as Google's JSON has it.
-    fn get(
-        &self,
-        permit: &Permit<OperationName>,
-        budget: &Budget,
-    ) -> impl Future<Output = Outcome<Json>> + Send;
+    fn get(&self, permit: &Permit<Get>, budget: &Budget) -> impl Future<Output = Outcome<Json>> + Send;
 
     /// `GET /v1/{device}/operations`: `{operations, nextPageToken, unreachable}`, as Google's JSON has it.
     fn list(
         &self,
-        permit: &Permit<DeviceName>,
+        permit: &Permit<List>,
         query: &ListQuery,
         budget: &Budget,
     ) -> impl Future<Output = Outcome<Json>> + Send;
@@ -120,7 +114,7 @@ impl Amapi {
 }
 
 impl Api for Amapi {
-    async fn cancel(&self, permit: &Permit<OperationName>, budget: &Budget) -> Outcome<()> {
+    async fn cancel(&self, permit: &Permit<Cancel>, budget: &Budget) -> Outcome<()> {
         let name = permit.resource();
         let url = self.upstream.url(name.as_str(), ":cancel");
         let sent = self.call(Method::POST, url, name.enterprise(), budget).await;
@@ -130,12 +124,12 @@ impl Api for Amapi {
         })
     }
 
-    async fn get(&self, permit: &Permit<OperationName>, budget: &Budget) -> Outcome<Json> {
+    async fn get(&self, permit: &Permit<Get>, budget: &Budget) -> Outcome<Json> {
         let name = permit.resource();
         self.read(self.upstream.url(name.as_str(), ""), name.enterprise(), budget).await
     }
 
-    async fn list(&self, permit: &Permit<DeviceName>, query: &ListQuery, budget: &Budget) -> Outcome<Json> {
+    async fn list(&self, permit: &Permit<List>, query: &ListQuery, budget: &Budget) -> Outcome<Json> {
         let name = permit.resource();
         let mut url = self.upstream.url(name.as_str(), "/operations");
         query.write(&mut url);

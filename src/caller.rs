@@ -7,9 +7,11 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
+mod dns_name;
 mod parse;
 mod spiffe;
 
+pub use dns_name::{DnsName, InvalidDnsName};
 pub use parse::InvalidIdentity;
 pub use spiffe::{InvalidSpiffeId, SpiffeId};
 
@@ -38,7 +40,7 @@ pub enum Identity {
     /// A workload, by its SPIFFE ID: `spiffe://corp.example/ns/mdm/sa/console`.
     Spiffe(SpiffeId),
     /// The DNS name of a client certificate: `dns:console.corp.example`.
-    Dns(String),
+    Dns(DnsName),
     /// The bearer of a token: `jwt:ISS#SUB`.
     Jwt {
         /// Who made the token, its `iss`.

@@ -36,6 +36,7 @@ pub mod http_client;
 pub mod loopback;
 pub mod name;
 pub mod operations;
+pub mod pem;
 pub mod policy;
 pub mod proto;
 pub mod server;

@@ -8,8 +8,9 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     amapi::{Amapi, Api, ListQuery, Outcome, error::Error},
+    budget::Budget,
     name::{DeviceName, OperationName},
-    policy::{Action, Policy},
+    policy::{Action, Policy, act},
     proto::longrunning::{
         CancelOperationRequest, DeleteOperationRequest, GetOperationRequest, ListOperationsRequest,
         ListOperationsResponse, Operation, WaitOperationRequest, operations_server,
@@ -96,7 +97,7 @@ impl<A: Api> operations_server::Operations for Operations<A> {
     ) -> Result<Response<()>, Status> {
         let call = Call::of(&request);
         let name = call.name(request.into_inner().name, OperationName::parse)?;
-        let permit = call.permit(self.policy.decide(&call.caller, Action::Cancel, name.clone()))?;
+        let permit = call.permit(self.policy.decide::<act::Cancel>(&call.caller, name.clone()))?;
         let deadline = call.deadline(self.times.upstream_timeout);
         let answer = self.cancels.join(&name, deadline, Some(&call.record), |budget| {
             let (amapi, states, pollers) =
@@ -104,10 +105,7 @@ impl<A: Api> operations_server::Operations for Operations<A> {
             async move {
                 let outcome = amapi.cancel(&permit, &budget).await;
                 log(permit.resource(), permit.action(), &outcome);
-                if outcome.result.is_ok() && budget.left().is_zero() {
-                    // The lines in the audit log were written before this was known.
-                    tracing::info!(operation = %permit.resource(), "the cancel was accepted, after the deadline of all who asked for it");
-                }
+                log_if_late(permit.resource(), &outcome, &budget);
                 // Whatever came of it, the operation may no longer be what it was.
                 states.forget(permit.resource());
                 pollers.hurry(permit.resource());
@@ -124,7 +122,7 @@ impl<A: Api> operations_server::Operations for Operations<A> {
     ) -> Result<Response<Operation>, Status> {
         let call = Call::of(&request);
         let name = call.name(request.into_inner().name, OperationName::parse)?;
-        let permit = call.permit(self.policy.decide(&call.caller, Action::Get, name))?;
+        let permit = call.permit(self.policy.decide::<act::Get>(&call.caller, name))?;
         let answer = self.states.get(&permit, call.deadline(self.times.upstream_timeout), &call.record).await;
         operation(call.carried(answer))
     }
@@ -141,7 +139,7 @@ impl<A: Api> operations_server::Operations for Operations<A> {
             call.invalid(status::invalid_field("page_size", "INVALID_PAGE_SIZE", "must not be negative"))
         })?;
         let query = ListQuery { filter, page_size, page_token, return_partial_success };
-        let permit = call.permit(self.policy.decide(&call.caller, Action::List, name))?;
+        let permit = call.permit(self.policy.decide::<act::List>(&call.caller, name))?;
         let outcome = self.states.list(&permit, &query, call.deadline(self.times.upstream_timeout)).await;
         let result = call.carried(Joined { outcome, is_shared: false });
         result.map(Response::new).map_err(|error| status::from_upstream(&error))
@@ -158,7 +156,7 @@ impl<A: Api> operations_server::Operations for Operations<A> {
             let wrong = "must be a duration of 0s or more";
             call.invalid(status::invalid_field("timeout", "INVALID_TIMEOUT", wrong))
         })?;
-        let permit = call.permit(self.policy.decide(&call.caller, Action::Wait, name))?;
+        let permit = call.permit(self.policy.decide::<act::Wait>(&call.caller, name))?.into_get();
         if allowed == Some(Duration::ZERO) {
             // No wait is wanted: the latest state is.
             let state =
@@ -200,5 +198,12 @@ fn log<T>(resource: &impl Display, action: Action, outcome: &Outcome<T>) {
         Err(error) => {
             tracing::warn!(%resource, ?action, attempts, upstream_status, credential, %error, "failed upstream");
         }
+    }
+}
+
+/// What came of a cancel whose lines in the audit log were written before that was known.
+fn log_if_late(operation: &OperationName, outcome: &Outcome<()>, budget: &Budget) {
+    if outcome.result.is_ok() && budget.left().is_zero() {
+        tracing::info!(%operation, "the cancel was accepted, after the deadline of all who asked for it");
     }
 }

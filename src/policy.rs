@@ -9,11 +9,9 @@ use std::{fmt, path::Path, sync::Arc};
 
 use arc_swap::ArcSwap;
 
-use crate::{
-    caller::Caller,
-    name::{DeviceName, OperationName},
-};
+use crate::caller::Caller;
 
+pub mod act;
 mod decisions;
 pub mod entities;
 pub mod explain;
@@ -30,14 +28,32 @@ mod validate;
 
 pub use entities::Lineage;
 
+use act::{Act, Get, List, Wait};
 use in_force::InForce;
 use mistake::Mistakes;
 use rules::Verdict;
 
-/// The proof that a caller may do one thing to one resource: an [`OperationName`] or a [`DeviceName`].
+/// The proof that a caller may do one thing to one resource.
+///
+/// ```
+/// # use countermand::{amapi::Api, budget::Budget, policy::{Permit, act}};
+/// async fn call_back(amapi: &impl Api, permit: &Permit<act::Cancel>, budget: &Budget) {
+///     amapi.cancel(permit, budget).await;
+/// }
+/// ```
+///
+/// One to read is none to cancel:
+///
+/// ```compile_fail,E0308
+/// # use countermand::{amapi::Api, budget::Budget, policy::{Permit, act}};
+/// async fn call_back(amapi: &impl Api, permit: &Permit<act::Get>, budget: &Budget) {
+///     amapi.cancel(permit, budget).await;
+/// }
+/// ```
 #[derive(Debug, Clone)]
-pub struct Permit<R> {
-    resource: R,
+pub struct Permit<A: Act> {
+    resource: A::Resource,
+    /// What the caller asked for, of which this may be a part.
     action: Action,
     policies: Policies,
 }
@@ -115,18 +131,14 @@ impl Policy {
         in_force::follow(file).map(|rules| Self(Some(rules)))
     }
 
-    /// Decides whether `caller` may do `action` to `resource`: once, when the call arrives. What is in
+    /// Decides whether `caller` may do this to `resource`: once, when the call arrives. What is in
     /// flight when the rules change goes on.
     ///
     /// # Errors
     ///
     /// The rules do not permit it.
-    pub fn decide<R: Resource>(
-        &self,
-        caller: &Caller,
-        action: Action,
-        resource: R,
-    ) -> Result<Permit<R>, Denied> {
+    pub fn decide<A: Act>(&self, caller: &Caller, resource: A::Resource) -> Result<Permit<A>, Denied> {
+        let action = A::ACTION;
         let Some(rules) = &self.0 else {
             tracing::trace!(%caller, ?action, %resource, "permitted: there is no policy");
             return Ok(Permit { resource, action, policies: Policies::default() });
@@ -138,14 +150,14 @@ impl Policy {
     }
 }
 
-impl<R> Permit<R> {
+impl<A: Act> Permit<A> {
     /// What may be acted on.
     #[must_use]
-    pub fn resource(&self) -> &R {
+    pub fn resource(&self) -> &A::Resource {
         &self.resource
     }
 
-    /// What may be done to it.
+    /// What the caller asked for.
     #[must_use]
     pub fn action(&self) -> Action {
         self.action
@@ -158,11 +170,20 @@ impl<R> Permit<R> {
     }
 }
 
-impl Permit<OperationName> {
+impl Permit<Wait> {
+    /// The permit to look at the operation, of which a wait is made.
+    #[must_use]
+    pub fn into_get(self) -> Permit<Get> {
+        let Self { resource, action, policies } = self;
+        Permit { resource, action, policies }
+    }
+}
+
+impl Permit<Get> {
     /// The permit to look for the operation in its device's list: another way to see the same thing, when
     /// several operations of the device are awaited. What else is on the list is shown to nobody.
     #[must_use]
-    pub fn by_device(&self) -> Permit<DeviceName> {
+    pub fn by_device(&self) -> Permit<List> {
         Permit { resource: self.resource.device(), action: self.action, policies: Arc::clone(&self.policies) }
     }
 }

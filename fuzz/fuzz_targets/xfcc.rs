@@ -13,7 +13,7 @@ fuzz_target!(|header: &[u8]| {
     if let Ok(Some(identity)) = xfcc::identity(header) {
         let stated = match &identity {
             Identity::Spiffe(id) => id.as_str(),
-            Identity::Dns(name) => name,
+            Identity::Dns(name) => name.as_str(),
             other => panic!("{other} is stated by no certificate"),
         };
         // It stands in the header, but for the case of a name and the escapes of a quoted value.

@@ -2,16 +2,21 @@
 
 use std::str::FromStr;
 
-use super::Identity;
+use super::{DnsName, Identity};
 
 /// A text is no caller's id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a caller's id: spiffe://TRUST-DOMAIN/PATH, dns:NAME, jwt:ISSUER#SUBJECT, unix:UID or anonymous")]
+#[error(
+    "not a caller's id: spiffe://TRUST-DOMAIN/PATH, dns:NAME (in lower case, and no wildcard), \
+     jwt:ISSUER#SUBJECT, unix:UID or anonymous"
+)]
 pub struct InvalidIdentity;
 
 impl FromStr for Identity {
     type Err = InvalidIdentity;
 
+    /// Only what `Display` writes is read: another spelling would be the id of no caller, and stay so unseen.
+    ///
     /// Of a token's id, the issuer ends at the first `#`: OpenID Connect gives issuers no fragment (Core 1.0,
     /// section 2), while a subject may be any text.
     fn from_str(text: &str) -> Result<Self, InvalidIdentity> {
@@ -21,9 +26,12 @@ impl FromStr for Identity {
         let (scheme, rest) = text.split_once(':').ok_or(InvalidIdentity)?;
         match scheme {
             "spiffe" => text.parse().map(Self::Spiffe).map_err(|_| InvalidIdentity),
-            "dns" if !rest.is_empty() => Ok(Self::Dns(rest.to_owned())),
+            "dns" => {
+                let name: DnsName = rest.parse().map_err(|_| InvalidIdentity)?;
+                (name.as_str() == rest).then_some(Self::Dns(name)).ok_or(InvalidIdentity)
+            }
             "jwt" => match rest.split_once('#') {
-                Some((issuer, subject)) if !issuer.is_empty() && !subject.is_empty() => {
+                Some((issuer, subject)) if is_issuer(issuer) && !subject.is_empty() => {
                     Ok(Self::Jwt { issuer: issuer.to_owned(), subject: subject.to_owned() })
                 }
                 _ => Err(InvalidIdentity),
@@ -38,6 +46,11 @@ impl FromStr for Identity {
     }
 }
 
+/// Whether `callers.jwt` could name it, without which nobody is its caller.
+fn is_issuer(text: &str) -> bool {
+    !text.trim().is_empty() && !text.chars().any(char::is_control)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -47,10 +60,12 @@ mod tests {
 
     fn identity() -> impl Strategy<Value = Identity> {
         let spiffe = "spiffe://[a-z0-9._-]{1,20}(/[a-zA-Z0-9_-]{1,8}){0,4}";
+        let dns = "[a-z0-9_-]{1,8}(\\.[a-z0-9_-]{1,8}){0,3}";
         prop_oneof![
             spiffe.prop_map(|id| Identity::Spiffe(id.parse().unwrap())),
-            "[a-z0-9.*-]{1,30}".prop_map(Identity::Dns),
-            ("[^#]{1,30}", ".{1,30}").prop_map(|(issuer, subject)| Identity::Jwt { issuer, subject }),
+            dns.prop_map(|name| Identity::Dns(name.parse().unwrap())),
+            ("[a-z:/.][^#\\p{Cc}]{0,29}", ".{1,30}")
+                .prop_map(|(issuer, subject)| Identity::Jwt { issuer, subject }),
             any::<u32>().prop_map(|uid| Identity::Unix { uid }),
             Just(Identity::Anonymous),
         ]
@@ -86,10 +101,16 @@ mod tests {
             "spiffe:corp.example",
             "spiffe://Corp.example/x",
             "dns:",
+            "dns:Console.corp.example",
+            "dns:*.corp.example",
+            "dns:corp.example.",
+            "dns:a b",
             "jwt:",
             "jwt:https://i",
             "jwt:#s",
             "jwt:i#",
+            "jwt: #s",
+            "jwt:https://i\n#s",
             "unix:",
             "unix:+1",
             "unix:01",

@@ -19,8 +19,8 @@ pub struct Callers {
     pub forwarded_client_cert: bool,
     /// Whether `l5d-client-id` is believed of a mesh proxy.
     pub linkerd_client_id: bool,
-    /// The mesh proxies elsewhere, by their verified certificates; SPIFFE IDs and DNS names. Those on this
-    /// machine, on loopback or a unix socket, need not be named.
+    /// The mesh proxies elsewhere, each by any of the SPIFFE ID and the DNS names of its verified certificate.
+    /// Those on this machine, on loopback or a unix socket, need not be named.
     pub mesh_proxies: Vec<Identity>,
     /// Whose bearer tokens are believed.
     pub jwt: Option<Jwt>,

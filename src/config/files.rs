@@ -2,12 +2,10 @@
 
 use std::{fs, path::Path};
 
-use rustls::{
-    RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject},
-};
+use rustls::RootCertStore;
 
 use super::fault::Wrong;
+use crate::pem;
 
 /// What to do about a file that cannot be read.
 pub(crate) const READABLE_FILE: &str = "name a file that exists and that this user may read";
@@ -42,16 +40,12 @@ fn looks_like_content(path: &Path) -> bool {
 pub(crate) fn certificates(path: &Path) -> Result<(), Wrong> {
     readable(path)?;
     let wrong = |what: String| Wrong::new(format!("{path:?} {what}"), CA_CERTIFICATES);
-    let pem = fs::read(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+    let content = fs::read(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(|error| wrong(format!("is not PEM: {error}")))?;
+    for certificate in pem::certificates(&content).map_err(|error| wrong(error.to_string()))? {
         roots
             .add(certificate)
             .map_err(|error| wrong(format!("holds a certificate that cannot be used: {error}")))?;
-    }
-    if roots.is_empty() {
-        return Err(wrong("holds no certificate".to_owned()));
     }
     Ok(())
 }

@@ -2,32 +2,33 @@
 //! the configuration names.
 
 use std::{
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, pem::PemObject},
-};
+use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::CertificateDer};
+
+use crate::pem::{self, PemError};
 
 /// Why TLS towards Google cannot be set up.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TlsError {
-    /// The file of certificates cannot be read, or is not PEM.
-    #[error("{}: {cause}", file.display())]
+    /// The file of certificates cannot be read.
+    #[error("{} cannot be read: {cause}", file.display())]
     Unreadable {
         /// Which file.
         file: PathBuf,
         /// Why.
-        cause: String,
+        cause: Arc<io::Error>,
     },
-    /// The file holds no certificate.
-    #[error("{}: holds no PEM certificate", file.display())]
-    Empty {
+    /// The file does not hold what it should.
+    #[error("{} {cause}", file.display())]
+    NoCertificates {
         /// Which file.
         file: PathBuf,
+        /// Why.
+        cause: PemError,
     },
     /// A certificate in the file is not one that can be trusted.
     #[error("{}: {cause}", file.display())]
@@ -49,19 +50,11 @@ pub enum TlsError {
 ///
 /// # Errors
 ///
-/// It cannot be read, or holds none.
+/// It cannot be read, is not PEM, or holds none.
 pub fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let unreadable = |error: rustls::pki_types::pem::Error| TlsError::Unreadable {
-        file: file.to_owned(),
-        cause: error.to_string(),
-    };
-    let certificates = CertificateDer::pem_file_iter(file)
-        .and_then(|certificates| certificates.collect::<Result<Vec<_>, _>>())
-        .map_err(unreadable)?;
-    if certificates.is_empty() {
-        return Err(TlsError::Empty { file: file.to_owned() });
-    }
-    Ok(certificates)
+    let content = fs::read(file)
+        .map_err(|error| TlsError::Unreadable { file: file.to_owned(), cause: Arc::new(error) })?;
+    pem::certificates(&content).map_err(|cause| TlsError::NoCertificates { file: file.to_owned(), cause })
 }
 
 /// What a client of Google's endpoints believes.
@@ -81,4 +74,21 @@ pub(super) fn client_config(ca: Option<&Path>) -> Result<ClientConfig, TlsError>
         .with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::read_certificates;
+    use crate::pem::{KEY_ON_ONE_LINE, shows_the_key};
+
+    #[test]
+    fn what_is_wrong_with_a_file_is_told_without_its_content() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), KEY_ON_ONE_LINE).unwrap();
+        let error = read_certificates(file.path()).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("{} is not PEM", file.path().display())), "{error}");
+        assert!(!shows_the_key(&format!("{error} {error:?}")), "{error:?}");
+        let error = read_certificates("/nowhere".as_ref()).unwrap_err();
+        assert!(error.to_string().starts_with("/nowhere cannot be read"), "{error}");
+    }
 }

@@ -11,7 +11,7 @@ use crate::{
     audit::{Record, Upstream},
     caller::Caller,
     name::InvalidName,
-    policy::{Denied, Permit},
+    policy::{Denied, Permit, act::Act},
 };
 
 /// The most of the caller's own time that is kept back, so that an answer which is due at the deadline
@@ -60,7 +60,7 @@ impl Call {
     }
 
     /// What was decided of the call.
-    pub(super) fn permit<R>(&self, decided: Result<Permit<R>, Denied>) -> Result<Permit<R>, Status> {
+    pub(super) fn permit<A: Act>(&self, decided: Result<Permit<A>, Denied>) -> Result<Permit<A>, Status> {
         match decided {
             Ok(permit) => {
                 self.record.allowed(permit.policies());

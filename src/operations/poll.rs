@@ -20,7 +20,7 @@ use super::{
 use crate::{
     amapi::{Api, error::Error},
     name::{DeviceName, OperationName},
-    policy::Permit,
+    policy::{Permit, act::Get},
     proto::longrunning::Operation,
     serving::Serving,
 };
@@ -45,7 +45,7 @@ struct Device {
 /// An operation that somebody waits for.
 struct Awaited {
     latest: watch::Sender<Latest>,
-    permit: Permit<OperationName>,
+    permit: Permit<Get>,
 }
 
 impl<A> Clone for Pollers<A> {
@@ -63,7 +63,7 @@ impl<A: Api> Pollers<A> {
     /// for it as long as one of the receivers lives.
     pub(super) fn watch(
         &self,
-        permit: Permit<OperationName>,
+        permit: Permit<Get>,
         first: &Result<Arc<Operation>, Error>,
     ) -> watch::Receiver<Latest> {
         let name = permit.resource().clone();
@@ -97,7 +97,7 @@ impl<A: Api> Pollers<A> {
     }
 
     /// The operations of a device that are still awaited. With none, its poller is no more.
-    fn still_awaited(&self, device: &DeviceName) -> Vec<Permit<OperationName>> {
+    fn still_awaited(&self, device: &DeviceName) -> Vec<Permit<Get>> {
         let mut devices = self.0.devices.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(entry) = devices.get_mut(device) else { return Vec::new() };
         entry.awaited.retain(|_, awaited| awaited.latest.receiver_count() > 0);

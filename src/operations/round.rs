@@ -9,7 +9,7 @@ use super::{latest::may_pass, states::States};
 use crate::{
     amapi::{Api, ListQuery, error::Error},
     name::OperationName,
-    policy::Permit,
+    policy::{Permit, act::Get},
     proto::longrunning::Operation,
 };
 
@@ -30,13 +30,9 @@ pub(super) struct Plan {
 
 /// Asks for all of `awaited`, operations of one device: one by a get, several by its list while that takes
 /// fewer queries.
-pub(super) async fn ask<A: Api>(
-    states: &States<A>,
-    awaited: &[Permit<OperationName>],
-    plan: &mut Plan,
-) -> Found {
+pub(super) async fn ask<A: Api>(states: &States<A>, awaited: &[Permit<Get>], plan: &mut Plan) -> Found {
     let mut found = Found::with_capacity(awaited.len());
-    let mut missing: HashMap<&str, &Permit<OperationName>> =
+    let mut missing: HashMap<&str, &Permit<Get>> =
         awaited.iter().map(|permit| (permit.resource().as_str(), permit)).collect();
     let lists = missing.len() > 1 && plan.rounds_without_list == 0;
     plan.rounds_without_list = plan.rounds_without_list.saturating_sub(1);
@@ -58,8 +54,8 @@ pub(super) async fn ask<A: Api>(
 /// costs, and answers how many pages that took.
 async fn list<A: Api>(
     states: &States<A>,
-    awaited: &[Permit<OperationName>],
-    missing: &mut HashMap<&str, &Permit<OperationName>>,
+    awaited: &[Permit<Get>],
+    missing: &mut HashMap<&str, &Permit<Get>>,
     found: &mut Found,
 ) -> usize {
     let Some(permit) = awaited.first().map(Permit::by_device) else { return 0 };
@@ -75,7 +71,7 @@ async fn list<A: Api>(
             Ok(page) => page,
             Err(error) if may_pass(&error) => {
                 // Whatever the upstream suffers from, as many gets would not make it better.
-                let failed = |permit: &Permit<OperationName>| (permit.resource().clone(), Err(error.clone()));
+                let failed = |permit: &Permit<Get>| (permit.resource().clone(), Err(error.clone()));
                 found.extend(missing.drain().map(|(_, permit)| failed(permit)));
                 break;
             }

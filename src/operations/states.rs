@@ -16,8 +16,11 @@ use crate::{
     amapi::{Api, ListQuery, Outcome},
     audit::Record,
     budget::Budget,
-    name::{DeviceName, OperationName},
-    policy::Permit,
+    name::OperationName,
+    policy::{
+        Permit,
+        act::{Get, List},
+    },
     proto::longrunning::{ListOperationsResponse, Operation},
 };
 
@@ -46,7 +49,7 @@ impl<A: Api> States<A> {
     /// The latest state of one operation: the known one when it is fresh enough, else Google's.
     pub(super) async fn get(
         &self,
-        permit: &Permit<OperationName>,
+        permit: &Permit<Get>,
         deadline: Instant,
         record: &Record,
     ) -> Joined<Arc<Operation>> {
@@ -63,7 +66,7 @@ impl<A: Api> States<A> {
     /// Google's word on one operation, for a call with a `record`, or for all who await it.
     pub(super) async fn ask(
         &self,
-        permit: &Permit<OperationName>,
+        permit: &Permit<Get>,
         deadline: Instant,
         record: Option<&Record>,
     ) -> Joined<Arc<Operation>> {
@@ -88,7 +91,7 @@ impl<A: Api> States<A> {
     /// One page of a device's operations.
     pub(super) async fn list(
         &self,
-        permit: &Permit<DeviceName>,
+        permit: &Permit<List>,
         query: &ListQuery,
         deadline: Instant,
     ) -> Outcome<ListOperationsResponse> {

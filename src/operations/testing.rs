@@ -14,8 +14,10 @@ use super::{Intervals, Limits, Operations, Times};
 use crate::{
     amapi::{Api, Json, ListQuery, Outcome, error::Error},
     budget::Budget,
-    name::{DeviceName, OperationName},
-    policy::{Permit, Policy},
+    policy::{
+        Permit, Policy,
+        act::{Cancel, Get, List},
+    },
     serving::Serving,
 };
 
@@ -113,7 +115,7 @@ pub(super) fn unreachable() -> Error {
 }
 
 impl Api for Counting {
-    async fn cancel(&self, permit: &Permit<OperationName>, _: &Budget) -> Outcome<()> {
+    async fn cancel(&self, permit: &Permit<Cancel>, _: &Budget) -> Outcome<()> {
         let result = self.with(|state| {
             state.counts.cancels += 1;
             let name = permit.resource().as_str();
@@ -129,7 +131,7 @@ impl Api for Counting {
         outcome(result).await
     }
 
-    async fn get(&self, permit: &Permit<OperationName>, _: &Budget) -> Outcome<Json> {
+    async fn get(&self, permit: &Permit<Get>, _: &Budget) -> Outcome<Json> {
         let result = self.with(|state| {
             state.counts.gets += 1;
             match &state.failure {
@@ -140,7 +142,7 @@ impl Api for Counting {
         outcome(result.map(object)).await
     }
 
-    async fn list(&self, permit: &Permit<DeviceName>, query: &ListQuery, _: &Budget) -> Outcome<Json> {
+    async fn list(&self, permit: &Permit<List>, query: &ListQuery, _: &Budget) -> Outcome<Json> {
         let result = self.with(|state| {
             state.counts.lists += 1;
             if let Some(failure) = &state.failure {

@@ -13,8 +13,7 @@ use super::{
 };
 use crate::{
     amapi::{Api, error::Error},
-    name::OperationName,
-    policy::Permit,
+    policy::{Permit, act::Get},
     proto::longrunning::Operation,
 };
 
@@ -23,7 +22,7 @@ use crate::{
 pub(super) async fn wait<A: Api>(
     first: Result<Arc<Operation>, Error>,
     pollers: &Pollers<A>,
-    permit: Permit<OperationName>,
+    permit: Permit<Get>,
     end: Instant,
 ) -> Result<Arc<Operation>, Error> {
     match &first {

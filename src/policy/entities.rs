@@ -63,7 +63,7 @@ pub fn attributes(caller: &Caller) -> BTreeMap<&'static str, Value> {
                 attributes.extend([("namespace", text(namespace)), ("service_account", text(account))]);
             }
         }
-        Identity::Dns(name) => attributes.extend([("dns", text(name))]),
+        Identity::Dns(name) => attributes.extend([("dns", text(name.as_str()))]),
         Identity::Jwt { issuer, subject } => {
             attributes.extend([("issuer", text(issuer)), ("subject", text(subject))]);
             // The private claims of Kubernetes' service-account tokens ("Managing Service Accounts",

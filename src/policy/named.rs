@@ -54,8 +54,8 @@ impl Named {
             "Caller" if id.parse::<Identity>().is_ok() => return Ok(()),
             "Caller" => (
                 0,
-                "give a caller's id as the audit log has it: spiffe://TRUST-DOMAIN/PATH, dns:NAME, \
-                 jwt:ISSUER#SUBJECT, unix:UID or anonymous",
+                "give a caller's id as the audit log has it: spiffe://TRUST-DOMAIN/PATH, dns:NAME (in lower \
+                 case, and no wildcard), jwt:ISSUER#SUBJECT, unix:UID or anonymous",
             ),
             // Of types and actions that do not exist, the validation speaks.
             _ => return Ok(()),

@@ -99,7 +99,7 @@ fn what_forbids_wins_and_is_named() {
 #[test]
 fn a_caller_is_known_by_its_attributes_and_its_tags() {
     let bearer = token(&[("groups", &["mdm", "it"]), ("exp", &["1700000000"])]);
-    let dns = Caller::new(Identity::Dns("console.corp.example".to_owned()), Proof::ForwardedClientCert);
+    let dns = Caller::new(Identity::Dns("console.corp.example".parse().unwrap()), Proof::ForwardedClientCert);
     let workload = spiffe("spiffe://corp.example/ns/mdm/sa/console");
     let domain = spiffe("spiffe://corp.example");
     for (condition, who) in [

@@ -104,9 +104,9 @@ impl Identities {
     /// What `peer` proves by its connection.
     #[must_use]
     pub fn of_peer(self: &Arc<Self>, peer: &Peer) -> PeerIdentity {
-        let certified = peer.certificate.as_ref().and_then(certificate::identity);
-        let is_mesh_proxy = certified.as_ref().is_some_and(|id| self.mesh_proxies.contains(id));
-        let own = match (certified, peer.place) {
+        let certified = peer.certificate.as_ref().map(certificate::identities).unwrap_or_default();
+        let is_mesh_proxy = certified.iter().any(|name| self.mesh_proxies.contains(name));
+        let own = match (certified.into_iter().next(), peer.place) {
             (Some(identity), _) => Caller::new(identity, Proof::ClientCertificate),
             (None, Place::Unix { uid: Some(uid) }) => Caller::unix(uid),
             (None, Place::Unix { uid: None } | Place::Loopback | Place::Network) => Caller::anonymous(),

@@ -17,13 +17,22 @@ permit (principal, action in [Action::"get", Action::"list"], resource in Enterp
 forbid (principal, action, resource in Device::"LC01/d2");
 "#;
 
+/// Whom a proxy vouches for may do what they may not by themselves.
+const OF_A_PROXY: &str = r#"
+permit (principal, action, resource) when { principal.proof == "x-forwarded-client-cert" };
+"#;
+
 const OPERATION: &str = "enterprises/LC01/devices/d1/operations/17";
 const CONSOLE: &str = "spiffe://corp.example/ns/mdm/sa/console";
 
 /// Asks about a policy `p.cedar` that nothing else is configured beside.
 async fn explain(words: &[&str]) -> Ended {
+    explain_by(POLICY, words).await
+}
+
+async fn explain_by(policy: &str, words: &[&str]) -> Ended {
     let room = tempfile::tempdir().unwrap();
-    std::fs::write(room.path().join("p.cedar"), POLICY).unwrap();
+    std::fs::write(room.path().join("p.cedar"), policy).unwrap();
     let mut command = countermand(&["check", "--policy", "p.cedar"]);
     run(command.args(words).current_dir(&room)).await
 }
@@ -79,9 +88,26 @@ async fn claims_are_tags_and_the_answer_can_be_json() {
 }
 
 #[tokio::test]
+async fn an_identity_can_be_one_that_a_proxy_forwards() {
+    let question = ["--explain", "dns:console.corp.example", "cancel", OPERATION];
+    for (proof, code) in [
+        (&[][..], 1),
+        (&["--proof", "client-certificate"], 1),
+        (&["--proof", "l5d-client-id"], 1),
+        (&["--proof", "x-forwarded-client-cert"], 0),
+    ] {
+        let ended = explain_by(OF_A_PROXY, &[&question, proof].concat()).await;
+        assert_eq!(ended.code, Some(code), "{ended:?}");
+        let shown = format!("  proof = \"{}\"\n", proof.last().unwrap_or(&"client-certificate"));
+        assert!(ended.stdout.contains(&shown), "{ended:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_makes_no_question_is_told() {
     for (words, wanted) in [
         (["console", "get", OPERATION], "\"console\" is not a caller's id: spiffe://"),
+        (["dns:Console.corp.example", "get", OPERATION], "dns:NAME (in lower case, and no wildcard)"),
         (["anonymous", "delete", OPERATION], "\"delete\" is no action; give cancel, get, list or wait"),
         (["anonymous", "get", "operations/1"], "must be of the form enterprises/*/devices/*/operations/*"),
         (["anonymous", "list", OPERATION], "must be of the form enterprises/*/devices/*"),
@@ -92,7 +118,15 @@ async fn what_makes_no_question_is_told() {
     }
     let ended = explain(&["--explain", "anonymous", "get", OPERATION, "--claim", "a=b"]).await;
     assert!(ended.code == Some(1) && ended.stderr.contains("for a jwt: caller only"), "{ended:?}");
-    for words in [&["--explain", "anonymous", "get"][..], &["--claim", "a=b"]] {
+    for (caller, proof, wanted) in [
+        ("unix:0", "unix-peer", "for a spiffe: or dns: caller only"),
+        ("jwt:https://i#s", "client-certificate", "for a spiffe: or dns: caller only"),
+        (CONSOLE, "jwt", "\"jwt\" is no proof; give client-certificate,"),
+    ] {
+        let ended = explain(&["--explain", caller, "get", OPERATION, "--proof", proof]).await;
+        assert!(ended.code == Some(1) && ended.stderr.contains(wanted), "{ended:?}");
+    }
+    for words in [&["--explain", "anonymous", "get"][..], &["--claim", "a=b"], &["--proof", "jwt"]] {
         assert_eq!(explain(words).await.code, Some(2), "{words:?}");
     }
     let ended = run(&mut countermand(&["check", "--explain", "anonymous", "get", OPERATION])).await;

@@ -11,7 +11,7 @@ use countermand::{
     caller::Caller,
     credentials::{Credential, Credentials, FetchError, Pattern, Token, TokenSource},
     name::OperationName,
-    policy::{Action, Policy},
+    policy::{Policy, act::Cancel},
     proto::longrunning::{GetOperationRequest, ListOperationsRequest, WaitOperationRequest},
 };
 use serde_json::json;
@@ -156,7 +156,7 @@ async fn the_outcome_names_the_credential_whatever_came_of_the_call() {
     let minute = Duration::from_secs(60);
     let cancel = async |enterprise| {
         let name = OperationName::parse(&operation(enterprise)).unwrap();
-        let permit = Policy::without_rules().decide(&Caller::anonymous(), Action::Cancel, name).unwrap();
+        let permit = Policy::without_rules().decide::<Cancel>(&Caller::anonymous(), name).unwrap();
         amapi.cancel(&permit, &Budget::new(Instant::now() + minute, minute)).await
     };
     let done = cancel("LC01").await;

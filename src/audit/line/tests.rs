@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::audit::Upstream;
 use crate::budget::Budget;
-use crate::caller::{Caller, Identity, Proof};
+use crate::caller::{Caller, Claims};
 
 fn arrival(method: Method) -> Arrival {
     let trace_id = TraceId::of(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").expect("valid");
@@ -104,7 +104,7 @@ fn nothing_that_a_caller_writes_ends_the_line_or_changes_another_field() {
         "ä😀\u{10ffff}",
     ] {
         let record = Record::default();
-        record.called_by(&Caller::new(Identity::Dns(name.to_owned()), Proof::ClientCertificate));
+        record.called_by(&Caller::of_token("i".to_owned(), name.to_owned(), Claims::new()));
         record.names(name.to_owned());
         record.invalid();
         let line = arrival(Method::Delete).line(&record, "UNIMPLEMENTED").expect("the first");
@@ -114,7 +114,7 @@ fn nothing_that_a_caller_writes_ends_the_line_or_changes_another_field() {
         assert!(text.iter().all(is_printable), "{}", text.escape_ascii());
         let parsed: Value = serde_json::from_slice(text).expect("JSON");
         assert_eq!((&parsed["name"], &parsed["decision"]), (&json!(name), &json!("invalid")));
-        assert_eq!(parsed["caller"], json!(format!("dns:{name}")));
+        assert_eq!(parsed["caller"], json!(format!("jwt:i#{name}")));
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 
 use crate::{
+    caller::Identity,
     config::tests::Room,
     server::identity::issuer::{Key, key_set},
 };
@@ -81,4 +82,16 @@ fn callers_are_checked() {
     }
     let faults = room.faults(&jwks("\"https://me:hunter2@a.example\"")).join("\n");
     assert!(faults.contains("a user or a password") && !faults.contains("hunter2"), "{faults}");
+}
+
+#[test]
+fn an_issuer_is_one_whose_callers_a_policy_can_name() {
+    let room = Room::new();
+    for issuer in ["https://i.example", " i ", "", " ", "\u{a0}", "a\nb", "a\u{85}b", "a\u{1b}"] {
+        // JSON's texts are TOML's too.
+        let section = format!("[callers.jwt]\nissuer = {}", serde_json::json!(issuer));
+        let is_refused = room.faults(&section).iter().any(|fault| fault.contains("is no text of a token"));
+        let is_named = format!("jwt:{issuer}#s").parse::<Identity>().is_ok();
+        assert_eq!(is_named, !is_refused, "{issuer:?}");
+    }
 }

@@ -76,6 +76,14 @@ fn a_mistake_has_its_place_and_says_what_would_be_right() {
              id as the audit log has it: spiffe://",
         ),
         (
+            "forbid (principal == Caller::\"dns:Evil.Corp.example\", action, resource);",
+            "line 1, column 1: policy policy0: Caller::\"dns:Evil.Corp.example\" can be nobody and nothing",
+        ),
+        (
+            "forbid (principal, action, resource) when { principal == Caller::\"dns:*.corp.example\" };",
+            "line 1, column 1: policy policy0: Caller::\"dns:*.corp.example\" can be nobody and nothing",
+        ),
+        (
             "@id(\"\")\npermit (principal, action, resource);",
             "line 1, column 1: \"\" is no id; give 1 to 128",
         ),

@@ -15,7 +15,7 @@ const DEVICES: [&str; 3] = ["d1", "d2", "LC01"];
 const OPERATIONS: [&str; 3] = ["1", "2", "d1"];
 
 fn callers() -> Vec<Caller> {
-    let dns = |name: &str| Caller::new(Identity::Dns(name.to_owned()), Proof::ClientCertificate);
+    let dns = |name: &str| Caller::new(Identity::Dns(name.parse().unwrap()), Proof::ClientCertificate);
     vec![
         Caller::anonymous(),
         Caller::unix(0),

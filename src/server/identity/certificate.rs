@@ -10,19 +10,20 @@ use crate::caller::Identity;
 const URI: Tag = Tag(6);
 
 /// Whom a verified leaf certificate names by its subject alternative names: its URI when that is a SPIFFE
-/// ID, else the first of its DNS names that is no wildcard. `None` when it names nobody in these ways.
+/// ID, then those of its DNS names that are no wildcards, in their order. Its caller is the first of them;
+/// there is none when it names nobody in these ways.
 ///
 /// With several URIs a certificate is no SPIFFE document, whatever they are (X509-SVID, section 2), and
 /// its DNS names alone count. The subject's common name never does (RFC 9525, section 2).
 #[must_use]
-pub fn identity(leaf: &CertificateDer<'_>) -> Option<Identity> {
+pub fn identities(leaf: &CertificateDer<'_>) -> Vec<Identity> {
     let parsed = parse_x509_certificate(leaf);
     let names = parsed.as_ref().ok().map(|(_, certificate)| certificate.subject_alternative_name());
     let Some(Ok(names)) = names else {
         tracing::debug!("a client certificate was verified and cannot be read: it names nobody");
-        return None;
+        return Vec::new();
     };
-    let names = &names?.value.general_names;
+    let names = names.map_or(&[][..], |extension| &extension.value.general_names);
     let mut uris = names.iter().filter_map(|name| match name {
         GeneralName::URI(uri) => Some(*uri),
         // One that is no text is a URI all the same, and stands in the way of another.
@@ -33,12 +34,11 @@ pub fn identity(leaf: &CertificateDer<'_>) -> Option<Identity> {
         (Some(only), None) => names::spiffe(only),
         _ => None,
     };
-    spiffe.or_else(|| {
-        names.iter().find_map(|name| match name {
-            GeneralName::DNSName(name) => names::dns(name),
-            _ => None,
-        })
-    })
+    let dns = names.iter().filter_map(|name| match name {
+        GeneralName::DNSName(name) => names::dns(name),
+        _ => None,
+    });
+    spiffe.into_iter().chain(dns).collect()
 }
 
 #[cfg(test)]
@@ -46,7 +46,7 @@ mod tests {
     use rcgen::{CertificateParams, DnType, KeyPair, SanType};
     use rustls::pki_types::CertificateDer;
 
-    use super::identity;
+    use super::identities;
 
     fn dns(name: &str) -> SanType {
         SanType::DnsName(name.try_into().unwrap())
@@ -56,13 +56,18 @@ mod tests {
         SanType::URI(uri.try_into().unwrap())
     }
 
-    /// Whom a certificate with these names is taken to name.
-    fn named(names: Vec<SanType>) -> Option<String> {
+    /// Whom a certificate with these names names.
+    fn all_named(names: Vec<SanType>) -> Vec<String> {
         let mut parameters = CertificateParams::default();
         parameters.distinguished_name.push(DnType::CommonName, "common.name.example");
         parameters.subject_alt_names = names;
         let certificate = parameters.self_signed(&KeyPair::generate().unwrap()).unwrap();
-        identity(certificate.der()).map(|identity| identity.to_string())
+        identities(certificate.der()).iter().map(ToString::to_string).collect()
+    }
+
+    /// Whose certificate it is.
+    fn named(names: Vec<SanType>) -> Option<String> {
+        all_named(names).into_iter().next()
     }
 
     #[test]
@@ -75,6 +80,16 @@ mod tests {
     fn of_several_dns_names_the_first_that_is_no_wildcard_counts() {
         let names = vec![dns("*.corp.example"), dns("B.corp.example"), dns("a.corp.example")];
         assert_eq!(named(names).as_deref(), Some("dns:b.corp.example"));
+    }
+
+    #[test]
+    fn all_that_it_names_is_known() {
+        let names = vec![dns("*.corp.example"), dns("B.corp.example"), uri("spiffe://corp.example/a")];
+        let more = vec![dns("a.corp.example")];
+        assert_eq!(
+            all_named([names, more].concat()),
+            ["spiffe://corp.example/a", "dns:b.corp.example", "dns:a.corp.example"]
+        );
     }
 
     #[test]
@@ -99,6 +114,6 @@ mod tests {
         ] {
             assert_eq!(named(names.clone()), None, "{names:?}");
         }
-        assert_eq!(identity(&CertificateDer::from_slice(b"\x30\x03garbage")), None);
+        assert_eq!(identities(&CertificateDer::from_slice(b"\x30\x03garbage")), []);
     }
 }

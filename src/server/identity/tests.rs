@@ -25,8 +25,12 @@ const XFCC: (&str, &str) = ("x-forwarded-client-cert", "Hash=1;URI=spiffe://corp
 const L5D: (&str, &str) = ("l5d-client-id", LINKERD);
 
 fn certificate(id: &str) -> CertificateDer<'static> {
+    of_names(vec![SanType::URI(id.try_into().unwrap())])
+}
+
+fn of_names(names: Vec<SanType>) -> CertificateDer<'static> {
     let mut parameters = CertificateParams::default();
-    parameters.subject_alt_names = vec![SanType::URI(id.try_into().unwrap())];
+    parameters.subject_alt_names = names;
     parameters.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
 }
 
@@ -121,6 +125,22 @@ fn a_proxy_that_forwards_nobody_is_itself() {
     for lines in [&[][..], &[("x-forwarded-client-cert", "Hash=1")]] {
         let want = (PROXY.to_owned(), Proof::ClientCertificate);
         assert_eq!(shown(identify(&believing(), &proxy, lines)), want);
+    }
+}
+
+#[test]
+fn a_proxy_is_known_by_any_name_of_its_certificate_and_is_itself_the_first() {
+    let name = |name: &str| SanType::DnsName(name.try_into().unwrap());
+    let names = vec![name("a.corp.example"), SanType::URI(CONSOLE.try_into().unwrap()), name("P.example")];
+    let proxy = Peer { place: Place::Network, certificate: Some(of_names(names)) };
+    let naming = |id: &str| Callers { mesh_proxies: vec![names::identity(id).unwrap()], ..believing() };
+    for id in [CONSOLE, "dns:a.corp.example", "dns:p.example"] {
+        let forwarded = shown(identify(&naming(id), &proxy, &[XFCC])).0;
+        assert_eq!(forwarded, "spiffe://corp.example/forwarded", "{id}");
+        assert_eq!(shown(identify(&naming(id), &proxy, &[])).0, CONSOLE, "{id}");
+    }
+    for id in [PROXY, "dns:b.corp.example"] {
+        assert_eq!(shown(identify(&naming(id), &proxy, &[XFCC])).0, CONSOLE, "{id}");
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::{fs, path::Path, time::SystemTime};
 
-use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rustls::pki_types::CertificateDer;
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, parse_x509_certificate};
 
 use super::validity::{State, Validity};
+use crate::pem;
 
 /// A certificate of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,11 +23,12 @@ pub struct Described {
 ///
 /// # Errors
 ///
-/// The file cannot be read, or holds something that is no certificate; the text says which.
+/// The file cannot be read, holds none, or something that is no certificate; the text says which, and quotes
+/// nothing of it.
 pub fn certificates(path: &Path) -> Result<Vec<Described>, String> {
-    let pem = fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
-    let each = CertificateDer::pem_slice_iter(&pem);
-    each.map(|certificate| described(&certificate.map_err(|error| format!("is not PEM: {error}"))?)).collect()
+    let content = fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
+    let certificates = pem::certificates(&content).map_err(|error| error.to_string())?;
+    certificates.iter().map(described).collect()
 }
 
 fn described(certificate: &CertificateDer<'_>) -> Result<Described, String> {
@@ -63,10 +65,11 @@ mod tests {
     use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
 
     use super::{State, certificates};
+    use crate::pem;
 
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-    fn pem(common_name: Option<&str>, names: Vec<SanType>, end: SystemTime) -> String {
+    fn signed(common_name: Option<&str>, names: Vec<SanType>, end: SystemTime) -> String {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         if let Some(name) = common_name {
@@ -87,9 +90,9 @@ mod tests {
         let (now, hour) = (SystemTime::now(), DAY / 24);
         let file = tempfile::NamedTempFile::new().unwrap();
         let all = [
-            pem(Some("a"), names, now + 100 * DAY + hour),
-            pem(Some("CA"), vec![], now + 3 * DAY + hour),
-            pem(None, vec![], now - hour),
+            signed(Some("a"), names, now + 100 * DAY + hour),
+            signed(Some("CA"), vec![], now + 3 * DAY + hour),
+            signed(None, vec![], now - hour),
         ];
         std::fs::write(file.path(), all.concat()).unwrap();
         let told: Vec<_> = certificates(file.path())
@@ -116,6 +119,9 @@ mod tests {
         std::fs::write(file.path(), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
             .unwrap();
         assert!(certificates(file.path()).unwrap_err().contains("malformed"));
+        std::fs::write(file.path(), pem::KEY_ON_ONE_LINE).unwrap();
+        let told = certificates(file.path()).unwrap_err();
+        assert!(told.starts_with("is not PEM") && !pem::shows_the_key(&told), "{told}");
         assert!(certificates("/nowhere".as_ref()).unwrap_err().starts_with("cannot be read: "));
     }
 }

@@ -18,6 +18,7 @@ use rustls::{
 use zeroize::Zeroizing;
 
 use super::{H2, validity::Validity};
+use crate::pem;
 
 /// `[server.tls]`: the files, all PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,14 +136,7 @@ impl Files {
 }
 
 fn certificates(file: File, path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, FileError> {
-    let wrong = |what: String| file.error(format!("{} {what}", path.display()));
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(pem)
-        .collect::<Result<_, _>>()
-        .map_err(|error| wrong(format!("is not PEM: {error}")))?;
-    if chain.is_empty() {
-        return Err(wrong("holds no certificate".to_owned()));
-    }
-    Ok(chain)
+    pem::certificates(pem).map_err(|error| file.error(format!("{} {error}", path.display())))
 }
 
 /// The certificates with their key. The texts of the libraries may quote the file, and are not told.
