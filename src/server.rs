@@ -70,7 +70,8 @@ pub enum Drained {
 }
 
 impl Server {
-    /// Reads the files of TLS, and binds every address; calls are recorded by `recorder`.
+    /// Reads the files of TLS, and binds every address; calls are recorded by `recorder`, and have
+    /// `upstream_timeout` at most for their message to come.
     ///
     /// # Errors
     ///
@@ -78,6 +79,7 @@ impl Server {
     /// the text names it.
     pub async fn bind(
         config: &config::Server,
+        upstream_timeout: Duration,
         operations: Operations,
         identities: Arc<Identities>,
         recorder: Recorder,
@@ -93,6 +95,7 @@ impl Server {
         let of_calls = layers::Limits {
             places: Arc::new(Semaphore::new(limits.max_concurrent_calls)),
             calls: calls.clone(),
+            upstream_timeout,
             recorder,
         };
         let routes = Routes::new(operations, identities, of_calls, limits.max_request_bytes, serving);

@@ -5,12 +5,12 @@
 //! 2. [`admission`]: a place among the calls in flight, or OVERLOADED at once, before any work.
 //! 3. [`panics`]: a defect below costs its own call only, which is answered INTERNAL.
 //! 4. [`context`]: who calls and until when, read from the connection and the headers; whoever cannot be
-//!    told is UNAUTHENTICATED.
+//!    told is UNAUTHENTICATED, and whoever lets us wait for the message ([`timely`]) DEADLINE_EXCEEDED.
 //! 5. [`explanation`]: what tonic refuses by itself gets an `ErrorInfo`, as every error has.
 //!
 //! Policy and sharing are no layers: they need the parsed name, and stand in `operations`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
@@ -20,6 +20,7 @@ mod audit;
 mod context;
 mod explanation;
 mod panics;
+mod timely;
 
 pub use audit::Recorder;
 
@@ -41,15 +42,17 @@ pub(super) struct Limits {
     pub(super) places: Arc<Semaphore>,
     /// Every call in flight holds a token of it.
     pub(super) calls: TaskTracker,
+    /// The most time until a call's message must have come.
+    pub(super) upstream_timeout: Duration,
     /// Who records them.
     pub(super) recorder: Recorder,
 }
 
 /// Puts the stack around `service`, for one connection.
 pub(super) fn stack<S>(service: S, limits: Limits, identity: PeerIdentity) -> Guarded<S> {
-    let Limits { places, calls, recorder } = limits;
+    let Limits { places, calls, upstream_timeout, recorder } = limits;
     let service = Explanation::new(service);
-    let service = Context::new(service, identity);
+    let service = Context::new(service, identity, upstream_timeout);
     let service = Panics::new(service);
     let service = Admission::new(service, places, calls);
     Audited::new(service, recorder)

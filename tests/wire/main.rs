@@ -15,6 +15,7 @@ mod deadlines;
 mod forwarding;
 mod hang_up;
 mod identity;
+mod late_messages;
 mod overload;
 mod policy;
 mod proxy;
