@@ -60,11 +60,11 @@ pub struct Server {
 /// How a drain went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drained {
-    /// Every call was answered.
+    /// Every call was answered, and the answers sent.
     Whole,
     /// The time was over with this many calls still in flight.
     Cut {
-        /// Calls that got no answer.
+        /// Calls that got no answer, or not all of it.
         calls: usize,
     },
 }

@@ -2,7 +2,8 @@
 //!
 //! 1. [`audit`]: a line in the audit log for every call, also one that is refused by what follows, and also
 //!    when its caller hangs up.
-//! 2. [`admission`]: a place among the calls in flight, or OVERLOADED at once, before any work.
+//! 2. [`admission`]: a place among the calls in flight, or OVERLOADED at once, before any work. The place is
+//!    the call's until its answer has been sent ([`held`]).
 //! 3. [`panics`]: a defect below costs its own call only, which is answered INTERNAL.
 //! 4. [`context`]: who calls and until when, read from the connection and the headers; whoever cannot be
 //!    told is UNAUTHENTICATED, and whoever lets us wait for the message ([`timely`]) DEADLINE_EXCEEDED.
@@ -19,10 +20,12 @@ mod admission;
 mod audit;
 mod context;
 mod explanation;
+mod held;
 mod panics;
 mod timely;
 
 pub use audit::Recorder;
+pub(super) use held::Held;
 
 use admission::Admission;
 use audit::Audited;

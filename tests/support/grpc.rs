@@ -24,6 +24,7 @@ use super::soon;
 
 pub(crate) const CANCEL: &str = "/google.longrunning.Operations/CancelOperation";
 pub(crate) const GET: &str = "/google.longrunning.Operations/GetOperation";
+pub(crate) const LIST: &str = "/google.longrunning.Operations/ListOperations";
 pub(crate) const WAIT: &str = "/google.longrunning.Operations/WaitOperation";
 
 /// A connection.

@@ -28,6 +28,7 @@ mod sharing;
 mod streams;
 mod tls;
 mod token_endpoint;
+mod unread;
 mod upstreams;
 
 const NAME: &str = "enterprises/LC01/devices/d1/operations/17";
