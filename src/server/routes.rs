@@ -12,7 +12,7 @@ use tower::{ServiceExt, util::BoxCloneSyncService};
 use super::{
     health,
     identity::Identities,
-    layers::{self, Guarded, Held, Limits},
+    layers::{self, GrpcOnly, Guarded, Held, Limits},
     peer::Peer,
     reflection,
 };
@@ -64,7 +64,7 @@ where
     S: Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
 {
-    BoxCloneSyncService::new(service.map_response(|answer| answer.map(Held::from)))
+    BoxCloneSyncService::new(GrpcOnly::new(service.map_response(|answer| answer.map(Held::from))))
 }
 
 /// The services of one connection.

@@ -16,6 +16,7 @@ mod forwarding;
 mod hang_up;
 mod identity;
 mod late_messages;
+mod not_grpc;
 mod overload;
 mod policy;
 mod proxy;

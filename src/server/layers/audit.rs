@@ -31,6 +31,9 @@ use crate::{
 /// When a caller whose call could not be recorded may come back.
 const COME_BACK: Duration = Duration::from_secs(1);
 
+/// What comes before the methods' names.
+const SERVICE: &str = "/google.longrunning.Operations/";
+
 /// What sees to it that every call leaves a line. Cheap to clone.
 #[derive(Clone)]
 pub struct Recorder(Arc<Inner>);
@@ -93,7 +96,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let method = request.uri().path().rsplit_once('/').and_then(|(_, method)| Method::named(method));
+        let method = request.uri().path().strip_prefix(SERVICE).and_then(Method::named);
         let Some(method) = method else {
             return Either::Right(Either::Right(self.inner.call(request)));
         };
