@@ -99,8 +99,9 @@ impl App {
         let key_refresher = key_refresher.map(tokio::spawn);
         let drain_timeout = server.drain_timeout;
         let recorder = Recorder::new(Audit::start(audit)?);
+        let (recorded, identities) = (recorder.clone(), Arc::new(identities));
         let server =
-            Server::bind(server, operations, Arc::new(identities), recorder.clone(), state.clone()).await?;
+            Server::bind(server, upstream.timeout, operations, identities, recorded, state.clone()).await?;
         let admin = match admin.listen {
             Some(address) => Some(Admin::bind(address, Arc::clone(&credentials), state).await?),
             None => None,

@@ -60,17 +60,18 @@ pub struct Server {
 /// How a drain went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drained {
-    /// Every call was answered.
+    /// Every call was answered, and the answers sent.
     Whole,
     /// The time was over with this many calls still in flight.
     Cut {
-        /// Calls that got no answer.
+        /// Calls that got no answer, or not all of it.
         calls: usize,
     },
 }
 
 impl Server {
-    /// Reads the files of TLS, and binds every address; calls are recorded by `recorder`.
+    /// Reads the files of TLS, and binds every address; calls are recorded by `recorder`, and have
+    /// `upstream_timeout` at most for their message to come.
     ///
     /// # Errors
     ///
@@ -78,6 +79,7 @@ impl Server {
     /// the text names it.
     pub async fn bind(
         config: &config::Server,
+        upstream_timeout: Duration,
         operations: Operations,
         identities: Arc<Identities>,
         recorder: Recorder,
@@ -93,6 +95,7 @@ impl Server {
         let of_calls = layers::Limits {
             places: Arc::new(Semaphore::new(limits.max_concurrent_calls)),
             calls: calls.clone(),
+            upstream_timeout,
             recorder,
         };
         let routes = Routes::new(operations, identities, of_calls, limits.max_request_bytes, serving);

@@ -7,12 +7,12 @@ use http::{Request, Response};
 use hyper::{body::Incoming, service::Service};
 use tokio::sync::watch;
 use tonic::{Status, body::Body};
-use tower::util::BoxCloneSyncService;
+use tower::{ServiceExt, util::BoxCloneSyncService};
 
 use super::{
     health,
     identity::Identities,
-    layers::{self, Guarded, Limits},
+    layers::{self, GrpcOnly, Guarded, Held, Limits},
     peer::Peer,
     reflection,
 };
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// A service that is not on the hot path.
-type Aside = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
+type Aside = BoxCloneSyncService<Request<Incoming>, Response<Held>, Infallible>;
 
 /// All services of the process.
 pub(super) struct Routes {
@@ -44,9 +44,9 @@ impl Routes {
         serving: watch::Receiver<Serving>,
     ) -> Self {
         let operations = OperationsServer::new(operations).max_decoding_message_size(max_request_bytes);
-        let health = BoxCloneSyncService::new(health::service(serving.clone()));
-        let reflection = BoxCloneSyncService::new(reflection::v1(serving.clone()));
-        let reflection_alpha = BoxCloneSyncService::new(reflection::v1alpha(serving));
+        let health = aside(health::service(serving.clone()));
+        let reflection = aside(reflection::v1(serving.clone()));
+        let reflection_alpha = aside(reflection::v1alpha(serving));
         Self { operations, identities, limits, health, reflection, reflection_alpha }
     }
 
@@ -58,6 +58,15 @@ impl Routes {
     }
 }
 
+fn aside<S>(service: S) -> Aside
+where
+    S: tower::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+    S: Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+{
+    BoxCloneSyncService::new(GrpcOnly::new(service.map_response(|answer| answer.map(Held::from))))
+}
+
 /// The services of one connection.
 pub(super) struct ForCaller {
     operations: Guarded<OperationsServer<Operations>>,
@@ -65,13 +74,13 @@ pub(super) struct ForCaller {
 }
 
 impl Service<Request<Incoming>> for ForCaller {
-    type Response = Response<Body>;
+    type Response = Response<Held>;
     type Error = Infallible;
     type Future = Either<
         <Guarded<OperationsServer<Operations>> as tower::Service<Request<Incoming>>>::Future,
         Either<
             <Aside as tower::Service<Request<Incoming>>>::Future,
-            Ready<Result<Response<Body>, Infallible>>,
+            Ready<Result<Response<Held>, Infallible>>,
         >,
     >;
 

@@ -24,6 +24,7 @@ use super::soon;
 
 pub(crate) const CANCEL: &str = "/google.longrunning.Operations/CancelOperation";
 pub(crate) const GET: &str = "/google.longrunning.Operations/GetOperation";
+pub(crate) const LIST: &str = "/google.longrunning.Operations/ListOperations";
 pub(crate) const WAIT: &str = "/google.longrunning.Operations/WaitOperation";
 
 /// A connection.
@@ -33,7 +34,7 @@ pub(crate) struct Wire {
 }
 
 /// A call whose answer has not been waited for yet. Dropped, it is reset with CANCEL.
-pub(crate) struct Started(ResponseFuture);
+pub(crate) struct Started(pub(crate) ResponseFuture);
 
 /// An answer: the trailers, which are the headers when there is nothing else.
 #[derive(Debug)]
@@ -67,19 +68,24 @@ impl Wire {
 
     /// Sends a whole call with an encoded message.
     pub(crate) async fn start_raw(&self, path: &str, headers: &[(&str, &str)], message: &[u8]) -> Started {
-        let mut requests = self.requests.clone().ready().await.unwrap();
-        let (response, mut body) = requests.send_request(request(path, headers), false).unwrap();
+        let (started, mut body) = self.begin(request(path, headers)).await;
         body.send_data(framed(message), true).unwrap();
-        Started(response)
+        started
     }
 
     /// Begins a call of `CancelOperation` whose message does not come as long as what this answers is held.
     pub(crate) async fn start_without_a_message(
         &self,
         headers: &[(&str, &str)],
-    ) -> (ResponseFuture, SendStream<Bytes>) {
+    ) -> (Started, SendStream<Bytes>) {
+        self.begin(request(CANCEL, headers)).await
+    }
+
+    /// Sends the head of whatever request, and leaves its body to the test.
+    pub(crate) async fn begin(&self, request: Request<()>) -> (Started, SendStream<Bytes>) {
         let mut requests = self.requests.clone().ready().await.unwrap();
-        requests.send_request(request(CANCEL, headers), false).unwrap()
+        let (response, body) = requests.send_request(request, false).unwrap();
+        (Started(response), body)
     }
 
     /// `CancelOperation` to its end.
@@ -132,7 +138,7 @@ fn request(path: &str, headers: &[(&str, &str)]) -> Request<()> {
 }
 
 /// A message as gRPC sends it: not compressed, and after its length.
-fn framed(message: &[u8]) -> Bytes {
+pub(crate) fn framed(message: &[u8]) -> Bytes {
     let mut frame = BytesMut::with_capacity(5 + message.len());
     frame.put_u8(0);
     frame.put_u32(u32::try_from(message.len()).unwrap());

@@ -148,7 +148,8 @@ async fn headers_beyond_the_limit_cost_the_call_and_far_beyond_the_connection() 
     let connection = tokio::spawn(connection);
     let mut status = async |size: usize| {
         let path = "http://service/google.longrunning.Operations/CancelOperation";
-        let request = Request::post(path).header("te", "trailers").header("x-long", "x".repeat(size));
+        let request = Request::post(path).header("te", "trailers").header("content-type", "application/grpc");
+        let request = request.header("x-long", "x".repeat(size));
         requests = requests.clone().ready().await?;
         let (response, _) = requests.send_request(request.body(()).unwrap(), true)?;
         soon("an answer", response).await.map(|response| response.status().as_u16())

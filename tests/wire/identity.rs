@@ -138,3 +138,18 @@ async fn what_is_too_much_is_refused_before_anybody_looks_who_calls() {
     gate.open();
     assert_eq!(first.answer().await.code(), Code::Ok);
 }
+
+#[tokio::test]
+async fn keys_that_do_not_come_are_waited_for_within_the_calls_own_time() {
+    let (upstream, issuer, key) = (Upstream::start().await, Upstream::start().await, Key::ec());
+    issuer.always_answers(Reply::hanging());
+    let setup = Setup::of(&upstream).tokens_of_issuer(&format!("{}/jwks", issuer.url()));
+    let service = setup.timeout("300ms").start().await;
+    let wire = service.wire().await;
+    let bearer = format!("Bearer {}", key.token(Some("a"), &claims()));
+    let patient = [("authorization", bearer.as_str())];
+    let hasty = [("authorization", bearer.as_str()), ("grpc-timeout", "100m")];
+    for headers in [&patient[..], &hasty] {
+        assert_ours(&refused(&wire, headers).await, Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+    }
+}

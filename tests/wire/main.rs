@@ -15,6 +15,8 @@ mod deadlines;
 mod forwarding;
 mod hang_up;
 mod identity;
+mod late_messages;
+mod not_grpc;
 mod overload;
 mod policy;
 mod proxy;
@@ -27,6 +29,7 @@ mod sharing;
 mod streams;
 mod tls;
 mod token_endpoint;
+mod unread;
 mod upstreams;
 
 const NAME: &str = "enterprises/LC01/devices/d1/operations/17";

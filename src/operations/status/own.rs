@@ -50,6 +50,12 @@ pub fn invalid_timeout() -> Status {
     )
 }
 
+/// A request that is not gRPC's: INVALID_ARGUMENT, `NOT_GRPC`. The message says what would be.
+#[must_use]
+pub fn not_grpc(message: &str) -> Status {
+    ours(Code::InvalidArgument, "NOT_GRPC", message, [])
+}
+
 /// More calls than we take at once: UNAVAILABLE, `OVERLOADED`, with RetryInfo. Not RESOURCE_EXHAUSTED,
 /// which is Google's quota.
 #[must_use]

@@ -5,18 +5,19 @@ use std::{
     future::{Future, Ready, ready},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use futures_util::future::Either;
 use http::{Request, Response};
 use pin_project_lite::pin_project;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use tower::Service;
 
+use super::held::{Held, Hold};
 use crate::operations::status;
 
 /// When a caller who was refused may come back.
@@ -40,9 +41,9 @@ impl<S, B> Service<Request<B>> for Admission<S>
 where
     S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
 {
-    type Response = Response<Body>;
+    type Response = Response<Held>;
     type Error = Infallible;
-    type Future = Either<Admitted<S::Future>, Ready<Result<Response<Body>, Infallible>>>;
+    type Future = Either<Admitted<S::Future>, Ready<Result<Response<Held>, Infallible>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
@@ -52,8 +53,8 @@ where
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             return Either::Right(ready(Ok(status::overloaded(COME_BACK).into_http())));
         };
-        let call = self.calls.token();
-        Either::Left(Admitted { inner: self.inner.call(request), _place: place, _call: call })
+        let hold = Hold::new(place, self.calls.token());
+        Either::Left(Admitted { inner: self.inner.call(request), hold: Some(hold) })
     }
 }
 
@@ -62,15 +63,18 @@ pin_project! {
     pub(crate) struct Admitted<F> {
         #[pin]
         inner: F,
-        _place: OwnedSemaphorePermit,
-        _call: TaskTrackerToken,
+        // None when it has gone with the answer.
+        hold: Option<Hold>,
     }
 }
 
-impl<F: Future> Future for Admitted<F> {
-    type Output = F::Output;
+impl<F: Future<Output = Result<Response<Body>, Infallible>>> Future for Admitted<F> {
+    type Output = Result<Response<Held>, Infallible>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        self.project().inner.poll(cx)
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let Ok(answer) = ready!(this.inner.poll(cx));
+        let hold = this.hold.take();
+        Poll::Ready(Ok(answer.map(|body| Held::new(body, hold))))
     }
 }

@@ -19,10 +19,10 @@ use tokio_util::{
     sync::CancellationToken,
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
-use tonic::{Code, body::Body};
+use tonic::Code;
 use tower::Service;
 
-use super::explanation::RefusedByTheLibrary;
+use super::{explanation::RefusedByTheLibrary, held::Held};
 use crate::{
     audit::{Arrival, Audit, Method, Record, TraceId},
     operations::status,
@@ -30,6 +30,9 @@ use crate::{
 
 /// When a caller whose call could not be recorded may come back.
 const COME_BACK: Duration = Duration::from_secs(1);
+
+/// What comes before the methods' names.
+const SERVICE: &str = "/google.longrunning.Operations/";
 
 /// What sees to it that every call leaves a line. Cheap to clone.
 #[derive(Clone)]
@@ -77,14 +80,14 @@ impl<S> Audited<S> {
     }
 }
 
-type Answer = Result<Response<Body>, Infallible>;
+type Answer = Result<Response<Held>, Infallible>;
 
 impl<S, B> Service<Request<B>> for Audited<S>
 where
-    S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<B>, Response = Response<Held>, Error = Infallible>,
     S::Future: Send + 'static,
 {
-    type Response = Response<Body>;
+    type Response = Response<Held>;
     type Error = Infallible;
     type Future = Either<Carried, Either<Ready<Answer>, S::Future>>;
 
@@ -93,7 +96,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let method = request.uri().path().rsplit_once('/').and_then(|(_, method)| Method::named(method));
+        let method = request.uri().path().strip_prefix(SERVICE).and_then(Method::named);
         let Some(method) = method else {
             return Either::Right(Either::Right(self.inner.call(request)));
         };
@@ -137,7 +140,7 @@ async fn carry(
 }
 
 /// Nothing is done for a call of which no line can be written now.
-fn refuse(arrival: Arrival, audit: &Audit) -> Response<Body> {
+fn refuse(arrival: Arrival, audit: &Audit) -> Response<Held> {
     let answer = status::audit_unavailable(COME_BACK);
     if let Some(line) = arrival.line(&Record::default(), status::code_name(answer.code())) {
         audit.keep_refusal(line);
@@ -146,7 +149,7 @@ fn refuse(arrival: Arrival, audit: &Audit) -> Response<Body> {
 }
 
 /// What the code says of a call that was refused before it came to a decision.
-fn note_refusal(record: &Record, answer: &Response<Body>, code: Code) {
+fn note_refusal(record: &Record, answer: &Response<Held>, code: Code) {
     let by_the_library = answer.extensions().get::<RefusedByTheLibrary>().is_some();
     match code {
         Code::Unauthenticated => record.denied(None),
@@ -158,7 +161,7 @@ fn note_refusal(record: &Record, answer: &Response<Body>, code: Code) {
 }
 
 /// An answer that has a message says OK in its trailers; any other says its code in its headers.
-fn code(answer: &Response<Body>) -> Code {
+fn code(answer: &Response<Held>) -> Code {
     answer.headers().get("grpc-status").map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()))
 }
 

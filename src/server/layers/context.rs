@@ -1,4 +1,4 @@
-//! Who calls and until when.
+//! Who calls, until when, and in which time the rest of the request must come.
 
 use std::{
     convert::Infallible,
@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use tonic::{Status, body::Body};
 use tower::Service;
 
+use super::timely::Timely;
 use crate::{
     audit::Record,
     caller::Caller,
@@ -25,11 +26,13 @@ use crate::{
 pub(crate) struct Context<S> {
     inner: S,
     identity: PeerIdentity,
+    upstream_timeout: Duration,
 }
 
 impl<S> Context<S> {
-    pub(super) fn new(inner: S, identity: PeerIdentity) -> Self {
-        Self { inner, identity }
+    /// Whatever is to come before a method has its message, comes within `upstream_timeout`.
+    pub(super) fn new(inner: S, identity: PeerIdentity, upstream_timeout: Duration) -> Self {
+        Self { inner, identity, upstream_timeout }
     }
 }
 
@@ -37,7 +40,7 @@ type Answer = Result<Response<Body>, Infallible>;
 
 impl<S, B> Service<Request<B>> for Context<S>
 where
-    S: Service<Request<B>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Timely<B>>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
     B: Send + 'static,
 {
@@ -54,18 +57,19 @@ where
         let arrived = Instant::now();
         // Told after who calls: a proof that is false ends a call whatever else is wrong with it.
         let timeout = timeout(request.headers());
+        let limit = self.upstream_timeout;
+        let deadline = arrived + timeout.ok().flatten().map_or(limit, |timeout| timeout.min(limit));
         match self.identity.identify(request.headers()) {
             Identified::Now(Ok(caller)) => {
                 record.called_by(&caller);
                 let Ok(timeout) = timeout else { return refused(status::invalid_timeout()) };
                 request.extensions_mut().insert(Call { caller, arrived, timeout, record });
-                Either::Left(self.inner.call(request))
+                Either::Left(self.inner.call(request.map(|body| Timely::new(body, deadline))))
             }
             Identified::Now(Err(refusal)) => refused(unidentified(refusal)),
             Identified::Later(caller) => {
                 let mut inner = self.inner.clone();
                 Either::Right(Either::Right(Box::pin(async move {
-                    let deadline = timeout.unwrap_or(None).map(|timeout| arrived + timeout);
                     let caller = match in_time(caller, deadline).await {
                         Ok(caller) => caller,
                         Err(status) => return Ok(status.into_http()),
@@ -73,7 +77,7 @@ where
                     record.called_by(&caller);
                     let Ok(timeout) = timeout else { return Ok(status::invalid_timeout().into_http()) };
                     request.extensions_mut().insert(Call { caller, arrived, timeout, record });
-                    inner.call(request).await
+                    inner.call(request.map(|body| Timely::new(body, deadline))).await
                 })))
             }
         }
@@ -87,15 +91,11 @@ fn refused<F, G>(status: Status) -> Either<F, Either<Ready<Answer>, G>> {
 /// The caller, if it is known before the call's own time is over.
 async fn in_time(
     caller: BoxFuture<'static, Result<Caller, Refusal>>,
-    deadline: Option<Instant>,
+    deadline: Instant,
 ) -> Result<Caller, Status> {
-    let caller = match deadline {
-        Some(deadline) => timeout_at(deadline, caller).await.map_err(|_| {
-            status::deadline_exceeded("while the keys of the token's issuer were being fetched")
-        })?,
-        None => caller.await,
-    };
-    caller.map_err(unidentified)
+    let caller = timeout_at(deadline, caller).await;
+    let late = |_| status::deadline_exceeded("while the keys of the token's issuer were being fetched");
+    caller.map_err(late)?.map_err(unidentified)
 }
 
 fn unidentified(refusal: Refusal) -> Status {

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tonic::Status;
+use tonic::{Status, body::Body};
 use tower::{ServiceExt, service_fn};
 
 use super::*;
@@ -17,13 +17,27 @@ use crate::{
     server::layers::panics::Panics,
 };
 
-/// What a call of `CancelOperation` meets below the recorder.
+/// What answers below the recorder, and holds nothing.
+type Answer = Result<Response<Body>, Infallible>;
+
+/// What a call of `CancelOperation` meets there.
 type Below = fn() -> BoxFuture<'static, Answer>;
 
 /// A recorder, and where its lines go.
 fn recorder(room: &TempDir, on_failure: OnFailure) -> Recorder {
     let destination = Destination::File(room.path().join("audit.jsonl"));
     Recorder::new(Audit::start(&config::Audit { destination, on_failure }).unwrap())
+}
+
+fn audited<S>(
+    service: S,
+    recorder: Recorder,
+) -> impl Service<Request<()>, Response = Response<Held>, Error = Infallible, Future: Send> + Clone
+where
+    S: Service<Request<()>, Response = Response<Body>, Error = Infallible> + Clone,
+    S::Future: Send + 'static,
+{
+    Audited::new(service.map_response(|answer: Response<Body>| answer.map(Held::from)), recorder)
 }
 
 fn request(method: &str) -> Request<()> {
@@ -33,7 +47,7 @@ fn request(method: &str) -> Request<()> {
 /// The code, and the lines so far.
 async fn call(room: &TempDir, recorder: &Recorder, method: &str, below: Below) -> (Code, Vec<Value>) {
     let service = Panics::new(service_fn(move |_: Request<()>| below()));
-    let answer = Audited::new(service, recorder.clone()).oneshot(request(method)).await;
+    let answer = audited(service, recorder.clone()).oneshot(request(method)).await;
     (code(&answer.unwrap()), lines(room))
 }
 
@@ -78,7 +92,7 @@ async fn nothing_is_done_for_a_call_that_cannot_be_recorded() {
         counted.fetch_add(1, Ordering::Relaxed);
         ok()
     });
-    let service = Audited::new(service, recorder.clone());
+    let service = audited(service, recorder.clone());
     for _ in 0..3 {
         let answer = service.clone().oneshot(request("CancelOperation")).await.unwrap();
         let status = Status::from_header_map(answer.headers()).unwrap();
@@ -97,7 +111,7 @@ async fn a_call_is_answered_all_the_same_when_that_is_wanted() {
     symlink("/dev/full", room.path().join("audit.jsonl")).unwrap();
     let recorder = recorder(&room, OnFailure::Continue);
     for _ in 0..3 {
-        let service = Audited::new(service_fn(|_: Request<()>| ok()), recorder.clone());
+        let service = audited(service_fn(|_: Request<()>| ok()), recorder.clone());
         let answer = service.oneshot(request("CancelOperation")).await.unwrap();
         assert_eq!(code(&answer), Code::Ok);
     }
@@ -109,10 +123,9 @@ async fn a_call_that_outlasts_the_end_is_cut_and_recorded() {
     let recorder = recorder(&room, OnFailure::Fail);
     let below: Below = || std::future::pending().boxed();
     let (hung_up, stays) = (
-        Audited::new(service_fn(move |_: Request<()>| below()), recorder.clone())
+        audited(service_fn(move |_: Request<()>| below()), recorder.clone())
             .oneshot(request("CancelOperation")),
-        Audited::new(service_fn(move |_: Request<()>| below()), recorder.clone())
-            .oneshot(request("GetOperation")),
+        audited(service_fn(move |_: Request<()>| below()), recorder.clone()).oneshot(request("GetOperation")),
     );
     let mut hung_up = Box::pin(hung_up);
     assert!(futures_util::poll!(&mut hung_up).is_pending());
