@@ -10,7 +10,7 @@ use std::{
 use super::{
     environment::Environment,
     fault::{Faults, Wrong},
-    source::Given,
+    files,
     table::Section,
 };
 
@@ -47,14 +47,9 @@ pub enum OnFailure {
 
 impl Audit {
     pub(super) fn read(environment: &mut Environment, file: &mut Section<'_>, faults: &mut Faults) -> Self {
-        let directory = file.directory();
-        let of_file = file.text("file", faults).map(|Given { value, origin }| {
-            let value = if value == STDOUT { STDOUT.into() } else { directory.join(value) };
-            Given { value, origin }
-        });
         let destination = environment
             .path("COUNTERMAND_AUDIT_FILE")
-            .or(of_file)
+            .or(file.path_unless(|text| text == STDOUT, "file", faults))
             .and_then(|given| given.parse(faults, destination))
             .unwrap_or(Destination::Stdout);
         let on_failure = environment
@@ -70,6 +65,7 @@ fn destination(path: &Path) -> Result<Destination, Wrong> {
     if path == Path::new(STDOUT) {
         return Ok(Destination::Stdout);
     }
+    files::name(&path.to_string_lossy())?;
     let wrong = |what: String| {
         let remedy = r#"name a file that this user may write, in a directory that exists, or give "stdout""#;
         Wrong::new(format!("{path:?} {what}"), remedy)

@@ -5,6 +5,7 @@ use std::{fs, path::PathBuf, sync::LazyLock};
 use super::{Config, Environment, ListenAddress, Overrides, Owner};
 
 mod callers;
+mod pasted;
 
 /// A directory with a credential file `key.json` and a CA `ca.pem`, whose key is `ca.key`.
 pub(super) struct Room(tempfile::TempDir);

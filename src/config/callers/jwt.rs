@@ -67,12 +67,9 @@ impl Jwt {
         let algorithms = environment
             .texts("COUNTERMAND_CALLERS_JWT_ALGORITHMS", faults)
             .or(file.texts("algorithms", faults));
-        // Of the file's own: what is no URL is relative to it.
-        let of_file = file.text("jwks", faults).map(|Given { value, origin }| {
-            let is_url = value.contains("://");
-            let path = || file.directory().join(&value).to_string_lossy().into_owned();
-            Given { value: if is_url { value.clone() } else { path() }, origin }
-        });
+        let of_file = file
+            .path_unless(is_url, "jwks", faults)
+            .map(|Given { value, origin }| Given { value: value.to_string_lossy().into_owned(), origin });
         let place = environment.text("COUNTERMAND_CALLERS_JWT_JWKS", faults).or(of_file);
         let ca_certificates = environment
             .path("COUNTERMAND_CALLERS_JWT_JWKS_CA_CERTIFICATES")
@@ -119,7 +116,7 @@ impl Jwks {
         algorithms: Option<&[Algorithm]>,
         faults: &mut Faults,
     ) -> Option<Self> {
-        if !place.value.contains("://") {
+        if !is_url(&place.value) {
             for given in [ca_certificates, token_file].into_iter().flatten() {
                 faults.add(
                     &given.origin,
@@ -144,6 +141,12 @@ impl Jwks {
             token_file: token_file.map(|given| given.value),
         })
     }
+}
+
+/// Whether a text is meant for a URL, which a scheme begins (RFC 3986, section 3.1), and not for a path.
+fn is_url(text: &str) -> bool {
+    let is_scheme = |text: &str| text.bytes().all(|c| c.is_ascii_alphanumeric() || b"+-.".contains(&c));
+    text.split_once("://").is_some_and(|(scheme, _)| is_scheme(scheme))
 }
 
 /// What each of a list is, which must not be empty; `None` with a fault among them.
