@@ -18,6 +18,7 @@ mod identity;
 mod overload;
 mod policy;
 mod proxy;
+mod quoted_token;
 mod reading;
 mod refusals;
 mod resets;
