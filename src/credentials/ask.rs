@@ -17,6 +17,9 @@ const TIMEOUT: Duration = Duration::from_secs(9);
 /// More than any token request or answer holds.
 pub(super) const LIMIT: usize = 64 * 1024;
 
+/// The fields of forms that are secrets (RFC 6749, RFC 7523, RFC 8693).
+const SECRET_FIELDS: [&str; 4] = ["assertion", "client_secret", "refresh_token", "subject_token"];
+
 /// The secrets that a request carries, so that they can be left out of what is told of its answer.
 pub(super) type Secrets = Vec<Zeroizing<String>>;
 
@@ -41,13 +44,16 @@ pub(super) struct Reply<'a> {
 }
 
 impl<'a> Question<'a> {
-    /// A GET that carries no secret but what is added to its headers.
+    /// A GET.
     pub(super) fn get(whom: &'a str, url: Url, headers: HeaderMap) -> Self {
         Self { whom, method: Method::GET, url, headers, body: Zeroizing::default(), secrets: Vec::new() }
     }
 
-    /// A POST of a form.
-    pub(super) fn form(whom: &'a str, url: Url, body: Zeroizing<Vec<u8>>, secrets: Secrets) -> Self {
+    /// A POST of a form, whose secrets are known by the names of their fields; and what the URL asks is
+    /// nobody else's business.
+    pub(super) fn form(whom: &'a str, url: Url, body: Zeroizing<Vec<u8>>) -> Self {
+        let fields = form_urlencoded::parse(&body).filter(|(name, _)| SECRET_FIELDS.contains(&&**name));
+        let secrets = fields.chain(url.query_pairs()).map(|(_, value)| value.into_owned().into()).collect();
         let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, kind)]);
         Self { whom, method: Method::POST, url, headers, body, secrets }
@@ -55,7 +61,8 @@ impl<'a> Question<'a> {
 
     /// Sends the request, once, and reads the answer whole.
     pub(super) async fn ask(self, client: &HttpClient) -> Result<Reply<'a>, FetchError> {
-        let Self { whom, method, url, headers, body, secrets } = self;
+        let Self { whom, method, url, headers, body, mut secrets } = self;
+        secrets.extend(headers.values().filter_map(secret));
         // The bytes are wiped when the last who holds them lets go.
         let sent = client.send(method, url, headers, Bytes::from_owner(body));
         let (status, headers, body) = in_time(whom, async {
@@ -65,6 +72,13 @@ impl<'a> Question<'a> {
         .await?;
         Ok(Reply { whom, status, headers, body, secrets })
     }
+}
+
+/// What is secret of a header's value: without the scheme, `Bearer` or `Basic`, that it may begin with.
+fn secret(value: &HeaderValue) -> Option<Zeroizing<String>> {
+    let text = value.is_sensitive().then(|| value.to_str().ok()).flatten()?;
+    let secret = text.split_once(' ').map_or(text, |(_, secret)| secret);
+    Some(Zeroizing::new(secret.to_owned()))
 }
 
 async fn read(

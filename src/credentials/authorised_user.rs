@@ -52,8 +52,7 @@ impl AuthorisedUser {
 
     pub(super) async fn fetch(&self, surroundings: &Surroundings) -> Result<Token, FetchError> {
         let client = surroundings.client(&self.token_url)?;
-        let secrets = vec![self.client_secret.clone(), self.refresh_token.clone()];
-        let bridge = Bridge::new(client, self.token_url.clone(), secrets);
+        let bridge = Bridge::new(client, self.token_url.clone());
         let secret = AuthorizedUserSecret {
             client_id: self.client_id.clone(),
             client_secret: self.client_secret.to_string(),

@@ -36,7 +36,7 @@ use yup_oauth2::{AccessToken, CustomHyperClientBuilder, Error};
 use zeroize::Zeroizing;
 
 use super::{
-    ask::{LIMIT, Question, Secrets},
+    ask::{LIMIT, Question},
     token::{FetchError, Token},
 };
 use crate::http_client::HttpClient;
@@ -51,14 +51,13 @@ pub(super) struct Bridge(Arc<Inner>);
 struct Inner {
     client: HttpClient,
     url: Url,
-    secrets: Secrets,
     seen: Mutex<Option<Result<Duration, FetchError>>>,
 }
 
 impl Bridge {
-    /// A bridge to `url`, whatever yup-oauth2 believes to connect to; its request holds `secrets`.
-    pub(super) fn new(client: HttpClient, url: Url, secrets: Secrets) -> Self {
-        Self(Arc::new(Inner { client, url, secrets, seen: Mutex::new(None) }))
+    /// A bridge to `url`, whatever yup-oauth2 believes to connect to.
+    pub(super) fn new(client: HttpClient, url: Url) -> Self {
+        Self(Arc::new(Inner { client, url, seen: Mutex::new(None) }))
     }
 
     /// What yup-oauth2 takes for its HTTP client.
@@ -102,7 +101,7 @@ impl Bridge {
         let body =
             request.into_body().collect().await.map_err(|_| FetchError::NotAsked("no request".to_owned()))?;
         let body = Zeroizing::new(body.to_bytes().to_vec());
-        let question = Question::form(WHOM, self.0.url.clone(), body, self.0.secrets.clone());
+        let question = Question::form(WHOM, self.0.url.clone(), body);
         let reply = question.ask(&self.0.client).await?;
         let lifetime = reply.granted()?.lifetime();
         Ok((lifetime, reply.body))

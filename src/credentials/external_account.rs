@@ -75,7 +75,7 @@ impl ExternalAccount {
     pub(super) async fn fetch(&self, surroundings: &Surroundings, scope: &str) -> Result<Token, FetchError> {
         let subject_token = self.subject_token.read(surroundings).await?;
         let body = self.form(&subject_token, scope);
-        let mut question = Question::form(WHOM, self.token_url.clone(), body, vec![subject_token]);
+        let mut question = Question::form(WHOM, self.token_url.clone(), body);
         if let Some(client) = &self.client {
             question.headers.insert(AUTHORIZATION, client.authorization());
             question.secrets.push(client.secret.clone());

@@ -102,7 +102,7 @@ impl Impersonation {
             url: self.url.clone(),
             headers,
             body: body.to_string().into_bytes().into(),
-            secrets: vec![source.secret().clone()],
+            secrets: Vec::new(),
         };
         let reply = question.ask(&surroundings.client(&self.url)?).await?;
         let token = reply.generated(SystemTime::now(), self.lifetime)?;

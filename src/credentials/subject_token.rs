@@ -62,7 +62,7 @@ impl SubjectToken {
             Place::Url { url, headers } => {
                 let question = Question::get(WHOM, url.clone(), headers.clone());
                 let reply = question.ask(&surroundings.client(url)?).await?;
-                reply.succeeded()?;
+                reply.succeeded_without_words()?;
                 reply.body
             }
         };

@@ -135,11 +135,6 @@ impl Token {
         self.quota_project.as_ref()
     }
 
-    /// The token itself, for who has to leave it out of a text.
-    pub(super) fn secret(&self) -> &Zeroizing<String> {
-        &self.secret
-    }
-
     /// The value of the `authorization` header.
     pub(super) fn header(&self) -> HeaderValue {
         let bearer = Zeroizing::new(format!("Bearer {}", self.secret.as_str()));

@@ -99,6 +99,29 @@ fn a_quoted_secret_is_left_out() {
     assert_eq!(told, "the token endpoint answered HTTP 400: invalid_grant Bad '[left out]'");
 }
 
+#[test]
+fn so_is_what_could_be_a_secret_of_somebody_elses() {
+    for (said, told) in [
+        ("key=AIzaSyA-1234567890abcdefghijklmnopqrs in use", "[left out] in use"),
+        ("got MIIEvQIBADANBgkqhkiG9w0BAQEFAASC here", "got MIIEvQIBADANBgkqhkiG9w0BAQEFAASC here"),
+        ("got MIIEvQIBADANBgkqhkiG9w0BAQEFAASCB here", "got [left out] here"),
+        (
+            "Permission 'iam.serviceAccounts.getAccessToken' denied",
+            "Permission 'iam.serviceAccounts.getAccessToken' denied",
+        ),
+        (
+            "of robot@some-project-of-ours.iam.gserviceaccount.com",
+            "of robot@some-project-of-ours.iam.gserviceaccount.com",
+        ),
+    ] {
+        let body = serde_json::json!({"error": "invalid_grant", "error_description": said}).to_string();
+        assert_eq!(
+            refusal(400, &body),
+            format!("the token endpoint answered HTTP 400: invalid_grant {told}")
+        );
+    }
+}
+
 fn generated(body: &str) -> Result<Duration, FetchError> {
     // 2026-01-01T00:00:00Z
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600);

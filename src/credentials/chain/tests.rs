@@ -63,6 +63,21 @@ async fn a_login_that_was_revoked_is_refused_for_good_and_not_quoted() {
     server.seen();
 }
 
+#[tokio::test]
+async fn a_form_that_is_quoted_as_it_was_sent_tells_nothing() {
+    let mut login = authorised_user("");
+    login["client_secret"] = json!("CS-98/76+x");
+    login["refresh_token"] = json!("1//RSE/CRET");
+    let said = "refresh_token=1%2F%2FRSE%2fCRET and client_secret=CS-98%2F76%2Bx of client";
+    let body = json!({"error": "invalid_grant", "error_description": said});
+    let server = Server::start([Reply::new(400, body.to_string())]).await;
+    login["token_uri"] = json!(format!("{}/token", server.url));
+    let error = fetch(&login).await.expect_err("refused").to_string();
+    let told = "the token endpoint answered HTTP 400: invalid_grant [left out] and [left out] of client";
+    assert_eq!(error, told);
+    server.seen();
+}
+
 #[test]
 fn a_file_is_what_its_type_says() {
     let url = "https://example.com";
