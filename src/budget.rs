@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     pin::{Pin, pin},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     task::Poll,
     time::Duration,
 };
@@ -26,6 +26,7 @@ pub struct Budget {
     begin_for: AtomicU64,
     extended: Notify,
     upstream_timeout: Duration,
+    sent: AtomicBool,
 }
 
 /// The time is over.
@@ -38,7 +39,7 @@ impl Budget {
     pub fn new(deadline: Instant, upstream_timeout: Duration) -> Self {
         let started = Instant::now();
         let begin_for = AtomicU64::new(nanos(deadline - started));
-        Self { started, begin_for, extended: Notify::new(), upstream_timeout }
+        Self { started, begin_for, extended: Notify::new(), upstream_timeout, sent: AtomicBool::new(false) }
     }
 
     /// Another caller shares the call, and waits until `deadline`.
@@ -92,12 +93,19 @@ impl Budget {
         }
     }
 
+    /// Whether anything was sent.
+    #[must_use]
+    pub fn has_sent(&self) -> bool {
+        self.sent.load(Ordering::Relaxed)
+    }
+
     /// Waits for the answer to what was sent.
     ///
     /// # Errors
     ///
     /// [`Over`] when the upstream's timeout has passed and nobody waits any more.
     pub async fn carry<T>(&self, sent: impl Future<Output = T>) -> Result<T, Over> {
+        self.sent.store(true, Ordering::Relaxed);
         let end = (self.started + self.upstream_timeout).max(self.deadline());
         timeout_at(end, sent).await.map_err(|_| Over)
     }
@@ -125,7 +133,9 @@ mod tests {
         assert_eq!(start.elapsed(), SECOND);
         assert_eq!(budget.left(), Duration::ZERO);
         assert_eq!(budget.begin(async {}).await, Err(Over), "nothing is begun after the deadline");
+        assert!(!budget.has_sent());
         assert_eq!(budget.carry(sleep(5 * SECOND)).await, Ok(()));
+        assert!(budget.has_sent());
         assert_eq!(budget.carry(sleep(60 * SECOND)).await, Err(Over));
         assert_eq!(start.elapsed(), 10 * SECOND);
     }

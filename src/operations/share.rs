@@ -31,6 +31,7 @@ pub struct Flights<T> {
 }
 
 /// One call upstream.
+#[derive(Clone)]
 struct Flight<T> {
     budget: Arc<Budget>,
     answer: Shared<oneshot::Receiver<Outcome<T>>>,
@@ -68,15 +69,14 @@ where
     where
         F: Future<Output = Outcome<T>> + Send + 'static,
     {
-        let late = Error::DeadlineExceeded { while_doing: "before the upstream answered" };
         if deadline <= Instant::now() {
-            return Joined { outcome: Outcome::unsent(late), is_shared: false };
+            return Joined { outcome: Outcome::unsent(late(false)), is_shared: false };
         }
-        let (mut answer, is_shared) = self.board(name, deadline, start);
+        let (Flight { budget, mut answer }, is_shared) = self.board(name, deadline, start);
         let outcome = match timeout_at(deadline, &mut answer).await {
             Ok(answer) => answer,
             Err(_) if is_free() => answer.await,
-            Err(_) => return Joined { outcome: Outcome::unsent(late), is_shared },
+            Err(_) => return Joined { outcome: Outcome::unsent(late(budget.has_sent())), is_shared },
         };
         // The task was lost when it ends without a word.
         Joined { outcome: outcome.unwrap_or_else(|_| Outcome::unsent(Error::Lost)), is_shared }
@@ -92,19 +92,19 @@ where
         name: &OperationName,
         deadline: Instant,
         start: impl FnOnce(Arc<Budget>) -> F,
-    ) -> (Shared<oneshot::Receiver<Outcome<T>>>, bool)
+    ) -> (Flight<T>, bool)
     where
         F: Future<Output = Outcome<T>> + Send + 'static,
     {
         let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(flight) = in_flight.get(name) {
             flight.budget.extend(deadline);
-            return (flight.answer.clone(), true);
+            return (flight.clone(), true);
         }
         let budget = Arc::new(Budget::new(deadline, self.upstream_timeout));
         let (land, answer) = oneshot::channel();
-        let answer = answer.shared();
-        in_flight.insert(name.clone(), Flight { budget: Arc::clone(&budget), answer: answer.clone() });
+        let flight = Flight { budget: Arc::clone(&budget), answer: answer.shared() };
+        in_flight.insert(name.clone(), flight.clone());
         drop(in_flight);
 
         // Leaves the map also when the work panics: a later call must not wait for one that is gone.
@@ -118,8 +118,15 @@ where
             // Nobody waits any more when all have hung up.
             let _ = land.send(outcome);
         });
-        (answer, false)
+        (flight, false)
     }
+}
+
+/// What a caller is told whose deadline passed first.
+fn late(sent: bool) -> Error {
+    let while_doing =
+        if sent { "before the upstream answered" } else { "before anything was sent to the upstream" };
+    Error::DeadlineExceeded { while_doing }
 }
 
 /// A flight's place in the map, given up when dropped.
