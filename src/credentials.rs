@@ -43,6 +43,7 @@ mod token;
 #[cfg(test)]
 mod testing;
 
+pub use ask::Asked;
 pub use authorization::Authorization;
 pub use definition::{Definition, Kind, Origin, SourceError};
 pub use pattern::Pattern;

@@ -15,6 +15,7 @@ use crate::{
 mod audit;
 mod callers;
 mod credential;
+mod cure;
 mod explain;
 mod file;
 mod finding;

@@ -45,6 +45,10 @@ impl Reply<'_> {
     pub(super) fn granted(&self) -> Result<Token, FetchError> {
         let json = self.json()?;
         let secret = self.secret(&json, "access_token")?;
+        if let Some(said) = Said::of(&json) {
+            let both = format!("answered a token and an error{}", said.told(&self.secrets));
+            return Err(self.unusable(&both));
+        }
         let bearer = |kind: &str| kind.eq_ignore_ascii_case("bearer");
         if json.value().get("token_type").is_some_and(|kind| !kind.as_str().is_some_and(bearer)) {
             return Err(self.unusable("answered a token that is no bearer token"));
@@ -52,7 +56,7 @@ impl Reply<'_> {
         let seconds = json.value().get("expires_in").and_then(Value::as_u64);
         let seconds = seconds.filter(|seconds| *seconds <= u32::MAX.into());
         let seconds = seconds.ok_or_else(|| self.unusable("answered without a sane expires_in"))?;
-        Token::new(secret, Duration::from_secs(seconds)).map_err(|error| error.of(self.whom))
+        Token::new(secret, Duration::from_secs(seconds)).map_err(|error| error.by(self.whom))
     }
 
     /// The token of an answer of `generateAccessToken`: `accessToken`, `expireTime` in RFC 3339, of which
@@ -70,7 +74,7 @@ impl Reply<'_> {
         let lifetime = expires
             .duration_since(now)
             .map_err(|_| self.unusable("answered an expireTime that is over, by the clock here"))?;
-        let token = Token::new(secret, lifetime).map_err(|error| error.of(self.whom))?;
+        let token = Token::new(secret, lifetime).map_err(|error| error.by(self.whom))?;
         Ok(token.for_at_most(asked))
     }
 
@@ -103,7 +107,8 @@ impl Reply<'_> {
         let passing = matches!(self.status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
             || said.is_some_and(|said| PASSING.contains(&said.code));
         let refused = self.status.is_client_error() && !passing;
-        Err(if refused { FetchError::Refused(cause) } else { FetchError::Unusable(cause) })
+        let asked = Some(self.whom.asked);
+        Err(if refused { FetchError::Refused(asked, cause) } else { FetchError::Unusable(asked, cause) })
     }
 
     fn secret(&self, json: &SecretJson, member: &str) -> Result<Zeroizing<String>, FetchError> {
@@ -115,7 +120,7 @@ impl Reply<'_> {
 
     /// An answer that cannot be used.
     pub(super) fn unusable(&self, what: &str) -> FetchError {
-        FetchError::Unusable(format!("{} {what}", self.whom))
+        FetchError::Unusable(Some(self.whom.asked), format!("{} {what}", self.whom))
     }
 }
 

@@ -64,6 +64,6 @@ impl AuthorisedUser {
             .await
             .map_err(|_| failed("it does not take the login"))?;
         // The scopes are a cache's key and no more, and the cache is empty.
-        bridge.token(authenticator.token(&[] as &[&str]).await)
+        bridge.token(authenticator.token(&[] as &[&str])).await
     }
 }

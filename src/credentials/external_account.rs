@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Surroundings,
-    ask::Question,
+    ask::{Asked, Question, Whom},
     safe_url,
     secret_json::{Malformed, Members},
     subject_token::SubjectToken,
@@ -20,7 +20,7 @@ use super::{
 };
 
 /// Who exchanges tokens.
-const WHOM: &str = "the security token service";
+const WHOM: Whom<'static> = Whom { asked: Asked::TokenExchange, name: "the security token service" };
 
 /// A workload, or a person of a workforce, known to another identity provider.
 pub(super) struct ExternalAccount {

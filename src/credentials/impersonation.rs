@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     Surroundings,
-    ask::Question,
+    ask::{Asked, Question, Whom},
     safe_url,
     secret_json::{Malformed, Members},
     token::{FetchError, Token},
@@ -97,7 +97,7 @@ impl Impersonation {
         let lifetime = format!("{}s", self.lifetime.as_secs());
         let body = json!({"scope": [scope], "lifetime": lifetime, "delegates": self.delegates});
         let question = Question {
-            whom: &self.whom,
+            whom: Whom { asked: Asked::IamCredentials, name: &self.whom },
             method: Method::POST,
             url: self.url.clone(),
             headers,

@@ -9,12 +9,12 @@ use reqwest::Url;
 
 use super::{
     Surroundings,
-    ask::{Question, Reply},
+    ask::{Asked, Question, Reply, Whom},
     token::{FetchError, Token},
 };
 
 /// Who is asked.
-const WHOM: &str = "the metadata server";
+const WHOM: Whom<'static> = Whom { asked: Asked::MetadataServer, name: "the metadata server" };
 
 /// Asked for with each request, so that no page can make a browser send it; answered with each answer, so
 /// that nothing else is taken for the metadata server.

@@ -71,7 +71,7 @@ impl ServiceAccount {
             .build()
             .await
             .map_err(|_| failed("it does not take the key"))?;
-        bridge.token(authenticator.token(&[scope]).await)
+        bridge.token(authenticator.token(&[scope])).await
     }
 }
 

@@ -9,14 +9,15 @@ use zeroize::Zeroizing;
 
 use super::{
     Surroundings,
-    ask::{LIMIT, Question},
+    ask::{Asked, LIMIT, Question, Whom},
     safe_url,
     secret_json::{Malformed, Members, SecretJson},
     token::FetchError,
 };
 
 /// Who is asked for a subject token by its URL.
-const WHOM: &str = "the source of the subject token";
+const WHOM: Whom<'static> =
+    Whom { asked: Asked::SubjectTokenSource, name: "the source of the subject token" };
 
 /// Where the token is, and in which form.
 pub(super) struct SubjectToken {

@@ -10,6 +10,7 @@ mod issuer;
 #[allow(dead_code)]
 mod process;
 
+mod cures;
 mod echoes;
 mod faults;
 mod holder;

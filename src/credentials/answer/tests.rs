@@ -2,13 +2,16 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode};
 
-use crate::credentials::{ask::Reply, token::FetchError};
+use crate::credentials::{
+    ask::{Asked, Reply, Whom},
+    token::FetchError,
+};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn reply(status: u16, body: &str) -> Reply<'static> {
     Reply {
-        whom: "the token endpoint",
+        whom: Whom { asked: Asked::TokenEndpoint, name: "the token endpoint" },
         status: StatusCode::from_u16(status).expect("a status"),
         headers: HeaderMap::new(),
         body: body.as_bytes().to_vec().into(),
@@ -52,6 +55,10 @@ fn an_answer_without_a_sane_token_is_refused() {
         (r#"{"access_token":"x","expires_in":3600,"token_type":"mac"}"#, "that is no bearer token"),
         (r#"{"access_token":"x","expires_in":3600,"token_type":7}"#, "that is no bearer token"),
         (r#"{"error":"invalid_scope"}"#, "answered without an access_token: invalid_scope"),
+        (
+            r#"{"access_token":"x","expires_in":3600,"error":"invalid_scope"}"#,
+            "answered a token and an error: invalid_scope",
+        ),
     ] {
         let refused = refusal(200, body);
         assert!(refused.contains(told), "{body}: {refused}");
