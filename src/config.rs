@@ -175,7 +175,7 @@ impl Config {
         environment.finish(&mut faults);
 
         if !faults.is_empty() {
-            return Err(faults.of_file(path.map(|path| path.value)));
+            return Err(faults.of_file(text.and(path).map(|path| path.value)));
         }
         Ok(Self { server, admin, upstream, credentials, callers, policy, polling, audit, log_format })
     }
@@ -196,6 +196,10 @@ impl Config {
         let mut file = text.as_ref().map_or_else(File::empty, |text| File::parse(text, &mut faults));
         let policy = Policed::find(overrides.policy, &mut environment, &mut file.root, &mut faults);
         let policy = policy.read(&mut faults);
-        if faults.is_empty() { Ok(policy) } else { Err(faults.of_file(path.map(|path| path.value))) }
+        if faults.is_empty() {
+            Ok(policy)
+        } else {
+            Err(faults.of_file(text.and(path).map(|path| path.value)))
+        }
     }
 }

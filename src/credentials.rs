@@ -28,6 +28,7 @@ mod impersonation;
 mod metadata_server;
 mod pattern;
 mod readiness;
+mod redactor;
 mod refresher;
 mod routing;
 mod safe_url;
@@ -42,10 +43,12 @@ mod token;
 #[cfg(test)]
 mod testing;
 
+pub use ask::Asked;
 pub use authorization::Authorization;
 pub use definition::{Definition, Kind, Origin, SourceError};
 pub use pattern::Pattern;
 pub use readiness::{Readiness, Standing};
+pub use redactor::Redactor;
 pub use routing::Credentials;
 pub use source::Source;
 pub use surroundings::{IAM_CREDENTIALS, Surroundings};

@@ -160,9 +160,9 @@ impl Sending<'_> {
             Ok(Err(error)) => return Failed { error: unreadable(error, http_status), next },
             Err(_) => return late("before the upstream's answer was whole"),
         };
-        // JSON is UTF-8 (RFC 8259, section 8.1). What quotes our token goes neither to the log nor to a caller.
-        let body = std::str::from_utf8(&body).ok().map(|body| authorization.left_out_of(body));
-        let google = body.and_then(|body| GoogleError::parse(body.as_bytes())).map(Arc::new);
+        // What quotes our token goes neither to the log nor to a caller.
+        let redactor = authorization.redactor();
+        let google = GoogleError::parse(&body).map(|error| Arc::new(error.redacted(&redactor)));
         let answer = Answer { http_status, google, retry_after };
         if answer.rejects_credential() {
             return stop(Error::CredentialRejected(answer));

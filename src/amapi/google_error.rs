@@ -4,6 +4,8 @@ use std::fmt::{self, Write};
 
 use serde_json::Value;
 
+use crate::credentials::Redactor;
+
 /// How much of Google's message goes into a line of the log, in characters before escaping.
 const LOGGED_MESSAGE: usize = 512;
 /// How many reasons go into a line of the log, and how much of each, likewise.
@@ -58,6 +60,19 @@ impl GoogleError {
         Some(Self { status, message, reasons, details: details.to_vec() })
     }
 
+    /// The same without what `redactor` knows, in any text of it and in the names of members.
+    #[must_use]
+    pub fn redacted(self, redactor: &Redactor) -> Self {
+        let text = |text: String| redactor.redact(&text).into_owned();
+        let Self { status, message, reasons, details } = self;
+        Self {
+            status: status.map(text),
+            message: message.map(text),
+            reasons: reasons.into_iter().map(text).collect(),
+            details: details.into_iter().map(|detail| redacted(detail, redactor)).collect(),
+        }
+    }
+
     /// Whether Google gave one of these reasons, compared exactly.
     #[must_use]
     pub fn has_reason(&self, wanted: &[&str]) -> bool {
@@ -69,6 +84,18 @@ impl GoogleError {
 #[must_use]
 pub fn type_name(any: &Value) -> Option<&str> {
     any.get("@type")?.as_str()?.rsplit('/').next()
+}
+
+fn redacted(json: Value, redactor: &Redactor) -> Value {
+    let text = |text: String| redactor.redact(&text).into_owned();
+    match json {
+        Value::String(value) => Value::String(text(value)),
+        Value::Array(items) => items.into_iter().map(|item| redacted(item, redactor)).collect(),
+        Value::Object(members) => {
+            members.into_iter().map(|(name, member)| (text(name), redacted(member, redactor))).collect()
+        }
+        scalar @ (Value::Null | Value::Bool(_) | Value::Number(_)) => scalar,
+    }
 }
 
 fn text(value: Option<&Value>) -> Option<String> {

@@ -14,6 +14,7 @@ use crate::{
 mod audit;
 mod callers;
 mod credential;
+mod cure;
 mod explain;
 mod file;
 mod finding;

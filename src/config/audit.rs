@@ -10,7 +10,7 @@ use std::{
 use super::{
     environment::Environment,
     fault::{Faults, Wrong},
-    files::directory_of,
+    files,
     sources::Sources,
     table::Section,
 };
@@ -48,12 +48,9 @@ pub enum OnFailure {
 
 impl Audit {
     pub(super) fn read(environment: &mut Environment, file: &mut Section<'_>, faults: &mut Faults) -> Self {
-        let directory = file.directory();
-        let place = |value| if value == STDOUT { STDOUT.into() } else { directory.join(value) };
-        let of_file = file.text("file", faults).map(|given| given.map(place));
         let destination = environment
             .path("COUNTERMAND_AUDIT_FILE")
-            .or(of_file)
+            .or(file.path_unless(|text| text == STDOUT, "file", faults))
             .and_then(|given| given.parse(faults, destination))
             .unwrap_or(Destination::Stdout);
         let on_failure = Sources { environment, file, faults }.read(
@@ -70,6 +67,7 @@ fn destination(path: &Path) -> Result<Destination, Wrong> {
     if path == Path::new(STDOUT) {
         return Ok(Destination::Stdout);
     }
+    files::name(&path.to_string_lossy())?;
     let wrong = |what: String| {
         let remedy = r#"name a file that this user may write, in a directory that exists, or give "stdout""#;
         Wrong::new(format!("{path:?} {what}"), remedy)
@@ -91,7 +89,7 @@ fn can_be_made(path: &Path) -> io::Result<()> {
     if path.file_name().is_none() {
         return Err(io::ErrorKind::InvalidFilename.into());
     }
-    tempfile::tempfile_in(directory_of(path)).map(drop)
+    tempfile::tempfile_in(files::directory_of(path)).map(drop)
 }
 
 fn on_failure(text: &str) -> Result<OnFailure, Wrong> {

@@ -14,15 +14,18 @@ pub(crate) const READABLE_FILE: &str = "name a file that exists and that this us
 pub(crate) const CA_CERTIFICATES: &str =
     "name a PEM file with one or more CA certificates (BEGIN CERTIFICATE)";
 
+/// The most that Linux takes for a path, and for each part of it (`PATH_MAX`, `NAME_MAX`).
+const LONGEST_PATH: usize = 4095;
+const LONGEST_NAME: usize = 255;
+
+/// How JSON and PEM begin in base64, the form in which secrets are often handed on: of `{"`, `{` and a line
+/// feed and a space or a tab, `{` and CR LF, `-----BEGIN`.
+const IN_BASE64: [&str; 5] = ["eyJ", "ewog", "ewoJ", "ew0K", "LS0tLS1CRUdJ"];
+
 /// Checks that `path` is a regular file and can be read. A pipe is refused: every file named is read
 /// again later, and a pipe can be read only once.
 pub(crate) fn readable(path: &Path) -> Result<(), Wrong> {
-    if looks_like_content(path) {
-        return Err(Wrong::new(
-            "this is the content of a file (not shown here)",
-            "give the name of the file",
-        ));
-    }
+    name(&path.to_string_lossy())?;
     let cannot = |error| Wrong::new(format!("cannot read {path:?}: {error}"), READABLE_FILE);
     if !fs::metadata(path).map_err(cannot)?.is_file() {
         return Err(Wrong::new(format!("{path:?} is not a regular file"), READABLE_FILE));
@@ -30,10 +33,25 @@ pub(crate) fn readable(path: &Path) -> Result<(), Wrong> {
     fs::File::open(path).map(drop).map_err(cannot)
 }
 
+/// Refuses a text that is no name of a file but what one holds. It is to be asked of the text as it was
+/// given: what a folder has been put before begins like any other path.
+pub(super) fn name(text: &str) -> Result<(), Wrong> {
+    if looks_like_content(text) {
+        let problem = "this is the content of a file (not shown here)";
+        return Err(Wrong::new(problem, "give the name of the file"));
+    }
+    Ok(())
+}
+
 /// Whether someone gave a key or a certificate in place of its file's name; it must not be printed.
-fn looks_like_content(path: &Path) -> bool {
-    let text = path.to_string_lossy();
-    text.trim_start().starts_with(['{', '[']) || text.contains("-----BEGIN") || text.contains('\n')
+fn looks_like_content(text: &str) -> bool {
+    let begin = text.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '\'' | '\u{feff}'));
+    begin.starts_with(['{', '['])
+        || IN_BASE64.iter().any(|known| begin.starts_with(known))
+        || text.contains("-----BEGIN")
+        || text.contains(['"', '\n', '\r'])
+        || text.len() > LONGEST_PATH
+        || text.split('/').any(|part| part.len() > LONGEST_NAME)
 }
 
 /// Checks that `path` is a PEM file of at least one certificate, and each one fit to be trusted.

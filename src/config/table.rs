@@ -10,6 +10,7 @@ use toml::{
 use super::{
     fault::{Faults, Wrong},
     file::Place,
+    files,
     source::{Given, Origin},
 };
 
@@ -79,7 +80,21 @@ impl<'a> Section<'a> {
 
     /// A path; one that is relative is so to the directory of the file.
     pub(super) fn path(&mut self, key: &'static str, faults: &mut Faults) -> Option<Given<PathBuf>> {
+        self.path_unless(|_| false, key, faults)
+    }
+
+    /// A path, likewise, or a word that stands for something else.
+    pub(super) fn path_unless(
+        &mut self,
+        is_word: impl Fn(&str) -> bool,
+        key: &'static str,
+        faults: &mut Faults,
+    ) -> Option<Given<PathBuf>> {
         let given = self.text(key, faults)?;
+        if is_word(&given.value) {
+            return Some(given.map(PathBuf::from));
+        }
+        faults.note(&given.origin, files::name(&given.value))?;
         Some(given.map(|value| self.place.directory.join(value)))
     }
 

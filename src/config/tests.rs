@@ -6,6 +6,7 @@ mod callers;
 mod environment;
 mod file;
 mod listen;
+mod pasted;
 mod polling;
 mod room;
 mod secrets;

@@ -1,23 +1,23 @@
 //! What is answered on the way to a token, judged before it is used.
 
-use std::{
-    borrow::Cow,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::{
+    Redactor,
     ask::{Reply, Secrets},
     secret_json::SecretJson,
     token::{FetchError, Token},
 };
 
-/// A word longer than this in an error's description is left out of the log: some endpoints quote the
-/// assertion that they refuse.
+/// A word longer than this in an error's description is left out of the log, and so is one with so long a
+/// run of characters of which tokens are made: some endpoints quote what they refuse, and not only what
+/// they were sent.
 const LONGEST_WORD: usize = 64;
+const LONGEST_RUN: usize = 32;
 
 /// How an assertion begins (base64 of `{"`), and one of Google's access tokens: of these, a part is too much.
 const SECRETS: [&str; 2] = ["eyJ", "ya29."];
@@ -45,6 +45,10 @@ impl Reply<'_> {
     pub(super) fn granted(&self) -> Result<Token, FetchError> {
         let json = self.json()?;
         let secret = self.secret(&json, "access_token")?;
+        if let Some(said) = Said::of(&json) {
+            let both = format!("answered a token and an error{}", said.told(&self.secrets));
+            return Err(self.unusable(&both));
+        }
         let bearer = |kind: &str| kind.eq_ignore_ascii_case("bearer");
         if json.value().get("token_type").is_some_and(|kind| !kind.as_str().is_some_and(bearer)) {
             return Err(self.unusable("answered a token that is no bearer token"));
@@ -52,7 +56,7 @@ impl Reply<'_> {
         let seconds = json.value().get("expires_in").and_then(Value::as_u64);
         let seconds = seconds.filter(|seconds| *seconds <= u32::MAX.into());
         let seconds = seconds.ok_or_else(|| self.unusable("answered without a sane expires_in"))?;
-        Token::new(secret, Duration::from_secs(seconds)).map_err(|error| error.of(self.whom))
+        Token::new(secret, Duration::from_secs(seconds)).map_err(|error| error.by(self.whom))
     }
 
     /// The token of an answer of `generateAccessToken`: `accessToken`, `expireTime` in RFC 3339, of which
@@ -70,7 +74,7 @@ impl Reply<'_> {
         let lifetime = expires
             .duration_since(now)
             .map_err(|_| self.unusable("answered an expireTime that is over, by the clock here"))?;
-        let token = Token::new(secret, lifetime).map_err(|error| error.of(self.whom))?;
+        let token = Token::new(secret, lifetime).map_err(|error| error.by(self.whom))?;
         Ok(token.for_at_most(asked))
     }
 
@@ -82,18 +86,29 @@ impl Reply<'_> {
 
     /// Whether the answer is a 2xx; what it says of the error, if not.
     pub(super) fn succeeded(&self) -> Result<(), FetchError> {
+        self.succeeded_or(|said| said.told(&self.secrets))
+    }
+
+    /// Likewise, but not what it says: of an endpoint that was sent headers, a path and a query of which
+    /// nobody knows what in them is secret, and that need not speak OAuth.
+    pub(super) fn succeeded_without_words(&self) -> Result<(), FetchError> {
+        self.succeeded_or(|_| String::new())
+    }
+
+    fn succeeded_or(&self, told: impl Fn(&Said<'_>) -> String) -> Result<(), FetchError> {
         if self.status.is_success() {
             return Ok(());
         }
         let json = SecretJson::parse(&self.body);
         let said = json.as_ref().and_then(Said::of);
-        let told = said.as_ref().map(|said| said.told(&self.secrets)).unwrap_or_default();
+        let told = said.as_ref().map(told).unwrap_or_default();
         let cause = format!("{} answered HTTP {}{told}", self.whom, self.status.as_u16());
         // Of these two a client that is in order may hear at a bad time.
         let passing = matches!(self.status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
             || said.is_some_and(|said| PASSING.contains(&said.code));
         let refused = self.status.is_client_error() && !passing;
-        Err(if refused { FetchError::Refused(cause) } else { FetchError::Unusable(cause) })
+        let asked = Some(self.whom.asked);
+        Err(if refused { FetchError::Refused(asked, cause) } else { FetchError::Unusable(asked, cause) })
     }
 
     fn secret(&self, json: &SecretJson, member: &str) -> Result<Zeroizing<String>, FetchError> {
@@ -105,7 +120,7 @@ impl Reply<'_> {
 
     /// An answer that cannot be used.
     pub(super) fn unusable(&self, what: &str) -> FetchError {
-        FetchError::Unusable(format!("{} {what}", self.whom))
+        FetchError::Unusable(Some(self.whom.asked), format!("{} {what}", self.whom))
     }
 }
 
@@ -128,22 +143,18 @@ impl<'a> Said<'a> {
 
     /// `: CODE DESCRIPTION`, without what was sent.
     fn told(&self, sent: &Secrets) -> String {
-        let told = format!("{} {}", harmless(self.code, sent), harmless(self.description, sent));
+        let redactor = Redactor::of(sent.iter().map(|secret| secret.as_str()));
+        let told = format!("{} {}", harmless(self.code, &redactor), harmless(self.description, &redactor));
         format!(": {}", told.trim_end())
     }
 }
 
-/// A text without control characters, without the secrets that were `sent`, and without words that could be
+/// A text without control characters, without the secrets that were sent, and without words that could be
 /// a token or an assertion.
-fn harmless(text: &str, sent: &Secrets) -> String {
-    let mut text = Cow::Borrowed(text);
-    for secret in sent.iter().filter(|secret| !secret.is_empty()) {
-        if text.contains(secret.as_str()) {
-            text = Cow::Owned(text.replace(secret.as_str(), "[left out]"));
-        }
-    }
+fn harmless(text: &str, sent: &Redactor) -> String {
+    let text = sent.redact(text);
     let words = text.split_whitespace().map(|word| {
-        let long = word.len() > LONGEST_WORD || word.chars().any(char::is_control);
+        let long = word.len() > LONGEST_WORD || has_long_run(word) || word.chars().any(char::is_control);
         let secret = SECRETS.iter().any(|begin| word.contains(begin));
         if long || secret { "[left out]" } else { word }
     });
@@ -152,6 +163,13 @@ fn harmless(text: &str, sent: &Secrets) -> String {
         line.truncate(end);
     }
     line
+}
+
+/// Whether it has a run of characters of base64 or percent-encoding that is too long for a word. Dots and
+/// slashes end one: the names of permissions, hosts and resources are long, and are to be told.
+fn has_long_run(word: &str) -> bool {
+    let in_run = |c: char| c.is_ascii_alphanumeric() || "-_+=%~".contains(c);
+    word.split(|c| !in_run(c)).any(|run| run.len() > LONGEST_RUN)
 }
 
 #[cfg(test)]

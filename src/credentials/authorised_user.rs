@@ -52,8 +52,7 @@ impl AuthorisedUser {
 
     pub(super) async fn fetch(&self, surroundings: &Surroundings) -> Result<Token, FetchError> {
         let client = surroundings.client(&self.token_url)?;
-        let secrets = vec![self.client_secret.clone(), self.refresh_token.clone()];
-        let bridge = Bridge::new(client, self.token_url.clone(), secrets);
+        let bridge = Bridge::new(client, self.token_url.clone());
         let secret = AuthorizedUserSecret {
             client_id: self.client_id.clone(),
             client_secret: self.client_secret.to_string(),
@@ -65,6 +64,6 @@ impl AuthorisedUser {
             .await
             .map_err(|_| failed("it does not take the login"))?;
         // The scopes are a cache's key and no more, and the cache is empty.
-        bridge.token(authenticator.token(&[] as &[&str]).await)
+        bridge.token(authenticator.token(&[] as &[&str])).await
     }
 }

@@ -1,8 +1,8 @@
 //! A token as a request carries it.
 
-use std::borrow::Cow;
-
 use http::HeaderValue;
+
+use super::Redactor;
 
 /// The value of an `authorization` header, marked so that no layer prints or indexes it.
 #[derive(Clone)]
@@ -27,14 +27,10 @@ impl Authorization {
         self.quota_project.as_ref()
     }
 
-    /// A text by somebody who was sent the header, without the token, should it be quoted there.
+    /// Leaves the token out of what somebody says who was sent it.
     #[must_use]
-    pub fn left_out_of<'a>(&self, text: &'a str) -> Cow<'a, str> {
+    pub fn redactor(&self) -> Redactor {
         // The token alone: it may be quoted without the scheme.
-        let token = self.header.to_str().ok().and_then(|header| header.strip_prefix("Bearer "));
-        match token {
-            Some(token) if text.contains(token) => Cow::Owned(text.replace(token, "[left out]")),
-            _ => Cow::Borrowed(text),
-        }
+        Redactor::of(self.header.to_str().ok().and_then(|header| header.strip_prefix("Bearer ")))
     }
 }

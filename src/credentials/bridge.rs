@@ -7,11 +7,11 @@
 
 use std::{
     convert::Infallible,
+    future::Future,
     io,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -36,13 +36,13 @@ use yup_oauth2::{AccessToken, CustomHyperClientBuilder, Error};
 use zeroize::Zeroizing;
 
 use super::{
-    ask::{LIMIT, Question, Secrets},
+    ask::{Asked, LIMIT, Question, Whom},
     token::{FetchError, Token},
 };
 use crate::http_client::HttpClient;
 
 /// Who is asked by way of a bridge.
-const WHOM: &str = "the token endpoint";
+const WHOM: Whom<'static> = Whom { asked: Asked::TokenEndpoint, name: "the token endpoint" };
 
 /// A connector to one token endpoint, for one fetch.
 #[derive(Clone)]
@@ -51,14 +51,13 @@ pub(super) struct Bridge(Arc<Inner>);
 struct Inner {
     client: HttpClient,
     url: Url,
-    secrets: Secrets,
-    seen: Mutex<Option<Result<Duration, FetchError>>>,
+    seen: Mutex<Option<Result<Token, FetchError>>>,
 }
 
 impl Bridge {
-    /// A bridge to `url`, whatever yup-oauth2 believes to connect to; its request holds `secrets`.
-    pub(super) fn new(client: HttpClient, url: Url, secrets: Secrets) -> Self {
-        Self(Arc::new(Inner { client, url, secrets, seen: Mutex::new(None) }))
+    /// A bridge to `url`, whatever yup-oauth2 believes to connect to.
+    pub(super) fn new(client: HttpClient, url: Url) -> Self {
+        Self(Arc::new(Inner { client, url, seen: Mutex::new(None) }))
     }
 
     /// What yup-oauth2 takes for its HTTP client.
@@ -67,24 +66,20 @@ impl Bridge {
         CustomHyperClientBuilder::from(client)
     }
 
-    /// The token that `fetched`, by way of this bridge, came to.
-    pub(super) fn token(&self, fetched: Result<AccessToken, Error>) -> Result<Token, FetchError> {
-        // What the bridge saw is the cause; what yup-oauth2 makes of it may quote the answer.
-        let lifetime = self.seen().ok_or_else(|| failed("it did not ask the token endpoint"))??;
-        let token = fetched.map_err(|_| failed("it does not take the answer"))?;
-        let secret = token.token().ok_or_else(|| failed("it answers no token"))?;
-        Token::new(Zeroizing::new(secret.to_owned()), lifetime)
-    }
-
-    /// The lifetime of the token that was answered, or why the answer was refused; `None` when the
-    /// endpoint was not asked.
-    fn seen(&self) -> Option<Result<Duration, FetchError>> {
-        self.0.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The token that `fetching`, by way of this bridge, came to: as the bridge saw it. What yup-oauth2 makes
+    /// of an answer is not looked at: it may quote it, and takes offence at members that concern nobody.
+    pub(super) async fn token(
+        &self,
+        fetching: impl Future<Output = Result<AccessToken, Error>>,
+    ) -> Result<Token, FetchError> {
+        drop(fetching.await);
+        let seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner).take();
+        seen.unwrap_or_else(|| Err(failed("it did not ask the token endpoint")))
     }
 
     async fn carry(self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
         let (seen, response) = match self.exchange(request).await {
-            Ok((lifetime, body)) => (Ok(lifetime), Response::new(Full::from(Bytes::from_owner(body)))),
+            Ok((token, body)) => (Ok(token), Response::new(Full::from(Bytes::from_owner(body)))),
             Err(error) => {
                 let mut response = Response::new(Full::default());
                 *response.status_mut() = StatusCode::BAD_GATEWAY;
@@ -95,17 +90,14 @@ impl Bridge {
         Ok(response)
     }
 
-    async fn exchange(
-        &self,
-        request: Request<Incoming>,
-    ) -> Result<(Duration, Zeroizing<Vec<u8>>), FetchError> {
+    async fn exchange(&self, request: Request<Incoming>) -> Result<(Token, Zeroizing<Vec<u8>>), FetchError> {
         let body =
             request.into_body().collect().await.map_err(|_| FetchError::NotAsked("no request".to_owned()))?;
         let body = Zeroizing::new(body.to_bytes().to_vec());
-        let question = Question::form(WHOM, self.0.url.clone(), body, self.0.secrets.clone());
+        let question = Question::form(WHOM, self.0.url.clone(), body);
         let reply = question.ask(&self.0.client).await?;
-        let lifetime = reply.granted()?.lifetime();
-        Ok((lifetime, reply.body))
+        let token = reply.granted()?;
+        Ok((token, reply.body))
     }
 }
 

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Surroundings,
-    ask::Question,
+    ask::{Asked, Question, Whom},
     safe_url,
     secret_json::{Malformed, Members},
     subject_token::SubjectToken,
@@ -22,7 +22,7 @@ use super::{
 };
 
 /// Who exchanges tokens.
-const WHOM: &str = "the security token service";
+const WHOM: Whom<'static> = Whom { asked: Asked::TokenExchange, name: "the security token service" };
 
 /// A workload, or a person of a workforce, known to another identity provider.
 pub(super) struct ExternalAccount {
@@ -81,7 +81,7 @@ impl ExternalAccount {
     pub(super) async fn fetch(&self, surroundings: &Surroundings, scope: &str) -> Result<Token, FetchError> {
         let subject_token = self.subject_token.read(surroundings).await?;
         let body = self.form(&subject_token, scope);
-        let mut question = Question::form(WHOM, self.token_url.clone(), body, vec![subject_token]);
+        let mut question = Question::form(WHOM, self.token_url.clone(), body);
         if let Some(client) = &self.client {
             question.headers.insert(AUTHORIZATION, client.authorization());
             question.secrets.push(client.secret.clone());

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     Surroundings,
-    ask::Question,
+    ask::{Asked, Question, Whom},
     safe_url,
     secret_json::{Malformed, Members},
     token::{FetchError, Token},
@@ -97,12 +97,12 @@ impl Impersonation {
         let lifetime = format!("{}s", self.lifetime.as_secs());
         let body = json!({"scope": [scope], "lifetime": lifetime, "delegates": self.delegates});
         let question = Question {
-            whom: &self.whom,
+            whom: Whom { asked: Asked::IamCredentials, name: &self.whom },
             method: Method::POST,
             url: self.url.clone(),
             headers,
             body: body.to_string().into_bytes().into(),
-            secrets: vec![source.secret().clone()],
+            secrets: Vec::new(),
         };
         let reply = question.ask(&surroundings.client(&self.url)?).await?;
         let token = reply.generated(SystemTime::now(), self.lifetime)?;

@@ -9,13 +9,13 @@ use reqwest::Url;
 
 use super::{
     Surroundings,
-    ask::{Question, Reply},
+    ask::{Asked, Question, Reply, Whom},
     safe_url::has_login,
     token::{FetchError, Token},
 };
 
 /// Who is asked.
-const WHOM: &str = "the metadata server";
+const WHOM: Whom<'static> = Whom { asked: Asked::MetadataServer, name: "the metadata server" };
 
 /// Asked for with each request, so that no page can make a browser send it; answered with each answer, so
 /// that nothing else is taken for the metadata server.

@@ -65,14 +65,13 @@ impl ServiceAccount {
     }
 
     pub(super) async fn fetch(&self, surroundings: &Surroundings, scope: &str) -> Result<Token, FetchError> {
-        // No secret of ours is in the request but the assertion, which is known by its looks.
         let client = surroundings.client(&self.token_url)?;
-        let bridge = Bridge::new(client, self.token_url.clone(), Vec::new());
+        let bridge = Bridge::new(client, self.token_url.clone());
         let authenticator = ServiceAccountAuthenticator::with_client(self.key.clone(), bridge.client())
             .build()
             .await
             .map_err(|_| failed("it does not take the key"))?;
-        bridge.token(authenticator.token(&[scope]).await)
+        bridge.token(authenticator.token(&[scope])).await
     }
 }
 

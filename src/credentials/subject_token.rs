@@ -13,14 +13,15 @@ use zeroize::Zeroizing;
 
 use super::{
     Surroundings,
-    ask::{LIMIT, Question},
+    ask::{Asked, LIMIT, Question, Whom},
     safe_url,
     secret_json::{Malformed, Members, SecretJson},
     token::FetchError,
 };
 
 /// Who is asked for a subject token by its URL.
-const WHOM: &str = "the source of the subject token";
+const WHOM: Whom<'static> =
+    Whom { asked: Asked::SubjectTokenSource, name: "the source of the subject token" };
 
 /// Where the token is, and in which form.
 pub(super) struct SubjectToken {
@@ -74,7 +75,7 @@ impl SubjectToken {
             Place::Url { url, headers } => {
                 let question = Question::get(WHOM, url.clone(), headers.clone());
                 let reply = question.ask(&surroundings.client(url)?).await?;
-                reply.succeeded()?;
+                reply.succeeded_without_words()?;
                 reply.body
             }
         };

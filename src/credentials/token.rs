@@ -6,6 +6,8 @@ use http::HeaderValue;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+use super::ask::{Asked, Whom};
+
 /// A fresh access token and the time for which it is valid.
 pub struct Token {
     secret: Zeroizing<String>,
@@ -30,19 +32,19 @@ pub trait TokenSource: Send + Sync + Sized + 'static {
     fn reload(&self, content: &[u8]) -> Result<Self, String>;
 }
 
-/// Why a token could not be had. No text is made from the answer's body as it is, which may hold secrets.
+/// Why a token could not be had, and by whom, where one of several is to blame. No text is made from the answer's body as it is, which may hold secrets.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum FetchError {
-    /// The token endpoint gave no answer: names, routes, a proxy, TLS, time.
-    #[error("{0}")]
-    Unanswered(String),
+    /// Who was asked gave no answer: names, routes, a proxy, TLS, time.
+    #[error("{1}")]
+    Unanswered(Option<Asked>, String),
     /// It refused what it was shown: the key, the account, what the account may do, or the clock is wrong.
     /// Asking again is of no use before somebody mends it.
-    #[error("{0}")]
-    Refused(String),
+    #[error("{1}")]
+    Refused(Option<Asked>, String),
     /// It is in trouble, or what answered is no token endpoint.
-    #[error("{0}")]
-    Unusable(String),
+    #[error("{1}")]
+    Unusable(Option<Asked>, String),
     /// It was not asked, as the token of another identity provider that it is to be shown cannot be had.
     #[error("{0}")]
     NoSubjectToken(String),
@@ -55,16 +57,26 @@ impl FetchError {
     /// Whether asking again is of no use before somebody mends the credential.
     #[must_use]
     pub fn is_for_good(&self) -> bool {
-        matches!(self, Self::Refused(_))
+        matches!(self, Self::Refused(..))
+    }
+
+    /// The same error, as one by who was asked.
+    pub(super) fn by(self, whom: Whom<'_>) -> Self {
+        match self.of(whom.name) {
+            Self::Unanswered(_, cause) => Self::Unanswered(Some(whom.asked), cause),
+            Self::Refused(_, cause) => Self::Refused(Some(whom.asked), cause),
+            Self::Unusable(_, cause) => Self::Unusable(Some(whom.asked), cause),
+            other @ (Self::NoSubjectToken(_) | Self::NotAsked(_)) => other,
+        }
     }
 
     /// The same error, told as one of `step`.
     pub(super) fn of(self, step: &str) -> Self {
         let told = |cause| format!("{step}: {cause}");
         match self {
-            Self::Unanswered(cause) => Self::Unanswered(told(cause)),
-            Self::Refused(cause) => Self::Refused(told(cause)),
-            Self::Unusable(cause) => Self::Unusable(told(cause)),
+            Self::Unanswered(asked, cause) => Self::Unanswered(asked, told(cause)),
+            Self::Refused(asked, cause) => Self::Refused(asked, told(cause)),
+            Self::Unusable(asked, cause) => Self::Unusable(asked, told(cause)),
             Self::NoSubjectToken(cause) => Self::NoSubjectToken(told(cause)),
             Self::NotAsked(cause) => Self::NotAsked(told(cause)),
         }
@@ -79,7 +91,7 @@ impl FetchError {
 pub async fn fetch_once(source: &impl TokenSource) -> Result<Token, FetchError> {
     timeout(FETCH_TIMEOUT, source.fetch()).await.unwrap_or_else(|_| {
         let late = format!("no token came within {FETCH_TIMEOUT:?}");
-        Err(FetchError::Unanswered(late))
+        Err(FetchError::Unanswered(None, late))
     })
 }
 
@@ -102,11 +114,11 @@ impl Token {
         let printable = |c: u8| (0x21..=0x7e).contains(&c);
         if secret.is_empty() || !secret.bytes().all(printable) {
             let unusable = "the token is empty, or has characters that no header may carry";
-            return Err(FetchError::Unusable(unusable.to_owned()));
+            return Err(FetchError::Unusable(None, unusable.to_owned()));
         }
         if !(MIN_LIFETIME..=MAX_LIFETIME).contains(&lifetime) {
             let seconds = lifetime.as_secs();
-            return Err(FetchError::Unusable(format!("the token has a lifetime of {seconds} s")));
+            return Err(FetchError::Unusable(None, format!("the token has a lifetime of {seconds} s")));
         }
         Ok(Self { secret, lifetime, quota_project: None })
     }
@@ -133,11 +145,6 @@ impl Token {
     /// The value of the `x-goog-user-project` header, if calls are to carry one.
     pub(super) fn quota_project(&self) -> Option<&HeaderValue> {
         self.quota_project.as_ref()
-    }
-
-    /// The token itself, for who has to leave it out of a text.
-    pub(super) fn secret(&self) -> &Zeroizing<String> {
-        &self.secret
     }
 
     /// The value of the `authorization` header.

@@ -78,7 +78,7 @@ where
         F: Future<Output = Outcome<T>> + Send + 'static,
     {
         if deadline <= Instant::now() {
-            return Joined { outcome: late("before anything was sent"), is_shared: false };
+            return Joined { outcome: late("before anything was sent to the upstream"), is_shared: false };
         }
         let Boarded { flight: Flight { budget, mut answer }, is_shared } = self.board(name, deadline, start);
         if let Some(record) = record {
@@ -87,7 +87,7 @@ where
         let outcome = match timeout_at(deadline, &mut answer).await {
             Ok(answer) => answer,
             Err(_) if record.is_some_and(Record::has_hung_up) => answer.await,
-            Err(_) if budget.sent().attempts == 0 => Ok(late("before anything was sent")),
+            Err(_) if budget.sent().attempts == 0 => Ok(late("before anything was sent to the upstream")),
             Err(_) => Ok(late("before the upstream answered")),
         };
         // The task was lost when it ends without a word.

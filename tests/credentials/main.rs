@@ -10,6 +10,8 @@ mod issuer;
 #[allow(dead_code)]
 mod process;
 
+mod cures;
+mod echoes;
 mod faults;
 mod holder;
 mod search;

@@ -7,6 +7,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
     routing::post,
 };
+use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::json;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
 
@@ -31,8 +32,8 @@ struct Steering {
 pub(crate) enum Token {
     /// A token that is valid for so many seconds.
     Granted(u64),
-    /// A status and a body, in which `{assertion}` stands for the one that came, and `{its begin}` for as
-    /// much of it as some endpoints quote.
+    /// A status and a body, in which `{assertion}` stands for the one that came, `{its begin}` for as much of
+    /// it as some endpoints quote, and `{folded}` for lines of it.
     Other(u16, &'static str),
     /// Not, until it is told something else.
     Held,
@@ -76,7 +77,8 @@ impl Google {
         self.steering.token.send_replace(answer);
     }
 
-    /// The answer to every cancel from now on; in the body, `{authorization}` stands for the one that came.
+    /// The answer to every cancel from now on; in the body, `{authorization}` stands for the one that came,
+    /// `{in unicode}`, `{in percent}` and `{in base64}` for spellings of it.
     pub(crate) fn answer_cancel(&self, status: u16, body: &str) {
         self.steering.cancel.send_replace((status, body.to_owned()));
     }
@@ -126,7 +128,9 @@ async fn token(State(steering): State<Steering>, form: String) -> (StatusCode, S
             (StatusCode::OK, body.to_string())
         }
         Token::Other(status, body) => {
+            let folded: Vec<_> = assertion.as_bytes().chunks(30).map(String::from_utf8_lossy).collect();
             let body = body.replace("{assertion}", &assertion).replace("{its begin}", &assertion[..60]);
+            let body = body.replace("{folded}", &folded.join(" "));
             (StatusCode::from_u16(status).unwrap(), body)
         }
         Token::Held => unreachable!("waited for"),
@@ -141,5 +145,11 @@ async fn cancel(State(steering): State<Steering>, headers: HeaderMap) -> (Status
     // Not reached when whoever asked has closed the connection meanwhile.
     steering.seen.send_modify(|seen| seen.answered += 1);
     let (status, body) = steering.cancel.borrow().clone();
-    (StatusCode::from_u16(status).unwrap(), body.replace("{authorization}", &authorization))
+    let bytes = || authorization.bytes();
+    let body = body
+        .replace("{authorization}", &authorization)
+        .replace("{in unicode}", &bytes().map(|byte| format!("\\u{byte:04x}")).collect::<String>())
+        .replace("{in percent}", &bytes().map(|byte| format!("%{byte:02x}")).collect::<String>())
+        .replace("{in base64}", &BASE64_STANDARD.encode(&authorization));
+    (StatusCode::from_u16(status).unwrap(), body)
 }

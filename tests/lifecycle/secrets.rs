@@ -26,14 +26,14 @@ const NEW_PASSWORD: &str = "correct-horse-battery";
 /// The token endpoint in trouble of every kind; some of it quotes what it refuses.
 const AT_START: [Token; 5] = [
     Token::Other(400, r#"{"error": "invalid_grant", "error_description": "bad assertion={assertion}"}"#),
-    Token::Other(400, r#"{"error": "invalid_grant", "error_description": "bad assertion: {its begin}…"}"#),
+    Token::Other(400, r#"{"error": "invalid_grant", "error_description": "bad: {its begin}… {folded}"}"#),
     Token::Other(503, "<html>{assertion}</html>"),
     Token::Other(200, r#"{"access_token": ["{assertion}"], "expires_in": 3600, "id_token": "{assertion}"}"#),
     Token::Other(400, r#"{"error": {"status": "{assertion}", "message": "see\n{assertion}."}}"#),
 ];
 
 /// Cancels that Google refuses, in bodies that quote what it was sent.
-const REFUSALS: [(u16, &str); 6] = [
+const REFUSALS: [(u16, &str); 9] = [
     (404, r#"{"error": {"code": 404, "status": "NOT_FOUND", "message": "gone"}}"#),
     (
         400,
@@ -43,6 +43,9 @@ const REFUSALS: [(u16, &str); 6] = [
              "type": "RESET_PASSWORD", "deep": [{"newPassword": "correct-horse-battery"}]}]}}"#,
     ),
     (400, r#"{"error": {"status": "INVALID_ARGUMENT", "message": "no such token: {authorization}!"}}"#),
+    (403, r#"{"error": {"status": "PERMISSION_DENIED", "message": "no such token: {in unicode}!"}}"#),
+    (403, r#"{"error": {"status": "PERMISSION_DENIED", "message": "no such token: {in percent}!"}}"#),
+    (403, r#"{"error": {"status": "PERMISSION_DENIED", "message": "no such token: {in base64}!"}}"#),
     (403, "<html>{authorization}</html>"),
     (500, r#"{"error": "{authorization}"}"#),
     (302, "{authorization}"),

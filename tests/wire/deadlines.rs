@@ -16,7 +16,9 @@ async fn the_callers_deadline_is_told_by_the_server() {
         let wire = service.wire().await;
         let started = wire.start(NAME, &[("grpc-timeout", "200m")]).await;
         upstream.has_seen(1).await;
-        assert_ours(&started.answer().await.status(), Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+        let status = started.answer().await.status();
+        assert_ours(&status, Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+        assert_eq!(status.message(), "the deadline passed before the upstream answered");
     }
 }
 

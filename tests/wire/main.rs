@@ -20,6 +20,7 @@ mod not_grpc;
 mod overload;
 mod policy;
 mod proxy;
+mod quoted_token;
 mod reading;
 mod refusals;
 mod resets;

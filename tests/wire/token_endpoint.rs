@@ -76,7 +76,7 @@ async fn while_it_hangs_a_caller_waits_as_long_as_its_deadline() {
     let service = Setup::of(&upstream).start_without_token().await;
     let answer = service.wire().await.cancel(NAME, &[("grpc-timeout", "100m")]).await;
     assert_eq!(answer.code(), Code::DeadlineExceeded, "{answer:?}");
-    assert_eq!(answer.message(), "the deadline passed before anything was sent");
+    assert_eq!(answer.message(), "the deadline passed before anything was sent to the upstream");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use humantime::{FormattedDuration, format_duration};
 use reqwest::Url;
 use tokio::time::timeout;
 
-use super::{file, finding::Finding};
+use super::{cure::cure, file, finding::Finding};
 use crate::{
     config,
     credentials::{FetchError, Pattern, Source, Surroundings, fetch_once},
@@ -51,7 +51,7 @@ async fn identity(subject: &str, source: &Source) -> Finding {
         Some(principal) => Ok(principal.to_owned()),
         None => timeout(PATIENCE, source.identify())
             .await
-            .unwrap_or_else(|_| Err(FetchError::Unanswered(format!("no answer within {PATIENCE:?}")))),
+            .unwrap_or_else(|_| Err(FetchError::Unanswered(None, format!("no answer within {PATIENCE:?}")))),
     };
     match principal {
         Ok(principal) => Finding::ok(subject, format!("{kind} {principal}, scope {scope}")),
@@ -93,27 +93,6 @@ fn without_query(url: &Url) -> Url {
     let mut url = url.clone();
     url.set_query(None);
     url
-}
-
-fn cure(error: &FetchError) -> &'static str {
-    match error {
-        FetchError::Unanswered(_) => {
-            "see that the token endpoint can be reached from here, by way of HTTPS_PROXY where that is set, \
-             and that its certificate is trusted (upstream.ca_certificates)"
-        }
-        FetchError::Refused(_) => {
-            "see that the key or login was not revoked, that its account is not disabled and may do this, \
-             and that the clock here is right"
-        }
-        FetchError::Unusable(_) => {
-            "see that token_uri in the credential file is that of the download, or try again later"
-        }
-        FetchError::NoSubjectToken(_) => {
-            "see that credential_source in the credential file names what holds the subject token, and that \
-             it can be read from here"
-        }
-        FetchError::NotAsked(_) => "this is a defect: report it",
-    }
 }
 
 #[cfg(test)]

@@ -68,12 +68,9 @@ impl Jwt {
             .or(file.texts("algorithms", faults));
         let algorithms_are_whole = faults.len() == before_algorithms;
         // Of the file's own: what is no URL is relative to it.
-        let of_file = file.text("jwks", faults).map(|given| {
-            given.map(|value| {
-                let path = || file.directory().join(&value).to_string_lossy().into_owned();
-                if is_url(&value) { value } else { path() }
-            })
-        });
+        let of_file = file
+            .path_unless(is_url, "jwks", faults)
+            .map(|given| given.map(|value| value.to_string_lossy().into_owned()));
         let place = environment.text("COUNTERMAND_CALLERS_JWT_JWKS", faults).or(of_file);
         let ca_certificates = environment
             .path("COUNTERMAND_CALLERS_JWT_JWKS_CA_CERTIFICATES")
@@ -146,6 +143,12 @@ impl Jwks {
     }
 }
 
+/// Whether a text is meant for a URL, which a scheme begins (RFC 3986, section 3.1), and not for a path.
+fn is_url(text: &str) -> bool {
+    let is_scheme = |text: &str| text.bytes().all(|c| c.is_ascii_alphanumeric() || b"+-.".contains(&c));
+    text.split_once("://").is_some_and(|(scheme, _)| is_scheme(scheme))
+}
+
 /// What each of a list is, which must not be empty; `None` with a fault among them.
 fn list<T>(
     given: &Given<Vec<Given<String>>>,
@@ -184,10 +187,6 @@ fn algorithm(text: &str) -> Result<Algorithm, Wrong> {
         let problem = format!("{text:?} is no algorithm of signatures by a private key");
         Wrong::new(problem, format!("give some of {known}"))
     })
-}
-
-fn is_url(place: &str) -> bool {
-    place.contains("://")
 }
 
 fn key_file(file: &Path, algorithms: Option<&[Algorithm]>) -> Result<(), Wrong> {

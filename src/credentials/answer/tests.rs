@@ -2,13 +2,16 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode};
 
-use crate::credentials::{ask::Reply, token::FetchError};
+use crate::credentials::{
+    ask::{Asked, Reply, Whom},
+    token::FetchError,
+};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn reply(status: u16, body: &str) -> Reply<'static> {
     Reply {
-        whom: "the token endpoint",
+        whom: Whom { asked: Asked::TokenEndpoint, name: "the token endpoint" },
         status: StatusCode::from_u16(status).expect("a status"),
         headers: HeaderMap::new(),
         body: body.as_bytes().to_vec().into(),
@@ -52,6 +55,10 @@ fn an_answer_without_a_sane_token_is_refused() {
         (r#"{"access_token":"x","expires_in":3600,"token_type":"mac"}"#, "that is no bearer token"),
         (r#"{"access_token":"x","expires_in":3600,"token_type":7}"#, "that is no bearer token"),
         (r#"{"error":"invalid_scope"}"#, "answered without an access_token: invalid_scope"),
+        (
+            r#"{"access_token":"x","expires_in":3600,"error":"invalid_scope"}"#,
+            "answered a token and an error: invalid_scope",
+        ),
     ] {
         let refused = refusal(200, body);
         assert!(refused.contains(told), "{body}: {refused}");
@@ -97,6 +104,29 @@ fn a_quoted_secret_is_left_out() {
     assert_eq!(told, "the token endpoint answered HTTP 400: invalid_grant of [left out] [left out]");
     let told = refusal(400, r#"{"error":"invalid_grant","error_description":"Bad '1//refresh'"}"#);
     assert_eq!(told, "the token endpoint answered HTTP 400: invalid_grant Bad '[left out]'");
+}
+
+#[test]
+fn so_is_what_could_be_a_secret_of_somebody_elses() {
+    for (said, told) in [
+        ("key=AIzaSyA-1234567890abcdefghijklmnopqrs in use", "[left out] in use"),
+        ("got MIIEvQIBADANBgkqhkiG9w0BAQEFAASC here", "got MIIEvQIBADANBgkqhkiG9w0BAQEFAASC here"),
+        ("got MIIEvQIBADANBgkqhkiG9w0BAQEFAASCB here", "got [left out] here"),
+        (
+            "Permission 'iam.serviceAccounts.getAccessToken' denied",
+            "Permission 'iam.serviceAccounts.getAccessToken' denied",
+        ),
+        (
+            "of robot@some-project-of-ours.iam.gserviceaccount.com",
+            "of robot@some-project-of-ours.iam.gserviceaccount.com",
+        ),
+    ] {
+        let body = serde_json::json!({"error": "invalid_grant", "error_description": said}).to_string();
+        assert_eq!(
+            refusal(400, &body),
+            format!("the token endpoint answered HTTP 400: invalid_grant {told}")
+        );
+    }
 }
 
 fn generated(body: &str) -> Result<Duration, FetchError> {

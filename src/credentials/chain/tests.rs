@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::Chain;
 use crate::credentials::{
-    Kind,
+    Asked, FetchError, Kind,
     testing::{
         CLIENT_SECRET, REFRESH_TOKEN, Reply, Server, TARGET, TARGET_PATH, authorised_user, bearer,
         external_account, fault, fetch, service_account,
@@ -60,6 +60,46 @@ async fn a_login_that_was_revoked_is_refused_for_good_and_not_quoted() {
         let error = fetch(&credential).await.expect_err("no token");
         assert_eq!((error.to_string().as_str(), error.is_for_good()), (told, for_good));
     }
+    server.seen();
+}
+
+#[tokio::test]
+async fn what_comes_beside_a_token_is_nobodys_concern() {
+    for beside in [r#""id_token": 7"#, r#""id_token": "no JWT""#, r#""refresh_token": []"#, r#""scope": {}"#]
+    {
+        let body =
+            format!(r#"{{"access_token": "ya29.a", "expires_in": 3600, "token_type": "Bearer", {beside}}}"#);
+        let server = Server::start([Reply::new(200, body.clone()), Reply::new(200, body)]).await;
+        for credential in [service_account(&server.url), authorised_user(&server.url)] {
+            let token = fetch(&credential).await.unwrap_or_else(|error| panic!("{beside}: {error}"));
+            assert_eq!(bearer(&token), "Bearer ya29.a");
+        }
+        server.seen();
+    }
+}
+
+#[tokio::test]
+async fn an_error_beside_a_token_is_the_endpoints_fault() {
+    let body = r#"{"access_token": "ya29.a", "expires_in": 3600, "error": "invalid_scope"}"#;
+    let server = Server::start([Reply::new(200, body)]).await;
+    let error = fetch(&service_account(&server.url)).await.expect_err("both");
+    assert!(matches!(error, FetchError::Unusable(Some(Asked::TokenEndpoint), _)), "{error:?}");
+    assert_eq!(error.to_string(), "the token endpoint answered a token and an error: invalid_scope");
+    server.seen();
+}
+
+#[tokio::test]
+async fn a_form_that_is_quoted_as_it_was_sent_tells_nothing() {
+    let mut login = authorised_user("");
+    login["client_secret"] = json!("CS-98/76+x");
+    login["refresh_token"] = json!("1//RSE/CRET");
+    let said = "refresh_token=1%2F%2FRSE%2fCRET and client_secret=CS-98%2F76%2Bx of client";
+    let body = json!({"error": "invalid_grant", "error_description": said});
+    let server = Server::start([Reply::new(400, body.to_string())]).await;
+    login["token_uri"] = json!(format!("{}/token", server.url));
+    let error = fetch(&login).await.expect_err("refused").to_string();
+    let told = "the token endpoint answered HTTP 400: invalid_grant [left out] and [left out] of client";
+    assert_eq!(error, told);
     server.seen();
 }
 

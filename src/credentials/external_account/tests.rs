@@ -95,6 +95,23 @@ async fn a_refusal_tells_who_refused_and_leaves_the_secrets_out() {
     server.seen();
 }
 
+#[tokio::test]
+async fn the_header_of_a_client_is_left_out_as_the_secret_is() {
+    // base64 of `client:client~secret`
+    for said in ["Basic Y2xpZW50OmNsaWVudH5zZWNyZXQ=", "Y2xpZW50OmNsaWVudH5zZWNyZXQ", "client%7Esecret"] {
+        let body = json!({"error": "invalid_client", "error_description": format!("got {said}")});
+        let server = Server::start([Reply::new(401, body.to_string())]).await;
+        let subject_token = file(SUBJECT_TOKEN);
+        let mut credential = external_account(&server.url, subject_token.path());
+        credential["client_id"] = json!("client");
+        credential["client_secret"] = json!(CLIENT_SECRET);
+        let error = fetch(&credential).await.expect_err("refused").to_string();
+        let told = error.strip_prefix("the security token service answered HTTP 401: invalid_client got ");
+        assert_eq!(told.expect(&error).trim_start_matches("Basic "), "[left out]");
+        server.seen();
+    }
+}
+
 #[test]
 fn a_file_that_is_none_is_told_what_is_wrong() {
     let good = external_account("https://sts.example.com", "/token".as_ref());

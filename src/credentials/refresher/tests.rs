@@ -49,8 +49,8 @@ impl TokenSource for Script {
         let step = self.steps.lock().expect("not poisoned").pop_front();
         match step.unwrap_or(Step::Token { lifetime: 60 * MINUTE }) {
             Step::Token { lifetime } => Token::new(format!("token-{nth}").into(), lifetime),
-            Step::Fail => Err(FetchError::Unanswered("scripted".to_owned())),
-            Step::Refuse => Err(FetchError::Refused("scripted refusal".to_owned())),
+            Step::Fail => Err(FetchError::Unanswered(None, "scripted".to_owned())),
+            Step::Refuse => Err(FetchError::Refused(None, "scripted refusal".to_owned())),
             Step::Hang => std::future::pending().await,
         }
     }

@@ -95,6 +95,20 @@ async fn a_source_that_refuses_is_told_by_its_status_alone() {
     server.seen();
 }
 
+#[tokio::test]
+async fn what_a_source_says_of_what_it_was_sent_is_not_told() {
+    let said = json!({"error": "~header", "error_description": "bad key ~header at /~path?k=~query"});
+    let late = json!({"error": "temporarily_unavailable", "error_description": "~header"});
+    let server = Server::start([Reply::new(401, said.to_string()), Reply::new(400, late.to_string())]).await;
+    let source = json!({"url": format!("{}/~path?k=~query", server.url), "headers": {"x-key": "~header"}});
+    for (status, for_good) in [(401, true), (400, false)] {
+        let error = read(&source).await.expect_err("refused");
+        let told = format!("the source of the subject token answered HTTP {status}");
+        assert_eq!((error.to_string(), error.is_for_good()), (told, for_good));
+    }
+    server.seen();
+}
+
 #[test]
 fn a_source_that_is_none_is_told_what_is_wrong() {
     for (source, told) in [

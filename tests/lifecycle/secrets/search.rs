@@ -1,5 +1,7 @@
 //! The search for secrets in what the service has said, and the proof that it finds them.
 
+use base64::{Engine, prelude::BASE64_STANDARD};
+
 use crate::{google::Seen, key::Key};
 
 /// Shorter runs of a key, or of an assertion, are by chance or say nothing.
@@ -18,10 +20,14 @@ impl Secrets {
                 secrets.extend(runs.map(|run| ("a private key", run.to_owned())));
             }
         }
-        // Without the form that tokens and credentials share, so that a part of one is found too.
-        secrets.extend(
-            seen.tokens.iter().map(|token| ("an access token", token["ya29.c.".len()..][..RUN].to_owned())),
-        );
+        for token in &seen.tokens {
+            // Without the form that tokens and credentials share, so that a part of one is found too.
+            let token = &token["ya29.c.".len()..];
+            let percent: String = token.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            let base64 = (0..3).map(|skipped| BASE64_STANDARD.encode(&token[skipped..][..RUN / 4 * 3]));
+            let plain = [token[..RUN].to_owned(), percent[..RUN].to_owned()];
+            secrets.extend(base64.chain(plain).map(|spelling| ("an access token", spelling)));
+        }
         let last = |text: &str| text.rsplit(' ').next().unwrap_or(text).to_owned();
         secrets.extend(others.iter().map(|other| ("another secret", last(other))));
         Self(secrets)
@@ -51,6 +57,8 @@ fn each_kind_of_secret_is_found() {
     let secrets = Secrets::new(seen, &[&key], &["Bearer callers-own", "hunter2"]);
     for leak in [
         format!("DEBUG Bearer {token}"),
+        BASE64_STANDARD.encode(format!("Bearer {token}")),
+        token.bytes().map(|byte| format!("%{byte:02x}")).collect(),
         format!("the key {}…", &key.secret_lines()[7][9..50]),
         key.file("http://127.0.0.1/token"),
         format!("assertion=eyJhbGciOi{}", "J9".repeat(20)),
