@@ -35,7 +35,7 @@ fn by_any_key_of_the_file() {
     for content in contents() {
         // A string of TOML has the escapes of one of Rust's.
         for (before, key) in [
-            ("[[credentials]]\nname = \"a\"", "file"),
+            ("[[credentials]]\nname = \"a\"\nenterprises = [\"LC01\"]", "file"),
             ("[server.tls]\nprivate_key = \"ca.key\"", "certificate"),
             (&*format!("[server.tls]\n{tls}"), "private_key"),
             (&format!("[server.tls]\n{tls}\nprivate_key = \"ca.key\""), "client_ca"),
