@@ -6,6 +6,10 @@ use zeroize::Zeroizing;
 
 use crate::fingerprint::fingerprint;
 
+mod regular;
+
+pub use regular::read;
+
 /// How often a file is looked at. Comparing its content is safe where times and inodes are not:
 /// Kubernetes swaps a symbolic link.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -20,7 +24,7 @@ impl FileWatch {
     /// Watches `file`, whose content now counts as seen.
     #[must_use]
     pub fn new(file: PathBuf) -> Self {
-        let seen = std::fs::read(&file).ok().map(|content| fingerprint(&Zeroizing::new(content)));
+        let seen = read(&file).ok().map(|content| fingerprint(&content));
         Self { file, seen }
     }
 
@@ -29,9 +33,8 @@ impl FileWatch {
     pub async fn changed(&mut self) -> Zeroizing<Vec<u8>> {
         loop {
             let file = self.file.clone();
-            let read = tokio::task::spawn_blocking(move || std::fs::read(file)).await;
+            let read = tokio::task::spawn_blocking(move || read(&file)).await;
             if let Ok(Ok(content)) = read {
-                let content = Zeroizing::new(content);
                 let now = fingerprint(&content);
                 let before = self.seen.replace(now);
                 if before != Some(now) {
