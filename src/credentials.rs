@@ -6,7 +6,7 @@
 //! that calls are made as; `answer` judges what is answered on the way. Nothing here is ever printed:
 //! tokens and keys live in types without `Debug` or `Display` of their content.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -105,10 +105,9 @@ impl Credential {
     /// Starts the background task that keeps a token of `source` ready, and takes up changes of `file`,
     /// which none has that is not read from one. The task ends when the last clone of the credential is
     /// dropped, and not before.
-    pub fn start(source: impl TokenSource, name: String, file: Option<PathBuf>) -> (Self, JoinHandle<()>) {
+    pub fn start(source: impl TokenSource, name: String, file: Option<FileWatch>) -> (Self, JoinHandle<()>) {
         let (publish, state) = watch::channel(State::Starting);
         let (rejected, rejections) = mpsc::channel(16);
-        let file = file.map(FileWatch::new);
         let known_as = name.as_str().into();
         let task = tokio::spawn(refresher::run(source, name, file, publish, rejections));
         (Self { name: known_as, state, rejected }, task)

@@ -1,6 +1,10 @@
 //! Files that are taken up when they change.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 use zeroize::Zeroizing;
@@ -39,6 +43,17 @@ impl FileWatch {
     pub fn new(file: PathBuf) -> Self {
         let seen = read(&file).ok().map(|content| fingerprint(&content));
         Self { file, seen, unreadable: None }
+    }
+
+    /// Watches `file` from the content on that is answered.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, as [`read`] says.
+    pub fn open(file: &Path) -> io::Result<(Self, Zeroizing<Vec<u8>>)> {
+        let content = read(file)?;
+        let seen = Some(fingerprint(&content));
+        Ok((Self { file: file.to_owned(), seen, unreadable: None }, content))
     }
 
     /// Waits for the content to change, and answers the new one. A file that is gone or unreadable is no

@@ -1,6 +1,6 @@
 //! The credentials: made, supervised, and told of.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{sync::watch, task::JoinHandle};
@@ -37,15 +37,14 @@ pub(super) fn start(
     // All are read before any is started: a start that fails asks nobody for a token.
     let sources = credentials.iter().map(|credential| {
         let config::Credential { name, definition, enterprises: _ } = credential;
-        Source::read(definition, &surroundings)
+        Source::watched(definition, &surroundings)
             .map_err(|cause| StartError::Credential { name: name.clone(), cause })
     });
     let sources = sources.collect::<Result<Vec<_>, _>>()?;
 
     let refreshers = FuturesUnordered::new();
-    let started = credentials.iter().zip(sources).map(|(credential, source)| {
+    let started = credentials.iter().zip(sources).map(|(credential, (source, file))| {
         let config::Credential { name, definition: _, enterprises } = credential;
-        let file = source.file().map(Path::to_owned);
         let (credential, refresher) = Credential::start(source, name.clone(), file);
         refreshers.push(refresher);
         (credential, enterprises.clone())

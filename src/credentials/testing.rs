@@ -180,9 +180,14 @@ pub(super) fn source(
 
 /// The source of a credential, with IAM Credentials at `iam`.
 pub(super) fn source_of(origin: Origin, impersonate: Option<&str>, iam: &str) -> Result<Source, SourceError> {
-    let surroundings = Surroundings::new(None, Url::parse(iam).expect("a URL")).expect("no certificates");
     let definition = Definition { origin, impersonate: impersonate.map(str::to_owned) };
-    Source::read(&definition, &Arc::new(surroundings))
+    Source::read(&definition, &surroundings(iam))
+}
+
+/// With IAM Credentials at `iam`.
+pub(super) fn surroundings(iam: &str) -> Arc<Surroundings> {
+    let iam = Url::parse(iam).expect("a URL");
+    Arc::new(Surroundings::new(None, iam).expect("no certificates"))
 }
 
 /// A token by a credential file that is right.

@@ -48,7 +48,9 @@ impl Log {
 fn written(room: &TempDir, content: &str) -> (std::path::PathBuf, FileWatch) {
     let file = room.path().join("key.json");
     fs::write(&file, content).expect("written");
-    (file.clone(), FileWatch::new(file))
+    let (watch, read) = FileWatch::open(&file).expect("a file");
+    assert_eq!(**read, *content.as_bytes());
+    (file, watch)
 }
 
 /// Looks at the file for a while, in which its content does not change.
@@ -57,7 +59,7 @@ async fn unchanged(watch: &mut FileWatch, time: Duration) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_change_is_answered_once() {
+async fn a_change_after_the_content_was_answered_is_seen() {
     let room = tempfile::tempdir().expect("a directory");
     let (file, mut watch) = written(&room, "first");
     fs::write(&file, "second").expect("written");
