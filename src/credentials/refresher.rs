@@ -107,8 +107,11 @@ fn held(token: &Token, generation: u64, forced: Option<Instant>) -> State {
     State::Held { token, failing: None }
 }
 
-fn token_left(publish: &watch::Sender<State>) -> bool {
-    matches!(&*publish.borrow(), State::Held { token, .. } if token.is_valid())
+fn token_left(publish: &watch::Sender<State>) -> Duration {
+    match &*publish.borrow() {
+        State::Held { token, .. } => token.ends.saturating_duration_since(Instant::now()),
+        State::Starting | State::Without { .. } => Duration::ZERO,
+    }
 }
 
 impl State {

@@ -11,6 +11,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::credentials::{Credential, FetchError, Readiness, Standing, Token, TokenSource, Unavailable};
 
+mod outage;
+
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
