@@ -11,7 +11,7 @@ use super::{Held, State};
 const FAILURES: u32 = 3;
 
 /// After this time neither, though it may have been spent on one answer that does not come.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Whether calls that need a credential can be served. It begins with `Starting`, and never comes back there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,9 +51,9 @@ pub enum Standing {
     },
 }
 
-/// Whether a credential that was first asked for at `begun` is no longer waited for at start.
-pub(super) fn is_given_up(for_good: bool, failures: u32, begun: Instant) -> bool {
-    for_good || failures >= FAILURES || begun.elapsed() >= PATIENCE
+/// Whether after so many failures a credential is no longer waited for at start, though there is time.
+pub(super) fn is_given_up(for_good: bool, failures: u32) -> bool {
+    for_good || failures >= FAILURES
 }
 
 impl Readiness {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
 use super::{
@@ -19,16 +19,34 @@ pub(super) const FORCED_PAUSE: Duration = Duration::from_secs(3);
 
 /// Runs until the last `Credential` is gone.
 pub(super) async fn run<S: TokenSource>(
+    source: S,
+    name: String,
+    file: Option<FileWatch>,
+    publish: watch::Sender<State>,
+    rejections: mpsc::Receiver<u64>,
+) {
+    // Beside the attempts, since one that is under way may still take long.
+    let patience = async {
+        sleep(readiness::PATIENCE).await;
+        publish.send_if_modified(State::give_up);
+        std::future::pending().await
+    };
+    tokio::select! {
+        () = renew(source, name, file, &publish, rejections) => {}
+        () = patience => {}
+    }
+}
+
+async fn renew<S: TokenSource>(
     mut source: S,
     name: String,
     mut file: Option<FileWatch>,
-    publish: watch::Sender<State>,
+    publish: &watch::Sender<State>,
     mut rejections: mpsc::Receiver<u64>,
 ) {
     let mut generation = 0;
     let mut failures = 0;
     let mut forced = None;
-    let begun = Instant::now();
     loop {
         let next = match fetch_once(&source).await {
             Ok(token) => {
@@ -46,7 +64,7 @@ pub(super) async fn run<S: TokenSource>(
             }
             Err(error) => {
                 failures += 1;
-                let backoff = schedule::backoff(failures, token_left(&publish), fastrand::f64());
+                let backoff = schedule::backoff(failures, token_left(publish), fastrand::f64());
                 let failing = Failing {
                     cause: error.to_string(),
                     next_attempt: Instant::now() + backoff,
@@ -60,7 +78,7 @@ pub(super) async fn run<S: TokenSource>(
                     "no token could be fetched"
                 );
                 let next_attempt = failing.next_attempt;
-                let given_up = readiness::is_given_up(failing.for_good, failures, begun);
+                let given_up = readiness::is_given_up(failing.for_good, failures);
                 publish.send_modify(|state| state.fail(failing, given_up));
                 next_attempt
             }
@@ -115,6 +133,25 @@ fn token_left(publish: &watch::Sender<State>) -> Duration {
 }
 
 impl State {
+    /// The start of the service has waited long enough; `false` when there is no need to say so.
+    fn give_up(&mut self) -> bool {
+        match self {
+            Self::Held { .. } | Self::Without { given_up: true, .. } => false,
+            Self::Without { given_up, .. } => {
+                *given_up = true;
+                true
+            }
+            Self::Starting => {
+                let cause = format!("no token has come within {:?}", readiness::PATIENCE);
+                // The first attempt is under way, so that its outcome is worth waiting for.
+                let now = Instant::now();
+                let failing = Failing { cause, next_attempt: now, for_good: false };
+                *self = Self::Without { failing, since: now, given_up: true };
+                true
+            }
+        }
+    }
+
     /// Once given up, it stays so until there is a token: the start of the service is over by then.
     fn fail(&mut self, failed: Failing, give_up: bool) {
         match self {
