@@ -9,6 +9,7 @@ use super::StartError;
 use crate::{
     config,
     credentials::{Credential, Credentials, Readiness, Source, Standing, Surroundings},
+    http_client::Authorities,
     serving::Serving,
 };
 
@@ -31,9 +32,10 @@ impl Refreshers {
 pub(super) fn start(
     credentials: &[config::Credential],
     upstream: &config::Upstream,
+    authorities: &Authorities,
 ) -> Result<(Arc<Credentials>, Refreshers), StartError> {
     let iam = upstream.iam_credentials_url.url().clone();
-    let surroundings = Arc::new(Surroundings::new(upstream.ca_certificates.as_deref(), iam)?);
+    let surroundings = Arc::new(Surroundings::new(authorities.clone(), iam));
     // All are read before any is started: a start that fails asks nobody for a token.
     let sources = credentials.iter().map(|credential| {
         let config::Credential { name, definition, enterprises: _ } = credential;

@@ -16,6 +16,7 @@ use tempfile::NamedTempFile;
 use tokio::net::TcpListener;
 
 use super::{Definition, FetchError, Origin, Source, SourceError, Surroundings, Token, fetch_once};
+use crate::http_client::Authorities;
 
 /// Whose tokens are wanted in the end, and the path under which IAM Credentials is asked for them.
 pub(super) const TARGET: &str = "target@p.iam.gserviceaccount.com";
@@ -187,7 +188,7 @@ pub(super) fn source_of(origin: Origin, impersonate: Option<&str>, iam: &str) ->
 /// With IAM Credentials at `iam`.
 pub(super) fn surroundings(iam: &str) -> Arc<Surroundings> {
     let iam = Url::parse(iam).expect("a URL");
-    Arc::new(Surroundings::new(None, iam).expect("no certificates"))
+    Arc::new(Surroundings::new(Authorities::public(), iam))
 }
 
 /// A token by a credential file that is right.

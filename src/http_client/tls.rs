@@ -1,16 +1,8 @@
-//! Which certificates are believed: the public roots that Mozilla keeps, and beside them the ones that
-//! the configuration names.
+//! TLS towards Google: its settings, and why there may be none.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, pem::PemObject},
-};
+use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 
 /// Why TLS towards Google cannot be set up.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -45,35 +37,8 @@ pub enum TlsError {
     Client(Arc<reqwest::Error>),
 }
 
-/// The certificates of a PEM file.
-///
-/// # Errors
-///
-/// It cannot be read, or holds none.
-pub fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let unreadable = |error: rustls::pki_types::pem::Error| TlsError::Unreadable {
-        file: file.to_owned(),
-        cause: error.to_string(),
-    };
-    let certificates = CertificateDer::pem_file_iter(file)
-        .and_then(|certificates| certificates.collect::<Result<Vec<_>, _>>())
-        .map_err(unreadable)?;
-    if certificates.is_empty() {
-        return Err(TlsError::Empty { file: file.to_owned() });
-    }
-    Ok(certificates)
-}
-
-/// What a client of Google's endpoints believes.
-pub(super) fn client_config(ca: Option<&Path>) -> Result<ClientConfig, TlsError> {
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    if let Some(file) = ca {
-        for certificate in read_certificates(file)? {
-            roots
-                .add(certificate)
-                .map_err(|error| TlsError::Untrustable { file: file.to_owned(), cause: error.to_string() })?;
-        }
-    }
+/// How Google's endpoints are spoken to by who believes `roots`.
+pub(super) fn client_config(roots: Arc<RootCertStore>) -> Result<ClientConfig, TlsError> {
     let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| TlsError::Provider(error.to_string()))?

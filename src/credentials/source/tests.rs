@@ -1,14 +1,15 @@
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use tokio::time::{sleep, timeout};
 
 use super::Source;
 use crate::credentials::{
-    Credential, Definition, Kind, Origin, SourceError, TokenSource, fetch_once,
+    Credential, Definition, Kind, Origin, SourceError, Surroundings, TokenSource, fetch_once,
     testing::{
         Reply, Server, authorised_user, bearer, file, service_account, source, source_of, surroundings,
     },
 };
+use crate::http_client::Authorities;
 
 const NOBODY: &str = "http://127.0.0.1:1";
 
@@ -77,6 +78,22 @@ fn what_cannot_be_read_is_named() {
     let origin = Origin::MetadataServer { host: "a/b".to_owned() };
     let error = Definition { origin, impersonate: None }.check();
     assert_eq!(error, Err(SourceError::MetadataHost { host: "a/b".to_owned() }));
+}
+
+#[tokio::test]
+async fn authorities_that_break_do_not_keep_a_new_endpoint_from_being_asked() {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let authority = rcgen::CertificateParams::default().self_signed(&key).expect("a certificate");
+    let ca = file(&authority.pem());
+    let authorities = Authorities::of(Some(ca.path())).expect("authorities");
+    let surroundings = Arc::new(Surroundings::new(authorities, NOBODY.parse().expect("a URL")));
+    std::fs::write(&ca, "no certificate").expect("written");
+    let server = Server::start([Reply::token("ya29.person")]).await;
+    let login = file(&authorised_user(&server.url).to_string());
+    let definition = Definition { origin: Origin::File(login.path().to_owned()), impersonate: None };
+    let source = Source::read(&definition, &surroundings).expect("a source");
+    assert_eq!(bearer(&fetch_once(&source).await.expect("a token")), "Bearer ya29.person");
+    server.seen();
 }
 
 #[tokio::test]
