@@ -29,6 +29,7 @@ mod metadata_server;
 mod pattern;
 mod readiness;
 mod refresher;
+mod rfc3339;
 mod routing;
 mod safe_url;
 mod schedule;
