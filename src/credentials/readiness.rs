@@ -85,16 +85,21 @@ impl State {
                 cause: failing.cause.clone(),
                 for_good: failing.for_good,
             },
-            Self::Held { token: Held { ends, .. }, failing } => {
+            Self::Held { token: Held { ends, .. }, failing, changed } => {
                 let left = ends.saturating_duration_since(Instant::now());
-                let cause = failing.as_ref().map(|failing| failing.cause.clone());
+                let of_changed =
+                    changed.as_ref().map(|changed| format!("by the changed file: {}", changed.cause));
+                let causes: Vec<_> =
+                    failing.iter().map(|failing| failing.cause.clone()).chain(of_changed).collect();
+                let cause = (!causes.is_empty()).then(|| causes.join("; "));
                 if !left.is_zero() {
                     return Standing::Valid { left, failing: cause };
                 }
                 Standing::Without {
                     since: ends.elapsed(),
                     cause: cause.unwrap_or_else(|| "the token has ended, and its renewal is late".to_owned()),
-                    for_good: failing.as_ref().is_some_and(|failing| failing.for_good),
+                    for_good: failing.is_some()
+                        && [failing, changed].into_iter().flatten().all(|failing| failing.for_good),
                 }
             }
         }

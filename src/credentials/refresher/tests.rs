@@ -13,6 +13,7 @@ use crate::credentials::{Credential, FetchError, Readiness, Standing, Token, Tok
 
 mod given_up;
 mod outage;
+mod rotation;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
