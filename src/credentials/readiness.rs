@@ -37,7 +37,7 @@ pub enum Standing {
     Valid {
         /// For how long.
         left: Duration,
-        /// Why the latest renewal failed, if it did.
+        /// Why the latest renewal failed, or what the file has changed to gives no token, if that is so.
         failing: Option<String>,
     },
     /// There is none.
