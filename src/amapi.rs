@@ -3,14 +3,14 @@
 //! It takes a [`Permit`], which only the policy can make, and a [`Budget`], which bounds it. Retries are
 //! in [`retry`], one attempt is in [`attempt`], and how it can end is in [`error`].
 
-use std::{future::Future, path::Path, sync::Arc};
+use std::{future::Future, sync::Arc};
 
 use reqwest::{Method, Url};
 
 use crate::{
     budget::Budget,
     credentials::Credentials,
-    http_client::{self, HttpClient, tls::TlsError},
+    http_client::{self, Authorities, HttpClient, tls::TlsError},
     policy::{
         Permit,
         act::{Cancel, Get, List},
@@ -76,13 +76,17 @@ pub struct Outcome<T> {
 }
 
 impl Amapi {
-    /// A client of the API at `base`; `ca` is trusted beside the public roots.
+    /// A client of the API at `base`; it is believed by `authorities`.
     ///
     /// # Errors
     ///
-    /// The certificates of `ca` cannot be read or trusted.
-    pub fn new(base: Url, ca: Option<&Path>, credentials: Arc<Credentials>) -> Result<Self, TlsError> {
-        let client = HttpClient::new(&base, ca)?;
+    /// TLS cannot be set up.
+    pub fn new(
+        base: Url,
+        authorities: &Authorities,
+        credentials: Arc<Credentials>,
+    ) -> Result<Self, TlsError> {
+        let client = HttpClient::new(&base, authorities)?;
         Ok(Self { credentials, upstream: Upstream::new(client, base), retries: Retries::new() })
     }
 

@@ -11,7 +11,7 @@ use crate::{
     audit::Audit,
     config::{self, Config, ListenAddress},
     credentials::{Credentials, SourceError},
-    http_client::tls::TlsError,
+    http_client::{Authorities, tls::TlsError},
     operations::{Intervals, Limits, Operations, Times},
     policy::{Policy, mistake::Mistakes},
     server::{
@@ -83,10 +83,11 @@ impl App {
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         let Config { server, admin, upstream, credentials, callers, policy, polling, audit, log_format: _ } =
             config;
-        let (credentials, refreshers) = credentials::start(credentials, upstream)?;
+        let authorities = Authorities::of(upstream.ca_certificates.as_deref())?;
+        let (credentials, refreshers) = credentials::start(credentials, upstream, &authorities)?;
 
-        let (base, ca) = (upstream.url.url().clone(), upstream.ca_certificates.as_deref());
-        let amapi = Amapi::new(base, ca, Arc::clone(&credentials))?;
+        let base = upstream.url.url().clone();
+        let amapi = Amapi::new(base, &authorities, Arc::clone(&credentials))?;
         let flights = TaskTracker::new();
         let (serving, state) = watch::channel(Serving::NotReady);
         let policy = match policy {

@@ -6,7 +6,7 @@
 //! that calls are made as; `answer` judges what is answered on the way. Nothing here is ever printed:
 //! tokens and keys live in types without `Debug` or `Display` of their content.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -30,6 +30,7 @@ mod pattern;
 mod readiness;
 mod redactor;
 mod refresher;
+mod rfc3339;
 mod routing;
 mod safe_url;
 mod schedule;
@@ -72,8 +73,9 @@ pub struct Credential {
 enum State {
     /// The first fetch is under way.
     Starting,
-    /// There was a token, which may have ended since; the latest fetch may have failed.
-    Held { token: Held, failing: Option<Failing> },
+    /// There was a token, which may have ended since; the latest fetch may have failed, and so may that by
+    /// what the file has `changed` to, which is not in force before it gives a token.
+    Held { token: Held, failing: Option<Failing>, changed: Option<Failing> },
     /// There has never been one since the first attempt failed; `given_up` when the start of the service no
     /// longer waits for it.
     Without { failing: Failing, since: Instant, given_up: bool },
@@ -108,10 +110,9 @@ impl Credential {
     /// Starts the background task that keeps a token of `source` ready, and takes up changes of `file`,
     /// which none has that is not read from one. The task ends when the last clone of the credential is
     /// dropped, and not before.
-    pub fn start(source: impl TokenSource, name: String, file: Option<PathBuf>) -> (Self, JoinHandle<()>) {
+    pub fn start(source: impl TokenSource, name: String, file: Option<FileWatch>) -> (Self, JoinHandle<()>) {
         let (publish, state) = watch::channel(State::Starting);
         let (rejected, rejections) = mpsc::channel(16);
-        let file = file.map(FileWatch::new);
         let known_as = name.as_str().into();
         let task = tokio::spawn(refresher::run(source, name, file, publish, rejections));
         (Self { name: known_as, state, rejected }, task)
@@ -223,15 +224,18 @@ impl Held {
 impl State {
     /// What a caller gets now; `None` means that it waits for the fetch under way.
     fn answer(&self, wanted: impl Fn(&Authorization) -> bool) -> Option<Result<Authorization, Unavailable>> {
-        let failing = match self {
+        let next_attempt = match self {
             Self::Held { token, .. } if token.is_valid() && wanted(&token.authorization) => {
                 return Some(Ok(token.authorization.clone()));
             }
             Self::Starting => None,
-            Self::Held { failing, .. } => failing.as_ref(),
-            Self::Without { failing, .. } => Some(failing),
+            Self::Held { failing, changed, .. } => failing.as_ref().map(|failing| {
+                let changed = changed.as_ref().map(|changed| changed.next_attempt);
+                changed.map_or(failing.next_attempt, |changed| changed.min(failing.next_attempt))
+            }),
+            Self::Without { failing, .. } => Some(failing.next_attempt),
         };
-        let retry_after = failing?.next_attempt.saturating_duration_since(Instant::now());
+        let retry_after = next_attempt?.saturating_duration_since(Instant::now());
         // An attempt that is due is under way: its outcome is worth waiting for.
         (!retry_after.is_zero()).then_some(Err(Unavailable { retry_after }))
     }

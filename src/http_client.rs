@@ -4,27 +4,26 @@
 //! Redirects are never followed, so no credential goes to a host that was not named; nothing is retried
 //! here, since `amapi::retry` is the one place that does.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use http::HeaderMap;
 use reqwest::{Method, Url, redirect, retry};
+use rustls::RootCertStore;
+use tokio_util::task::AbortOnDropHandle;
 
-use crate::{file_watch::FileWatch, http_client::tls::TlsError};
-
+mod authorities;
 mod body;
 mod failure;
 mod lead;
 pub mod tls;
 
+pub use authorities::Authorities;
 pub use body::BodyError;
 pub use failure::{Failure, Progress};
 
 use lead::Lead;
+use tls::TlsError;
 
 /// The bound on making a connection: TCP, a proxy's CONNECT and the TLS handshake together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,25 +41,27 @@ const USER_AGENT: &str = concat!("countermand/", env!("CARGO_PKG_VERSION"));
 pub struct HttpClient {
     client: Arc<ArcSwap<reqwest::Client>>,
     lead: Arc<Lead>,
+    /// Ends with the last clone.
+    _follower: Option<Arc<AbortOnDropHandle<()>>>,
 }
 
 impl HttpClient {
     /// A client for `https` URLs, honouring `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, or for the `http`
     /// ones of a loopback host, which never go through a proxy: a token would cross the network in clear.
     ///
-    /// A changed `ca` is taken up for new connections, by a task that ends with the client.
+    /// Authorities that change are taken up for new connections.
     ///
     /// # Errors
     ///
-    /// The certificates of `ca` cannot be read or trusted.
-    pub fn new(url: &Url, ca: Option<&Path>) -> Result<Self, TlsError> {
-        // Before the file is read, so that no change is missed.
-        let watch = ca.map(|ca| (FileWatch::new(ca.to_owned()), ca.to_owned()));
-        let client = Arc::new(ArcSwap::from_pointee(build(url, ca)?));
-        if let Some((watch, ca)) = watch {
-            tokio::spawn(follow(Arc::downgrade(&client), watch, url.clone(), ca));
-        }
-        Ok(Self { client, lead: Arc::new(Lead::new()) })
+    /// TLS cannot be set up.
+    pub fn new(url: &Url, authorities: &Authorities) -> Result<Self, TlsError> {
+        let mut authorities = authorities.clone();
+        let client = Arc::new(ArcSwap::from_pointee(build(url, authorities.in_force())?));
+        let follower = authorities.may_change().then(|| {
+            let follower = follow(Arc::clone(&client), authorities, url.clone());
+            Arc::new(AbortOnDropHandle::new(tokio::spawn(follower)))
+        });
+        Ok(Self { client, lead: Arc::new(Lead::new()), _follower: follower })
     }
 
     /// Sends a request and waits for the head of its answer, of whatever status.
@@ -96,9 +97,9 @@ impl HttpClient {
     }
 }
 
-fn build(url: &Url, ca: Option<&Path>) -> Result<reqwest::Client, TlsError> {
+fn build(url: &Url, roots: Arc<RootCertStore>) -> Result<reqwest::Client, TlsError> {
     let builder = reqwest::Client::builder()
-        .tls_backend_preconfigured(tls::client_config(ca)?)
+        .tls_backend_preconfigured(tls::client_config(roots)?)
         .user_agent(USER_AGENT)
         .redirect(redirect::Policy::none())
         .referer(false)
@@ -112,18 +113,14 @@ fn build(url: &Url, ca: Option<&Path>) -> Result<reqwest::Client, TlsError> {
     builder.build().map_err(|error| TlsError::Client(Arc::new(error)))
 }
 
-/// Takes up the certificates of `ca` when they change; broken ones are reported, and the old ones stay.
-async fn follow(client: Weak<ArcSwap<reqwest::Client>>, mut watch: FileWatch, url: Url, ca: PathBuf) {
+/// Takes up authorities when they change.
+async fn follow(client: Arc<ArcSwap<reqwest::Client>>, mut authorities: Authorities, url: Url) {
     loop {
-        watch.changed().await;
-        let Some(client) = client.upgrade() else { return };
-        match build(&url, Some(&ca)) {
-            Ok(new) => {
-                client.store(Arc::new(new));
-                tracing::info!(file = %ca.display(), "the trusted certificates changed: taken up");
-            }
+        authorities.changed().await;
+        match build(&url, authorities.in_force()) {
+            Ok(new) => client.store(Arc::new(new)),
             Err(error) => {
-                tracing::warn!(%error, "the trusted certificates changed and are broken: the old ones stay in use");
+                tracing::warn!(%error, "no client can be made by the trusted certificates: the old ones stay in use");
             }
         }
     }

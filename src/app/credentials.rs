@@ -1,6 +1,6 @@
 //! The credentials: made, supervised, and told of.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{sync::watch, task::JoinHandle};
@@ -9,6 +9,7 @@ use super::StartError;
 use crate::{
     config,
     credentials::{Credential, Credentials, Readiness, Source, Standing, Surroundings},
+    http_client::Authorities,
     serving::Serving,
 };
 
@@ -31,21 +32,21 @@ impl Refreshers {
 pub(super) fn start(
     credentials: &[config::Credential],
     upstream: &config::Upstream,
+    authorities: &Authorities,
 ) -> Result<(Arc<Credentials>, Refreshers), StartError> {
     let iam = upstream.iam_credentials_url.url().clone();
-    let surroundings = Arc::new(Surroundings::new(upstream.ca_certificates.as_deref(), iam)?);
+    let surroundings = Arc::new(Surroundings::new(authorities.clone(), iam));
     // All are read before any is started: a start that fails asks nobody for a token.
     let sources = credentials.iter().map(|credential| {
         let config::Credential { name, definition, enterprises: _ } = credential;
-        Source::read(definition, &surroundings)
+        Source::watched(definition, &surroundings)
             .map_err(|cause| StartError::Credential { name: name.clone(), cause })
     });
     let sources = sources.collect::<Result<Vec<_>, _>>()?;
 
     let refreshers = FuturesUnordered::new();
-    let started = credentials.iter().zip(sources).map(|(credential, source)| {
+    let started = credentials.iter().zip(sources).map(|(credential, (source, file))| {
         let config::Credential { name, definition: _, enterprises } = credential;
-        let file = source.file().map(Path::to_owned);
         let (credential, refresher) = Credential::start(source, name.clone(), file);
         refreshers.push(refresher);
         (credential, enterprises.clone())

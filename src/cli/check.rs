@@ -9,6 +9,7 @@ use super::{exit::Exit, output::Format, serve::report};
 use crate::{
     config::{self, Config, Environment, Faults, Overrides},
     credentials::Surroundings,
+    http_client::Authorities,
 };
 
 mod audit;
@@ -110,8 +111,8 @@ async fn findings(config: &Config) -> Vec<Finding> {
 
 async fn of_credentials(list: &[config::Credential], upstream: &config::Upstream) -> Vec<Finding> {
     let iam = upstream.iam_credentials_url.url().clone();
-    let surroundings = match Surroundings::new(upstream.ca_certificates.as_deref(), iam) {
-        Ok(surroundings) => Arc::new(surroundings),
+    let surroundings = match Authorities::of(upstream.ca_certificates.as_deref()) {
+        Ok(authorities) => Arc::new(Surroundings::new(authorities, iam)),
         Err(error) => return vec![upstream::of_certificates(&error)],
     };
     let each = list.iter().map(|credential| credential::findings(credential, upstream, &surroundings));

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use super::{
     Redactor,
     ask::{Reply, Secrets},
+    rfc3339,
     secret_json::SecretJson,
     token::{FetchError, Token},
 };
@@ -68,8 +69,7 @@ impl Reply<'_> {
     pub(super) fn generated(&self, now: SystemTime, asked: Duration) -> Result<Token, FetchError> {
         let json = self.json()?;
         let secret = self.secret(&json, "accessToken")?;
-        let expires = json.text("expireTime").filter(|text| text.is_ascii());
-        let expires = expires.and_then(|text| humantime::parse_rfc3339(text).ok());
+        let expires = json.text("expireTime").and_then(rfc3339::parse);
         let expires = expires.ok_or_else(|| self.unusable("answered without a sane expireTime"))?;
         let lifetime = expires
             .duration_since(now)

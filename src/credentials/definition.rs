@@ -2,9 +2,8 @@
 
 use std::{fmt, path::PathBuf};
 
-use zeroize::Zeroizing;
-
 use super::chain::Chain;
+use crate::file_watch::FileWatch;
 
 /// Where a credential comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,17 +81,20 @@ impl Definition {
         self.read().map(drop)
     }
 
-    /// The chain up to where `impersonate` goes on.
-    pub(super) fn read(&self) -> Result<Chain, SourceError> {
+    /// The chain up to where `impersonate` goes on, and the file that says so, watched from this content on.
+    pub(super) fn read(&self) -> Result<(Chain, Option<FileWatch>), SourceError> {
         match &self.origin {
             Origin::File(file) => {
                 let wrong = |what: String| SourceError::File { file: file.clone(), what };
-                let content =
-                    std::fs::read(file).map_err(|error| wrong(format!("cannot be read: {error}")))?;
-                Chain::parse(&Zeroizing::new(content)).map_err(|error| wrong(error.to_string()))
+                let (watch, content) =
+                    FileWatch::open(file).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+                let chain = Chain::parse(&content).map_err(|error| wrong(error.to_string()))?;
+                Ok((chain, Some(watch)))
             }
-            Origin::MetadataServer { host } => Chain::of_metadata_server(host)
-                .ok_or_else(|| SourceError::MetadataHost { host: host.clone() }),
+            Origin::MetadataServer { host } => {
+                let chain = Chain::of_metadata_server(host);
+                Ok((chain.ok_or_else(|| SourceError::MetadataHost { host: host.clone() })?, None))
+            }
         }
     }
 }

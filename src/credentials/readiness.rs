@@ -11,7 +11,7 @@ use super::{Held, State};
 const FAILURES: u32 = 3;
 
 /// After this time neither, though it may have been spent on one answer that does not come.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Whether calls that need a credential can be served. It begins with `Starting`, and never comes back there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub enum Standing {
     Valid {
         /// For how long.
         left: Duration,
-        /// Why the latest renewal failed, if it did.
+        /// Why the latest renewal failed, or what the file has changed to gives no token, if that is so.
         failing: Option<String>,
     },
     /// There is none.
@@ -51,9 +51,9 @@ pub enum Standing {
     },
 }
 
-/// Whether a credential that was first asked for at `begun` is no longer waited for at start.
-pub(super) fn is_given_up(for_good: bool, failures: u32, begun: Instant) -> bool {
-    for_good || failures >= FAILURES || begun.elapsed() >= PATIENCE
+/// Whether after so many failures a credential is no longer waited for at start, though there is time.
+pub(super) fn is_given_up(for_good: bool, failures: u32) -> bool {
+    for_good || failures >= FAILURES
 }
 
 impl Readiness {
@@ -85,16 +85,21 @@ impl State {
                 cause: failing.cause.clone(),
                 for_good: failing.for_good,
             },
-            Self::Held { token: Held { ends, .. }, failing } => {
+            Self::Held { token: Held { ends, .. }, failing, changed } => {
                 let left = ends.saturating_duration_since(Instant::now());
-                let cause = failing.as_ref().map(|failing| failing.cause.clone());
+                let of_changed =
+                    changed.as_ref().map(|changed| format!("by the changed file: {}", changed.cause));
+                let causes: Vec<_> =
+                    failing.iter().map(|failing| failing.cause.clone()).chain(of_changed).collect();
+                let cause = (!causes.is_empty()).then(|| causes.join("; "));
                 if !left.is_zero() {
                     return Standing::Valid { left, failing: cause };
                 }
                 Standing::Without {
                     since: ends.elapsed(),
                     cause: cause.unwrap_or_else(|| "the token has ended, and its renewal is late".to_owned()),
-                    for_good: failing.as_ref().is_some_and(|failing| failing.for_good),
+                    for_good: failing.is_some()
+                        && [failing, changed].into_iter().flatten().all(|failing| failing.for_good),
                 }
             }
         }

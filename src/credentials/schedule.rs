@@ -8,7 +8,8 @@ const BEFORE_END: Duration = Duration::from_secs(300);
 /// The part of that time by which it may be earlier, so that replicas do not go together.
 const JITTER: f64 = 0.02;
 
-/// The longest pause between attempts that fail while a valid token remains, and while none does.
+/// The longest pause between attempts that fail while a valid token remains, and while none does or it is about
+/// to end.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
 const MAX_BACKOFF_WITHOUT_TOKEN: Duration = Duration::from_secs(5);
 
@@ -22,11 +23,13 @@ pub(super) fn renewal(lifetime: Duration, random: f64) -> Duration {
 }
 
 /// The pause after `failures` failures in a row (at least one): doubling, at least half of it, the rest
-/// at random.
-pub(super) fn backoff(failures: u32, token_left: bool, random: f64) -> Duration {
-    let most = if token_left { MAX_BACKOFF } else { MAX_BACKOFF_WITHOUT_TOKEN };
+/// at random. A long one ends before a token does that is valid for `token_left`, so that calls never wait
+/// for more than they would without one.
+pub(super) fn backoff(failures: u32, token_left: Duration, random: f64) -> Duration {
     let doubled = MIN_BACKOFF.saturating_mul(1 << failures.saturating_sub(1).min(16));
-    doubled.min(most).mul_f64(0.5 + 0.5 * random)
+    let pause = |most| doubled.min(most).mul_f64(0.5 + 0.5 * random);
+    let until_about_to_end = token_left.saturating_sub(MAX_BACKOFF_WITHOUT_TOKEN);
+    pause(MAX_BACKOFF).min(until_about_to_end).max(pause(MAX_BACKOFF_WITHOUT_TOKEN))
 }
 
 #[cfg(test)]
@@ -34,6 +37,8 @@ mod tests {
     use std::time::Duration;
 
     use super::{backoff, renewal};
+
+    const HOUR: Duration = Duration::from_secs(3600);
 
     fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -50,10 +55,18 @@ mod tests {
 
     #[test]
     fn failures_are_spread_and_bounded() {
-        assert_eq!(backoff(1, true, 1.0), Duration::from_millis(500));
-        assert_eq!(backoff(1, true, 0.0), Duration::from_millis(250));
-        assert_eq!(backoff(4, true, 1.0), seconds(4));
-        assert_eq!(backoff(1_000_000, true, 1.0), seconds(60));
-        assert_eq!(backoff(1_000_000, false, 1.0), seconds(5));
+        assert_eq!(backoff(1, HOUR, 1.0), Duration::from_millis(500));
+        assert_eq!(backoff(1, HOUR, 0.0), Duration::from_millis(250));
+        assert_eq!(backoff(4, HOUR, 1.0), seconds(4));
+        assert_eq!(backoff(1_000_000, HOUR, 1.0), seconds(60));
+        assert_eq!(backoff(1_000_000, Duration::ZERO, 1.0), seconds(5));
+    }
+
+    #[test]
+    fn no_long_pause_outlasts_the_token() {
+        for (left, pause) in [(66, 60), (65, 60), (64, 59), (11, 6), (9, 5), (1, 5), (0, 5)] {
+            assert_eq!(backoff(1_000_000, seconds(left), 1.0), seconds(pause), "{left} s left");
+        }
+        assert_eq!(backoff(1, seconds(1), 1.0), Duration::from_millis(500), "the first are short anyway");
     }
 }

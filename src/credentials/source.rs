@@ -10,6 +10,7 @@ use super::{
     impersonation::Impersonation,
     token::{FetchError, Token, TokenSource},
 };
+use crate::file_watch::FileWatch;
 
 /// A source of tokens with the scope of the Android Management API.
 pub struct Source {
@@ -25,8 +26,21 @@ impl Source {
     ///
     /// See [`SourceError`].
     pub fn read(definition: &Definition, surroundings: &Arc<Surroundings>) -> Result<Self, SourceError> {
-        let chain = definition.read()?;
-        Ok(Self::new(definition.clone(), Arc::clone(surroundings), chain))
+        Self::watched(definition, surroundings).map(|(source, _)| source)
+    }
+
+    /// Likewise, with the file that was read, if one was: changes of it since then are for
+    /// [`Self::reload`](TokenSource::reload).
+    ///
+    /// # Errors
+    ///
+    /// See [`SourceError`].
+    pub fn watched(
+        definition: &Definition,
+        surroundings: &Arc<Surroundings>,
+    ) -> Result<(Self, Option<FileWatch>), SourceError> {
+        let (chain, file) = definition.read()?;
+        Ok((Self::new(definition.clone(), Arc::clone(surroundings), chain), file))
     }
 
     fn new(definition: Definition, surroundings: Arc<Surroundings>, chain: Chain) -> Self {
@@ -60,7 +74,7 @@ impl Source {
         self.chain.identify(&self.surroundings).await
     }
 
-    /// The file that holds the credential, which is to be watched.
+    /// The file that holds the credential.
     #[must_use]
     pub fn file(&self) -> Option<&Path> {
         match &self.definition.origin {

@@ -2,17 +2,13 @@
 
 use std::{
     collections::HashMap,
-    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
 
 use reqwest::Url;
 
 use super::token::FetchError;
-use crate::http_client::{
-    HttpClient,
-    tls::{TlsError, read_certificates},
-};
+use crate::http_client::{Authorities, HttpClient};
 
 /// Where Google's IAM Credentials API is (its discovery document, `rootUrl`).
 pub const IAM_CREDENTIALS: &str = "https://iamcredentials.googleapis.com";
@@ -22,7 +18,7 @@ pub const IAM_CREDENTIALS: &str = "https://iamcredentials.googleapis.com";
 /// There is one HTTP client for each origin: five hundred service accounts of one token endpoint have one
 /// TLS configuration, and one connection, among them.
 pub struct Surroundings {
-    ca: Option<PathBuf>,
+    authorities: Authorities,
     iam: Url,
     clients: Mutex<HashMap<Origin, HttpClient>>,
 }
@@ -31,17 +27,11 @@ pub struct Surroundings {
 type Origin = (String, String, Option<u16>);
 
 impl Surroundings {
-    /// `ca` is a file of certificates that are trusted beside the public roots; `iam` is where
-    /// `generateAccessToken` is asked for, [`IAM_CREDENTIALS`] but for tests.
-    ///
-    /// # Errors
-    ///
-    /// The certificates of `ca` cannot be read.
-    pub fn new(ca: Option<&Path>, iam: Url) -> Result<Self, TlsError> {
-        if let Some(ca) = ca {
-            read_certificates(ca)?;
-        }
-        Ok(Self { ca: ca.map(Path::to_owned), iam, clients: Mutex::default() })
+    /// Every endpoint is believed by `authorities`; `iam` is where `generateAccessToken` is asked for,
+    /// [`IAM_CREDENTIALS`] but for tests.
+    #[must_use]
+    pub fn new(authorities: Authorities, iam: Url) -> Self {
+        Self { authorities, iam, clients: Mutex::default() }
     }
 
     /// Where `generateAccessToken` is asked for.
@@ -59,7 +49,7 @@ impl Surroundings {
     ///
     /// # Errors
     ///
-    /// The trusted certificates have been replaced by something else since they were read.
+    /// TLS cannot be set up.
     pub(super) fn client(&self, url: &Url) -> Result<HttpClient, FetchError> {
         let host = url.host_str().unwrap_or_default().to_owned();
         let origin = (url.scheme().to_owned(), host, url.port_or_known_default());
@@ -67,7 +57,7 @@ impl Surroundings {
         if let Some(client) = clients.get(&origin) {
             return Ok(client.clone());
         }
-        let client = HttpClient::new(url, self.ca.as_deref());
+        let client = HttpClient::new(url, &self.authorities);
         let client = client.map_err(|error| FetchError::NotAsked(error.to_string()))?;
         clients.insert(origin, client.clone());
         Ok(client)

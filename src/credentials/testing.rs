@@ -16,6 +16,7 @@ use tempfile::NamedTempFile;
 use tokio::net::TcpListener;
 
 use super::{Definition, FetchError, Origin, Source, SourceError, Surroundings, Token, fetch_once};
+use crate::http_client::Authorities;
 
 /// Whose tokens are wanted in the end, and the path under which IAM Credentials is asked for them.
 pub(super) const TARGET: &str = "target@p.iam.gserviceaccount.com";
@@ -180,9 +181,14 @@ pub(super) fn source(
 
 /// The source of a credential, with IAM Credentials at `iam`.
 pub(super) fn source_of(origin: Origin, impersonate: Option<&str>, iam: &str) -> Result<Source, SourceError> {
-    let surroundings = Surroundings::new(None, Url::parse(iam).expect("a URL")).expect("no certificates");
     let definition = Definition { origin, impersonate: impersonate.map(str::to_owned) };
-    Source::read(&definition, &Arc::new(surroundings))
+    Source::read(&definition, &surroundings(iam))
+}
+
+/// With IAM Credentials at `iam`.
+pub(super) fn surroundings(iam: &str) -> Arc<Surroundings> {
+    let iam = Url::parse(iam).expect("a URL");
+    Arc::new(Surroundings::new(Authorities::public(), iam))
 }
 
 /// A token by a credential file that is right.

@@ -1,15 +1,10 @@
-//! Which certificates are believed: the public roots that Mozilla keeps, and beside them the ones that
-//! the configuration names.
+//! TLS towards Google: its settings, and why there may be none.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{io, path::PathBuf, sync::Arc};
 
-use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::CertificateDer};
+use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 
-use crate::pem::{self, PemError};
+use crate::pem::PemError;
 
 /// Why TLS towards Google cannot be set up.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -46,27 +41,8 @@ pub enum TlsError {
     Client(Arc<reqwest::Error>),
 }
 
-/// The certificates of a PEM file.
-///
-/// # Errors
-///
-/// It cannot be read, is not PEM, or holds none.
-pub fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let content = fs::read(file)
-        .map_err(|error| TlsError::Unreadable { file: file.to_owned(), cause: Arc::new(error) })?;
-    pem::certificates(&content).map_err(|cause| TlsError::NoCertificates { file: file.to_owned(), cause })
-}
-
-/// What a client of Google's endpoints believes.
-pub(super) fn client_config(ca: Option<&Path>) -> Result<ClientConfig, TlsError> {
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    if let Some(file) = ca {
-        for certificate in read_certificates(file)? {
-            roots
-                .add(certificate)
-                .map_err(|error| TlsError::Untrustable { file: file.to_owned(), cause: error.to_string() })?;
-        }
-    }
+/// How Google's endpoints are spoken to by who believes `roots`.
+pub(super) fn client_config(roots: Arc<RootCertStore>) -> Result<ClientConfig, TlsError> {
     let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| TlsError::Provider(error.to_string()))?
@@ -78,17 +54,17 @@ pub(super) fn client_config(ca: Option<&Path>) -> Result<ClientConfig, TlsError>
 
 #[cfg(test)]
 mod tests {
-    use super::read_certificates;
+    use crate::http_client::Authorities;
     use crate::pem::{KEY_ON_ONE_LINE, shows_the_key};
 
     #[test]
     fn what_is_wrong_with_a_file_is_told_without_its_content() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), KEY_ON_ONE_LINE).unwrap();
-        let error = read_certificates(file.path()).unwrap_err();
+        let error = Authorities::of(Some(file.path())).unwrap_err();
         assert!(error.to_string().starts_with(&format!("{} is not PEM", file.path().display())), "{error}");
         assert!(!shows_the_key(&format!("{error} {error:?}")), "{error:?}");
-        let error = read_certificates("/nowhere".as_ref()).unwrap_err();
+        let error = Authorities::of(Some("/nowhere".as_ref())).unwrap_err();
         assert!(error.to_string().starts_with("/nowhere cannot be read"), "{error}");
     }
 }

@@ -108,7 +108,7 @@ async fn passes(endpoint: Endpoint, fault: Condition) {
         assert_eq!(lines(&service, *holder), 1, "{}: the cause is told once", case(holder));
     }
 
-    // While a token is held: a file that changes is taken up at once, and its first token is not to be had.
+    // While a token is held: what a file changes to is tried at once, and its first token is not to be had.
     control.set_endpoint(endpoint, fault);
     service.touch_files();
     for holder in troubled.iter().filter(|holder| holder.has_file()) {

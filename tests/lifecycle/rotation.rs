@@ -2,6 +2,11 @@
 
 use std::{fs, os::unix::fs::symlink};
 
+use nix::{
+    sys::{signal::Signal::SIGTERM, stat::Mode},
+    unistd::mkfifo,
+};
+
 use crate::{
     caller::{begin_held, cancel},
     files::replace,
@@ -68,6 +73,21 @@ async fn a_broken_key_is_reported_and_the_old_one_stays() {
     replace(&service.key_file(), &whole);
     google.saw(|seen| seen.tokens.len() == 2).await;
     assert!(latest_by(&google, &next), "and the whole one is taken up");
+}
+
+#[tokio::test]
+async fn a_pipe_in_the_place_of_a_key_is_reported_and_holds_nobody() {
+    let google = Google::start().await;
+    let service = Service::start(&google).await;
+    service.ready().await;
+    fs::remove_file(service.key_file()).unwrap();
+    mkfifo(&service.key_file(), Mode::S_IRWXU).unwrap();
+    service.process.stderr.has("a file cannot be read any more: what it held stays in use").await;
+    assert!(service.process.stderr.text().contains("it is not a regular file"));
+    cancel(service.address, 1).await.unwrap();
+
+    service.process.signal(SIGTERM);
+    assert_eq!(service.process.end().await.code, Some(0));
 }
 
 #[tokio::test]

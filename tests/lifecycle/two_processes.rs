@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use countermand::{
     credentials::{Credential, Definition, IAM_CREDENTIALS, Origin, Source, Surroundings},
-    http_client::HttpClient,
+    http_client::{Authorities, HttpClient},
 };
 use http::{
     HeaderMap, HeaderValue, Method,
@@ -62,7 +62,8 @@ async fn the_service_works_with_the_emulator_by_the_file_it_writes() {
 
 /// Issues a LOCK as a console would: with the credentials of the file.
 async fn issue(url: &str, credentials: PathBuf) -> String {
-    let surroundings = Arc::new(Surroundings::new(None, Url::parse(IAM_CREDENTIALS).unwrap()).unwrap());
+    let surroundings =
+        Arc::new(Surroundings::new(Authorities::public(), Url::parse(IAM_CREDENTIALS).unwrap()));
     let definition = Definition { origin: Origin::File(credentials), impersonate: None };
     let source = Source::read(&definition, &surroundings).unwrap();
     let (console, _) = Credential::start(source, "console".to_owned(), None);
@@ -72,7 +73,7 @@ async fn issue(url: &str, credentials: PathBuf) -> String {
         (CONTENT_TYPE, HeaderValue::from_static("application/json")),
     ]);
     let url = Url::parse(&format!("{url}/v1/enterprises/LC01/devices/d1:issueCommand")).unwrap();
-    let client = HttpClient::new(&url, None).unwrap();
+    let client = HttpClient::new(&url, &Authorities::public()).unwrap();
     let answer = client.send(Method::POST, url, headers, r#"{"type": "LOCK"}"#).await.unwrap();
     let operation: Value = serde_json::from_slice(&answer.body(64 * 1024).await.unwrap()).unwrap();
     operation["name"].as_str().unwrap().to_owned()

@@ -10,6 +10,7 @@ use countermand::{
     budget::Budget,
     caller::Caller,
     credentials::{Credential, Credentials, FetchError, Pattern, Token, TokenSource},
+    http_client::Authorities,
     name::OperationName,
     policy::{Policy, act::Cancel},
     proto::longrunning::{GetOperationRequest, ListOperationsRequest, WaitOperationRequest},
@@ -152,7 +153,8 @@ async fn the_outcome_names_the_credential_whatever_came_of_the_call() {
     api.answers([Reply::ok(), Reply::plain_error(404, "NOT_FOUND", "gone")]);
     let (emea, _task) = Credential::start(Fixed("t"), "emea".to_owned(), None);
     let credentials = Credentials::new([(emea, vec![Pattern::parse("LC01*").unwrap()])]);
-    let amapi = Amapi::new(api.url().parse().unwrap(), None, Arc::new(credentials)).unwrap();
+    let amapi =
+        Amapi::new(api.url().parse().unwrap(), &Authorities::public(), Arc::new(credentials)).unwrap();
     let minute = Duration::from_secs(60);
     let cancel = async |enterprise| {
         let name = OperationName::parse(&operation(enterprise)).unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use countermand::http_client::HttpClient;
+use countermand::http_client::{Authorities, HttpClient};
 use http::{HeaderMap, Method, Version};
 use tonic::Code;
 
@@ -67,7 +67,7 @@ async fn authorities_that_change_as_soon_as_they_were_read_are_taken_up() {
     let room = tempfile::tempdir().unwrap();
     let ca = room.path().join("ca.pem");
     replace(&ca, &old.pem());
-    let client = HttpClient::new(&url, Some(&ca)).unwrap();
+    let client = HttpClient::new(&url, &Authorities::of(Some(&ca)).unwrap()).unwrap();
     // No task of this runtime, which has one thread, has run since.
     replace(&ca, &new.pem());
     soon("the new authority", async {
@@ -77,6 +77,37 @@ async fn authorities_that_change_as_soon_as_they_were_read_are_taken_up() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn authorities_whose_file_breaks_stay_in_force_for_clients_that_are_made_later() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let upstreams = [Upstream::start_tls(&old, &[H2]).await, Upstream::start_tls(&new, &[H2]).await];
+    let urls: [url::Url; 2] = [0, 1].map(|nth: usize| {
+        upstreams[nth].always_answers(Reply::ok());
+        upstreams[nth].url().parse().unwrap()
+    });
+    let room = tempfile::tempdir().unwrap();
+    let ca = room.path().join("ca.pem");
+    replace(&ca, &old.pem());
+    let authorities = Authorities::of(Some(&ca)).unwrap();
+    replace(&ca, "no certificate");
+    let get = async |client: &HttpClient, url: &url::Url| {
+        client.send(Method::GET, url.clone(), HeaderMap::new(), "").await.is_ok()
+    };
+    let clients = urls.each_ref().map(|url| HttpClient::new(url, &authorities).unwrap());
+    assert!(get(&clients[0], &urls[0]).await, "by the authority that was there");
+    assert!(!get(&clients[1], &urls[1]).await, "by another");
+
+    replace(&ca, &new.pem());
+    soon("the new authority", async {
+        while !get(&clients[1], &urls[1]).await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let later = HttpClient::new(&urls[1], &authorities).unwrap();
+    assert!(get(&later, &urls[1]).await, "which clients that are made later believe, too");
 }
 
 #[tokio::test]

@@ -102,7 +102,10 @@ mod tests {
     use serde_json::json;
 
     use super::{files, in_seconds};
-    use crate::credentials::{Definition, Origin, Source, Surroundings};
+    use crate::{
+        credentials::{Definition, Origin, Source, Surroundings},
+        http_client::Authorities,
+    };
 
     #[test]
     fn a_file_with_a_subject_token_is_told_of_as_a_key_is() {
@@ -118,7 +121,7 @@ mod tests {
         fs::write(&credential, content.to_string()).unwrap();
         fs::set_permissions(&credential, fs::Permissions::from_mode(0o600)).unwrap();
         let iam = "https://iamcredentials.googleapis.com".parse().unwrap();
-        let surroundings = Arc::new(Surroundings::new(None, iam).unwrap());
+        let surroundings = Arc::new(Surroundings::new(Authorities::public(), iam));
         let definition = Definition { origin: Origin::File(credential), impersonate: None };
         let source = Source::read(&definition, &surroundings).unwrap();
         let told = || -> Vec<_> { files("x", &source).iter().map(ToString::to_string).collect() };

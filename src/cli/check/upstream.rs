@@ -7,7 +7,7 @@ use reqwest::Method;
 use super::finding::Finding;
 use crate::{
     config,
-    http_client::{HttpClient, Progress, tls::TlsError},
+    http_client::{Authorities, HttpClient, Progress, tls::TlsError},
 };
 
 const SUBJECT: &str = "upstream";
@@ -22,7 +22,9 @@ const UNREACHED: &str = "see that its name is known and its port open from here,
 /// spent.
 pub(super) async fn finding(upstream: &config::Upstream) -> Finding {
     let config::Upstream { url, ca_certificates, iam_credentials_url: _, timeout: _ } = upstream;
-    let client = match HttpClient::new(url.url(), ca_certificates.as_deref()) {
+    let client = Authorities::of(ca_certificates.as_deref())
+        .and_then(|authorities| HttpClient::new(url.url(), &authorities));
+    let client = match client {
         Ok(client) => client,
         Err(error) => return of_certificates(&error),
     };

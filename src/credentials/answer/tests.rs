@@ -141,6 +141,7 @@ fn a_generated_token_lives_until_its_expiry_and_no_longer_than_asked() {
         ("2026-01-01T00:59:59Z", 3599),
         ("2026-01-01T00:59:59.25Z", 3599),
         ("2026-01-01T00:10:00+00:00", 600),
+        ("2026-01-01T02:10:00+02:00", 600),
         ("2026-01-01T02:00:00Z", 3600),
     ] {
         let body = format!(r#"{{"accessToken":"ya29.a","expireTime":"{expires}"}}"#);

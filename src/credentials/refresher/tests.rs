@@ -11,6 +11,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::credentials::{Credential, FetchError, Readiness, Standing, Token, TokenSource, Unavailable};
 
+mod given_up;
+mod outage;
+mod rotation;
+
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -25,6 +29,7 @@ enum Step {
     Token { lifetime: Duration },
     Fail,
     Refuse,
+    FailAfter(Duration),
     Hang,
 }
 
@@ -51,6 +56,10 @@ impl TokenSource for Script {
             Step::Token { lifetime } => Token::new(format!("token-{nth}").into(), lifetime),
             Step::Fail => Err(FetchError::Unanswered(None, "scripted".to_owned())),
             Step::Refuse => Err(FetchError::Refused(None, "scripted refusal".to_owned())),
+            Step::FailAfter(time) => {
+                sleep(time).await;
+                Err(FetchError::Unanswered(None, "scripted silence".to_owned()))
+            }
             Step::Hang => std::future::pending().await,
         }
     }
@@ -177,45 +186,4 @@ async fn a_change_of_readiness_is_not_missed_by_who_looks_away() {
     sleep(2 * MINUTE).await;
     let ended = timeout(SECOND, credential.readiness_after(Readiness::Ready)).await;
     assert_eq!(ended, Ok(Readiness::NotReady));
-}
-
-/// When a credential whose fetches go so is no longer waited for at start.
-async fn given_up_after(steps: impl IntoIterator<Item = Step>) -> (usize, Duration) {
-    let start = Instant::now();
-    let script = Script::of(steps);
-    let credential = script.start();
-    assert_eq!(credential.readiness(), Readiness::Starting);
-    let settled = credential.readiness_after(Readiness::Starting).await;
-    assert_eq!(settled, Readiness::NotReady);
-    let (fetches, time) = (script.fetches(), start.elapsed());
-    // It is asked for all the same, and is not waited for a second time.
-    assert_eq!(credential.readiness_after(Readiness::NotReady).await, Readiness::Ready);
-    assert!(script.fetches() > fetches);
-    (fetches, time)
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_refusal_gives_it_up_at_once() {
-    assert_eq!(given_up_after([Step::Refuse]).await.0, 1);
-    assert_eq!(given_up_after([Step::Fail, Step::Refuse, Step::Fail]).await.0, 2);
-}
-
-#[tokio::test(start_paused = true)]
-async fn failures_that_may_pass_give_it_up_when_there_were_three() {
-    assert_eq!(given_up_after([Step::Fail, Step::Fail, Step::Fail, Step::Fail]).await.0, 3);
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_endpoint_that_hangs_gives_it_up_after_ten_seconds() {
-    assert_eq!(given_up_after([Step::Hang]).await, (1, 10 * SECOND));
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_is_told_of_a_refusal_is_its_cause_and_that_it_must_be_mended() {
-    let script = Script::of(std::iter::repeat_with(|| Step::Refuse).take(200));
-    let credential = script.start();
-    credential.readiness_after(Readiness::Starting).await;
-    sleep(MINUTE).await;
-    let told = credential.standing().to_string();
-    assert_eq!(told, "no valid token: scripted refusal (for 1m; to be mended)");
 }

@@ -1,12 +1,15 @@
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
-use reqwest::Url;
+use tokio::time::{sleep, timeout};
 
 use super::Source;
 use crate::credentials::{
-    Definition, Kind, Origin, SourceError, Surroundings, TokenSource, fetch_once,
-    testing::{Reply, Server, authorised_user, bearer, file, service_account, source, source_of},
+    Credential, Definition, Kind, Origin, SourceError, Surroundings, TokenSource, fetch_once,
+    testing::{
+        Reply, Server, authorised_user, bearer, file, service_account, source, source_of, surroundings,
+    },
 };
+use crate::http_client::Authorities;
 
 const NOBODY: &str = "http://127.0.0.1:1";
 
@@ -30,6 +33,27 @@ async fn who_is_impersonated_stays_when_the_file_changes() {
     assert_eq!(bearer(&fetch_once(&after).await.expect("a token")), "Bearer ya29.target");
     server.seen();
     iam.seen();
+}
+
+#[tokio::test]
+async fn a_file_that_changes_before_the_credential_is_started_is_taken_up() {
+    let server = Server::start([Reply::token("ya29.old"), Reply::token("ya29.new")]).await;
+    let file = file(&authorised_user(&server.url).to_string());
+    let definition = Definition { origin: Origin::File(file.path().to_owned()), impersonate: None };
+    let (source, watch) = Source::watched(&definition, &surroundings(NOBODY)).expect("a source");
+    let mut changed = authorised_user(&server.url);
+    changed["client_id"] = "new.apps.googleusercontent.com".into();
+    std::fs::write(&file, changed.to_string()).expect("written");
+
+    let (credential, _task) = Credential::start(source, "test".to_owned(), watch);
+    let taken_up = async {
+        while credential.authorization().await.expect("a token").header() != "Bearer ya29.new" {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), taken_up).await.expect("the change goes unseen");
+    let asked = server.seen();
+    assert!(asked[1].body.contains("client_id=new."), "{}", asked[1].body);
 }
 
 #[test]
@@ -57,10 +81,26 @@ fn what_cannot_be_read_is_named() {
 }
 
 #[tokio::test]
+async fn authorities_that_break_do_not_keep_a_new_endpoint_from_being_asked() {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let authority = rcgen::CertificateParams::default().self_signed(&key).expect("a certificate");
+    let ca = file(&authority.pem());
+    let authorities = Authorities::of(Some(ca.path())).expect("authorities");
+    let surroundings = Arc::new(Surroundings::new(authorities, NOBODY.parse().expect("a URL")));
+    std::fs::write(&ca, "no certificate").expect("written");
+    let server = Server::start([Reply::token("ya29.person")]).await;
+    let login = file(&authorised_user(&server.url).to_string());
+    let definition = Definition { origin: Origin::File(login.path().to_owned()), impersonate: None };
+    let source = Source::read(&definition, &surroundings).expect("a source");
+    assert_eq!(bearer(&fetch_once(&source).await.expect("a token")), "Bearer ya29.person");
+    server.seen();
+}
+
+#[tokio::test]
 async fn five_hundred_credentials_have_one_client() {
     let server = Server::start(std::iter::repeat_n(Reply::token("ya29.person"), 500)).await;
     let file = file(&authorised_user(&server.url).to_string());
-    let surroundings = Arc::new(Surroundings::new(None, Url::parse(NOBODY).expect("a URL")).expect("TLS"));
+    let surroundings = surroundings(NOBODY);
     let origin = Origin::File(file.path().to_owned());
     let definition = Definition { origin, impersonate: None };
     for _ in 0..500 {

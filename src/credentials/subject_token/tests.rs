@@ -2,9 +2,9 @@ use serde_json::{Value, json};
 
 use super::SubjectToken;
 use crate::credentials::{
-    FetchError, Surroundings,
+    FetchError,
     secret_json::SecretJson,
-    testing::{Reply, Server, file},
+    testing::{Reply, Server, file, surroundings},
 };
 
 fn parse(source: &Value) -> Result<SubjectToken, String> {
@@ -14,9 +14,7 @@ fn parse(source: &Value) -> Result<SubjectToken, String> {
 }
 
 async fn read(source: &Value) -> Result<String, FetchError> {
-    let iam = reqwest::Url::parse("http://127.0.0.1:1").expect("a URL");
-    let surroundings = Surroundings::new(None, iam).expect("no certificates");
-    let token = parse(source).expect("a source").read(&surroundings).await;
+    let token = parse(source).expect("a source").read(&surroundings("http://127.0.0.1:1")).await;
     token.map(|token| token.to_string())
 }
 

@@ -18,7 +18,7 @@ use rustls::{
 use zeroize::Zeroizing;
 
 use super::{H2, validity::Validity};
-use crate::pem;
+use crate::{file_watch, pem};
 
 /// `[server.tls]`: the files, all PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,9 +102,8 @@ impl Files {
         let Self { certificate, private_key, client_ca } = self;
         let mut digest = Context::new(&SHA256);
         let mut read = |file: File, path: &Path| {
-            let content = fs::read(path).map(Zeroizing::new);
-            let content =
-                content.map_err(|error| file.error(format!("{} cannot be read: {error}", path.display())))?;
+            let content = file_watch::read(path)
+                .map_err(|error| file.error(format!("{} cannot be read: {error}", path.display())))?;
             // With its length, so that no byte can move from one file to the next unnoticed.
             digest.update(&content.len().to_be_bytes());
             digest.update(&content);

@@ -7,7 +7,7 @@ use reqwest::{Method, Url};
 use zeroize::Zeroizing;
 
 use super::{InvalidKeySet, refresh::Source};
-use crate::http_client::{BodyError, Failure, HttpClient, tls::TlsError};
+use crate::http_client::{Authorities, BodyError, Failure, HttpClient, tls::TlsError};
 
 /// Far more than any issuer's keys.
 const MAX_BODY: usize = 256 * 1024;
@@ -59,7 +59,7 @@ impl Endpoint {
     ///
     /// The certificates of `ca` cannot be used.
     pub(crate) fn new(url: Url, ca: Option<&Path>, token_file: Option<PathBuf>) -> Result<Self, TlsError> {
-        let client = HttpClient::new(&url, ca)?;
+        let client = HttpClient::new(&url, &Authorities::of(ca)?)?;
         Ok(Self { client, url, token_file })
     }
 }

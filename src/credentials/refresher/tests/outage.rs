@@ -1,0 +1,49 @@
+//! An endpoint that is in trouble as a token ends.
+
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep};
+
+use super::{SECOND, bearer};
+use crate::credentials::{Credential, FetchError, Token, TokenSource};
+
+/// Fails for a while from when it is first asked.
+#[derive(Clone)]
+struct Outage {
+    begun: Instant,
+    lasts: Range<Duration>,
+    attempts: Arc<Mutex<Vec<Duration>>>,
+}
+
+impl TokenSource for Outage {
+    async fn fetch(&self) -> Result<Token, FetchError> {
+        let now = self.begun.elapsed();
+        self.attempts.lock().expect("not poisoned").push(now);
+        if self.lasts.contains(&now) {
+            return Err(FetchError::Unanswered(None, "scripted".to_owned()));
+        }
+        Token::new("token".to_owned().into(), 40 * SECOND)
+    }
+
+    fn reload(&self, _: &[u8]) -> Result<Self, String> {
+        Ok(self.clone())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_began_with_a_token_is_no_longer_than_one_without_when_it_ends() {
+    let half = Duration::from_millis(500);
+    // Each time with other jitter.
+    for _ in 0..50 {
+        let lasts = 10 * SECOND..40 * SECOND + half;
+        let outage = Outage { begun: Instant::now(), lasts, attempts: Arc::default() };
+        let (credential, _) = Credential::start(outage.clone(), "test".to_owned(), None);
+        sleep(45 * SECOND + half + Duration::from_millis(2)).await;
+        let attempts = outage.attempts.lock().expect("not poisoned").clone();
+        assert!(bearer(&credential).await.is_ok(), "{attempts:?}");
+    }
+}
