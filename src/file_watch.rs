@@ -19,6 +19,10 @@ pub use regular::read;
 /// Kubernetes swaps a symbolic link.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
+/// How long a content must stay before it counts: one that is found half-written, a policy for example whose
+/// last line is still missing, must not be taken up.
+const SETTLES_IN: Duration = Duration::from_secs(1);
+
 /// For how long a file that cannot be read is only being replaced.
 const REPLACING: Duration = Duration::from_secs(4);
 
@@ -27,7 +31,14 @@ const REPLACING: Duration = Duration::from_secs(4);
 pub struct FileWatch {
     file: PathBuf,
     seen: Option<[u8; 32]>,
+    settling: Option<Settling>,
     unreadable: Option<Unreadable>,
+}
+
+/// Another content, and when it was first found.
+struct Settling {
+    content: [u8; 32],
+    since: Instant,
 }
 
 /// Since when, and whether it has been told.
@@ -42,7 +53,7 @@ impl FileWatch {
     #[must_use]
     pub fn new(file: PathBuf) -> Self {
         let seen = read(&file).ok().map(|content| fingerprint(&content));
-        Self { file, seen, unreadable: None }
+        Self { file, seen, settling: None, unreadable: None }
     }
 
     /// Watches `file` from the content on that is answered.
@@ -53,7 +64,7 @@ impl FileWatch {
     pub fn open(file: &Path) -> io::Result<(Self, Zeroizing<Vec<u8>>)> {
         let content = read(file)?;
         let seen = Some(fingerprint(&content));
-        Ok((Self { file: file.to_owned(), seen, unreadable: None }, content))
+        Ok((Self { file: file.to_owned(), seen, settling: None, unreadable: None }, content))
     }
 
     /// Waits for the content to change, and answers the new one. A file that is gone or unreadable is no
@@ -66,16 +77,33 @@ impl FileWatch {
             match read.unwrap_or_else(|ending| Err(io::Error::other(ending))) {
                 Ok(content) => {
                     self.was_read();
-                    let now = fingerprint(&content);
-                    let before = self.seen.replace(now);
-                    if before != Some(now) {
+                    if self.has_settled(fingerprint(&content)) {
                         return content;
                     }
                 }
                 Err(error) => self.was_unreadable(&error),
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            let pause = if self.settling.is_some() { SETTLES_IN } else { LOOK_EVERY };
+            tokio::time::sleep(pause).await;
         }
+    }
+
+    /// Whether what was found is another content than before, and has been for long enough.
+    fn has_settled(&mut self, found: [u8; 32]) -> bool {
+        if self.seen == Some(found) {
+            self.settling = None;
+            return false;
+        }
+        let now = Instant::now();
+        let settling = self.settling.take().filter(|settling| settling.content == found);
+        let settling = settling.unwrap_or(Settling { content: found, since: now });
+        let is_settled = now.duration_since(settling.since) >= SETTLES_IN;
+        if is_settled {
+            self.seen = Some(found);
+        } else {
+            self.settling = Some(settling);
+        }
+        is_settled
     }
 
     fn was_read(&mut self) {

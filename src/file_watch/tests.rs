@@ -67,6 +67,31 @@ async fn a_change_after_the_content_was_answered_is_seen() {
     unchanged(&mut watch, 10 * SECOND).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_content_that_is_still_being_written_is_not_answered() {
+    let room = tempfile::tempdir().expect("a directory");
+    let (file, mut watch) = written(&room, "first");
+    for part in ["sec", "seco", "secon"] {
+        fs::write(&file, part).expect("written");
+        unchanged(&mut watch, SECOND * 9 / 10).await;
+    }
+    // However often it is looked away.
+    unchanged(&mut watch, SECOND / 20).await;
+    fs::write(&file, "second").expect("written");
+    unchanged(&mut watch, SECOND / 20).await;
+    assert_eq!(**watch.changed().await, *b"second");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_content_that_was_there_for_a_moment_is_none() {
+    let room = tempfile::tempdir().expect("a directory");
+    let (file, mut watch) = written(&room, "first");
+    fs::write(&file, "second").expect("written");
+    unchanged(&mut watch, SECOND / 2).await;
+    fs::write(&file, "first").expect("written");
+    unchanged(&mut watch, 10 * SECOND).await;
+}
+
 /// What becomes of a file, and how that reads.
 type Loss = (fn(&Path), &'static str);
 

@@ -7,6 +7,7 @@ use reqwest::{Method, Url};
 use zeroize::Zeroizing;
 
 use super::{InvalidKeySet, refresh::Source};
+use crate::file_watch;
 use crate::http_client::{Authorities, BodyError, Failure, HttpClient, tls::TlsError};
 
 /// Far more than any issuer's keys.
@@ -82,7 +83,7 @@ impl Source for Endpoint {
 async fn authorization(file: PathBuf) -> Result<HeaderValue, FetchError> {
     let wrong = |problem: String| FetchError::Token { file: file.clone(), problem };
     let path = file.clone();
-    let read = tokio::task::spawn_blocking(move || std::fs::read(path).map(Zeroizing::new)).await;
+    let read = tokio::task::spawn_blocking(move || file_watch::read(&path)).await;
     let token = read
         .map_err(|_| wrong("was not read: the process ends".to_owned()))?
         .map_err(|error| wrong(format!("cannot be read: {error}")))?;

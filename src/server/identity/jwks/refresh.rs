@@ -92,9 +92,7 @@ impl Keys {
         allowed: Vec<Algorithm>,
     ) -> io::Result<(Self, impl Future<Output = ()> + Send)> {
         let named = |kind, text: String| io::Error::new(kind, format!("{}: {text}", file.display()));
-        // Before the file is read, so that no change is missed.
-        let watch = FileWatch::new(file.clone());
-        let json = std::fs::read(&file).map_err(|error| named(error.kind(), error.to_string()))?;
+        let (watch, json) = FileWatch::open(&file).map_err(|error| named(error.kind(), error.to_string()))?;
         let first = KeySet::parse(&json, &allowed)
             .map_err(|error| named(io::ErrorKind::InvalidData, error.to_string()))?;
         let (publish, state) = watch::channel(State::new(Some(first)));
