@@ -5,7 +5,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     task::Poll,
     time::Duration,
@@ -32,6 +32,7 @@ pub struct Budget {
     upstream_timeout: Duration,
     attempts: AtomicU32,
     credential: OnceLock<Arc<str>>,
+    outlasts: AtomicBool,
 }
 
 /// What was sent within a budget so far.
@@ -60,6 +61,7 @@ impl Budget {
             upstream_timeout,
             attempts: AtomicU32::new(0),
             credential: OnceLock::new(),
+            outlasts: AtomicBool::new(false),
         }
     }
 
@@ -106,10 +108,11 @@ impl Budget {
                 return Err(Over);
             }
             tokio::select! {
+                // The deadline first: whoever waits is told by it that nothing was sent, in the same turn.
                 biased;
-                done = work.as_mut() => return Ok(done),
                 () = sleep_until(deadline) => {}
                 () = extended => {}
+                done = work.as_mut() => return Ok(done),
             }
         }
     }
@@ -129,6 +132,17 @@ impl Budget {
     pub fn sending(&self, credential: &Arc<str>) {
         self.credential.get_or_init(|| Arc::clone(credential));
         self.attempts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One of those who asked was answered before it was known what came of the call.
+    pub fn leave_behind(&self) {
+        self.outlasts.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether one of those who asked was answered before it was known what came of the call.
+    #[must_use]
+    pub fn outlasts_a_caller(&self) -> bool {
+        self.outlasts.load(Ordering::Relaxed)
     }
 
     /// What was sent so far.

@@ -161,8 +161,8 @@ impl Sending<'_> {
             Err(_) => return late("before the upstream's answer was whole"),
         };
         // What quotes our token goes neither to the log nor to a caller.
-        let redactor = authorization.redactor();
-        let google = GoogleError::parse(&body).map(|error| Arc::new(error.redacted(&redactor)));
+        let google = GoogleError::parse(&body);
+        let google = google.map(|error| Arc::new(error.redacted(authorization.redactor())));
         let answer = Answer { http_status, google, retry_after };
         if answer.rejects_credential() {
             return stop(Error::CredentialRejected(answer));

@@ -12,6 +12,10 @@ const LOGGED_MESSAGE: usize = 512;
 const LOGGED_REASONS: usize = 3;
 const LOGGED_NAME: usize = 64;
 
+/// How much of one text is looked through for secrets and kept, in bytes: many times what an answer to a caller
+/// has room for.
+const LONGEST_TEXT: usize = 64 * 1024;
+
 /// What decisions and answers need of Google's JSON error,
 /// `{"error": {"code", "message", "status", "details": […], "errors": [{"reason", …}]}}`
 /// (<https://cloud.google.com/apis/design/errors#http_mapping>; `errors` is the older form, still sent).
@@ -22,7 +26,7 @@ const LOGGED_NAME: usize = 64;
 pub struct GoogleError {
     /// `error.status`, `NOT_FOUND` for example, as it came; absent when missing or empty.
     pub status: Option<String>,
-    /// `error.message`, of any length; absent when missing or empty.
+    /// `error.message`; absent when missing or empty.
     pub message: Option<String>,
     /// The reasons in the order of the body: of each `google.rpc.ErrorInfo`, then of each `error.errors`.
     pub reasons: Vec<String>,
@@ -63,7 +67,7 @@ impl GoogleError {
     /// The same without what `redactor` knows, in any text of it and in the names of members.
     #[must_use]
     pub fn redacted(self, redactor: &Redactor) -> Self {
-        let text = |text: String| redactor.redact(&text).into_owned();
+        let text = |text| redacted_text(text, redactor);
         let Self { status, message, reasons, details } = self;
         Self {
             status: status.map(text),
@@ -87,7 +91,7 @@ pub fn type_name(any: &Value) -> Option<&str> {
 }
 
 fn redacted(json: Value, redactor: &Redactor) -> Value {
-    let text = |text: String| redactor.redact(&text).into_owned();
+    let text = |text| redacted_text(text, redactor);
     match json {
         Value::String(value) => Value::String(text(value)),
         Value::Array(items) => items.into_iter().map(|item| redacted(item, redactor)).collect(),
@@ -96,6 +100,11 @@ fn redacted(json: Value, redactor: &Redactor) -> Value {
         }
         scalar @ (Value::Null | Value::Bool(_) | Value::Number(_)) => scalar,
     }
+}
+
+fn redacted_text(mut text: String, redactor: &Redactor) -> String {
+    text.truncate(text.floor_char_boundary(LONGEST_TEXT));
+    redactor.redact(&text).into_owned()
 }
 
 fn text(value: Option<&Value>) -> Option<String> {

@@ -144,8 +144,7 @@ impl<S: TokenSource> Refresher<'_, S> {
             "token fetched"
         );
         let quota_project = token.quota_project().cloned();
-        let authorization =
-            Authorization { header: token.header(), quota_project, generation: self.generation };
+        let authorization = Authorization::new(token.header(), quota_project, self.generation);
         let ends = Instant::now() + token.lifetime();
         let token = Held { authorization, ends, forced: self.forced };
         let changed = self.changed.as_ref().and_then(|changed| changed.failing.clone());

@@ -88,7 +88,10 @@ where
             Ok(answer) => answer,
             Err(_) if record.is_some_and(Record::has_hung_up) => answer.await,
             Err(_) if budget.sent().attempts == 0 => Ok(late("before anything was sent to the upstream")),
-            Err(_) => Ok(late("before the upstream answered")),
+            Err(_) => {
+                budget.leave_behind();
+                Ok(late("before the upstream answered"))
+            }
         };
         // The task was lost when it ends without a word.
         Joined { outcome: outcome.unwrap_or_else(|_| Outcome::unsent(Error::Lost)), is_shared }

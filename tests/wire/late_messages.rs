@@ -48,6 +48,23 @@ async fn the_callers_deadline_ends_a_call_whose_message_is_not_there_and_frees_i
 }
 
 #[tokio::test]
+async fn who_goes_before_the_message_has_come_is_recorded_as_gone_and_not_as_wrong() {
+    let upstream = Upstream::start().await;
+    for part in [&[][..], &framed(&by_name(NAME))[..20]] {
+        let service = Setup::of(&upstream).start().await;
+        let wire = service.wire().await;
+        let (started, mut body) = wire.start_without_a_message(&[]).await;
+        if !part.is_empty() {
+            body.send_data(Bytes::copy_from_slice(part), false).unwrap();
+        }
+        wire.taken_up().await;
+        drop((body, started));
+        let line = service.recorded("CancelOperation", "CANCELLED").await;
+        assert_eq!(json!([line["caller"], line["name"], line["decision"]]), json!(["anonymous", null, null]));
+    }
+}
+
+#[tokio::test]
 async fn the_upstreams_timeout_ends_it_when_the_caller_says_nothing_or_more() {
     let upstream = Upstream::start().await;
     let service = Setup::of(&upstream).timeout("200ms").start().await;

@@ -128,9 +128,9 @@ async fn carry(
         Ok(answer) = inner => answer,
         () = cut.cancelled() => status::shutting_down().into_http(),
     };
-    let code = code(&answer);
+    let mut code = code(&answer);
     if !record.is_decided() {
-        note_refusal(&record, &answer, code);
+        code = note_refusal(&record, &answer, code);
     }
     let Some(line) = arrival.line(&record, status::code_name(code)) else { return Ok(answer) };
     match audit.write(line).await {
@@ -148,16 +148,19 @@ fn refuse(arrival: Arrival, audit: &Audit) -> Response<Held> {
     answer.into_http()
 }
 
-/// What the code says of a call that was refused before it came to a decision.
-fn note_refusal(record: &Record, answer: &Response<Held>, code: Code) {
+/// Notes what the code says of a call that was refused before it came to a decision, and answers how it ended.
+fn note_refusal(record: &Record, answer: &Response<Held>, code: Code) -> Code {
     let by_the_library = answer.extensions().get::<RefusedByTheLibrary>().is_some();
     match code {
         Code::Unauthenticated => record.denied(None),
+        // The library found half a message, or none.
+        _ if by_the_library && record.has_hung_up() => return Code::Cancelled,
         Code::InvalidArgument => record.invalid(),
         _ if by_the_library => record.invalid(),
         // Too many calls, or a defect: nobody looked at the request.
         _ => {}
     }
+    code
 }
 
 /// An answer that has a message says OK in its trailers; any other says its code in its headers.

@@ -63,8 +63,8 @@ where
             Identified::Now(Ok(caller)) => {
                 record.called_by(&caller);
                 let Ok(timeout) = timeout else { return refused(status::invalid_timeout()) };
-                request.extensions_mut().insert(Call { caller, arrived, timeout, record });
-                Either::Left(self.inner.call(request.map(|body| Timely::new(body, deadline))))
+                request.extensions_mut().insert(Call { caller, arrived, timeout, record: record.clone() });
+                Either::Left(self.inner.call(request.map(|body| Timely::new(body, deadline, record))))
             }
             Identified::Now(Err(refusal)) => refused(unidentified(refusal)),
             Identified::Later(caller) => {
@@ -76,8 +76,13 @@ where
                     };
                     record.called_by(&caller);
                     let Ok(timeout) = timeout else { return Ok(status::invalid_timeout().into_http()) };
-                    request.extensions_mut().insert(Call { caller, arrived, timeout, record });
-                    inner.call(request.map(|body| Timely::new(body, deadline))).await
+                    request.extensions_mut().insert(Call {
+                        caller,
+                        arrived,
+                        timeout,
+                        record: record.clone(),
+                    });
+                    inner.call(request.map(|body| Timely::new(body, deadline, record))).await
                 })))
             }
         }

@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::codegen::StdError;
 
-use crate::operations::status;
+use crate::{audit::Record, operations::status};
 
 pin_project! {
     /// The body of a request, whose reader is told DEADLINE_EXCEEDED when it has to wait for more beyond a time.
@@ -23,6 +23,7 @@ pin_project! {
         #[pin]
         body: B,
         deadline: Instant,
+        record: Record,
         // None as long as nothing was waited for: most messages come with their headers.
         #[pin]
         timer: Option<Sleep>,
@@ -30,9 +31,9 @@ pin_project! {
 }
 
 impl<B> Timely<B> {
-    /// Gives `body` until `deadline`.
-    pub(super) fn new(body: B, deadline: Instant) -> Self {
-        Self { body, deadline, timer: None }
+    /// Gives `body` until `deadline`; `record` is told when it breaks off.
+    pub(super) fn new(body: B, deadline: Instant, record: Record) -> Self {
+        Self { body, deadline, record, timer: None }
     }
 }
 
@@ -50,6 +51,10 @@ where
     ) -> Poll<Option<Result<Frame<B::Data>, StdError>>> {
         let mut this = self.project();
         if let Poll::Ready(frame) = this.body.poll_frame(cx) {
+            if matches!(frame, Some(Err(_))) {
+                // What is made of the rest below looks like a wrong request, and is no word of the caller.
+                this.record.hung_up();
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         if this.timer.is_none() {
