@@ -172,7 +172,7 @@ async fn a_drain_does_not_wait_longer_than_that_for_who_reads_nothing() {
 #[tokio::test]
 async fn a_reader_who_is_slow_but_goes_on_has_the_whole_answer() {
     let upstream = Upstream::start().await;
-    let service = Setup::of(&upstream).timeout(SHORT).start().await;
+    let service = Setup::of(&upstream).timeout("2s").start().await;
     let wire = service.wire().await;
     let answer = begin(&upstream, &wire).await;
     let begun = Instant::now();
