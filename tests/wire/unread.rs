@@ -123,10 +123,7 @@ async fn an_answer_that_nobody_reads_is_cut_at_the_end_of_the_drain_and_that_is_
     assert_eq!(service.drain().await, Drained::Cut { calls: 1 });
 }
 
-/// `upstream.timeout` of the services below: who takes nothing of an answer for so long is cut off.
-const SHORT: &str = "1s";
-
-/// A drain that lasts until then has waited for somebody.
+/// A drain that lasts until then has waited for more than `upstream.timeout`, which is shorter below.
 const LONG: Duration = Duration::from_secs(10);
 
 /// Callers who open no window, with answers on their way for which they will not let in a byte. They go on
@@ -147,12 +144,15 @@ async fn never_reads(service: &Service, calls: usize) -> (Wire, Vec<Response<h2:
 async fn who_reads_nothing_for_too_long_is_cut_off_and_others_get_the_places() {
     let upstream = Upstream::start().await;
     upstream.always_answers(Reply::ok());
-    let service = Setup::of(&upstream).places(4).timeout(SHORT).start().await;
-    let (greedy, _answers) = never_reads(&service, 4).await;
+    let service = Setup::of(&upstream).places(4).timeout("1s").start().await;
+    let (_greedy, answers) = never_reads(&service, 4).await;
     let other = service.wire().await;
     assert_eq!(other.cancel(NAME, &[]).await.code(), Code::Unavailable, "all places are taken");
     gets_a_place(&upstream, &service).await;
-    greedy.end().await.unwrap_err();
+    for answer in answers {
+        let broken = soon("the end of an answer", answer.into_body().data()).await;
+        broken.unwrap().unwrap_err();
+    }
     assert!(other.takes_calls().await, "only the one who does not read is cut off");
 }
 
@@ -160,10 +160,10 @@ async fn who_reads_nothing_for_too_long_is_cut_off_and_others_get_the_places() {
 async fn a_drain_does_not_wait_longer_than_that_for_who_reads_nothing() {
     let upstream = Upstream::start().await;
     upstream.always_answers(Reply::ok());
-    let setup = Setup::of(&upstream).timeout(SHORT);
+    // Longer than new connections are taken after the drain began, so that GOAWAY comes first.
+    let setup = Setup::of(&upstream).timeout("3s");
     let service = setup.variable("COUNTERMAND_DRAIN_TIMEOUT", "1m").start().await;
     let (_wire, _answers) = never_reads(&service, 1).await;
-    // In the drain as before it, also for who has been told to go.
     let begun = Instant::now();
     service.drain().await;
     assert!(begun.elapsed() < LONG, "{:?}", begun.elapsed());
