@@ -123,6 +123,7 @@ impl Connections {
         let mut connection = std::pin::pin!(self.http2.serve_connection(io, service));
         // Among others of its kind a future is polled only when it was woken itself: calls do not pay for it.
         let mut ends = FuturesUnordered::from_iter([self.end(ending, &resets, &unsent)]);
+        // Nor has anybody left unread what there was no time to send: that goes first.
         let end = tokio::select! {
             biased;
             ended = &mut connection => return Ok(ended?),
@@ -136,6 +137,7 @@ impl Connections {
             End::Drain => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
+                    biased;
                     ended = &mut connection => ended?,
                     () = unsent.too_long() => return Err(unread.into()),
                 }
@@ -143,6 +145,7 @@ impl Connections {
             End::Age => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
+                    biased;
                     ended = &mut connection => ended?,
                     () = sleep(grace) => return Err("it was not done when it had to go for its age".into()),
                     () = resets.too_many() => return Err(too_many.into()),

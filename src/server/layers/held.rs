@@ -28,8 +28,8 @@ impl Hold {
 }
 
 /// The body of an answer. What the call holds goes with the message to HTTP/2, which drops it when the last byte
-/// has been written, or can no longer be: the caller has reset the stream, or the connection is gone, at the latest
-/// since an answer was left for too long ([`crate::server::unsent`]).
+/// has been written, or can no longer be: the caller has reset the stream, or the connection is gone. It ends when
+/// the answer has been left for too long ([`crate::server::unsent`]).
 ///
 /// Until then it takes memory, and a drain would cut it off. When the body was read says nothing of that: HTTP/2
 /// takes it whole, and keeps what the caller's windows do not let pass.
