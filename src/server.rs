@@ -30,6 +30,7 @@ mod routes;
 mod seldom;
 pub mod tls;
 mod unix_socket;
+mod unsent;
 pub mod until_drain;
 
 use crate::serving::Serving;
@@ -60,7 +61,7 @@ pub struct Server {
 /// How a drain went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drained {
-    /// Every call was answered, and the answers sent.
+    /// Every call was answered, and the answers sent to all who took them.
     Whole,
     /// The time was over with this many calls still in flight.
     Cut {
@@ -70,8 +71,8 @@ pub enum Drained {
 }
 
 impl Server {
-    /// Reads the files of TLS, and binds every address; calls are recorded by `recorder`, and have
-    /// `upstream_timeout` at most for their message to come.
+    /// Reads the files of TLS, and binds every address; calls are recorded by `recorder`. A caller has
+    /// `upstream_timeout` at most for the message of a call to come, and for its answer to be taken.
     ///
     /// # Errors
     ///
@@ -100,7 +101,8 @@ impl Server {
         };
         let routes = Routes::new(operations, identities, of_calls, limits.max_request_bytes, serving);
         let door = Door::new(limits.max_connections, limits.max_handshakes, tls);
-        Ok(Self { listeners, door, connections: Connections::new(routes, limits.clone()), calls })
+        let connections = Connections::new(routes, limits.clone(), upstream_timeout);
+        Ok(Self { listeners, door, connections, calls })
     }
 
     /// The addresses that are listened on, with the ports that were found.

@@ -22,6 +22,7 @@ use super::{
     resets::{Counted, Resets},
     routes::Routes,
     tls::Tls,
+    unsent::{Unsent, Waiting},
 };
 use crate::config::Limits;
 
@@ -39,6 +40,8 @@ pub(super) struct Admitted {
 pub(super) struct Connections {
     routes: Arc<Routes>,
     limits: Limits,
+    /// How long an answer may be left unread.
+    patience: Duration,
     http2: http2::Builder<TokioExecutor>,
 }
 
@@ -50,10 +53,12 @@ enum End {
     Age,
     /// It reset more calls than `max_resets_per_window`.
     Resets,
+    /// It has left an answer unread for too long.
+    Unread,
 }
 
 impl Connections {
-    pub(super) fn new(routes: Routes, limits: Limits) -> Self {
+    pub(super) fn new(routes: Routes, limits: Limits, patience: Duration) -> Self {
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())
@@ -63,7 +68,7 @@ impl Connections {
             .max_local_error_reset_streams(limits.max_resets_per_window)
             .keep_alive_interval(limits.keepalive_interval)
             .keep_alive_timeout(limits.keepalive_timeout);
-        Self { routes: Arc::new(routes), limits, http2 }
+        Self { routes: Arc::new(routes), limits, patience, http2 }
     }
 
     /// Serves one connection until its peer closes it, it reaches its age, or `ending`: then no new call is
@@ -111,36 +116,47 @@ impl Connections {
         }
         let Limits { max_resets_per_window, reset_window, max_connection_age_grace: grace, .. } = self.limits;
         let resets = Resets::new(max_resets_per_window, reset_window);
-        let service = Counted::new(self.routes.of(&peer), Arc::clone(&resets));
+        let unsent = Unsent::new(self.patience);
+        let service = Waiting::new(self.routes.of(&peer), Arc::clone(&unsent));
+        let service = Counted::new(service, Arc::clone(&resets));
         let io = AfterPreface::new(TokioIo::new(stream));
         let mut connection = std::pin::pin!(self.http2.serve_connection(io, service));
         // Among others of its kind a future is polled only when it was woken itself: calls do not pay for it.
-        let mut ends = FuturesUnordered::from_iter([self.end(ending, &resets)]);
+        let mut ends = FuturesUnordered::from_iter([self.end(ending, &resets, &unsent)]);
+        // Nor has anybody left unread what there was no time to send: that goes first.
         let end = tokio::select! {
             biased;
             ended = &mut connection => return Ok(ended?),
             Some(end) = ends.next() => end,
         };
         let too_many = "it reset too many calls";
+        let unread = "it left an answer unread for too long";
         match end {
             End::Resets => return Err(too_many.into()),
+            End::Unread => return Err(unread.into()),
             End::Drain => {
                 connection.as_mut().graceful_shutdown();
-                connection.await?;
+                tokio::select! {
+                    biased;
+                    ended = &mut connection => ended?,
+                    () = unsent.too_long() => return Err(unread.into()),
+                }
             }
             End::Age => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
+                    biased;
                     ended = &mut connection => ended?,
                     () = sleep(grace) => return Err("it was not done when it had to go for its age".into()),
                     () = resets.too_many() => return Err(too_many.into()),
+                    () = unsent.too_long() => return Err(unread.into()),
                 }
             }
         }
         Ok(())
     }
 
-    async fn end(&self, mut ending: watch::Receiver<bool>, resets: &Resets) -> End {
+    async fn end(&self, mut ending: watch::Receiver<bool>, resets: &Resets, unsent: &Unsent) -> End {
         let age = async {
             match self.limits.max_connection_age {
                 Some(age) => sleep(jittered(age)).await,
@@ -150,6 +166,7 @@ impl Connections {
         tokio::select! {
             () = super::told(&mut ending) => End::Drain,
             () = resets.too_many() => End::Resets,
+            () = unsent.too_long() => End::Unread,
             () = age => End::Age,
         }
     }

@@ -49,7 +49,20 @@ impl Wire {
 
     /// On a connection that stands.
     pub(crate) async fn over(socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
-        let (requests, connection) = h2::client::handshake(socket).await.unwrap();
+        Self::with(&h2::client::Builder::new(), socket).await
+    }
+
+    /// Answers whose message cannot come: the caller opens no window for it.
+    pub(crate) async fn open_without_a_window(address: SocketAddr) -> Self {
+        let socket = TcpStream::connect(address).await.unwrap();
+        Self::with(h2::client::Builder::new().initial_window_size(0), socket).await
+    }
+
+    async fn with(
+        http2: &h2::client::Builder,
+        socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    ) -> Self {
+        let (requests, connection) = http2.handshake(socket).await.unwrap();
         Self { requests, connection: tokio::spawn(connection) }
     }
 

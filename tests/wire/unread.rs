@@ -1,7 +1,7 @@
 //! Callers who do not read their answers: until an answer is sent its call is in flight, for the limit on
 //! calls and for a drain.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use countermand::{proto::longrunning::ListOperationsRequest, server::Drained};
 use http::Response;
@@ -13,7 +13,7 @@ use tonic::Code;
 use crate::{
     NAME,
     support::{
-        grpc::{LIST, Wire},
+        grpc::{CANCEL, LIST, Wire, by_name},
         reply::Reply,
         service::{Service, Setup},
         soon,
@@ -121,4 +121,61 @@ async fn an_answer_that_nobody_reads_is_cut_at_the_end_of_the_drain_and_that_is_
     let wire = service.wire().await;
     let _answer = begin(&upstream, &wire).await;
     assert_eq!(service.drain().await, Drained::Cut { calls: 1 });
+}
+
+/// A drain that lasts until then has waited for more than `upstream.timeout`, which is shorter below.
+const LONG: Duration = Duration::from_secs(10);
+
+/// Callers who open no window, with answers on their way for which they will not let in a byte. They go on
+/// answering pings.
+async fn never_reads(service: &Service, calls: usize) -> (Wire, Vec<Response<h2::RecvStream>>) {
+    let wire = Wire::open_without_a_window(service.address).await;
+    let mut answers = Vec::new();
+    for _ in 0..calls {
+        let call = wire.start_raw(CANCEL, &[], &by_name(NAME)).await;
+        let answer = soon("the head of the answer", call.0).await.unwrap();
+        assert_eq!(answer.headers().get("grpc-status"), None, "it is no error");
+        answers.push(answer);
+    }
+    (wire, answers)
+}
+
+#[tokio::test]
+async fn who_reads_nothing_for_too_long_is_cut_off_and_others_get_the_places() {
+    let upstream = Upstream::start().await;
+    upstream.always_answers(Reply::ok());
+    let service = Setup::of(&upstream).places(4).timeout("1s").start().await;
+    let (_greedy, answers) = never_reads(&service, 4).await;
+    let other = service.wire().await;
+    assert_eq!(other.cancel(NAME, &[]).await.code(), Code::Unavailable, "all places are taken");
+    gets_a_place(&upstream, &service).await;
+    for answer in answers {
+        let broken = soon("the end of an answer", answer.into_body().data()).await;
+        broken.unwrap().unwrap_err();
+    }
+    assert!(other.takes_calls().await, "only the one who does not read is cut off");
+}
+
+#[tokio::test]
+async fn a_drain_does_not_wait_longer_than_that_for_who_reads_nothing() {
+    let upstream = Upstream::start().await;
+    upstream.always_answers(Reply::ok());
+    // Longer than new connections are taken after the drain began, so that GOAWAY comes first.
+    let setup = Setup::of(&upstream).timeout("3s");
+    let service = setup.variable("COUNTERMAND_DRAIN_TIMEOUT", "1m").start().await;
+    let (_wire, _answers) = never_reads(&service, 1).await;
+    let begun = Instant::now();
+    service.drain().await;
+    assert!(begun.elapsed() < LONG, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_reader_who_is_slow_but_goes_on_has_the_whole_answer() {
+    let upstream = Upstream::start().await;
+    let service = Setup::of(&upstream).timeout("2s").start().await;
+    let wire = service.wire().await;
+    let answer = begin(&upstream, &wire).await;
+    let begun = Instant::now();
+    read(answer, async |_| sleep(Duration::from_millis(80)).await).await;
+    assert!(begun.elapsed() > Duration::from_secs(2), "it was no slow reader");
 }

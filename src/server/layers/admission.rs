@@ -59,7 +59,8 @@ where
 }
 
 pin_project! {
-    /// A call in flight, until it is answered or its caller hangs up.
+    /// A call in flight until there is an answer, with which its place goes on, or until nothing is left to do
+    /// for a caller who hung up.
     pub(crate) struct Admitted<F> {
         #[pin]
         inner: F,

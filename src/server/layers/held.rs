@@ -11,20 +11,25 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::{Status, body::Body};
 
+use crate::server::unsent::Wait;
+
 /// What a call in flight holds: one of the places, and a token that a drain waits for.
 pub(super) struct Hold {
     _place: OwnedSemaphorePermit,
     _call: TaskTrackerToken,
+    /// Once HTTP/2 has the answer.
+    wait: Option<Wait>,
 }
 
 impl Hold {
     pub(super) fn new(place: OwnedSemaphorePermit, call: TaskTrackerToken) -> Self {
-        Self { _place: place, _call: call }
+        Self { _place: place, _call: call, wait: None }
     }
 }
 
 /// The body of an answer. What the call holds goes with the message to HTTP/2, which drops it when the last byte
-/// has been written, or can no longer be: the caller has reset the stream, or the connection is gone.
+/// has been written, or can no longer be: the caller has reset the stream, or the connection is gone. It ends when
+/// the answer has been left for too long ([`crate::server::unsent`]).
 ///
 /// Until then it takes memory, and a drain would cut it off. When the body was read says nothing of that: HTTP/2
 /// takes it whole, and keeps what the caller's windows do not let pass.
@@ -37,6 +42,13 @@ pub(crate) struct Held {
 impl Held {
     pub(super) fn new(body: Body, hold: Option<Hold>) -> Self {
         Self { body, hold }
+    }
+
+    /// From now on the caller is waited for, if the answer holds anything.
+    pub(in crate::server) fn waits(&mut self, begin: impl FnOnce() -> Wait) {
+        if let Some(hold) = &mut self.hold {
+            hold.wait = Some(begin());
+        }
     }
 }
 
@@ -57,7 +69,7 @@ impl http_body::Body for Held {
     ) -> Poll<Option<Result<Frame<Chunk>, Status>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         // An answer of the contract is one message, and a message is one chunk.
-        let chunk = |bytes| Chunk { bytes, _hold: self.hold.take() };
+        let chunk = |bytes| Chunk { bytes, hold: self.hold.take() };
         Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(chunk))))
     }
 
@@ -73,7 +85,7 @@ impl http_body::Body for Held {
 /// A message on its way.
 pub(crate) struct Chunk {
     bytes: Bytes,
-    _hold: Option<Hold>,
+    hold: Option<Hold>,
 }
 
 impl Buf for Chunk {
@@ -87,5 +99,10 @@ impl Buf for Chunk {
 
     fn advance(&mut self, count: usize) {
         self.bytes.advance(count);
+        if self.bytes.has_remaining()
+            && let Some(wait) = self.hold.as_mut().and_then(|hold| hold.wait.as_mut())
+        {
+            wait.progress(count);
+        }
     }
 }
