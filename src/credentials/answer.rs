@@ -51,7 +51,9 @@ impl Reply<'_> {
             return Err(self.unusable(&both));
         }
         let bearer = |kind: &str| kind.eq_ignore_ascii_case("bearer");
-        if json.value().get("token_type").is_some_and(|kind| !kind.as_str().is_some_and(bearer)) {
+        // The RFC wants the member, but its absence, or null for it, says nothing against a bearer token.
+        let kind = json.value().get("token_type").filter(|kind| !kind.is_null());
+        if kind.is_some_and(|kind| !kind.as_str().is_some_and(bearer)) {
             return Err(self.unusable("answered a token that is no bearer token"));
         }
         let seconds = json.value().get("expires_in").and_then(Value::as_u64);

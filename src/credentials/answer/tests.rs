@@ -30,6 +30,14 @@ fn a_token_with_its_lifetime_is_good() {
 }
 
 #[test]
+fn a_token_of_no_said_type_is_good() {
+    for beside in ["", r#","token_type":null"#, r#","token_type":"bearer""#] {
+        let body = format!(r#"{{"access_token":"ya29.a","expires_in":3599{beside}}}"#);
+        assert!(reply(200, &body).granted().is_ok(), "{body}");
+    }
+}
+
+#[test]
 fn what_google_says_of_an_error_is_told() {
     let body = r#"{"error":"invalid_grant","error_description":"Invalid JWT Signature."}"#;
     let told = refusal(400, body);
