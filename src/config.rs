@@ -9,6 +9,7 @@ mod admin;
 mod audit;
 mod callers;
 mod credentials;
+mod discreet;
 mod endpoint;
 mod environment;
 mod fault;

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::source::Origin;
+use super::{discreet::shown, source::Origin};
 
 /// One thing that is wrong, where, and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +66,8 @@ impl Faults {
     /// Notes a fault, once.
     pub(super) fn add(&mut self, origin: &Origin, problem: impl Into<String>, remedy: impl Into<String>) {
         let (key, line) = origin.place();
-        let fault = Fault { key, line, problem: problem.into(), remedy: remedy.into() };
+        let (problem, remedy) = (shown(&problem.into()), shown(&remedy.into()));
+        let fault = Fault { key: shown(&key), line, problem, remedy };
         // Several credentials may come by the same fault, such as that of a variable.
         if !self.list.contains(&fault) {
             self.list.push(fault);
@@ -120,7 +121,7 @@ impl Wrong {
 /// `problem; remedy`.
 impl fmt::Display for Wrong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; {}", self.problem, self.remedy)
+        write!(f, "{}; {}", shown(&self.problem), shown(&self.remedy))
     }
 }
 

@@ -4,7 +4,10 @@ use std::{fs, path::Path};
 
 use rustls::RootCertStore;
 
-use super::fault::Wrong;
+use super::{
+    discreet::{IN_BASE64, PEM},
+    fault::Wrong,
+};
 use crate::pem;
 
 /// What to do about a file that cannot be read.
@@ -17,10 +20,6 @@ pub(crate) const CA_CERTIFICATES: &str =
 /// The most that Linux takes for a path, and for each part of it (`PATH_MAX`, `NAME_MAX`).
 const LONGEST_PATH: usize = 4095;
 const LONGEST_NAME: usize = 255;
-
-/// How JSON and PEM begin in base64, the form in which secrets are often handed on: of `{"`, `{` and a line
-/// feed and a space or a tab, `{` and CR LF, `-----BEGIN`.
-const IN_BASE64: [&str; 5] = ["eyJ", "ewog", "ewoJ", "ew0K", "LS0tLS1CRUdJ"];
 
 /// Checks that `path` is a regular file and can be read. A pipe is refused: every file named is read
 /// again later, and a pipe can be read only once.
@@ -48,7 +47,7 @@ fn looks_like_content(text: &str) -> bool {
     let begin = text.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '\'' | '\u{feff}'));
     begin.starts_with(['{', '['])
         || IN_BASE64.iter().any(|known| begin.starts_with(known))
-        || text.contains("-----BEGIN")
+        || text.contains(PEM)
         || text.contains(['"', '\n', '\r'])
         || text.len() > LONGEST_PATH
         || text.split('/').any(|part| part.len() > LONGEST_NAME)

@@ -8,6 +8,7 @@ use toml::{
 };
 
 use super::{
+    discreet,
     fault::{Faults, Wrong},
     file::Place,
     files,
@@ -209,9 +210,10 @@ fn wrong_type(found: &DeValue<'_>, wanted: &str) -> Wrong {
     Wrong::new(format!("this is {article} {found}"), format!("give {wanted}"))
 }
 
-/// A quoted key may hold any character.
+/// A quoted key may hold any character, or a secret.
 fn escaped(key: &Spanned<std::borrow::Cow<'_, str>>) -> String {
-    key.get_ref().escape_debug().to_string()
+    let escaped = key.get_ref().escape_debug().to_string();
+    if discreet::is_secret(&escaped) { discreet::NOT_SHOWN.to_owned() } else { escaped }
 }
 
 /// The known name that is closest to `name`, when one is close enough to be meant.

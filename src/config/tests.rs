@@ -3,6 +3,7 @@
 mod at_once;
 mod audit;
 mod callers;
+mod discreet;
 mod environment;
 mod file;
 mod listen;

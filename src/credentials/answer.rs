@@ -14,9 +14,9 @@ use super::{
     token::{FetchError, Token},
 };
 
-/// A word longer than this in an error's description is left out of the log, and so is one with so long a
-/// run of characters of which tokens are made: some endpoints quote what they refuse, and not only what
-/// they were sent.
+/// A word longer than this in an error's description is left out of the log, unless it is the address of what
+/// is to be mended, and so is one with so long a run of characters of which tokens are made: some endpoints
+/// quote what they refuse, and not only what they were sent.
 const LONGEST_WORD: usize = 64;
 const LONGEST_RUN: usize = 32;
 
@@ -51,7 +51,9 @@ impl Reply<'_> {
             return Err(self.unusable(&both));
         }
         let bearer = |kind: &str| kind.eq_ignore_ascii_case("bearer");
-        if json.value().get("token_type").is_some_and(|kind| !kind.as_str().is_some_and(bearer)) {
+        // The RFC wants the member, but its absence, or null for it, says nothing against a bearer token.
+        let kind = json.value().get("token_type").filter(|kind| !kind.is_null());
+        if kind.is_some_and(|kind| !kind.as_str().is_some_and(bearer)) {
             return Err(self.unusable("answered a token that is no bearer token"));
         }
         let seconds = json.value().get("expires_in").and_then(Value::as_u64);
@@ -154,9 +156,9 @@ impl<'a> Said<'a> {
 fn harmless(text: &str, sent: &Redactor) -> String {
     let text = sent.redact(text);
     let words = text.split_whitespace().map(|word| {
-        let long = word.len() > LONGEST_WORD || has_long_run(word) || word.chars().any(char::is_control);
-        let secret = SECRETS.iter().any(|begin| word.contains(begin));
-        if long || secret { "[left out]" } else { word }
+        let long = word.len() > LONGEST_WORD && !is_address(word);
+        let secret = has_long_run(word) || SECRETS.iter().any(|begin| word.contains(begin));
+        if long || secret || word.chars().any(char::is_control) { "[left out]" } else { word }
     });
     let mut line = words.collect::<Vec<_>>().join(" ");
     if let Some((end, _)) = line.char_indices().nth(LONGEST_DESCRIPTION) {
@@ -170,6 +172,23 @@ fn harmless(text: &str, sent: &Redactor) -> String {
 fn has_long_run(word: &str) -> bool {
     let in_run = |c: char| c.is_ascii_alphanumeric() || "-_+=%~".contains(c);
     word.split(|c| !in_run(c)).any(|run| run.len() > LONGEST_RUN)
+}
+
+/// Whether a word, without the punctuation around it, is a URL, the name of a resource of Google or an email,
+/// all of which can be long, and has no query or fragment longer than a word may be.
+fn is_address(word: &str) -> bool {
+    let bare = word.trim_matches(|c: char| !c.is_ascii_alphanumeric() && c != '/');
+    let (place, query) = bare.split_once(['?', '#']).unwrap_or((bare, ""));
+    let begins = |with: &[&str]| with.iter().any(|with| place.starts_with(with));
+    let is_email = || {
+        let is_part = |part: &str| part.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(&c));
+        place.split_once('@').is_some_and(|(account, domain)| is_part(account) && is_part(domain))
+    };
+    let is_known = begins(&["//iam.googleapis.com/", "projects/"])
+        // What stands before the @ of a URL may be a password.
+        || (begins(&["https://", "http://"]) && !place.contains('@'))
+        || is_email();
+    is_known && query.len() <= LONGEST_WORD
 }
 
 #[cfg(test)]

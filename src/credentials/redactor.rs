@@ -2,7 +2,7 @@
 //!
 //! What quotes a secret need not do so in the spelling in which it was sent, nor whole. So text and secret are
 //! compared in one spelling, percent-encoding and the escapes of JSON undone and the case of letters ignored,
-//! and a secret is known by any [`PIECE`] bytes of it, or of its base64. Rather too much is left out than
+//! and a secret is known by any [`PIECE`] bytes of it, or of its base64, that are not mere padding. Rather too much is left out than
 //! too little: with a piece goes the whole run of characters around it of which tokens are made.
 
 use std::{borrow::Cow, iter::successors};
@@ -10,7 +10,7 @@ use std::{borrow::Cow, iter::successors};
 use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
 use zeroize::Zeroizing;
 
-/// By how many bytes a secret is known; a shorter one by all that it has.
+/// By how many bytes a secret is known; a shorter one, and one of padding only, by all that it has.
 const PIECE: usize = size_of::<u64>();
 
 /// What is shorter is no secret, and would be found in every other word.
@@ -46,9 +46,13 @@ impl Redactor {
 
     fn learn(&mut self, spelling: &str) {
         for layer in layers(spelling) {
-            if layer.bytes.len() >= PIECE {
-                self.pieces.extend(layer.bytes.windows(PIECE).map(number));
-            } else if layer.bytes.len() >= SHORTEST {
+            let before = self.pieces.len();
+            self.pieces.reserve(layer.bytes.len());
+            self.pieces.extend(layer.bytes.windows(PIECE).filter(|piece| !is_padding(piece)).map(number));
+            if self.pieces.len() > before {
+                continue;
+            }
+            if layer.bytes.len() >= SHORTEST {
                 self.short.push(layer.bytes);
             }
         }
@@ -100,6 +104,12 @@ fn in_base64(secret: &[u8]) -> impl Iterator<Item = Zeroizing<String>> {
     let within = (0..3).map(|skipped| &secret[skipped..]).map(|rest| &rest[..rest.len() / 3 * 3]);
     let texts = within.filter(|rest| !rest.is_empty()).chain([secret]);
     texts.map(|text| Zeroizing::new(BASE64_STANDARD_NO_PAD.encode(text)))
+}
+
+/// Whether more than half of a piece is one byte over and over: the tokens of a metadata server end in a row of
+/// dots, and others have such rows too.
+fn is_padding(piece: &[u8]) -> bool {
+    piece.iter().any(|byte| 2 * piece.iter().filter(|other| *other == byte).count() > PIECE)
 }
 
 fn number(piece: &[u8]) -> u64 {

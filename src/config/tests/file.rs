@@ -7,7 +7,7 @@ fn each_fault_says_what_is_wrong() {
     Room::new().tells([
         ("server = 1", "server (line 1): this is an integer; give a section, [server]"),
         ("[sever]\nlisten = []", "sever (line 1): there is no such key; did you mean server?"),
-        ("\"a\\nb\" = 1", "a\\nb (line 1): there is no such key"),
+        ("\"a\\tb\" = 1", "a\\tb (line 1): there is no such key"),
     ]);
 }
 

@@ -30,6 +30,14 @@ fn a_token_with_its_lifetime_is_good() {
 }
 
 #[test]
+fn a_token_of_no_said_type_is_good() {
+    for beside in ["", r#","token_type":null"#, r#","token_type":"bearer""#] {
+        let body = format!(r#"{{"access_token":"ya29.a","expires_in":3599{beside}}}"#);
+        assert!(reply(200, &body).granted().is_ok(), "{body}");
+    }
+}
+
+#[test]
 fn what_google_says_of_an_error_is_told() {
     let body = r#"{"error":"invalid_grant","error_description":"Invalid JWT Signature."}"#;
     let told = refusal(400, body);
@@ -127,6 +135,55 @@ fn so_is_what_could_be_a_secret_of_somebody_elses() {
             format!("the token endpoint answered HTTP 400: invalid_grant {told}")
         );
     }
+}
+
+fn described(said: &str) -> String {
+    let body = serde_json::json!({"error": "invalid_grant", "error_description": said}).to_string();
+    let told = refusal(400, &body);
+    told.strip_prefix("the token endpoint answered HTTP 400: invalid_grant ").expect("this begin").to_owned()
+}
+
+#[test]
+fn what_names_the_thing_to_mend_is_told_however_long() {
+    for said in [
+        "Enable it by visiting https://console.developers.google.com/apis/api/iamcredentials.googleapis.com/\
+         overview?project=123456789012 then retry.",
+        "Permission 'iam.serviceAccounts.getAccessToken' denied on resource //iam.googleapis.com/projects/-/\
+         serviceAccounts/countermand-proxy-emea-prod@mdm-operations-production-eu.iam.gserviceaccount.com (or it may \
+         not exist).",
+        "denied on projects/-/serviceAccounts/countermand-proxy@mdm-operations-production.iam.gserviceaccount.com.",
+        "Gaia id not found for email countermand-proxy-emea-prod@mdm-operations-production-eu.iam.\
+         gserviceaccount.com",
+        "The audience in ID Token [https://iam.googleapis.com/projects/123456789012/locations/global/\
+         workloadIdentityPools/mdm-pool/providers/kubernetes-prod] does not match the expected audience.",
+        "not match: [https://oidc.eks.eu-west-1.amazonaws.com/id/EEEEEE0123456789ABCDEF0123456789].",
+    ] {
+        assert_eq!(described(said), said);
+    }
+}
+
+#[test]
+fn but_for_what_could_be_a_secret_in_it() {
+    let digits = "0123456789".repeat(4);
+    let short = "abcdefgh.0123456789".repeat(5);
+    for word in [
+        format!("https://idp.example/token/{digits}/of/a/path/that/is/long/enough/to/be/left/out"),
+        format!("https://idp.example/token?key={digits}&more=of-a-path-that-is-long-enough"),
+        format!("https://idp.example/token?key={short}"),
+        format!("https://idp.example/token#key={short}"),
+        format!("https://robot:{short}@idp.example/"),
+        format!("//iam.googleapis.com/projects/-/serviceAccounts/{digits}@p.iam.gserviceaccount.com"),
+        "//iam.googleapis.com/projects/-/serviceAccounts/ya29.abc@p.iam.gserviceaccount.com/and/more"
+            .to_owned(),
+        format!("robot@{digits}.iam.gserviceaccount.com"),
+        format!("robot@{short}@gserviceaccount.com"),
+        short.clone(),
+        "abcdefgh/0123456789/".repeat(5),
+    ] {
+        assert_eq!(described(&format!("of {word} here")), "of [left out] here", "{word}");
+    }
+    let sent = "//iam.googleapis.com/projects/-/serviceAccounts/of-a-project/with/a/long/name/and/1//refresh";
+    assert!(!described(sent).contains("refresh"), "{}", described(sent));
 }
 
 fn generated(body: &str) -> Result<Duration, FetchError> {

@@ -79,3 +79,22 @@ fn all_else_is_told_as_it_is() {
     }
     assert_eq!(Redactor::of([]).redact("anything"), "anything");
 }
+
+#[test]
+fn so_is_what_only_resembles_the_padding_of_a_secret() {
+    let token = format!("ya29.c.c0ASRK0GZwxyzLoadxng{}", ".".repeat(80));
+    let redactor = Redactor::of([&*token]);
+    for text in
+        ["Caller has no permission ........ Uploading.......... wait", "================", "xyz..........."]
+    {
+        assert_eq!(redactor.redact(text), text);
+    }
+    assert_eq!(redactor.redact(&format!("token {token} is bad")), "token [left out] is bad");
+    assert_eq!(redactor.redact(&format!("token {} is bad", &token[12..30])), "token [left out] is bad");
+}
+
+#[test]
+fn a_secret_of_one_character_is_left_out_whole() {
+    let redactor = Redactor::of(["aaaaaaaaaaaa"]);
+    assert_eq!(redactor.redact("of aaaaaaaaaaaa and aaaaaaaa"), "of [left out] and aaaaaaaa");
+}
