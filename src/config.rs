@@ -119,7 +119,7 @@ impl Config {
             config,
             listen,
             admin_listen,
-            credentials,
+            credentials: credential_file,
             upstream_url,
             upstream_ca,
             policy,
@@ -139,40 +139,48 @@ impl Config {
 
         let policy = Policed::find(policy, &mut environment, &mut root, &mut faults);
 
-        let mut section = root.section("server", &mut faults);
-        let server =
-            Server::read(listen, &mut environment, &mut section, policy.is_meant(), may_be_open, &mut faults);
-        section.finish(&mut faults);
+        // All before any is read: what is left may be a policy or credentials, misspelt.
+        let [server, admin, upstream] =
+            ["server", "admin", "upstream"].map(|key| root.section(key, &mut faults));
+        let before = faults.len();
+        let written = root.sections(credentials::SECTIONS, &mut faults);
+        let written_is_whole = faults.len() == before;
+        let [callers, polling, audit] =
+            ["callers", "polling", "audit"].map(|key| root.section(key, &mut faults));
+        let unknown = root.finish(&mut faults);
 
-        let mut section = root.section("admin", &mut faults);
+        let policed = policy.is_meant(&unknown);
+        let server = Server::read(listen, &mut environment, server, policed, may_be_open, &mut faults);
+
+        let mut section = admin;
         let admin =
             Admin::read(admin_listen, &mut environment, &mut section, may_be_open, &server, &mut faults);
         section.finish(&mut faults);
 
-        let mut section = root.section("upstream", &mut faults);
+        let mut section = upstream;
         let upstream = Upstream::read(upstream_url, upstream_ca, &mut environment, &mut section, &mut faults);
         section.finish(&mut faults);
 
+        let is_whole = file_is_whole && written_is_whole && !unknown.means(credentials::SECTIONS);
         let credentials =
-            Credential::read_all(credentials, &mut environment, &mut root, file_is_whole, &mut faults);
+            Credential::read_all(credential_file, &mut environment, written, is_whole, &mut faults);
 
-        let mut section = root.section("callers", &mut faults);
+        let mut section = callers;
         let callers = Callers::read(&mut environment, &mut section, &mut faults);
         section.finish(&mut faults);
 
-        let mut section = root.section("polling", &mut faults);
+        let mut section = polling;
         let polling = Polling::read(&mut environment, &mut section, &mut faults);
         section.finish(&mut faults);
 
         let policy = policy.read(&mut faults);
 
-        let mut section = root.section("audit", &mut faults);
+        let mut section = audit;
         let audit = Audit::read(&mut environment, &mut section, &mut faults);
         section.finish(&mut faults);
 
         let log_format = LogFormat::read(log_format, &mut environment, &mut faults);
 
-        root.finish(&mut faults);
         environment.finish(&mut faults);
 
         if !faults.is_empty() {

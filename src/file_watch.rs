@@ -30,7 +30,7 @@ const REPLACING: Duration = Duration::from_secs(4);
 /// until it can: its user only hears of contents.
 pub struct FileWatch {
     file: PathBuf,
-    seen: Option<[u8; 32]>,
+    seen: [u8; 32],
     settling: Option<Settling>,
     unreadable: Option<Unreadable>,
 }
@@ -48,14 +48,6 @@ struct Unreadable {
 }
 
 impl FileWatch {
-    /// Watches `file`, whose content now counts as seen. Whoever reads it by itself does so after this, so
-    /// that no change goes unseen in between.
-    #[must_use]
-    pub fn new(file: PathBuf) -> Self {
-        let seen = read(&file).ok().map(|content| fingerprint(&content));
-        Self { file, seen, settling: None, unreadable: None }
-    }
-
     /// Watches `file` from the content on that is answered.
     ///
     /// # Errors
@@ -63,7 +55,7 @@ impl FileWatch {
     /// It cannot be read, as [`read`] says.
     pub fn open(file: &Path) -> io::Result<(Self, Zeroizing<Vec<u8>>)> {
         let content = read(file)?;
-        let seen = Some(fingerprint(&content));
+        let seen = fingerprint(&content);
         Ok((Self { file: file.to_owned(), seen, settling: None, unreadable: None }, content))
     }
 
@@ -90,7 +82,7 @@ impl FileWatch {
 
     /// Whether what was found is another content than before, and has been for long enough.
     fn has_settled(&mut self, found: [u8; 32]) -> bool {
-        if self.seen == Some(found) {
+        if self.seen == found {
             self.settling = None;
             return false;
         }
@@ -99,7 +91,7 @@ impl FileWatch {
         let settling = settling.unwrap_or(Settling { content: found, since: now });
         let is_settled = now.duration_since(settling.since) >= SETTLES_IN;
         if is_settled {
-            self.seen = Some(found);
+            self.seen = found;
         } else {
             self.settling = Some(settling);
         }

@@ -35,8 +35,7 @@ pub fn start(format: LogFormat, default: &str) -> Result<WorkerGuard, String> {
         Err(VarError::NotPresent) => String::new(),
         Err(VarError::NotUnicode(_)) => return Err(format!("{FILTER}: the value is not UTF-8")),
     };
-    let directives = if given.is_empty() { default } else { &given };
-    let filter = filter(directives).map_err(|error| format!("{FILTER}: {error}"))?;
+    let filter = filter(given_or(&given, default)).map_err(|error| format!("{FILTER}: {error}"))?;
     let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(LINES).finish(io::stderr());
     let lines = fmt::layer().with_writer(writer).with_ansi(io::stderr().is_terminal());
     let lines = match format {
@@ -47,17 +46,35 @@ pub fn start(format: LogFormat, default: &str) -> Result<WorkerGuard, String> {
     Ok(guard)
 }
 
-/// What a value of `RUST_LOG` means.
+/// A blank value is none, as an empty one is.
+fn given_or<'a>(given: &'a str, default: &'a str) -> &'a str {
+    if given.trim().is_empty() { default } else { given }
+}
+
+/// What a value of `RUST_LOG` means, less the blanks around it.
 ///
 /// # Errors
 ///
 /// It cannot be understood.
 pub fn filter(directives: &str) -> Result<EnvFilter, String> {
-    EnvFilter::try_new(directives).map_err(|error| error.to_string())
+    EnvFilter::try_new(directives.trim()).map_err(|error| error.to_string())
 }
 
 /// Our own lines at every level, those of others from `info` up.
 fn may_be_logged(line: &Metadata<'_>) -> bool {
     let ours = line.target() == "countermand" || line.target().starts_with("countermand::");
     ours || *line.level() <= Level::INFO
+}
+
+#[cfg(test)]
+mod tests {
+    use super::given_or;
+
+    #[test]
+    fn a_blank_filter_is_none() {
+        for blank in ["", "  ", "\t\n"] {
+            assert_eq!(given_or(blank, "info"), "info");
+        }
+        assert_eq!(given_or("debug", "info"), "debug");
+    }
 }

@@ -28,6 +28,9 @@ const APPLICATION_DEFAULT: &str = "application default credentials: the variable
     GOOGLE_APPLICATION_CREDENTIALS naming a credential file, the file that gcloud auth application-default \
     login writes, or the metadata server of Google Cloud";
 
+/// The key of the sections.
+pub(super) const SECTIONS: &str = "credentials";
+
 /// A Google credential, and what it is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credential {
@@ -46,13 +49,13 @@ impl Credential {
     pub(super) fn read_all(
         flag: Option<PathBuf>,
         environment: &mut Environment,
-        root: &mut Section<'_>,
+        sections: Vec<Given<Section<'_>>>,
         is_whole: bool,
         faults: &mut Faults,
     ) -> Vec<Self> {
-        let nowhere = root.missing("credentials");
+        let nowhere = Origin::Key { key: SECTIONS.to_owned(), line: None };
         let before = faults.len();
-        let written = section::read_all(root, faults);
+        let written = section::read_all(sections, faults);
         overlap::note(&written, faults);
         let is_right = faults.len() == before;
 
@@ -62,7 +65,7 @@ impl Credential {
             return unnamed(file.map(credentials::Origin::File), faults).into_iter().collect();
         }
         if written.is_empty() {
-            if !is_right || !is_whole || root.has_misspelt("credentials") {
+            if !is_right || !is_whole {
                 return Vec::new();
             }
             let remedy =

@@ -7,7 +7,7 @@ use super::{
     fault::Faults,
     files,
     source::{Given, Origin},
-    table::Section,
+    table::{Section, Unknown},
 };
 use crate::policy::rules::Rules;
 
@@ -18,8 +18,6 @@ pub(super) const SECTION: &str = "policy";
 pub(super) struct Policed<'a> {
     section: Section<'a>,
     is_there: bool,
-    /// The same, in whatever spelling.
-    is_meant: bool,
     given: Option<Given<PathBuf>>,
 }
 
@@ -32,20 +30,19 @@ impl<'a> Policed<'a> {
     ) -> Self {
         let is_there = root.has(SECTION);
         let section = root.section(SECTION, faults);
-        let is_meant = is_there || root.has_misspelt(SECTION);
         let given = Given::flag("--policy", flag).or(environment.path("COUNTERMAND_POLICY"));
-        Self { section, is_there, is_meant, given }
+        Self { section, is_there, given }
     }
 
-    /// Whether a policy is meant, right or not.
-    pub(super) fn is_meant(&self) -> bool {
-        self.is_meant || self.given.is_some()
+    /// Whether a policy is meant, right or not, in whatever spelling among the file's `unknown` keys.
+    pub(super) fn is_meant(&self, unknown: &Unknown) -> bool {
+        self.is_there || self.given.is_some() || unknown.means(SECTION)
     }
 
     /// The policy file, whose content is right. `None` when there is none, or when it is not right, and then
     /// each of its faults is noted.
     pub(super) fn read(self, faults: &mut Faults) -> Option<PathBuf> {
-        let Self { mut section, is_there, is_meant: _, given } = self;
+        let Self { mut section, is_there, given } = self;
         let given = given.or(section.path("file", faults));
         if is_there && given.is_none() && section.lacks("file") {
             let problem = "this is missing, so that nothing says who may call";

@@ -1,6 +1,6 @@
 //! `[server]`: what serves gRPC.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use super::{
     environment::Environment,
@@ -36,18 +36,16 @@ impl Server {
     pub(super) fn read(
         listen: Vec<String>,
         environment: &mut Environment,
-        file: &mut Section<'_>,
+        mut section: Section<'_>,
         policed: bool,
         may_be_open: bool,
         faults: &mut Faults,
     ) -> Self {
+        let file = &mut section;
         let tls = Tls::read(environment, file, faults);
-        let guard = Guard { encrypted: tls.is_given, policed, may_be_open };
-
         let listen = flags(listen)
             .or(environment.texts("COUNTERMAND_LISTEN", faults))
-            .or(file.texts("listen", faults))
-            .map_or_else(default_listen, |given| addresses(&given, file, guard, faults));
+            .or(file.texts("listen", faults));
 
         let drain_timeout = Sources { environment, file, faults }.time(
             "COUNTERMAND_DRAIN_TIMEOUT",
@@ -57,6 +55,11 @@ impl Server {
 
         let unix_socket = UnixSocket::read(environment, file, faults);
         let limits = Limits::read(environment, file, faults);
+
+        let directory = section.directory();
+        let unknown = section.finish(faults);
+        let guard = Guard { encrypted: tls.is_given || unknown.means("tls"), policed, may_be_open };
+        let listen = listen.map_or_else(default_listen, |given| addresses(&given, directory, guard, faults));
 
         Self { listen, tls: tls.files, unix_socket, drain_timeout, limits }
     }
@@ -77,7 +80,7 @@ fn flags(listen: Vec<String>) -> Option<Given<Vec<Given<String>>>> {
 /// Those of `given` that are right; the others' faults are noted.
 fn addresses(
     given: &Given<Vec<Given<String>>>,
-    file: &Section<'_>,
+    directory: &Path,
     guard: Guard,
     faults: &mut Faults,
 ) -> Vec<ListenAddress> {
@@ -87,7 +90,7 @@ fn addresses(
     let mut listen: Vec<ListenAddress> = Vec::with_capacity(given.value.len());
     for item in &given.value {
         let relative_to = match item.origin {
-            Origin::Key { .. } => file.directory(),
+            Origin::Key { .. } => directory,
             Origin::Flag(_) | Origin::Variable(_) => "".as_ref(),
         };
         let address = item.parse(faults, |text: &str| {

@@ -57,8 +57,8 @@ impl<'a> Section<'a> {
         !self.found.contains(&key) && !self.has_misspelt(key)
     }
 
-    /// Whether there is an unknown key that is close to this one, which was asked for.
-    pub(super) fn has_misspelt(&self, key: &str) -> bool {
+    /// Whether there is a key, not taken, that is close to this one, which was asked for.
+    fn has_misspelt(&self, key: &str) -> bool {
         self.table.keys().any(|unknown| nearest(unknown.get_ref(), &self.asked) == Some(key))
     }
 
@@ -185,15 +185,31 @@ impl<'a> Section<'a> {
     }
 
     /// What nobody took is unknown.
-    pub(super) fn finish(self, faults: &mut Faults) {
+    pub(super) fn finish(self, faults: &mut Faults) -> Unknown {
+        let mut meant = Vec::new();
         for (key, _) in &self.table {
             let origin = self.origin(&escaped(key), Some(key.span().start));
-            let remedy = match nearest(key.get_ref(), &self.asked) {
+            let nearest = nearest(key.get_ref(), &self.asked);
+            let remedy = match nearest {
                 Some(known) => format!("did you mean {known}?"),
                 None => format!("the keys here are {}", self.asked.join(", ")),
             };
             faults.add(&origin, "there is no such key", remedy);
+            meant.extend(nearest);
         }
+        Unknown { meant }
+    }
+}
+
+/// The unknown keys of a section. Only one that is finished has them: what nobody took yet may still be known.
+pub(super) struct Unknown {
+    meant: Vec<&'static str>,
+}
+
+impl Unknown {
+    /// Whether one of them is close to this known one.
+    pub(super) fn means(&self, key: &str) -> bool {
+        self.meant.contains(&key)
     }
 }
 

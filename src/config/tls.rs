@@ -13,7 +13,7 @@ use crate::server::tls::{File, Files};
 
 /// What was given.
 pub(super) struct Tls {
-    /// Whether the section or a variable of it is there, right or not, in whatever spelling.
+    /// Whether the section or a variable of it is there, right or not.
     pub(super) is_given: bool,
     /// The files, when all is right with them.
     pub(super) files: Option<Files>,
@@ -50,7 +50,7 @@ impl Tls {
             }
             _ => None,
         };
-        Self { is_given: is_given || server.has_misspelt("tls"), files }
+        Self { is_given, files }
     }
 }
 

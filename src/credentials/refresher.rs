@@ -182,6 +182,10 @@ impl<S: TokenSource> Refresher<'_, S> {
             tracing::warn!(credential = self.name, "Google rejected the token: fetching another");
             let now = Instant::now();
             (self.forced, self.in_force.next) = (Some(now), now);
+            // The file may have changed because the key of this token was revoked.
+            if let Some(changed) = &mut self.changed {
+                changed.next = now;
+            }
         }
         is_news
     }

@@ -1,11 +1,7 @@
 //! The token of another identity provider, by which a workload shows who it is (AIP-4117, "Determining the
 //! subject token").
 
-use std::{
-    fs::File,
-    io::Read,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::Url;
@@ -18,6 +14,7 @@ use super::{
     secret_json::{Malformed, Members, SecretJson},
     token::FetchError,
 };
+use crate::file_watch;
 
 /// Who is asked for a subject token by its URL.
 const WHOM: Whom<'static> =
@@ -143,15 +140,7 @@ async fn read_file(file: PathBuf) -> Result<Zeroizing<Vec<u8>>, FetchError> {
             FetchError::NoSubjectToken(format!("the subject token's file {} {what}", file.display()))
         }
     };
-    let read = tokio::task::spawn_blocking(move || {
-        let mut content = Zeroizing::new(Vec::new());
-        // To open a pipe could take for ever, and nobody can end a thread.
-        if !std::fs::metadata(&file)?.is_file() {
-            return Err(std::io::Error::other("it is not a regular file"));
-        }
-        File::open(&file)?.take(LIMIT as u64 + 1).read_to_end(&mut content)?;
-        Ok(content)
-    });
+    let read = tokio::task::spawn_blocking(move || file_watch::read(&file));
     let content = read.await.map_err(|_| cannot("could not be read: the process is ending"))?;
     let content = content.map_err(|error| cannot(&format!("cannot be read: {error}")))?;
     if content.len() > LIMIT {

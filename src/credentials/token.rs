@@ -32,7 +32,8 @@ pub trait TokenSource: Send + Sync + Sized + 'static {
     fn reload(&self, content: &[u8]) -> Result<Self, String>;
 }
 
-/// Why a token could not be had, and by whom, where one of several is to blame. No text is made from the answer's body as it is, which may hold secrets.
+/// Why a token could not be had, and by whom, where one of several is to blame. No text is made from the
+/// answer's body as it is, which may hold secrets.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum FetchError {
     /// Who was asked gave no answer: names, routes, a proxy, TLS, time.

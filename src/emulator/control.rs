@@ -67,7 +67,8 @@ impl Control {
         lock(&self.0.settings).pick_up = pick_up;
     }
 
-    /// Changes [`Settings::cancel_delay`](crate::emulator::Settings::cancel_delay) for the cancels that arrive from now on.
+    /// Changes [`Settings::cancel_delay`](crate::emulator::Settings::cancel_delay) for the cancels that
+    /// arrive from now on.
     pub fn set_cancel_delay(&self, delay: Duration) {
         lock(&self.0.settings).cancel_delay = delay;
     }
@@ -82,7 +83,8 @@ impl Control {
         lock(&self.0.settings).quota = quota;
     }
 
-    /// Changes [`Settings::token_lifetime`](crate::emulator::Settings::token_lifetime) for the tokens that are issued from now on.
+    /// Changes [`Settings::token_lifetime`](crate::emulator::Settings::token_lifetime) for the tokens that
+    /// are issued from now on.
     pub fn set_token_lifetime(&self, lifetime: Duration) {
         lock(&self.0.settings).token_lifetime = lifetime;
     }

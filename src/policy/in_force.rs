@@ -63,9 +63,7 @@ impl fmt::Debug for InForce {
 
 /// The rules of `file` now, and in a task that ends with them, those that it will have.
 pub(super) fn follow(file: &Path) -> Result<Arc<ArcSwap<InForce>>, Mistakes> {
-    // Before the file is read: a change in between is then seen, at worst twice.
-    let watch = FileWatch::new(file.to_owned());
-    let content = Rules::content(file)?;
+    let (watch, content) = FileWatch::open(file).map_err(|error| Rules::unreadable(&error))?;
     let rules = Rules::parse(&content)?;
     announce(file, &content, &rules, "the policy is in force");
     let in_force = Arc::new(ArcSwap::from_pointee(InForce::new(rules)));

@@ -1,6 +1,6 @@
 //! A policy file that was loaded, and what it says.
 
-use std::{collections::BTreeSet, fmt, fs, path::Path};
+use std::{collections::BTreeSet, fmt, io, path::Path};
 
 use cedar_policy::{AuthorizationError, Authorizer, Context, Decision, Effect, PolicyId, PolicySet, Request};
 
@@ -10,7 +10,7 @@ use super::{
     named::Named,
     schema,
 };
-use crate::caller::Caller;
+use crate::{caller::Caller, file_watch};
 
 /// The largest policy file, in bytes.
 const LARGEST: usize = 1 << 20;
@@ -74,23 +74,23 @@ impl Rules {
     ///
     /// The file cannot be read; or see [`Self::parse`].
     pub fn read(file: &Path) -> Result<Self, Mistakes> {
-        Self::parse(&Self::content(file)?)
+        let content = file_watch::read(file).map_err(|error| Self::unreadable(&error))?;
+        Self::parse(&content)
     }
 
-    pub(super) fn content(file: &Path) -> Result<Vec<u8>, Mistakes> {
-        fs::read(file).map_err(|error| {
-            let remedy = "name a file of Cedar policies that this user may read";
-            Mistakes(vec![Mistake::of_file(format!("it cannot be read: {error}"), remedy)])
-        })
+    /// What is wrong with a file that cannot be read.
+    pub(super) fn unreadable(error: &io::Error) -> Mistakes {
+        let remedy = "name a file of Cedar policies that this user may read";
+        Mistakes(vec![Mistake::of_file(format!("it cannot be read: {error}"), remedy)])
     }
 
     /// Reads and validates the content of a file.
     ///
     /// # Errors
     ///
-    /// It is over 1 MiB; or everything that is wrong with it, in the order of its lines: what is not UTF-8 or not Cedar, or else
-    /// what the schema does not know, templates, ids that are taken, policies that can never apply, and
-    /// entities that cannot exist.
+    /// It is over 1 MiB; or everything that is wrong with it, in the order of its lines: what is not UTF-8 or
+    /// not Cedar, or else what the schema does not know, templates, ids that are taken, policies that can
+    /// never apply, and entities that cannot exist.
     pub fn parse(content: &[u8]) -> Result<Self, Mistakes> {
         let wrong = |problem: String, remedy: &str| Mistakes(vec![Mistake::of_file(problem, remedy)]);
         if content.len() > LARGEST {

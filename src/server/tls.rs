@@ -18,6 +18,8 @@ mod validity;
 pub use files::{File, FileError, Files, Loaded};
 pub use validity::{State, Validity};
 
+use reload::Watched;
+
 /// HTTP/2, as ALPN names it (RFC 9113, section 3.1).
 const H2: &[u8] = b"h2";
 
@@ -33,12 +35,11 @@ impl Tls {
     ///
     /// See [`Files::load`]; the text names the setting.
     pub fn start(files: Files) -> io::Result<Self> {
-        // First, so that what changes while the files are read is seen.
-        let watches = reload::Watches::of(&files);
-        let loaded = files.load().map_err(io::Error::other)?;
+        let watched = files.each(Watched::open).map_err(io::Error::other)?;
+        let loaded = files.check(&watched.contents()).map_err(io::Error::other)?;
         reload::warn(&files, &loaded);
         let current = Arc::new(ArcSwap::new(Arc::clone(&loaded.config)));
-        tokio::spawn(reload::follow(Arc::downgrade(&current), files, watches, loaded));
+        tokio::spawn(reload::follow(Arc::downgrade(&current), files, watched, loaded));
         Ok(Self(current))
     }
 

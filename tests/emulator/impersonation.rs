@@ -69,7 +69,10 @@ async fn only_an_account_that_exists_and_may_be_impersonated_is() {
     let control = emulator.control();
     let (target, delegate) = (email("proxy"), email("emulator"));
     let bearer = token(&file(&emulator, Kind::AuthorizedUser), CLOUD_PLATFORM).await;
-    let through = |delegate: &str| json!({ "scope": [SCOPE], "delegates": [format!("projects/-/serviceAccounts/{delegate}")] });
+    let through = |delegate: &str| {
+        let delegates = [format!("projects/-/serviceAccounts/{delegate}")];
+        json!({ "scope": [SCOPE], "delegates": delegates })
+    };
     let ask = async |email: &str, body: Value| impersonate(&url(&emulator, email), &bearer, &body).await;
 
     let not_found = (404, "NOT_FOUND".to_owned());

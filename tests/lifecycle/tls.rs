@@ -9,6 +9,7 @@ use std::{
 
 use crate::{
     authority::{Authority, Pair},
+    files::replace,
     google::Google,
     process::{Ended, countermand, run},
     service::Service,
@@ -103,6 +104,25 @@ async fn a_rotation_is_told_once_and_a_broken_one_leaves_the_old_in_force() {
     for line in ["taken up for new connections", "the old ones stay in use"] {
         assert_eq!(log.text().matches(line).count(), 1, "{}", log.text());
     }
+}
+
+#[tokio::test]
+async fn a_certificate_renewed_for_its_key_is_taken_up_though_the_key_is_away_meanwhile() {
+    let (google, room) = (Google::start().await, Room::new());
+    let pair = room.authority.server();
+    room.serves_by(&pair);
+    let service = room.serve(&google).await;
+    service.ready().await;
+    let log = &service.process.stderr;
+
+    let (key, away) = (room.path().join("tls.key"), room.path().join("away"));
+    fs::rename(&key, &away).unwrap();
+    replace(&room.path().join("tls.crt"), &room.authority.renewed(&pair).certificate);
+    log.has("a file cannot be read any more: what it held stays in use").await;
+    fs::rename(&away, &key).unwrap();
+    log.has("the TLS files changed: taken up for new connections").await;
+    assert!(!log.text().contains("are broken"), "{}", log.text());
+    assert_eq!(room.cancel(&service, &CLIENT).await.code, Some(0));
 }
 
 #[tokio::test]

@@ -114,9 +114,18 @@ impl Authority {
         self.issue(params)
     }
 
+    /// Another certificate of a server's, for the same key.
+    pub(crate) fn renewed(&self, pair: &Pair) -> Pair {
+        let params = CertificateParams::new(["localhost", "127.0.0.1"].map(str::to_owned)).unwrap();
+        self.issue_for(&KeyPair::from_pem(&pair.key).unwrap(), params)
+    }
+
     fn issue(&self, params: CertificateParams) -> Pair {
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.0).unwrap();
+        self.issue_for(&KeyPair::generate().unwrap(), params)
+    }
+
+    fn issue_for(&self, key: &KeyPair, params: CertificateParams) -> Pair {
+        let certificate = params.signed_by(key, &self.0).unwrap();
         Pair { certificate: certificate.pem(), key: key.serialize_pem() }
     }
 

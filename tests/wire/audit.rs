@@ -98,7 +98,10 @@ async fn what_is_invalid_is_recorded_as_it_came() {
     client.list_operations(list).await.unwrap_err();
     let timeout = Some(prost_types::Duration { seconds: -1, nanos: 0 });
     client.wait_operation(WaitOperationRequest { name: NAME.to_owned(), timeout }).await.unwrap_err();
-    let wrong = |method: &str, name: &str| json!({"method": method, "name": name, "decision": "invalid", "code": "INVALID_ARGUMENT"});
+    let wrong = |method: &str, name: &str| {
+        let code = "INVALID_ARGUMENT";
+        json!({"method": method, "name": name, "decision": "invalid", "code": code})
+    };
     assert_eq!(
         lines(&service),
         [

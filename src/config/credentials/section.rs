@@ -37,8 +37,7 @@ pub(super) enum File {
 }
 
 /// All sections; their faults are noted.
-pub(super) fn read_all(root: &mut Section<'_>, faults: &mut Faults) -> Vec<Written> {
-    let sections = root.sections("credentials", faults);
+pub(super) fn read_all(sections: Vec<Given<Section<'_>>>, faults: &mut Faults) -> Vec<Written> {
     sections.into_iter().map(|section| read(section, faults)).collect()
 }
 

@@ -157,7 +157,7 @@ fn a_filter_of_the_log_that_makes_no_sense_is_told_with_the_rest() {
             "{faults:?}"
         );
     }
-    for right in ["", "debug", "info,countermand::operations=debug"] {
+    for right in ["", "  ", " debug\n", "debug", "info,countermand::operations=debug"] {
         assert_told(&faults(file, &[("RUST_LOG", right)]), &["server.listen (line 2)"]);
     }
 }

@@ -154,7 +154,10 @@ fn a_500_for_an_entity_that_was_not_found_is_not_found() {
 
 #[test]
 fn googles_details_go_on_with_exactly_one_error_info() {
-    let own = |reason: &str, domain: &str| json!({"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "domain": domain});
+    let own = |reason: &str, domain: &str| {
+        let kind = "type.googleapis.com/google.rpc.ErrorInfo";
+        json!({"@type": kind, "reason": reason, "domain": domain})
+    };
     let android = "type.googleapis.com/google.android.devicemanagement.v1.Trouble";
     let unknown = json!({"@type": android});
     let fields = [(

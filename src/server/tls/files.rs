@@ -54,6 +54,16 @@ pub struct FileError {
     pub remedy: &'static str,
 }
 
+/// What a file holds; wiped when it is dropped.
+pub(super) type Content = Zeroizing<Vec<u8>>;
+
+/// Something of each of the files.
+pub(super) struct Each<T> {
+    pub(super) certificate: T,
+    pub(super) private_key: T,
+    pub(super) client_ca: Option<T>,
+}
+
 /// What the files come to.
 pub struct Loaded {
     /// What rustls serves by: TLS 1.2 and 1.3, `h2` alone, no resumption.
@@ -99,26 +109,39 @@ impl Files {
     ///
     /// A file cannot be read or holds nothing of use; or the key is not the certificate's.
     pub fn load(&self) -> Result<Loaded, FileError> {
+        self.check(&self.each(file_watch::read)?)
+    }
+
+    /// What `open` makes of each.
+    pub(super) fn each<T>(&self, open: impl Fn(&Path) -> io::Result<T>) -> Result<Each<T>, FileError> {
         let Self { certificate, private_key, client_ca } = self;
+        let open = |file: File, path: &PathBuf| {
+            open(path).map_err(|error| file.error(format!("{} cannot be read: {error}", path.display())))
+        };
+        Ok(Each {
+            certificate: open(File::Certificate, certificate)?,
+            private_key: open(File::PrivateKey, private_key)?,
+            client_ca: client_ca.as_ref().map(|path| open(File::ClientCa, path)).transpose()?,
+        })
+    }
+
+    /// Checks these contents of theirs. Blocks.
+    pub(super) fn check(&self, contents: &Each<Content>) -> Result<Loaded, FileError> {
+        let Self { certificate, private_key, client_ca } = self;
+        let Each { certificate: chain, private_key: key, client_ca: roots } = contents;
         let mut digest = Context::new(&SHA256);
-        let mut read = |file: File, path: &Path| {
-            let content = file_watch::read(path)
-                .map_err(|error| file.error(format!("{} cannot be read: {error}", path.display())))?;
+        for content in [chain, key].into_iter().chain(roots) {
             // With its length, so that no byte can move from one file to the next unnoticed.
             digest.update(&content.len().to_be_bytes());
-            digest.update(&content);
-            Ok(content)
-        };
-        let chain = read(File::Certificate, certificate)?;
-        let key = read(File::PrivateKey, private_key)?;
-        let roots = client_ca.as_ref().map(|path| read(File::ClientCa, path)).transpose()?;
+            digest.update(content);
+        }
 
-        let chain = certificates(File::Certificate, certificate, &chain)?;
+        let chain = certificates(File::Certificate, certificate, chain)?;
         let validity = Validity::of(&chain)
             .map_err(|problem| File::Certificate.error(format!("{}: {problem}", certificate.display())))?;
-        let key = certified(chain, private_key, &key)?;
+        let key = certified(chain, private_key, key)?;
         let roots = match (client_ca, roots) {
-            (Some(path), Some(pem)) => Some(certificates(File::ClientCa, path, &pem)?),
+            (Some(path), Some(pem)) => Some(certificates(File::ClientCa, path, pem)?),
             _ => None,
         };
         let mut fingerprint = [0; 32];
@@ -126,9 +149,7 @@ impl Files {
         Ok(Loaded {
             config: Arc::new(config(key, roots)?),
             validity,
-            key_is_public: is_public(private_key).map_err(|error| {
-                File::PrivateKey.error(format!("{} cannot be looked at: {error}", private_key.display()))
-            })?,
+            key_is_public: is_public(private_key),
             fingerprint,
         })
     }
@@ -188,6 +209,7 @@ fn config(key: CertifiedKey, roots: Option<Vec<CertificateDer<'static>>>) -> Res
     Ok(config)
 }
 
-fn is_public(path: &Path) -> io::Result<bool> {
-    Ok(fs::metadata(path)?.permissions().mode() & 0o004 != 0)
+/// One that is being replaced, and cannot be looked at, can be read by nobody.
+fn is_public(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|about| about.permissions().mode() & 0o004 != 0)
 }

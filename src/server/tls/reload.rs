@@ -1,7 +1,8 @@
 //! The files of TLS, taken up again when they change.
 
 use std::{
-    path::PathBuf,
+    io,
+    path::Path,
     sync::{Arc, Weak},
     time::{Duration, SystemTime},
 };
@@ -9,8 +10,12 @@ use std::{
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 
-use super::{FileError, Files, Loaded, validity::State};
-use crate::file_watch::{FileWatch, changed_if_any};
+use super::{
+    FileError, Files, Loaded,
+    files::{Content, Each},
+    validity::State,
+};
+use crate::file_watch::FileWatch;
 
 /// How long a change that makes no sense by itself may wait for its other half, before it is reported: a
 /// certificate and its key are two files, and a file is looked at every two seconds.
@@ -19,30 +24,48 @@ const OTHER_HALF: Duration = Duration::from_secs(10);
 /// How often a certificate that ends soon is told.
 const REMINDER: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What is watched.
-pub(super) struct Watches {
-    certificate: FileWatch,
-    private_key: FileWatch,
-    client_ca: Option<FileWatch>,
+/// A file, and the content of it that last stayed for long enough. What else the file may hold now does not
+/// count: one that is being written is not taken up with another that changed, and one that is away for a
+/// moment keeps no other waiting.
+pub(super) struct Watched {
+    watch: FileWatch,
+    content: Content,
 }
 
-impl Watches {
-    pub(super) fn of(files: &Files) -> Self {
-        let watch = |file: &PathBuf| FileWatch::new(file.clone());
-        Self {
-            certificate: watch(&files.certificate),
-            private_key: watch(&files.private_key),
-            client_ca: files.client_ca.as_ref().map(watch),
+impl Watched {
+    pub(super) fn open(file: &Path) -> io::Result<Self> {
+        FileWatch::open(file).map(|(watch, content)| Self { watch, content })
+    }
+
+    async fn changed(&mut self) {
+        self.content = self.watch.changed().await;
+    }
+}
+
+impl Each<Watched> {
+    /// Waits for any of them to change.
+    pub(super) async fn changed(&mut self) {
+        let Self { certificate, private_key, client_ca } = self;
+        let client_ca = async {
+            match client_ca {
+                Some(client_ca) => client_ca.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = certificate.changed() => {}
+            () = private_key.changed() => {}
+            () = client_ca => {}
         }
     }
 
-    /// Waits for any of them to change.
-    async fn changed(&mut self) {
+    /// What is to be checked together.
+    pub(super) fn contents(&self) -> Each<Content> {
         let Self { certificate, private_key, client_ca } = self;
-        tokio::select! {
-            _ = certificate.changed() => {}
-            _ = private_key.changed() => {}
-            _ = changed_if_any(client_ca) => {}
+        Each {
+            certificate: certificate.content.clone(),
+            private_key: private_key.content.clone(),
+            client_ca: client_ca.as_ref().map(|client_ca| client_ca.content.clone()),
         }
     }
 }
@@ -51,13 +74,13 @@ impl Watches {
 pub(super) async fn follow(
     current: Weak<ArcSwap<ServerConfig>>,
     files: Files,
-    mut watches: Watches,
+    mut watched: Each<Watched>,
     mut in_force: Loaded,
 ) {
     let mut pending: Option<FileError> = None;
     loop {
         tokio::select! {
-            () = watches.changed() => {}
+            () = watched.changed() => {}
             () = tokio::time::sleep(OTHER_HALF), if pending.is_some() => {
                 if let Some(error) = pending.take() {
                     tracing::warn!(%error, "the TLS files changed and are broken: the old ones stay in use");
@@ -69,9 +92,9 @@ pub(super) async fn follow(
                 continue;
             }
         }
-        let to_load = files.clone();
+        let (to_check, contents) = (files.clone(), watched.contents());
         // It ends in error only when the runtime does.
-        let Ok(loaded) = tokio::task::spawn_blocking(move || to_load.load()).await else { return };
+        let Ok(loaded) = tokio::task::spawn_blocking(move || to_check.check(&contents)).await else { return };
         let Some(current) = current.upgrade() else { return };
         match loaded {
             Ok(loaded) if loaded.fingerprint == in_force.fingerprint => pending = None,

@@ -1,7 +1,11 @@
 //! What is wrong with files, and what their validity says. Handshakes and changes of the files are tested over
 //! real sockets.
 
-use std::{fs, os::unix::fs::PermissionsExt, time::SystemTime};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    time::{Duration, SystemTime},
+};
 
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 
@@ -102,6 +106,25 @@ fn the_same_content_is_no_change_and_any_other_is() {
     let ca = fs::read_to_string(room.files.client_ca.as_ref().unwrap()).unwrap();
     room.write("ca.pem", &format!("{ca}\n"));
     assert_ne!(room.files.load().unwrap().fingerprint, before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_being_written_is_not_taken_up_with_another_that_has_settled() {
+    let room = Room::new();
+    let mut watched = room.files.each(Watched::open).unwrap();
+    let before = room.files.load().unwrap().fingerprint;
+    let certificate = fs::read_to_string(&room.files.certificate).unwrap();
+    room.write("tls.crt", &format!("{certificate}\n"));
+    let settled = room.files.load().unwrap().fingerprint;
+    let meanwhile = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        room.write("ca.pem", &format!("{certificate}-----BEGIN"));
+        fs::remove_file(&room.files.private_key).unwrap();
+    };
+    tokio::join!(watched.changed(), meanwhile);
+    let taken_up = room.files.check(&watched.contents()).unwrap().fingerprint;
+    assert_ne!(taken_up, before);
+    assert_eq!(taken_up, settled);
 }
 
 fn validity(from: (i32, u8, u8), until: (i32, u8, u8)) -> Validity {

@@ -139,6 +139,23 @@ async fn a_token_that_google_rejects_is_renewed_by_the_old_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_token_that_google_rejects_hurries_the_changed_key_too() {
+    let endpoint = Endpoint::default();
+    endpoint.know("old");
+    let (credential, file) = endpoint.holder_of("old");
+    sleep(SECOND).await;
+    write(&file, "new");
+    sleep(10 * MINUTE).await;
+    endpoint.know("new");
+    endpoint.forget("old");
+    let rejected = credential.authorization().await.expect("a token");
+    let asked = Instant::now();
+    assert!(credential.renewed(&rejected).await.expect("a token").is_some());
+    assert!(asked.elapsed() < SECOND, "{:?}", asked.elapsed());
+    assert_eq!(bearer(&credential).await.as_deref(), Ok("Bearer new"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refused_key_that_its_file_no_longer_holds_is_not_tried_any_more() {
     for (third, token) in [("broken", "Bearer old"), ("third", "Bearer third")] {
         let endpoint = Endpoint::default();
