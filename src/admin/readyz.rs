@@ -35,6 +35,9 @@ struct Line<'a> {
     without_for_s: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<String>,
+    /// Why the changed file gives no token, while the one before it still does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changed_file: Option<String>,
     /// Somebody has to mend it.
     for_good: bool,
 }
@@ -69,9 +72,10 @@ fn line(credential: &Credential) -> Line<'_> {
     let name = &**credential.name();
     match credential.standing() {
         Standing::Starting { cause } => Line { name, state: "starting", cause, ..Line::default() },
-        Standing::Valid { left, failing } => {
+        Standing::Valid { left, failing, changed } => {
             let valid_for_s = Some(left.as_secs());
-            Line { name, state: "valid", valid_for_s, cause: failing, ..Line::default() }
+            let (cause, changed_file) = (failing, changed);
+            Line { name, state: "valid", valid_for_s, cause, changed_file, ..Line::default() }
         }
         Standing::Without { since, cause, for_good } => Line {
             name,

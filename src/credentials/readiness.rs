@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use humantime::format_duration;
 use tokio::time::Instant;
 
-use super::{Held, State};
+use super::{Failing, Held, State};
 
 /// After so many failures in a row a credential that has had no token yet is no longer waited for.
 const FAILURES: u32 = 3;
@@ -37,8 +37,11 @@ pub enum Standing {
     Valid {
         /// For how long.
         left: Duration,
-        /// Why the latest renewal failed, or what the file has changed to gives no token, if that is so.
+        /// Why the latest renewal failed, if it did.
         failing: Option<String>,
+        /// Why what the file has changed to gives no token, if that is so: it does not keep the token from
+        /// being renewed.
+        changed: Option<String>,
     },
     /// There is none.
     Without {
@@ -87,23 +90,26 @@ impl State {
             },
             Self::Held { token: Held { ends, .. }, failing, changed } => {
                 let left = ends.saturating_duration_since(Instant::now());
-                let of_changed =
-                    changed.as_ref().map(|changed| format!("by the changed file: {}", changed.cause));
-                let causes: Vec<_> =
-                    failing.iter().map(|failing| failing.cause.clone()).chain(of_changed).collect();
-                let cause = (!causes.is_empty()).then(|| causes.join("; "));
+                let cause_of = |failing: &Option<Failing>| failing.as_ref().map(|it| it.cause.clone());
+                let (renewal, change) = (cause_of(failing), cause_of(changed));
                 if !left.is_zero() {
-                    return Standing::Valid { left, failing: cause };
+                    return Standing::Valid { left, failing: renewal, changed: change };
                 }
+                let late = || "the token has ended, and its renewal is late".to_owned();
                 Standing::Without {
                     since: ends.elapsed(),
-                    cause: cause.unwrap_or_else(|| "the token has ended, and its renewal is late".to_owned()),
+                    cause: renewal.unwrap_or_else(late) + &of_change(change.as_deref()),
                     for_good: failing.is_some()
                         && [failing, changed].into_iter().flatten().all(|failing| failing.for_good),
                 }
             }
         }
     }
+}
+
+/// What is added to the rest when the changed file gives no token.
+fn of_change(cause: Option<&str>) -> String {
+    cause.map_or_else(String::new, |cause| format!("; the changed file gives no token: {cause}"))
 }
 
 impl fmt::Display for Standing {
@@ -113,9 +119,12 @@ impl fmt::Display for Standing {
         match self {
             Self::Starting { cause: None } => f.write_str("the first token has not arrived yet"),
             Self::Starting { cause: Some(cause) } => write!(f, "no valid token yet: {cause}"),
-            Self::Valid { left, failing: None } => write!(f, "valid for {}", whole(left)),
-            Self::Valid { left, failing: Some(cause) } => {
-                write!(f, "valid for {}, and not renewed: {cause}", whole(left))
+            Self::Valid { left, failing, changed } => {
+                write!(f, "valid for {}", whole(left))?;
+                if let Some(cause) = failing {
+                    write!(f, ", and not renewed: {cause}")?;
+                }
+                f.write_str(&of_change(changed.as_deref()))
             }
             Self::Without { since, cause, for_good } => {
                 let mend = if *for_good { "; to be mended" } else { "" };

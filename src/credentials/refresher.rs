@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep},
 };
 
 use super::{
-    Authorization, Held, State, readiness,
+    Authorization, Failing, Held, State, readiness,
     token::{Token, TokenSource},
 };
 use crate::file_watch::{FileWatch, changed_if_any};
@@ -16,7 +16,7 @@ use crate::file_watch::{FileWatch, changed_if_any};
 mod asked;
 mod failure;
 
-use asked::Asked;
+use asked::{Asked, outcome_if_any};
 
 /// A token that was fetched because Google rejected the one before is not replaced for the same reason
 /// sooner than this: it would be rejected likewise.
@@ -52,19 +52,17 @@ async fn renew<S: TokenSource>(
     let in_force = Asked::new(source);
     let mut refresher = Refresher { name, publish, in_force, changed: None, generation: 0, forced: None };
     loop {
-        refresher.attempt().await;
-        loop {
-            let is_due = tokio::select! {
-                () = sleep_until(refresher.next()) => true,
-                content = changed_if_any(&mut file) => refresher.reload(&content),
-                rejected = rejections.recv() => match rejected {
-                    Some(generation) => refresher.reject(generation),
-                    None => return,
-                },
-            };
-            if is_due {
-                break;
+        // Each is asked beside the other, so that none waits for an endpoint that is not its own.
+        tokio::select! {
+            outcome = refresher.in_force.outcome(|| token_left(publish)) => refresher.renewed(outcome),
+            outcome = outcome_if_any(&mut refresher.changed, || token_left(publish)) => {
+                refresher.tried(outcome);
             }
+            content = changed_if_any(&mut file) => refresher.reload(&content),
+            rejected = rejections.recv() => match rejected {
+                Some(generation) => refresher.reject(generation),
+                None => return,
+            },
         }
     }
 }
@@ -82,22 +80,9 @@ struct Refresher<'a, S> {
 }
 
 impl<S: TokenSource> Refresher<'_, S> {
-    /// When an attempt is due.
-    fn next(&self) -> Instant {
-        let in_force = self.in_force.next;
-        self.changed.as_ref().map_or(in_force, |changed| changed.next.min(in_force))
-    }
-
-    /// Asks the source whose turn it is.
-    async fn attempt(&mut self) {
-        match self.changed.take_if(|changed| changed.next <= self.in_force.next) {
-            Some(changed) => self.try_change(changed).await,
-            None => self.ask_in_force().await,
-        }
-    }
-
-    async fn ask_in_force(&mut self) {
-        match self.in_force.ask(|| token_left(self.publish)).await {
+    /// Takes what the source in force gave.
+    fn renewed(&mut self, outcome: Result<Token, Failing>) {
+        match outcome {
             Ok(token) => self.hold(&token),
             Err(failing) => {
                 tracing::warn!(
@@ -113,8 +98,10 @@ impl<S: TokenSource> Refresher<'_, S> {
         }
     }
 
-    async fn try_change(&mut self, mut changed: Asked<S>) {
-        match changed.ask(|| token_left(self.publish)).await {
+    /// Takes what the changed one gave.
+    fn tried(&mut self, outcome: Result<Token, Failing>) {
+        let Some(changed) = self.changed.take() else { return };
+        match outcome {
             Ok(token) => {
                 tracing::info!(credential = self.name, "the credential's file changed: taken up");
                 self.in_force = changed;
@@ -151,14 +138,16 @@ impl<S: TokenSource> Refresher<'_, S> {
         self.publish.send_replace(State::Held { token, failing: None, changed });
     }
 
-    /// Takes the new content of the file; whether an attempt is due by it.
-    fn reload(&mut self, content: &[u8]) -> bool {
+    /// Takes the new content of the file. What it held meanwhile is not to come into force, now that it holds
+    /// that no more.
+    fn reload(&mut self, content: &[u8]) {
+        self.changed = None;
+        self.publish.send_modify(|state| state.change(None));
         match self.in_force.source.reload(content) {
             Ok(source) if self.generation > 0 => self.changed = Some(Asked::new(source)),
             Ok(source) => {
                 tracing::info!(credential = self.name, "the credential's file changed: taken up");
-                self.in_force.source = source;
-                self.in_force.next = Instant::now();
+                self.in_force.replace(source);
             }
             Err(cause) => {
                 tracing::warn!(
@@ -166,17 +155,12 @@ impl<S: TokenSource> Refresher<'_, S> {
                     cause,
                     "the credential's file changed and is broken: the old one stays in use"
                 );
-                // What it held meanwhile is not to come into force, now that it holds that no more.
-                self.changed = None;
-                self.publish.send_modify(|state| state.change(None));
-                return false;
             }
         }
-        true
     }
 
-    /// Takes a rejection by Google; whether an attempt is due by it.
-    fn reject(&mut self, generation: u64) -> bool {
+    /// Takes a rejection by Google.
+    fn reject(&mut self, generation: u64) {
         let is_news = generation == self.generation && may_force(self.forced);
         if is_news {
             tracing::warn!(credential = self.name, "Google rejected the token: fetching another");
@@ -187,7 +171,6 @@ impl<S: TokenSource> Refresher<'_, S> {
                 changed.next = now;
             }
         }
-        is_news
     }
 }
 

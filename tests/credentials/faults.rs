@@ -112,13 +112,13 @@ async fn passes(endpoint: Endpoint, fault: Condition) {
     control.set_endpoint(endpoint, fault);
     service.touch_files();
     for holder in troubled.iter().filter(|holder| holder.has_file()) {
-        let line = service.stands(&holder.name(), |line| line["cause"].is_string()).await;
+        let line = service.stands(&holder.name(), |line| line["changed_file"].is_string()).await;
         assert_eq!(line["state"], "valid", "{}: {line}", case(holder));
         assert_eq!(service.cancel(&holder.name()).await.unwrap(), holder.principal(&emulator), "{line}");
     }
     control.set_endpoint(endpoint, Condition::Healthy);
     for holder in &troubled {
-        service.stands(&holder.name(), |line| line["cause"].is_null()).await;
+        service.stands(&holder.name(), |line| line["changed_file"].is_null()).await;
         assert_eq!(service.served(*holder).await, holder.principal(&emulator), "{}", case(holder));
         assert_eq!(lines(&service, *holder), 1, "{}: nobody was refused", case(holder));
     }

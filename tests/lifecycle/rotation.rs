@@ -6,11 +6,12 @@ use nix::{
     sys::{signal::Signal::SIGTERM, stat::Mode},
     unistd::mkfifo,
 };
+use serde_json::Value;
 
 use crate::{
     caller::{begin_held, cancel},
     files::replace,
-    google::Google,
+    google::{Google, Token},
     key::Key,
     process::eventually,
     service::Service,
@@ -88,6 +89,29 @@ async fn a_pipe_in_the_place_of_a_key_is_reported_and_holds_nobody() {
 
     service.process.signal(SIGTERM);
     assert_eq!(service.process.end().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn a_key_that_is_refused_is_told_and_the_old_one_stays() {
+    let google = Google::start().await;
+    let service = Service::start(&google).await;
+    service.ready().await;
+    let refused = r#"{"error": "invalid_grant", "error_description": "Invalid JWT Signature."}"#;
+    google.answer_token(Token::Other(400, refused));
+    replace(&service.key_file(), &Key::generate().file(&google.token_url()));
+    let page = eventually("the changed file is told of", async || {
+        let (status, page) = service.get("/readyz").await;
+        (status == 200 && page.contains("s; the changed file gives no token: ")).then_some(page)
+    })
+    .await;
+    assert!(page.starts_with("ready\ncredential default: valid for "), "{page}");
+    assert!(page.contains("invalid_grant") && !page.contains("not renewed"), "{page}");
+    let (_, json) = service.get_as("/readyz", "application/json").await;
+    let told: Value = serde_json::from_str(&json).unwrap();
+    let line = &told["credentials"][0];
+    assert_eq!((&line["state"], &line["cause"]), (&Value::from("valid"), &Value::Null), "{json}");
+    assert!(line["changed_file"].as_str().unwrap().contains("invalid_grant"), "{json}");
+    cancel(service.address, 1).await.unwrap();
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! A file that changes to what the endpoint refuses.
+//! A file that changes to what the endpoint refuses, or does not answer.
 
 use std::{
     collections::BTreeSet,
@@ -15,10 +15,16 @@ use crate::{
     file_watch::FileWatch,
 };
 
+mod silence;
+
 /// A token endpoint that knows some keys, and remembers which it was shown, and when.
 #[derive(Clone, Default)]
 struct Endpoint {
+    /// An hour, if not another.
+    lifetime: Option<Duration>,
     known: Arc<Mutex<BTreeSet<String>>>,
+    /// The keys that it does not answer as yet.
+    unanswered: Arc<Mutex<BTreeSet<String>>>,
     shown: Arc<Mutex<Vec<(Instant, String)>>>,
 }
 
@@ -31,10 +37,13 @@ struct Key {
 impl TokenSource for Key {
     async fn fetch(&self) -> Result<Token, FetchError> {
         self.endpoint.shown.lock().expect("not poisoned").push((Instant::now(), self.name.clone()));
+        while self.endpoint.unanswered.lock().expect("not poisoned").contains(&self.name) {
+            sleep(SECOND / 10).await;
+        }
         if !self.endpoint.known.lock().expect("not poisoned").contains(&self.name) {
             return Err(FetchError::Refused(None, format!("unknown {}", self.name)));
         }
-        Token::new(self.name.clone().into(), 60 * MINUTE)
+        Token::new(self.name.clone().into(), self.endpoint.lifetime.unwrap_or(60 * MINUTE))
     }
 
     fn reload(&self, content: &[u8]) -> Result<Self, String> {
@@ -89,15 +98,17 @@ async fn a_new_key_that_is_refused_does_not_put_the_old_one_out_of_force() {
     assert!((5..=7).contains(&renewals), "no more than is due: {renewals}");
     let attempts = endpoint.shown("new");
     assert!((5 * 60..15 * 60).contains(&attempts), "again and again, and with pauses: {attempts}");
-    let Standing::Valid { failing: Some(cause), .. } = credential.standing() else {
+    let Standing::Valid { failing: None, changed: Some(cause), .. } = credential.standing() else {
         panic!("{:?}", credential.standing());
     };
-    assert_eq!(cause, "by the changed file: unknown new");
+    assert_eq!(cause, "unknown new");
+    let told = credential.standing().to_string();
+    assert!(told.ends_with("s; the changed file gives no token: unknown new"), "{told}");
 
     endpoint.know("new");
     sleep(MINUTE + SECOND).await;
     assert_eq!(bearer(&credential).await.as_deref(), Ok("Bearer new"));
-    assert!(matches!(credential.standing(), Standing::Valid { failing: None, .. }));
+    assert!(matches!(credential.standing(), Standing::Valid { failing: None, changed: None, .. }));
     endpoint.forget("old");
     sleep(120 * MINUTE).await;
     assert_eq!(bearer(&credential).await.as_deref(), Ok("Bearer new"));
@@ -117,7 +128,8 @@ async fn while_both_are_refused_each_is_tried_and_either_may_come() {
         let refused = bearer(&credential).await.expect_err("no token is left");
         assert!(refused.retry_after <= 5 * SECOND, "{refused:?}");
         let told = credential.standing().to_string();
-        assert!(told.starts_with("no valid token: unknown old; by the changed file: unknown new"), "{told}");
+        let causes = "unknown old; the changed file gives no token: unknown new";
+        assert!(told.starts_with(&format!("no valid token: {causes} (for ")), "{told}");
         endpoint.know(mended);
         sleep(5 * SECOND + Duration::from_millis(2)).await;
         assert_eq!(bearer(&credential).await, Ok(format!("Bearer {mended}")));
@@ -172,7 +184,7 @@ async fn a_refused_key_that_its_file_no_longer_holds_is_not_tried_any_more() {
         sleep(60 * MINUTE).await;
         assert_eq!(endpoint.shown("new"), 0);
         assert_eq!(bearer(&credential).await.as_deref(), Ok(token));
-        assert!(matches!(credential.standing(), Standing::Valid { failing: None, .. }));
+        assert!(matches!(credential.standing(), Standing::Valid { failing: None, changed: None, .. }));
     }
 }
 

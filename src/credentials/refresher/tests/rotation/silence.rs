@@ -1,0 +1,133 @@
+//! An endpoint that does not answer one key holds up no other.
+
+use std::time::Duration;
+
+use tempfile::NamedTempFile;
+use tokio::time::{Instant, sleep};
+
+use super::{Endpoint, SECOND, bearer, write};
+use crate::credentials::{Credential, Standing};
+
+impl Endpoint {
+    fn leave_unanswered(&self, key: &str) {
+        self.unanswered.lock().expect("not poisoned").insert(key.to_owned());
+    }
+
+    fn answer(&self, key: &str) {
+        self.unanswered.lock().expect("not poisoned").remove(key);
+    }
+
+    /// When it was shown a key.
+    fn times(&self, key: &str) -> Vec<Instant> {
+        let shown = self.shown.lock().expect("not poisoned");
+        shown.iter().filter(|(_, shown)| shown == key).map(|(at, _)| *at).collect()
+    }
+}
+
+/// A credential whose file has changed from a key that gives tokens to one that is not answered.
+async fn credential_with_a_silent_change(endpoint: &Endpoint) -> (Credential, NamedTempFile) {
+    endpoint.know("old");
+    endpoint.leave_unanswered("new");
+    let (credential, file) = endpoint.holder_of("old");
+    sleep(SECOND).await;
+    write(&file, "new");
+    sleep(4 * SECOND).await;
+    assert_eq!(endpoint.times("new").len(), 1, "under way");
+    (credential, file)
+}
+
+/// The pauses between the times.
+fn pauses(times: &[Instant]) -> Vec<Duration> {
+    times.windows(2).map(|pair| pair[1] - pair[0]).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_google_rejects_is_renewed_at_once() {
+    let endpoint = Endpoint::default();
+    let (credential, _file) = credential_with_a_silent_change(&endpoint).await;
+    for _ in 0..10 {
+        let rejected = credential.authorization().await.expect("a token");
+        let start = Instant::now();
+        assert!(credential.renewed(&rejected).await.expect("a token").is_some());
+        assert!(start.elapsed() < SECOND, "{:?}", start.elapsed());
+        sleep(7 * SECOND).await;
+    }
+    assert_eq!(endpoint.times("old").len(), 11);
+    let attempts = pauses(&endpoint.times("new"));
+    assert!(attempts.len() > 1, "it is tried again");
+    assert!(attempts.iter().all(|pause| *pause > 10 * SECOND), "one at a time: {attempts:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_is_due_is_not_late() {
+    let endpoint = Endpoint { lifetime: Some(12 * SECOND), ..Endpoint::default() };
+    let (credential, _file) = credential_with_a_silent_change(&endpoint).await;
+    sleep(60 * SECOND).await;
+    let renewals = pauses(&endpoint.times("old"));
+    assert!(renewals.len() > 8, "{renewals:?}");
+    let latest = 6 * SECOND + Duration::from_millis(2);
+    assert!(renewals.iter().all(|pause| *pause <= latest), "{renewals:?}");
+    assert_eq!(bearer(&credential).await.as_deref(), Ok("Bearer old"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_comes_late_still_puts_the_new_key_into_force() {
+    let endpoint = Endpoint::default();
+    let (credential, _file) = credential_with_a_silent_change(&endpoint).await;
+    let rejected = credential.authorization().await.expect("a token");
+    let renewed = credential.renewed(&rejected).await.expect("a token").expect("renewed");
+    assert_eq!(renewed.header(), "Bearer old");
+    endpoint.know("new");
+    endpoint.answer("new");
+    sleep(SECOND).await;
+    assert_eq!(bearer(&credential).await.as_deref(), Ok("Bearer new"));
+    assert_eq!(endpoint.times("new").len(), 1, "by the attempt that was under way meanwhile");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_is_under_way_ends_with_its_key() {
+    let endpoint = Endpoint::default();
+    let (credential, _file) = credential_with_a_silent_change(&endpoint).await;
+    endpoint.leave_unanswered("old");
+    let rejected = credential.authorization().await.expect("a token");
+    let waiting = tokio::spawn({
+        let credential = credential.clone();
+        async move { credential.renewed(&rejected).await }
+    });
+    sleep(SECOND).await;
+    endpoint.know("new");
+    endpoint.answer("new");
+    let renewed = waiting.await.expect("no panic").expect("a token").expect("renewed");
+    assert_eq!(renewed.header(), "Bearer new", "who waited for the old one is served by the new");
+    endpoint.answer("old");
+    sleep(SECOND).await;
+    assert_eq!(bearer(&credential).await.as_deref(), Ok("Bearer new"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_changes_again_is_not_kept_waiting() {
+    let endpoint = Endpoint::default();
+    let (credential, file) = credential_with_a_silent_change(&endpoint).await;
+    endpoint.know("third");
+    write(&file, "third");
+    sleep(4 * SECOND).await;
+    assert_eq!(bearer(&credential).await.as_deref(), Ok("Bearer third"));
+    endpoint.know("new");
+    endpoint.answer("new");
+    sleep(60 * SECOND).await;
+    assert_eq!(bearer(&credential).await.as_deref(), Ok("Bearer third"), "the attempt is gone");
+    assert!(matches!(credential.standing(), Standing::Valid { failing: None, changed: None, .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_key_that_is_not_answered_gives_way_to_a_changed_one() {
+    let endpoint = Endpoint::default();
+    endpoint.leave_unanswered("old");
+    endpoint.know("new");
+    let (credential, file) = endpoint.holder_of("old");
+    sleep(SECOND).await;
+    write(&file, "new");
+    let start = Instant::now();
+    assert_eq!(bearer(&credential).await.as_deref(), Ok("Bearer new"));
+    assert!(start.elapsed() <= 4 * SECOND, "{:?}", start.elapsed());
+}
