@@ -2,8 +2,9 @@
 //!
 //! What quotes a secret need not do so in the spelling in which it was sent, nor whole. So text and secret are
 //! compared in one spelling, percent-encoding and the escapes of JSON undone and the case of letters ignored,
-//! and a secret is known by any [`PIECE`] bytes of it, or of its base64, that are not mere padding. Rather too much is left out than
-//! too little: with a piece goes the whole run of characters around it of which tokens are made.
+//! and a secret is known by any [`PIECE`] bytes of it, or of its base64, that are not mere padding. Rather too
+//! much is left out than too little: with a piece goes the whole run of characters around it of which tokens are
+//! made.
 
 use std::{borrow::Cow, iter::successors};
 
