@@ -116,7 +116,7 @@ async fn who_says_nothing_holds_no_other_up_and_a_call_without_a_message_leaves_
         }
     })
     .await;
-    let line = json!([line["caller"], line["name"], line["decision"], line["upstream_status"]]);
-    assert_eq!(line, json!([CONSOLE, null, "invalid", null]));
+    let line = json!([line["caller"], line["name"], line["decision"], line["code"], line["upstream_status"]]);
+    assert_eq!(line, json!([CONSOLE, null, null, "CANCELLED", null]));
     assert_eq!(door.upstream.seen().len(), 1);
 }
