@@ -1,4 +1,5 @@
-//! The time that a call may take: one budget covers queueing, the token, retries and the call itself.
+//! The time that a call may take: one budget covers queueing, the token, retries and the call itself. It also
+//! knows what was sent within it, for those who stop waiting before it is known what came of that.
 
 use std::{
     future::Future,

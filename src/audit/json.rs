@@ -45,8 +45,8 @@ impl Object {
         }
     }
 
-    /// Adds a number, or another value whose `Display` is JSON.
-    pub(super) fn number(&mut self, key: &'static str, value: impl Display) {
+    /// Adds a value whose `Display` is JSON as it is: a number, or a truth.
+    pub(super) fn bare(&mut self, key: &'static str, value: impl Display) {
         self.begin(key);
         self.write(value);
     }
@@ -130,7 +130,7 @@ mod tests {
         object.text_if("absent", None);
         object.text_if("present", Some(""));
         object.shown("shown", 17);
-        object.number("number", 0.25);
+        object.bare("number", 0.25);
         object.texts_if("none", &[]);
         object.texts_if("some", &["a".to_owned(), "\"".to_owned()]);
         let want = json!({

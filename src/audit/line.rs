@@ -53,16 +53,16 @@ impl Arrival {
         line.texts_if("policies", policies.as_deref().unwrap_or_default());
         line.text("code", code);
         if let Some(status) = upstream.status {
-            line.number("upstream_status", status);
+            line.bare("upstream_status", status);
         }
         if upstream.attempts > 0 {
-            line.number("attempts", upstream.attempts);
+            line.bare("attempts", upstream.attempts);
         }
         if upstream.is_shared {
-            line.number("shared", true);
+            line.bare("shared", true);
         }
         line.text_if("credential", upstream.credential.as_deref());
-        line.number("duration_ms", Milliseconds(self.since.elapsed()));
+        line.bare("duration_ms", Milliseconds(self.since.elapsed()));
         line.shown("trace_id", self.trace_id);
         Some(line.line())
     }
