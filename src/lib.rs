@@ -24,6 +24,7 @@ pub mod admin;
 pub mod amapi;
 pub mod app;
 pub mod audit;
+pub mod background;
 pub mod budget;
 pub mod caller;
 pub mod cli;
