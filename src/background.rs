@@ -39,8 +39,9 @@ impl Background {
         name: &'static str,
         task: impl Future<Output = ()> + Send + 'static,
     ) -> JoinHandle<()> {
-        let mut watch = self.watch(name);
+        let watch = self.watch(name);
         tokio::spawn(async move {
+            let mut watch = watch;
             task.await;
             watch.has_returned = true;
         })
