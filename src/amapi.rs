@@ -1,16 +1,18 @@
-//! The client of the Android Management API: one method a call of the API.
+//! The client of the Android Management API (AMAPI): one method for each call of the API.
 //!
-//! It takes a [`Permit`], which only the policy can make, and a [`Budget`], which bounds it. Retries are
-//! in [`retry`], one attempt is in [`attempt`], and how it can end is in [`error`].
+//! A call takes a [`Permit`], which only `policy` makes, and a [`Flight`], which bounds the call and keeps its
+//! account. [`Amapi::call`] reads top to bottom: credential → attempt → retry. One attempt is in `attempt`: slot →
+//! token → send → classify the response.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use reqwest::{Method, Url};
+use serde_json::Value;
 
 use crate::{
-    budget::Budget,
     credentials::Credentials,
-    http_client::{self, Authorities, HttpClient, tls::TlsError},
+    flight::Flight,
+    http_client::{Authorities, BodyError, HttpClient, tls::TlsError},
     policy::{
         Permit,
         act::{Cancel, Get, List},
@@ -22,11 +24,10 @@ pub mod error;
 pub mod google_error;
 mod list_query;
 mod retry;
-mod retry_after;
 
 pub use list_query::ListQuery;
 
-use attempt::Upstream;
+use attempt::{Response, Upstream};
 use error::Error;
 use retry::Retries;
 
@@ -37,46 +38,40 @@ pub struct Amapi {
     retries: Retries,
 }
 
-/// What the service asks of the API. Tests put one in its place that counts.
+/// The calls of the API. Tests implement it without sockets.
 pub trait Api: Send + Sync + 'static {
-    /// `POST /v1/{name}:cancel` with an empty body. Google starts a best-effort cancel and answers `{}`,
-    /// of which only the 2xx is needed: the body is not looked at.
+    /// `POST /v1/{name}:cancel` with an empty body. Google starts a best-effort cancel and answers `{}`.
     ///
-    /// A cancel is safe to repeat, so it is retried like a read: the command is called back or it is not,
-    /// however often it is asked for, and none is ever issued by it. At worst a repeated cancel meets an
-    /// operation that its predecessor already ended, and Google's answer says so.
-    fn cancel(&self, permit: &Permit<Cancel>, budget: &Budget) -> impl Future<Output = Outcome<()>> + Send;
+    /// A cancel is safe to repeat, so it is retried like a read: the command is cancelled or it is not, however often
+    /// the cancel is sent, and no command is ever issued by it. At worst a repeated cancel meets an operation that
+    /// its predecessor already ended, and Google's response says so.
+    fn cancel(
+        &self,
+        permit: &Permit<Cancel>,
+        flight: &Arc<Flight>,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// `GET /v1/{name}`: an Operation, as Google's JSON has it.
-    fn get(&self, permit: &Permit<Get>, budget: &Budget) -> impl Future<Output = Outcome<Json>> + Send;
+    /// `GET /v1/{name}`: an Operation in Google's JSON.
+    fn get(
+        &self,
+        permit: &Permit<Get>,
+        flight: &Arc<Flight>,
+    ) -> impl Future<Output = Result<Json, Error>> + Send;
 
-    /// `GET /v1/{device}/operations`: `{operations, nextPageToken, unreachable}`, as Google's JSON has it.
+    /// `GET /v1/{device}/operations`: `{operations, nextPageToken, unreachable}` in Google's JSON.
     fn list(
         &self,
         permit: &Permit<List>,
         query: &ListQuery,
-        budget: &Budget,
-    ) -> impl Future<Output = Outcome<Json>> + Send;
+        flight: &Arc<Flight>,
+    ) -> impl Future<Output = Result<Json, Error>> + Send;
 }
 
-/// A JSON object with its numbers as they were written.
-pub type Json = serde_json::Map<String, serde_json::Value>;
-
-/// How a call ended, and what it took.
-#[derive(Debug, Clone)]
-pub struct Outcome<T> {
-    /// What came of it.
-    pub result: Result<T, Error>,
-    /// How many times the request was sent.
-    pub attempts: u32,
-    /// The HTTP status of the last answer; none when there was no answer.
-    pub upstream_status: Option<u16>,
-    /// The name of the credential that it carried; none when none serves the enterprise.
-    pub credential: Option<Arc<str>>,
-}
+/// A JSON object that keeps each number as it was written.
+pub type Json = serde_json::Map<String, Value>;
 
 impl Amapi {
-    /// A client of the API at `base`; it is believed by `authorities`.
+    /// A client of the API at `base`, which `authorities` vouch for.
     ///
     /// # Errors
     ///
@@ -85,71 +80,73 @@ impl Amapi {
         base: Url,
         authorities: &Authorities,
         credentials: Arc<Credentials>,
+        upstream_timeout: Duration,
     ) -> Result<Self, TlsError> {
         let client = HttpClient::new(&base, authorities)?;
-        Ok(Self { credentials, upstream: Upstream::new(client, base), retries: Retries::new() })
+        Ok(Self {
+            credentials,
+            upstream: Upstream::new(client, base, upstream_timeout),
+            retries: Retries::new(),
+        })
     }
 
+    /// Sends a request without a body to the URL that `url` builds, with the credential that serves `enterprise`.
     async fn call(
         &self,
         method: Method,
-        url: Url,
+        url: impl Fn() -> Url + Sync,
         enterprise: &str,
-        budget: &Budget,
-    ) -> Outcome<http_client::Answer> {
-        let Some(credential) = self.credentials.serving(enterprise) else {
-            let result = Err(Error::NoCredential);
-            return Outcome { result, attempts: 0, upstream_status: None, credential: None };
-        };
-        let attempt = || self.upstream.attempt(method.clone(), &url, credential, budget);
-        let outcome = self.retries.run(budget, attempt).await;
-        Outcome { credential: Some(Arc::clone(credential.name())), ..outcome }
+        flight: &Arc<Flight>,
+    ) -> Result<Response, Error> {
+        let credential = self.credentials.serving(enterprise).ok_or(Error::NoCredential)?;
+        flight.use_credential(credential.name());
+        let attempt = || self.upstream.attempt(&method, &url, credential, flight);
+        self.retries.run(flight, attempt).await
     }
 
-    async fn read(&self, url: Url, enterprise: &str, budget: &Budget) -> Outcome<Json> {
-        let Outcome { result, attempts, upstream_status, credential } =
-            self.call(Method::GET, url, enterprise, budget).await;
-        let result = match result {
-            Ok(answer) => attempt::read_object(answer, budget).await,
-            Err(error) => Err(error),
-        };
-        Outcome { result, attempts, upstream_status, credential }
+    async fn read(
+        &self,
+        url: impl Fn() -> Url + Sync,
+        enterprise: &str,
+        flight: &Arc<Flight>,
+    ) -> Result<Json, Error> {
+        let Response { http_status, body } = self.call(Method::GET, url, enterprise, flight).await?;
+        let body = body.map_err(|error| unreadable(error, http_status))?;
+        serde_json::from_slice(&body).map_err(|_| Error::Malformed { what: "malformed JSON", http_status })
     }
 }
 
 impl Api for Amapi {
-    async fn cancel(&self, permit: &Permit<Cancel>, budget: &Budget) -> Outcome<()> {
+    async fn cancel(&self, permit: &Permit<Cancel>, flight: &Arc<Flight>) -> Result<(), Error> {
         let name = permit.resource();
-        let url = self.upstream.url(name.as_str(), ":cancel");
-        let sent = self.call(Method::POST, url, name.enterprise(), budget).await;
-        sent.and_then(|answer| {
-            attempt::discard(answer);
-            Ok(())
-        })
+        let url = || self.upstream.url(name.as_str(), ":cancel");
+        self.call(Method::POST, url, name.enterprise(), flight).await.map(drop)
     }
 
-    async fn get(&self, permit: &Permit<Get>, budget: &Budget) -> Outcome<Json> {
+    async fn get(&self, permit: &Permit<Get>, flight: &Arc<Flight>) -> Result<Json, Error> {
         let name = permit.resource();
-        self.read(self.upstream.url(name.as_str(), ""), name.enterprise(), budget).await
+        self.read(|| self.upstream.url(name.as_str(), ""), name.enterprise(), flight).await
     }
 
-    async fn list(&self, permit: &Permit<List>, query: &ListQuery, budget: &Budget) -> Outcome<Json> {
+    async fn list(
+        &self,
+        permit: &Permit<List>,
+        query: &ListQuery,
+        flight: &Arc<Flight>,
+    ) -> Result<Json, Error> {
         let name = permit.resource();
-        let mut url = self.upstream.url(name.as_str(), "/operations");
-        query.write(&mut url);
-        self.read(url, name.enterprise(), budget).await
+        let url = || {
+            let mut url = self.upstream.url(name.as_str(), "/operations");
+            query.write(&mut url);
+            url
+        };
+        self.read(url, name.enterprise(), flight).await
     }
 }
 
-impl<T> Outcome<T> {
-    /// An end without a request, or without knowledge of one.
-    pub(crate) fn unsent(error: Error) -> Self {
-        Self { result: Err(error), attempts: 0, upstream_status: None, credential: None }
-    }
-
-    /// The same, with what `then` makes of a good result.
-    pub(crate) fn and_then<U>(self, then: impl FnOnce(T) -> Result<U, Error>) -> Outcome<U> {
-        let Self { result, attempts, upstream_status, credential } = self;
-        Outcome { result: result.and_then(then), attempts, upstream_status, credential }
+fn unreadable(error: BodyError, http_status: u16) -> Error {
+    match error {
+        BodyError::TooLong(_) => Error::Malformed { what: "a body of more than 4 MiB", http_status },
+        BodyError::BrokenOff(cause) => Error::Unreachable { cause },
     }
 }

@@ -87,7 +87,7 @@ impl App {
         let (credentials, refreshers) = credentials::start(credentials, upstream, &authorities)?;
 
         let base = upstream.url.url().clone();
-        let amapi = Amapi::new(base, &authorities, Arc::clone(&credentials))?;
+        let amapi = Amapi::new(base, &authorities, Arc::clone(&credentials), upstream.timeout)?;
         let flights = TaskTracker::new();
         let (serving, state) = watch::channel(Serving::NotReady);
         let policy = match policy {

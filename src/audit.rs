@@ -27,7 +27,7 @@ pub mod trace_id;
 mod writer;
 
 pub use line::Arrival;
-pub use record::{Method, Record, Upstream};
+pub use record::{Method, Record};
 pub use trace_id::TraceId;
 
 use collector::{Collector, Entry};

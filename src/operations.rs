@@ -7,8 +7,8 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    amapi::{Amapi, Api, ListQuery, Outcome, error::Error},
-    budget::Budget,
+    amapi::{Amapi, Api, ListQuery, error::Error},
+    flight::Flight,
     name::{DeviceName, OperationName},
     policy::{Action, Policy, act},
     proto::longrunning::{
@@ -21,12 +21,12 @@ use crate::{
 pub mod call;
 mod code;
 mod details;
+mod flights;
 mod interval;
 mod known;
 mod latest;
 mod poll;
 mod round;
-pub mod share;
 mod states;
 pub mod status;
 mod structs;
@@ -42,8 +42,8 @@ pub use interval::Intervals;
 pub use known::Limits;
 
 use call::Call;
+use flights::Flights;
 use poll::Pollers;
-use share::{Flights, Joined};
 use states::States;
 
 /// The service `google.longrunning.Operations`.
@@ -82,7 +82,7 @@ impl<A: Api> Operations<A> {
     ) -> Self {
         let amapi = Arc::new(amapi);
         let Times { upstream_timeout, max_wait: _, intervals, limits } = times;
-        let cancels = Flights::new(upstream_timeout, flights.clone());
+        let cancels = Flights::new(flights.clone());
         let states = States::new(Arc::clone(&amapi), upstream_timeout, limits, flights);
         let pollers = Pollers::new(states.clone(), intervals, serving);
         Self { policy, amapi, cancels, states, pollers, times }
@@ -99,21 +99,24 @@ impl<A: Api> operations_server::Operations for Operations<A> {
         let name = call.name(request.into_inner().name, OperationName::parse)?;
         let permit = call.permit(self.policy.decide::<act::Cancel>(&call.caller, name.clone()))?;
         let deadline = call.deadline(self.times.upstream_timeout);
-        let answer = self.cancels.join(&name, deadline, Some(&call.record), |budget| {
+        let cancelled = self.cancels.join(&name, deadline, Some(&call.record), |flight| {
             let (amapi, states, pollers) =
                 (Arc::clone(&self.amapi), self.states.clone(), self.pollers.clone());
             async move {
-                let outcome = amapi.cancel(&permit, &budget).await;
-                log(permit.resource(), permit.action(), &outcome);
-                log_if_late(permit.resource(), &outcome, &budget);
-                // Whatever came of it, the operation may no longer be what it was.
+                let result = amapi.cancel(&permit, &flight).await;
+                log(permit.resource(), permit.action(), &result, &flight);
+                if result.is_ok() && flight.outlives_a_caller() {
+                    // The audit line of that caller says DEADLINE_EXCEEDED.
+                    let operation = permit.resource();
+                    tracing::info!(%operation, "the cancel was accepted after the deadline of one who asked for it");
+                }
+                // Also after a failure the operation may have changed.
                 states.forget(permit.resource());
                 pollers.hurry(permit.resource());
-                outcome
+                result
             }
         });
-        let result = call.carried(answer.await);
-        result.map(Response::new).map_err(|error| status::from_upstream(&error))
+        cancelled.await.map(Response::new).map_err(|error| status::from_upstream(&error))
     }
 
     async fn get_operation(
@@ -123,8 +126,7 @@ impl<A: Api> operations_server::Operations for Operations<A> {
         let call = Call::of(&request);
         let name = call.name(request.into_inner().name, OperationName::parse)?;
         let permit = call.permit(self.policy.decide::<act::Get>(&call.caller, name))?;
-        let answer = self.states.get(&permit, call.deadline(self.times.upstream_timeout), &call.record).await;
-        operation(call.carried(answer))
+        operation(self.states.get(&permit, call.deadline(self.times.upstream_timeout), &call.record).await)
     }
 
     async fn list_operations(
@@ -140,9 +142,9 @@ impl<A: Api> operations_server::Operations for Operations<A> {
         })?;
         let query = ListQuery { filter, page_size, page_token, return_partial_success };
         let permit = call.permit(self.policy.decide::<act::List>(&call.caller, name))?;
-        let outcome = self.states.list(&permit, &query, call.deadline(self.times.upstream_timeout)).await;
-        let result = call.carried(Joined { outcome, is_shared: false });
-        result.map(Response::new).map_err(|error| status::from_upstream(&error))
+        let deadline = call.deadline(self.times.upstream_timeout);
+        let page = self.states.list(&permit, &query, deadline, Some(&call.record)).await;
+        page.map(Response::new).map_err(|error| status::from_upstream(&error))
     }
 
     async fn wait_operation(
@@ -159,13 +161,12 @@ impl<A: Api> operations_server::Operations for Operations<A> {
         let permit = call.permit(self.policy.decide::<act::Wait>(&call.caller, name))?.into_get();
         if allowed == Some(Duration::ZERO) {
             // No wait is wanted: the latest state is.
-            let state =
-                self.states.get(&permit, call.deadline(self.times.upstream_timeout), &call.record).await;
-            return operation(call.carried(state));
+            let deadline = call.deadline(self.times.upstream_timeout);
+            return operation(self.states.get(&permit, deadline, &call.record).await);
         }
         let limit = allowed.map_or(self.times.max_wait, |allowed| allowed.min(self.times.max_wait));
         let end = call.time_to_answer(limit);
-        let first = call.carried(self.states.get(&permit, end, &call.record).await);
+        let first = self.states.get(&permit, end, &call.record).await;
         operation(wait::wait(first, &self.pollers, permit, end).await)
     }
 
@@ -174,7 +175,7 @@ impl<A: Api> operations_server::Operations for Operations<A> {
         request: Request<DeleteOperationRequest>,
     ) -> Result<Response<()>, Status> {
         let call = Call::of(&request);
-        call.record.names(request.into_inner().name);
+        call.record.set_name(request.into_inner().name);
         Err(call.invalid(status::not_supported("DeleteOperation")))
     }
 }
@@ -186,10 +187,10 @@ fn operation(answer: Result<Arc<Operation>, Error>) -> Result<Response<Operation
     }
 }
 
-/// The operator's line, once for a call upstream however many share it: louder when it is theirs to mend.
-fn log<T>(resource: &impl Display, action: Action, outcome: &Outcome<T>) {
-    let Outcome { result, attempts, upstream_status, credential } = outcome;
-    let credential = credential.as_deref();
+/// Logs an upstream call once, however many callers share it: louder when the operator must act.
+fn log<T>(resource: &impl Display, action: Action, result: &Result<T, Error>, flight: &Flight) {
+    let (attempts, upstream_status) = (flight.attempts(), flight.upstream_status());
+    let credential = flight.credential();
     match result {
         Ok(_) => tracing::debug!(%resource, ?action, attempts, upstream_status, credential, "done"),
         Err(Error::Answered(answer)) if answer.http_status < 500 => {
@@ -198,13 +199,5 @@ fn log<T>(resource: &impl Display, action: Action, outcome: &Outcome<T>) {
         Err(error) => {
             tracing::warn!(%resource, ?action, attempts, upstream_status, credential, %error, "failed upstream");
         }
-    }
-}
-
-/// What came of a cancel of which a line in the audit log was written before that was known. What else may
-/// have come of it is logged whoever waits.
-fn log_if_late(operation: &OperationName, outcome: &Outcome<()>, budget: &Budget) {
-    if outcome.result.is_ok() && budget.outlasts_a_caller() {
-        tracing::info!(%operation, "the cancel was accepted after the deadline of one who asked for it");
     }
 }

@@ -36,18 +36,20 @@ use rules::Verdict;
 /// The proof that a caller may do one thing to one resource.
 ///
 /// ```
-/// # use countermand::{amapi::Api, budget::Budget, policy::{Permit, act}};
-/// async fn call_back(amapi: &impl Api, permit: &Permit<act::Cancel>, budget: &Budget) {
-///     amapi.cancel(permit, budget).await;
+/// # use std::sync::Arc;
+/// # use countermand::{amapi::Api, flight::Flight, policy::{Permit, act}};
+/// async fn call_back(amapi: &impl Api, permit: &Permit<act::Cancel>, flight: &Arc<Flight>) {
+///     amapi.cancel(permit, flight).await;
 /// }
 /// ```
 ///
 /// One to read is none to cancel:
 ///
 /// ```compile_fail,E0308
-/// # use countermand::{amapi::Api, budget::Budget, policy::{Permit, act}};
-/// async fn call_back(amapi: &impl Api, permit: &Permit<act::Get>, budget: &Budget) {
-///     amapi.cancel(permit, budget).await;
+/// # use std::sync::Arc;
+/// # use countermand::{amapi::Api, flight::Flight, policy::{Permit, act}};
+/// async fn call_back(amapi: &impl Api, permit: &Permit<act::Get>, flight: &Arc<Flight>) {
+///     amapi.cancel(permit, flight).await;
 /// }
 /// ```
 #[derive(Debug, Clone)]

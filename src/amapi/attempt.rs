@@ -1,52 +1,60 @@
-//! One attempt of one request: a place in the queue, the token, the request, and what its answer means.
+//! One attempt: a slot, the token, the request, and the meaning of its response.
 
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use reqwest::{Method, Url};
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
 
 use super::{
-    Json,
     error::{Answer, Error},
     google_error::GoogleError,
-    retry::{Attempted, Failed, Next},
-    retry_after,
+    retry::{Failed, Next, retry_after},
+    unreadable,
 };
 use crate::{
-    budget::Budget,
-    credentials::{Authorization, Credential},
-    http_client::{self, BodyError, Failure, HttpClient, Progress},
+    credentials::{Authorization, Credential, Unavailable},
+    flight::{Flight, Late},
+    http_client::{BodyError, Failure, HttpClient, OnSent, Progress},
 };
 
 /// The longest body that is read.
 const MAX_BODY: usize = 4 * 1024 * 1024;
 
-/// The most requests on their way at once. Google's front ends allow 100 streams on a connection and the
-/// rest waits inside the HTTP/2 client; this bounds connections where the upstream speaks HTTP/1.1.
+/// The most requests that are sent at once. Google's front ends allow 100 streams on a connection, and the rest waits
+/// inside the HTTP/2 client. The bound is for connections to an upstream that speaks HTTP/1.1.
 const MAX_IN_FLIGHT: usize = 256;
 
-/// How long the rest of a body that nobody needs is read, so that its connection stays clean.
-const DISCARD_TIME: Duration = Duration::from_secs(1);
-const DISCARD_LIMIT: usize = 64 * 1024;
+/// The time for the body of a successful cancel, whose status alone decides.
+const CANCEL_BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The upstream: where, and how many at once.
+/// The upstream: its URL, its timeout, and the slots for requests.
 pub(super) struct Upstream {
     client: HttpClient,
     /// The URL up to the name, `https://androidmanagement.googleapis.com/v1/`.
     base: Url,
+    timeout: Duration,
     slots: Semaphore,
 }
 
+/// A response with a 2xx status.
+#[derive(Debug)]
+pub(super) struct Response {
+    pub(super) http_status: u16,
+    pub(super) body: Result<Vec<u8>, BodyError>,
+}
+
 impl Upstream {
-    pub(super) fn new(client: HttpClient, mut base: Url) -> Self {
-        let version = format!("{}/v1/", base.path().trim_end_matches('/'));
-        base.set_path(&version);
-        Self { client, base, slots: Semaphore::new(MAX_IN_FLIGHT) }
+    pub(super) fn new(client: HttpClient, mut base: Url, timeout: Duration) -> Self {
+        let path = format!("{}/v1/", base.path().trim_end_matches('/'));
+        base.set_path(&path);
+        Self { client, base, timeout, slots: Semaphore::new(MAX_IN_FLIGHT) }
     }
 
     /// `{base}/v1/{name}{verb}`. A name that parsed has only characters that a path keeps as they are.
@@ -56,137 +64,136 @@ impl Upstream {
         url
     }
 
-    /// Sends a request without a body, with a token of `credential`; once, or twice when the token has to
-    /// be renewed in between.
+    /// Sends a request without a body, with a token of `credential`; a second time when Google rejects the token.
     pub(super) async fn attempt(
         &self,
-        method: Method,
-        url: &Url,
+        method: &Method,
+        url: &(impl Fn() -> Url + Sync),
         credential: &Credential,
-        budget: &Budget,
-    ) -> Attempted<http_client::Answer> {
-        let mut sending = Sending { upstream: self, method, url, credential, budget, sent: 0, status: None };
-        let result = sending.run().await;
-        Attempted { result, sent: sending.sent, status: sending.status }
-    }
-}
-
-/// One attempt under way.
-struct Sending<'a> {
-    upstream: &'a Upstream,
-    method: Method,
-    url: &'a Url,
-    credential: &'a Credential,
-    budget: &'a Budget,
-    sent: u32,
-    status: Option<u16>,
-}
-
-impl Sending<'_> {
-    async fn run(&mut self) -> Result<http_client::Answer, Failed> {
-        let queued = self.budget.begin(self.upstream.slots.acquire()).await;
-        let _slot = queued.map_err(|_| late("in the queue for the upstream"))?;
-
-        let waiting = self.budget.begin(self.credential.authorization()).await;
-        let authorization = waiting.map_err(|_| late("while a token was being fetched"))?;
+        flight: &Arc<Flight>,
+    ) -> Result<Response, Failed> {
+        let _slot = self.slot(flight).await?;
+        let authorization = flight.begin(credential.authorization()).await;
+        let authorization = authorization.map_err(|_| late("while a token was being fetched"))?;
         let authorization = authorization.map_err(no_token)?;
-
-        match self.send(&authorization).await {
-            // Boxed, as is all that seldom happens: a call should not carry the room for it.
+        match self.send(method, url(), &authorization, flight).await {
+            // Boxed, because the future of every call should not have room for what is rare.
             Err(Failed { error: Error::CredentialRejected(answer), .. }) => {
-                Box::pin(self.send_renewed(&authorization, answer)).await
+                let renewed = Box::pin(renewed(credential, &authorization, answer, flight)).await?;
+                self.send(method, url(), &renewed, flight).await
             }
-            other => other,
+            result => result,
         }
     }
 
-    /// Google's 401 is about our credential: one fresh token, one more try.
-    async fn send_renewed(
-        &mut self,
-        rejected: &Authorization,
-        answer: Answer,
-    ) -> Result<http_client::Answer, Failed> {
-        let waiting = self.budget.begin(self.credential.renewed(rejected)).await;
-        let renewed = waiting.map_err(|_| late("while the token was being renewed"))?;
-        match renewed.map_err(no_token)? {
-            Some(authorization) => self.send(&authorization).await,
-            None => Err(Failed { error: Error::CredentialRejected(answer), next: Next::Stop }),
+    async fn slot(&self, flight: &Flight) -> Result<SemaphorePermit<'_>, Failed> {
+        if let Ok(slot) = self.slots.try_acquire() {
+            return Ok(slot);
+        }
+        match Box::pin(flight.begin(self.slots.acquire())).await {
+            Ok(Ok(slot)) => Ok(slot),
+            // The semaphore is never closed.
+            Ok(Err(_)) | Err(_) => Err(late("in the queue for the upstream")),
         }
     }
 
-    async fn send(&mut self, authorization: &Authorization) -> Result<http_client::Answer, Failed> {
-        let mut headers = HeaderMap::from_iter([(header::AUTHORIZATION, authorization.header())]);
+    async fn send(
+        &self,
+        method: &Method,
+        url: Url,
+        authorization: &Authorization,
+        flight: &Arc<Flight>,
+    ) -> Result<Response, Failed> {
+        let mut headers = HeaderMap::with_capacity(4);
+        headers.insert(header::AUTHORIZATION, authorization.header());
         if let Some(project) = authorization.quota_project() {
             headers.insert("x-goog-user-project", project.clone());
         }
-        if self.method == Method::POST {
-            // Google refuses a POST of HTTP/1.1 that does not say how long it is.
+        let is_cancel = method == Method::POST;
+        if is_cancel {
+            // Google refuses a POST over HTTP/1.1 without a length.
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
-        let request = self.upstream.client.send(self.method.clone(), self.url.clone(), headers, "");
-        self.sent += 1;
-        self.budget.sending(self.credential.name());
-        let sent = self.budget.carry(request).await;
-        let answer = sent.map_err(|_| late("before the upstream answered"))?.map_err(unanswered)?;
-        self.status = Some(answer.status().as_u16());
-        if answer.status().is_success() {
-            Ok(answer)
-        } else {
-            Err(Box::pin(self.refused(answer, authorization)).await)
-        }
-    }
-
-    /// What an answer that is not 2xx means.
-    async fn refused(&self, answer: http_client::Answer, authorization: &Authorization) -> Failed {
-        let status = answer.status();
-        let http_status = status.as_u16();
-        if !status.is_client_error() && !status.is_server_error() {
-            let what =
-                if status.is_redirection() { "a redirect" } else { "a status that HTTP does not know" };
-            return stop(Error::Malformed { what, http_status });
-        }
-        let retry_after = answer
-            .headers()
-            .get(header::RETRY_AFTER)
-            .and_then(|value| retry_after::parse(value.to_str().ok()?, SystemTime::now()));
-        let passing = matches!(
-            status,
-            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
-        );
-        let next =
-            if passing { Next::Retry { not_before: retry_after.unwrap_or_default() } } else { Next::Stop };
-        let body = match self.budget.carry(answer.body(MAX_BODY)).await {
-            Ok(Ok(body)) => body,
-            Ok(Err(error)) => return Failed { error: unreadable(error, http_status), next },
-            Err(_) => return late("before the upstream's answer was whole"),
+        let request = self.client.send_empty(method.clone(), url, headers, Arc::clone(flight));
+        let exchange = async {
+            let response = request.await.map_err(no_response)?;
+            let status = response.status();
+            flight.responded(status.as_u16());
+            if !status.is_success() {
+                return Err(Box::pin(refused(response, authorization)).await);
+            }
+            let body = response.body(MAX_BODY);
+            let body = if is_cancel {
+                let late = || BodyError::BrokenOff("it did not end in time".to_owned());
+                timeout(CANCEL_BODY_TIMEOUT, body).await.unwrap_or_else(|_| Err(late()))
+            } else {
+                body.await
+            };
+            Ok(Response { http_status: status.as_u16(), body })
         };
-        // What quotes our token goes neither to the log nor to a caller.
-        let google = GoogleError::parse(&body);
-        let google = google.map(|error| Arc::new(error.redacted(authorization.redactor())));
-        let answer = Answer { http_status, google, retry_after };
-        if answer.rejects_credential() {
-            return stop(Error::CredentialRejected(answer));
+        match flight.send(self.timeout, exchange).await {
+            Ok(result) => result,
+            Err(Late::Unsent) => Err(late("before a connection to the upstream was ready")),
+            Err(Late::Unanswered) => {
+                let error = Error::DeadlineExceeded { while_doing: "before the upstream answered" };
+                Err(Failed { error, next: Next::Retry { not_before: Duration::ZERO } })
+            }
         }
-        Failed { error: Error::Answered(answer), next }
     }
 }
 
-/// Lets go of an answer whose body nobody needs. The rest of it is read, within bounds, since a stream
-/// that is dropped half way would be reset, and a connection of HTTP/1.1 be closed.
-pub(super) fn discard(answer: http_client::Answer) {
-    let mut rest = Box::pin(answer.body(DISCARD_LIMIT));
-    if rest.as_mut().now_or_never().is_none() {
-        tokio::spawn(timeout(DISCARD_TIME, rest));
+/// The flight counts a request as sent when the HTTP client hands it to a connection.
+impl OnSent for Flight {
+    fn sent(&self) {
+        Self::sent(self);
     }
 }
 
-/// The JSON object that an answer is.
-pub(super) async fn read_object(answer: http_client::Answer, budget: &Budget) -> Result<Json, Error> {
-    let http_status = answer.status().as_u16();
-    let body = budget.carry(answer.body(MAX_BODY)).await;
-    let late = Error::DeadlineExceeded { while_doing: "before the upstream's answer was whole" };
-    let body = body.map_err(|_| late)?.map_err(|error| unreadable(error, http_status))?;
-    serde_json::from_slice(&body).map_err(|_| Error::Malformed { what: "malformed JSON", http_status })
+/// Google's 401 is about our credential: a fresh token for a second request. An error when there is none, or when
+/// the rejected token was itself fetched after a rejection moments ago.
+async fn renewed(
+    credential: &Credential,
+    rejected: &Authorization,
+    answer: Answer,
+    flight: &Flight,
+) -> Result<Authorization, Failed> {
+    let renewed = flight.begin(credential.renewed(rejected)).await;
+    let renewed = renewed.map_err(|_| late("while the token was being renewed"))?;
+    renewed.map_err(no_token)?.ok_or_else(|| stop(Error::CredentialRejected(answer)))
+}
+
+/// The meaning of a response whose status is not 2xx.
+async fn refused(response: crate::http_client::Response, authorization: &Authorization) -> Failed {
+    let status = response.status();
+    let http_status = status.as_u16();
+    if !status.is_client_error() && !status.is_server_error() {
+        let what = if status.is_redirection() { "a redirect" } else { "a status that HTTP does not know" };
+        return stop(Error::Malformed { what, http_status });
+    }
+    let retry_after = response
+        .headers()
+        .get(header::RETRY_AFTER)
+        .and_then(|value| retry_after(value.to_str().ok()?, SystemTime::now()));
+    let is_transient = matches!(
+        status,
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+    );
+    let next = match is_transient {
+        true => Next::Retry { not_before: retry_after.unwrap_or_default() },
+        false => Next::Stop,
+    };
+    let body = match response.body(MAX_BODY).await {
+        Ok(body) => body,
+        Err(error) => return Failed { error: unreadable(error, http_status), next },
+    };
+    // Neither the log nor a caller sees text that quotes our token.
+    let google = GoogleError::parse(&body);
+    let google = google.map(|error| Arc::new(error.redacted(authorization.redactor())));
+    let answer = Answer { http_status, google, retry_after };
+    if answer.rejects_credential() {
+        return stop(Error::CredentialRejected(answer));
+    }
+    Failed { error: Error::Answered(answer), next }
 }
 
 fn stop(error: Error) -> Failed {
@@ -197,25 +204,17 @@ fn late(while_doing: &'static str) -> Failed {
     stop(Error::DeadlineExceeded { while_doing })
 }
 
-fn no_token(unavailable: crate::credentials::Unavailable) -> Failed {
+fn no_token(unavailable: Unavailable) -> Failed {
     stop(Error::CredentialUnavailable { retry_after: unavailable.retry_after })
 }
 
-fn unanswered(failure: Failure) -> Failed {
+fn no_response(failure: Failure) -> Failed {
     let cause = failure.to_string();
-    let retry = Next::Retry { not_before: Duration::ZERO };
     match failure.progress {
         Progress::NotConnected | Progress::Unknown => {
-            Failed { error: Error::Unreachable { cause }, next: retry }
+            Failed { error: Error::Unreachable { cause }, next: Next::Retry { not_before: Duration::ZERO } }
         }
         Progress::NotProcessed => Failed { error: Error::Unreachable { cause }, next: Next::Requeue },
         Progress::NotHttp => stop(Error::NotHttp { cause }),
-    }
-}
-
-fn unreadable(error: BodyError, http_status: u16) -> Error {
-    match error {
-        BodyError::TooLong(_) => Error::Malformed { what: "a body of more than 4 MiB", http_status },
-        BodyError::BrokenOff(cause) => Error::Unreachable { cause },
     }
 }

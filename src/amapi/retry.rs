@@ -1,44 +1,39 @@
 //! Retries: the one place where a request is sent again.
 //!
-//! What failed in passing (no connection, a reset before an answer, 502, 503, 504) is tried again after a
-//! pause of full jitter, at most [`MAX_TRIES`] times and while the call's budget lasts. Over all calls
-//! retries stay below a fifth of the requests, with a floor, so that an upstream in trouble is not buried
-//! under them. A request that the upstream says it did not look at is no try at all: it queues again.
+//! A transient failure (no connection, a reset before a response, 502, 503, 504) is retried after a pause of full
+//! jitter, at most [`MAX_TRIES`] times and while the callers' deadlines allow. Over all calls retries stay below a fifth
+//! of the requests, with a floor, so that they do not bury an upstream in trouble. A request that the upstream did not
+//! process uses up no try and queues again.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    time::{Duration, SystemTime},
+};
 
 use tower::retry::budget::{Budget as _, TpsBudget};
 
-use super::{Outcome, error::Error};
-use crate::budget::Budget;
+use super::error::Error;
+use crate::flight::Flight;
 
-/// How often one request is sent at most, the first time included.
+/// The most times that one request is sent, the first included.
 const MAX_TRIES: u32 = 4;
 
 /// The longest first pause; it doubles with each try.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// The pause of a request that queues again: long enough for a connection to settle, and growing up to
-/// the second, since an upstream that refuses all is only asked in vain.
+/// The pause of a request that queues again: long enough for a connection to settle. It grows up to a second, because
+/// an upstream that refuses every request is asked in vain.
 const FIRST_REQUEUE: Duration = Duration::from_millis(5);
-const LAST_REQUEUE: Duration = Duration::from_secs(1);
+const MAX_REQUEUE: Duration = Duration::from_secs(1);
 
-/// The retry budget: a fifth of the requests of ten seconds, and ten retries a second in any case, so
-/// that a first call may retry too.
+/// The retry budget: a fifth of the requests of ten seconds, and ten retries a second in any case, so that a first
+/// call may retry too.
 const BUDGET_WINDOW: Duration = Duration::from_secs(10);
 const BUDGET_SHARE: f32 = 0.2;
 const BUDGET_FLOOR: u32 = 10;
 
-/// What one attempt came to.
-pub(super) struct Attempted<T> {
-    pub(super) result: Result<T, Failed>,
-    /// How many requests were sent for it: two when the token was renewed in between.
-    pub(super) sent: u32,
-    /// The status of the last answer.
-    pub(super) status: Option<u16>,
-}
-
-/// An attempt that failed, and what may come next.
+/// An attempt that failed, and what may follow it.
+#[derive(Debug)]
 pub(super) struct Failed {
     pub(super) error: Error,
     pub(super) next: Next,
@@ -47,11 +42,11 @@ pub(super) struct Failed {
 /// What may follow a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Nothing: another would fare no better.
+    /// Nothing: another attempt would fail in the same way.
     Stop,
     /// Another try, not before the time that the upstream asked for.
     Retry { not_before: Duration },
-    /// The same try again: the upstream did not look at it.
+    /// The same try again: the upstream did not process the request.
     Requeue,
 }
 
@@ -64,47 +59,38 @@ impl Retries {
     }
 
     /// Runs attempts until one succeeds or none may follow.
-    pub(super) async fn run<T, F>(&self, budget: &Budget, mut attempt: impl FnMut() -> F) -> Outcome<T>
+    pub(super) async fn run<T, F>(&self, flight: &Flight, mut attempt: impl FnMut() -> F) -> Result<T, Error>
     where
-        F: Future<Output = Attempted<T>>,
+        F: Future<Output = Result<T, Failed>>,
     {
         self.0.deposit();
-        let mut course = Course { tries: 1, requeues: 0 };
-        let mut outcome =
-            Outcome { result: Err(Error::Lost), attempts: 0, upstream_status: None, credential: None };
+        let mut backoff = Backoff { tries: 1, requeues: 0 };
         loop {
-            let tried = attempt().await;
-            outcome.attempts += tried.sent;
-            outcome.upstream_status = tried.status.or(outcome.upstream_status);
-            let failed = match tried.result {
-                Ok(value) => {
-                    outcome.result = Ok(value);
-                    return outcome;
-                }
+            let Failed { error, next } = match attempt().await {
+                Ok(value) => return Ok(value),
                 Err(failed) => failed,
             };
-            let pause = course.pause(failed.next, fastrand::f64());
-            outcome.result = Err(failed.error);
-            // A pause that outlasts the budget would only hide the cause behind a deadline.
-            let Some(pause) = pause.filter(|pause| *pause < budget.left()) else { return outcome };
-            if matches!(failed.next, Next::Retry { .. }) && !self.0.withdraw() {
-                return outcome;
+            // A pause that outlasts the deadline would only hide the cause behind it.
+            let pause = backoff.pause(next, fastrand::f64()).filter(|pause| *pause < flight.left());
+            let Some(pause) = pause else { return Err(error) };
+            if matches!(next, Next::Retry { .. }) && !self.0.withdraw() {
+                return Err(error);
             }
-            if budget.begin(tokio::time::sleep(pause)).await.is_err() {
-                return outcome;
+            if flight.begin(tokio::time::sleep(pause)).await.is_err() {
+                return Err(error);
             }
         }
     }
 }
 
-/// How far one call has come.
-struct Course {
+/// The pauses between the attempts of one call.
+struct Backoff {
     tries: u32,
     requeues: u32,
 }
 
-impl Course {
-    /// The pause before the next attempt; none when there is to be none. `random` is in 0..1.
+impl Backoff {
+    /// The pause before the next attempt; `None` when no attempt may follow. `random` is in 0..1.
     fn pause(&mut self, next: Next, random: f64) -> Option<Duration> {
         match next {
             Next::Stop => None,
@@ -115,12 +101,24 @@ impl Course {
                 Some(longest.mul_f64(random).max(not_before))
             }
             Next::Requeue => {
-                let longest = (FIRST_REQUEUE * 2_u32.pow(self.requeues.min(10))).min(LAST_REQUEUE);
+                let longest = (FIRST_REQUEUE * 2_u32.pow(self.requeues.min(10))).min(MAX_REQUEUE);
                 self.requeues += 1;
                 Some(longest.mul_f64(0.5 + 0.5 * random))
             }
         }
     }
+}
+
+/// The time that a `Retry-After` header asks to wait from `now` on (RFC 9110, section 10.2.3): whole seconds, or a date
+/// of any of HTTP's three forms; a date in the past means zero. `None` when it is neither. A number beyond 64 bits
+/// counts as the largest.
+pub(super) fn retry_after(header: &str, now: SystemTime) -> Option<Duration> {
+    let header = header.trim_matches([' ', '\t']);
+    if !header.is_empty() && header.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(Duration::from_secs(header.parse().unwrap_or(u64::MAX)));
+    }
+    let date = httpdate::parse_http_date(header).ok()?;
+    Some(date.duration_since(now).unwrap_or(Duration::ZERO))
 }
 
 #[cfg(test)]

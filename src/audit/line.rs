@@ -1,4 +1,4 @@
-//! From a record to a line.
+//! Makes a line from a record.
 
 use std::{
     fmt,
@@ -9,19 +9,19 @@ use tokio::time::Instant;
 
 use super::{
     json::Object,
-    record::{Method, Noted, Record},
+    record::{Facts, Method, Record},
     trace_id::TraceId,
 };
 
 /// The last second that a date of RFC 3339 can name.
 const LAST_SECOND: Duration = Duration::from_secs(253_402_300_799);
 
-/// The beginning of a call.
+/// The arrival of a call.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival {
-    /// The method that is called.
+    /// The method called.
     pub method: Method,
-    /// The trace that it is part of.
+    /// The trace of the call.
     pub trace_id: TraceId,
     time: SystemTime,
     since: Instant,
@@ -34,13 +34,11 @@ impl Arrival {
         Self { method, trace_id, time: SystemTime::now(), since: Instant::now() }
     }
 
-    /// The line of the call, which ended with `code` (`NOT_FOUND`), its newline included; none when its line
-    /// was made before. What does not apply is absent.
+    /// The line of the call, which ended with `code` (`NOT_FOUND`), its newline included; `None` when the line
+    /// was made before. A fact that does not apply is absent.
     #[must_use]
     pub fn line(&self, record: &Record, code: &'static str) -> Option<Vec<u8>> {
-        let noted = record.close()?;
-        let upstream = noted.upstream();
-        let Noted { caller, name, decision, policies, .. } = &noted;
+        let Facts { caller, name, decision, policies, flight, is_shared, .. } = &record.close()?;
         let mut line = Object::new();
         line.shown("time", timestamp(self.time));
         if let Some(caller) = caller {
@@ -52,16 +50,18 @@ impl Arrival {
         line.text_if("decision", decision.map(super::record::Decision::as_str));
         line.texts_if("policies", policies.as_deref().unwrap_or_default());
         line.text("code", code);
-        if let Some(status) = upstream.status {
-            line.bare("upstream_status", status);
+        if let Some(flight) = flight {
+            if let Some(status) = flight.upstream_status() {
+                line.bare("upstream_status", status);
+            }
+            if flight.attempts() > 0 {
+                line.bare("attempts", flight.attempts());
+            }
+            if *is_shared {
+                line.bare("shared", true);
+            }
+            line.text_if("credential", flight.credential());
         }
-        if upstream.attempts > 0 {
-            line.bare("attempts", upstream.attempts);
-        }
-        if upstream.is_shared {
-            line.bare("shared", true);
-        }
-        line.text_if("credential", upstream.credential.as_deref());
         line.bare("duration_ms", Milliseconds(self.since.elapsed()));
         line.shown("trace_id", self.trace_id);
         Some(line.line())

@@ -1,19 +1,14 @@
-//! What is noted of a call while it runs.
+//! The account of a call while it runs.
 
 use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{
-    budget::{Budget, Sent},
-    caller::Caller,
-    policy::Policies,
-};
+use crate::{caller::Caller, flight::Flight, policy::Policies};
 
-/// The longest name that a line holds, in bytes: longer than any valid one, and short enough that no caller
-/// fills the disk by it.
-const LONGEST_NAME: usize = 1024;
+/// The longest name in a line, in bytes: longer than any valid name, and too short to fill the disk with.
+const MAX_NAME: usize = 1024;
 
 /// One of the contract's five methods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +30,7 @@ impl Method {
 
     /// The method by its name in the contract.
     #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|method| method.name() == name)
     }
 
@@ -52,38 +47,25 @@ impl Method {
     }
 }
 
-/// What becomes of a call: each part is noted as soon as it is known. Clones are the same record.
+/// The account of a call while it runs: each fact is noted as soon as it is known. Clones are the same record.
 #[derive(Clone, Default)]
-pub struct Record(Arc<Mutex<Noted>>);
+pub struct Record(Arc<Mutex<Facts>>);
 
-/// What was noted so far.
+/// The facts noted so far.
 #[derive(Default)]
-pub(super) struct Noted {
+pub(super) struct Facts {
     pub(super) caller: Option<Caller>,
     pub(super) name: Option<String>,
     pub(super) decision: Option<Decision>,
     pub(super) policies: Option<Policies>,
-    upstream: Upstream,
-    /// The call upstream that it takes part in, and which may outlast it.
-    flight: Option<Arc<Budget>>,
-    has_hung_up: bool,
+    /// The upstream call that it started or joined. The flight may outlast the call.
+    pub(super) flight: Option<Arc<Flight>>,
+    pub(super) is_shared: bool,
+    has_disconnected: bool,
     is_closed: bool,
 }
 
-/// What a call took upstream.
-#[derive(Debug, Clone, Default)]
-pub struct Upstream {
-    /// How many times the request was sent; 0 when nothing was, for this call or one that it joined.
-    pub attempts: u32,
-    /// The HTTP status of the last answer.
-    pub status: Option<u16>,
-    /// The name of the credential that it carried.
-    pub credential: Option<Arc<str>>,
-    /// It was the call of another, which this one joined.
-    pub is_shared: bool,
-}
-
-/// Whether a call was let through.
+/// The decision on a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Decision {
     Allow,
@@ -102,96 +84,78 @@ impl Decision {
 }
 
 impl Record {
-    fn lock(&self) -> MutexGuard<'_, Noted> {
-        // No note is left half-done by a panic.
+    fn lock(&self) -> MutexGuard<'_, Facts> {
+        // A panic leaves no fact half written.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Who calls.
-    pub fn called_by(&self, caller: &Caller) {
+    /// The caller is known.
+    pub fn set_caller(&self, caller: &Caller) {
         self.lock().caller = Some(caller.clone());
     }
 
-    /// What it is about, as the caller wrote it, valid or not; cut at 1 KiB.
-    pub fn names(&self, mut name: String) {
-        name.truncate(name.floor_char_boundary(LONGEST_NAME));
+    /// The name in the request as the caller wrote it, valid or not; cut at 1 KiB.
+    pub fn set_name(&self, mut name: String) {
+        name.truncate(name.floor_char_boundary(MAX_NAME));
         self.lock().name = Some(name);
     }
 
-    /// These policies permit it; none when there are no rules.
+    /// These policies permit the call; none when there are no rules.
     pub fn allowed(&self, policies: &Policies) {
         self.decided(Decision::Allow, Some(policies));
     }
 
-    /// These policies forbid it; none when nothing permits it, or nobody knows who calls.
+    /// These policies forbid the call; none when no policy permits it, or the caller is not authenticated.
     pub fn denied(&self, policies: Option<&Policies>) {
         self.decided(Decision::Deny, policies);
     }
 
-    /// The request is none that the contract allows: no rule was asked.
+    /// The contract does not allow the request: no policy was evaluated.
     pub fn invalid(&self) {
         self.decided(Decision::Invalid, None);
     }
 
     fn decided(&self, decision: Decision, policies: Option<&Policies>) {
-        let mut noted = self.lock();
-        noted.decision = Some(decision);
-        noted.policies = policies.cloned();
+        let mut facts = self.lock();
+        facts.decision = Some(decision);
+        facts.policies = policies.cloned();
     }
 
-    /// Whether it was decided to let the call through or not.
+    /// Whether the call was allowed, denied or found invalid.
     #[must_use]
     pub fn is_decided(&self) -> bool {
         self.lock().decision.is_some()
     }
 
-    /// It takes part in this call upstream, which it began, or joined when it `is_shared`.
-    pub fn boarded(&self, flight: &Arc<Budget>, is_shared: bool) {
-        let mut noted = self.lock();
-        noted.flight = Some(Arc::clone(flight));
-        noted.upstream.is_shared = is_shared;
+    /// The call started this upstream call, or joined it when it `is_shared`.
+    pub fn joined(&self, flight: &Arc<Flight>, is_shared: bool) {
+        let mut facts = self.lock();
+        facts.flight = Some(Arc::clone(flight));
+        facts.is_shared = is_shared;
     }
 
-    /// What came of it upstream.
-    pub fn carried(&self, upstream: Upstream) {
-        self.lock().upstream = upstream;
+    /// The caller is gone: it reset the call or lost its connection.
+    pub fn disconnected(&self) {
+        self.lock().has_disconnected = true;
     }
 
-    /// Nobody waits for the answer any more.
-    pub fn hung_up(&self) {
-        self.lock().has_hung_up = true;
-    }
-
-    /// Whether nobody waits for the answer any more.
+    /// Whether the caller is gone.
     #[must_use]
-    pub fn has_hung_up(&self) -> bool {
-        self.lock().has_hung_up
+    pub fn has_disconnected(&self) -> bool {
+        self.lock().has_disconnected
     }
 
-    /// All that was noted, for the one line that there is to be: nothing the second time.
-    pub(super) fn close(&self) -> Option<Noted> {
-        let mut noted = self.lock();
-        if noted.is_closed {
+    /// All facts, for the one line of the call; `None` the second time.
+    pub(super) fn close(&self) -> Option<Facts> {
+        let mut facts = self.lock();
+        if facts.is_closed {
             return None;
         }
-        Some(std::mem::replace(&mut *noted, Noted { is_closed: true, ..Noted::default() }))
+        Some(std::mem::replace(&mut *facts, Facts { is_closed: true, ..Facts::default() }))
     }
 }
 
-impl Noted {
-    /// What came of it upstream; of a call that is still under way there, what was sent so far.
-    pub(super) fn upstream(&self) -> Upstream {
-        match &self.flight {
-            Some(flight) if self.upstream.attempts == 0 => {
-                let Sent { attempts, credential } = flight.sent();
-                Upstream { attempts, credential, ..self.upstream.clone() }
-            }
-            _ => self.upstream.clone(),
-        }
-    }
-}
-
-/// Nothing of a call that a log line of somebody else should repeat.
+/// Prints nothing of the call, which other log lines must not repeat.
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Record")

@@ -109,7 +109,7 @@ fn secret(value: &HeaderValue) -> Option<Zeroizing<String>> {
 }
 
 async fn read(
-    answer: http_client::Answer,
+    answer: http_client::Response,
     whom: Whom<'_>,
 ) -> Result<(StatusCode, HeaderMap, Zeroizing<Vec<u8>>), FetchError> {
     let (status, headers) = (answer.status(), answer.headers().clone());

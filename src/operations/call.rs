@@ -5,10 +5,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::{Request, Status};
 
-use super::{share::Joined, status};
+use super::status;
 use crate::{
-    amapi::{Outcome, error::Error},
-    audit::{Record, Upstream},
+    audit::Record,
     caller::Caller,
     name::InvalidName,
     policy::{Denied, Permit, act::Act},
@@ -49,7 +48,7 @@ impl Call {
         parse: impl FnOnce(&str) -> Result<N, InvalidName>,
     ) -> Result<N, Status> {
         let name = parse(&given);
-        self.record.names(given);
+        self.record.set_name(given);
         name.map_err(|error| self.invalid(status::invalid_name(&error.to_string())))
     }
 
@@ -71,14 +70,6 @@ impl Call {
                 Err(status::denied())
             }
         }
-    }
-
-    /// What came of the call upstream.
-    pub(super) fn carried<T>(&self, joined: Joined<T>) -> Result<T, Error> {
-        let Joined { outcome, is_shared } = joined;
-        let Outcome { result, attempts, upstream_status: status, credential } = outcome;
-        self.record.carried(Upstream { attempts, status, credential, is_shared });
-        result
     }
 
     /// When the answer is no longer waited for: at the caller's deadline, or when `limit` is over.

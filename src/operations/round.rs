@@ -44,7 +44,7 @@ pub(super) async fn ask<A: Api>(states: &States<A>, awaited: &[Permit<Get>], pla
     }
     let gets = missing.into_values().map(|permit| async {
         let deadline = Instant::now() + states.upstream_timeout();
-        (permit.resource().clone(), states.ask(permit, deadline, None).await.outcome.result)
+        (permit.resource().clone(), states.ask(permit, deadline, None).await)
     });
     found.extend(join_all(gets).await);
     found
@@ -66,8 +66,8 @@ async fn list<A: Api>(
     while missing.len() > 1 && pages < most {
         pages += 1;
         let asked = Instant::now();
-        let page = states.list(&permit, &query, asked + states.upstream_timeout()).await;
-        let page = match page.result {
+        let page = states.list(&permit, &query, asked + states.upstream_timeout(), None).await;
+        let page = match page {
             Ok(page) => page,
             Err(error) if may_pass(&error) => {
                 // Whatever the upstream suffers from, as many gets would not make it better.

@@ -3,19 +3,18 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use super::{
+    flights::Flights,
     known::{Known, Limits},
-    log,
-    share::{Flights, Joined},
-    translate,
+    log, translate,
 };
 use crate::{
-    amapi::{Api, ListQuery, Outcome},
+    amapi::{Api, ListQuery, error::Error},
     audit::Record,
-    budget::Budget,
+    flight::Flight,
     name::OperationName,
     policy::{
         Permit,
@@ -42,64 +41,66 @@ impl<A> Clone for States<A> {
 
 impl<A: Api> States<A> {
     pub(super) fn new(amapi: Arc<A>, upstream_timeout: Duration, limits: Limits, tasks: TaskTracker) -> Self {
-        let gets = Flights::new(upstream_timeout, tasks);
+        let gets = Flights::new(tasks);
         Self(Arc::new(Inner { amapi, upstream_timeout, known: Known::new(limits), gets }))
     }
 
-    /// The latest state of one operation: the known one when it is fresh enough, else Google's.
+    /// The latest state of one operation: the cached one when it is fresh enough, else Google's.
     pub(super) async fn get(
         &self,
         permit: &Permit<Get>,
         deadline: Instant,
         record: &Record,
-    ) -> Joined<Arc<Operation>> {
+    ) -> Result<Arc<Operation>, Error> {
         match self.0.known.fresh(permit.resource()) {
-            Some(operation) => {
-                let outcome =
-                    Outcome { result: Ok(operation), attempts: 0, upstream_status: None, credential: None };
-                Joined { outcome, is_shared: false }
-            }
+            Some(operation) => Ok(operation),
             None => self.ask(permit, deadline, Some(record)).await,
         }
     }
 
-    /// Google's word on one operation, for a call with a `record`, or for all who await it.
+    /// Google's state of one operation, for a call with a `record`, or for the waiters of a poller.
     pub(super) async fn ask(
         &self,
         permit: &Permit<Get>,
         deadline: Instant,
         record: Option<&Record>,
-    ) -> Joined<Arc<Operation>> {
+    ) -> Result<Arc<Operation>, Error> {
         let deadline = deadline.min(Instant::now() + self.0.upstream_timeout);
-        let name = permit.resource();
-        let start = |budget: Arc<Budget>| {
+        let start = |flight: Arc<Flight>| {
             let (inner, permit) = (Arc::clone(&self.0), permit.clone());
             async move {
                 let asked = Instant::now();
-                let outcome = inner.amapi.get(&permit, &budget).await.and_then(translate::operation);
-                log(permit.resource(), permit.action(), &outcome);
-                outcome.and_then(|operation| {
-                    let operation = Arc::new(operation);
-                    inner.known.keep(permit.resource(), &operation, asked);
-                    Ok(operation)
-                })
+                let result = inner.amapi.get(&permit, &flight).await.and_then(translate::operation);
+                log(permit.resource(), permit.action(), &result, &flight);
+                let operation = Arc::new(result?);
+                inner.known.keep(permit.resource(), &operation, asked);
+                Ok(operation)
             }
         };
-        self.0.gets.join(name, deadline, record, start).await
+        self.0.gets.join(permit.resource(), deadline, record, start).await
     }
 
-    /// One page of a device's operations.
+    /// One page of a device's operations, for a call with a `record`, or for the waiters of a poller.
     pub(super) async fn list(
         &self,
         permit: &Permit<List>,
         query: &ListQuery,
         deadline: Instant,
-    ) -> Outcome<ListOperationsResponse> {
-        let left = deadline.saturating_duration_since(Instant::now()).min(self.0.upstream_timeout);
-        let budget = Budget::new(deadline, left);
-        let outcome = self.0.amapi.list(permit, query, &budget).await.and_then(translate::page);
-        log(permit.resource(), permit.action(), &outcome);
-        outcome
+        record: Option<&Record>,
+    ) -> Result<ListOperationsResponse, Error> {
+        let flight = Flight::new(deadline.min(Instant::now() + self.0.upstream_timeout));
+        if let Some(record) = record {
+            record.joined(&flight, false);
+        }
+        let page = async {
+            let result = self.0.amapi.list(permit, query, &flight).await.and_then(translate::page);
+            log(permit.resource(), permit.action(), &result, &flight);
+            result
+        };
+        match timeout_at(deadline, page).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::DeadlineExceeded { while_doing: "before the upstream answered" }),
+        }
     }
 
     /// The most time that one question takes.

@@ -12,8 +12,8 @@ use tokio_util::task::TaskTracker;
 
 use super::{Intervals, Limits, Operations, Times};
 use crate::{
-    amapi::{Api, Json, ListQuery, Outcome, error::Error},
-    budget::Budget,
+    amapi::{Api, Json, ListQuery, error::Error},
+    flight::Flight,
     policy::{
         Permit, Policy,
         act::{Cancel, Get, List},
@@ -92,9 +92,9 @@ impl Counting {
 }
 
 /// A tenth of a second on the way.
-async fn outcome<T>(result: Result<T, Error>) -> Outcome<T> {
+async fn delayed<T>(result: Result<T, Error>) -> Result<T, Error> {
     sleep(SECOND / 10).await;
-    Outcome { result, attempts: 1, upstream_status: None, credential: None }
+    result
 }
 
 fn object(json: Value) -> Json {
@@ -115,7 +115,7 @@ pub(super) fn unreachable() -> Error {
 }
 
 impl Api for Counting {
-    async fn cancel(&self, permit: &Permit<Cancel>, _: &Budget) -> Outcome<()> {
+    async fn cancel(&self, permit: &Permit<Cancel>, _: &Arc<Flight>) -> Result<(), Error> {
         let result = self.with(|state| {
             state.counts.cancels += 1;
             let name = permit.resource().as_str();
@@ -128,10 +128,10 @@ impl Api for Counting {
                 }
             }
         });
-        outcome(result).await
+        delayed(result).await
     }
 
-    async fn get(&self, permit: &Permit<Get>, _: &Budget) -> Outcome<Json> {
+    async fn get(&self, permit: &Permit<Get>, _: &Arc<Flight>) -> Result<Json, Error> {
         let result = self.with(|state| {
             state.counts.gets += 1;
             match &state.failure {
@@ -139,10 +139,10 @@ impl Api for Counting {
                 None => state.operations.get(permit.resource().as_str()).cloned().ok_or_else(not_found),
             }
         });
-        outcome(result.map(object)).await
+        delayed(result.map(object)).await
     }
 
-    async fn list(&self, permit: &Permit<List>, query: &ListQuery, _: &Budget) -> Outcome<Json> {
+    async fn list(&self, permit: &Permit<List>, query: &ListQuery, _: &Arc<Flight>) -> Result<Json, Error> {
         let result = self.with(|state| {
             state.counts.lists += 1;
             if let Some(failure) = &state.failure {
@@ -162,6 +162,6 @@ impl Api for Counting {
             let token = if next < of_device.len() { next.to_string() } else { String::new() };
             Ok(json!({"operations": page, "nextPageToken": token}))
         });
-        outcome(result.map(object)).await
+        delayed(result.map(object)).await
     }
 }

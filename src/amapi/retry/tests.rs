@@ -1,27 +1,32 @@
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::VecDeque,
+    time::{Duration, SystemTime},
+};
 
 use tokio::time::Instant;
 
-use super::{Attempted, Failed, Next, Retries};
-use crate::{
-    amapi::{Outcome, error::Error},
-    budget::Budget,
-};
+use super::{Failed, Next, Retries, retry_after};
+use crate::{amapi::error::Error, flight::Flight};
 
 const SECOND: Duration = Duration::from_secs(1);
 const RETRY: Next = Next::Retry { not_before: Duration::ZERO };
 
+struct Outcome {
+    result: Result<(), Error>,
+    attempts: u32,
+}
+
 /// Runs attempts that end as scripted, and then succeed.
-async fn run(retries: &Retries, allowed: Duration, script: impl IntoIterator<Item = Next>) -> Outcome<()> {
+async fn run(retries: &Retries, allowed: Duration, script: impl IntoIterator<Item = Next>) -> Outcome {
     let mut script: VecDeque<Next> = script.into_iter().collect();
-    let budget = Budget::new(Instant::now() + allowed, 60 * SECOND);
+    let flight = Flight::new(Instant::now() + allowed);
     let attempt = || {
-        let result = script.pop_front().map_or(Ok(()), |next| {
-            Err(Failed { error: Error::Unreachable { cause: "scripted".to_owned() }, next })
-        });
-        std::future::ready(Attempted { result, sent: 1, status: None })
+        flight.sent();
+        let failed = |next| Failed { error: Error::Unreachable { cause: "scripted".to_owned() }, next };
+        std::future::ready(script.pop_front().map_or(Ok(()), |next| Err(failed(next))))
     };
-    retries.run(&budget, attempt).await
+    let result = retries.run(&flight, attempt).await;
+    Outcome { result, attempts: flight.attempts() }
 }
 
 #[tokio::test(start_paused = true)]
@@ -85,4 +90,33 @@ async fn many_failing_calls_share_a_budget_of_retries() {
     let attempts: u32 = futures_util::future::join_all(calls).await.iter().map(|call| call.attempts).sum();
     // A fifth of the calls, and the floor of ten a second for the ten seconds that are looked at.
     assert!((1200..=1320).contains(&attempts), "{attempts} attempts for 1000 calls");
+}
+
+/// Sun, 06 Nov 1994 08:49:37 GMT, RFC 9110's own example.
+fn now() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777)
+}
+
+#[test]
+fn retry_after_reads_seconds_and_dates() {
+    for (header, seconds) in [
+        ("0", 0),
+        ("120", 120),
+        (" 7\t", 7),
+        ("99999999999999999999999", u64::MAX),
+        ("Sun, 06 Nov 1994 08:50:07 GMT", 30),
+        ("Sunday, 06-Nov-94 08:50:07 GMT", 30),
+        ("Sun Nov  6 08:50:07 1994", 30),
+        ("Sun, 06 Nov 1994 08:00:00 GMT", 0),
+    ] {
+        let want = Some(Duration::from_secs(seconds));
+        assert_eq!(retry_after(header, now()), want, "{header}");
+    }
+}
+
+#[test]
+fn retry_after_of_anything_else_is_none() {
+    for header in ["", " ", "-1", "+1", "1.5", "5s", "soon", "1, 2", "Sun, 32 Nov 1994 08:50:07 GMT"] {
+        assert_eq!(retry_after(header, now()), None, "{header}");
+    }
 }

@@ -3,9 +3,10 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::audit::Upstream;
-use crate::budget::Budget;
-use crate::caller::{Caller, Claims};
+use crate::{
+    caller::{Caller, Claims},
+    flight::Flight,
+};
 
 fn arrival(method: Method) -> Arrival {
     let trace_id = TraceId::of(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").expect("valid");
@@ -24,11 +25,15 @@ fn parsed(record: &Record, method: Method, code: &'static str) -> Value {
 #[test]
 fn a_line_says_all_that_was_noted() {
     let record = Record::default();
-    record.called_by(&Caller::unix(1000));
-    record.names("enterprises/LC01/devices/d1/operations/17".to_owned());
+    record.set_caller(&Caller::unix(1000));
+    record.set_name("enterprises/LC01/devices/d1/operations/17".to_owned());
     record.allowed(&Arc::from(["console".to_owned(), "all".to_owned()]));
-    let credential = Some(Arc::from("emea"));
-    record.carried(Upstream { attempts: 2, status: Some(404), credential, is_shared: true });
+    let flight = Flight::new(Instant::now());
+    record.joined(&flight, true);
+    flight.use_credential(&Arc::from("emea"));
+    flight.sent();
+    flight.sent();
+    flight.responded(404);
     let want = json!({
         "time": "2023-11-14T22:13:20.007Z",
         "caller": "unix:1000",
@@ -60,11 +65,12 @@ fn what_does_not_apply_is_absent() {
 
 #[test]
 fn a_call_that_is_still_under_way_upstream_has_what_was_sent() {
-    let flight = Arc::new(Budget::new(Instant::now(), Duration::from_secs(30)));
+    let flight = Flight::new(Instant::now());
     let record = Record::default();
-    record.boarded(&flight, true);
-    flight.sending(&Arc::from("emea"));
-    flight.sending(&Arc::from("emea"));
+    record.joined(&flight, true);
+    flight.use_credential(&Arc::from("emea"));
+    flight.sent();
+    flight.sent();
     let line = parsed(&record, Method::Cancel, "DEADLINE_EXCEEDED");
     let sent = (&line["attempts"], &line["credential"], &line["shared"], line.get("upstream_status"));
     assert_eq!(sent, (&json!(2), &json!("emea"), &json!(true), None));
@@ -104,8 +110,8 @@ fn nothing_that_a_caller_writes_ends_the_line_or_changes_another_field() {
         "ä😀\u{10ffff}",
     ] {
         let record = Record::default();
-        record.called_by(&Caller::of_token("i".to_owned(), name.to_owned(), Claims::new()));
-        record.names(name.to_owned());
+        record.set_caller(&Caller::of_token("i".to_owned(), name.to_owned(), Claims::new()));
+        record.set_name(name.to_owned());
         record.invalid();
         let line = arrival(Method::Delete).line(&record, "UNIMPLEMENTED").expect("the first");
         let (end, text) = line.split_last().expect("not empty");
@@ -121,7 +127,7 @@ fn nothing_that_a_caller_writes_ends_the_line_or_changes_another_field() {
 #[test]
 fn a_long_name_is_cut_between_characters() {
     let record = Record::default();
-    record.names(format!("x{}", "ä".repeat(60_000)));
+    record.set_name(format!("x{}", "ä".repeat(60_000)));
     let name = parsed(&record, Method::Get, "INVALID_ARGUMENT")["name"].clone();
     assert_eq!(name, json!(format!("x{}", "ä".repeat(511))));
 }

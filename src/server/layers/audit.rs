@@ -96,7 +96,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let method = request.uri().path().strip_prefix(SERVICE).and_then(Method::named);
+        let method = request.uri().path().strip_prefix(SERVICE).and_then(Method::from_name);
         let Some(method) = method else {
             return Either::Right(Either::Right(self.inner.call(request)));
         };
@@ -154,7 +154,7 @@ fn note_refusal(record: &Record, answer: &Response<Held>, code: Code) -> Code {
     match code {
         Code::Unauthenticated => record.denied(None),
         // The library found half a message, or none.
-        _ if by_the_library && record.has_hung_up() => return Code::Cancelled,
+        _ if by_the_library && record.has_disconnected() => return Code::Cancelled,
         Code::InvalidArgument => record.invalid(),
         _ if by_the_library => record.invalid(),
         // Too many calls, or a defect: nobody looked at the request.
@@ -199,7 +199,7 @@ impl Drop for Carried {
         let Some(call) = self.call.take() else { return };
         // Without a runtime the process ends, and nothing can be carried.
         let Ok(runtime) = Handle::try_current() else { return };
-        self.record.hung_up();
+        self.record.disconnected();
         let Inner { audit, calls, cut: _ } = &*self.recorder.0;
         // Nobody's wait is worth going on with when the one who waited is gone.
         let cancelled = match self.arrival.method {

@@ -61,7 +61,7 @@ where
         let deadline = arrived + timeout.ok().flatten().map_or(limit, |timeout| timeout.min(limit));
         match self.identity.identify(request.headers()) {
             Identified::Now(Ok(caller)) => {
-                record.called_by(&caller);
+                record.set_caller(&caller);
                 let Ok(timeout) = timeout else { return refused(status::invalid_timeout()) };
                 request.extensions_mut().insert(Call { caller, arrived, timeout, record: record.clone() });
                 Either::Left(self.inner.call(request.map(|body| Timely::new(body, deadline, record))))
@@ -74,7 +74,7 @@ where
                         Ok(caller) => caller,
                         Err(status) => return Ok(status.into_http()),
                     };
-                    record.called_by(&caller);
+                    record.set_caller(&caller);
                     let Ok(timeout) = timeout else { return Ok(status::invalid_timeout().into_http()) };
                     request.extensions_mut().insert(Call {
                         caller,

@@ -53,7 +53,7 @@ where
         if let Poll::Ready(frame) = this.body.poll_frame(cx) {
             if matches!(frame, Some(Err(_))) {
                 // What is made of the rest below looks like a wrong request, and is no word of the caller.
-                this.record.hung_up();
+                this.record.disconnected();
             }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }

@@ -1,0 +1,260 @@
+//! One upstream call in flight: how long it may go on, and the account of what was sent.
+//!
+//! Several callers may share a flight. The AMAPI client writes the account, and the audit log reads it, also while
+//! the flight still goes on after its callers were answered.
+
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+
+/// An upstream call in flight.
+///
+/// Work may be *begun* (queueing, a token, a connection, a retry) until the latest deadline of the callers. A request
+/// that was *sent* is waited for until [`Self::send`]'s limit has passed, because a cancel on its way to Google takes
+/// effect whether or not a caller still waits, and its true outcome is recorded.
+#[derive(Debug)]
+pub struct Flight {
+    started: Instant,
+    /// The latest deadline of the callers, in nanoseconds from the start.
+    deadline: AtomicU64,
+    extended: Notify,
+    attempts: AtomicU32,
+    /// When the latest request was handed to a connection, in nanoseconds from the start.
+    sent: AtomicU64,
+    /// The HTTP status of the latest response; 0 for none.
+    upstream_status: AtomicU16,
+    credential: OnceLock<Arc<str>>,
+    outlives_a_caller: AtomicBool,
+}
+
+/// The latest deadline of the callers has passed, and nothing more is begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeadlinePassed;
+
+/// A request was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Late {
+    /// The deadline passed before the request was handed to a connection: it never left this process.
+    Unsent,
+    /// The request was sent, and its response is overdue.
+    Unanswered,
+}
+
+impl Flight {
+    /// A flight that starts now, for a caller who waits until `deadline`.
+    #[must_use]
+    pub fn new(deadline: Instant) -> Arc<Self> {
+        let started = Instant::now();
+        Arc::new(Self {
+            started,
+            deadline: AtomicU64::new(nanos(deadline - started)),
+            extended: Notify::new(),
+            attempts: AtomicU32::new(0),
+            sent: AtomicU64::new(0),
+            upstream_status: AtomicU16::new(0),
+            credential: OnceLock::new(),
+            outlives_a_caller: AtomicBool::new(false),
+        })
+    }
+
+    /// Another caller joins, and waits until `deadline`.
+    pub fn extend(&self, deadline: Instant) {
+        let deadline = nanos(deadline - self.started);
+        if self.deadline.fetch_max(deadline, Relaxed) < deadline {
+            self.extended.notify_waiters();
+        }
+    }
+
+    /// The time in which work may still be begun; zero when it is over.
+    #[must_use]
+    pub fn left(&self) -> Duration {
+        self.deadline().saturating_duration_since(Instant::now())
+    }
+
+    fn deadline(&self) -> Instant {
+        self.started + Duration::from_nanos(self.deadline.load(Relaxed))
+    }
+
+    /// Waits for work that has not left this process.
+    ///
+    /// # Errors
+    ///
+    /// Every caller's deadline has passed first; the work is dropped.
+    pub async fn begin<T>(&self, work: impl Future<Output = T>) -> Result<T, DeadlinePassed> {
+        self.wait(work, || self.deadline()).await.map_err(|()| DeadlinePassed)
+    }
+
+    /// Waits for the response to `request`, which calls [`Self::sent`] when it is handed to a connection. Until then
+    /// the callers' deadlines bound it, and from then on `limit`.
+    ///
+    /// # Errors
+    ///
+    /// See [`Late`]; the request is dropped.
+    pub async fn send<T>(&self, limit: Duration, request: impl Future<Output = T>) -> Result<T, Late> {
+        let attempts = self.attempts();
+        let is_sent = || self.attempts() > attempts;
+        let end = || if is_sent() { self.sent_at() + limit } else { self.deadline() };
+        self.wait(request, end).await.map_err(|()| if is_sent() { Late::Unanswered } else { Late::Unsent })
+    }
+
+    /// Waits for `work` until `end`, which may move to a later time.
+    async fn wait<T>(&self, work: impl Future<Output = T>, end: impl Fn() -> Instant) -> Result<T, ()> {
+        if end() <= Instant::now() {
+            return Err(());
+        }
+        let mut work = pin!(work);
+        // Most work that is bounded by a deadline is done at once, and takes no timer.
+        if let Poll::Ready(done) = futures_util::poll!(work.as_mut()) {
+            return Ok(done);
+        }
+        loop {
+            let extended = self.extended.notified();
+            let until = end();
+            if until <= Instant::now() {
+                return Err(());
+            }
+            tokio::select! {
+                // The deadline is first: a caller who waits for the same instant then learns that nothing was sent.
+                biased;
+                () = sleep_until(until) => {}
+                () = extended => {}
+                done = work.as_mut() => return Ok(done),
+            }
+        }
+    }
+
+    /// A request was handed to a connection.
+    pub fn sent(&self) {
+        self.sent.store(nanos(self.started.elapsed()), Relaxed);
+        self.attempts.fetch_add(1, Relaxed);
+    }
+
+    fn sent_at(&self) -> Instant {
+        self.started + Duration::from_nanos(self.sent.load(Relaxed))
+    }
+
+    /// A response arrived.
+    pub fn responded(&self, http_status: u16) {
+        self.upstream_status.store(http_status, Relaxed);
+    }
+
+    /// The credential of this name serves the call.
+    pub fn use_credential(&self, name: &Arc<str>) {
+        self.credential.get_or_init(|| Arc::clone(name));
+    }
+
+    /// A caller was answered before the outcome was known.
+    pub fn outlive_a_caller(&self) {
+        self.outlives_a_caller.store(true, Relaxed);
+    }
+
+    /// The number of requests that were handed to a connection.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        self.attempts.load(Relaxed)
+    }
+
+    /// The HTTP status of the latest response; `None` before the first.
+    #[must_use]
+    pub fn upstream_status(&self) -> Option<u16> {
+        Some(self.upstream_status.load(Relaxed)).filter(|status| *status != 0)
+    }
+
+    /// The name of the credential; `None` before one was chosen.
+    #[must_use]
+    pub fn credential(&self) -> Option<&str> {
+        self.credential.get().map(|name| &**name)
+    }
+
+    /// Whether a caller was answered before the outcome was known.
+    #[must_use]
+    pub fn outlives_a_caller(&self) -> bool {
+        self.outlives_a_caller.load(Relaxed)
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use tokio::time::{Instant, sleep};
+
+    use super::{DeadlinePassed, Flight, Late};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn work_is_begun_until_the_deadline() {
+        let start = Instant::now();
+        let flight = Flight::new(start + SECOND);
+        assert_eq!(flight.begin(sleep(5 * SECOND)).await, Err(DeadlinePassed));
+        assert_eq!(start.elapsed(), SECOND);
+        assert_eq!(flight.left(), Duration::ZERO);
+        assert_eq!(flight.begin(async {}).await, Err(DeadlinePassed), "nothing is begun after the deadline");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_was_sent_is_waited_for_until_its_limit() {
+        let start = Instant::now();
+        let flight = Flight::new(start + 3 * SECOND);
+        let request = async |connect: Duration, respond: Duration| {
+            sleep(connect).await;
+            flight.sent();
+            sleep(respond).await;
+        };
+        assert_eq!(flight.send(10 * SECOND, request(SECOND, 5 * SECOND)).await, Ok(()));
+        assert_eq!(start.elapsed(), 6 * SECOND);
+        assert_eq!(flight.send(10 * SECOND, async {}).await, Err(Late::Unsent));
+
+        let flight = Flight::new(Instant::now() + 3 * SECOND);
+        let request = async |connect: Duration, respond: Duration| {
+            sleep(connect).await;
+            flight.sent();
+            sleep(respond).await;
+        };
+        assert_eq!(flight.send(10 * SECOND, request(SECOND, 60 * SECOND)).await, Err(Late::Unanswered));
+        assert_eq!(start.elapsed(), 17 * SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_was_not_sent_is_given_up_at_the_deadline_and_is_no_attempt() {
+        let start = Instant::now();
+        let flight = Flight::new(start + SECOND);
+        let request = async {
+            sleep(2 * SECOND).await;
+            flight.sent();
+        };
+        assert_eq!(flight.send(10 * SECOND, request).await, Err(Late::Unsent));
+        assert_eq!((start.elapsed(), flight.attempts()), (SECOND, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_who_joins_brings_more_time() {
+        let start = Instant::now();
+        let flight = Flight::new(start + SECOND);
+        let joiner = Arc::clone(&flight);
+        tokio::spawn(async move {
+            sleep(SECOND / 2).await;
+            joiner.extend(start + 3 * SECOND);
+            joiner.extend(start + 2 * SECOND);
+        });
+        assert_eq!(flight.begin(sleep(5 * SECOND)).await, Err(DeadlinePassed));
+        assert_eq!(start.elapsed(), 3 * SECOND);
+    }
+}
