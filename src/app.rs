@@ -15,7 +15,8 @@ use crate::{
     operations::{Intervals, Limits, Operations, Times},
     policy::{Policy, mistake::Mistakes},
     server::{
-        Drained, Recorder, Server,
+        Drained, Server,
+        call::Calls,
         identity::{Identities, TokensError},
     },
     serving::Serving,
@@ -39,8 +40,8 @@ pub struct App {
     refreshers: Refreshers,
     key_refresher: Option<JoinHandle<()>>,
     serving: watch::Sender<Serving>,
-    flights: TaskTracker,
-    recorder: Recorder,
+    calls: Arc<Calls>,
+    audit: Audit,
     drain_timeout: Duration,
 }
 
@@ -88,21 +89,34 @@ impl App {
 
         let base = upstream.url.url().clone();
         let amapi = Amapi::new(base, &authorities, Arc::clone(&credentials), upstream.timeout)?;
-        let flights = TaskTracker::new();
+        let in_flight = TaskTracker::new();
         let (serving, state) = watch::channel(Serving::NotReady);
         let policy = match policy {
             Some(file) => Policy::of_file(file)?,
             None => Policy::without_rules(),
         };
-        let operations =
-            Operations::new(policy, amapi, times(upstream.timeout, polling), state.clone(), flights.clone());
+        let operations = Operations::new(
+            policy,
+            amapi,
+            times(upstream.timeout, polling),
+            state.clone(),
+            in_flight.clone(),
+        );
         let (identities, key_refresher) = Identities::new(callers)?;
         let key_refresher = key_refresher.map(tokio::spawn);
         let drain_timeout = server.drain_timeout;
-        let recorder = Recorder::new(Audit::start(audit)?);
-        let (recorded, identities) = (recorder.clone(), Arc::new(identities));
+        let audit = Audit::start(audit)?;
+        let limits = &server.limits;
+        let calls = Calls::new(
+            limits.max_concurrent_calls,
+            limits.max_request_bytes,
+            upstream.timeout,
+            audit.clone(),
+            in_flight,
+        );
+        let (bounds, identities) = (Arc::clone(&calls), Arc::new(identities));
         let server =
-            Server::bind(server, upstream.timeout, operations, identities, recorded, state.clone()).await?;
+            Server::bind(server, upstream.timeout, operations, identities, bounds, state.clone()).await?;
         let admin = match admin.listen {
             Some(address) => Some(Admin::bind(address, Arc::clone(&credentials), state).await?),
             None => None,
@@ -114,8 +128,8 @@ impl App {
             refreshers,
             key_refresher,
             serving,
-            flights,
-            recorder,
+            calls,
+            audit,
             drain_timeout,
         })
     }
@@ -135,7 +149,7 @@ impl App {
     /// The audit log.
     #[must_use]
     pub fn audit(&self) -> Audit {
-        self.recorder.audit().clone()
+        self.audit.clone()
     }
 
     /// What health says, as it changes.
@@ -158,8 +172,8 @@ impl App {
             refreshers,
             key_refresher,
             serving,
-            flights,
-            recorder,
+            calls,
+            audit,
             drain_timeout,
         } = self;
         if let Some(admin) = admin {
@@ -180,13 +194,14 @@ impl App {
         tracing::info!("draining");
         serving.send_replace(Serving::Draining);
         drain.send_replace(true);
-        let mut drained = server.await.map_err(|_| Defect)?;
-        flights.close();
-        if tokio::time::timeout_at(since + limit, flights.wait()).await.is_err() && drained == Drained::Whole
-        {
-            drained = Drained::Cut { calls: flights.len() };
-        }
-        if tokio::time::timeout_at(since + limit + margin / 2, recorder.finish()).await.is_err() {
+        let drained = server.await.map_err(|_| Defect)?;
+        // Calls that outlast the drain are answered and recorded now, and then the audit log is written to its end.
+        calls.cut();
+        let recorded = async {
+            let _ = tokio::time::timeout_at(since + limit + margin / 4, calls.in_flight().wait()).await;
+            audit.end().await;
+        };
+        if tokio::time::timeout_at(since + limit + margin / 2, recorded).await.is_err() {
             tracing::error!("the drain timeout passed before the audit log was written to the end");
         }
         Ok(drained)

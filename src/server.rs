@@ -1,45 +1,43 @@
 //! What serves gRPC: sockets, connections, and the services behind them.
 //!
-//! A connection enters in [`listener`], is let in by [`door`], shakes hands by [`tls`] and is driven in
-//! [`connection`]; for each of its calls [`routes`] finds the service, and those of the five RPCs pass the
-//! [`layers`], which know by [`identity`] who calls.
+//! A connection enters in [`listener`], is let in by [`door`], shakes hands by [`tls`] and is driven in [`connection`].
+//! For each of its requests [`router`] finds the service, and [`call`] takes a call of the five RPCs from its arrival to
+//! its response. [`identity`] finds the caller.
 
 use std::{io, sync::Arc, time::Duration};
 
-use tokio::{
-    sync::{Semaphore, watch},
-    task::JoinSet,
-    time::timeout,
-};
+use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::{config, operations::Operations};
 
+pub mod call;
 mod connection;
 mod door;
 mod handshakes;
 pub mod health;
 pub mod identity;
-mod layers;
 pub mod listener;
+mod message;
 pub mod peer;
 mod preface;
 pub mod reflection;
 mod resets;
-mod routes;
+mod response_body;
+mod router;
 mod seldom;
 pub mod tls;
 mod unix_socket;
-mod unsent;
 pub mod until_drain;
+mod write_stall;
 
 use crate::serving::Serving;
+use call::Calls;
 use connection::Connections;
 use door::Door;
 use identity::Identities;
-pub use layers::Recorder;
 use listener::Listener;
-use routes::Routes;
+use router::Router;
 use tls::Tls;
 
 /// The longest time for which new connections are still taken after a drain began, so that those who
@@ -55,35 +53,35 @@ pub struct Server {
     listeners: Vec<Listener>,
     door: Door,
     connections: Connections,
-    calls: TaskTracker,
+    calls: Arc<Calls>,
 }
 
 /// How a drain went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drained {
-    /// Every call was answered, and the answers sent to all who took them.
+    /// Every call was answered, and every upstream call that was sent has completed.
     Whole,
     /// The time was over with this many calls still in flight.
     Cut {
-        /// Calls that got no answer, or not all of it.
+        /// Calls without a whole response, and upstream calls of callers that left.
         calls: usize,
     },
 }
 
 impl Server {
-    /// Reads the files of TLS, and binds every address; calls are recorded by `recorder`. A caller has
-    /// `upstream_timeout` at most for the message of a call to come, and for its answer to be taken.
+    /// Reads the files of TLS, and binds every address. Calls to `operations` are bounded and recorded by `calls`. A
+    /// caller has `upstream_timeout` at most to take a response.
     ///
     /// # Errors
     ///
-    /// An address cannot be had, or a file was replaced by something else since the configuration was checked;
-    /// the text names it.
+    /// An address cannot be had, or a file was replaced by a broken one since the configuration was checked; the text
+    /// names it.
     pub async fn bind(
         config: &config::Server,
         upstream_timeout: Duration,
         operations: Operations,
         identities: Arc<Identities>,
-        recorder: Recorder,
+        calls: Arc<Calls>,
         serving: watch::Receiver<Serving>,
     ) -> io::Result<Self> {
         let config::Server { listen, tls, unix_socket, drain_timeout: _, limits } = config;
@@ -92,16 +90,10 @@ impl Server {
         for address in listen {
             listeners.push(Listener::bind(address, unix_socket).await?);
         }
-        let calls = TaskTracker::new();
-        let of_calls = layers::Limits {
-            places: Arc::new(Semaphore::new(limits.max_concurrent_calls)),
-            calls: calls.clone(),
-            upstream_timeout,
-            recorder,
-        };
-        let routes = Routes::new(operations, identities, of_calls, limits.max_request_bytes, serving);
+        let max_request_bytes = limits.max_request_bytes;
+        let router = Router::new(operations, Arc::clone(&calls), identities, max_request_bytes, serving);
         let door = Door::new(limits.max_connections, limits.max_handshakes, tls);
-        let connections = Connections::new(routes, limits.clone(), upstream_timeout);
+        let connections = Connections::new(router, limits.clone(), upstream_timeout);
         Ok(Self { listeners, door, connections, calls })
     }
 
@@ -143,15 +135,15 @@ impl Server {
             while accepting.join_next().await.is_some() {}
             end.send_replace(true);
             tasks.close();
-            calls.close();
-            calls.wait().await;
-            // Whoever has not closed by now is idle: its connection ends with the process.
+            calls.in_flight().close();
+            calls.in_flight().wait().await;
+            // A connection that is still open is idle: it ends with the process.
             let _ = timeout(CLOSING, tasks.wait()).await;
         })
         .await;
         match drained {
             Ok(()) => Drained::Whole,
-            Err(_) => Drained::Cut { calls: calls.len() },
+            Err(_) => Drained::Cut { calls: calls.in_flight().len() },
         }
     }
 }

@@ -16,7 +16,7 @@ use own::ours;
 pub use own::{
     audit_unavailable, deadline_exceeded, denied, internal, invalid_field, invalid_forwarded_identity,
     invalid_name, invalid_timeout, invalid_token, keys_unavailable, not_grpc, not_supported, overloaded,
-    refused_by_the_library, shutting_down,
+    refused_by_the_library, shutting_down, too_long,
 };
 
 /// The `domain` of every error that is our own.

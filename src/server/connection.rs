@@ -19,10 +19,10 @@ use super::{
     listener::Connected,
     peer::{Peer, Place},
     preface::{self, AfterPreface},
-    resets::{Counted, Resets},
-    routes::Routes,
+    resets::Resets,
+    router::Router,
     tls::Tls,
-    unsent::{Unsent, Waiting},
+    write_stall::WriteStalls,
 };
 use crate::config::Limits;
 
@@ -38,27 +38,25 @@ pub(super) struct Admitted {
 
 /// What all connections have in common.
 pub(super) struct Connections {
-    routes: Arc<Routes>,
+    router: Arc<Router>,
     limits: Limits,
-    /// How long an answer may be left unread.
-    patience: Duration,
+    /// The time in which a caller must take a response.
+    write_timeout: Duration,
     http2: http2::Builder<TokioExecutor>,
 }
 
-/// Why a connection is to end.
+/// Why a connection must end.
 enum End {
     /// The process drains.
     Drain,
     /// It has reached `max_connection_age`.
     Age,
-    /// It reset more calls than `max_resets_per_window`.
-    Resets,
-    /// It has left an answer unread for too long.
-    Unread,
+    /// It has exceeded a limit.
+    Exceeded(&'static str),
 }
 
 impl Connections {
-    pub(super) fn new(routes: Routes, limits: Limits, patience: Duration) -> Self {
+    pub(super) fn new(router: Router, limits: Limits, write_timeout: Duration) -> Self {
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())
@@ -68,7 +66,7 @@ impl Connections {
             .max_local_error_reset_streams(limits.max_resets_per_window)
             .keep_alive_interval(limits.keepalive_interval)
             .keep_alive_timeout(limits.keepalive_timeout);
-        Self { routes: Arc::new(routes), limits, patience, http2 }
+        Self { router: Arc::new(router), limits, write_timeout, http2 }
     }
 
     /// Serves one connection until its peer closes it, it reaches its age, or `ending`: then no new call is
@@ -114,61 +112,57 @@ impl Connections {
             () = sleep_until(deadline) => return Err(late("HTTP/2 was not spoken in time").into()),
             () = super::told(&mut ending) => return Ok(()),
         }
-        let Limits { max_resets_per_window, reset_window, max_connection_age_grace: grace, .. } = self.limits;
+        let Limits { max_resets_per_window, reset_window, max_connection_age_grace, .. } = self.limits;
         let resets = Resets::new(max_resets_per_window, reset_window);
-        let unsent = Unsent::new(self.patience);
-        let service = Waiting::new(self.routes.of(&peer), Arc::clone(&unsent));
-        let service = Counted::new(service, Arc::clone(&resets));
+        let stalls = WriteStalls::new(self.write_timeout);
+        let service = self.router.for_connection(&peer, &resets, &stalls);
         let io = AfterPreface::new(TokioIo::new(stream));
         let mut connection = std::pin::pin!(self.http2.serve_connection(io, service));
-        // Among others of its kind a future is polled only when it was woken itself: calls do not pay for it.
-        let mut ends = FuturesUnordered::from_iter([self.end(ending, &resets, &unsent)]);
-        // Nor has anybody left unread what there was no time to send: that goes first.
+        let exceeded = async || {
+            tokio::select! {
+                () = resets.exceeded() => "it reset too many calls",
+                () = stalls.exceeded() => "it left a response unread for too long",
+            }
+        };
+        // FuturesUnordered polls its future only when that was woken itself, so that calls do not pay for it.
+        let mut ends = FuturesUnordered::from_iter([async {
+            tokio::select! {
+                () = super::told(&mut ending) => End::Drain,
+                limit = exceeded() => End::Exceeded(limit),
+                () = self.age() => End::Age,
+            }
+        }]);
+        // The connection is first: a response that there was no time to write has not been left unread.
         let end = tokio::select! {
             biased;
             ended = &mut connection => return Ok(ended?),
             Some(end) = ends.next() => end,
         };
-        let too_many = "it reset too many calls";
-        let unread = "it left an answer unread for too long";
-        match end {
-            End::Resets => return Err(too_many.into()),
-            End::Unread => return Err(unread.into()),
-            End::Drain => {
-                connection.as_mut().graceful_shutdown();
-                tokio::select! {
-                    biased;
-                    ended = &mut connection => ended?,
-                    () = unsent.too_long() => return Err(unread.into()),
-                }
-            }
-            End::Age => {
-                connection.as_mut().graceful_shutdown();
-                tokio::select! {
-                    biased;
-                    ended = &mut connection => ended?,
-                    () = sleep(grace) => return Err("it was not done when it had to go for its age".into()),
-                    () = resets.too_many() => return Err(too_many.into()),
-                    () = unsent.too_long() => return Err(unread.into()),
-                }
-            }
+        let grace = match end {
+            End::Exceeded(limit) => return Err(limit.into()),
+            // A drain has a deadline of its own.
+            End::Drain => None,
+            End::Age => Some(max_connection_age_grace),
+        };
+        connection.as_mut().graceful_shutdown();
+        tokio::select! {
+            biased;
+            ended = &mut connection => Ok(ended?),
+            limit = exceeded() => Err(limit.into()),
+            () = passes(grace) => Err("it had calls in flight at the end of its age".into()),
         }
-        Ok(())
     }
 
-    async fn end(&self, mut ending: watch::Receiver<bool>, resets: &Resets, unsent: &Unsent) -> End {
-        let age = async {
-            match self.limits.max_connection_age {
-                Some(age) => sleep(jittered(age)).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = super::told(&mut ending) => End::Drain,
-            () = resets.too_many() => End::Resets,
-            () = unsent.too_long() => End::Unread,
-            () = age => End::Age,
-        }
+    async fn age(&self) {
+        passes(self.limits.max_connection_age.map(jittered)).await;
+    }
+}
+
+/// Waits for a time; forever, when there is none.
+async fn passes(time: Option<Duration>) {
+    match time {
+        Some(time) => sleep(time).await,
+        None => std::future::pending().await,
     }
 }
 

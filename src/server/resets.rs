@@ -1,120 +1,131 @@
 //! Calls that are reset soon after they began: how many of them one connection may make in a window.
 //!
-//! To begin a call and reset it at once costs the caller next to nothing and us the work (CVE-2023-44487),
-//! and a client that makes us reset its calls by breaking the protocol comes to the same (CVE-2025-8671).
-//! h2 bounds only those that it has not handed on yet. Callers who lose patience after a while are no such
-//! thing, however many a proxy brings: what lived longer than [`SOON`] is not counted, as in Envoy
+//! To begin a call and reset it at once costs the caller next to nothing and costs us the work (CVE-2023-44487). A
+//! client that makes us reset its calls by protocol errors does the same (CVE-2025-8671). h2 bounds only the calls that
+//! it has not handed on yet. A caller that gives up after a while is not counted, however many callers a proxy brings:
+//! a call that lived longer than [`MIN_LIFETIME`] does not count, as in Envoy
 //! (`overload.premature_reset_min_stream_lifetime_seconds`).
 
 use std::{
-    future::Future,
-    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
     time::Duration,
 };
 
-use hyper::service::Service;
-use pin_project_lite::pin_project;
 use tokio::{sync::Notify, time::Instant};
 
-/// A call that ends by a reset before this is over counts.
-const SOON: Duration = Duration::from_secs(1);
+/// A call that is reset before this has passed counts.
+const MIN_LIFETIME: Duration = Duration::from_secs(1);
 
 /// The resets of one connection.
 pub(super) struct Resets {
-    most: usize,
+    max: usize,
     window: Duration,
-    /// Since when the window runs, and what was counted in it.
+    /// The start of the window, and the resets in it.
     counted: Mutex<(Instant, usize)>,
-    too_many: Notify,
+    exceeded: Notify,
 }
 
 impl Resets {
-    /// Bears `most` in one `window`.
-    pub(super) fn new(most: usize, window: Duration) -> Arc<Self> {
-        Arc::new(Self { most, window, counted: Mutex::new((Instant::now(), 0)), too_many: Notify::new() })
+    /// Allows `max` resets in one `window`.
+    pub(super) fn new(max: usize, window: Duration) -> Arc<Self> {
+        Arc::new(Self { max, window, counted: Mutex::new((Instant::now(), 0)), exceeded: Notify::new() })
     }
 
     /// Waits until there are too many.
-    pub(super) async fn too_many(&self) {
-        self.too_many.notified().await;
+    pub(super) async fn exceeded(&self) {
+        self.exceeded.notified().await;
     }
 
-    fn count(&self) {
+    /// A call that `began` then was reset now.
+    pub(super) fn count(&self, began: Instant) {
+        if began.elapsed() >= MIN_LIFETIME {
+            return;
+        }
         let now = Instant::now();
-        // Two numbers, each right whenever the lock is free.
+        // Both numbers are right whenever the lock is free.
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
         if now.duration_since(counted.0) >= self.window {
             *counted = (now, 0);
         }
         counted.1 += 1;
-        if counted.1 > self.most {
-            self.too_many.notify_one();
+        if counted.1 > self.max {
+            self.exceeded.notify_one();
         }
-    }
-}
-
-/// A service whose calls are counted when they are dropped before their answer begins.
-pub(super) struct Counted<S> {
-    inner: S,
-    resets: Arc<Resets>,
-}
-
-impl<S> Counted<S> {
-    pub(super) fn new(inner: S, resets: Arc<Resets>) -> Self {
-        Self { inner, resets }
-    }
-}
-
-impl<S: Service<R>, R> Service<R> for Counted<S> {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = Call<S::Future>;
-
-    fn call(&self, request: R) -> Self::Future {
-        let unanswered = Unanswered { since: Instant::now(), resets: Some(Arc::clone(&self.resets)) };
-        Call { inner: self.inner.call(request), unanswered }
-    }
-}
-
-pin_project! {
-    /// A call until its answer begins.
-    pub(super) struct Call<F> {
-        #[pin]
-        inner: F,
-        unanswered: Unanswered,
-    }
-}
-
-struct Unanswered {
-    since: Instant,
-    /// `None` once there is an answer.
-    resets: Option<Arc<Resets>>,
-}
-
-impl Drop for Unanswered {
-    fn drop(&mut self) {
-        if let Some(resets) = &self.resets
-            && self.since.elapsed() < SOON
-        {
-            resets.count();
-        }
-    }
-}
-
-impl<F: Future> Future for Call<F> {
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let call = self.project();
-        let answer = call.inner.poll(cx);
-        if answer.is_ready() {
-            call.unanswered.resets = None;
-        }
-        answer
     }
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use futures_util::poll;
+    use tokio::time::Instant;
+
+    use super::{MIN_LIFETIME, Resets};
+    use crate::server::{
+        call::{InFlight, OnConnection},
+        response_body::ResponseBody,
+        write_stall::WriteStalls,
+    };
+
+    const WINDOW: Duration = Duration::from_secs(30);
+
+    fn call(
+        resets: &Arc<Resets>,
+        call: impl Future<Output = http::Response<ResponseBody>> + Send + 'static,
+    ) -> OnConnection {
+        OnConnection::new(InFlight::unrecorded(call), resets, &WriteStalls::new(WINDOW))
+    }
+
+    /// A call without a response.
+    fn begin(resets: &Arc<Resets>) -> OnConnection {
+        call(resets, std::future::pending())
+    }
+
+    async fn is_exceeded(resets: &Resets) -> bool {
+        poll!(std::pin::pin!(resets.exceeded())).is_ready()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn more_than_the_limit_in_a_window_are_too_many() {
+        let resets = Resets::new(3, WINDOW);
+        for _ in 0..3 {
+            drop(begin(&resets));
+        }
+        assert!(!is_exceeded(&resets).await);
+        drop(begin(&resets));
+        assert!(is_exceeded(&resets).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_next_window_begins_anew() {
+        let resets = Resets::new(3, WINDOW);
+        for _ in 0..10 {
+            for _ in 0..3 {
+                drop(begin(&resets));
+            }
+            tokio::time::advance(WINDOW).await;
+        }
+        assert!(!is_exceeded(&resets).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn callers_that_give_up_after_a_while_do_not_count() {
+        let resets = Resets::new(3, WINDOW);
+        let calls: Vec<_> = (0..100).map(|_| begin(&resets)).collect();
+        tokio::time::advance(MIN_LIFETIME).await;
+        drop(calls);
+        assert!(!is_exceeded(&resets).await);
+        assert!(Instant::now().elapsed().is_zero());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_with_a_response_does_not_count() {
+        let resets = Resets::new(3, WINDOW);
+        for _ in 0..100 {
+            let response = async { http::Response::new(ResponseBody::default()) };
+            call(&resets, response).await.expect("a response");
+        }
+        assert!(!is_exceeded(&resets).await);
+    }
+}

@@ -7,9 +7,9 @@ use std::{
 
 use countermand::{
     amapi::{Amapi, Api, error::Error},
-    budget::Budget,
     caller::Caller,
     credentials::{Credential, Credentials, FetchError, Pattern, Token, TokenSource},
+    flight::Flight,
     http_client::Authorities,
     name::OperationName,
     policy::{Policy, act::Cancel},
@@ -148,26 +148,27 @@ impl TokenSource for Fixed {
 }
 
 #[tokio::test]
-async fn the_outcome_names_the_credential_whatever_came_of_the_call() {
+async fn the_flight_names_the_credential_whatever_the_outcome() {
     let api = Upstream::start().await;
     api.answers([Reply::ok(), Reply::plain_error(404, "NOT_FOUND", "gone")]);
     let (emea, _task) = Credential::start(Fixed("t"), "emea".to_owned(), None);
     let credentials = Credentials::new([(emea, vec![Pattern::parse("LC01*").unwrap()])]);
-    let amapi =
-        Amapi::new(api.url().parse().unwrap(), &Authorities::public(), Arc::new(credentials)).unwrap();
     let minute = Duration::from_secs(60);
+    let (url, credentials) = (api.url().parse().unwrap(), Arc::new(credentials));
+    let amapi = Amapi::new(url, &Authorities::public(), credentials, minute).unwrap();
     let cancel = async |enterprise| {
         let name = OperationName::parse(&operation(enterprise)).unwrap();
         let permit = Policy::without_rules().decide::<Cancel>(&Caller::anonymous(), name).unwrap();
-        amapi.cancel(&permit, &Budget::new(Instant::now() + minute, minute)).await
+        let flight = Flight::new(Instant::now() + minute);
+        (amapi.cancel(&permit, &flight).await, flight)
     };
-    let done = cancel("LC01").await;
-    assert!(done.result.is_ok());
-    assert_eq!(done.credential.as_deref(), Some("emea"));
-    let refused = cancel("LC01b").await;
-    assert!(matches!(refused.result, Err(Error::Answered(_))), "{refused:?}");
-    assert_eq!(refused.credential.as_deref(), Some("emea"));
-    let unserved = cancel("LC02").await;
-    assert!(matches!(unserved.result, Err(Error::NoCredential)), "{unserved:?}");
-    assert_eq!((unserved.credential, unserved.attempts), (None, 0));
+    let (done, flight) = cancel("LC01").await;
+    assert!(done.is_ok());
+    assert_eq!(flight.credential(), Some("emea"));
+    let (refused, flight) = cancel("LC01b").await;
+    assert!(matches!(refused, Err(Error::Answered(_))), "{refused:?}");
+    assert_eq!(flight.credential(), Some("emea"));
+    let (unserved, flight) = cancel("LC02").await;
+    assert!(matches!(unserved, Err(Error::NoCredential)), "{unserved:?}");
+    assert_eq!((flight.credential(), flight.attempts()), (None, 0));
 }

@@ -39,6 +39,12 @@ pub fn invalid_field(field: &str, reason: &str, description: &str) -> Status {
     )
 }
 
+/// A message over the size limit: OUT_OF_RANGE, `OUT_OF_RANGE`.
+#[must_use]
+pub fn too_long(limit: usize) -> Status {
+    ours(Code::OutOfRange, "OUT_OF_RANGE", &format!("the message is longer than {limit} bytes"), [])
+}
+
 /// A `grpc-timeout` header that is not one: INVALID_ARGUMENT, `INVALID_GRPC_TIMEOUT`.
 #[must_use]
 pub fn invalid_timeout() -> Status {

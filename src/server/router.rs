@@ -1,0 +1,115 @@
+//! Finds the service for a request.
+
+use std::{convert::Infallible, sync::Arc};
+
+use http::{Request, Response};
+use hyper::{body::Incoming, service::Service};
+use tokio::sync::watch;
+use tonic::{Status, body::Body};
+use tower::{ServiceExt, util::BoxCloneSyncService};
+
+use super::{
+    call::{self, Calls, InFlight, OnConnection},
+    health,
+    identity::{Identities, PeerIdentity},
+    peer::Peer,
+    reflection,
+    resets::Resets,
+    response_body::ResponseBody,
+    write_stall::WriteStalls,
+};
+use crate::{
+    operations::{Operations, status},
+    proto::longrunning::operations_server::OperationsServer,
+    serving::Serving,
+};
+
+/// A service beside the contract's.
+type SideService = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
+
+/// All services of the process.
+pub(super) struct Router {
+    operations: OperationsServer<Operations>,
+    calls: Arc<Calls>,
+    identities: Arc<Identities>,
+    health: SideService,
+    reflection: SideService,
+    reflection_alpha: SideService,
+}
+
+impl Router {
+    pub(super) fn new(
+        operations: Operations,
+        calls: Arc<Calls>,
+        identities: Arc<Identities>,
+        max_request_bytes: usize,
+        serving: watch::Receiver<Serving>,
+    ) -> Self {
+        Self {
+            operations: OperationsServer::new(operations).max_decoding_message_size(max_request_bytes),
+            calls,
+            identities,
+            health: BoxCloneSyncService::new(health::service(serving.clone())),
+            reflection: BoxCloneSyncService::new(reflection::v1(serving.clone())),
+            reflection_alpha: BoxCloneSyncService::new(reflection::v1alpha(serving)),
+        }
+    }
+
+    /// The services for the calls of one connection.
+    pub(super) fn for_connection(
+        self: &Arc<Self>,
+        peer: &Peer,
+        resets: &Arc<Resets>,
+        stalls: &Arc<WriteStalls>,
+    ) -> ConnectionRouter {
+        let identity = self.identities.of_peer(peer);
+        let (resets, stalls) = (Arc::clone(resets), Arc::clone(stalls));
+        ConnectionRouter { router: Arc::clone(self), identity, resets, stalls }
+    }
+}
+
+/// The services for the calls of one connection.
+pub(super) struct ConnectionRouter {
+    router: Arc<Router>,
+    identity: PeerIdentity,
+    resets: Arc<Resets>,
+    stalls: Arc<WriteStalls>,
+}
+
+impl Service<Request<Incoming>> for ConnectionRouter {
+    type Response = Response<ResponseBody>;
+    type Error = Infallible;
+    type Future = OnConnection;
+
+    fn call(&self, request: Request<Incoming>) -> OnConnection {
+        let service = request.uri().path().strip_prefix('/').and_then(|path| path.split_once('/'));
+        let call = match service.map(|(service, _)| service) {
+            Some("google.longrunning.Operations") => {
+                call::start(&self.router.calls, self.router.operations.clone(), &self.identity, request)
+            }
+            Some("grpc.health.v1.Health") => side(&self.router.health, request),
+            Some("grpc.reflection.v1.ServerReflection") => side(&self.router.reflection, request),
+            Some("grpc.reflection.v1alpha.ServerReflection") => side(&self.router.reflection_alpha, request),
+            _ => {
+                let unknown = status::refused_by_the_library(&Status::unimplemented("no such service"));
+                InFlight::unrecorded(std::future::ready(unknown.into_http()))
+            }
+        };
+        OnConnection::new(call, &self.resets, &self.stalls)
+    }
+}
+
+fn side(service: &SideService, request: Request<Incoming>) -> InFlight {
+    let service = service.clone();
+    InFlight::unrecorded(async move {
+        let (head, body) = request.into_parts();
+        let response = match call::not_grpc(&head) {
+            Some(refused) => refused,
+            None => {
+                let Ok(response) = service.oneshot(Request::from_parts(head, body)).await;
+                response
+            }
+        };
+        response.map(ResponseBody::from)
+    })
+}
