@@ -14,7 +14,7 @@ use std::{
 use tokio::{
     runtime::Handle,
     sync::Notify,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep_until},
 };
 use tokio_util::task::TaskTracker;
 
@@ -87,15 +87,20 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
                 Joined::Follower(shared) => shared.outcome().await,
             }
         });
-        match timeout_at(deadline, outcome.as_mut()).await {
-            Ok(outcome) => outcome,
-            Err(_) if record.is_some_and(Record::has_disconnected) => outcome.await,
-            Err(_) if shared.flight.attempts() == 0 => Err(UNSENT),
-            Err(_) => {
-                shared.flight.outlive_a_caller();
-                Err(Error::DeadlineExceeded { while_doing: "before the upstream answered" })
-            }
+        tokio::select! {
+            // The deadline is first, so that its answer does not depend on what the upstream call was waiting for.
+            biased;
+            () = sleep_until(deadline) => {}
+            outcome = outcome.as_mut() => return outcome,
         }
+        if record.is_some_and(Record::has_disconnected) {
+            return outcome.await;
+        }
+        if shared.flight.attempts() == 0 {
+            return Err(UNSENT);
+        }
+        shared.flight.outlive_a_caller();
+        Err(Error::DeadlineExceeded { while_doing: "before the upstream answered" })
     }
 
     /// Lets no other caller join the call for `name`: its outcome may be outdated.
