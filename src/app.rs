@@ -9,6 +9,7 @@ use crate::{
     admin::Admin,
     amapi::Amapi,
     audit::Audit,
+    background::Background,
     config::{self, Config, ListenAddress},
     credentials::{Credentials, SourceError},
     http_client::{Authorities, tls::TlsError},
@@ -99,7 +100,7 @@ impl App {
         let (identities, key_refresher) = Identities::new(callers)?;
         let key_refresher = key_refresher.map(tokio::spawn);
         let drain_timeout = server.drain_timeout;
-        let recorder = Recorder::new(Audit::start(audit)?);
+        let recorder = Recorder::new(Audit::start(audit, &Background::unsupervised())?);
         let (recorded, identities) = (recorder.clone(), Arc::new(identities));
         let server =
             Server::bind(server, upstream.timeout, operations, identities, recorded, state.clone()).await?;

@@ -13,6 +13,7 @@ use tower::{ServiceExt, service_fn};
 
 use super::*;
 use crate::{
+    background::Background,
     config::{self, Destination, OnFailure},
     server::layers::panics::Panics,
 };
@@ -26,7 +27,8 @@ type Below = fn() -> BoxFuture<'static, Answer>;
 /// A recorder, and where its lines go.
 fn recorder(room: &TempDir, on_failure: OnFailure) -> Recorder {
     let destination = Destination::File(room.path().join("audit.jsonl"));
-    Recorder::new(Audit::start(&config::Audit { destination, on_failure }).unwrap())
+    let settings = config::Audit { destination, on_failure };
+    Recorder::new(Audit::start(&settings, &Background::unsupervised()).unwrap())
 }
 
 fn audited<S>(
