@@ -9,6 +9,7 @@ use crate::{
     admin::Admin,
     amapi::Amapi,
     audit::Audit,
+    background::Background,
     config::{self, Config, ListenAddress},
     credentials::{Credentials, SourceError},
     http_client::{Authorities, tls::TlsError},
@@ -105,7 +106,7 @@ impl App {
         let (identities, key_refresher) = Identities::new(callers)?;
         let key_refresher = key_refresher.map(tokio::spawn);
         let drain_timeout = server.drain_timeout;
-        let audit = Audit::start(audit)?;
+        let audit = Audit::start(audit, &Background::unsupervised())?;
         let limits = &server.limits;
         let calls = Calls::new(
             limits.max_concurrent_calls,

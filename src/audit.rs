@@ -1,27 +1,21 @@
-//! The audit log: one JSON object a line for every call of the contract's five methods, and no answer
-//! before its line is written.
+//! The audit log: one JSON object a line for every call of the contract's five methods. A response leaves after
+//! the operating system has its line.
 //!
-//! A call notes in its [`Record`] what becomes of it; at its end that becomes a line ([`line`](mod@line)). The lines of
-//! calls that end at the same time are collected (`collector`) and written at once by a thread of their own
-//! (`writer`, `sink`), so that the disk holds nobody but those who wait for their own line.
+//! A call collects facts in its [`Record`], and its end makes a line of them ([`line`](mod@line)). Calls append their
+//! lines to one `buffer`. A thread of its own, the `writer`, writes them to the `sink`, so that a slow disk
+//! delays nothing but the calls whose lines it writes.
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{future::Future, io, sync::Arc, time::Duration};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{task::AbortHandle, time::timeout};
 
-use crate::config;
+use crate::background::Background;
 
-mod collector;
+mod buffer;
 mod json;
-mod kept;
 pub mod line;
 pub mod record;
+pub mod settings;
 mod sink;
 pub mod trace_id;
 mod writer;
@@ -30,79 +24,125 @@ pub use line::Arrival;
 pub use record::{Method, Record};
 pub use trace_id::TraceId;
 
-use collector::{Collector, Entry};
+use buffer::{Buffer, Missing};
+use settings::OnFailure;
 use sink::Sink;
-use writer::Writer;
+use writer::Output;
 
-/// The lines that may wait to be collected. When there are more, calls wait.
-const QUEUE: usize = 1024;
+/// How long [`Audit::end`] waits for the last lines to be written.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The audit log. Cheap to clone.
 #[derive(Clone)]
-pub struct Audit {
-    queue: mpsc::Sender<Entry>,
-    is_refusing: Arc<AtomicBool>,
+pub struct Audit(Arc<Handle>);
+
+/// Ends the thread and the task of the log when the last clone of the log is dropped.
+struct Handle {
+    buffer: Arc<Buffer>,
+    stall_watch: AbortHandle,
 }
 
-/// A line is not in the log, and its call may not be answered as if it were. It is kept and will be written
-/// when that is possible again.
+/// The line of a call is not in the log, and `on_failure` is `Fail`. The line is kept and written later, as far
+/// as memory allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the audit log cannot be written")]
 pub struct Unwritten;
 
 impl Audit {
-    /// Opens the log. Must be called within a runtime, which then collects its lines.
+    /// Opens the log and starts its thread. Must be called within a runtime.
     ///
     /// # Errors
     ///
-    /// The file cannot be opened, or its last line, which a predecessor broke off, cannot be ended; the text
-    /// names the file.
-    pub fn start(config: &config::Audit) -> io::Result<Self> {
-        let config::Audit { destination, on_failure } = config;
-        let writer = Writer::start(Sink::open(destination)?)?;
-        let (queue, entries) = mpsc::channel(QUEUE);
-        let is_refusing = Arc::new(AtomicBool::new(false));
-        tokio::spawn(Collector::new(entries, writer, *on_failure, Arc::clone(&is_refusing)).run());
-        Ok(Self { queue, is_refusing })
+    /// The file cannot be opened, or its incomplete last line cannot be ended; the text names the file. Or the
+    /// system refuses another thread.
+    pub fn start(settings: &settings::Audit, background: &Background) -> io::Result<Self> {
+        let settings::Audit { destination, on_failure } = settings;
+        let stall_timeout = match on_failure {
+            OnFailure::Fail => Duration::from_secs(5),
+            OnFailure::Continue => Duration::from_secs(1),
+        };
+        Self::start_with(Sink::open(destination)?, *on_failure, stall_timeout, background)
     }
 
-    /// Whether calls are to be refused before anything is done for them, since no line could be written of
-    /// them: `on_failure` is `Fail`, and the latest attempt to write failed, or has taken seconds.
+    fn start_with(
+        output: impl Output,
+        on_failure: OnFailure,
+        stall_timeout: Duration,
+        background: &Background,
+    ) -> io::Result<Self> {
+        let buffer = Arc::new(Buffer::new(on_failure, stall_timeout));
+        writer::start(Arc::clone(&buffer), output, background)?;
+        let stall_watch = writer::watch_stalls(Arc::clone(&buffer));
+        let stall_watch = background.spawn("audit log stall watch", stall_watch).abort_handle();
+        Ok(Self(Arc::new(Handle { buffer, stall_watch })))
+    }
+
+    /// Whether new calls are to be refused because their lines could not be written: `on_failure` is `Fail`, and
+    /// the latest write failed or takes longer than 5 seconds.
     #[must_use]
     pub fn is_refusing(&self) -> bool {
-        self.is_refusing.load(Ordering::Relaxed)
+        self.0.buffer.is_refusing()
     }
 
-    /// Writes a line, and waits until the operating system has it.
+    /// Appends a line, which ends with a newline, and waits until the operating system has it. The line is
+    /// written also when the future is dropped.
     ///
     /// # Errors
     ///
-    /// It is not written, and by `on_failure` that matters.
-    pub async fn write(&self, line: Vec<u8>) -> Result<(), Unwritten> {
-        let (written, answer) = oneshot::channel();
-        self.queue.send(Entry::Line(line, written)).await.map_err(|_| Unwritten)?;
-        answer.await.unwrap_or(Err(Unwritten))
+    /// The line is not written, and `on_failure` is `Fail`. With `Continue` the result is `Ok` then, after one
+    /// second at the latest.
+    pub fn write(&self, line: Vec<u8>) -> impl Future<Output = Result<(), Unwritten>> {
+        let buffer = &self.0.buffer;
+        let ticket = buffer.append(&line);
+        async move {
+            let is_written = match ticket {
+                Some(ticket) => ticket.is_written().await,
+                None => false,
+            };
+            if is_written || buffer.on_failure == OnFailure::Continue { Ok(()) } else { Err(Unwritten) }
+        }
     }
 
-    /// Keeps the line of a call that was refused since the log cannot be written, to be written when it can.
-    /// There may be more of them than there is room for: then it is forgotten.
+    /// Keeps the line of a call that was refused because the log cannot be written. The line is lost when too
+    /// many wait already.
     pub fn keep_refusal(&self, line: Vec<u8>) {
-        let _ = self.queue.try_send(Entry::Refusal(line));
+        self.0.buffer.append_refusal(&line);
     }
 
-    /// Opens the file anew, under its name, since the old one may have been renamed to be kept. Lines go to
-    /// the old one until then, and for ever when the new one cannot be opened, which the log tells.
-    pub async fn reopen(&self) {
-        // With the collector gone, no line follows either.
-        let _ = self.queue.send(Entry::Reopen).await;
+    /// Reopens the file by its name, because the old one may have been renamed. Lines go to the old file when
+    /// the new one cannot be opened, which is logged.
+    pub fn reopen(&self) {
+        self.0.buffer.reopen();
     }
 
-    /// Writes every line so far, and ends. Lines that come later are not written.
+    /// Writes the lines so far and ends. Later lines are not written. Lines that cannot be written are counted in
+    /// the operator's log, also when the future is dropped.
     pub async fn end(&self) {
-        let (ended, end) = oneshot::channel();
-        if self.queue.send(Entry::End(ended)).await.is_ok() {
-            // An error says that it ended without a word.
-            let _ = end.await;
+        let buffer = &self.0.buffer;
+        let report = ReportMissing(buffer);
+        buffer.close();
+        // The report says what the timeout means.
+        let _ = timeout(END_TIMEOUT, buffer.ended()).await;
+        drop(report);
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.buffer.close();
+        self.stall_watch.abort();
+    }
+}
+
+/// Logs how many lines are not written, when dropped.
+struct ReportMissing<'a>(&'a Buffer);
+
+impl Drop for ReportMissing<'_> {
+    fn drop(&mut self) {
+        let Missing { kept, lost } = self.0.missing();
+        let lost = lost + kept;
+        if lost > 0 {
+            tracing::error!(lost, "the audit log could not be written to the end");
         }
     }
 }

@@ -34,8 +34,8 @@ pub(crate) mod tests;
 
 use std::path::PathBuf;
 
+pub use crate::audit::settings::{Audit, Destination, OnFailure};
 pub use admin::Admin;
-pub use audit::{Audit, Destination, OnFailure};
 pub use callers::{Callers, Jwks, Jwt};
 pub use credentials::Credential;
 pub use environment::Environment;

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use crate::config::Destination;
+use super::settings::Destination;
 
 /// The owner writes, and whoever ships logs may be of the group. The umask may take away from it.
 const MODE: u32 = 0o640;

@@ -3,14 +3,15 @@ use std::{
     fs,
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
-    time::Duration,
+    sync::{Mutex, mpsc},
+    time::{Duration, Instant},
 };
 
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use super::*;
-use crate::config::{Destination, OnFailure};
+use super::{settings::Destination, sink::Failed};
 
 /// Longer than anything here takes on any machine.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -35,7 +36,8 @@ impl Room {
     }
 
     fn start(&self, on_failure: OnFailure) -> Audit {
-        Audit::start(&config::Audit { destination: Destination::File(self.log()), on_failure }).unwrap()
+        let settings = settings::Audit { destination: Destination::File(self.log()), on_failure };
+        Audit::start(&settings, &Background::unsupervised()).unwrap()
     }
 
     /// Makes room on the disk.
@@ -103,10 +105,10 @@ async fn a_renamed_file_is_left_when_the_log_is_reopened() {
     write(&audit, "1\n").await.unwrap();
     fs::rename(room.log(), &old).unwrap();
     write(&audit, "2\n").await.unwrap();
-    audit.reopen().await;
+    audit.reopen();
     write(&audit, "3\n").await.unwrap();
     // Nothing was renamed this time.
-    audit.reopen().await;
+    audit.reopen();
     write(&audit, "4\n").await.unwrap();
     assert_eq!((text(&old).as_str(), text(&room.log()).as_str()), ("1\n2\n", "3\n4\n"));
 }
@@ -118,7 +120,7 @@ async fn a_file_that_cannot_be_opened_anew_costs_no_line() {
     let old = room.0.path().join("old");
     fs::rename(room.log(), &old).unwrap();
     fs::create_dir(room.log()).unwrap();
-    audit.reopen().await;
+    audit.reopen();
     write(&audit, "1\n").await.unwrap();
     assert_eq!(text(&old), "1\n");
 }
@@ -185,4 +187,186 @@ async fn the_end_comes_after_every_line_before_it() {
     let written = lines.iter().filter(|line| line.is_ok()).count();
     assert_eq!(text(&room.log()).lines().count(), written, "a call is told the truth");
     assert_eq!(write(&audit, "late\n").await, Err(Unwritten));
+}
+
+/// The writes of a [`TestOutput`].
+type Writes = Arc<Mutex<Vec<String>>>;
+
+/// An output that keeps every write, and runs `before` ahead of each.
+struct TestOutput<F> {
+    before: F,
+    writes: Writes,
+}
+
+impl<F: FnMut() + Send + 'static> Output for TestOutput<F> {
+    fn reopen(&mut self) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    fn append(&mut self, lines: &[u8]) -> Result<(), Failed> {
+        (self.before)();
+        self.writes.lock().unwrap().push(String::from_utf8(lines.to_vec()).unwrap());
+        Ok(())
+    }
+}
+
+/// A log that runs `before` ahead of each write.
+fn start_with(on_failure: OnFailure, before: impl FnMut() + Send + 'static) -> (Audit, Writes) {
+    let writes = Writes::default();
+    let output = TestOutput { before, writes: Arc::clone(&writes) };
+    let audit = Audit::start_with(output, on_failure, STALL_TIMEOUT, &Background::unsupervised()).unwrap();
+    (audit, writes)
+}
+
+/// A log whose writes stall until the returned sender is dropped.
+fn start_stalled(on_failure: OnFailure) -> (Audit, Writes, mpsc::Sender<()>) {
+    let (release, stall) = mpsc::channel();
+    let (audit, writes) = start_with(on_failure, move || _ = stall.recv());
+    (audit, writes, release)
+}
+
+const STALL_TIMEOUT: Duration = Duration::from_millis(100);
+
+#[tokio::test]
+async fn lines_of_one_turn_of_the_runtime_are_in_one_write() {
+    let (audit, writes) = start_with(OnFailure::Fail, || {});
+    for _ in 0..3 {
+        let calls: Vec<_> = (0..500)
+            .map(|_| {
+                let audit = audit.clone();
+                tokio::spawn(async move { write(&audit, "x\n").await })
+            })
+            .collect();
+        for call in calls {
+            call.await.unwrap().unwrap();
+        }
+    }
+    let lengths: Vec<_> = writes.lock().unwrap().iter().map(String::len).collect();
+    assert_eq!(lengths, [1000; 3]);
+}
+
+#[tokio::test]
+async fn the_line_of_a_dropped_call_is_written() {
+    let (audit, writes) = start_with(OnFailure::Fail, || {});
+    drop(audit.write(b"1\n".to_vec()));
+    eventually(|| writes.lock().unwrap().concat() == "1\n").await;
+}
+
+#[tokio::test]
+async fn a_call_completes_when_the_first_calls_of_its_batch_are_dropped() {
+    let (audit, writes, release) = start_stalled(OnFailure::Fail);
+    let calls: Vec<_> = ["1\n", "2\n", "3\n"]
+        .map(|line| {
+            let audit = audit.clone();
+            tokio::spawn(async move { write(&audit, line).await })
+        })
+        .into();
+    tokio::time::sleep(STALL_TIMEOUT / 10).await;
+    drop(release);
+    eventually(|| !writes.lock().unwrap().is_empty()).await;
+    let [first, second, third] = <[_; 3]>::try_from(calls).unwrap();
+    first.abort();
+    second.abort();
+    third.await.unwrap().unwrap();
+    assert_eq!(*writes.lock().unwrap(), ["1\n2\n3\n"]);
+}
+
+#[tokio::test]
+async fn a_stalled_write_delays_calls_no_longer_than_its_timeout_when_on_failure_is_continue() {
+    let (audit, writes, release) = start_stalled(OnFailure::Continue);
+    write(&audit, "1\n").await.unwrap();
+    let start = Instant::now();
+    for _ in 0..100 {
+        write(&audit, "2\n").await.unwrap();
+    }
+    assert!(start.elapsed() < STALL_TIMEOUT, "no call waits while the write is known to stall");
+    assert!(!audit.is_refusing());
+    drop(release);
+    eventually(|| writes.lock().unwrap().concat() == format!("1\n{}", "2\n".repeat(100))).await;
+    assert_eq!(audit.0.buffer.missing().lost, 0);
+}
+
+#[tokio::test]
+async fn a_stalled_write_refuses_calls_after_its_timeout_when_on_failure_is_fail() {
+    let (audit, writes, release) = start_stalled(OnFailure::Fail);
+    let first = write(&audit, "1\n");
+    let second = async {
+        // The first line is with the thread by then.
+        tokio::time::sleep(STALL_TIMEOUT / 10).await;
+        assert!(!audit.is_refusing());
+        write(&audit, "2\n").await
+    };
+    assert_eq!(tokio::join!(first, second), (Err(Unwritten), Err(Unwritten)));
+    assert!(audit.is_refusing());
+    assert_eq!(write(&audit, "3\n").await, Err(Unwritten));
+    audit.keep_refusal(b"4\n".to_vec());
+    drop(release);
+    eventually(|| writes.lock().unwrap().concat() == "1\n2\n3\n4\n").await;
+    eventually(|| !audit.is_refusing()).await;
+    write(&audit, "5\n").await.unwrap();
+}
+
+#[tokio::test]
+async fn lines_beyond_the_bound_are_lost_and_counted_while_a_write_stalls() {
+    let (audit, writes, release) = start_stalled(OnFailure::Continue);
+    let line = format!("{}\n", "x".repeat(1024 * 1024 - 1));
+    for _ in 0..20 {
+        write(&audit, &line).await.unwrap();
+    }
+    let Missing { kept, lost } = audit.0.buffer.missing();
+    assert_eq!((kept, lost), (16, 4));
+    drop(release);
+    eventually(|| audit.0.buffer.missing().kept == 0).await;
+    assert_eq!(writes.lock().unwrap().concat(), line.repeat(16));
+}
+
+#[tokio::test]
+async fn refusals_beyond_the_bound_are_counted_as_lost() {
+    let room = Room::full();
+    let audit = room.start(OnFailure::Fail);
+    write(&audit, "1\n").await.unwrap_err();
+    for _ in 0..10 {
+        audit.keep_refusal(vec![b'\n'; 1024 * 1024]);
+    }
+    assert_eq!(audit.0.buffer.missing().lost, 3);
+}
+
+#[tokio::test]
+async fn a_panic_of_the_writer_thread_is_reported_and_leaves_no_call_waiting() {
+    for (on_failure, result) in [(OnFailure::Fail, Err(Unwritten)), (OnFailure::Continue, Ok(()))] {
+        let (background, mut deaths) = Background::new();
+        let output = TestOutput { before: || panic!("on purpose"), writes: Writes::default() };
+        let audit = Audit::start_with(output, on_failure, LIMIT, &background).unwrap();
+        assert_eq!(write(&audit, "1\n").await, result);
+        assert_eq!(timeout(LIMIT, deaths.next()).await, Ok("audit log writer"));
+        assert_eq!(audit.is_refusing(), result.is_err());
+        assert_eq!(write(&audit, "2\n").await, result);
+        audit.keep_refusal(b"3\n".to_vec());
+        timeout(LIMIT, audit.end()).await.expect("an end");
+        let Missing { kept, lost } = audit.0.buffer.missing();
+        assert_eq!((kept, lost), (1, 2));
+    }
+}
+
+// The paused clock passes the timeout of the end, and not the time of the stalled write.
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_stalled_log_comes_and_its_lines_are_counted() {
+    let (audit, _writes, _release) = start_stalled(OnFailure::Fail);
+    let call = tokio::spawn({
+        let audit = audit.clone();
+        async move { audit.write(b"1\n".to_vec()).await }
+    });
+    tokio::task::yield_now().await;
+    audit.end().await;
+    assert_eq!(audit.0.buffer.missing().kept, 1);
+    assert_eq!(call.await.unwrap(), Err(Unwritten), "also after the end");
+}
+
+#[tokio::test]
+async fn the_thread_ends_when_the_log_is_dropped() {
+    let (audit, writes) = start_with(OnFailure::Fail, || {});
+    write(&audit, "1\n").await.unwrap();
+    drop(audit);
+    // The thread owns the output.
+    eventually(|| Arc::strong_count(&writes) == 1).await;
 }

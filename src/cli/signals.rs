@@ -43,6 +43,6 @@ pub(crate) fn rotation() -> io::Result<Signal> {
 /// Reopens the audit log at every `rotation`. Never returns.
 pub(crate) async fn reopen(audit: Audit, mut rotation: Signal) {
     while rotation.recv().await.is_some() {
-        audit.reopen().await;
+        audit.reopen();
     }
 }

@@ -4,7 +4,7 @@ use std::{
     fs::{self, OpenOptions},
     io,
     os::unix::fs::FileTypeExt,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use super::{
@@ -14,37 +14,10 @@ use super::{
     sources::Sources,
     table::Section,
 };
+use crate::audit::settings::{Audit, Destination, OnFailure};
 
 /// The value of `file` that is not a file.
 const STDOUT: &str = "stdout";
-
-/// The audit log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Audit {
-    /// Where it goes.
-    pub destination: Destination,
-    /// What happens to calls whose line cannot be written.
-    pub on_failure: OnFailure,
-}
-
-/// Where the audit log goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Destination {
-    /// Standard output.
-    Stdout,
-    /// A file, which can be appended to, or made in its directory.
-    File(PathBuf),
-}
-
-/// What happens to calls when the audit log cannot be written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum OnFailure {
-    /// They fail, rather than go unrecorded.
-    #[default]
-    Fail,
-    /// They are answered.
-    Continue,
-}
 
 impl Audit {
     pub(super) fn read(environment: &mut Environment, file: &mut Section<'_>, faults: &mut Faults) -> Self {

@@ -1,8 +1,21 @@
 //! The audit log of a running process: where it goes, that it loses no line, and what a full disk does.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::{File, OpenOptions},
+    io::{Read, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
-use nix::sys::signal::Signal::{SIGHUP, SIGTERM};
+use nix::{
+    fcntl::OFlag,
+    sys::{
+        signal::Signal::{SIGHUP, SIGTERM},
+        stat::Mode,
+    },
+    unistd::mkfifo,
+};
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
@@ -198,6 +211,68 @@ async fn calls_go_on_over_a_full_disk_when_that_is_wanted() {
         cancel(service.address, id).await.unwrap();
     }
     service.process.stderr.has("the audit log cannot be written: calls go on").await;
+    service.process.signal(SIGTERM);
+    let ended = service.process.end().await;
+    assert!(ended.stderr.contains("the audit log could not be written to the end lost=3"), "{ended:?}");
+}
+
+/// A full pipe at `path`, which takes nothing until somebody reads.
+fn full_pipe(path: &Path) -> File {
+    mkfifo(path, Mode::S_IRWXU).unwrap();
+    let flags = OFlag::O_NONBLOCK.bits();
+    let mut pipe = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path).unwrap();
+    while pipe.write(b"\n").is_ok() {}
+    pipe
+}
+
+/// Starts a service whose standard output is the pipe at `path`.
+async fn start_with_stdout(google: &Google, path: &Path, on_failure: &str) -> Service {
+    let command = countermand_after(&format!("exec >'{}'", path.display()), &SERVE);
+    let service = Service::start_as(google, command, |command| {
+        command.env("COUNTERMAND_AUDIT_ON_FAILURE", on_failure).env("COUNTERMAND_DRAIN_TIMEOUT", "1s");
+    })
+    .await;
+    service.ready().await;
+    service
+}
+
+#[tokio::test]
+async fn calls_are_answered_while_nobody_reads_the_log_when_on_failure_is_continue() {
+    let google = Google::start().await;
+    let (room, _) = room();
+    let path = room.path().join("stdout");
+    let mut pipe = full_pipe(&path);
+    let service = start_with_stdout(&google, &path, "continue").await;
+    let start = Instant::now();
+    for id in 1..=20 {
+        cancel(service.address, id).await.unwrap();
+    }
+    assert!(start.elapsed() < Duration::from_secs(10), "one call waits, and the others do not");
+    service.process.stderr.has("the audit log takes seconds to write: calls go on").await;
+
+    let mut log = vec![0; 1024 * 1024];
+    let padding = pipe.read(&mut log).unwrap();
+    service.process.stderr.has("the audit log can be written again lost=0").await;
+    assert!(log[..padding].iter().all(|byte| *byte == b'\n'));
+    cancel(service.address, 21).await.unwrap();
+    let length = pipe.read(&mut log).unwrap();
+    let recorded = names(std::str::from_utf8(&log[..length]).unwrap());
+    assert_eq!(recorded, (1..=21).map(operation).collect::<Vec<_>>());
+    service.process.signal(SIGTERM);
+    let ended = service.process.end().await;
+    assert!(!ended.stderr.contains("the audit log could not be written to the end"), "{ended:?}");
+}
+
+#[tokio::test]
+async fn lines_that_a_stalled_log_does_not_take_are_counted_at_the_end() {
+    let google = Google::start().await;
+    let (room, _) = room();
+    let path = room.path().join("stdout");
+    let _pipe = full_pipe(&path);
+    let service = start_with_stdout(&google, &path, "continue").await;
+    for id in 1..=3 {
+        cancel(service.address, id).await.unwrap();
+    }
     service.process.signal(SIGTERM);
     let ended = service.process.end().await;
     assert!(ended.stderr.contains("the audit log could not be written to the end lost=3"), "{ended:?}");

@@ -10,6 +10,7 @@ use tower::service_fn;
 
 use super::*;
 use crate::{
+    background::Background,
     config::{self, Callers, Destination, OnFailure},
     server::{
         identity::Identities,
@@ -25,7 +26,8 @@ type Handler = fn() -> BoxFuture<'static, Handled>;
 /// The calls of a process whose audit log is in `directory`.
 fn calls(directory: &TempDir, on_failure: OnFailure) -> Arc<Calls> {
     let destination = Destination::File(directory.path().join("audit.jsonl"));
-    let audit = Audit::start(&config::Audit { destination, on_failure }).unwrap();
+    let audit =
+        Audit::start(&config::Audit { destination, on_failure }, &Background::unsupervised()).unwrap();
     Calls::new(10, 65_536, Duration::from_secs(30), audit, TaskTracker::new())
 }
 
