@@ -19,9 +19,8 @@ use crate::{
 };
 
 pub mod call;
-mod code;
-mod details;
 mod interval;
+mod json_struct;
 mod known;
 mod latest;
 mod poll;
@@ -29,12 +28,11 @@ mod round;
 pub mod share;
 mod states;
 pub mod status;
-mod structs;
+mod status_size;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
-mod trailers;
 mod translate;
 mod wait;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tonic::Code;
 
-use super::code;
+use super::status;
 use crate::{amapi::error::Error, proto::longrunning::Operation};
 
 /// What is known of an awaited operation, as its poller tells all who wait.
@@ -37,7 +37,7 @@ impl Latest {
 pub(super) fn may_pass(error: &Error) -> bool {
     match error {
         Error::Answered(answer) => matches!(
-            code::of(answer),
+            status::code_of(answer),
             Code::Unavailable
                 | Code::ResourceExhausted
                 | Code::DeadlineExceeded

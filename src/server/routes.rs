@@ -95,7 +95,7 @@ impl Service<Request<Incoming>> for ForCaller {
             Some("grpc.reflection.v1.ServerReflection") => &self.routes.reflection,
             Some("grpc.reflection.v1alpha.ServerReflection") => &self.routes.reflection_alpha,
             _ => {
-                let unknown = status::refused_by_the_library(&Status::unimplemented("no such service"));
+                let unknown = status::from_tonic(&Status::unimplemented("no such service"));
                 return Either::Right(Either::Right(ready(Ok(unknown.into_http()))));
             }
         };

@@ -49,7 +49,7 @@ fn explained(answer: Response<Body>) -> Response<Body> {
     // Only an answer without a message has its status here; others have it in trailers still to come.
     match Status::from_header_map(answer.headers()) {
         Some(refused) if refused.code() != Code::Ok && refused.details().is_empty() => {
-            let mut explained = status::refused_by_the_library(&refused).into_http();
+            let mut explained = status::from_tonic(&refused).into_http();
             explained.extensions_mut().insert(RefusedByTheLibrary);
             explained
         }
