@@ -12,7 +12,7 @@ use crate::{
     config::{self, Config, ListenAddress},
     credentials::{Credentials, SourceError},
     http_client::{Authorities, tls::TlsError},
-    operations::{Intervals, Limits, Operations, Times},
+    operations::{CacheLimits, Intervals, Operations, Times},
     policy::{Policy, mistake::Mistakes},
     server::{
         Drained, Recorder, Server,
@@ -208,6 +208,6 @@ fn times(upstream_timeout: Duration, polling: &config::Polling) -> Times {
         upstream_timeout,
         max_wait,
         intervals: Intervals { min: min_interval, max: max_interval },
-        limits: Limits { entries: cache_entries, max_age: cache_max_age, min_interval },
+        limits: CacheLimits { entries: cache_entries, max_age: cache_max_age, min_interval },
     }
 }

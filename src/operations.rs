@@ -18,10 +18,10 @@ use crate::{
     serving::Serving,
 };
 
+mod cache;
 pub mod call;
 mod interval;
 mod json_struct;
-mod known;
 mod latest;
 mod poll;
 mod round;
@@ -36,8 +36,8 @@ mod tests;
 mod translate;
 mod wait;
 
+pub use cache::CacheLimits;
 pub use interval::Intervals;
-pub use known::Limits;
 
 use call::Call;
 use poll::Pollers;
@@ -63,8 +63,8 @@ pub struct Times {
     pub max_wait: Duration,
     /// How often an awaited operation is asked for.
     pub intervals: Intervals,
-    /// What is known without asking.
-    pub limits: Limits,
+    /// The limits of the cache.
+    pub limits: CacheLimits,
 }
 
 impl<A: Api> Operations<A> {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    known::{Known, Limits},
+    cache::{Cache, CacheLimits},
     log,
     share::{Flights, Joined},
     translate,
@@ -30,7 +30,7 @@ pub(super) struct States<A>(Arc<Inner<A>>);
 struct Inner<A> {
     amapi: Arc<A>,
     upstream_timeout: Duration,
-    known: Known,
+    cache: Cache,
     gets: Flights<Arc<Operation>>,
 }
 
@@ -41,9 +41,14 @@ impl<A> Clone for States<A> {
 }
 
 impl<A: Api> States<A> {
-    pub(super) fn new(amapi: Arc<A>, upstream_timeout: Duration, limits: Limits, tasks: TaskTracker) -> Self {
+    pub(super) fn new(
+        amapi: Arc<A>,
+        upstream_timeout: Duration,
+        limits: CacheLimits,
+        tasks: TaskTracker,
+    ) -> Self {
         let gets = Flights::new(upstream_timeout, tasks);
-        Self(Arc::new(Inner { amapi, upstream_timeout, known: Known::new(limits), gets }))
+        Self(Arc::new(Inner { amapi, upstream_timeout, cache: Cache::new(limits), gets }))
     }
 
     /// The latest state of one operation: the known one when it is fresh enough, else Google's.
@@ -53,7 +58,7 @@ impl<A: Api> States<A> {
         deadline: Instant,
         record: &Record,
     ) -> Joined<Arc<Operation>> {
-        match self.0.known.fresh(permit.resource()) {
+        match self.0.cache.get(permit.resource()) {
             Some(operation) => {
                 let outcome =
                     Outcome { result: Ok(operation), attempts: 0, upstream_status: None, credential: None };
@@ -80,7 +85,7 @@ impl<A: Api> States<A> {
                 log(permit.resource(), permit.action(), &outcome);
                 outcome.and_then(|operation| {
                     let operation = Arc::new(operation);
-                    inner.known.keep(permit.resource(), &operation, asked);
+                    inner.cache.insert(permit.resource(), &operation, asked);
                     Ok(operation)
                 })
             }
@@ -109,12 +114,12 @@ impl<A: Api> States<A> {
 
     /// Keeps what a list said of one operation; `asked` is when the list was.
     pub(super) fn learn(&self, name: &OperationName, operation: &Arc<Operation>, asked: Instant) {
-        self.0.known.keep(name, operation, asked);
+        self.0.cache.insert(name, operation, asked);
     }
 
     /// A cancel has been sent: what was known or asked before it no longer counts.
     pub(super) fn forget(&self, name: &OperationName) {
         self.0.gets.forget(name);
-        self.0.known.forget(name);
+        self.0.cache.cancelled(name);
     }
 }

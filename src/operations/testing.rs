@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::{sync::watch, time::sleep};
 use tokio_util::task::TaskTracker;
 
-use super::{Intervals, Limits, Operations, Times};
+use super::{CacheLimits, Intervals, Operations, Times};
 use crate::{
     amapi::{Api, Json, ListQuery, Outcome, error::Error},
     budget::Budget,
@@ -83,7 +83,7 @@ impl Counting {
             upstream_timeout: 30 * SECOND,
             max_wait: 600 * SECOND,
             intervals: Intervals { min: SECOND, max: 20 * SECOND },
-            limits: Limits { entries: 100, max_age: 3600 * SECOND, min_interval: SECOND },
+            limits: CacheLimits { entries: 100, max_age: 3600 * SECOND, min_interval: SECOND },
         };
         let policy = Policy::without_rules();
         let service = Operations::new(policy, self.clone(), times, state, TaskTracker::new());
