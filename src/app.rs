@@ -12,7 +12,7 @@ use crate::{
     config::{self, Config, ListenAddress},
     credentials::{Credentials, SourceError},
     http_client::{Authorities, tls::TlsError},
-    operations::{CacheLimits, Intervals, Operations, Times},
+    operations::{CacheLimits, Operations, PollIntervals, Times},
     policy::{Policy, mistake::Mistakes},
     server::{
         Drained, Recorder, Server,
@@ -207,7 +207,7 @@ fn times(upstream_timeout: Duration, polling: &config::Polling) -> Times {
     Times {
         upstream_timeout,
         max_wait,
-        intervals: Intervals { min: min_interval, max: max_interval },
+        intervals: PollIntervals { min: min_interval, max: max_interval },
         limits: CacheLimits { entries: cache_entries, max_age: cache_max_age, min_interval },
     }
 }

@@ -20,11 +20,8 @@ use crate::{
 
 mod cache;
 pub mod call;
-mod interval;
 mod json_struct;
-mod latest;
-mod poll;
-mod round;
+mod poller;
 pub mod share;
 mod states;
 pub mod status;
@@ -34,13 +31,12 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod translate;
-mod wait;
 
 pub use cache::CacheLimits;
-pub use interval::Intervals;
+pub use poller::PollIntervals;
 
 use call::Call;
-use poll::Pollers;
+use poller::Pollers;
 use share::{Flights, Joined};
 use states::States;
 
@@ -61,8 +57,8 @@ pub struct Times {
     pub upstream_timeout: Duration,
     /// The most time of WaitOperation.
     pub max_wait: Duration,
-    /// How often an awaited operation is asked for.
-    pub intervals: Intervals,
+    /// The time between two polls of an awaited operation.
+    pub intervals: PollIntervals,
     /// The limits of the cache.
     pub limits: CacheLimits,
 }
@@ -106,7 +102,7 @@ impl<A: Api> operations_server::Operations for Operations<A> {
                 log_if_late(permit.resource(), &outcome, &budget);
                 // Whatever came of it, the operation may no longer be what it was.
                 states.forget(permit.resource());
-                pollers.hurry(permit.resource());
+                pollers.poll_soon(permit.resource());
                 outcome
             }
         });
@@ -150,7 +146,7 @@ impl<A: Api> operations_server::Operations for Operations<A> {
         let call = Call::of(&request);
         let WaitOperationRequest { name, timeout } = request.into_inner();
         let name = call.name(name, OperationName::parse)?;
-        let allowed = wait::allowed(timeout.as_ref()).map_err(|()| {
+        let allowed = poller::requested_timeout(timeout.as_ref()).map_err(|()| {
             let wrong = "must be a duration of 0s or more";
             call.invalid(status::invalid_field("timeout", "INVALID_TIMEOUT", wrong))
         })?;
@@ -164,7 +160,7 @@ impl<A: Api> operations_server::Operations for Operations<A> {
         let limit = allowed.map_or(self.times.max_wait, |allowed| allowed.min(self.times.max_wait));
         let end = call.time_to_answer(limit);
         let first = call.carried(self.states.get(&permit, end, &call.record).await);
-        operation(wait::wait(first, &self.pollers, permit, end).await)
+        operation(self.pollers.wait(permit, first, end).await)
     }
 
     async fn delete_operation(
