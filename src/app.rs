@@ -13,7 +13,7 @@ use crate::{
     config::{self, Config, ListenAddress},
     credentials::{Credentials, SourceError},
     http_client::{Authorities, tls::TlsError},
-    operations::{Intervals, Limits, Operations, Times},
+    operations::{CacheLimits, Operations, PollIntervals, Times},
     policy::{Policy, mistake::Mistakes},
     server::{
         Drained, Server,
@@ -223,7 +223,7 @@ fn times(upstream_timeout: Duration, polling: &config::Polling) -> Times {
     Times {
         upstream_timeout,
         max_wait,
-        intervals: Intervals { min: min_interval, max: max_interval },
-        limits: Limits { entries: cache_entries, max_age: cache_max_age, min_interval },
+        intervals: PollIntervals { min: min_interval, max: max_interval },
+        limits: CacheLimits { entries: cache_entries, max_age: cache_max_age, min_interval },
     }
 }

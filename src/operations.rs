@@ -18,40 +18,34 @@ use crate::{
     serving::Serving,
 };
 
+mod cache;
 pub mod call;
-mod code;
-mod details;
 mod flights;
-mod interval;
-mod known;
-mod latest;
-mod poll;
-mod round;
-mod states;
+mod json_struct;
+mod poller;
+mod reader;
 pub mod status;
-mod structs;
+mod status_size;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
-mod trailers;
 mod translate;
-mod wait;
 
-pub use interval::Intervals;
-pub use known::Limits;
+pub use cache::CacheLimits;
+pub use poller::PollIntervals;
 
 use call::Call;
 use flights::Flights;
-use poll::Pollers;
-use states::States;
+use poller::Pollers;
+use reader::Reader;
 
 /// The service `google.longrunning.Operations`.
 pub struct Operations<A = Amapi> {
     policy: Policy,
     amapi: Arc<A>,
     cancels: Flights<()>,
-    states: States<A>,
+    reader: Reader<A>,
     pollers: Pollers<A>,
     times: Times,
 }
@@ -63,29 +57,29 @@ pub struct Times {
     pub upstream_timeout: Duration,
     /// The most time of WaitOperation.
     pub max_wait: Duration,
-    /// How often an awaited operation is asked for.
-    pub intervals: Intervals,
-    /// What is known without asking.
-    pub limits: Limits,
+    /// The time between two polls of an awaited operation.
+    pub intervals: PollIntervals,
+    /// The limits of the cache.
+    pub limits: CacheLimits,
 }
 
 impl<A: Api> Operations<A> {
-    /// The service. What it sends is carried to its end in tasks that `flights` knows of; waiters are let
-    /// go when `serving` says that the server drains.
+    /// The service. An upstream call whose callers left goes on as a task of `in_flight`. Waits end when `serving`
+    /// becomes `Draining`.
     #[must_use]
     pub fn new(
         policy: Policy,
         amapi: A,
         times: Times,
         serving: watch::Receiver<Serving>,
-        flights: TaskTracker,
+        in_flight: TaskTracker,
     ) -> Self {
         let amapi = Arc::new(amapi);
         let Times { upstream_timeout, max_wait: _, intervals, limits } = times;
-        let cancels = Flights::new(flights.clone());
-        let states = States::new(Arc::clone(&amapi), upstream_timeout, limits, flights);
-        let pollers = Pollers::new(states.clone(), intervals, serving);
-        Self { policy, amapi, cancels, states, pollers, times }
+        let cancels = Flights::new(in_flight.clone());
+        let reader = Reader::new(Arc::clone(&amapi), upstream_timeout, limits, in_flight);
+        let pollers = Pollers::new(reader.clone(), intervals, serving);
+        Self { policy, amapi, cancels, reader, pollers, times }
     }
 }
 
@@ -100,8 +94,8 @@ impl<A: Api> operations_server::Operations for Operations<A> {
         let permit = call.permit(self.policy.decide::<act::Cancel>(&call.caller, name.clone()))?;
         let deadline = call.deadline(self.times.upstream_timeout);
         let cancelled = self.cancels.join(&name, deadline, Some(&call.record), |flight| {
-            let (amapi, states, pollers) =
-                (Arc::clone(&self.amapi), self.states.clone(), self.pollers.clone());
+            let (amapi, reader, pollers) =
+                (Arc::clone(&self.amapi), self.reader.clone(), self.pollers.clone());
             async move {
                 let result = amapi.cancel(&permit, &flight).await;
                 log(permit.resource(), permit.action(), &result, &flight);
@@ -111,8 +105,8 @@ impl<A: Api> operations_server::Operations for Operations<A> {
                     tracing::info!(%operation, "the cancel was accepted after the deadline of one who asked for it");
                 }
                 // Also after a failure the operation may have changed.
-                states.forget(permit.resource());
-                pollers.hurry(permit.resource());
+                reader.forget(permit.resource());
+                pollers.poll_soon(permit.resource());
                 result
             }
         });
@@ -126,7 +120,7 @@ impl<A: Api> operations_server::Operations for Operations<A> {
         let call = Call::of(&request);
         let name = call.name(request.into_inner().name, OperationName::parse)?;
         let permit = call.permit(self.policy.decide::<act::Get>(&call.caller, name))?;
-        operation(self.states.get(&permit, call.deadline(self.times.upstream_timeout), &call.record).await)
+        operation(self.reader.get(&permit, call.deadline(self.times.upstream_timeout), &call.record).await)
     }
 
     async fn list_operations(
@@ -143,7 +137,7 @@ impl<A: Api> operations_server::Operations for Operations<A> {
         let query = ListQuery { filter, page_size, page_token, return_partial_success };
         let permit = call.permit(self.policy.decide::<act::List>(&call.caller, name))?;
         let deadline = call.deadline(self.times.upstream_timeout);
-        let page = self.states.list(&permit, &query, deadline, Some(&call.record)).await;
+        let page = self.reader.list(&permit, &query, deadline, Some(&call.record)).await;
         page.map(Response::new).map_err(|error| status::from_upstream(&error))
     }
 
@@ -154,7 +148,7 @@ impl<A: Api> operations_server::Operations for Operations<A> {
         let call = Call::of(&request);
         let WaitOperationRequest { name, timeout } = request.into_inner();
         let name = call.name(name, OperationName::parse)?;
-        let allowed = wait::allowed(timeout.as_ref()).map_err(|()| {
+        let allowed = poller::requested_timeout(timeout.as_ref()).map_err(|()| {
             let wrong = "must be a duration of 0s or more";
             call.invalid(status::invalid_field("timeout", "INVALID_TIMEOUT", wrong))
         })?;
@@ -162,12 +156,12 @@ impl<A: Api> operations_server::Operations for Operations<A> {
         if allowed == Some(Duration::ZERO) {
             // No wait is wanted: the latest state is.
             let deadline = call.deadline(self.times.upstream_timeout);
-            return operation(self.states.get(&permit, deadline, &call.record).await);
+            return operation(self.reader.get(&permit, deadline, &call.record).await);
         }
         let limit = allowed.map_or(self.times.max_wait, |allowed| allowed.min(self.times.max_wait));
         let end = call.time_to_answer(limit);
-        let first = self.states.get(&permit, end, &call.record).await;
-        operation(wait::wait(first, &self.pollers, permit, end).await)
+        let first = self.reader.get(&permit, end, &call.record).await;
+        operation(self.pollers.wait(permit, first, end).await)
     }
 
     async fn delete_operation(

@@ -1,59 +1,101 @@
-//! From every way in which a call can fail to the status that its caller gets. The text for callers holds
-//! no cause, no address and nothing of an answer that is not Google's JSON.
+//! Makes the gRPC status of every error: its code, its message and its details.
+//!
+//! A message holds no cause, no address and no part of an answer that is not Google's JSON. [`status_size`]
+//! keeps all trailers within the limits of gRPC clients.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use prost_types::Any;
 use tonic::{Code, Status};
 use tonic_types::pb;
 
-use super::{code, details, trailers};
+use super::{status_size, translate};
 use crate::amapi::error::{Answer, Error};
 
-mod own;
-
-use own::ours;
-pub use own::{
-    audit_unavailable, deadline_exceeded, denied, internal, invalid_field, invalid_forwarded_identity,
-    invalid_name, invalid_timeout, invalid_token, keys_unavailable, not_grpc, not_supported, overloaded,
-    refused_by_the_library, shutting_down, too_long,
-};
-
-/// The `domain` of every error that is our own.
+/// The `domain` of every error that this server originates.
 pub const OUR_DOMAIN: &str = "countermand";
 
-/// The `domain` of an error that Google answered with.
+/// The `domain` of an error that Google returned.
 pub const GOOGLE_DOMAIN: &str = "androidmanagement.googleapis.com";
 
-/// The most seconds that `google.protobuf.Duration` holds.
-const MAX_SECONDS: u64 = 315_576_000_000;
+/// The upper bound of `google.protobuf.Duration.seconds`.
+const MAX_DURATION_SECONDS: u64 = 315_576_000_000;
 
-/// The status of a call to the Android Management API that did not succeed. Never OK.
+/// The longest description of a field violation, in bytes, because it may quote the request.
+const MAX_DESCRIPTION: usize = 1024;
+
+/// The reasons with which some Google APIs report an exhausted quota as HTTP 403 instead of 429.
+const QUOTA_REASONS: [&str; 3] = ["rateLimitExceeded", "RATE_LIMIT_EXCEEDED", "quotaExceeded"];
+
+/// The message with which the Android Management API reports a missing entity as HTTP 500 instead of 404.
+const NOT_FOUND_MESSAGE: &str = "Requested entity was not found.";
+
+/// The names of `google.rpc.Code`.
+const CODE_NAMES: [(Code, &str); 17] = [
+    (Code::Ok, "OK"),
+    (Code::Cancelled, "CANCELLED"),
+    (Code::Unknown, "UNKNOWN"),
+    (Code::InvalidArgument, "INVALID_ARGUMENT"),
+    (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+    (Code::NotFound, "NOT_FOUND"),
+    (Code::AlreadyExists, "ALREADY_EXISTS"),
+    (Code::PermissionDenied, "PERMISSION_DENIED"),
+    (Code::ResourceExhausted, "RESOURCE_EXHAUSTED"),
+    (Code::FailedPrecondition, "FAILED_PRECONDITION"),
+    (Code::Aborted, "ABORTED"),
+    (Code::OutOfRange, "OUT_OF_RANGE"),
+    (Code::Unimplemented, "UNIMPLEMENTED"),
+    (Code::Internal, "INTERNAL"),
+    (Code::Unavailable, "UNAVAILABLE"),
+    (Code::DataLoss, "DATA_LOSS"),
+    (Code::Unauthenticated, "UNAUTHENTICATED"),
+];
+
+/// The name of a code as `google.rpc.Code` and Google's JSON spell it, for example `NOT_FOUND`.
+#[must_use]
+pub fn code_name(code: Code) -> &'static str {
+    CODE_NAMES.iter().find(|entry| entry.0 == code).map_or("UNKNOWN", |entry| entry.1)
+}
+
+/// The status of a failed call to the Android Management API. Never OK.
 #[must_use]
 pub fn from_upstream(error: &Error) -> Status {
     match error {
-        Error::NoCredential => ours(
+        Error::NoCredential => local(
             Code::FailedPrecondition,
             "NO_CREDENTIAL_FOR_ENTERPRISE",
             "the proxy has no credential for this enterprise",
             [],
         ),
-        Error::Answered(answer) if answer.rejects_credential() => credential_rejected(),
-        Error::Answered(answer) => answered(answer),
-        Error::CredentialRejected(_) => credential_rejected(),
-        Error::CredentialUnavailable { retry_after } => ours(
+        Error::Answered(answer) if !answer.rejects_credential() => google_error(answer),
+        // No part of Google's answer is forwarded. A caller would apply UNAUTHENTICATED to its own credential.
+        Error::Answered(_) | Error::CredentialRejected(_) => local(
+            Code::Internal,
+            "UPSTREAM_CREDENTIAL_REJECTED",
+            "the Android Management API rejected the proxy's credential",
+            [],
+        ),
+        Error::CredentialUnavailable { retry_after } => local(
             Code::Unavailable,
             "CREDENTIAL_UNAVAILABLE",
             "the proxy has no valid token for the Android Management API at the moment",
             [retry_info(*retry_after)],
         ),
-        Error::Malformed { what, http_status } => malformed(&format!(
-            "the answer of the Android Management API, HTTP {http_status}, is not one of its own: {what}"
-        )),
-        Error::NotHttp { cause: _ } => {
-            malformed("what answers for the Android Management API does not speak HTTP")
-        }
-        Error::Unreachable { cause: _ } => ours(
+        Error::Malformed { what, http_status } => local(
+            Code::Internal,
+            "UPSTREAM_MALFORMED",
+            &format!(
+                "the answer of the Android Management API, HTTP {http_status}, is not one of its own: {what}"
+            ),
+            [],
+        ),
+        Error::NotHttp { cause: _ } => local(
+            Code::Internal,
+            "UPSTREAM_MALFORMED",
+            "what answers for the Android Management API does not speak HTTP",
+            [],
+        ),
+        Error::Unreachable { cause: _ } => local(
             Code::Unavailable,
             "UPSTREAM_UNREACHABLE",
             "the Android Management API gave no whole answer",
@@ -64,93 +106,242 @@ pub fn from_upstream(error: &Error) -> Status {
     }
 }
 
-/// The name of a code as `google.rpc.Code` and Google's JSON spell it: `NOT_FOUND`.
-#[must_use]
-pub fn code_name(code: Code) -> &'static str {
-    code::name(code)
-}
-
-/// Nothing of Google's answer goes on: to a caller, UNAUTHENTICATED and its details would speak of the
-/// caller's own credential.
-fn credential_rejected() -> Status {
-    ours(
-        Code::Internal,
-        "UPSTREAM_CREDENTIAL_REJECTED",
-        "the Android Management API rejected the proxy's credential",
-        [],
-    )
-}
-
-fn malformed(message: &str) -> Status {
-    ours(Code::Internal, "UPSTREAM_MALFORMED", message, [])
-}
-
-fn answered(answer: &Answer) -> Status {
-    let code = code::of(answer);
-    let google = answer.google.as_ref();
-    let mut details = google.map_or_else(Vec::new, |google| details::from_json(&google.details));
-
-    keep_googles_error_info(&mut details);
-    if !details.iter().any(is_error_info) {
-        let reason = match code::said_by_google(answer) {
-            Some(_) => code::name(code).to_owned(),
-            None => format!("HTTP_{}", answer.http_status),
-        };
-        details.insert(0, error_info(&reason, GOOGLE_DOMAIN));
+/// The gRPC code of an error that Google returned: by a known quirk, else by the error's `status`, else by
+/// the HTTP status. Never OK.
+pub(super) fn code_of(answer: &Answer) -> Code {
+    match (answer.http_status, answer.google.as_deref()) {
+        (403, Some(google)) if google.has_reason(&QUOTA_REASONS) => Code::ResourceExhausted,
+        (500, Some(google)) if google.message.as_deref() == Some(NOT_FOUND_MESSAGE) => Code::NotFound,
+        _ => google_code(answer).unwrap_or_else(|| http_code(answer.http_status)),
     }
-    if let Some(wait) = answer.retry_after
-        && !details.iter().any(|any| details::is(any, "google.rpc.RetryInfo"))
-    {
-        details.push(retry_info(wait));
-    }
+}
 
+/// The error's own `status`. `None` when it has none, or one that no error can have.
+fn google_code(answer: &Answer) -> Option<Code> {
+    let status = answer.google.as_ref()?.status.as_deref()?;
+    CODE_NAMES.iter().find(|entry| entry.1 == status && entry.0 != Code::Ok).map(|entry| entry.0)
+}
+
+/// Inverts <https://cloud.google.com/apis/design/errors#handling_errors>. Where several codes share an HTTP
+/// status, the result is the code that misleads no client.
+fn http_code(status: u16) -> Code {
+    match status {
+        400 => Code::InvalidArgument,
+        403 => Code::PermissionDenied,
+        404 => Code::NotFound,
+        409 => Code::Aborted,
+        412 => Code::FailedPrecondition,
+        429 => Code::ResourceExhausted,
+        499 => Code::Cancelled,
+        501 => Code::Unimplemented,
+        502 | 503 => Code::Unavailable,
+        504 => Code::DeadlineExceeded,
+        // Includes 401, which `from_upstream` handles before it asks for a code.
+        401..=498 => Code::FailedPrecondition,
+        _ => Code::Internal,
+    }
+}
+
+fn google_error(answer: &Answer) -> Status {
+    let code = code_of(answer);
     let http_status = answer.http_status;
-    match google.map(|google| google.message.as_deref()) {
-        Some(Some(message)) => trailers::status(code, message, details),
-        Some(None) => {
-            let message = format!("the Android Management API answered HTTP {http_status} without a message");
-            trailers::status(code, &message, details)
+    let (message, mut details) = match answer.google.as_deref() {
+        Some(google) => {
+            let message = google.message.as_deref().map(Cow::from).unwrap_or_else(|| {
+                format!("the Android Management API answered HTTP {http_status} without a message").into()
+            });
+            (message, translate::error_details(&google.details))
         }
         None => {
             let message = format!(
                 "the Android Management API answered HTTP {http_status} without an error of its own form"
             );
-            trailers::status(code, &message, details)
+            (message.into(), Vec::new())
         }
+    };
+
+    let mut has_error_info = false;
+    details.retain(|any| {
+        !is_error_info(any) || (is_googles(any) && !std::mem::replace(&mut has_error_info, true))
+    });
+    if !has_error_info {
+        let reason = match google_code(answer) {
+            Some(_) => code_name(code).to_owned(),
+            None => format!("HTTP_{http_status}"),
+        };
+        details.insert(0, error_info(&reason, GOOGLE_DOMAIN));
     }
+    if let Some(delay) = answer.retry_after
+        && !details.iter().any(|any| translate::is_type(any, "google.rpc.RetryInfo"))
+    {
+        details.push(retry_info(delay));
+    }
+    status_size::limited(code, &message, details)
 }
 
-/// Keeps the first `ErrorInfo` only. One in our domain is not Google's, whoever wrote it: by that domain
-/// callers tell an answer about themselves.
-fn keep_googles_error_info(details: &mut Vec<Any>) {
-    let mut kept = false;
-    details.retain(|any| {
-        if !is_error_info(any) {
-            return true;
-        }
-        let googles = <pb::ErrorInfo as prost::Message>::decode(&any.value[..])
-            .is_ok_and(|info| info.domain != OUR_DOMAIN);
-        googles && !std::mem::replace(&mut kept, true)
-    });
+/// A name that the method does not accept: INVALID_ARGUMENT, `INVALID_NAME`, with a field violation on
+/// `name`.
+#[must_use]
+pub fn invalid_name(description: &str) -> Status {
+    invalid_field("name", "INVALID_NAME", description)
+}
+
+/// A request field that the method does not accept: INVALID_ARGUMENT with a field violation. The description
+/// states the error and the accepted form. It is cut at 1 KiB.
+#[must_use]
+pub fn invalid_field(field: &str, reason: &str, description: &str) -> Status {
+    let description = &description[..description.floor_char_boundary(MAX_DESCRIPTION)];
+    let violation = pb::bad_request::FieldViolation {
+        field: field.to_owned(),
+        description: description.to_owned(),
+        reason: reason.to_owned(),
+        localized_message: None,
+    };
+    let violations = pb::BadRequest { field_violations: vec![violation] };
+    local(
+        Code::InvalidArgument,
+        reason,
+        &format!("{field}: {description}"),
+        [translate::pack("google.rpc.BadRequest", &violations)],
+    )
+}
+
+/// A request message over the size limit: OUT_OF_RANGE, `OUT_OF_RANGE`.
+#[must_use]
+pub fn too_long(limit: usize) -> Status {
+    local(Code::OutOfRange, "OUT_OF_RANGE", &format!("the message is longer than {limit} bytes"), [])
+}
+
+/// A malformed `grpc-timeout` header: INVALID_ARGUMENT, `INVALID_GRPC_TIMEOUT`.
+#[must_use]
+pub fn invalid_timeout() -> Status {
+    local(
+        Code::InvalidArgument,
+        "INVALID_GRPC_TIMEOUT",
+        "grpc-timeout is not one to eight digits and a unit of H, M, S, m, u or n",
+        [],
+    )
+}
+
+/// A request that does not follow the gRPC protocol: INVALID_ARGUMENT, `NOT_GRPC`. The message states what
+/// gRPC requires.
+#[must_use]
+pub fn not_grpc(message: &str) -> Status {
+    local(Code::InvalidArgument, "NOT_GRPC", message, [])
+}
+
+/// The server is at its limit of concurrent calls: UNAVAILABLE, `OVERLOADED`, with RetryInfo. Not
+/// RESOURCE_EXHAUSTED, because that reports Google's quota.
+#[must_use]
+pub fn overloaded(retry_after: Duration) -> Status {
+    local(Code::Unavailable, "OVERLOADED", "too many calls are in flight", [retry_info(retry_after)])
+}
+
+/// The policy denies the call: PERMISSION_DENIED, `NOT_PERMITTED`. The text does not depend on whether the
+/// operation exists.
+#[must_use]
+pub fn denied() -> Status {
+    local(Code::PermissionDenied, "NOT_PERMITTED", "the caller may not do this here", [])
+}
+
+/// A trusted proxy forwarded a malformed identity: UNAUTHENTICATED, `INVALID_FORWARDED_IDENTITY`.
+#[must_use]
+pub fn invalid_forwarded_identity(message: &str) -> Status {
+    local(Code::Unauthenticated, "INVALID_FORWARDED_IDENTITY", message, [])
+}
+
+/// A bearer token that does not verify: UNAUTHENTICATED, `INVALID_TOKEN`. The message must not quote the
+/// token.
+#[must_use]
+pub fn invalid_token(message: &str) -> Status {
+    local(Code::Unauthenticated, "INVALID_TOKEN", message, [])
+}
+
+/// The keys that verify bearer tokens are not available: UNAVAILABLE, `JWKS_UNAVAILABLE`, with RetryInfo.
+#[must_use]
+pub fn keys_unavailable(message: &str, retry_after: Duration) -> Status {
+    local(Code::Unavailable, "JWKS_UNAVAILABLE", message, [retry_info(retry_after)])
+}
+
+/// A method of the contract that this server does not implement: UNIMPLEMENTED, `NOT_SUPPORTED`.
+#[must_use]
+pub fn not_supported(method: &str) -> Status {
+    local(Code::Unimplemented, "NOT_SUPPORTED", &format!("{method} is not supported"), [])
+}
+
+/// The deadline passed: DEADLINE_EXCEEDED. Never CANCELLED, because that describes a cancelled operation.
+/// `while_doing` completes "the deadline passed …".
+#[must_use]
+pub fn deadline_exceeded(while_doing: &str) -> Status {
+    local(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", &format!("the deadline passed {while_doing}"), [])
+}
+
+/// The audit log cannot record the call: UNAVAILABLE, `AUDIT_UNAVAILABLE`, with RetryInfo. The call may have
+/// taken effect if the log failed after the request was sent.
+#[must_use]
+pub fn audit_unavailable(retry_after: Duration) -> Status {
+    local(
+        Code::Unavailable,
+        "AUDIT_UNAVAILABLE",
+        "the audit log cannot be written at the moment",
+        [retry_info(retry_after)],
+    )
+}
+
+/// The process ends before the call does: UNAVAILABLE, `SHUTTING_DOWN`. A request that was sent may still
+/// take effect.
+#[must_use]
+pub fn shutting_down() -> Status {
+    local(Code::Unavailable, "SHUTTING_DOWN", "the proxy shuts down, and could not wait for this call", [])
+}
+
+/// A defect of this server, for example a panic: INTERNAL, `INTERNAL`. Only the log has the cause.
+#[must_use]
+pub fn internal() -> Status {
+    local(Code::Internal, "INTERNAL", "an internal error of the proxy", [])
+}
+
+/// Adds an `ErrorInfo` to an error of the gRPC library: a message that is too long or does not decode, or an
+/// unknown method. The code stays because gRPC prescribes it; the reason is its name.
+#[must_use]
+pub fn from_tonic(error: &Status) -> Status {
+    let message = if error.message().is_empty() { "there is no such method" } else { error.message() };
+    let mut status = local(error.code(), code_name(error.code()), message, []);
+    // Keeps `grpc-accept-encoding`, which names the supported compressions.
+    *status.metadata_mut() = error.metadata().clone();
+    status
+}
+
+/// An error that this server originates: its `ErrorInfo`, then `more`.
+fn local(code: Code, reason: &str, message: &str, more: impl IntoIterator<Item = Any>) -> Status {
+    let details = std::iter::once(error_info(reason, OUR_DOMAIN)).chain(more);
+    status_size::limited(code, message, details.collect())
 }
 
 fn is_error_info(any: &Any) -> bool {
-    details::is(any, "google.rpc.ErrorInfo")
+    translate::is_type(any, "google.rpc.ErrorInfo")
+}
+
+/// Whether an `ErrorInfo` is outside our domain. Callers trust our domain for errors about themselves, so
+/// Google's answer must not use it.
+fn is_googles(error_info: &Any) -> bool {
+    <pb::ErrorInfo as prost::Message>::decode(&error_info.value[..])
+        .is_ok_and(|info| info.domain != OUR_DOMAIN)
 }
 
 fn error_info(reason: &str, domain: &str) -> Any {
     let info =
         pb::ErrorInfo { reason: reason.to_owned(), domain: domain.to_owned(), metadata: Default::default() };
-    details::pack("google.rpc.ErrorInfo", &info)
+    translate::pack("google.rpc.ErrorInfo", &info)
 }
 
-fn retry_info(wait: Duration) -> Any {
-    // Both casts hold: the seconds are bounded, and a second has no more nanoseconds than an i32 holds.
+fn retry_info(delay: Duration) -> Any {
+    // Both casts are lossless: seconds are bounded, and nanoseconds are below 10⁹.
     let delay = prost_types::Duration {
-        seconds: wait.as_secs().min(MAX_SECONDS) as i64,
-        nanos: if wait.as_secs() < MAX_SECONDS { wait.subsec_nanos() as i32 } else { 0 },
+        seconds: delay.as_secs().min(MAX_DURATION_SECONDS) as i64,
+        nanos: if delay.as_secs() < MAX_DURATION_SECONDS { delay.subsec_nanos() as i32 } else { 0 },
     };
-    details::pack("google.rpc.RetryInfo", &pb::RetryInfo { retry_delay: Some(delay) })
+    translate::pack("google.rpc.RetryInfo", &pb::RetryInfo { retry_delay: Some(delay) })
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::{sync::watch, time::sleep};
 use tokio_util::task::TaskTracker;
 
-use super::{Intervals, Limits, Operations, Times};
+use super::{CacheLimits, Operations, PollIntervals, Times};
 use crate::{
     amapi::{Api, Json, ListQuery, error::Error},
     flight::Flight,
@@ -32,6 +32,7 @@ struct State {
     operations: BTreeMap<String, Value>,
     failure: Option<Error>,
     page_size: usize,
+    lists_panic: bool,
     counts: Counts,
 }
 
@@ -76,14 +77,19 @@ impl Counting {
         self.with(|state| state.page_size = page_size);
     }
 
+    /// Whether a list panics.
+    pub(super) fn set_lists_panic(&self, lists_panic: bool) {
+        self.with(|state| state.lists_panic = lists_panic);
+    }
+
     /// The service in front of it, and what tells it to drain.
     pub(super) fn serve(&self) -> (Arc<Operations<Self>>, watch::Sender<Serving>) {
         let (serving, state) = watch::channel(Serving::Ready);
         let times = Times {
             upstream_timeout: 30 * SECOND,
             max_wait: 600 * SECOND,
-            intervals: Intervals { min: SECOND, max: 20 * SECOND },
-            limits: Limits { entries: 100, max_age: 3600 * SECOND, min_interval: SECOND },
+            intervals: PollIntervals { min: SECOND, max: 20 * SECOND },
+            limits: CacheLimits { entries: 100, max_age: 3600 * SECOND, min_interval: SECOND },
         };
         let policy = Policy::without_rules();
         let service = Operations::new(policy, self.clone(), times, state, TaskTracker::new());
@@ -143,6 +149,8 @@ impl Api for Counting {
     }
 
     async fn list(&self, permit: &Permit<List>, query: &ListQuery, _: &Arc<Flight>) -> Result<Json, Error> {
+        // Outside of `with`, because a panic inside would poison the lock.
+        assert!(!self.with(|state| state.lists_panic), "a test makes lists panic");
         let result = self.with(|state| {
             state.counts.lists += 1;
             if let Some(failure) = &state.failure {

@@ -323,7 +323,7 @@ fn explain(response: Response<Body>, record: &Record) -> Response<Body> {
             if !record.is_decided() {
                 record.invalid();
             }
-            status::refused_by_the_library(&refused).into_http()
+            status::from_tonic(&refused).into_http()
         }
         _ => response,
     }

@@ -91,7 +91,7 @@ impl Service<Request<Incoming>> for ConnectionRouter {
             Some("grpc.reflection.v1.ServerReflection") => side(&self.router.reflection, request),
             Some("grpc.reflection.v1alpha.ServerReflection") => side(&self.router.reflection_alpha, request),
             _ => {
-                let unknown = status::refused_by_the_library(&Status::unimplemented("no such service"));
+                let unknown = status::from_tonic(&Status::unimplemented("no such service"));
                 InFlight::unrecorded(std::future::ready(unknown.into_http()))
             }
         };

@@ -6,9 +6,6 @@ use serde_json::json;
 use super::*;
 use crate::amapi::google_error::GoogleError;
 
-mod limits;
-mod own;
-
 fn answer(http_status: u16, body: &str) -> Answer {
     Answer { http_status, google: GoogleError::parse(body.as_bytes()).map(Arc::new), retry_after: None }
 }
@@ -17,7 +14,7 @@ fn status_of(http_status: u16, body: &str) -> Status {
     from_upstream(&Error::Answered(answer(http_status, body)))
 }
 
-/// Checks all that a caller sees: the code, the message and each byte of `grpc-status-details-bin`.
+/// Checks the code, the message and each byte of `grpc-status-details-bin`.
 fn assert_status(status: &Status, code: Code, message: &str, details: Vec<Any>) {
     assert_eq!((status.code(), status.message()), (code, message));
     let want = pb::Status { code: code as i32, message: message.to_owned(), details };
@@ -42,7 +39,7 @@ fn retry(seconds: i64, nanos: i32) -> Any {
 }
 
 #[test]
-fn without_googles_json_the_http_status_decides() {
+fn without_googles_json_the_http_status_gives_the_code() {
     for (http_status, code) in [
         (400, Code::InvalidArgument),
         (402, Code::FailedPrecondition),
@@ -78,7 +75,7 @@ fn without_googles_json_the_http_status_decides() {
 }
 
 #[test]
-fn the_errors_own_status_decides_before_http() {
+fn the_errors_status_precedes_the_http_status() {
     for (number, name) in [
         (1, "CANCELLED"),
         (2, "UNKNOWN"),
@@ -106,7 +103,7 @@ fn the_errors_own_status_decides_before_http() {
 }
 
 #[test]
-fn a_status_that_no_error_has_leaves_it_to_http() {
+fn the_http_status_replaces_an_unknown_error_status() {
     for name in ["OK", "not_found", "SOMETHING_NEW", ""] {
         let body = json!({"error": {"code": 409, "message": "m", "status": name}}).to_string();
         assert_status(&status_of(409, &body), Code::Aborted, "m", vec![googles("HTTP_409")]);
@@ -153,7 +150,7 @@ fn a_500_for_an_entity_that_was_not_found_is_not_found() {
 }
 
 #[test]
-fn googles_details_go_on_with_exactly_one_error_info() {
+fn googles_details_are_forwarded_with_exactly_one_error_info() {
     let own = |reason: &str, domain: &str| {
         let kind = "type.googleapis.com/google.rpc.ErrorInfo";
         json!({"@type": kind, "reason": reason, "domain": domain})
@@ -173,7 +170,7 @@ fn googles_details_go_on_with_exactly_one_error_info() {
     for (details, want) in [
         (json!([unknown, own("A", "x"), debug, own("B", "x")]), vec![structure.clone(), info("x", "A")]),
         (json!([unknown]), vec![googles("NOT_FOUND"), structure]),
-        // Nobody but us speaks for our domain.
+        // Google's details must not use our domain.
         (json!([own("DENIED", "countermand"), own("A", "x")]), vec![info("x", "A")]),
         (json!([own("DENIED", "countermand")]), vec![googles("NOT_FOUND")]),
         (json!([3, "x", null]), vec![googles("NOT_FOUND")]),
@@ -207,7 +204,7 @@ fn retry_after_becomes_retry_info_when_the_body_has_none() {
 }
 
 #[test]
-fn nothing_of_googles_401_reaches_the_caller() {
+fn a_401_of_google_is_not_forwarded() {
     let body = json!({"error": {"status": "UNAUTHENTICATED", "message": "token ya29.x", "details": [
         {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "ACCESS_TOKEN_EXPIRED"},
     ]}});
@@ -221,4 +218,108 @@ fn nothing_of_googles_401_reaches_the_caller() {
         let want = vec![info("countermand", "UPSTREAM_CREDENTIAL_REJECTED")];
         assert_status(&from_upstream(&error), Code::Internal, message, want);
     }
+}
+
+#[test]
+fn local_errors_have_our_domain() {
+    let own = |reason| info("countermand", reason);
+    let retry_after = Duration::from_secs(3);
+    assert_status(
+        &from_upstream(&Error::NoCredential),
+        Code::FailedPrecondition,
+        "the proxy has no credential for this enterprise",
+        vec![own("NO_CREDENTIAL_FOR_ENTERPRISE")],
+    );
+    assert_status(
+        &from_upstream(&Error::CredentialUnavailable { retry_after }),
+        Code::Unavailable,
+        "the proxy has no valid token for the Android Management API at the moment",
+        vec![own("CREDENTIAL_UNAVAILABLE"), retry(3, 0)],
+    );
+    assert_status(
+        &from_upstream(&Error::Malformed { what: "a redirect", http_status: 302 }),
+        Code::Internal,
+        "the answer of the Android Management API, HTTP 302, is not one of its own: a redirect",
+        vec![own("UPSTREAM_MALFORMED")],
+    );
+    assert_status(
+        &from_upstream(&Error::NotHttp { cause: "10.0.0.7:443 sent garbage".to_owned() }),
+        Code::Internal,
+        "what answers for the Android Management API does not speak HTTP",
+        vec![own("UPSTREAM_MALFORMED")],
+    );
+    assert_status(
+        &from_upstream(&Error::Unreachable { cause: "10.0.0.7:443 refused".to_owned() }),
+        Code::Unavailable,
+        "the Android Management API gave no whole answer",
+        vec![own("UPSTREAM_UNREACHABLE")],
+    );
+    let deadline = Error::DeadlineExceeded { while_doing: "waiting for an answer" };
+    assert_status(
+        &from_upstream(&deadline),
+        Code::DeadlineExceeded,
+        "the deadline passed waiting for an answer",
+        vec![own("DEADLINE_EXCEEDED")],
+    );
+    let message = "an internal error of the proxy";
+    assert_status(&from_upstream(&Error::Lost), Code::Internal, message, vec![own("INTERNAL")]);
+    assert_status(
+        &overloaded(retry_after),
+        Code::Unavailable,
+        "too many calls are in flight",
+        vec![own("OVERLOADED"), retry(3, 0)],
+    );
+    assert_status(
+        &audit_unavailable(retry_after),
+        Code::Unavailable,
+        "the audit log cannot be written at the moment",
+        vec![own("AUDIT_UNAVAILABLE"), retry(3, 0)],
+    );
+    assert_status(
+        &shutting_down(),
+        Code::Unavailable,
+        "the proxy shuts down, and could not wait for this call",
+        vec![own("SHUTTING_DOWN")],
+    );
+    assert_status(
+        &not_supported("DeleteOperation"),
+        Code::Unimplemented,
+        "DeleteOperation is not supported",
+        vec![own("NOT_SUPPORTED")],
+    );
+    assert_status(
+        &invalid_timeout(),
+        Code::InvalidArgument,
+        "grpc-timeout is not one to eight digits and a unit of H, M, S, m, u or n",
+        vec![own("INVALID_GRPC_TIMEOUT")],
+    );
+    assert_status(
+        &invalid_forwarded_identity("a"),
+        Code::Unauthenticated,
+        "a",
+        vec![own("INVALID_FORWARDED_IDENTITY")],
+    );
+    assert_status(&invalid_token("a"), Code::Unauthenticated, "a", vec![own("INVALID_TOKEN")]);
+    assert_status(
+        &keys_unavailable("a", retry_after),
+        Code::Unavailable,
+        "a",
+        vec![own("JWKS_UNAVAILABLE"), retry(3, 0)],
+    );
+}
+
+#[test]
+fn an_invalid_name_is_a_violation_of_its_field() {
+    let violation = pb::bad_request::FieldViolation {
+        field: "name".to_owned(),
+        description: "is empty".to_owned(),
+        reason: "INVALID_NAME".to_owned(),
+        localized_message: None,
+    };
+    let violations = Any {
+        type_url: "type.googleapis.com/google.rpc.BadRequest".to_owned(),
+        value: pb::BadRequest { field_violations: vec![violation] }.encode_to_vec(),
+    };
+    let want = vec![info("countermand", "INVALID_NAME"), violations];
+    assert_status(&invalid_name("is empty"), Code::InvalidArgument, "name: is empty", want);
 }

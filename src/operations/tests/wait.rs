@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 
 use super::*;
 
-/// How many queries of any kind were made.
+/// The number of gets and lists.
 fn queries(api: &Counting) -> usize {
     let Counts { cancels: _, gets, lists } = api.counts();
     gets + lists
@@ -27,7 +27,7 @@ async fn a_wait_ends_when_the_operation_does() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_finished_operation_is_not_waited_for() {
+async fn a_finished_operation_is_returned_at_once() {
     let api = Counting::default();
     api.finish(&name(1, 1));
     let (service, _serving) = api.serve();
@@ -38,7 +38,7 @@ async fn a_finished_operation_is_not_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_that_is_over_answers_the_latest_state() {
+async fn a_wait_that_times_out_returns_the_latest_state() {
     let api = Counting::default();
     api.issue(&name(1, 1));
     let (service, _serving) = api.serve();
@@ -50,7 +50,7 @@ async fn a_wait_that_is_over_answers_the_latest_state() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_waiters_cost_what_one_does() {
+async fn a_thousand_waiters_cost_as_many_queries_as_one() {
     let mut costs = Vec::new();
     for waiters in [1, 1000] {
         let api = Counting::default();
@@ -61,20 +61,20 @@ async fn a_thousand_waiters_cost_what_one_does() {
         assert!(answers.iter().all(Result::is_ok));
         costs.push(queries(&api));
     }
-    // Jitter may save or cost a question over five minutes.
+    // Jitter may save or cost a query over five minutes.
     assert!(costs[0].abs_diff(costs[1]) <= 2, "{costs:?}");
     assert!(costs[1] <= 25, "{costs:?}: the interval grows to 20 s");
 }
 
 #[tokio::test(start_paused = true)]
-async fn several_operations_of_a_device_are_one_list() {
+async fn several_operations_of_a_device_are_polled_by_one_list() {
     let api = Counting::default();
     let (service, _serving) = api.serve();
     let names: Vec<_> = (1..=10).flat_map(|device| (1..=10).map(move |id| name(device, id))).collect();
     names.iter().for_each(|name| api.issue(name));
     let waits = names.iter().map(|name| wait(&service, name, 300));
     let at_rest = async {
-        // The intervals have grown to the longest by now.
+        // By now, every interval has its maximum.
         sleep(120 * SECOND).await;
         let before = api.counts();
         sleep(100 * SECOND).await;
@@ -88,12 +88,12 @@ async fn several_operations_of_a_device_are_one_list() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn gets_are_used_where_a_list_would_cost_more() {
+async fn gets_replace_a_list_that_costs_more() {
     let api = Counting::default();
     let (service, _serving) = api.serve();
     (1..=1000).for_each(|id| api.issue(&name(1, id)));
     api.set_page_size(10);
-    // The two stand at the end of a list of 100 pages.
+    // Both are at the end of a list of 100 pages.
     let names = [name(1, 998), name(1, 999)];
     let answers = join_all(names.iter().map(|name| wait(&service, name, 300))).await;
     assert!(answers.iter().all(Result::is_ok));
@@ -114,11 +114,11 @@ async fn a_poller_without_waiters_stops() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_passes_does_not_end_a_wait() {
+async fn a_transient_error_does_not_end_a_wait() {
     let api = Counting::default();
     api.issue(&name(1, 1));
     let (service, _serving) = api.serve();
-    let trouble = async {
+    let outage = async {
         sleep(3 * SECOND).await;
         api.fail(Some(unreachable()));
         sleep(60 * SECOND).await;
@@ -126,12 +126,12 @@ async fn what_passes_does_not_end_a_wait() {
         api.finish(&name(1, 1));
     };
     let name = name(1, 1);
-    let (answer, ()) = tokio::join!(wait(&service, &name, 600), trouble);
+    let (answer, ()) = tokio::join!(wait(&service, &name, 600), outage);
     assert!(answer.expect("answered").done);
 }
 
 #[tokio::test(start_paused = true)]
-async fn trouble_that_lasts_is_told_when_the_time_is_up() {
+async fn a_lasting_transient_error_is_returned_at_the_end_of_the_wait() {
     let api = Counting::default();
     api.fail(Some(unreachable()));
     let (service, _serving) = api.serve();
@@ -142,7 +142,7 @@ async fn trouble_that_lasts_is_told_when_the_time_is_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_will_not_pass_ends_the_wait_with_its_status() {
+async fn a_permanent_error_ends_the_wait_with_its_status() {
     let api = Counting::default();
     api.issue(&name(1, 1));
     let (service, _serving) = api.serve();
@@ -161,7 +161,7 @@ async fn what_will_not_pass_ends_the_wait_with_its_status() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancel_is_seen_by_those_who_wait_within_the_shortest_interval() {
+async fn a_cancel_ends_a_wait_within_the_shortest_interval() {
     let api = Counting::default();
     api.issue(&name(1, 1));
     let (service, _serving) = api.serve();
@@ -178,7 +178,7 @@ async fn a_cancel_is_seen_by_those_who_wait_within_the_shortest_interval() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drain_lets_everybody_go_with_the_latest_state() {
+async fn a_drain_ends_all_waits_with_the_latest_state() {
     let api = Counting::default();
     (1..=3).for_each(|id| api.issue(&name(1, id)));
     let (service, serving) = api.serve();
@@ -196,10 +196,39 @@ async fn a_drain_lets_everybody_go_with_the_latest_state() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timeout_that_is_none_is_refused() {
+async fn a_negative_timeout_is_rejected() {
     let api = Counting::default();
     let (service, _serving) = api.serve();
     let error = wait(&service, &name(1, 1), -1).await.expect_err("refused");
     assert_eq!(error.code(), Code::InvalidArgument);
     assert_eq!(queries(&api), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_the_poller_ends_its_waits_and_the_next_wait_starts_another_poller() {
+    let api = Counting::default();
+    let names = [name(1, 1), name(1, 2)];
+    names.iter().for_each(|name| api.issue(name));
+    let (service, _serving) = api.serve();
+    let start = Instant::now();
+    let panic = async {
+        sleep(5 * SECOND).await;
+        api.set_lists_panic(true);
+    };
+    let waits = names.iter().map(|name| wait(&service, name, 600));
+    let (answers, ()) = tokio::join!(join_all(waits), panic);
+    for answer in answers {
+        assert_eq!(answer.expect_err("the poller panicked").code(), Code::Internal);
+    }
+    assert!(start.elapsed() < 12 * SECOND, "{:?}", start.elapsed());
+
+    api.set_lists_panic(false);
+    let finish = async {
+        sleep(5 * SECOND).await;
+        api.finish(&names[0]);
+    };
+    let start = Instant::now();
+    let (answer, ()) = tokio::join!(wait(&service, &names[0], 600), finish);
+    assert!(answer.expect("answered").done);
+    assert!(start.elapsed() < 12 * SECOND, "{:?}", start.elapsed());
 }

@@ -1,5 +1,5 @@
-//! The state of operations, asked for as seldom as can be: what is known is not asked again, and
-//! identical questions in flight are one.
+//! Reads the states of operations with as few queries as possible: from the cache, by joining an identical query in
+//! flight, or from Google.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,8 +7,8 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use super::{
+    cache::{Cache, CacheLimits},
     flights::Flights,
-    known::{Known, Limits},
     log, translate,
 };
 use crate::{
@@ -23,26 +23,31 @@ use crate::{
     proto::longrunning::{ListOperationsResponse, Operation},
 };
 
-/// What answers questions about operations. Cheap to clone.
-pub(super) struct States<A>(Arc<Inner<A>>);
+/// Reads the states of operations. Cheap to clone; clones share the cache.
+pub(super) struct Reader<A>(Arc<ReaderInner<A>>);
 
-struct Inner<A> {
+struct ReaderInner<A> {
     amapi: Arc<A>,
     upstream_timeout: Duration,
-    known: Known,
+    cache: Cache,
     gets: Flights<Arc<Operation>>,
 }
 
-impl<A> Clone for States<A> {
+impl<A> Clone for Reader<A> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<A: Api> States<A> {
-    pub(super) fn new(amapi: Arc<A>, upstream_timeout: Duration, limits: Limits, tasks: TaskTracker) -> Self {
+impl<A: Api> Reader<A> {
+    pub(super) fn new(
+        amapi: Arc<A>,
+        upstream_timeout: Duration,
+        limits: CacheLimits,
+        tasks: TaskTracker,
+    ) -> Self {
         let gets = Flights::new(tasks);
-        Self(Arc::new(Inner { amapi, upstream_timeout, known: Known::new(limits), gets }))
+        Self(Arc::new(ReaderInner { amapi, upstream_timeout, cache: Cache::new(limits), gets }))
     }
 
     /// The latest state of one operation: the cached one when it is fresh enough, else Google's.
@@ -52,14 +57,14 @@ impl<A: Api> States<A> {
         deadline: Instant,
         record: &Record,
     ) -> Result<Arc<Operation>, Error> {
-        match self.0.known.fresh(permit.resource()) {
+        match self.0.cache.get(permit.resource()) {
             Some(operation) => Ok(operation),
-            None => self.ask(permit, deadline, Some(record)).await,
+            None => self.fetch(permit, deadline, Some(record)).await,
         }
     }
 
     /// Google's state of one operation, for a call with a `record`, or for the waiters of a poller.
-    pub(super) async fn ask(
+    pub(super) async fn fetch(
         &self,
         permit: &Permit<Get>,
         deadline: Instant,
@@ -73,7 +78,7 @@ impl<A: Api> States<A> {
                 let result = inner.amapi.get(&permit, &flight).await.and_then(translate::operation);
                 log(permit.resource(), permit.action(), &result, &flight);
                 let operation = Arc::new(result?);
-                inner.known.keep(permit.resource(), &operation, asked);
+                inner.cache.insert(permit.resource(), &operation, asked);
                 Ok(operation)
             }
         };
@@ -103,19 +108,19 @@ impl<A: Api> States<A> {
         }
     }
 
-    /// The most time that one question takes.
+    /// The bound on one query.
     pub(super) fn upstream_timeout(&self) -> Duration {
         self.0.upstream_timeout
     }
 
-    /// Keeps what a list said of one operation; `asked` is when the list was.
+    /// Caches the state of an operation from a list that was sent at `asked`.
     pub(super) fn learn(&self, name: &OperationName, operation: &Arc<Operation>, asked: Instant) {
-        self.0.known.keep(name, operation, asked);
+        self.0.cache.insert(name, operation, asked);
     }
 
-    /// A cancel has been sent: what was known or asked before it no longer counts.
+    /// A cancel has completed: a state that was cached or queried before it no longer counts.
     pub(super) fn forget(&self, name: &OperationName) {
         self.0.gets.forget(name);
-        self.0.known.forget(name);
+        self.0.cache.cancelled(name);
     }
 }

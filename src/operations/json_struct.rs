@@ -1,31 +1,31 @@
-//! JSON → `google.protobuf.Struct`, for what Google gives in JSON without publishing a proto.
+//! Converts JSON into `google.protobuf.Struct`, for Google's types without a published proto.
 
 use prost_types::{ListValue, Struct, Value, value::Kind};
 use serde_json::{Map, Number, Value as Json};
 
-/// Readers of protobuf give up at 100 nested messages; one object in another is three of them. What lies
-/// deeper than this many objects and arrays stays JSON text.
+/// Deeper objects and arrays stay JSON text. Protobuf decoders stop at 100 nested messages, and a nested object
+/// takes three of them.
 const MAX_DEPTH: usize = 30;
 
-/// Every member of a JSON object. A number that is not exact as a double, the only number that a
-/// `Struct` has, becomes a string of its digits: an identifier must not change on the way.
+/// Converts an object with every member. A `Struct` has doubles only, so a number that a double cannot hold
+/// exactly becomes a string of its digits: an identifier must not change.
 #[must_use]
-pub(super) fn object(members: &Map<String, Json>) -> Struct {
-    nested_object(members, 1)
+pub(super) fn from_object(members: &Map<String, Json>) -> Struct {
+    object(members, 1)
 }
 
-/// Any JSON, likewise.
+/// Converts any JSON in the same way.
 #[must_use]
-pub(super) fn value(json: &Json) -> Value {
-    nested(json, 0)
+pub(super) fn from_value(json: &Json) -> Value {
+    value(json, 0)
 }
 
-fn nested_object(members: &Map<String, Json>, depth: usize) -> Struct {
-    let fields = members.iter().map(|(name, member)| (name.clone(), nested(member, depth))).collect();
+fn object(members: &Map<String, Json>, depth: usize) -> Struct {
+    let fields = members.iter().map(|(name, member)| (name.clone(), value(member, depth))).collect();
     Struct { fields }
 }
 
-fn nested(json: &Json, depth: usize) -> Value {
+fn value(json: &Json, depth: usize) -> Value {
     let kind = match json {
         Json::Null => Kind::NullValue(0),
         Json::Bool(value) => Kind::BoolValue(*value),
@@ -33,9 +33,9 @@ fn nested(json: &Json, depth: usize) -> Value {
         Json::String(value) => Kind::StringValue(value.clone()),
         Json::Array(_) | Json::Object(_) if depth >= MAX_DEPTH => Kind::StringValue(json.to_string()),
         Json::Array(items) => {
-            Kind::ListValue(ListValue { values: items.iter().map(|item| nested(item, depth + 1)).collect() })
+            Kind::ListValue(ListValue { values: items.iter().map(|item| value(item, depth + 1)).collect() })
         }
-        Json::Object(members) => Kind::StructValue(nested_object(members, depth + 1)),
+        Json::Object(members) => Kind::StructValue(object(members, depth + 1)),
     };
     Value { kind: Some(kind) }
 }
@@ -43,16 +43,16 @@ fn nested(json: &Json, depth: usize) -> Value {
 fn number(number: &Number) -> Kind {
     let text = number.to_string();
     match text.parse::<f64>() {
-        Ok(value) if is_exact(&text, value) => Kind::NumberValue(value),
+        Ok(double) if is_exact(&text, double) => Kind::NumberValue(double),
         _ => Kind::StringValue(text),
     }
 }
 
-/// Whether a double still says what the text said: an integer is exact when it is that very integer, a
-/// fraction when the shortest text of the double has the same digits.
+/// Whether a double equals its decimal text. For a fraction, the shortest text of the double must have the same
+/// digits.
 fn is_exact(text: &str, value: f64) -> bool {
     if let Ok(integer) = text.parse::<i128>() {
-        // The cast saturates, which no integer of Google's reaches.
+        // The cast saturates far beyond every 64-bit integer.
         #[allow(clippy::cast_possible_truncation)]
         return value as i128 == integer;
     }
@@ -60,7 +60,7 @@ fn is_exact(text: &str, value: f64) -> bool {
         && digits(text).is_some_and(|digits_of_text| digits(&format!("{value:e}")) == Some(digits_of_text))
 }
 
-/// The significant digits of a decimal number, and the power of ten of the last.
+/// The significant digits of a decimal number, and the power of ten of the last digit.
 fn digits(text: &str) -> Option<(String, i64)> {
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
@@ -95,11 +95,11 @@ mod tests {
             ("f".to_owned(), of(Kind::NumberValue(1.5))),
             ("l".to_owned(), of(Kind::ListValue(ListValue { values }))),
         ];
-        assert_eq!(object(members), Struct { fields: fields.into() });
+        assert_eq!(from_object(members), Struct { fields: fields.into() });
     }
 
     #[test]
-    fn a_number_that_is_not_exact_as_a_double_stays_a_string() {
+    fn an_inexact_number_becomes_a_string() {
         for (json, want) in [
             ("9007199254740992", Kind::NumberValue(9_007_199_254_740_992.0)),
             ("-9007199254740992", Kind::NumberValue(-9_007_199_254_740_992.0)),
@@ -121,17 +121,17 @@ mod tests {
             ),
         ] {
             let json: Json = serde_json::from_str(json).unwrap();
-            assert_eq!(value(&json).kind, Some(want), "{json}");
+            assert_eq!(from_value(&json).kind, Some(want), "{json}");
         }
     }
 
     #[test]
-    fn the_deepest_json_can_still_be_decoded() {
+    fn the_deepest_json_decodes() {
         for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
             let text = format!(r#"{{"a":{}1{}}}"#, open.repeat(126), close.repeat(126));
             let Ok(Json::Object(members)) = serde_json::from_str(&text) else { panic!("{text}") };
-            let bytes = object(&members).encode_to_vec();
-            assert_eq!(Struct::decode(&bytes[..]), Ok(object(&members)));
+            let bytes = from_object(&members).encode_to_vec();
+            assert_eq!(Struct::decode(&bytes[..]), Ok(from_object(&members)));
         }
     }
 }

@@ -1,0 +1,240 @@
+//! Caches the latest states of operations.
+
+use std::{
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use lru::LruCache;
+use prost::Message;
+use tokio::time::Instant;
+
+use crate::{name::OperationName, proto::longrunning::Operation};
+
+/// The largest operation in the cache, in encoded bytes, so that one entry does not cost the memory of many.
+const MAX_OPERATION_SIZE: usize = 64 * 1024;
+
+/// How many cancelled operations the cache remembers. A get takes up to the upstream timeout, usually far
+/// less than the time in which this many operations are cancelled.
+const MAX_CANCELS: NonZeroUsize = NonZeroUsize::new(1024).expect("is not zero");
+
+/// The limits of the cache.
+#[derive(Debug, Clone, Copy)]
+pub struct CacheLimits {
+    /// The number of operations. The least recently used ones are evicted. 0 switches the cache off.
+    pub entries: usize,
+    /// The maximum age of a finished operation. It never changes, but Google deletes it eventually.
+    pub max_age: Duration,
+    /// The maximum age of an unfinished operation.
+    pub min_interval: Duration,
+}
+
+/// The cache of operation states.
+pub(super) struct Cache {
+    /// `None` when the cache is switched off.
+    contents: Option<Mutex<Contents>>,
+    limits: CacheLimits,
+}
+
+struct Contents {
+    states: LruCache<OperationName, Cached>,
+    cancels: Cancels,
+}
+
+struct Cached {
+    operation: Arc<Operation>,
+    /// The time of the request to Google that returned it.
+    asked: Instant,
+}
+
+/// The times at which operations were last cancelled.
+struct Cancels {
+    recent: LruCache<OperationName, Instant>,
+    /// The newest time evicted from `recent`. Any operation may have been cancelled until then.
+    evicted: Option<Instant>,
+}
+
+impl Cache {
+    pub(super) fn new(limits: CacheLimits) -> Self {
+        let contents = NonZeroUsize::new(limits.entries).map(|entries| {
+            let cancels = Cancels { recent: LruCache::new(MAX_CANCELS), evicted: None };
+            Mutex::new(Contents { states: LruCache::new(entries), cancels })
+        });
+        Self { contents, limits }
+    }
+
+    fn lock(&self) -> Option<MutexGuard<'_, Contents>> {
+        self.contents.as_ref().map(|contents| contents.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The state of an operation, unless it is too old.
+    pub(super) fn get(&self, name: &OperationName) -> Option<Arc<Operation>> {
+        let mut contents = self.lock()?;
+        let Cached { operation, asked } = contents.states.get(name)?;
+        let max_age = if operation.done { self.limits.max_age } else { self.limits.min_interval };
+        if asked.elapsed() < max_age {
+            return Some(Arc::clone(operation));
+        }
+        contents.states.pop(name);
+        None
+    }
+
+    /// Caches Google's answer to a request that was sent at `asked`. An unfinished state is not cached when the
+    /// operation may have been cancelled since.
+    pub(super) fn insert(&self, name: &OperationName, operation: &Arc<Operation>, asked: Instant) {
+        if operation.encoded_len() > MAX_OPERATION_SIZE {
+            return;
+        }
+        let Some(mut contents) = self.lock() else { return };
+        let is_void = !operation.done && contents.cancels.any_since(asked, name);
+        // Answers may arrive out of order, and a finished state does not become younger by another answer.
+        let is_better = |cached: &Cached| cached.operation.done || cached.asked > asked;
+        if !is_void && !contents.states.peek(name).is_some_and(is_better) {
+            contents.states.put(name.clone(), Cached { operation: Arc::clone(operation), asked });
+        }
+    }
+
+    /// Records that a cancel of an operation has ended. Removes its unfinished state, and voids the answers to
+    /// all requests about it that were sent before.
+    pub(super) fn cancelled(&self, name: &OperationName) {
+        let Some(mut contents) = self.lock() else { return };
+        contents.cancels.record(name);
+        if contents.states.peek(name).is_some_and(|cached| !cached.operation.done) {
+            contents.states.pop(name);
+        }
+    }
+}
+
+impl Cancels {
+    fn record(&mut self, name: &OperationName) {
+        // Records are in the order of time, because the lock of the cache is held.
+        let now = Instant::now();
+        if let Some(cancelled) = self.recent.get_mut(name) {
+            *cancelled = now;
+        } else if let Some((_, cancelled)) = self.recent.push(name.clone(), now) {
+            self.evicted = Some(cancelled);
+        }
+    }
+
+    /// Whether the operation may have been cancelled at `asked` or later.
+    fn any_since(&self, asked: Instant, name: &OperationName) -> bool {
+        self.evicted.is_some_and(|evicted| asked <= evicted)
+            || self.recent.peek(name).is_some_and(|cancelled| asked <= *cancelled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use tokio::time::{Instant, advance};
+
+    use super::{Cache, CacheLimits, MAX_CANCELS};
+    use crate::{name::OperationName, proto::longrunning::Operation};
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const LIMITS: CacheLimits =
+        CacheLimits { entries: 2, max_age: Duration::from_secs(3600), min_interval: SECOND };
+
+    fn name(id: usize) -> OperationName {
+        OperationName::parse(&format!("enterprises/e/devices/d/operations/{id}")).expect("valid")
+    }
+
+    fn state(done: bool) -> Arc<Operation> {
+        Arc::new(Operation { done, ..Operation::default() })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_finished_operation_is_cached_longer_than_an_unfinished_one() {
+        let cache = Cache::new(LIMITS);
+        cache.insert(&name(1), &state(false), Instant::now());
+        cache.insert(&name(2), &state(true), Instant::now());
+        advance(SECOND / 2).await;
+        assert!(cache.get(&name(1)).is_some());
+        advance(SECOND / 2).await;
+        assert!(cache.get(&name(1)).is_none());
+        assert!(cache.get(&name(2)).is_some());
+        advance(3600 * SECOND).await;
+        assert!(cache.get(&name(2)).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cancel_removes_the_state_of_an_unfinished_operation() {
+        let cache = Cache::new(LIMITS);
+        cache.insert(&name(1), &state(false), Instant::now());
+        cache.insert(&name(2), &state(true), Instant::now());
+        cache.cancelled(&name(1));
+        cache.cancelled(&name(2));
+        assert!(cache.get(&name(1)).is_none());
+        assert!(cache.get(&name(2)).is_some(), "a finished one never changes");
+        let before_the_cancel = Instant::now();
+        advance(SECOND / 4).await;
+        cache.cancelled(&name(1));
+        cache.insert(&name(1), &state(false), before_the_cancel);
+        assert!(cache.get(&name(1)).is_none(), "the answer to a request before the cancel is void");
+        cache.insert(&name(1), &state(true), before_the_cancel);
+        assert!(cache.get(&name(1)).is_some(), "unless the operation is finished");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cancel_does_not_void_a_get_in_flight_of_another_operation() {
+        let cache = Cache::new(LIMITS);
+        let asked = Instant::now();
+        advance(SECOND / 4).await;
+        cache.cancelled(&name(1));
+        cache.insert(&name(1), &state(false), asked);
+        cache.insert(&name(2), &state(false), asked);
+        assert!(cache.get(&name(1)).is_none());
+        assert!(cache.get(&name(2)).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_late_answer_does_not_replace_a_newer_one() {
+        let cache = Cache::new(LIMITS);
+        let early = Instant::now();
+        advance(SECOND / 4).await;
+        cache.insert(&name(1), &state(true), Instant::now());
+        cache.insert(&name(1), &state(false), early);
+        assert!(cache.get(&name(1)).expect("cached").done);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_size_is_limited() {
+        let cache = Cache::new(LIMITS);
+        for id in 1..=3 {
+            cache.insert(&name(id), &state(true), Instant::now());
+        }
+        assert!(cache.get(&name(1)).is_none());
+        assert!(cache.get(&name(2)).is_some() && cache.get(&name(3)).is_some());
+        let large = Arc::new(Operation { name: "x".repeat(100_000), done: true, ..Operation::default() });
+        cache.insert(&name(4), &large, Instant::now());
+        assert!(cache.get(&name(4)).is_none());
+        let off = Cache::new(CacheLimits { entries: 0, ..LIMITS });
+        off.insert(&name(1), &state(true), Instant::now());
+        assert!(off.get(&name(1)).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cancel_that_is_no_longer_recorded_voids_earlier_requests_about_any_operation() {
+        let cache = Cache::new(LIMITS);
+        let before = Instant::now();
+        cache.cancelled(&name(0));
+        advance(SECOND / 4).await;
+        let between = Instant::now();
+        advance(SECOND / 4).await;
+        // The second cancel of one operation takes no second record.
+        cache.cancelled(&name(1));
+        (1..MAX_CANCELS.get()).for_each(|id| cache.cancelled(&name(id)));
+        cache.insert(&name(9999), &state(false), before);
+        assert!(cache.get(&name(9999)).is_some(), "all cancels are recorded");
+        cache.cancelled(&name(MAX_CANCELS.get()));
+        cache.insert(&name(0), &state(false), before);
+        cache.insert(&name(8888), &state(false), before);
+        assert!(cache.get(&name(0)).is_none() && cache.get(&name(8888)).is_none());
+        cache.insert(&name(0), &state(false), between);
+        cache.insert(&name(1), &state(false), between);
+        assert!(cache.get(&name(0)).is_some(), "the request was sent after the evicted cancel");
+        assert!(cache.get(&name(1)).is_none());
+    }
+}

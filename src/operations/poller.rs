@@ -1,0 +1,474 @@
+//! Polls for WaitOperation, because the Android Management API has no call that waits. One task per device polls
+//! the awaited operations of the device, for any number of waiters.
+
+use std::{
+    collections::HashMap,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep_until, timeout_at},
+};
+use tonic::Code;
+
+use super::{reader::Reader, status};
+use crate::{
+    amapi::{Api, ListQuery, error::Error},
+    name::{DeviceName, OperationName},
+    policy::{Permit, act::Get},
+    proto::longrunning::{ListOperationsResponse, Operation},
+    serving::Serving,
+};
+
+/// The factor between two intervals.
+const GROWTH: f64 = 1.5;
+
+/// The fraction of an interval that is added at random, so that pollers do not run in step.
+const JITTER: f64 = 0.1;
+
+/// The requested page size. The API may return smaller pages.
+const PAGE_SIZE: u32 = 1000;
+
+/// The number of rounds without a list after a list cost more queries than gets would have.
+const ROUNDS_WITHOUT_LIST: u32 = 10;
+
+/// The time between two polls of a device.
+#[derive(Debug, Clone, Copy)]
+pub struct PollIntervals {
+    /// The first interval, and the interval after a cancel.
+    pub min: Duration,
+    /// The upper bound of the growing interval.
+    pub max: Duration,
+}
+
+/// The pollers of all devices. Cheap to clone.
+pub(super) struct Pollers<A>(Arc<Shared<A>>);
+
+struct Shared<A> {
+    reader: Reader<A>,
+    intervals: PollIntervals,
+    serving: watch::Receiver<Serving>,
+    /// The devices that have a poller.
+    devices: Mutex<HashMap<DeviceName, AwaitedDevice>>,
+}
+
+struct AwaitedDevice {
+    operations: HashMap<OperationName, AwaitedOperation>,
+    /// Makes the poller poll soon. It also identifies the poller.
+    poll_soon: Arc<Notify>,
+}
+
+struct AwaitedOperation {
+    snapshots: watch::Sender<Snapshot>,
+    permit: Permit<Get>,
+}
+
+/// The latest known state of an awaited operation.
+#[derive(Debug, Clone)]
+struct Snapshot {
+    state: Option<Arc<Operation>>,
+    /// The error of the latest poll. `None` when it succeeded.
+    error: Option<Error>,
+    /// No other snapshot follows: the operation is done, the error is permanent, or the poller has ended.
+    is_final: bool,
+}
+
+impl Snapshot {
+    /// The result for a waiter: a permanent error, else the latest state, else the latest error.
+    fn result(&self) -> Result<Arc<Operation>, Error> {
+        match (&self.state, &self.error) {
+            (_, Some(error)) if self.is_final && !is_transient(error) => Err(error.clone()),
+            (Some(state), _) => Ok(Arc::clone(state)),
+            (None, Some(error)) => Err(error.clone()),
+            (None, None) => {
+                Err(Error::DeadlineExceeded { while_doing: "before the operation's state was known" })
+            }
+        }
+    }
+}
+
+/// Whether a later poll may succeed. Quotas, tokens, networks and servers recover. Errors about the operation,
+/// the permissions or the form of the answer stay.
+fn is_transient(error: &Error) -> bool {
+    match error {
+        Error::Answered(answer) => matches!(
+            status::code_of(answer),
+            Code::Unavailable
+                | Code::ResourceExhausted
+                | Code::DeadlineExceeded
+                | Code::Aborted
+                | Code::Internal
+                | Code::Unknown
+        ),
+        Error::CredentialUnavailable { .. } | Error::Unreachable { .. } | Error::DeadlineExceeded { .. } => {
+            true
+        }
+        Error::NoCredential
+        | Error::CredentialRejected(_)
+        | Error::Malformed { .. }
+        | Error::NotHttp { .. }
+        | Error::Lost => false,
+    }
+}
+
+/// The `timeout` of a WaitOperation request. `None` when the request has none.
+///
+/// # Errors
+///
+/// It is negative, or not a valid duration.
+pub(super) fn requested_timeout(timeout: Option<&prost_types::Duration>) -> Result<Option<Duration>, ()> {
+    let Some(timeout) = timeout else { return Ok(None) };
+    let seconds = u64::try_from(timeout.seconds).map_err(|_| ())?;
+    let nanos = u32::try_from(timeout.nanos).ok().filter(|nanos| *nanos < 1_000_000_000).ok_or(())?;
+    Ok(Some(Duration::new(seconds, nanos)))
+}
+
+impl<A> Clone for Pollers<A> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<A> Pollers<A> {
+    pub(super) fn new(
+        reader: Reader<A>,
+        intervals: PollIntervals,
+        serving: watch::Receiver<Serving>,
+    ) -> Self {
+        Self(Arc::new(Shared { reader, intervals, serving, devices: Mutex::default() }))
+    }
+
+    /// Polls the device of an operation soon, because the operation was cancelled. Does nothing when the
+    /// operation is not awaited.
+    pub(super) fn poll_soon(&self, name: &OperationName) {
+        let devices = self.lock();
+        // Usually nothing is awaited, and `name.device()` allocates.
+        if devices.is_empty() {
+            return;
+        }
+        if let Some(device) = devices.get(&name.device())
+            && device.operations.contains_key(name)
+        {
+            device.poll_soon.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<DeviceName, AwaitedDevice>> {
+        self.0.devices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<A: Api> Pollers<A> {
+    /// Waits until the operation is done, until `end`, or until the server drains. Returns the latest state.
+    /// `first` is the result of the get with which the call began.
+    ///
+    /// # Errors
+    ///
+    /// A permanent error, or the latest error when no state is known.
+    pub(super) async fn wait(
+        &self,
+        permit: Permit<Get>,
+        first: Result<Arc<Operation>, Error>,
+        end: Instant,
+    ) -> Result<Arc<Operation>, Error> {
+        match &first {
+            Ok(operation) if operation.done => return first,
+            Err(error) if !is_transient(error) => return first,
+            _ => {}
+        }
+        let mut snapshots = self.subscribe(permit, first);
+        // The current snapshot is the result in both cases: it is the final one, or the latest at `end`.
+        let _ = timeout_at(end, snapshots.wait_for(|snapshot| snapshot.is_final)).await;
+        snapshots.borrow().result()
+    }
+
+    /// Subscribes to the snapshots of an operation, and starts a poller for the device if it has none. The
+    /// poller polls the operation as long as one subscription exists.
+    fn subscribe(
+        &self,
+        permit: Permit<Get>,
+        first: Result<Arc<Operation>, Error>,
+    ) -> watch::Receiver<Snapshot> {
+        let name = permit.resource().clone();
+        let device_name = name.device();
+        let is_final = *self.0.serving.borrow() == Serving::Draining;
+        let mut new_poller = None;
+
+        let mut devices = self.lock();
+        let device = devices.entry(device_name).or_insert_with_key(|device| {
+            let poll_soon = Arc::<Notify>::default();
+            new_poller = Some(Poller {
+                pollers: self.clone(),
+                device: device.clone(),
+                poll_soon: Arc::clone(&poll_soon),
+                rounds_without_list: 0,
+            });
+            AwaitedDevice { operations: HashMap::new(), poll_soon }
+        });
+        let operation = device.operations.entry(name).or_insert_with(|| {
+            device.poll_soon.notify_one();
+            let (state, error) = match first {
+                Ok(operation) => (Some(operation), None),
+                Err(error) => (None, Some(error)),
+            };
+            AwaitedOperation { snapshots: watch::Sender::new(Snapshot { state, error, is_final }), permit }
+        });
+        let snapshots = operation.snapshots.subscribe();
+        drop(devices);
+
+        if let Some(poller) = new_poller {
+            tokio::spawn(poller.run());
+        }
+        snapshots
+    }
+}
+
+/// The poller of one device. When it is dropped before its end, by a panic for example, its waits end with an
+/// error, and the next wait starts another poller.
+struct Poller<A> {
+    pollers: Pollers<A>,
+    device: DeviceName,
+    poll_soon: Arc<Notify>,
+    rounds_without_list: u32,
+}
+
+impl<A> Drop for Poller<A> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(device = %self.device, "a poller panicked: its waits end with INTERNAL");
+        }
+        self.end(Some(&Error::Lost));
+    }
+}
+
+impl<A> Poller<A> {
+    /// The operations that are still awaited. With none left, the device no longer has a poller.
+    fn awaited(&self) -> Vec<Permit<Get>> {
+        let mut devices = self.pollers.lock();
+        let Some(device) = devices.get_mut(&self.device) else { return Vec::new() };
+        device.operations.retain(|_, operation| operation.snapshots.receiver_count() > 0);
+        if device.operations.is_empty() {
+            devices.remove(&self.device);
+            return Vec::new();
+        }
+        device.operations.values().map(|operation| operation.permit.clone()).collect()
+    }
+
+    /// Publishes the result of polling an operation to its waiters.
+    fn publish(&self, name: &OperationName, result: Result<Arc<Operation>, Error>) {
+        let is_final = match &result {
+            Ok(operation) => operation.done,
+            Err(error) => !is_transient(error),
+        };
+        let mut devices = self.pollers.lock();
+        let Some(device) = devices.get_mut(&self.device) else { return };
+        let Some(operation) = device.operations.get(name) else { return };
+        operation.snapshots.send_modify(|snapshot| {
+            match result {
+                Ok(operation) => {
+                    snapshot.state = Some(operation);
+                    snapshot.error = None;
+                }
+                Err(error) => snapshot.error = Some(error),
+            }
+            snapshot.is_final = is_final;
+        });
+        if is_final {
+            device.operations.remove(name);
+        }
+    }
+
+    /// Ends the waits for the operations of the device, with `error` or with the latest state of each. Does
+    /// nothing when this poller has ended already: the device may have another poller by now.
+    fn end(&self, error: Option<&Error>) {
+        let mut devices = self.pollers.lock();
+        if !devices.get(&self.device).is_some_and(|device| Arc::ptr_eq(&device.poll_soon, &self.poll_soon)) {
+            return;
+        }
+        let device = devices.remove(&self.device);
+        drop(devices);
+        for operation in device.into_iter().flat_map(|device| device.operations.into_values()) {
+            operation.snapshots.send_modify(|snapshot| {
+                if let Some(error) = error {
+                    snapshot.error = Some(error.clone());
+                }
+                snapshot.is_final = true;
+            });
+        }
+    }
+}
+
+/// The result of a round for each operation.
+type Polled = Vec<(OperationName, Result<Arc<Operation>, Error>)>;
+
+impl<A: Api> Poller<A> {
+    /// Polls until no operation of the device is awaited, or until the server drains.
+    async fn run(mut self) {
+        let mut serving = self.pollers.0.serving.clone();
+        let mut draining = pin!(async move {
+            // An error says that the server has ended, which ends the waits as well.
+            let _ = serving.wait_for(|serving| *serving == Serving::Draining).await;
+        });
+        let poll_soon = Arc::clone(&self.poll_soon);
+        let mut timer = PollTimer::new(self.pollers.0.intervals);
+        loop {
+            tokio::select! {
+                () = &mut draining => return self.end(None),
+                () = poll_soon.notified() => timer.poll_soon(),
+                () = sleep_until(timer.due) => {
+                    let awaited = self.awaited();
+                    if awaited.is_empty() {
+                        return;
+                    }
+                    tokio::select! {
+                        () = &mut draining => return self.end(None),
+                        polled = self.round(&awaited) => {
+                            for (name, result) in polled {
+                                self.publish(&name, result);
+                            }
+                        }
+                    }
+                    timer.lengthen();
+                }
+            }
+        }
+    }
+
+    /// Polls every awaited operation once. One operation is polled by a get. Several are polled by lists as long
+    /// as lists take fewer queries.
+    async fn round(&mut self, awaited: &[Permit<Get>]) -> Polled {
+        let mut polled = Polled::with_capacity(awaited.len());
+        let mut missing: HashMap<&str, &Permit<Get>> =
+            awaited.iter().map(|permit| (permit.resource().as_str(), permit)).collect();
+        let use_list = missing.len() > 1 && self.rounds_without_list == 0;
+        self.rounds_without_list = self.rounds_without_list.saturating_sub(1);
+        if use_list {
+            let pages = self.poll_by_list(awaited, &mut missing, &mut polled).await;
+            if pages + missing.len() >= awaited.len() {
+                self.rounds_without_list = ROUNDS_WITHOUT_LIST;
+            }
+        }
+        let gets =
+            missing.into_values().map(|permit| async { (permit.resource().clone(), self.get(permit).await) });
+        polled.extend(join_all(gets).await);
+        polled
+    }
+
+    /// Moves operations from `missing` to `polled` by listing the device, as long as another page may take fewer
+    /// queries than gets. Returns the number of pages.
+    async fn poll_by_list(
+        &self,
+        awaited: &[Permit<Get>],
+        missing: &mut HashMap<&str, &Permit<Get>>,
+        polled: &mut Polled,
+    ) -> usize {
+        let Some(permit) = awaited.first() else { return 0 };
+        let mut query = ListQuery { page_size: PAGE_SIZE, ..ListQuery::default() };
+        // More pages than half of the gets cannot save enough.
+        let max_pages = (awaited.len() / 2).max(1);
+        let mut pages = 0;
+        while missing.len() > 1 && pages < max_pages {
+            pages += 1;
+            let asked = Instant::now();
+            let page = match self.list(permit, &query).await {
+                Ok(page) => page,
+                Err(error) if is_transient(&error) => {
+                    // As many gets would not help the upstream to recover.
+                    let failed = missing.drain().map(|(_, permit)| permit.resource().clone());
+                    polled.extend(failed.map(|name| (name, Err(error.clone()))));
+                    break;
+                }
+                // The gets return the error of each operation.
+                Err(_) => break,
+            };
+            for operation in page.operations {
+                if let Some(permit) = missing.remove(operation.name.as_str()) {
+                    let operation = Arc::new(operation);
+                    self.pollers.0.reader.learn(permit.resource(), &operation, asked);
+                    polled.push((permit.resource().clone(), Ok(operation)));
+                }
+            }
+            if page.next_page_token.is_empty() || page.next_page_token == query.page_token {
+                break;
+            }
+            query.page_token = page.next_page_token;
+        }
+        pages
+    }
+
+    async fn get(&self, permit: &Permit<Get>) -> Result<Arc<Operation>, Error> {
+        let reader = &self.pollers.0.reader;
+        let deadline = Instant::now() + reader.upstream_timeout();
+        reader.fetch(permit, deadline, None).await
+    }
+
+    async fn list(&self, permit: &Permit<Get>, query: &ListQuery) -> Result<ListOperationsResponse, Error> {
+        let reader = &self.pollers.0.reader;
+        let deadline = Instant::now() + reader.upstream_timeout();
+        reader.list(&permit.by_device(), query, deadline, None).await
+    }
+}
+
+/// The time of the next poll.
+struct PollTimer {
+    intervals: PollIntervals,
+    current: Duration,
+    due: Instant,
+}
+
+impl PollTimer {
+    /// The first poll is due after the shortest interval, because the first waiter has just sent a get.
+    fn new(intervals: PollIntervals) -> Self {
+        Self { intervals, current: intervals.min, due: Instant::now() + jittered(intervals.min) }
+    }
+
+    /// Schedules the next poll after a longer interval.
+    fn lengthen(&mut self) {
+        self.current = self.current.mul_f64(GROWTH).min(self.intervals.max);
+        self.due = Instant::now() + jittered(self.current);
+    }
+
+    /// Schedules the next poll after the shortest interval, unless it is due sooner.
+    fn poll_soon(&mut self) {
+        self.current = self.intervals.min;
+        self.due = self.due.min(Instant::now() + jittered(self.intervals.min));
+    }
+}
+
+fn jittered(interval: Duration) -> Duration {
+    interval.mul_f64(1.0 + JITTER * fastrand::f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::{Instant, advance};
+
+    use super::{PollIntervals, PollTimer};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn wait(timer: &PollTimer) -> f64 {
+        (timer.due - Instant::now()).as_secs_f64()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_interval_grows_to_the_longest_until_it_is_reset() {
+        let mut timer = PollTimer::new(PollIntervals { min: SECOND, max: 20 * SECOND });
+        for expected in [1.0, 1.5, 2.25, 3.375, 5.0625, 7.59375, 11.390_625, 17.085_937, 20.0, 20.0] {
+            let wait = wait(&timer);
+            assert!((expected..=expected * 1.1 + 0.001).contains(&wait), "{wait} for {expected}");
+            timer.lengthen();
+        }
+        timer.poll_soon();
+        assert!((1.0..=1.1).contains(&wait(&timer)));
+        advance(SECOND / 2).await;
+        timer.poll_soon();
+        assert!(wait(&timer) <= 0.6, "resetting again and again does not delay the poll");
+    }
+}
