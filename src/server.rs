@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use crate::{config, operations::Operations};
+use crate::operations::Operations;
 
 mod connection;
 mod door;
@@ -28,6 +28,7 @@ pub mod reflection;
 mod resets;
 mod routes;
 mod seldom;
+pub mod settings;
 pub mod tls;
 mod unix_socket;
 mod unsent;
@@ -79,14 +80,14 @@ impl Server {
     /// An address cannot be had, or a file was replaced by something else since the configuration was checked;
     /// the text names it.
     pub async fn bind(
-        config: &config::Server,
+        settings: &settings::Server,
         upstream_timeout: Duration,
         operations: Operations,
         identities: Arc<Identities>,
         recorder: Recorder,
         serving: watch::Receiver<Serving>,
     ) -> io::Result<Self> {
-        let config::Server { listen, tls, unix_socket, drain_timeout: _, limits } = config;
+        let settings::Server { listen, tls, unix_socket, drain_timeout: _, limits } = settings;
         let tls = tls.clone().map(Tls::start).transpose()?;
         let mut listeners = Vec::with_capacity(listen.len());
         for address in listen {
@@ -107,7 +108,7 @@ impl Server {
 
     /// The addresses that are listened on, with the ports that were found.
     #[must_use]
-    pub fn addresses(&self) -> Vec<config::ListenAddress> {
+    pub fn addresses(&self) -> Vec<settings::ListenAddress> {
         self.listeners.iter().map(|listener| listener.address().clone()).collect()
     }
 

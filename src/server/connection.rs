@@ -21,10 +21,10 @@ use super::{
     preface::{self, AfterPreface},
     resets::{Counted, Resets},
     routes::Routes,
+    settings::Limits,
     tls::Tls,
     unsent::{Unsent, Waiting},
 };
-use crate::config::Limits;
 
 /// A connection that was let in.
 pub(super) struct Admitted {

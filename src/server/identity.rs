@@ -16,11 +16,11 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
 
-use super::peer::{Peer, Place};
-use crate::{
-    caller::{Caller, Identity, Proof},
-    config,
+use super::{
+    peer::{Peer, Place},
+    settings::Callers,
 };
+use crate::caller::{Caller, Identity, Proof};
 
 pub mod certificate;
 pub mod jwks;
@@ -83,14 +83,14 @@ pub enum Refusal {
 }
 
 impl Identities {
-    /// What `config` believes, and the task that keeps the keys of the tokens' issuer fresh, when there is
+    /// What `callers` believes, and the task that keeps the keys of the tokens' issuer fresh, when there is
     /// one. It ends when this is dropped, and not before.
     ///
     /// # Errors
     ///
     /// Tokens cannot be verified as it is configured.
-    pub fn new(config: &config::Callers) -> Result<(Self, Option<BoxFuture<'static, ()>>), TokensError> {
-        let config::Callers { forwarded_client_cert, linkerd_client_id, mesh_proxies, jwt } = config;
+    pub fn new(callers: &Callers) -> Result<(Self, Option<BoxFuture<'static, ()>>), TokensError> {
+        let Callers { forwarded_client_cert, linkerd_client_id, mesh_proxies, jwt } = callers;
         let (tokens, task) = jwt.as_ref().map(Tokens::new).transpose()?.unzip();
         let identities = Self {
             forwarded_client_cert: *forwarded_client_cert,

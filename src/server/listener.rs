@@ -4,11 +4,13 @@ use std::{io, time::Duration};
 
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
-use super::{peer::Place, seldom::Seldom, unix_socket::BoundSocket};
-use crate::{
-    config::{ListenAddress, UnixSocket},
-    loopback::is_loopback,
+use super::{
+    peer::Place,
+    seldom::Seldom,
+    settings::{ListenAddress, UnixSocket},
+    unix_socket::BoundSocket,
 };
+use crate::loopback::is_loopback;
 
 /// How long to wait after a socket could not be taken, for want of file descriptors for example.
 const AFTER_ERROR: Duration = Duration::from_millis(100);

@@ -15,9 +15,10 @@ mod files;
 mod reload;
 mod validity;
 
-pub use files::{File, FileError, Files, Loaded};
+pub use files::{File, FileError, Loaded};
 pub use validity::{State, Validity};
 
+use super::settings::TlsFiles;
 use reload::Watched;
 
 /// HTTP/2, as ALPN names it (RFC 9113, section 3.1).
@@ -33,8 +34,8 @@ impl Tls {
     ///
     /// # Errors
     ///
-    /// See [`Files::load`]; the text names the setting.
-    pub fn start(files: Files) -> io::Result<Self> {
+    /// See [`TlsFiles::load`]; the text names the setting.
+    pub fn start(files: TlsFiles) -> io::Result<Self> {
         let watched = files.each(Watched::open).map_err(io::Error::other)?;
         let loaded = files.check(&watched.contents()).map_err(io::Error::other)?;
         reload::warn(&files, &loaded);

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::net::{UnixListener, UnixSocket as Socket, UnixStream};
 
-use crate::config::{UnixSocket, directory_of};
+use super::settings::{UnixSocket, directory_of};
 
 /// Connections that wait to be taken; the system has a lower bound of its own (`net.core.somaxconn`).
 const BACKLOG: u32 = 1024;

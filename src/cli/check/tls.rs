@@ -3,14 +3,17 @@
 use std::path::Path;
 
 use super::{file, finding::Finding};
-use crate::server::tls::{
-    File, Files, State,
-    described::{Described, certificates},
+use crate::server::{
+    settings::TlsFiles,
+    tls::{
+        File, State,
+        described::{Described, certificates},
+    },
 };
 
 /// Blocks.
-pub(super) fn findings(files: &Files) -> Vec<Finding> {
-    let Files { certificate, private_key, client_ca } = files;
+pub(super) fn findings(files: &TlsFiles) -> Vec<Finding> {
+    let TlsFiles { certificate, private_key, client_ca } = files;
     let mut findings = of_file(File::Certificate, certificate);
     findings.push(file::finding(File::PrivateKey.key(), private_key));
     findings.extend(client_ca.iter().flat_map(|path| of_file(File::ClientCa, path)));

@@ -26,7 +26,7 @@ use crate::{
             jwks::Algorithm,
             names,
         },
-        tls::Files,
+        settings::TlsFiles,
     },
 };
 
@@ -84,9 +84,9 @@ fn algorithms(names: &str) -> Vec<Algorithm> {
 }
 
 /// By a certificate of this name, which vouches for clients as well.
-fn tls(room: &Path, name: &str) -> Files {
+fn tls(room: &Path, name: &str) -> TlsFiles {
     let [certificate, private_key] = ["pem", "key"].map(|end| room.join(name).with_extension(end));
-    Files { client_ca: Some(certificate.clone()), certificate, private_key }
+    TlsFiles { client_ca: Some(certificate.clone()), certificate, private_key }
 }
 
 #[test]

@@ -13,7 +13,11 @@ use super::{
     Refusal,
     jwks::{Algorithm, Current, Endpoint, Keys, Renewal},
 };
-use crate::{caller::Caller, config, http_client::tls::TlsError};
+use crate::{
+    caller::Caller,
+    http_client::tls::TlsError,
+    server::settings::{self, Jwks},
+};
 
 mod claims;
 mod invalid;
@@ -58,19 +62,19 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
-    /// What verifies tokens by `config`, and the task that keeps the keys fresh, which ends with it.
+    /// What verifies tokens by `settings`, and the task that keeps the keys fresh, which ends with it.
     ///
     /// # Errors
     ///
     /// See [`TokensError`].
-    pub(super) fn new(config: &config::Jwt) -> Result<(Self, BoxFuture<'static, ()>), TokensError> {
-        let config::Jwt { issuer, audiences, algorithms, jwks } = config;
+    pub(super) fn new(settings: &settings::Jwt) -> Result<(Self, BoxFuture<'static, ()>), TokensError> {
+        let settings::Jwt { issuer, audiences, algorithms, jwks } = settings;
         let (keys, task): (_, BoxFuture<'static, ()>) = match jwks {
-            config::Jwks::File(file) => {
+            Jwks::File(file) => {
                 let (keys, task) = Keys::of_file(file.clone(), algorithms.clone())?;
                 (keys, Box::pin(task))
             }
-            config::Jwks::Url { url, ca_certificates, token_file } => {
+            Jwks::Url { url, ca_certificates, token_file } => {
                 let ca = ca_certificates.as_deref();
                 let endpoint = Endpoint::new(url.clone(), ca, token_file.clone())?;
                 let (keys, task) = Keys::fetched(endpoint, algorithms.clone());

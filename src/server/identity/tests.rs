@@ -14,8 +14,10 @@ use super::{
 };
 use crate::{
     caller::{Caller, Proof},
-    config::{Callers, Jwks, Jwt},
-    server::peer::{Peer, Place},
+    server::{
+        peer::{Peer, Place},
+        settings::{Callers, Jwks, Jwt},
+    },
 };
 
 const CONSOLE: &str = "spiffe://corp.example/console";

@@ -18,18 +18,7 @@ use rustls::{
 use zeroize::Zeroizing;
 
 use super::{H2, validity::Validity};
-use crate::{file_watch, pem};
-
-/// `[server.tls]`: the files, all PEM.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Files {
-    /// The server's certificate, then those between it and an authority that clients believe.
-    pub certificate: PathBuf,
-    /// The key of the first of them: PKCS #8, PKCS #1 or SEC 1.
-    pub private_key: PathBuf,
-    /// The authorities whose certificates clients must show; `None` when they need not show one.
-    pub client_ca: Option<PathBuf>,
-}
+use crate::{file_watch, pem, server::settings::TlsFiles};
 
 /// Which of the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,7 +91,7 @@ impl File {
     }
 }
 
-impl Files {
+impl TlsFiles {
     /// Reads and checks them. Blocks.
     ///
     /// # Errors

@@ -11,11 +11,11 @@ use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 
 use super::{
-    FileError, Files, Loaded,
+    FileError, Loaded,
     files::{Content, Each},
     validity::State,
 };
-use crate::file_watch::FileWatch;
+use crate::{file_watch::FileWatch, server::settings::TlsFiles};
 
 /// How long a change that makes no sense by itself may wait for its other half, before it is reported: a
 /// certificate and its key are two files, and a file is looked at every two seconds.
@@ -73,7 +73,7 @@ impl Each<Watched> {
 /// Takes up the files when they change.
 pub(super) async fn follow(
     current: Weak<ArcSwap<ServerConfig>>,
-    files: Files,
+    files: TlsFiles,
     mut watched: Each<Watched>,
     mut in_force: Loaded,
 ) {
@@ -115,7 +115,7 @@ pub(super) async fn follow(
 ///
 /// An expired certificate is no reason not to serve, as little as it is to nginx and Envoy: clients refuse it
 /// by themselves, and a restart must not make an outage of a renewal that is late, or of a wrong clock here.
-pub(super) fn warn(files: &Files, loaded: &Loaded) {
+pub(super) fn warn(files: &TlsFiles, loaded: &Loaded) {
     let certificate = files.certificate.display();
     match loaded.validity.at(SystemTime::now()) {
         State::Fresh { .. } => {}

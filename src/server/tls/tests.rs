@@ -15,15 +15,18 @@ use crate::pem::{KEY_ON_ONE_LINE, shows_the_key};
 /// A directory with a pair and its files.
 struct Room {
     directory: tempfile::TempDir,
-    files: Files,
+    files: TlsFiles,
 }
 
 impl Room {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
-        let files =
-            Files { certificate: at("tls.crt"), private_key: at("tls.key"), client_ca: Some(at("ca.pem")) };
+        let files = TlsFiles {
+            certificate: at("tls.crt"),
+            private_key: at("tls.key"),
+            client_ca: Some(at("ca.pem")),
+        };
         let room = Self { directory, files };
         let key = KeyPair::generate().unwrap();
         let certificate =

@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use nix::unistd::{getgid, getuid};
 
 use super::*;
-use crate::config::Owner;
+use crate::server::settings::Owner;
 
 fn mode_of(path: &Path) -> u32 {
     symlink_metadata(path).unwrap().mode() & 0o777

@@ -6,8 +6,8 @@ use tokio::time::timeout;
 
 use super::{Endpoint, FetchError, InvalidKeySet, KeySet, refresh::FETCH_TIMEOUT, refresh::Source};
 use crate::{
-    config::{Jwks, Jwt},
     http_client::tls::TlsError,
+    server::settings::{Jwks, Jwt},
 };
 
 /// Why keys cannot be had. `Display` is for the operator: it tells nothing of a body or a token.

@@ -10,11 +10,13 @@ use serde_json::{Value, json};
 use super::{Bearer, InvalidToken, Tokens};
 use crate::{
     caller::{Caller, Identity, Proof},
-    config,
-    server::identity::{
-        Refusal,
-        issuer::{AUDIENCE, ISSUER, Key, claims, encoded, key_set, kubernetes_claims},
-        jwks::Algorithm,
+    server::{
+        identity::{
+            Refusal,
+            issuer::{AUDIENCE, ISSUER, Key, claims, encoded, key_set, kubernetes_claims},
+            jwks::Algorithm,
+        },
+        settings::{Jwks, Jwt},
     },
 };
 
@@ -22,11 +24,11 @@ use crate::{
 fn tokens(keys: impl IntoIterator<Item = Value>) -> Arc<Tokens> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), key_set(keys)).unwrap();
-    let config = config::Jwt {
+    let config = Jwt {
         issuer: ISSUER.to_owned(),
         audiences: vec![AUDIENCE.to_owned()],
         algorithms: Algorithm::ALL.to_vec(),
-        jwks: config::Jwks::File(file.path().to_owned()),
+        jwks: Jwks::File(file.path().to_owned()),
     };
     Arc::new(Tokens::new(&config).unwrap().0)
 }
@@ -125,11 +127,11 @@ fn the_allow_list_is_the_operators() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let (rsa, ec) = (Key::rsa(), Key::ec());
     std::fs::write(file.path(), key_set([rsa.jwk(Some("a")), ec.jwk(Some("b"))])).unwrap();
-    let config = config::Jwt {
+    let config = Jwt {
         issuer: ISSUER.to_owned(),
         audiences: vec![AUDIENCE.to_owned()],
         algorithms: vec!["ES256".parse().unwrap()],
-        jwks: config::Jwks::File(file.path().to_owned()),
+        jwks: Jwks::File(file.path().to_owned()),
     };
     let tokens = Arc::new(Tokens::new(&config).unwrap().0);
     assert!(verify(&tokens, &ec.token(Some("b"), &claims())).is_ok());
