@@ -1,6 +1,6 @@
 //! What serves gRPC: sockets, connections, and the services behind them.
 //!
-//! A connection enters in [`listener`], is let in by [`door`], shakes hands by [`tls`] and is driven in
+//! A connection enters in [`listener`], is admitted by [`conn_limit`], shakes hands by [`tls`] and is driven in
 //! [`connection`]; for each of its calls [`routes`] finds the service, and those of the five RPCs pass the
 //! [`layers`], which know by [`identity`] who calls.
 
@@ -13,21 +13,21 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use crate::operations::Operations;
+use crate::{background::Background, operations::Operations};
 
+pub mod cert_summary;
+mod conn_limit;
 mod connection;
-mod door;
-mod handshakes;
 pub mod health;
 pub mod identity;
 mod layers;
 pub mod listener;
+mod log_throttle;
 pub mod peer;
 mod preface;
 pub mod reflection;
 mod resets;
 mod routes;
-mod seldom;
 pub mod settings;
 pub mod tls;
 mod unix_socket;
@@ -35,8 +35,8 @@ mod unsent;
 pub mod until_drain;
 
 use crate::serving::Serving;
+use conn_limit::ConnLimit;
 use connection::Connections;
-use door::Door;
 use identity::Identities;
 pub use layers::Recorder;
 use listener::Listener;
@@ -54,7 +54,7 @@ const CLOSING: Duration = Duration::from_millis(500);
 /// The gRPC server, bound and not yet serving.
 pub struct Server {
     listeners: Vec<Listener>,
-    door: Door,
+    door: ConnLimit,
     connections: Connections,
     calls: TaskTracker,
 }
@@ -88,7 +88,7 @@ impl Server {
         serving: watch::Receiver<Serving>,
     ) -> io::Result<Self> {
         let settings::Server { listen, tls, unix_socket, drain_timeout: _, limits } = settings;
-        let tls = tls.clone().map(Tls::start).transpose()?;
+        let tls = tls.clone().map(|files| Tls::start(files, &Background::unsupervised())).transpose()?;
         let mut listeners = Vec::with_capacity(listen.len());
         for address in listen {
             listeners.push(Listener::bind(address, unix_socket).await?);
@@ -101,7 +101,7 @@ impl Server {
             recorder,
         };
         let routes = Routes::new(operations, identities, of_calls, limits.max_request_bytes, serving);
-        let door = Door::new(limits.max_connections, limits.max_handshakes, tls);
+        let door = ConnLimit::new(limits.max_connections, limits.max_handshakes, tls);
         let connections = Connections::new(routes, limits.clone(), upstream_timeout);
         Ok(Self { listeners, door, connections, calls })
     }

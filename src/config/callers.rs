@@ -9,7 +9,7 @@ use super::{
 use crate::{
     caller::Identity,
     server::{
-        identity::names,
+        identity::forwarded::workload_identity,
         settings::{Callers, Jwt},
     },
 };
@@ -37,7 +37,7 @@ impl Callers {
 }
 
 fn mesh_proxy(text: &str) -> Result<Identity, Wrong> {
-    names::identity(text).ok_or_else(|| {
+    workload_identity(text).ok_or_else(|| {
         let remedy = "give what its certificate names: spiffe://trust-domain/path or dns:host.example";
         Wrong::new(format!("{text:?} is no identity of a certificate"), remedy)
     })

@@ -9,7 +9,7 @@ use super::{
     source::{Given, Origin},
     table::Section,
 };
-use crate::server::{settings::TlsFiles, tls::File};
+use crate::server::{settings::TlsFiles, tls::TlsFile};
 
 /// What was given.
 pub(super) struct Tls {
@@ -73,9 +73,9 @@ fn check(
     };
     let [of_certificate, of_key, of_ca] = origins;
     let origin = match error.file {
-        File::Certificate => of_certificate,
-        File::PrivateKey => of_key,
-        File::ClientCa => of_ca,
+        TlsFile::Certificate => of_certificate,
+        TlsFile::PrivateKey => of_key,
+        TlsFile::ClientCa => of_ca,
     };
     let wrong = Wrong::new(error.problem, error.remedy);
     origin.and_then(|origin| faults.note(&origin, Err(wrong)))

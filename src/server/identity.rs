@@ -17,17 +17,15 @@ use futures_util::future::BoxFuture;
 use http::HeaderMap;
 
 use super::{
-    peer::{Peer, Place},
+    peer::{Peer, PeerOrigin},
     settings::Callers,
 };
 use crate::caller::{Caller, Identity, Proof};
 
 pub mod certificate;
+pub mod forwarded;
 pub mod jwks;
 pub mod jwt;
-mod linkerd;
-pub mod names;
-pub mod xfcc;
 
 pub use jwt::{InvalidToken, TokensError};
 
@@ -64,7 +62,7 @@ pub enum Identified {
 pub enum Refusal {
     /// A trusted proxy's `x-forwarded-client-cert` that cannot be understood.
     #[error("x-forwarded-client-cert {0}")]
-    ForwardedClientCert(xfcc::Invalid),
+    ForwardedClientCert(forwarded::InvalidXfcc),
     /// A trusted proxy's `l5d-client-id` that is no identity, or one of several.
     #[error("l5d-client-id is not one DNS name or SPIFFE ID")]
     LinkerdClientId,
@@ -106,12 +104,14 @@ impl Identities {
     pub fn of_peer(self: &Arc<Self>, peer: &Peer) -> PeerIdentity {
         let certified = peer.certificate.as_ref().map(certificate::identities).unwrap_or_default();
         let is_mesh_proxy = certified.iter().any(|name| self.mesh_proxies.contains(name));
-        let own = match (certified.into_iter().next(), peer.place) {
+        let own = match (certified.into_iter().next(), peer.origin) {
             (Some(identity), _) => Caller::new(identity, Proof::ClientCertificate),
-            (None, Place::Unix { uid: Some(uid) }) => Caller::unix(uid),
-            (None, Place::Unix { uid: None } | Place::Loopback | Place::Network) => Caller::anonymous(),
+            (None, PeerOrigin::Unix { uid: Some(uid) }) => Caller::unix(uid),
+            (None, PeerOrigin::Unix { uid: None } | PeerOrigin::Loopback | PeerOrigin::Network) => {
+                Caller::anonymous()
+            }
         };
-        let may_forward = peer.place.is_local() || is_mesh_proxy;
+        let may_forward = peer.origin.is_local() || is_mesh_proxy;
         PeerIdentity { identities: Arc::clone(self), own, may_forward }
     }
 }
@@ -147,36 +147,14 @@ impl PeerIdentity {
             return Ok(None);
         }
         let Identities { forwarded_client_cert, linkerd_client_id, .. } = &*self.identities;
-        let by_certificate = if *forwarded_client_cert { forwarded_client_cert_of(headers)? } else { None };
-        let by_linkerd = if *linkerd_client_id { linkerd_client_id_of(headers)? } else { None };
+        let by_certificate = if *forwarded_client_cert { forwarded::by_xfcc(headers)? } else { None };
+        let by_linkerd = if *linkerd_client_id { forwarded::by_linkerd(headers)? } else { None };
         match (by_certificate, by_linkerd) {
             (Some(one), Some(other)) if one != other => Err(Refusal::Contradiction),
             (Some(identity), _) => Ok(Some(Caller::new(identity, Proof::ForwardedClientCert))),
             (None, Some(identity)) => Ok(Some(Caller::new(identity, Proof::LinkerdClientId))),
             (None, None) => Ok(None),
         }
-    }
-}
-
-fn forwarded_client_cert_of(headers: &HeaderMap) -> Result<Option<Identity>, Refusal> {
-    let mut lines = headers.get_all(xfcc::HEADER).iter();
-    let identity = match (lines.next(), lines.next()) {
-        (None, _) => return Ok(None),
-        (Some(line), None) => xfcc::identity(line.as_bytes()),
-        (Some(_), Some(_)) => {
-            let lines: Vec<_> = headers.get_all(xfcc::HEADER).iter().map(|line| line.as_bytes()).collect();
-            xfcc::identity(&lines.join(&b','))
-        }
-    };
-    identity.map_err(Refusal::ForwardedClientCert)
-}
-
-fn linkerd_client_id_of(headers: &HeaderMap) -> Result<Option<Identity>, Refusal> {
-    let mut lines = headers.get_all(linkerd::HEADER).iter();
-    match (lines.next(), lines.next()) {
-        (None, _) => Ok(None),
-        (Some(line), None) => linkerd::identity(line.as_bytes()).map(Some).ok_or(Refusal::LinkerdClientId),
-        (Some(_), Some(_)) => Err(Refusal::LinkerdClientId),
     }
 }
 

@@ -22,9 +22,9 @@ use crate::{
     credentials::{Definition, Origin, Pattern},
     server::{
         identity::{
+            forwarded::workload_identity,
             issuer::{Key, key_set},
             jwks::Algorithm,
-            names,
         },
         settings::TlsFiles,
     },
@@ -76,7 +76,7 @@ fn polling(min: u64, max: u64, wait: u64, cache_entries: usize, age: u64) -> Pol
 }
 
 fn identities<const N: usize>(texts: [&str; N]) -> Vec<Identity> {
-    texts.map(|text| names::identity(text).unwrap()).into()
+    texts.map(|text| workload_identity(text).unwrap()).into()
 }
 
 fn algorithms(names: &str) -> Vec<Algorithm> {

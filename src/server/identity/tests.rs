@@ -8,14 +8,14 @@ use rustls::pki_types::CertificateDer;
 
 use super::{
     Identified, Identities, InvalidToken, Refusal,
+    forwarded::{InvalidXfcc, workload_identity},
     issuer::{AUDIENCE, ISSUER, Key, claims, key_set},
     jwks::Algorithm,
-    names, xfcc,
 };
 use crate::{
     caller::{Caller, Proof},
     server::{
-        peer::{Peer, Place},
+        peer::{Peer, PeerOrigin},
         settings::{Callers, Jwks, Jwt},
     },
 };
@@ -36,8 +36,8 @@ fn of_names(names: Vec<SanType>) -> CertificateDer<'static> {
     parameters.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
 }
 
-fn peer(place: Place, id: Option<&str>) -> Peer {
-    Peer { place, certificate: id.map(certificate) }
+fn peer(origin: PeerOrigin, id: Option<&str>) -> Peer {
+    Peer { origin, certificate: id.map(certificate) }
 }
 
 /// Both headers are believed, of proxies on this machine and of one elsewhere.
@@ -45,7 +45,7 @@ fn believing() -> Callers {
     Callers {
         forwarded_client_cert: true,
         linkerd_client_id: true,
-        mesh_proxies: vec![names::identity(PROXY).unwrap()],
+        mesh_proxies: vec![workload_identity(PROXY).unwrap()],
         jwt: None,
     }
 }
@@ -73,16 +73,16 @@ fn shown(caller: Result<Caller, Refusal>) -> (String, Proof) {
     (caller.to_string(), caller.proof())
 }
 
-const UNIX: Place = Place::Unix { uid: Some(7) };
+const UNIX: PeerOrigin = PeerOrigin::Unix { uid: Some(7) };
 
 #[test]
 fn a_connection_proves_what_it_can() {
     for (peer, id, proof) in [
         (peer(UNIX, None), "unix:7", Proof::UnixPeer),
-        (peer(Place::Unix { uid: None }, None), "anonymous", Proof::None),
-        (peer(Place::Loopback, None), "anonymous", Proof::None),
-        (peer(Place::Network, None), "anonymous", Proof::None),
-        (peer(Place::Network, Some(CONSOLE)), CONSOLE, Proof::ClientCertificate),
+        (peer(PeerOrigin::Unix { uid: None }, None), "anonymous", Proof::None),
+        (peer(PeerOrigin::Loopback, None), "anonymous", Proof::None),
+        (peer(PeerOrigin::Network, None), "anonymous", Proof::None),
+        (peer(PeerOrigin::Network, Some(CONSOLE)), CONSOLE, Proof::ClientCertificate),
         (peer(UNIX, Some(CONSOLE)), CONSOLE, Proof::ClientCertificate),
         // A certificate that names nobody leaves the next proof.
         (peer(UNIX, Some("https://corp.example")), "unix:7", Proof::UnixPeer),
@@ -98,16 +98,16 @@ fn only_trusted_proxies_forward() {
     let forwarded = ("spiffe://corp.example/forwarded".to_owned(), Proof::ForwardedClientCert);
     let by_linkerd = (format!("dns:{LINKERD}"), Proof::LinkerdClientId);
     for peer in [
-        peer(Place::Loopback, None),
+        peer(PeerOrigin::Loopback, None),
         peer(UNIX, None),
-        peer(Place::Network, Some(PROXY)),
-        peer(Place::Loopback, Some(CONSOLE)),
+        peer(PeerOrigin::Network, Some(PROXY)),
+        peer(PeerOrigin::Loopback, Some(CONSOLE)),
     ] {
         assert_eq!(shown(identify(&believing(), &peer, &[XFCC])), forwarded, "{peer:?}");
         assert_eq!(shown(identify(&believing(), &peer, &[L5D])), by_linkerd, "{peer:?}");
     }
     for (peer, id) in
-        [(peer(Place::Network, None), "anonymous"), (peer(Place::Network, Some(CONSOLE)), CONSOLE)]
+        [(peer(PeerOrigin::Network, None), "anonymous"), (peer(PeerOrigin::Network, Some(CONSOLE)), CONSOLE)]
     {
         // Not even what is malformed is looked at.
         for lines in [&[XFCC, L5D][..], &[("x-forwarded-client-cert", "\"")]] {
@@ -116,14 +116,14 @@ fn only_trusted_proxies_forward() {
     }
     // Each is switched on by itself.
     let one = Callers { linkerd_client_id: false, ..believing() };
-    assert_eq!(shown(identify(&one, &peer(Place::Loopback, None), &[L5D])).0, "anonymous");
+    assert_eq!(shown(identify(&one, &peer(PeerOrigin::Loopback, None), &[L5D])).0, "anonymous");
     let other = Callers { forwarded_client_cert: false, ..believing() };
-    assert_eq!(shown(identify(&other, &peer(Place::Loopback, None), &[XFCC, L5D])), by_linkerd);
+    assert_eq!(shown(identify(&other, &peer(PeerOrigin::Loopback, None), &[XFCC, L5D])), by_linkerd);
 }
 
 #[test]
 fn a_proxy_that_forwards_nobody_is_itself() {
-    let proxy = peer(Place::Network, Some(PROXY));
+    let proxy = peer(PeerOrigin::Network, Some(PROXY));
     for lines in [&[][..], &[("x-forwarded-client-cert", "Hash=1")]] {
         let want = (PROXY.to_owned(), Proof::ClientCertificate);
         assert_eq!(shown(identify(&believing(), &proxy, lines)), want);
@@ -134,8 +134,8 @@ fn a_proxy_that_forwards_nobody_is_itself() {
 fn a_proxy_is_known_by_any_name_of_its_certificate_and_is_itself_the_first() {
     let name = |name: &str| SanType::DnsName(name.try_into().unwrap());
     let names = vec![name("a.corp.example"), SanType::URI(CONSOLE.try_into().unwrap()), name("P.example")];
-    let proxy = Peer { place: Place::Network, certificate: Some(of_names(names)) };
-    let naming = |id: &str| Callers { mesh_proxies: vec![names::identity(id).unwrap()], ..believing() };
+    let proxy = Peer { origin: PeerOrigin::Network, certificate: Some(of_names(names)) };
+    let naming = |id: &str| Callers { mesh_proxies: vec![workload_identity(id).unwrap()], ..believing() };
     for id in [CONSOLE, "dns:a.corp.example", "dns:p.example"] {
         let forwarded = shown(identify(&naming(id), &proxy, &[XFCC])).0;
         assert_eq!(forwarded, "spiffe://corp.example/forwarded", "{id}");
@@ -148,11 +148,11 @@ fn a_proxy_is_known_by_any_name_of_its_certificate_and_is_itself_the_first() {
 
 #[test]
 fn several_lines_are_one_header() {
-    let local = peer(Place::Loopback, None);
+    let local = peer(PeerOrigin::Loopback, None);
     let evil = ("x-forwarded-client-cert", "URI=spiffe://evil/a");
     assert_eq!(shown(identify(&believing(), &local, &[evil, XFCC])).0, "spiffe://corp.example/forwarded");
     let open = ("x-forwarded-client-cert", "URI=spiffe://evil/a;Subject=\"");
-    let form = Err(Refusal::ForwardedClientCert(xfcc::Invalid::Form));
+    let form = Err(Refusal::ForwardedClientCert(InvalidXfcc::Form));
     assert_eq!(identify(&believing(), &local, &[open, XFCC]), form);
 }
 
@@ -161,8 +161,8 @@ fn what_a_proxy_forwards_and_cannot_be_understood_is_refused() {
     let local = peer(UNIX, None);
     let two = "URI=spiffe://a/b;URI=spiffe://a/c";
     for (lines, refusal) in [
-        (&[(XFCC.0, "x")][..], Refusal::ForwardedClientCert(xfcc::Invalid::Form)),
-        (&[(XFCC.0, two)], Refusal::ForwardedClientCert(xfcc::Invalid::SeveralUris)),
+        (&[(XFCC.0, "x")][..], Refusal::ForwardedClientCert(InvalidXfcc::Form)),
+        (&[(XFCC.0, two)], Refusal::ForwardedClientCert(InvalidXfcc::SeveralUris)),
         (&[(L5D.0, "")], Refusal::LinkerdClientId),
         (&[(L5D.0, "a b")], Refusal::LinkerdClientId),
         (&[L5D, L5D], Refusal::LinkerdClientId),
@@ -194,9 +194,9 @@ fn a_token_counts_after_certificates_and_before_users_and_has_to_be_right() {
     let of_token = "jwt:https://issuer.example#console";
     for (peer, lines, id) in [
         (peer(UNIX, None), &[][..], of_token),
-        (peer(Place::Network, None), &[XFCC], of_token),
-        (peer(Place::Network, Some(CONSOLE)), &[], CONSOLE),
-        (peer(Place::Loopback, Some(CONSOLE)), &[XFCC], "spiffe://corp.example/forwarded"),
+        (peer(PeerOrigin::Network, None), &[XFCC], of_token),
+        (peer(PeerOrigin::Network, Some(CONSOLE)), &[], CONSOLE),
+        (peer(PeerOrigin::Loopback, Some(CONSOLE)), &[XFCC], "spiffe://corp.example/forwarded"),
     ] {
         assert_eq!(shown(identify(&callers, &peer, &[lines, &[token]].concat())).0, id, "{peer:?}");
         assert_eq!(identify(&callers, &peer, &[lines, &[bad]].concat()), refused, "{peer:?}");
