@@ -2,13 +2,14 @@
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
-use tokio::{sync::watch, task::JoinHandle, time::Instant};
+use tokio::{sync::watch, time::Instant};
 use tokio_util::task::TaskTracker;
 
 use crate::{
     admin::Admin,
     amapi::Amapi,
     audit::Audit,
+    background::Background,
     config::{self, Config, ListenAddress},
     credentials::{Credentials, SourceError},
     http_client::{Authorities, tls::TlsError},
@@ -37,7 +38,6 @@ pub struct App {
     admin: Option<Admin>,
     credentials: Arc<Credentials>,
     refreshers: Refreshers,
-    key_refresher: Option<JoinHandle<()>>,
     serving: watch::Sender<Serving>,
     flights: TaskTracker,
     recorder: Recorder,
@@ -96,8 +96,7 @@ impl App {
         };
         let operations =
             Operations::new(policy, amapi, times(upstream.timeout, polling), state.clone(), flights.clone());
-        let (identities, key_refresher) = Identities::new(callers)?;
-        let key_refresher = key_refresher.map(tokio::spawn);
+        let identities = Identities::new(callers, &Background::unsupervised())?;
         let drain_timeout = server.drain_timeout;
         let recorder = Recorder::new(Audit::start(audit)?);
         let (recorded, identities) = (recorder.clone(), Arc::new(identities));
@@ -107,17 +106,7 @@ impl App {
             Some(address) => Some(Admin::bind(address, Arc::clone(&credentials), state).await?),
             None => None,
         };
-        Ok(Self {
-            server,
-            admin,
-            credentials,
-            refreshers,
-            key_refresher,
-            serving,
-            flights,
-            recorder,
-            drain_timeout,
-        })
+        Ok(Self { server, admin, credentials, refreshers, serving, flights, recorder, drain_timeout })
     }
 
     /// The addresses that gRPC is served on.
@@ -151,17 +140,7 @@ impl App {
     ///
     /// A background task ended on its own.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<Drained, Defect> {
-        let Self {
-            server,
-            admin,
-            credentials,
-            refreshers,
-            key_refresher,
-            serving,
-            flights,
-            recorder,
-            drain_timeout,
-        } = self;
+        let Self { server, admin, credentials, refreshers, serving, flights, recorder, drain_timeout } = self;
         if let Some(admin) = admin {
             tokio::spawn(admin.serve());
         }
@@ -174,7 +153,6 @@ impl App {
             () = stop => {}
             () = credentials::report(&credentials, &serving) => {}
             () = refreshers.one_ended() => return Err(Defect),
-            () = end_of(key_refresher) => return Err(Defect),
         }
         let since = Instant::now();
         tracing::info!("draining");
@@ -190,15 +168,6 @@ impl App {
             tracing::error!("the drain timeout passed before the audit log was written to the end");
         }
         Ok(drained)
-    }
-}
-
-/// Waits for the end of a task; for ever, when there is none.
-async fn end_of(task: Option<JoinHandle<()>>) {
-    match task {
-        // However it ended.
-        Some(task) => drop(task.await),
-        None => std::future::pending().await,
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::{Arc, Weak},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -22,6 +22,7 @@ use rustls::{
 };
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::task::AbortOnDropHandle;
 use zeroize::Zeroizing;
 
 use super::{
@@ -46,7 +47,10 @@ const REMINDER_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Accepts TLS connections. Cheap to clone.
 #[derive(Clone)]
-pub struct Tls(Arc<ArcSwap<ServerConfig>>);
+pub struct Tls {
+    config: Arc<ArcSwap<ServerConfig>>,
+    _reload: Arc<AbortOnDropHandle<()>>,
+}
 
 /// One of the files of [`TlsFiles`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +99,7 @@ struct PerFile<T> {
 
 impl Tls {
     /// Loads `files`, and starts the task that reloads them whenever they change. A broken new version is
-    /// reported, and the old one stays in use. The task ends after the last clone is dropped.
+    /// reported, and the old one stays in use. The task is aborted when the last clone is dropped.
     ///
     /// # Errors
     ///
@@ -104,9 +108,9 @@ impl Tls {
         let watched = files.each(WatchedFile::open).map_err(io::Error::other)?;
         let loaded = files.check(&watched.contents()).map_err(io::Error::other)?;
         warn(&files, &loaded);
-        let current = Arc::new(ArcSwap::new(Arc::clone(&loaded.config)));
-        background.spawn("TLS file reload", reload(Arc::downgrade(&current), files, watched, loaded));
-        Ok(Self(current))
+        let config = Arc::new(ArcSwap::new(Arc::clone(&loaded.config)));
+        let task = background.spawn("TLS file reload", reload(Arc::clone(&config), files, watched, loaded));
+        Ok(Self { config, _reload: Arc::new(AbortOnDropHandle::new(task)) })
     }
 
     /// Performs the handshake. Returns the client's verified leaf certificate, if one is required.
@@ -119,7 +123,7 @@ impl Tls {
         &self,
         stream: TcpStream,
     ) -> io::Result<(TlsStream<TcpStream>, Option<CertificateDer<'static>>)> {
-        let stream = TlsAcceptor::from(self.0.load_full()).accept(stream).await?;
+        let stream = TlsAcceptor::from(self.config.load_full()).accept(stream).await?;
         let (_, session) = stream.get_ref();
         if session.alpn_protocol() != Some(H2) {
             return Err(io::Error::other("the client did not offer h2 by ALPN"));
@@ -319,7 +323,7 @@ impl PerFile<WatchedFile> {
 
 /// Reloads the files into `current` whenever they change.
 async fn reload(
-    current: Weak<ArcSwap<ServerConfig>>,
+    current: Arc<ArcSwap<ServerConfig>>,
     files: TlsFiles,
     mut watched: PerFile<WatchedFile>,
     mut active: LoadedTls,
@@ -342,7 +346,6 @@ async fn reload(
         let (to_check, contents) = (files.clone(), watched.contents());
         // An error means that the check panicked or that the runtime shuts down.
         let Ok(loaded) = tokio::task::spawn_blocking(move || to_check.check(&contents)).await else { return };
-        let Some(current) = current.upgrade() else { return };
         match loaded {
             Ok(loaded) if loaded.fingerprint == active.fingerprint => unreported = None,
             Ok(loaded) => {

@@ -30,7 +30,7 @@ const BROKEN: [(&str, &str, &str); 3] = [
 ];
 const TAKEN_UP: [&str; 3] = [
     "the policy changed: taken up",
-    "the keys that tokens are verified with changed: taken up",
+    "the keys that tokens are verified with changed: reloaded",
     "the TLS files changed: reloaded for new connections",
 ];
 

@@ -1,4 +1,4 @@
-//! Which proof counts, and whose word is taken.
+//! The evidence that counts, and the peers that may forward identities.
 
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use super::{
     jwks::Algorithm,
 };
 use crate::{
+    background::Background,
     caller::{Caller, Proof},
     server::{
         peer::{Peer, PeerOrigin},
@@ -40,8 +41,8 @@ fn peer(origin: PeerOrigin, id: Option<&str>) -> Peer {
     Peer { origin, certificate: id.map(certificate) }
 }
 
-/// Both headers are believed, of proxies on this machine and of one elsewhere.
-fn believing() -> Callers {
+/// Accepts both headers, from this machine and from one proxy elsewhere.
+fn trusting() -> Callers {
     Callers {
         forwarded_client_cert: true,
         linkerd_client_id: true,
@@ -59,12 +60,12 @@ fn headers(lines: &[(&str, &str)]) -> HeaderMap {
     headers
 }
 
-/// Who sends a request with these lines over a connection of `peer`.
+/// The caller of a request with these header lines over a connection of `peer`.
 fn identify(callers: &Callers, peer: &Peer, lines: &[(&str, &str)]) -> Result<Caller, Refusal> {
-    let identities = Arc::new(Identities::new(callers).unwrap().0);
+    let identities = Arc::new(Identities::new(callers, &Background::unsupervised()).unwrap());
     match identities.of_peer(peer).identify(&headers(lines)) {
         Identified::Now(caller) => caller,
-        Identified::Later(_) => panic!("nothing is to be fetched"),
+        Identified::Later(_) => panic!("no fetch is needed"),
     }
 }
 
@@ -76,7 +77,7 @@ fn shown(caller: Result<Caller, Refusal>) -> (String, Proof) {
 const UNIX: PeerOrigin = PeerOrigin::Unix { uid: Some(7) };
 
 #[test]
-fn a_connection_proves_what_it_can() {
+fn a_connection_identifies_its_peer() {
     for (peer, id, proof) in [
         (peer(UNIX, None), "unix:7", Proof::UnixPeer),
         (peer(PeerOrigin::Unix { uid: None }, None), "anonymous", Proof::None),
@@ -84,11 +85,11 @@ fn a_connection_proves_what_it_can() {
         (peer(PeerOrigin::Network, None), "anonymous", Proof::None),
         (peer(PeerOrigin::Network, Some(CONSOLE)), CONSOLE, Proof::ClientCertificate),
         (peer(UNIX, Some(CONSOLE)), CONSOLE, Proof::ClientCertificate),
-        // A certificate that names nobody leaves the next proof.
+        // A certificate without an identity leaves the next evidence.
         (peer(UNIX, Some("https://corp.example")), "unix:7", Proof::UnixPeer),
     ] {
         let want = (id.to_owned(), proof);
-        assert_eq!(shown(identify(&believing(), &peer, &[])), want, "{peer:?}");
+        assert_eq!(shown(identify(&trusting(), &peer, &[])), want, "{peer:?}");
         assert_eq!(shown(identify(&Callers::default(), &peer, &[XFCC, L5D])), want, "{peer:?}");
     }
 }
@@ -103,39 +104,39 @@ fn only_trusted_proxies_forward() {
         peer(PeerOrigin::Network, Some(PROXY)),
         peer(PeerOrigin::Loopback, Some(CONSOLE)),
     ] {
-        assert_eq!(shown(identify(&believing(), &peer, &[XFCC])), forwarded, "{peer:?}");
-        assert_eq!(shown(identify(&believing(), &peer, &[L5D])), by_linkerd, "{peer:?}");
+        assert_eq!(shown(identify(&trusting(), &peer, &[XFCC])), forwarded, "{peer:?}");
+        assert_eq!(shown(identify(&trusting(), &peer, &[L5D])), by_linkerd, "{peer:?}");
     }
     for (peer, id) in
         [(peer(PeerOrigin::Network, None), "anonymous"), (peer(PeerOrigin::Network, Some(CONSOLE)), CONSOLE)]
     {
-        // Not even what is malformed is looked at.
+        // Even malformed headers are ignored.
         for lines in [&[XFCC, L5D][..], &[("x-forwarded-client-cert", "\"")]] {
-            assert_eq!(shown(identify(&believing(), &peer, lines)).0, id, "{peer:?}");
+            assert_eq!(shown(identify(&trusting(), &peer, lines)).0, id, "{peer:?}");
         }
     }
     // Each is switched on by itself.
-    let one = Callers { linkerd_client_id: false, ..believing() };
+    let one = Callers { linkerd_client_id: false, ..trusting() };
     assert_eq!(shown(identify(&one, &peer(PeerOrigin::Loopback, None), &[L5D])).0, "anonymous");
-    let other = Callers { forwarded_client_cert: false, ..believing() };
+    let other = Callers { forwarded_client_cert: false, ..trusting() };
     assert_eq!(shown(identify(&other, &peer(PeerOrigin::Loopback, None), &[XFCC, L5D])), by_linkerd);
 }
 
 #[test]
-fn a_proxy_that_forwards_nobody_is_itself() {
+fn a_proxy_without_a_forwarded_identity_is_the_caller() {
     let proxy = peer(PeerOrigin::Network, Some(PROXY));
     for lines in [&[][..], &[("x-forwarded-client-cert", "Hash=1")]] {
         let want = (PROXY.to_owned(), Proof::ClientCertificate);
-        assert_eq!(shown(identify(&believing(), &proxy, lines)), want);
+        assert_eq!(shown(identify(&trusting(), &proxy, lines)), want);
     }
 }
 
 #[test]
-fn a_proxy_is_known_by_any_name_of_its_certificate_and_is_itself_the_first() {
+fn a_proxy_matches_any_name_of_its_certificate_and_calls_as_the_first() {
     let name = |name: &str| SanType::DnsName(name.try_into().unwrap());
     let names = vec![name("a.corp.example"), SanType::URI(CONSOLE.try_into().unwrap()), name("P.example")];
     let proxy = Peer { origin: PeerOrigin::Network, certificate: Some(of_names(names)) };
-    let naming = |id: &str| Callers { mesh_proxies: vec![workload_identity(id).unwrap()], ..believing() };
+    let naming = |id: &str| Callers { mesh_proxies: vec![workload_identity(id).unwrap()], ..trusting() };
     for id in [CONSOLE, "dns:a.corp.example", "dns:p.example"] {
         let forwarded = shown(identify(&naming(id), &proxy, &[XFCC])).0;
         assert_eq!(forwarded, "spiffe://corp.example/forwarded", "{id}");
@@ -150,14 +151,14 @@ fn a_proxy_is_known_by_any_name_of_its_certificate_and_is_itself_the_first() {
 fn several_lines_are_one_header() {
     let local = peer(PeerOrigin::Loopback, None);
     let evil = ("x-forwarded-client-cert", "URI=spiffe://evil/a");
-    assert_eq!(shown(identify(&believing(), &local, &[evil, XFCC])).0, "spiffe://corp.example/forwarded");
+    assert_eq!(shown(identify(&trusting(), &local, &[evil, XFCC])).0, "spiffe://corp.example/forwarded");
     let open = ("x-forwarded-client-cert", "URI=spiffe://evil/a;Subject=\"");
     let form = Err(Refusal::ForwardedClientCert(InvalidXfcc::Form));
-    assert_eq!(identify(&believing(), &local, &[open, XFCC]), form);
+    assert_eq!(identify(&trusting(), &local, &[open, XFCC]), form);
 }
 
 #[test]
-fn what_a_proxy_forwards_and_cannot_be_understood_is_refused() {
+fn an_invalid_forwarded_identity_is_refused() {
     let local = peer(UNIX, None);
     let two = "URI=spiffe://a/b;URI=spiffe://a/c";
     for (lines, refusal) in [
@@ -168,15 +169,15 @@ fn what_a_proxy_forwards_and_cannot_be_understood_is_refused() {
         (&[L5D, L5D], Refusal::LinkerdClientId),
         (&[XFCC, L5D], Refusal::Contradiction),
     ] {
-        assert_eq!(identify(&believing(), &local, lines), Err(refusal), "{lines:?}");
+        assert_eq!(identify(&trusting(), &local, lines), Err(refusal), "{lines:?}");
     }
     // Both may say the same.
     let same = [(XFCC.0, "DNS=a.example"), (L5D.0, "a.example")];
-    assert_eq!(shown(identify(&believing(), &local, &same)).0, "dns:a.example");
+    assert_eq!(shown(identify(&trusting(), &local, &same)).0, "dns:a.example");
 }
 
-#[test]
-fn a_token_counts_after_certificates_and_before_users_and_has_to_be_right() {
+#[tokio::test]
+async fn a_token_comes_after_certificates_and_before_users_and_must_be_valid() {
     let (key, file) = (Key::ec(), tempfile::NamedTempFile::new().unwrap());
     std::fs::write(file.path(), key_set([key.jwk(Some("a"))])).unwrap();
     let jwt = Jwt {
@@ -185,7 +186,7 @@ fn a_token_counts_after_certificates_and_before_users_and_has_to_be_right() {
         algorithms: Algorithm::ALL.to_vec(),
         jwks: Jwks::File(file.path().to_owned()),
     };
-    let callers = Callers { jwt: Some(jwt), ..believing() };
+    let callers = Callers { jwt: Some(jwt), ..trusting() };
     let bearer = format!("Bearer {}", key.token(Some("a"), &claims()));
     let token = ("authorization", bearer.as_str());
     let bad = ("authorization", "Bearer x");
@@ -201,6 +202,6 @@ fn a_token_counts_after_certificates_and_before_users_and_has_to_be_right() {
         assert_eq!(shown(identify(&callers, &peer, &[lines, &[token]].concat())).0, id, "{peer:?}");
         assert_eq!(identify(&callers, &peer, &[lines, &[bad]].concat()), refused, "{peer:?}");
     }
-    // Nobody's tokens are believed: then they are just text.
-    assert_eq!(shown(identify(&believing(), &peer(UNIX, None), &[bad])).0, "unix:7");
+    // Without an issuer, tokens are ignored.
+    assert_eq!(shown(identify(&trusting(), &peer(UNIX, None), &[bad])).0, "unix:7");
 }
