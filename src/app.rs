@@ -1,15 +1,15 @@
-//! The only place that builds and connects the parts, supervises them, and drains.
+//! The only place that builds and connects the parts. It supervises them and drains.
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
-use tokio::{sync::watch, task::JoinHandle, time::Instant};
+use tokio::{sync::watch, time::Instant};
 use tokio_util::task::TaskTracker;
 
 use crate::{
     admin::Admin,
     amapi::Amapi,
     audit::Audit,
-    background::Background,
+    background::{Background, Deaths},
     config::{self, Config, ListenAddress},
     credentials::{Credentials, SourceError},
     http_client::{Authorities, tls::TlsError},
@@ -28,53 +28,54 @@ mod development;
 
 pub use development::{Development, DevelopmentError};
 
-use credentials::Refreshers;
-
-/// The process must be gone when `drain_timeout` is over, not begin to go.
-const MARGIN: Duration = Duration::from_millis(250);
+/// The process must be gone at the end of `drain_timeout`, and so the drain ends a little earlier.
+const DRAIN_MARGIN: Duration = Duration::from_millis(250);
 
 /// A service that is bound to its addresses.
 pub struct App {
     server: Server,
     admin: Option<Admin>,
     credentials: Arc<Credentials>,
-    refreshers: Refreshers,
-    key_refresher: Option<JoinHandle<()>>,
     serving: watch::Sender<Serving>,
     calls: Arc<Calls>,
     audit: Audit,
+    background: Background,
+    deaths: Deaths,
     drain_timeout: Duration,
 }
 
 /// Why the service cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A credential's file was replaced by something else since the configuration was checked.
+    /// A credential's file was replaced since the configuration was checked.
     #[error("credential {name}: {cause}")]
     Credential {
-        /// What the configuration calls it.
+        /// Its name in the configuration.
         name: String,
         /// What is wrong with the file now.
         cause: SourceError,
     },
-    /// The policy was replaced by something else since the configuration was checked.
+    /// The policy was replaced since the configuration was checked.
     #[error("the policy: {0}")]
     Policy(#[from] Mistakes),
-    /// Tokens of callers cannot be verified as it is configured.
+    /// Callers' tokens cannot be verified as configured.
     #[error(transparent)]
     Tokens(#[from] TokensError),
     /// The certificates of `upstream.ca_certificates` cannot be used.
     #[error("upstream.ca_certificates: {0}")]
     Tls(#[from] TlsError),
-    /// A file cannot be read or an address not be had; the text names it.
+    /// A file cannot be read, or an address is not available; the text names it.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// A background task ended on its own, which none does: a defect.
+/// A background task ended on its own, which is a defect. The process has drained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a task that keeps tokens or keys ready has ended")]
-pub struct Defect;
+#[error("a background task has ended: {task}")]
+pub struct Defect {
+    /// The name of the task.
+    pub task: &'static str,
+}
 
 impl App {
     /// Builds everything and binds the addresses. The first tokens are being fetched when this returns.
@@ -85,54 +86,32 @@ impl App {
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         let Config { server, admin, upstream, credentials, callers, policy, polling, audit, log_format: _ } =
             config;
-        let authorities = Authorities::of(upstream.ca_certificates.as_deref())?;
-        let (credentials, refreshers) = credentials::start(credentials, upstream, &authorities)?;
+        let (background, deaths) = Background::new();
+        let authorities = Authorities::of(upstream.ca_certificates.as_deref(), &background)?;
+        let credentials = credentials::start(credentials, upstream, &authorities, &background)?;
 
         let base = upstream.url.url().clone();
         let amapi = Amapi::new(base, &authorities, Arc::clone(&credentials), upstream.timeout)?;
         let in_flight = TaskTracker::new();
         let (serving, state) = watch::channel(Serving::NotReady);
         let policy = match policy {
-            Some(file) => Policy::of_file(file)?,
+            Some(file) => Policy::of_file(file, &background)?,
             None => Policy::without_rules(),
         };
-        let operations = Operations::new(
-            policy,
-            amapi,
-            times(upstream.timeout, polling),
-            state.clone(),
-            in_flight.clone(),
-        );
-        let (identities, key_refresher) = Identities::new(callers)?;
-        let key_refresher = key_refresher.map(tokio::spawn);
+        let times = times(upstream.timeout, polling);
+        let operations = Operations::new(policy, amapi, times, state.clone(), in_flight.clone());
+        let identities = Arc::new(Identities::new(callers, &background)?);
         let drain_timeout = server.drain_timeout;
-        let audit = Audit::start(audit, &Background::unsupervised())?;
-        let limits = &server.limits;
-        let calls = Calls::new(
-            limits.max_concurrent_calls,
-            limits.max_request_bytes,
-            upstream.timeout,
-            audit.clone(),
-            in_flight,
-        );
-        let (bounds, identities) = (Arc::clone(&calls), Arc::new(identities));
+        let audit = Audit::start(audit, &background)?;
+        let calls = Calls::new(&server.limits, upstream.timeout, audit.clone(), in_flight);
         let server =
-            Server::bind(server, upstream.timeout, operations, identities, bounds, state.clone()).await?;
+            Server::bind(server, operations, identities, Arc::clone(&calls), state.clone(), &background)
+                .await?;
         let admin = match admin.listen {
             Some(address) => Some(Admin::bind(address, Arc::clone(&credentials), state).await?),
             None => None,
         };
-        Ok(Self {
-            server,
-            admin,
-            credentials,
-            refreshers,
-            key_refresher,
-            serving,
-            calls,
-            audit,
-            drain_timeout,
-        })
+        Ok(Self { server, admin, credentials, serving, calls, audit, background, deaths, drain_timeout })
     }
 
     /// The addresses that gRPC is served on.
@@ -153,68 +132,60 @@ impl App {
         self.audit.clone()
     }
 
-    /// What health says, as it changes.
+    /// The state that health reports, as it changes.
     #[must_use]
     pub fn serving(&self) -> watch::Receiver<Serving> {
         self.serving.subscribe()
     }
 
-    /// Serves until `stop`, then drains: health says NOT_SERVING, no new connection is taken after a short
-    /// grace, the calls in flight end, and so do the cancels whose callers have hung up.
+    /// Serves until `stop`, then drains: health says NOT_SERVING, no new connection is accepted after a short grace,
+    /// and the calls in flight end, as do the cancels whose callers have left.
     ///
     /// # Errors
     ///
-    /// A background task ended on its own.
+    /// A background task ended on its own. The drain comes first in that case too, so that every cancel that was sent
+    /// has its line in the audit log.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<Drained, Defect> {
-        let Self {
-            server,
-            admin,
-            credentials,
-            refreshers,
-            key_refresher,
-            serving,
-            calls,
-            audit,
-            drain_timeout,
-        } = self;
+        let Self { server, admin, credentials, serving, calls, audit, background, mut deaths, drain_timeout } =
+            self;
         if let Some(admin) = admin {
-            tokio::spawn(admin.serve());
+            background.spawn("admin port", admin.serve());
         }
         let (drain, draining) = watch::channel(false);
-        let margin = MARGIN.min(drain_timeout / 10);
+        let margin = DRAIN_MARGIN.min(drain_timeout / 10);
         let limit = drain_timeout.saturating_sub(margin);
-        let server = tokio::spawn(server.serve(draining, limit));
+        let server = tokio::spawn({
+            let watch = background.watch("server");
+            async move {
+                let _watch = watch;
+                server.serve(draining, limit).await
+            }
+        });
 
-        tokio::select! {
-            () = stop => {}
-            () = credentials::report(&credentials, &serving) => {}
-            () = refreshers.one_ended() => return Err(Defect),
-            () = end_of(key_refresher) => return Err(Defect),
-        }
+        let dead = tokio::select! {
+            () = stop => None,
+            () = credentials::report(&credentials, &serving) => None,
+            task = deaths.next() => Some(task),
+        };
         let since = Instant::now();
-        tracing::info!("draining");
+        match dead {
+            Some(task) => tracing::error!(task, "a background task has ended: draining"),
+            None => tracing::info!("draining"),
+        }
         serving.send_replace(Serving::Draining);
         drain.send_replace(true);
-        let drained = server.await.map_err(|_| Defect)?;
-        // Calls that outlast the drain are answered and recorded now, and then the audit log is written to its end.
+        let drained = server.await.unwrap_or(Drained::Cut { calls: calls.in_flight().len() });
+        // Calls that outlast the drain are answered and recorded now. Then the audit log is written to its end.
         calls.cut();
-        let recorded = async {
-            let _ = tokio::time::timeout_at(since + limit + margin / 4, calls.in_flight().wait()).await;
-            audit.end().await;
-        };
-        if tokio::time::timeout_at(since + limit + margin / 2, recorded).await.is_err() {
+        calls.in_flight().close();
+        let _ = tokio::time::timeout_at(since + limit + margin / 4, calls.in_flight().wait()).await;
+        if tokio::time::timeout_at(since + limit + margin / 2, audit.end()).await.is_err() {
             tracing::error!("the drain timeout passed before the audit log was written to the end");
         }
-        Ok(drained)
-    }
-}
-
-/// Waits for the end of a task; for ever, when there is none.
-async fn end_of(task: Option<JoinHandle<()>>) {
-    match task {
-        // However it ended.
-        Some(task) => drop(task.await),
-        None => std::future::pending().await,
+        match dead {
+            Some(task) => Err(Defect { task }),
+            None => Ok(drained),
+        }
     }
 }
 
@@ -227,3 +198,6 @@ fn times(upstream_timeout: Duration, polling: &config::Polling) -> Times {
         limits: CacheLimits { entries: cache_entries, max_age: cache_max_age, min_interval },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,19 +36,16 @@ use std::path::PathBuf;
 
 pub use crate::audit::settings::{Audit, Destination, OnFailure};
 pub use admin::Admin;
-pub use callers::{Callers, Jwks, Jwt};
 pub use credentials::Credential;
 pub use environment::Environment;
 pub use fault::{Fault, Faults};
-pub use limits::Limits;
-pub use listen::ListenAddress;
 pub use log::LogFormat;
 pub use polling::Polling;
-pub use server::Server;
-pub use unix_socket::{Owner, UnixSocket};
 pub use upstream::{BaseUrl, Upstream};
 
-pub(crate) use files::{CA_CERTIFICATES, READABLE_FILE, certificates, directory_of, readable};
+pub use crate::server::settings::{Callers, Jwks, Jwt, Limits, ListenAddress, Owner, Server, UnixSocket};
+
+pub(crate) use files::{CA_CERTIFICATES, READABLE_FILE, certificates, readable};
 pub(crate) use source::duration;
 
 #[cfg(test)]

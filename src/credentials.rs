@@ -10,11 +10,10 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
-    task::JoinHandle,
     time::Instant,
 };
 
-use crate::file_watch::FileWatch;
+use crate::{background::Background, file_watch::FileWatch};
 
 mod answer;
 mod ask;
@@ -110,12 +109,17 @@ impl Credential {
     /// Starts the background task that keeps a token of `source` ready, and takes up changes of `file`,
     /// which none has that is not read from one. The task ends when the last clone of the credential is
     /// dropped, and not before.
-    pub fn start(source: impl TokenSource, name: String, file: Option<FileWatch>) -> (Self, JoinHandle<()>) {
+    pub fn start(
+        source: impl TokenSource,
+        name: String,
+        file: Option<FileWatch>,
+        background: &Background,
+    ) -> Self {
         let (publish, state) = watch::channel(State::Starting);
         let (rejected, rejections) = mpsc::channel(16);
         let known_as = name.as_str().into();
-        let task = tokio::spawn(refresher::run(source, name, file, publish, rejections));
-        (Self { name: known_as, state, rejected }, task)
+        background.spawn("token refresh", refresher::run(source, name, file, publish, rejections));
+        Self { name: known_as, state, rejected }
     }
 
     /// What the configuration calls it.

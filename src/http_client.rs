@@ -79,10 +79,11 @@ impl HttpClient {
     /// TLS cannot be set up.
     pub fn new(url: &Url, authorities: &Authorities) -> Result<Self, TlsError> {
         let mut authorities = authorities.clone();
-        let active = Arc::new(ArcSwap::from_pointee(Pool::new(url, authorities.in_force())?));
+        let active = Arc::new(ArcSwap::from_pointee(Pool::new(url, authorities.active())?));
         let follower = authorities.may_change().then(|| {
+            let background = authorities.background().clone();
             let follower = follow(Arc::clone(&active), authorities, url.clone());
-            Arc::new(AbortOnDropHandle::new(tokio::spawn(follower)))
+            Arc::new(AbortOnDropHandle::new(background.spawn("HTTP client reload", follower)))
         });
         Ok(Self { active, _follower: follower })
     }
@@ -202,7 +203,7 @@ fn build(url: &Url, roots: Arc<RootCertStore>) -> Result<reqwest::Client, TlsErr
 async fn follow(active: Arc<ArcSwap<Pool>>, mut authorities: Authorities, url: Url) {
     loop {
         authorities.changed().await;
-        match Pool::new(&url, authorities.in_force()) {
+        match Pool::new(&url, authorities.active()) {
             Ok(pool) => active.store(Arc::new(pool)),
             Err(error) => {
                 tracing::warn!(%error, "cannot build an HTTP client with the reloaded authorities: kept the old one");

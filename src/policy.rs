@@ -9,7 +9,7 @@ use std::{fmt, path::Path, sync::Arc};
 
 use arc_swap::ArcSwap;
 
-use crate::caller::Caller;
+use crate::{background::Background, caller::Caller};
 
 pub mod act;
 mod decisions;
@@ -129,8 +129,8 @@ impl Policy {
     /// # Errors
     ///
     /// All that is wrong with the file.
-    pub fn of_file(file: &Path) -> Result<Self, Mistakes> {
-        in_force::follow(file).map(|rules| Self(Some(rules)))
+    pub fn of_file(file: &Path, background: &Background) -> Result<Self, Mistakes> {
+        in_force::follow(file, background).map(|rules| Self(Some(rules)))
     }
 
     /// Decides whether `caller` may do this to `resource`: once, when the call arrives. What is in

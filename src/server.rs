@@ -1,6 +1,6 @@
 //! What serves gRPC: sockets, connections, and the services behind them.
 //!
-//! A connection enters in [`listener`], is let in by [`door`], shakes hands by [`tls`] and is driven in [`connection`].
+//! A connection enters in [`listener`], is admitted by [`conn_limit`], shakes hands by [`tls`] and is driven in [`connection`].
 //! For each of its requests [`router`] finds the service, and [`call`] takes a call of the five RPCs from its arrival to
 //! its response. [`identity`] finds the caller.
 
@@ -9,15 +9,16 @@ use std::{io, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tokio_util::task::TaskTracker;
 
-use crate::{config, operations::Operations};
+use crate::{background::Background, operations::Operations};
 
 pub mod call;
+pub mod cert_summary;
+mod conn_limit;
 mod connection;
-mod door;
-mod handshakes;
 pub mod health;
 pub mod identity;
 pub mod listener;
+mod log_throttle;
 mod message;
 pub mod peer;
 mod preface;
@@ -25,7 +26,7 @@ pub mod reflection;
 mod resets;
 mod response_body;
 mod router;
-mod seldom;
+pub mod settings;
 pub mod tls;
 mod unix_socket;
 pub mod until_drain;
@@ -33,8 +34,8 @@ mod write_stall;
 
 use crate::serving::Serving;
 use call::Calls;
+use conn_limit::ConnLimit;
 use connection::Connections;
-use door::Door;
 use identity::Identities;
 use listener::Listener;
 use router::Router;
@@ -51,9 +52,10 @@ const CLOSING: Duration = Duration::from_millis(500);
 /// The gRPC server, bound and not yet serving.
 pub struct Server {
     listeners: Vec<Listener>,
-    door: Door,
+    conn_limit: ConnLimit,
     connections: Connections,
     calls: Arc<Calls>,
+    background: Background,
 }
 
 /// How a drain went.
@@ -69,56 +71,57 @@ pub enum Drained {
 }
 
 impl Server {
-    /// Reads the files of TLS, and binds every address. Calls to `operations` are bounded and recorded by `calls`. A
-    /// caller has `upstream_timeout` at most to take a response.
+    /// Reads the files of TLS, and binds every address. Calls to `operations` are bounded and recorded by `calls`.
     ///
     /// # Errors
     ///
     /// An address cannot be had, or a file was replaced by a broken one since the configuration was checked; the text
     /// names it.
     pub async fn bind(
-        config: &config::Server,
-        upstream_timeout: Duration,
+        settings: &settings::Server,
         operations: Operations,
         identities: Arc<Identities>,
         calls: Arc<Calls>,
         serving: watch::Receiver<Serving>,
+        background: &Background,
     ) -> io::Result<Self> {
-        let config::Server { listen, tls, unix_socket, drain_timeout: _, limits } = config;
-        let tls = tls.clone().map(Tls::start).transpose()?;
+        let settings::Server { listen, tls, unix_socket, drain_timeout: _, limits } = settings;
+        let tls = tls.clone().map(|files| Tls::start(files, background)).transpose()?;
         let mut listeners = Vec::with_capacity(listen.len());
         for address in listen {
             listeners.push(Listener::bind(address, unix_socket).await?);
         }
         let max_request_bytes = limits.max_request_bytes;
         let router = Router::new(operations, Arc::clone(&calls), identities, max_request_bytes, serving);
-        let door = Door::new(limits.max_connections, limits.max_handshakes, tls);
-        let connections = Connections::new(router, limits.clone(), upstream_timeout);
-        Ok(Self { listeners, door, connections, calls })
+        let conn_limit = ConnLimit::new(limits.max_connections, limits.max_handshakes, tls);
+        let connections = Connections::new(router, limits.clone(), calls.upstream_timeout());
+        Ok(Self { listeners, conn_limit, connections, calls, background: background.clone() })
     }
 
     /// The addresses that are listened on, with the ports that were found.
     #[must_use]
-    pub fn addresses(&self) -> Vec<config::ListenAddress> {
+    pub fn addresses(&self) -> Vec<settings::ListenAddress> {
         self.listeners.iter().map(|listener| listener.address().clone()).collect()
     }
 
     /// Serves until `drain` says so, then takes no new connection after a short grace, answers the calls
     /// in flight, and ends: at the latest after `drain_timeout`.
     pub async fn serve(self, mut drain: watch::Receiver<bool>, drain_timeout: Duration) -> Drained {
-        let Self { listeners, door, connections, calls } = self;
+        let Self { listeners, conn_limit, connections, calls, background } = self;
         let (stop_accepting, stopped) = watch::channel(false);
         let (end, ending) = watch::channel(false);
         let tasks = TaskTracker::new();
-        let (door, connections) = (Arc::new(door), Arc::new(connections));
+        let (conn_limit, connections) = (Arc::new(conn_limit), Arc::new(connections));
         let mut accepting = JoinSet::new();
         for listener in listeners {
-            let (door, connections) = (Arc::clone(&door), Arc::clone(&connections));
+            let (conn_limit, connections) = (Arc::clone(&conn_limit), Arc::clone(&connections));
             let (mut stopped, ending, tasks) = (stopped.clone(), ending.clone(), tasks.clone());
+            let watch = background.watch("listener");
             accepting.spawn(async move {
+                let _watch = watch;
                 loop {
                     let admitted = tokio::select! {
-                        admitted = async { door.admit(listener.accept().await).await } => admitted,
+                        admitted = async { conn_limit.admit(listener.accept().await).await } => admitted,
                         () = told(&mut stopped) => break,
                     };
                     if let Some(admitted) = admitted {

@@ -2,7 +2,7 @@
 //! calls, whatever a caller put before it.
 #![no_main]
 
-use countermand::{caller::Identity, server::identity::xfcc};
+use countermand::{caller::Identity, server::identity::forwarded::xfcc_identity};
 use libfuzzer_sys::fuzz_target;
 
 /// What a proxy appends, the identity in it being nobody whom a fuzzer would find by itself.
@@ -10,7 +10,7 @@ const APPENDED: &str = "By=spiffe://mesh.example/proxy;Hash=0123456789abcdef;Sub
                         URI=spiffe://mesh.example/the-last-word";
 
 fuzz_target!(|header: &[u8]| {
-    if let Ok(Some(identity)) = xfcc::identity(header) {
+    if let Ok(Some(identity)) = xfcc_identity(header) {
         let stated = match &identity {
             Identity::Spiffe(id) => id.as_str(),
             Identity::Dns(name) => name.as_str(),
@@ -22,7 +22,7 @@ fuzz_target!(|header: &[u8]| {
         assert!(plain.windows(wanted.len()).any(|found| found == wanted.as_bytes()), "{identity}");
     }
     let appended = [header, b",", APPENDED.as_bytes()].concat();
-    if let Ok(identity) = xfcc::identity(&appended) {
+    if let Ok(identity) = xfcc_identity(&appended) {
         let identity = identity.map(|identity| identity.to_string());
         assert_eq!(identity.as_deref(), Some("spiffe://mesh.example/the-last-word"));
     }

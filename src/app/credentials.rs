@@ -3,26 +3,16 @@
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::sync::watch;
 
 use super::StartError;
 use crate::{
+    background::Background,
     config,
     credentials::{Credential, Credentials, Readiness, Source, Standing, Surroundings},
     http_client::Authorities,
     serving::Serving,
 };
-
-/// The background tasks, one a credential.
-pub(super) struct Refreshers(FuturesUnordered<JoinHandle<()>>);
-
-impl Refreshers {
-    /// Waits for one of them to end, which none does as long as its credential is in use.
-    pub(super) async fn one_ended(mut self) {
-        // Its outcome does not matter: with or without a panic, no token comes from it any more.
-        let _ = self.0.next().await;
-    }
-}
 
 /// Starts every credential; the first token of each is being fetched when this returns.
 ///
@@ -33,7 +23,8 @@ pub(super) fn start(
     credentials: &[config::Credential],
     upstream: &config::Upstream,
     authorities: &Authorities,
-) -> Result<(Arc<Credentials>, Refreshers), StartError> {
+    background: &Background,
+) -> Result<Arc<Credentials>, StartError> {
     let iam = upstream.iam_credentials_url.url().clone();
     let surroundings = Arc::new(Surroundings::new(authorities.clone(), iam));
     // All are read before any is started: a start that fails asks nobody for a token.
@@ -44,15 +35,12 @@ pub(super) fn start(
     });
     let sources = sources.collect::<Result<Vec<_>, _>>()?;
 
-    let refreshers = FuturesUnordered::new();
     let started = credentials.iter().zip(sources).map(|(credential, (source, file))| {
         let config::Credential { name, definition: _, enterprises } = credential;
-        let (credential, refresher) = Credential::start(source, name.clone(), file);
-        refreshers.push(refresher);
+        let credential = Credential::start(source, name.clone(), file, background);
         (credential, enterprises.clone())
     });
-    let started = Credentials::new(started);
-    Ok((Arc::new(started), Refreshers(refreshers)))
+    Ok(Arc::new(Credentials::new(started)))
 }
 
 /// Tells health and the log what becomes of the credentials. Never returns.

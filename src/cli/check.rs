@@ -7,6 +7,7 @@ use futures_util::{StreamExt, future::OptionFuture, stream};
 
 use super::{exit::Exit, output::Format, serve::report};
 use crate::{
+    background::Background,
     config::{self, Config, Environment, Faults, Overrides},
     credentials::Surroundings,
     http_client::Authorities,
@@ -111,7 +112,8 @@ async fn findings(config: &Config) -> Vec<Finding> {
 
 async fn of_credentials(list: &[config::Credential], upstream: &config::Upstream) -> Vec<Finding> {
     let iam = upstream.iam_credentials_url.url().clone();
-    let surroundings = match Authorities::of(upstream.ca_certificates.as_deref()) {
+    let surroundings = match Authorities::of(upstream.ca_certificates.as_deref(), &Background::unsupervised())
+    {
         Ok(authorities) => Arc::new(Surroundings::new(authorities, iam)),
         Err(error) => return vec![upstream::of_certificates(&error)],
     };

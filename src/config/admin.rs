@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use super::{
     environment::Environment,
     fault::{Faults, Wrong},
-    listen::{self, ListenAddress, refuse_plaintext},
-    server::Server,
+    listen::{self, refuse_plaintext},
     source::Given,
     table::Section,
 };
+use crate::server::settings::{ListenAddress, Server};
 
 /// The operator's HTTP port.
 #[derive(Debug, Clone, PartialEq, Eq)]

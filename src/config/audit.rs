@@ -14,7 +14,10 @@ use super::{
     sources::Sources,
     table::Section,
 };
-use crate::audit::settings::{Audit, Destination, OnFailure};
+use crate::{
+    audit::settings::{Audit, Destination, OnFailure},
+    server::settings::directory_of,
+};
 
 /// The value of `file` that is not a file.
 const STDOUT: &str = "stdout";
@@ -62,7 +65,7 @@ fn can_be_made(path: &Path) -> io::Result<()> {
     if path.file_name().is_none() {
         return Err(io::ErrorKind::InvalidFilename.into());
     }
-    tempfile::tempfile_in(files::directory_of(path)).map(drop)
+    tempfile::tempfile_in(directory_of(path)).map(drop)
 }
 
 fn on_failure(text: &str) -> Result<OnFailure, Wrong> {

@@ -6,25 +6,15 @@ use super::{
     source,
     table::Section,
 };
-use crate::{caller::Identity, server::identity::names};
+use crate::{
+    caller::Identity,
+    server::{
+        identity::forwarded::workload_identity,
+        settings::{Callers, Jwt},
+    },
+};
 
 mod jwt;
-
-pub use jwt::{Jwks, Jwt};
-
-/// Whose word is taken for who calls. Verified client certificates and the users of unix sockets need none.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Callers {
-    /// Whether the last element of `x-forwarded-client-cert` is believed of a mesh proxy.
-    pub forwarded_client_cert: bool,
-    /// Whether `l5d-client-id` is believed of a mesh proxy.
-    pub linkerd_client_id: bool,
-    /// The mesh proxies elsewhere, each by any of the SPIFFE ID and the DNS names of its verified certificate.
-    /// Those on this machine, on loopback or a unix socket, need not be named.
-    pub mesh_proxies: Vec<Identity>,
-    /// Whose bearer tokens are believed.
-    pub jwt: Option<Jwt>,
-}
 
 impl Callers {
     pub(super) fn read(environment: &mut Environment, file: &mut Section<'_>, faults: &mut Faults) -> Self {
@@ -47,7 +37,7 @@ impl Callers {
 }
 
 fn mesh_proxy(text: &str) -> Result<Identity, Wrong> {
-    names::identity(text).ok_or_else(|| {
+    workload_identity(text).ok_or_else(|| {
         let remedy = "give what its certificate names: spiffe://trust-domain/path or dns:host.example";
         Wrong::new(format!("{text:?} is no identity of a certificate"), remedy)
     })

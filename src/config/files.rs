@@ -66,11 +66,3 @@ pub(crate) fn certificates(path: &Path) -> Result<(), Wrong> {
     }
     Ok(())
 }
-
-/// The directory in which a file is, or is to be made.
-pub(crate) fn directory_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}

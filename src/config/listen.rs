@@ -1,35 +1,18 @@
 //! An address to listen on.
 
 use std::{
-    fmt,
     net::{IpAddr, SocketAddr, ToSocketAddrs},
     os::unix::net::SocketAddr as UnixAddress,
     path::{Path, PathBuf},
 };
 
-use super::{fault::Wrong, files::directory_of};
-use crate::loopback::is_loopback;
+use super::fault::Wrong;
+use crate::{
+    loopback::is_loopback,
+    server::settings::{ListenAddress, directory_of},
+};
 
 const FORMS: &str = "give host:port, for example 127.0.0.1:50051 or [::1]:50051, or unix:/path";
-
-/// Where gRPC is served.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ListenAddress {
-    /// A TCP address; port 0 lets the system choose.
-    Tcp(SocketAddr),
-    /// A unix socket; its directory exists, the socket itself need not.
-    Unix(PathBuf),
-}
-
-/// As in the file: `127.0.0.1:50051` or `unix:/path`.
-impl fmt::Display for ListenAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
 
 impl ListenAddress {
     /// Reads `host:port` or `unix:path`; a relative path is so to `directory`.

@@ -5,31 +5,13 @@ use std::{path::Path, time::Duration};
 use super::{
     environment::Environment,
     fault::{Faults, Wrong},
-    limits::Limits,
-    listen::{Guard, ListenAddress},
+    listen::Guard,
     source::{Given, Origin},
     sources::Sources,
     table::Section,
     tls::Tls,
-    unix_socket::UnixSocket,
 };
-use crate::server::tls;
-
-/// What serves gRPC.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Server {
-    /// Where to listen; one address at least, no two that collide.
-    pub listen: Vec<ListenAddress>,
-    /// TLS on the TCP addresses, `[server.tls]`; `None` for plaintext. Unix sockets are always plaintext: no
-    /// one but the kernel is between their ends.
-    pub tls: Option<tls::Files>,
-    /// What the files of the unix sockets are to be.
-    pub unix_socket: UnixSocket,
-    /// How long calls in flight may take to finish after a signal to stop; 1 ms to 1 h.
-    pub drain_timeout: Duration,
-    /// What bounds connections and calls.
-    pub limits: Limits,
-}
+use crate::server::settings::{Limits, ListenAddress, Server, UnixSocket};
 
 impl Server {
     /// `policed` says whether there is a policy, `may_be_open` whether it and TLS may be absent anywhere.

@@ -9,14 +9,14 @@ use super::{
     source::{Given, Origin},
     table::Section,
 };
-use crate::server::tls::{File, Files};
+use crate::server::{settings::TlsFiles, tls::TlsFile};
 
 /// What was given.
 pub(super) struct Tls {
     /// Whether the section or a variable of it is there, right or not.
     pub(super) is_given: bool,
     /// The files, when all is right with them.
-    pub(super) files: Option<Files>,
+    pub(super) files: Option<TlsFiles>,
 }
 
 impl Tls {
@@ -60,9 +60,9 @@ fn check(
     private_key: Given<PathBuf>,
     client_ca: Option<Given<PathBuf>>,
     faults: &mut Faults,
-) -> Option<Files> {
+) -> Option<TlsFiles> {
     let origins = [Some(certificate.origin), Some(private_key.origin), client_ca.as_ref().map(origin)];
-    let files = Files {
+    let files = TlsFiles {
         certificate: certificate.value,
         private_key: private_key.value,
         client_ca: client_ca.map(|given| given.value),
@@ -73,9 +73,9 @@ fn check(
     };
     let [of_certificate, of_key, of_ca] = origins;
     let origin = match error.file {
-        File::Certificate => of_certificate,
-        File::PrivateKey => of_key,
-        File::ClientCa => of_ca,
+        TlsFile::Certificate => of_certificate,
+        TlsFile::PrivateKey => of_key,
+        TlsFile::ClientCa => of_ca,
     };
     let wrong = Wrong::new(error.problem, error.remedy);
     origin.and_then(|origin| faults.note(&origin, Err(wrong)))

@@ -8,40 +8,15 @@ use super::{
     sources::Sources,
     table::Section,
 };
-
-/// The user alone: without a policy, whoever can connect may do all.
-const DEFAULT_MODE: u32 = 0o600;
-
-/// What the file of a unix socket is to be. To connect takes the right to write to it (unix(7)).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnixSocket {
-    /// The permission bits.
-    pub mode: u32,
-    /// Whose it is to be.
-    pub owner: Owner,
-}
-
-/// An owner; what is `None` stays as the process has it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Owner {
-    /// The user's number.
-    pub user: Option<u32>,
-    /// The group's number.
-    pub group: Option<u32>,
-}
-
-impl Default for UnixSocket {
-    fn default() -> Self {
-        Self { mode: DEFAULT_MODE, owner: Owner::default() }
-    }
-}
+use crate::server::settings::{Owner, UnixSocket};
 
 impl UnixSocket {
     pub(super) fn read(environment: &mut Environment, file: &mut Section<'_>, faults: &mut Faults) -> Self {
+        let default = Self::default();
         let mut from = Sources { environment, file, faults };
-        let mode = from.read("COUNTERMAND_UNIX_SOCKET_MODE", "unix_socket_mode", mode, DEFAULT_MODE);
+        let mode = from.read("COUNTERMAND_UNIX_SOCKET_MODE", "unix_socket_mode", mode, default.mode);
         let owner =
-            from.read("COUNTERMAND_UNIX_SOCKET_OWNER", "unix_socket_owner", Owner::parse, Owner::default());
+            from.read("COUNTERMAND_UNIX_SOCKET_OWNER", "unix_socket_owner", Owner::parse, default.owner);
         Self { mode, owner }
     }
 }

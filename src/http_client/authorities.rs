@@ -10,18 +10,22 @@ use rustls::RootCertStore;
 use tokio::sync::watch;
 
 use super::tls::TlsError;
-use crate::{file_watch::FileWatch, pem};
+use crate::{background::Background, file_watch::FileWatch, pem};
 
 /// The authorities in force, which change when their file does. A broken version is reported, once for all
 /// who ask here, and the old one stays: for a client that is made later, too.
 #[derive(Debug, Clone)]
-pub struct Authorities(watch::Receiver<Arc<RootCertStore>>);
+pub struct Authorities {
+    active: watch::Receiver<Arc<RootCertStore>>,
+    background: Background,
+}
 
 impl Authorities {
     /// The public ones alone.
     #[must_use]
     pub fn public() -> Self {
-        Self(watch::channel(Arc::new(public())).1)
+        let (_, active) = watch::channel(Arc::new(public()));
+        Self { active, background: Background::unsupervised() }
     }
 
     /// Those of `file`, if there is one, beside the public ones. What it changes to is taken up by a task
@@ -30,30 +34,35 @@ impl Authorities {
     /// # Errors
     ///
     /// The certificates of `file` cannot be read or trusted.
-    pub fn of(file: Option<&Path>) -> Result<Self, TlsError> {
+    pub fn of(file: Option<&Path>, background: &Background) -> Result<Self, TlsError> {
         let Some(file) = file else { return Ok(Self::public()) };
         let unreadable =
             |error: io::Error| TlsError::Unreadable { file: file.to_owned(), cause: Arc::new(error) };
         let (watch, content) = FileWatch::open(file).map_err(unreadable)?;
-        let (publish, in_force) = watch::channel(Arc::new(with(file, &content)?));
-        tokio::spawn(follow(file.to_owned(), watch, publish));
-        Ok(Self(in_force))
+        let (publish, active) = watch::channel(Arc::new(with(file, &content)?));
+        background.spawn("trusted certificates reload", follow(file.to_owned(), watch, publish));
+        Ok(Self { active, background: background.clone() })
+    }
+
+    /// The starter of the tasks that follow a change.
+    pub(super) fn background(&self) -> &Background {
+        &self.background
     }
 
     /// Whether there is a file that could change.
     pub(super) fn may_change(&self) -> bool {
         // An error says that nobody is left who could tell of a change.
-        self.0.has_changed().is_ok()
+        self.active.has_changed().is_ok()
     }
 
     /// Those in force now.
-    pub(super) fn in_force(&mut self) -> Arc<RootCertStore> {
-        Arc::clone(&self.0.borrow_and_update())
+    pub(super) fn active(&mut self) -> Arc<RootCertStore> {
+        Arc::clone(&self.active.borrow_and_update())
     }
 
-    /// Waits for others than those that [`Self::in_force`] last answered. Never returns when none can come.
+    /// Waits for others than those that [`Self::active`] last answered. Never returns when none can come.
     pub(super) async fn changed(&mut self) {
-        if self.0.changed().await.is_err() {
+        if self.active.changed().await.is_err() {
             std::future::pending().await
         }
     }

@@ -54,6 +54,7 @@ pub(super) fn client_config(roots: Arc<RootCertStore>) -> Result<ClientConfig, T
 
 #[cfg(test)]
 mod tests {
+    use crate::background::Background;
     use crate::http_client::Authorities;
     use crate::pem::{KEY_ON_ONE_LINE, shows_the_key};
 
@@ -61,10 +62,10 @@ mod tests {
     fn what_is_wrong_with_a_file_is_told_without_its_content() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), KEY_ON_ONE_LINE).unwrap();
-        let error = Authorities::of(Some(file.path())).unwrap_err();
+        let error = Authorities::of(Some(file.path()), &Background::unsupervised()).unwrap_err();
         assert!(error.to_string().starts_with(&format!("{} is not PEM", file.path().display())), "{error}");
         assert!(!shows_the_key(&format!("{error} {error:?}")), "{error:?}");
-        let error = Authorities::of(Some("/nowhere".as_ref())).unwrap_err();
+        let error = Authorities::of(Some("/nowhere".as_ref()), &Background::unsupervised()).unwrap_err();
         assert!(error.to_string().starts_with("/nowhere cannot be read"), "{error}");
     }
 }

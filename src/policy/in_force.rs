@@ -15,7 +15,7 @@ use super::{
     mistake::Mistakes,
     rules::{Evaluation, EvaluationError, Rules, Verdict},
 };
-use crate::{caller::Caller, file_watch::FileWatch, fingerprint::fingerprint};
+use crate::{background::Background, caller::Caller, file_watch::FileWatch, fingerprint::fingerprint};
 
 /// One version of the rules, with what it has said: a new version begins with an empty memory, and an answer
 /// of the old one, however late, is never taken for its own.
@@ -62,12 +62,13 @@ impl fmt::Debug for InForce {
 }
 
 /// The rules of `file` now, and in a task that ends with them, those that it will have.
-pub(super) fn follow(file: &Path) -> Result<Arc<ArcSwap<InForce>>, Mistakes> {
+pub(super) fn follow(file: &Path, background: &Background) -> Result<Arc<ArcSwap<InForce>>, Mistakes> {
     let (watch, content) = FileWatch::open(file).map_err(|error| Rules::unreadable(&error))?;
     let rules = Rules::parse(&content)?;
     announce(file, &content, &rules, "the policy is in force");
     let in_force = Arc::new(ArcSwap::from_pointee(InForce::new(rules)));
-    tokio::spawn(watch_for_changes(Arc::downgrade(&in_force), watch, file.to_owned()));
+    let reload = watch_for_changes(Arc::downgrade(&in_force), watch, file.to_owned());
+    background.spawn("policy reload", reload);
     Ok(in_force)
 }
 

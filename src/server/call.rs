@@ -41,6 +41,7 @@ use super::{
     message::{self, MessageError},
     resets::Resets,
     response_body::{Hold, ResponseBody},
+    settings::Limits,
     write_stall::WriteStalls,
 };
 use crate::{
@@ -60,7 +61,6 @@ const SERVICE_PATH: &str = "/google.longrunning.Operations/";
 pub struct Calls {
     permits: Arc<Semaphore>,
     max_request_bytes: usize,
-    /// The most time for the request message to arrive.
     upstream_timeout: Duration,
     audit: Audit,
     /// Everything in flight: a token for each call until its response has been written, and the tasks that go on for
@@ -71,18 +71,23 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// At most `max_concurrent_calls` at once, each recorded in `audit`, and all of them tracked by `in_flight`.
+    /// Calls within `limits`, each recorded in `audit`, and all of them tracked by `in_flight`. A request message
+    /// must arrive within `upstream_timeout`, and so must a response be taken.
     #[must_use]
     pub fn new(
-        max_concurrent_calls: usize,
-        max_request_bytes: usize,
+        limits: &Limits,
         upstream_timeout: Duration,
         audit: Audit,
         in_flight: TaskTracker,
     ) -> Arc<Self> {
-        let permits = Arc::new(Semaphore::new(max_concurrent_calls));
-        let cut = CancellationToken::new();
+        let permits = Arc::new(Semaphore::new(limits.max_concurrent_calls));
+        let (max_request_bytes, cut) = (limits.max_request_bytes, CancellationToken::new());
         Arc::new(Self { permits, max_request_bytes, upstream_timeout, audit, in_flight, cut })
+    }
+
+    /// The bound on the time for a request message, and on the time for a response to be written.
+    pub(super) fn upstream_timeout(&self) -> Duration {
+        self.upstream_timeout
     }
 
     /// Everything in flight.

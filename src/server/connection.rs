@@ -15,16 +15,16 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use super::{
-    handshakes::Handshake,
+    conn_limit::HandshakeSlot,
     listener::Connected,
-    peer::{Peer, Place},
+    peer::{Peer, PeerOrigin},
     preface::{self, AfterPreface},
     resets::Resets,
     router::Router,
+    settings::Limits,
     tls::Tls,
     write_stall::WriteStalls,
 };
-use crate::config::Limits;
 
 /// A connection that was let in.
 pub(super) struct Admitted {
@@ -33,7 +33,7 @@ pub(super) struct Admitted {
     /// Its place among the connections.
     pub(super) place: OwnedSemaphorePermit,
     /// Its place among the handshakes, and what to shake hands by, where TLS is spoken.
-    pub(super) tls: Option<(Tls, Handshake)>,
+    pub(super) tls: Option<(Tls, HandshakeSlot)>,
 }
 
 /// What all connections have in common.
@@ -73,17 +73,17 @@ impl Connections {
     /// taken (GOAWAY), and it ends with the last one in flight.
     pub(super) async fn serve(self: Arc<Self>, admitted: Admitted, ending: watch::Receiver<bool>) {
         let Admitted { socket, place: _place, tls } = admitted;
-        let place = socket.place();
+        let origin = socket.origin();
         let deadline = Instant::now() + self.limits.handshake_timeout;
         let served = match (socket, tls) {
             (Connected::Unix(stream), _) => {
-                self.drive(stream, Peer { place, certificate: None }, deadline, ending).await
+                self.drive(stream, Peer { origin, certificate: None }, deadline, ending).await
             }
             (Connected::Tcp(stream), None) => {
-                self.drive(stream, Peer { place, certificate: None }, deadline, ending).await
+                self.drive(stream, Peer { origin, certificate: None }, deadline, ending).await
             }
             (Connected::Tcp(stream), Some((tls, handshake))) => {
-                match shake_hands(stream, &tls, handshake, place, deadline, ending.clone()).await {
+                match shake_hands(stream, &tls, handshake, origin, deadline, ending.clone()).await {
                     Ok((stream, peer)) => self.drive(stream, peer, deadline, ending).await,
                     Err(error) => Err(error.into()),
                 }
@@ -91,7 +91,7 @@ impl Connections {
         };
         if let Err(error) = served {
             // A peer that goes without a goodbye, or does not speak our language, is its own affair.
-            tracing::debug!(?place, error = %error, "a connection ended early");
+            tracing::debug!(?origin, error = %error, "a connection ended early");
         }
     }
 
@@ -169,18 +169,18 @@ async fn passes(time: Option<Duration>) {
 async fn shake_hands(
     stream: TcpStream,
     tls: &Tls,
-    mut handshake: Handshake,
-    place: Place,
+    mut handshake: HandshakeSlot,
+    origin: PeerOrigin,
     deadline: Instant,
     mut ending: watch::Receiver<bool>,
 ) -> io::Result<(TlsStream<TcpStream>, Peer)> {
     tokio::select! {
         shaken = tls.accept(stream) => {
             let (stream, certificate) = shaken?;
-            Ok((stream, Peer { place, certificate }))
+            Ok((stream, Peer { origin, certificate }))
         }
         () = sleep_until(deadline) => Err(late("hands were not shaken in time")),
-        () = handshake.gives_way() => Err(late("the handshake gave way to others that wait")),
+        () = handshake.revoked() => Err(late("the handshake gave way to others that wait")),
         () = super::told(&mut ending) => Err(late("hands were not shaken before the drain")),
     }
 }

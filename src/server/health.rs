@@ -1,7 +1,7 @@
-//! `grpc.health.v1.Health`, driven by one state of the whole process.
+//! `grpc.health.v1.Health`, from one state of the whole process.
 //!
-//! Our own over tonic-health's trait, since its service starts the overall health as SERVING, and its
-//! watches never end, which would keep a drain waiting for its watchers.
+//! It implements tonic-health's trait anew. tonic-health's own service starts the overall health as SERVING,
+//! and its watches never end, so that a drain would wait for them.
 
 use std::pin::Pin;
 
@@ -15,45 +15,45 @@ use tonic_health::pb::{
     health_server::{Health as HealthService, HealthServer},
 };
 
-/// The services that the state is told of: the process as a whole, and the contract.
+/// The services that have a health: the process as a whole, and the operations service.
 const SERVICES: [&str; 2] = ["", "google.longrunning.Operations"];
 
-/// The health service by the state that `serving` has. A watch gets each change of what it may be told and,
-/// once the process drains, NOT_SERVING and its end, with OK. So it does when the state's sender is gone.
+/// The health service. A watch sends each change of the health; in a drain it sends NOT_SERVING and ends with
+/// OK. It does the same when the state's sender is gone.
 #[must_use]
 pub fn service(serving: watch::Receiver<Serving>) -> HealthServer<Health> {
     HealthServer::new(Health { serving })
 }
 
-/// What [`service`] serves.
+/// The implementation behind [`service`].
 #[derive(Debug, Clone)]
 pub struct Health {
     serving: watch::Receiver<Serving>,
 }
 
-/// One watcher: where its stream is.
+/// The state of one watch stream.
 struct Watcher {
     serving: watch::Receiver<Serving>,
-    known: bool,
-    told: Option<ServingStatus>,
-    // Whoever knew the state is gone: the last one known may be wrong.
-    lost: bool,
+    is_known_service: bool,
+    sent: Option<ServingStatus>,
+    /// Whether the state's sender is gone, so that the last state may be wrong.
+    is_lost: bool,
 }
 
 impl Watcher {
-    /// What to tell next, as soon as it differs from what was told last; `None` at the end.
+    /// Waits for a status that differs from the last one sent, and returns it; `None` at the end.
     async fn next(&mut self) -> Option<ServingStatus> {
         loop {
-            let serving = if self.lost { Serving::Draining } else { *self.serving.borrow_and_update() };
-            let status = if self.known { status(serving) } else { ServingStatus::ServiceUnknown };
-            if self.told != Some(status) {
-                self.told = Some(status);
+            let serving = if self.is_lost { Serving::Draining } else { *self.serving.borrow_and_update() };
+            let status = if self.is_known_service { status(serving) } else { ServingStatus::ServiceUnknown };
+            if self.sent != Some(status) {
+                self.sent = Some(status);
                 return Some(status);
             }
             if serving == Serving::Draining {
                 return None;
             }
-            self.lost = self.serving.changed().await.is_err();
+            self.is_lost = self.serving.changed().await.is_err();
         }
     }
 }
@@ -76,13 +76,13 @@ impl HealthService for Health {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let known = SERVICES.contains(&request.get_ref().service.as_str());
-        let watcher = Watcher { serving: self.serving.clone(), known, told: None, lost: false };
-        let told = stream::unfold(watcher, |mut watcher| async move {
+        let is_known_service = SERVICES.contains(&request.get_ref().service.as_str());
+        let watcher = Watcher { serving: self.serving.clone(), is_known_service, sent: None, is_lost: false };
+        let statuses = stream::unfold(watcher, |mut watcher| async move {
             let status = watcher.next().await?;
             Some((Ok(response(status)), watcher))
         });
-        Ok(Response::new(Box::pin(told)))
+        Ok(Response::new(Box::pin(statuses)))
     }
 }
 

@@ -1,182 +1,164 @@
-//! Who calls: what a connection proves, and what a request's headers add to it.
+//! Identifies the caller of a request, by its connection and its headers.
 //!
-//! Of several proofs the caller is the first of these:
+//! The first of these that a request has is its caller:
 //!
-//! 1. an identity that a trusted mesh proxy forwards: [`xfcc`] or [`linkerd`];
-//! 2. the verified client certificate of the connection: [`certificate`];
-//! 3. a bearer token: [`jwt`], by the keys of [`jwks`];
-//! 4. the user at the other end of a unix socket.
+//! 1. the identity that a trusted mesh proxy forwards ([`forwarded`]);
+//! 2. the verified client certificate of the connection ([`certificate`]);
+//! 3. a bearer token ([`jwt`]), verified by the issuer's keys ([`jwks`], [`jwks_refresh`]);
+//! 4. the user of a unix socket's peer.
 //!
-//! Whoever has none is anonymous. A token that does not verify ends the call whatever else there is, and
-//! so does a forwarded identity that cannot be understood: to pass over either would make somebody else of
-//! the caller. Nothing here prints a token, a header or a certificate.
+//! Without any of them, the caller is anonymous. An invalid token or forwarded identity ends the call even when
+//! there is other evidence, because ignoring it would make the request another caller's. Nothing here logs a
+//! token, a header or a certificate.
 
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
 
-use super::peer::{Peer, Place};
+use super::{
+    peer::{Peer, PeerOrigin},
+    settings::Callers,
+};
 use crate::{
+    background::Background,
     caller::{Caller, Identity, Proof},
-    config,
 };
 
 pub mod certificate;
+pub mod forwarded;
 pub mod jwks;
+mod jwks_refresh;
 pub mod jwt;
-mod linkerd;
-pub mod names;
-pub mod xfcc;
 
 pub use jwt::{InvalidToken, TokensError};
 
-use jwt::{Bearer, Tokens};
+use jwt::{Bearer, TokenVerifier};
 
-/// What the configuration believes of callers.
+/// Identifies callers by the evidence that the settings accept.
 pub struct Identities {
     forwarded_client_cert: bool,
     linkerd_client_id: bool,
     mesh_proxies: Vec<Identity>,
-    tokens: Option<Arc<Tokens>>,
+    tokens: Option<Arc<TokenVerifier>>,
 }
 
-/// What is known of the callers of one connection before they send a request.
+/// The identity of a connection's peer, and whether it may forward others.
 #[derive(Clone)]
 pub struct PeerIdentity {
     identities: Arc<Identities>,
-    /// Who the connection itself says calls.
+    /// The caller by the connection alone.
     own: Caller,
-    /// Whether its word for the callers behind it is taken.
+    /// Whether the peer is a trusted mesh proxy.
     may_forward: bool,
 }
 
-/// Who sends a request.
+/// The caller of a request.
 pub enum Identified {
-    /// Known at once.
+    /// The result is known.
     Now(Result<Caller, Refusal>),
-    /// Known when the keys of the tokens' issuer have been fetched: within seconds, whatever comes of it.
+    /// The result is known once the token issuer's keys have been fetched, successfully or not, within seconds.
     Later(BoxFuture<'static, Result<Caller, Refusal>>),
 }
 
-/// Why nobody can say who sends a request. `Display` is fit for the log and for callers.
+/// The reason why a request has no caller. `Display` is safe for the log and for clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// A trusted proxy's `x-forwarded-client-cert` that cannot be understood.
+    /// A trusted proxy's `x-forwarded-client-cert` is invalid.
     #[error("x-forwarded-client-cert {0}")]
-    ForwardedClientCert(xfcc::Invalid),
-    /// A trusted proxy's `l5d-client-id` that is no identity, or one of several.
+    ForwardedClientCert(forwarded::InvalidXfcc),
+    /// A trusted proxy's `l5d-client-id` is no identity, or there are several.
     #[error("l5d-client-id is not one DNS name or SPIFFE ID")]
     LinkerdClientId,
-    /// Both are believed, and they do not agree: one was not written by the proxy.
+    /// Both headers are accepted and name different callers, so that the proxy did not write one of them.
     #[error("x-forwarded-client-cert and l5d-client-id name two callers")]
     Contradiction,
-    /// A token that is not believed.
+    /// The token is invalid.
     #[error("the bearer token {0}")]
     Token(InvalidToken),
-    /// A token that cannot be verified now, for want of its issuer's keys.
+    /// The token cannot be verified now, because its issuer's keys cannot be fetched.
     #[error("the keys that the bearer token is verified with cannot be had at the moment")]
     KeysUnavailable {
-        /// The time until they are fetched again.
+        /// The time until the next fetch.
         retry_after: Duration,
     },
 }
 
 impl Identities {
-    /// What `config` believes, and the task that keeps the keys of the tokens' issuer fresh, when there is
-    /// one. It ends when this is dropped, and not before.
+    /// Accepts the evidence that `callers` lists. Starts the task that refreshes the token issuer's keys, if
+    /// there is an issuer; the task ends when this is dropped.
     ///
     /// # Errors
     ///
-    /// Tokens cannot be verified as it is configured.
-    pub fn new(config: &config::Callers) -> Result<(Self, Option<BoxFuture<'static, ()>>), TokensError> {
-        let config::Callers { forwarded_client_cert, linkerd_client_id, mesh_proxies, jwt } = config;
-        let (tokens, task) = jwt.as_ref().map(Tokens::new).transpose()?.unzip();
-        let identities = Self {
+    /// Tokens cannot be verified with these settings.
+    pub fn new(callers: &Callers, background: &Background) -> Result<Self, TokensError> {
+        let Callers { forwarded_client_cert, linkerd_client_id, mesh_proxies, jwt } = callers;
+        let tokens = jwt.as_ref().map(|jwt| TokenVerifier::new(jwt, background)).transpose()?;
+        Ok(Self {
             forwarded_client_cert: *forwarded_client_cert,
             linkerd_client_id: *linkerd_client_id,
             mesh_proxies: mesh_proxies.clone(),
             tokens: tokens.map(Arc::new),
-        };
-        Ok((identities, task))
+        })
     }
 
-    /// What `peer` proves by its connection.
+    /// The identity of `peer` by its connection.
     #[must_use]
     pub fn of_peer(self: &Arc<Self>, peer: &Peer) -> PeerIdentity {
         let certified = peer.certificate.as_ref().map(certificate::identities).unwrap_or_default();
         let is_mesh_proxy = certified.iter().any(|name| self.mesh_proxies.contains(name));
-        let own = match (certified.into_iter().next(), peer.place) {
+        let own = match (certified.into_iter().next(), peer.origin) {
             (Some(identity), _) => Caller::new(identity, Proof::ClientCertificate),
-            (None, Place::Unix { uid: Some(uid) }) => Caller::unix(uid),
-            (None, Place::Unix { uid: None } | Place::Loopback | Place::Network) => Caller::anonymous(),
+            (None, PeerOrigin::Unix { uid: Some(uid) }) => Caller::unix(uid),
+            (None, PeerOrigin::Unix { uid: None } | PeerOrigin::Loopback | PeerOrigin::Network) => {
+                Caller::anonymous()
+            }
         };
-        let may_forward = peer.place.is_local() || is_mesh_proxy;
+        let may_forward = peer.origin.is_local() || is_mesh_proxy;
         PeerIdentity { identities: Arc::clone(self), own, may_forward }
     }
 }
 
 impl PeerIdentity {
-    /// Who sends a request with these headers.
+    /// The caller of a request with these headers.
     #[must_use]
     pub fn identify(&self, headers: &HeaderMap) -> Identified {
         let forwarded = match self.forwarded(headers) {
             Ok(forwarded) => forwarded,
             Err(refusal) => return Identified::Now(Err(refusal)),
         };
-        let by_certificate = || (self.own.proof() == Proof::ClientCertificate).then(|| self.own.clone());
         let bearer = self.identities.tokens.as_ref().map_or(Bearer::None, |tokens| tokens.bearer(headers));
+        let by_certificate = || (self.own.proof() == Proof::ClientCertificate).then(|| self.own.clone());
+        // A token must be valid even when other evidence precedes it.
         match bearer {
             Bearer::None => Identified::Now(Ok(forwarded.unwrap_or_else(|| self.own.clone()))),
             Bearer::Now(bearer) => {
-                let stronger = forwarded.or_else(by_certificate);
-                Identified::Now(bearer.map(|bearer| stronger.unwrap_or(bearer)))
+                let preceding = forwarded.or_else(by_certificate);
+                Identified::Now(bearer.map(|bearer| preceding.unwrap_or(bearer)))
             }
             Bearer::Later(bearer) => {
-                let stronger = forwarded.or_else(by_certificate);
+                let preceding = forwarded.or_else(by_certificate);
                 Identified::Later(Box::pin(
-                    async move { bearer.await.map(|bearer| stronger.unwrap_or(bearer)) },
+                    async move { bearer.await.map(|bearer| preceding.unwrap_or(bearer)) },
                 ))
             }
         }
     }
 
-    /// The identity that a trusted proxy forwards. From anybody else the headers are just text.
+    /// The identity that a trusted proxy forwards. The headers of any other peer are ignored.
     fn forwarded(&self, headers: &HeaderMap) -> Result<Option<Caller>, Refusal> {
         if !self.may_forward {
             return Ok(None);
         }
         let Identities { forwarded_client_cert, linkerd_client_id, .. } = &*self.identities;
-        let by_certificate = if *forwarded_client_cert { forwarded_client_cert_of(headers)? } else { None };
-        let by_linkerd = if *linkerd_client_id { linkerd_client_id_of(headers)? } else { None };
-        match (by_certificate, by_linkerd) {
+        let by_xfcc = if *forwarded_client_cert { forwarded::by_xfcc(headers)? } else { None };
+        let by_linkerd = if *linkerd_client_id { forwarded::by_linkerd(headers)? } else { None };
+        match (by_xfcc, by_linkerd) {
             (Some(one), Some(other)) if one != other => Err(Refusal::Contradiction),
             (Some(identity), _) => Ok(Some(Caller::new(identity, Proof::ForwardedClientCert))),
             (None, Some(identity)) => Ok(Some(Caller::new(identity, Proof::LinkerdClientId))),
             (None, None) => Ok(None),
         }
-    }
-}
-
-fn forwarded_client_cert_of(headers: &HeaderMap) -> Result<Option<Identity>, Refusal> {
-    let mut lines = headers.get_all(xfcc::HEADER).iter();
-    let identity = match (lines.next(), lines.next()) {
-        (None, _) => return Ok(None),
-        (Some(line), None) => xfcc::identity(line.as_bytes()),
-        (Some(_), Some(_)) => {
-            let lines: Vec<_> = headers.get_all(xfcc::HEADER).iter().map(|line| line.as_bytes()).collect();
-            xfcc::identity(&lines.join(&b','))
-        }
-    };
-    identity.map_err(Refusal::ForwardedClientCert)
-}
-
-fn linkerd_client_id_of(headers: &HeaderMap) -> Result<Option<Identity>, Refusal> {
-    let mut lines = headers.get_all(linkerd::HEADER).iter();
-    match (lines.next(), lines.next()) {
-        (None, _) => Ok(None),
-        (Some(line), None) => linkerd::identity(line.as_bytes()).map(Some).ok_or(Refusal::LinkerdClientId),
-        (Some(_), Some(_)) => Err(Refusal::LinkerdClientId),
     }
 }
 

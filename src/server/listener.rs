@@ -1,23 +1,25 @@
-//! Sockets that take connections: TCP and unix.
+//! TCP and unix sockets that accept connections.
 
 use std::{io, time::Duration};
 
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
-use super::{peer::Place, seldom::Seldom, unix_socket::BoundSocket};
-use crate::{
-    config::{ListenAddress, UnixSocket},
-    loopback::is_loopback,
+use super::{
+    log_throttle::LogThrottle,
+    peer::PeerOrigin,
+    settings::{ListenAddress, UnixSocket},
+    unix_socket::BoundSocket,
 };
+use crate::loopback::is_loopback;
 
-/// How long to wait after a socket could not be taken, for want of file descriptors for example.
-const AFTER_ERROR: Duration = Duration::from_millis(100);
+/// The pause after a failed accept, such as one for lack of file descriptors.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// A bound address.
 pub struct Listener {
     socket: Socket,
     address: ListenAddress,
-    errors: Seldom,
+    errors: LogThrottle,
 }
 
 enum Socket {
@@ -25,21 +27,21 @@ enum Socket {
     Unix(BoundSocket),
 }
 
-/// A connection that was taken.
+/// An accepted connection.
 pub enum Connected {
-    /// By TCP.
+    /// Over TCP.
     Tcp(TcpStream),
-    /// By a unix socket.
+    /// Over a unix socket.
     Unix(UnixStream),
 }
 
 impl Listener {
-    /// Binds `address`. The file of a unix socket gets the mode and the owner of `files`; that of a socket
-    /// that nobody serves any more is replaced.
+    /// Binds `address`. A unix socket's file gets the mode and the owner of `files`. The file of a socket
+    /// whose server is gone is replaced.
     ///
     /// # Errors
     ///
-    /// The address cannot be had; the text names it.
+    /// The address cannot be bound; the text names it.
     pub async fn bind(address: &ListenAddress, files: &UnixSocket) -> io::Result<Self> {
         let named =
             |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
@@ -54,27 +56,26 @@ impl Listener {
                 (Socket::Unix(socket), address.clone())
             }
         };
-        Ok(Self { socket, address, errors: Seldom::default() })
+        Ok(Self { socket, address, errors: LogThrottle::default() })
     }
 
-    /// The address, with the port that was found when 0 was asked for.
+    /// The address, with the port that the system chose for port 0.
     #[must_use]
     pub fn address(&self) -> &ListenAddress {
         &self.address
     }
 
-    /// Waits for a connection. What keeps one from being taken is logged, seldom, and waited out. Safe to drop
-    /// and call again.
+    /// Waits for a connection. A failed accept is logged and retried. Safe to drop and call again.
     pub async fn accept(&self) -> Connected {
         loop {
             match self.socket.accept().await {
                 Ok(connected) => return connected,
                 Err(error) => {
-                    if let Some(kept_back) = self.errors.turn() {
+                    if let Some(suppressed) = self.errors.permit() {
                         let address = &self.address;
-                        tracing::warn!(%address, %error, kept_back, "a connection could not be taken");
+                        tracing::warn!(%address, %error, suppressed, "a connection could not be accepted");
                     }
-                    tokio::time::sleep(AFTER_ERROR).await;
+                    tokio::time::sleep(RETRY_PAUSE).await;
                 }
             }
         }
@@ -86,7 +87,7 @@ impl Socket {
         match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
-                // An answer is one small write: waiting to fill a segment would only delay it.
+                // A response is one small write. Nagle's algorithm would only delay it.
                 stream.set_nodelay(true)?;
                 Ok(Connected::Tcp(stream))
             }
@@ -96,15 +97,15 @@ impl Socket {
 }
 
 impl Connected {
-    /// From where the other end reaches us.
+    /// The network that the peer connects from.
     #[must_use]
-    pub fn place(&self) -> Place {
+    pub fn origin(&self) -> PeerOrigin {
         match self {
             Self::Tcp(stream) => match stream.peer_addr() {
-                Ok(address) if is_loopback(address) => Place::Loopback,
-                _ => Place::Network,
+                Ok(address) if is_loopback(address) => PeerOrigin::Loopback,
+                _ => PeerOrigin::Network,
             },
-            Self::Unix(stream) => Place::Unix { uid: stream.peer_cred().ok().map(|peer| peer.uid()) },
+            Self::Unix(stream) => PeerOrigin::Unix { uid: stream.peer_cred().ok().map(|peer| peer.uid()) },
         }
     }
 }

@@ -1,32 +1,32 @@
-//! What is known of the other end of a connection, before it has sent a call.
+//! The other end of a connection.
 
 use rustls::pki_types::CertificateDer;
 
 /// The other end of a connection.
 #[derive(Debug, Clone)]
 pub struct Peer {
-    /// From where it reaches us.
-    pub place: Place,
-    /// Its client certificate, the leaf alone: verified against `server.tls.client_ca`, else there is none.
+    /// The network that it connects from.
+    pub origin: PeerOrigin,
+    /// Its leaf certificate, verified against `server.tls.client_ca`; `None` when it showed none.
     pub certificate: Option<CertificateDer<'static>>,
 }
 
-/// From where a peer reaches us.
+/// The network that a peer connects from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// By a unix socket of this machine; the user that the kernel says it runs as, when it says so.
+pub enum PeerOrigin {
+    /// A unix socket.
     Unix {
-        /// The user's number.
+        /// The user ID of the peer's process, when the kernel reports it (SO_PEERCRED).
         uid: Option<u32>,
     },
-    /// By TCP, from a loopback address.
+    /// TCP, from a loopback address.
     Loopback,
-    /// By TCP, from anywhere else.
+    /// TCP, from any other address.
     Network,
 }
 
-impl Place {
-    /// Whether it is on this machine, where a sidecar proxy is.
+impl PeerOrigin {
+    /// Whether the peer is on this machine, as a sidecar proxy is.
     #[must_use]
     pub fn is_local(self) -> bool {
         matches!(self, Self::Unix { .. } | Self::Loopback)

@@ -1,6 +1,6 @@
-//! The first bytes of a connection: those by which a client says that it speaks HTTP/2 and knows that we do.
+//! The connection preface of HTTP/2, the first bytes of a connection.
 //!
-//! They are read before hyper gets the connection, since hyper waits for them for ever.
+//! It is read before hyper gets the connection, because hyper waits for it without a time limit.
 
 use std::{
     io,
@@ -14,14 +14,14 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 /// The connection preface (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// What a record of TLS with a ClientHello begins with (RFC 8446, section 5.1).
+/// The first byte of a TLS record with a ClientHello (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
 
-/// Reads the preface from `stream`. Nothing beyond it is read.
+/// Reads the preface from `stream`, and not a byte more.
 ///
 /// # Errors
 ///
-/// The peer says something else, or nothing more.
+/// The peer sends something else, or closes the connection.
 pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
     let mut read = 0;
     let mut preface = [0; PREFACE.len()];
@@ -30,11 +30,11 @@ pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<()
         if more == 0 {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
-                "the peer closed it before it spoke HTTP/2",
+                "the peer closed the connection before the HTTP/2 preface",
             ));
         }
         read += more;
-        // At the first wrong byte: whoever speaks something else may wait for an answer before there are more.
+        // Fail at the first wrong byte: a client of another protocol may send no more before it has a response.
         if preface[..read] != PREFACE[..read] {
             let what = match preface[0] {
                 TLS_HANDSHAKE => "the peer speaks TLS, which is not served here",
@@ -46,7 +46,7 @@ pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<()
     Ok(())
 }
 
-/// A connection whose preface was read: gives it to hyper as if it had not been.
+/// A connection whose preface was read. hyper reads the preface from here again.
 pub(super) struct AfterPreface<T> {
     unread: &'static [u8],
     inner: T,

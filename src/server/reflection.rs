@@ -1,35 +1,34 @@
-//! Server reflection, v1 and v1alpha: every descriptor that a client without stubs needs to call us and
-//! to read what we answer, error details and `Struct` included.
+//! Server reflection, v1 and v1alpha. It has every descriptor that a client without stubs needs to call the
+//! service and to decode its responses, error details and `Struct` included.
 
 use tokio::sync::watch;
 use tonic_reflection::server::{Builder, v1, v1alpha};
 
 use super::until_drain::UntilDrain;
-use crate::proto;
-use crate::serving::Serving;
+use crate::{proto, serving::Serving};
 
-/// Why building a service cannot fail: both builders fail on broken descriptors alone.
-const SOUND: &str = "the descriptors were compiled into the program, and a test decodes them all";
+/// Both builders fail on broken descriptors only.
+const VALID: &str = "the descriptors are compiled in, and a test decodes all of them";
 
 /// `grpc.reflection.v1.ServerReflection`. Its streams end when `serving` is `Draining`.
 #[must_use]
 pub fn v1(
     serving: watch::Receiver<Serving>,
 ) -> UntilDrain<v1::ServerReflectionServer<impl v1::ServerReflection>> {
-    UntilDrain::new(builder().build_v1().expect(SOUND), serving)
+    UntilDrain::new(builder().build_v1().expect(VALID), serving)
 }
 
-/// `grpc.reflection.v1alpha.ServerReflection`, all that grpcurl up to 1.8 and many other tools speak.
-/// Its streams end likewise.
+/// `grpc.reflection.v1alpha.ServerReflection`, the only version that grpcurl up to 1.8 and many other tools
+/// support. Its streams end when `serving` is `Draining`.
 #[must_use]
 pub fn v1alpha(
     serving: watch::Receiver<Serving>,
 ) -> UntilDrain<v1alpha::ServerReflectionServer<impl v1alpha::ServerReflection>> {
-    UntilDrain::new(builder().build_v1alpha().expect(SOUND), serving)
+    UntilDrain::new(builder().build_v1alpha().expect(VALID), serving)
 }
 
-/// Both versions name all services, themselves and each other. Of a file that several sets have,
-/// tonic-reflection keeps the first.
+/// Both versions list all services, themselves and each other. tonic-reflection keeps the first copy of a file
+/// that is in several sets.
 fn builder() -> Builder<'static> {
     Builder::configure()
         .include_reflection_service(false)

@@ -1,66 +1,388 @@
-//! TLS on the TCP listeners: the handshake, by files that are taken up again when they change.
+//! TLS on the TCP listeners. The files are reloaded when they change.
 //!
-//! Sessions are never resumed. Connections are kept, so that resuming would spare next to nothing; and a
-//! client whose certificate has expired, or whose authority is no longer believed, would get in by one.
+//! Sessions are never resumed. Connections live long, so that resumption would save next to nothing. A client
+//! whose certificate has expired, or whose CA was removed, could still connect by a resumed session.
 
-use std::{io, sync::Arc};
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use arc_swap::ArcSwap;
-use rustls::{ServerConfig, pki_types::CertificateDer};
+use aws_lc_rs::digest::{Context, SHA256};
+use rustls::{
+    RootCertStore, ServerConfig,
+    crypto::aws_lc_rs::{default_provider, sign::any_supported_type},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::{NoServerSessionStorage, WebPkiClientVerifier},
+    sign::{CertifiedKey, SingleCertAndKey},
+};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::task::AbortOnDropHandle;
+use zeroize::Zeroizing;
 
-pub mod described;
-mod files;
-mod reload;
-mod validity;
+use super::{
+    cert_summary::{Validity, ValidityState},
+    settings::TlsFiles,
+};
+use crate::{
+    background::Background,
+    file_watch::{self, FileWatch},
+    pem,
+};
 
-pub use files::{File, FileError, Files, Loaded};
-pub use validity::{State, Validity};
-
-use reload::Watched;
-
-/// HTTP/2, as ALPN names it (RFC 9113, section 3.1).
+/// HTTP/2 in ALPN (RFC 9113, section 3.1).
 const H2: &[u8] = b"h2";
 
-/// What accepts TLS connections. Cheap to clone.
+/// How long a changed file that does not fit the others is not reported yet. A certificate and its key are two
+/// files, and each is checked every two seconds.
+const MISMATCH_GRACE: Duration = Duration::from_secs(10);
+
+/// The interval between two warnings about a certificate that expires soon.
+const REMINDER_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Accepts TLS connections. Cheap to clone.
 #[derive(Clone)]
-pub struct Tls(Arc<ArcSwap<ServerConfig>>);
+pub struct Tls {
+    config: Arc<ArcSwap<ServerConfig>>,
+    _reload: Arc<AbortOnDropHandle<()>>,
+}
+
+/// One of the files of [`TlsFiles`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsFile {
+    /// `certificate`.
+    Certificate,
+    /// `private_key`.
+    PrivateKey,
+    /// `client_ca`.
+    ClientCa,
+}
+
+/// An error in a file. Quotes nothing of the content.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {problem}; {remedy}", file.key())]
+pub struct TlsFileError {
+    /// The file.
+    pub file: TlsFile,
+    /// The error.
+    pub problem: String,
+    /// The hint for the operator.
+    pub remedy: &'static str,
+}
+
+/// The valid content of the files.
+pub struct LoadedTls {
+    /// The configuration of rustls: TLS 1.2 and 1.3, `h2` only, no resumption.
+    pub config: Arc<ServerConfig>,
+    /// The validity of the server's certificate chain.
+    pub validity: Validity,
+    /// Whether every user of the machine may read the private key.
+    pub key_is_public: bool,
+    /// A digest of all contents.
+    fingerprint: [u8; 32],
+}
+
+/// The content of a file, wiped on drop.
+type Content = Zeroizing<Vec<u8>>;
+
+/// A value for each of the files.
+struct PerFile<T> {
+    certificate: T,
+    private_key: T,
+    client_ca: Option<T>,
+}
 
 impl Tls {
-    /// Reads `files`, and takes them up again whenever they change, by a task that ends with the last clone.
-    /// A version that is broken is reported, and the old one stays.
+    /// Loads `files`, and starts the task that reloads them whenever they change. A broken new version is
+    /// reported, and the old one stays in use. The task is aborted when the last clone is dropped.
     ///
     /// # Errors
     ///
-    /// See [`Files::load`]; the text names the setting.
-    pub fn start(files: Files) -> io::Result<Self> {
-        let watched = files.each(Watched::open).map_err(io::Error::other)?;
+    /// See [`TlsFiles::load`]; the text names the setting.
+    pub fn start(files: TlsFiles, background: &Background) -> io::Result<Self> {
+        let watched = files.each(WatchedFile::open).map_err(io::Error::other)?;
         let loaded = files.check(&watched.contents()).map_err(io::Error::other)?;
-        reload::warn(&files, &loaded);
-        let current = Arc::new(ArcSwap::new(Arc::clone(&loaded.config)));
-        tokio::spawn(reload::follow(Arc::downgrade(&current), files, watched, loaded));
-        Ok(Self(current))
+        warn(&files, &loaded);
+        let config = Arc::new(ArcSwap::new(Arc::clone(&loaded.config)));
+        let task = background.spawn("TLS file reload", reload(Arc::clone(&config), files, watched, loaded));
+        Ok(Self { config, _reload: Arc::new(AbortOnDropHandle::new(task)) })
     }
 
-    /// Shakes hands, and tells the verified certificate of the client, the leaf alone, if it had to show one.
+    /// Performs the handshake. Returns the client's verified leaf certificate, if one is required.
     ///
     /// # Errors
     ///
-    /// The client does not speak TLS, or not by our rules; or it does not name `h2` by ALPN, as HTTP/2 over
-    /// TLS must (RFC 9113, section 3.2).
+    /// The handshake fails, or the client does not offer `h2` by ALPN, which HTTP/2 over TLS requires (RFC
+    /// 9113, section 3.2).
     pub async fn accept(
         &self,
         stream: TcpStream,
     ) -> io::Result<(TlsStream<TcpStream>, Option<CertificateDer<'static>>)> {
-        let stream = TlsAcceptor::from(self.0.load_full()).accept(stream).await?;
+        let stream = TlsAcceptor::from(self.config.load_full()).accept(stream).await?;
         let (_, session) = stream.get_ref();
         if session.alpn_protocol() != Some(H2) {
-            return Err(io::Error::other("the client did not ask for h2 by ALPN"));
+            return Err(io::Error::other("the client did not offer h2 by ALPN"));
         }
         let leaf = session.peer_certificates().and_then(|chain| chain.first());
         let leaf = leaf.map(|leaf| leaf.clone().into_owned());
         Ok((stream, leaf))
+    }
+}
+
+impl TlsFile {
+    /// The setting's key.
+    #[must_use]
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Certificate => "server.tls.certificate",
+            Self::PrivateKey => "server.tls.private_key",
+            Self::ClientCa => "server.tls.client_ca",
+        }
+    }
+
+    fn error(self, problem: String) -> TlsFileError {
+        let remedy = match self {
+            Self::Certificate => {
+                "name a PEM file of the server's certificate and those that lead to its root"
+            }
+            Self::PrivateKey => "name the PEM file of the certificate's own private key, not encrypted",
+            Self::ClientCa => "name a PEM file with the CA certificates of your clients",
+        };
+        TlsFileError { file: self, problem, remedy }
+    }
+}
+
+impl TlsFiles {
+    /// Reads and checks the files whole, so that no handshake fails for an error that can be found now. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be read or used, or the key does not belong to the certificate.
+    pub fn load(&self) -> Result<LoadedTls, TlsFileError> {
+        self.check(&self.each(file_watch::read)?)
+    }
+
+    /// Opens each file by `open`.
+    fn each<T>(&self, open: impl Fn(&Path) -> io::Result<T>) -> Result<PerFile<T>, TlsFileError> {
+        let Self { certificate, private_key, client_ca } = self;
+        let open = |file: TlsFile, path: &PathBuf| {
+            open(path).map_err(|error| file.error(format!("{} cannot be read: {error}", path.display())))
+        };
+        Ok(PerFile {
+            certificate: open(TlsFile::Certificate, certificate)?,
+            private_key: open(TlsFile::PrivateKey, private_key)?,
+            client_ca: client_ca.as_ref().map(|path| open(TlsFile::ClientCa, path)).transpose()?,
+        })
+    }
+
+    /// Checks these contents of the files. Blocks.
+    fn check(&self, contents: &PerFile<Content>) -> Result<LoadedTls, TlsFileError> {
+        let Self { certificate, private_key, client_ca } = self;
+        let PerFile { certificate: chain, private_key: key, client_ca: roots } = contents;
+        let mut digest = Context::new(&SHA256);
+        for content in [chain, key].into_iter().chain(roots) {
+            // The lengths make a byte that moves from one file to the next a change.
+            digest.update(&content.len().to_be_bytes());
+            digest.update(content);
+        }
+        let mut fingerprint = [0; 32];
+        fingerprint.copy_from_slice(digest.finish().as_ref());
+
+        let chain = certificates(TlsFile::Certificate, certificate, chain)?;
+        let validity = Validity::of_chain(&chain)
+            .map_err(|problem| TlsFile::Certificate.error(format!("{}: {problem}", certificate.display())))?;
+        let key = certified_key(chain, private_key, key)?;
+        let roots = match (client_ca, roots) {
+            (Some(path), Some(pem)) => Some(certificates(TlsFile::ClientCa, path, pem)?),
+            _ => None,
+        };
+        Ok(LoadedTls {
+            config: Arc::new(server_config(key, roots)?),
+            validity,
+            key_is_public: is_public(private_key),
+            fingerprint,
+        })
+    }
+}
+
+fn certificates(
+    file: TlsFile,
+    path: &Path,
+    pem: &[u8],
+) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
+    pem::certificates(pem).map_err(|error| file.error(format!("{} {error}", path.display())))
+}
+
+/// The certificate chain with its key. The libraries' own error texts may quote the key file, and are dropped.
+fn certified_key(
+    chain: Vec<CertificateDer<'static>>,
+    path: &Path,
+    pem: &[u8],
+) -> Result<CertifiedKey, TlsFileError> {
+    let wrong = |what: &str| TlsFile::PrivateKey.error(format!("{} {what}", path.display()));
+    let key = PrivateKeyDer::from_pem_slice(pem).map(Zeroizing::new);
+    let key = key.map_err(|_| {
+        let is_encrypted = pem.windows(9).any(|word| word == b"ENCRYPTED");
+        wrong(if is_encrypted { "holds an encrypted key" } else { "holds no private key" })
+    })?;
+    let key =
+        any_supported_type(&key).map_err(|_| wrong("holds a key of no use: RSA, ECDSA and Ed25519 are"))?;
+    let certified = CertifiedKey::new(chain, key);
+    match certified.keys_match() {
+        Ok(()) => Ok(certified),
+        Err(rustls::Error::InconsistentKeys(_)) => Err(wrong("is not the key of the certificate")),
+        Err(error) => Err(TlsFile::Certificate.error(format!("the certificate cannot be used: {error}"))),
+    }
+}
+
+fn server_config(
+    key: CertifiedKey,
+    roots: Option<Vec<CertificateDer<'static>>>,
+) -> Result<ServerConfig, TlsFileError> {
+    let provider = Arc::new(default_provider());
+    let unusable_ca = |error: &dyn std::error::Error| {
+        TlsFile::ClientCa.error(format!("it holds a certificate that cannot be used: {error}"))
+    };
+    let client_verifier = match roots {
+        None => WebPkiClientVerifier::no_client_auth(),
+        Some(certificates) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in certificates {
+                roots.add(certificate).map_err(|error| unusable_ca(&error))?;
+            }
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+                .build()
+                .map_err(|error| unusable_ca(&error))?
+        }
+    };
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TlsFile::Certificate.error(format!("TLS cannot be set up: {error}")))?
+        .with_client_cert_verifier(client_verifier)
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
+    config.alpn_protocols = vec![H2.to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+/// Whether every user may read the file. A file whose metadata cannot be read is being replaced, and is not
+/// reported.
+fn is_public(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|about| about.permissions().mode() & 0o004 != 0)
+}
+
+/// A file and its last settled content. The content of a file that is being written is not loaded together
+/// with that of another file that changed. A file that is absent for a moment does not delay the others.
+struct WatchedFile {
+    watch: FileWatch,
+    content: Content,
+}
+
+impl WatchedFile {
+    fn open(file: &Path) -> io::Result<Self> {
+        FileWatch::open(file).map(|(watch, content)| Self { watch, content })
+    }
+
+    async fn changed(&mut self) {
+        self.content = self.watch.changed().await;
+    }
+}
+
+impl PerFile<WatchedFile> {
+    /// Waits until one of the files changes.
+    async fn changed(&mut self) {
+        let Self { certificate, private_key, client_ca } = self;
+        let client_ca = async {
+            match client_ca {
+                Some(client_ca) => client_ca.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = certificate.changed() => {}
+            () = private_key.changed() => {}
+            () = client_ca => {}
+        }
+    }
+
+    fn contents(&self) -> PerFile<Content> {
+        let Self { certificate, private_key, client_ca } = self;
+        PerFile {
+            certificate: certificate.content.clone(),
+            private_key: private_key.content.clone(),
+            client_ca: client_ca.as_ref().map(|client_ca| client_ca.content.clone()),
+        }
+    }
+}
+
+/// Reloads the files into `current` whenever they change.
+async fn reload(
+    current: Arc<ArcSwap<ServerConfig>>,
+    files: TlsFiles,
+    mut watched: PerFile<WatchedFile>,
+    mut active: LoadedTls,
+) {
+    let mut unreported: Option<TlsFileError> = None;
+    loop {
+        tokio::select! {
+            () = watched.changed() => {}
+            () = tokio::time::sleep(MISMATCH_GRACE), if unreported.is_some() => {
+                if let Some(error) = unreported.take() {
+                    tracing::warn!(%error, "the TLS files changed and are broken: the old ones stay in use");
+                }
+                continue;
+            }
+            () = tokio::time::sleep(REMINDER_INTERVAL) => {
+                warn(&files, &active);
+                continue;
+            }
+        }
+        let (to_check, contents) = (files.clone(), watched.contents());
+        // An error means that the check panicked or that the runtime shuts down.
+        let Ok(loaded) = tokio::task::spawn_blocking(move || to_check.check(&contents)).await else { return };
+        match loaded {
+            Ok(loaded) if loaded.fingerprint == active.fingerprint => unreported = None,
+            Ok(loaded) => {
+                unreported = None;
+                current.store(Arc::clone(&loaded.config));
+                let valid_until = loaded.validity.end();
+                tracing::info!(%valid_until, "the TLS files changed: reloaded for new connections");
+                warn(&files, &loaded);
+                active = loaded;
+            }
+            Err(error) => unreported = Some(error),
+        }
+    }
+}
+
+/// Warns about a certificate that clients will refuse, or soon will, and about a key that every user can read.
+///
+/// The server starts with an expired certificate, as nginx and Envoy do. Clients refuse the certificate
+/// themselves, and a restart must not turn a late renewal or a wrong clock into an outage.
+fn warn(files: &TlsFiles, loaded: &LoadedTls) {
+    let certificate = files.certificate.display();
+    match loaded.validity.at(SystemTime::now()) {
+        ValidityState::Fresh { .. } => {}
+        ValidityState::EndsSoon { days_left } => {
+            tracing::warn!(%certificate, days_left, "the TLS certificate ends soon");
+        }
+        ValidityState::Expired => {
+            tracing::error!(%certificate, expired_at = %loaded.validity.end(),
+                "the TLS certificate has expired: clients will refuse it");
+        }
+        ValidityState::NotYet => {
+            tracing::error!(%certificate, "the TLS certificate is not valid yet: clients will refuse it");
+        }
+    }
+    if loaded.key_is_public {
+        let private_key = files.private_key.display();
+        tracing::warn!(%private_key, "the TLS private key can be read by every user of this machine");
     }
 }
 

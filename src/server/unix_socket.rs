@@ -1,5 +1,5 @@
-//! The file of a unix socket: made so that nobody can connect before it has its mode and its owner, and so
-//! that two processes that want the same one never take it from each other.
+//! A unix socket's file. No client can connect before the file has its mode and owner, and two processes that
+//! bind the same path never take it from each other.
 
 use std::{
     fs::{File, Permissions, TryLockError, set_permissions, symlink_metadata},
@@ -11,20 +11,20 @@ use std::{
 
 use tokio::net::{UnixListener, UnixSocket as Socket, UnixStream};
 
-use crate::config::{UnixSocket, directory_of};
+use super::settings::{UnixSocket, directory_of};
 
-/// Connections that wait to be taken; the system has a lower bound of its own (`net.core.somaxconn`).
+/// Connections that wait to be accepted. The system may limit them further (`net.core.somaxconn`).
 const BACKLOG: u32 = 1024;
 
-/// How often, and with which pauses, to ask for the lock.
-const TRIES: usize = 50;
-const PAUSE: Duration = Duration::from_millis(20);
+/// The attempts to lock the directory, and the pause between two.
+const LOCK_ATTEMPTS: usize = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
-/// A unix socket that listens. Its file goes with it.
+/// A listening unix socket. Its file is removed on drop.
 pub(super) struct BoundSocket {
     pub(super) listener: UnixListener,
     path: PathBuf,
-    /// The device and the inode of the file: one of the same name may be another's by now.
+    /// The file's device and inode: a file of the same name may belong to another process by then.
     file: (u64, u64),
 }
 
@@ -34,7 +34,7 @@ impl BoundSocket {
         remove_stale(path).await?;
         let socket = Socket::new_stream()?;
         socket.bind(path)?;
-        // A socket that is bound and does not listen yet refuses connections, whatever its mode.
+        // A bound socket that does not listen yet refuses connections, whatever its mode.
         let (listener, file) =
             match prepare(path, wanted).and_then(|file| Ok((socket.listen(BACKLOG)?, file))) {
                 Ok(made) => made,
@@ -50,13 +50,13 @@ impl BoundSocket {
 impl Drop for BoundSocket {
     fn drop(&mut self) {
         if identity(&self.path).is_ok_and(|file| file == self.file) {
-            // Whoever removed it in this moment has done our work.
+            // An error means that another process removed it first.
             let _ = std::fs::remove_file(&self.path);
         }
     }
 }
 
-/// Gives the file its owner and then its mode, which a change of owner might take bits from.
+/// Sets the file's owner and then its mode, because a change of owner may clear mode bits.
 fn prepare(path: &Path, wanted: &UnixSocket) -> io::Result<(u64, u64)> {
     let UnixSocket { mode, owner } = wanted;
     if owner.user.is_some() || owner.group.is_some() {
@@ -73,24 +73,24 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     Ok((file.dev(), file.ino()))
 }
 
-/// Locks the directory against others of our kind: between the look at a stale file and its replacement,
-/// another could have put a live one there.
+/// Locks the directory. Otherwise another process could bind a socket there after this one found a stale file
+/// and before it replaces the file.
 ///
-/// It is given up for after a second, since anyone who may read the directory can hold the lock, and must not
-/// keep us from starting; and where there are no locks, or the directory may not be read.
+/// Any user who can read the directory can hold the lock, and must not keep the service from starting.
+/// Therefore this returns `None` after a second; also without file locks or without read permission.
 async fn lock(path: &Path) -> Option<File> {
     let directory = File::open(directory_of(path)).ok()?;
-    for _ in 0..TRIES {
+    for _ in 0..LOCK_ATTEMPTS {
         match directory.try_lock() {
             Ok(()) => return Some(directory),
-            Err(TryLockError::WouldBlock) => tokio::time::sleep(PAUSE).await,
+            Err(TryLockError::WouldBlock) => tokio::time::sleep(LOCK_PAUSE).await,
             Err(TryLockError::Error(_)) => return None,
         }
     }
     None
 }
 
-/// Removes the file of a socket that refuses connections: its server is gone.
+/// Removes the file of a socket that refuses connections, because its server is gone.
 async fn remove_stale(path: &Path) -> io::Result<()> {
     let is_socket = symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
     if !is_socket {
@@ -98,7 +98,7 @@ async fn remove_stale(path: &Path) -> io::Result<()> {
     }
     match UnixStream::connect(path).await {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
-        // Alive, or not ours to judge: binding will say.
+        // The socket is in use or its state is unknown. The bind reports it.
         _ => Ok(()),
     }
 }

@@ -1,8 +1,8 @@
 //! Streams that end when the process drains.
 //!
-//! A call whose client may go on asking for ever, such as reflection, would keep a graceful shutdown
-//! waiting. Its request body ends at the drain as if the client had ended it; the service then answers
-//! what it was asked and ends the call with OK.
+//! A client may keep a bidirectional stream open forever, as in reflection, and a graceful shutdown would wait
+//! for it. In a drain the request body ends as if the client had ended it. The service then answers the
+//! requests that it has and ends the call with OK.
 
 use std::{
     pin::Pin,
@@ -19,7 +19,7 @@ use tower::Service;
 
 use crate::serving::Serving;
 
-/// A service whose requests end at the drain.
+/// A service whose request bodies end in a drain.
 #[derive(Debug, Clone)]
 pub struct UntilDrain<S> {
     inner: S,
@@ -27,7 +27,7 @@ pub struct UntilDrain<S> {
 }
 
 impl<S> UntilDrain<S> {
-    /// Ends the requests of `inner` once `serving` is `Draining` or its sender is gone.
+    /// Ends the request bodies of `inner` once `serving` is `Draining` or its sender is gone.
     pub fn new(inner: S, serving: watch::Receiver<Serving>) -> Self {
         Self { inner, serving }
     }
@@ -52,7 +52,7 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let mut serving = self.serving.clone();
         let end = async move {
-            // An error says that the sender is gone: an end as well.
+            // An error means that the sender is gone, which ends the body too.
             let _ = serving.wait_for(|serving| *serving == Serving::Draining).await;
         };
         self.inner.call(request.map(|body| EndingBody { body, end: Some(end.boxed()) }))
@@ -60,11 +60,11 @@ where
 }
 
 pin_project! {
-    /// A request body that ends by itself at the drain.
+    /// A request body that ends in a drain.
     pub struct EndingBody<B> {
         #[pin]
         body: B,
-        // None when it has come.
+        // `None` once the drain has begun.
         end: Option<BoxFuture<'static, ()>>,
     }
 }
@@ -78,7 +78,7 @@ impl<B: Body> Body for EndingBody<B> {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let this = self.project();
-        // What has arrived goes first: at the drain it is still answered.
+        // Received frames come first: the service still answers them in a drain.
         if this.end.is_some()
             && let Poll::Ready(frame) = this.body.poll_frame(context)
         {
@@ -96,7 +96,7 @@ impl<B: Body> Body for EndingBody<B> {
     }
 
     fn size_hint(&self) -> SizeHint {
-        // The inner lower bound need not be reached.
+        // The drain may end the body below the lower bound of the inner body.
         SizeHint::default()
     }
 }

@@ -30,8 +30,8 @@ const BROKEN: [(&str, &str, &str); 3] = [
 ];
 const TAKEN_UP: [&str; 3] = [
     "the policy changed: taken up",
-    "the keys that tokens are verified with changed: taken up",
-    "the TLS files changed: taken up for new connections",
+    "the keys that tokens are verified with changed: reloaded",
+    "the TLS files changed: reloaded for new connections",
 ];
 
 async fn code(wire: &Wire, headers: &[(&str, &str)]) -> Code {

@@ -94,14 +94,14 @@ async fn a_rotation_is_told_once_and_a_broken_one_leaves_the_old_in_force() {
 
     let old_key = fs::read(room.path().join("tls.key")).unwrap();
     room.serves_by(&room.authority.server());
-    log.has("the TLS files changed: taken up for new connections").await;
+    log.has("the TLS files changed: reloaded for new connections").await;
     assert_eq!(room.cancel(&service, &CLIENT).await.code, Some(0));
 
     fs::write(room.path().join("tls.key"), old_key).unwrap();
     log.has("the TLS files changed and are broken: the old ones stay in use").await;
     assert!(log.text().contains("server.tls.private_key: "), "{}", log.text());
     assert_eq!(room.cancel(&service, &CLIENT).await.code, Some(0));
-    for line in ["taken up for new connections", "the old ones stay in use"] {
+    for line in ["reloaded for new connections", "the old ones stay in use"] {
         assert_eq!(log.text().matches(line).count(), 1, "{}", log.text());
     }
 }
@@ -120,7 +120,7 @@ async fn a_certificate_renewed_for_its_key_is_taken_up_though_the_key_is_away_me
     replace(&room.path().join("tls.crt"), &room.authority.renewed(&pair).certificate);
     log.has("a file cannot be read any more: what it held stays in use").await;
     fs::rename(&away, &key).unwrap();
-    log.has("the TLS files changed: taken up for new connections").await;
+    log.has("the TLS files changed: reloaded for new connections").await;
     assert!(!log.text().contains("are broken"), "{}", log.text());
     assert_eq!(room.cancel(&service, &CLIENT).await.code, Some(0));
 }

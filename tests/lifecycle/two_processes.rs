@@ -66,7 +66,8 @@ async fn issue(url: &str, credentials: PathBuf) -> String {
         Arc::new(Surroundings::new(Authorities::public(), Url::parse(IAM_CREDENTIALS).unwrap()));
     let definition = Definition { origin: Origin::File(credentials), impersonate: None };
     let source = Source::read(&definition, &surroundings).unwrap();
-    let (console, _) = Credential::start(source, "console".to_owned(), None);
+    let background = countermand::background::Background::unsupervised();
+    let console = Credential::start(source, "console".to_owned(), None, &background);
     let authorization = console.authorization().await.unwrap().header();
     let headers = HeaderMap::from_iter([
         (AUTHORIZATION, authorization),

@@ -3,10 +3,7 @@
 use super::finding::Finding;
 use crate::{
     config::{CA_CERTIFICATES, Jwks, Jwt, READABLE_FILE},
-    server::identity::jwks::{
-        FetchError,
-        probe::{ProbeError, keys},
-    },
+    server::identity::jwks::{FetchError, ProbeError, count_keys},
 };
 
 const SUBJECT: &str = "callers.jwt.jwks";
@@ -17,7 +14,7 @@ pub(super) async fn finding(jwt: &Jwt) -> Finding {
         Jwks::File(file) => file.display().to_string(),
         Jwks::Url { url, .. } => url.to_string(),
     };
-    match keys(jwt).await {
+    match count_keys(jwt).await {
         Ok(count) => {
             let (keys, issuer) = (if count == 1 { "key" } else { "keys" }, &jwt.issuer);
             Finding::ok(SUBJECT, format!("{place}: {count} {keys} to verify the tokens of {issuer} with"))

@@ -3,22 +3,23 @@
 use std::path::Path;
 
 use super::{file, finding::Finding};
-use crate::server::tls::{
-    File, Files, State,
-    described::{Described, certificates},
+use crate::server::{
+    cert_summary::{self, CertSummary, ValidityState},
+    settings::TlsFiles,
+    tls::TlsFile,
 };
 
 /// Blocks.
-pub(super) fn findings(files: &Files) -> Vec<Finding> {
-    let Files { certificate, private_key, client_ca } = files;
-    let mut findings = of_file(File::Certificate, certificate);
-    findings.push(file::finding(File::PrivateKey.key(), private_key));
-    findings.extend(client_ca.iter().flat_map(|path| of_file(File::ClientCa, path)));
+pub(super) fn findings(files: &TlsFiles) -> Vec<Finding> {
+    let TlsFiles { certificate, private_key, client_ca } = files;
+    let mut findings = of_file(TlsFile::Certificate, certificate);
+    findings.push(file::finding(TlsFile::PrivateKey.key(), private_key));
+    findings.extend(client_ca.iter().flat_map(|path| of_file(TlsFile::ClientCa, path)));
     findings
 }
 
-fn of_file(which: File, path: &Path) -> Vec<Finding> {
-    match certificates(path) {
+fn of_file(which: TlsFile, path: &Path) -> Vec<Finding> {
+    match cert_summary::of_file(path) {
         Ok(all) => all.iter().map(|certificate| finding(which, path, certificate)).collect(),
         Err(problem) => {
             let cure = "name a PEM file of certificates (BEGIN CERTIFICATE)";
@@ -27,26 +28,26 @@ fn of_file(which: File, path: &Path) -> Vec<Finding> {
     }
 }
 
-fn finding(which: File, path: &Path, certificate: &Described) -> Finding {
-    let Described { subject, validity, state } = certificate;
+fn finding(which: TlsFile, path: &Path, certificate: &CertSummary) -> Finding {
+    let CertSummary { subject, validity, state } = certificate;
     let told = |how: &str| format!("{}: {subject}: {how}", path.display());
     let left = |days: u64| told(&format!("{days} days left, until {}", validity.end()));
     // Of an authority that is configured, webpki asks for the name and the key only (RFC 5280, section 6.1.1).
     let ended = |how: &str, cure: &str| match which {
-        File::ClientCa => Finding::warning(which.key(), told(how), "replace it, clients and all"),
-        File::Certificate | File::PrivateKey => Finding::fault(which.key(), told(how), cure),
+        TlsFile::ClientCa => Finding::warning(which.key(), told(how), "replace it, clients and all"),
+        TlsFile::Certificate | TlsFile::PrivateKey => Finding::fault(which.key(), told(how), cure),
     };
     match *state {
-        State::Fresh { days_left } => Finding::ok(which.key(), left(days_left)),
-        State::EndsSoon { days_left } => Finding::warning(
+        ValidityState::Fresh { days_left } => Finding::ok(which.key(), left(days_left)),
+        ValidityState::EndsSoon { days_left } => Finding::warning(
             which.key(),
             left(days_left),
             "renew it, and see that what does so by itself runs",
         ),
-        State::Expired => {
+        ValidityState::Expired => {
             ended(&format!("expired at {}: clients will refuse it", validity.end()), "renew it")
         }
-        State::NotYet => ended(
+        ValidityState::NotYet => ended(
             "is not valid yet: clients will refuse it",
             "see that the clock here is right, or wait until it is",
         ),

@@ -6,6 +6,7 @@ use reqwest::Method;
 
 use super::finding::Finding;
 use crate::{
+    background::Background,
     config,
     http_client::{Authorities, HttpClient, Progress, tls::TlsError},
 };
@@ -22,7 +23,7 @@ const UNREACHED: &str = "see that its name is known and its port open from here,
 /// spent.
 pub(super) async fn finding(upstream: &config::Upstream) -> Finding {
     let config::Upstream { url, ca_certificates, iam_credentials_url: _, timeout: _ } = upstream;
-    let client = Authorities::of(ca_certificates.as_deref())
+    let client = Authorities::of(ca_certificates.as_deref(), &Background::unsupervised())
         .and_then(|authorities| HttpClient::new(url.url(), &authorities));
     let client = match client {
         Ok(client) => client,

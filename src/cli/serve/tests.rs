@@ -22,11 +22,11 @@ use crate::{
     credentials::{Definition, Origin, Pattern},
     server::{
         identity::{
+            forwarded::workload_identity,
             issuer::{Key, key_set},
             jwks::Algorithm,
-            names,
         },
-        tls::Files,
+        settings::TlsFiles,
     },
 };
 
@@ -76,7 +76,7 @@ fn polling(min: u64, max: u64, wait: u64, cache_entries: usize, age: u64) -> Pol
 }
 
 fn identities<const N: usize>(texts: [&str; N]) -> Vec<Identity> {
-    texts.map(|text| names::identity(text).unwrap()).into()
+    texts.map(|text| workload_identity(text).unwrap()).into()
 }
 
 fn algorithms(names: &str) -> Vec<Algorithm> {
@@ -84,9 +84,9 @@ fn algorithms(names: &str) -> Vec<Algorithm> {
 }
 
 /// By a certificate of this name, which vouches for clients as well.
-fn tls(room: &Path, name: &str) -> Files {
+fn tls(room: &Path, name: &str) -> TlsFiles {
     let [certificate, private_key] = ["pem", "key"].map(|end| room.join(name).with_extension(end));
-    Files { client_ca: Some(certificate.clone()), certificate, private_key }
+    TlsFiles { client_ca: Some(certificate.clone()), certificate, private_key }
 }
 
 #[test]

@@ -13,41 +13,15 @@ use crate::{
         source::{Given, each},
         table::Section,
     },
-    server::identity::jwks::{Algorithm, KeySet},
-};
-
-/// An issuer whose bearer tokens are believed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Jwt {
-    /// The `iss` of its tokens; not empty.
-    pub issuer: String,
-    /// Who we are to it: the `aud` of a token must be, or hold, one of these; at least one, none empty.
-    pub audiences: Vec<String>,
-    /// How its tokens may be signed; at least one.
-    pub algorithms: Vec<Algorithm>,
-    /// Its public keys.
-    pub jwks: Jwks,
-}
-
-/// Where an issuer's public keys are (RFC 7517, section 5).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Jwks {
-    /// A file, which holds at least one key for the allowed algorithms.
-    File(PathBuf),
-    /// An endpoint.
-    Url {
-        /// Where it is: `https`, or `http` on a loopback host; no user, password or fragment.
-        url: Url,
-        /// A PEM file of at least one certificate, trusted beside the public roots.
-        ca_certificates: Option<PathBuf>,
-        /// A file with a bearer token to show there, as the API server of Kubernetes wants one.
-        token_file: Option<PathBuf>,
+    server::{
+        identity::jwks::{Algorithm, KeySet},
+        settings::{Jwks, Jwt},
     },
-}
+};
 
 impl Jwt {
     /// `None` without any of its settings, or with a fault among them.
-    pub(super) fn read(
+    pub(in crate::config) fn read(
         environment: &mut Environment,
         file: &mut Section<'_>,
         faults: &mut Faults,

@@ -9,6 +9,7 @@ use std::{
 
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::background::Background;
 use crate::credentials::{Credential, FetchError, Readiness, Standing, Token, TokenSource, Unavailable};
 
 mod given_up;
@@ -39,7 +40,7 @@ impl Script {
     }
 
     fn start(&self) -> Credential {
-        Credential::start(self.clone(), "test".to_owned(), None).0
+        Credential::start(self.clone(), "test".to_owned(), None, &Background::unsupervised())
     }
 
     fn fetches(&self) -> usize {

@@ -3,6 +3,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use tokio::time::{sleep, timeout};
 
 use super::Source;
+use crate::background::Background;
 use crate::credentials::{
     Credential, Definition, Kind, Origin, SourceError, Surroundings, TokenSource, fetch_once,
     testing::{
@@ -45,7 +46,7 @@ async fn a_file_that_changes_before_the_credential_is_started_is_taken_up() {
     changed["client_id"] = "new.apps.googleusercontent.com".into();
     std::fs::write(&file, changed.to_string()).expect("written");
 
-    let (credential, _task) = Credential::start(source, "test".to_owned(), watch);
+    let credential = Credential::start(source, "test".to_owned(), watch, &Background::unsupervised());
     let taken_up = async {
         while credential.authorization().await.expect("a token").header() != "Bearer ya29.new" {
             sleep(Duration::from_millis(5)).await;
@@ -85,7 +86,7 @@ async fn authorities_that_break_do_not_keep_a_new_endpoint_from_being_asked() {
     let key = rcgen::KeyPair::generate().expect("a key");
     let authority = rcgen::CertificateParams::default().self_signed(&key).expect("a certificate");
     let ca = file(&authority.pem());
-    let authorities = Authorities::of(Some(ca.path())).expect("authorities");
+    let authorities = Authorities::of(Some(ca.path()), &Background::unsupervised()).expect("authorities");
     let surroundings = Arc::new(Surroundings::new(authorities, NOBODY.parse().expect("a URL")));
     std::fs::write(&ca, "no certificate").expect("written");
     let server = Server::start([Reply::token("ya29.person")]).await;

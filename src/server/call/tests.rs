@@ -14,7 +14,7 @@ use crate::{
     config::{self, Callers, Destination, OnFailure},
     server::{
         identity::Identities,
-        peer::{Peer, Place},
+        peer::{Peer, PeerOrigin},
     },
 };
 
@@ -28,12 +28,12 @@ fn calls(directory: &TempDir, on_failure: OnFailure) -> Arc<Calls> {
     let destination = Destination::File(directory.path().join("audit.jsonl"));
     let audit =
         Audit::start(&config::Audit { destination, on_failure }, &Background::unsupervised()).unwrap();
-    Calls::new(10, 65_536, Duration::from_secs(30), audit, TaskTracker::new())
+    Calls::new(&Limits::default(), Duration::from_secs(30), audit, TaskTracker::new())
 }
 
 fn identity() -> PeerIdentity {
-    let identities = Arc::new(Identities::new(&Callers::default()).unwrap().0);
-    identities.of_peer(&Peer { place: Place::Loopback, certificate: None })
+    let identities = Arc::new(Identities::new(&Callers::default(), &Background::unsupervised()).unwrap());
+    identities.of_peer(&Peer { origin: PeerOrigin::Loopback, certificate: None })
 }
 
 fn request(method: &str) -> Request<Full<Bytes>> {

@@ -23,9 +23,9 @@ async fn watch(health: &Health, service: &str) -> Watch {
     health.watch(request(service)).await.unwrap().into_inner()
 }
 
-/// What the watch has to tell, or `None` at its end; panics when neither is there without waiting.
-fn told(watch: &mut Watch) -> Option<ServingStatus> {
-    let next = watch.next().now_or_never().expect("nothing told, and no end");
+/// The next status, or `None` at the end of the watch; panics when the watch has neither yet.
+fn sent(watch: &mut Watch) -> Option<ServingStatus> {
+    let next = watch.next().now_or_never().expect("a status or the end");
     next.map(|response| response.unwrap().status())
 }
 
@@ -34,7 +34,7 @@ fn assert_silent(watch: &mut Watch) {
 }
 
 #[tokio::test]
-async fn check_tells_the_state_of_both_services() {
+async fn check_returns_the_state_of_both_services() {
     let (state, health) = health(Serving::NotReady);
     for (serving, want) in [
         (Serving::NotReady, ServingStatus::NotServing),
@@ -52,61 +52,61 @@ async fn check_tells_the_state_of_both_services() {
 }
 
 #[tokio::test]
-async fn a_watch_tells_each_change_once_and_ends_at_the_drain() {
+async fn a_watch_sends_each_change_once_and_ends_in_a_drain() {
     for service in ["", "google.longrunning.Operations"] {
         let (state, health) = health(Serving::NotReady);
         let mut watch = watch(&health, service).await;
-        assert_eq!(told(&mut watch), Some(ServingStatus::NotServing));
+        assert_eq!(sent(&mut watch), Some(ServingStatus::NotServing));
         assert_silent(&mut watch);
         state.send_replace(Serving::Ready);
-        assert_eq!(told(&mut watch), Some(ServingStatus::Serving));
+        assert_eq!(sent(&mut watch), Some(ServingStatus::Serving));
         state.send_replace(Serving::Ready);
         assert_silent(&mut watch);
         state.send_replace(Serving::Draining);
-        assert_eq!(told(&mut watch), Some(ServingStatus::NotServing));
-        assert_eq!(told(&mut watch), None);
+        assert_eq!(sent(&mut watch), Some(ServingStatus::NotServing));
+        assert_eq!(sent(&mut watch), None);
     }
 }
 
 #[tokio::test]
-async fn a_watch_that_waits_is_woken_by_the_drain() {
+async fn a_drain_wakes_a_waiting_watch() {
     let (state, health) = health(Serving::Ready);
     let watch = watch(&health, "").await;
-    let told = tokio::spawn(watch.map(|response| response.unwrap().status()).collect::<Vec<_>>());
+    let sent = tokio::spawn(watch.map(|response| response.unwrap().status()).collect::<Vec<_>>());
     tokio::task::yield_now().await;
     state.send_replace(Serving::Draining);
-    assert_eq!(told.await.unwrap(), [ServingStatus::Serving, ServingStatus::NotServing]);
+    assert_eq!(sent.await.unwrap(), [ServingStatus::Serving, ServingStatus::NotServing]);
 }
 
 #[tokio::test]
-async fn a_watch_that_was_not_serving_just_ends_at_the_drain() {
+async fn a_watch_at_not_serving_ends_in_a_drain_without_a_status() {
     let (state, health) = health(Serving::NotReady);
     let mut early = watch(&health, "").await;
-    assert_eq!(told(&mut early), Some(ServingStatus::NotServing));
+    assert_eq!(sent(&mut early), Some(ServingStatus::NotServing));
     state.send_replace(Serving::Draining);
-    assert_eq!(told(&mut early), None);
+    assert_eq!(sent(&mut early), None);
     let mut late = watch(&health, "").await;
-    assert_eq!(told(&mut late), Some(ServingStatus::NotServing));
-    assert_eq!(told(&mut late), None);
+    assert_eq!(sent(&mut late), Some(ServingStatus::NotServing));
+    assert_eq!(sent(&mut late), None);
 }
 
 #[tokio::test]
 async fn an_unknown_service_stays_unknown_and_its_watch_ends_too() {
     let (state, health) = health(Serving::Ready);
     let mut watch = watch(&health, "x").await;
-    assert_eq!(told(&mut watch), Some(ServingStatus::ServiceUnknown));
+    assert_eq!(sent(&mut watch), Some(ServingStatus::ServiceUnknown));
     state.send_replace(Serving::NotReady);
     assert_silent(&mut watch);
     state.send_replace(Serving::Draining);
-    assert_eq!(told(&mut watch), None);
+    assert_eq!(sent(&mut watch), None);
 }
 
 #[tokio::test]
 async fn a_lost_sender_ends_a_watch_as_not_serving() {
     let (state, health) = health(Serving::Ready);
     let mut watch = watch(&health, "").await;
-    assert_eq!(told(&mut watch), Some(ServingStatus::Serving));
+    assert_eq!(sent(&mut watch), Some(ServingStatus::Serving));
     drop(state);
-    assert_eq!(told(&mut watch), Some(ServingStatus::NotServing));
-    assert_eq!(told(&mut watch), None);
+    assert_eq!(sent(&mut watch), Some(ServingStatus::NotServing));
+    assert_eq!(sent(&mut watch), None);
 }

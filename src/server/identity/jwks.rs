@@ -1,30 +1,45 @@
-//! The public keys of the tokens' issuer: a JSON Web Key Set (RFC 7517, section 5).
+//! The public keys of the token issuer: a JSON Web Key Set (RFC 7517, section 5), from a file or an endpoint.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt, fs,
+    future::Future,
+    io,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jsonwebtoken::{
     AlgorithmFamily, DecodingKey,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse},
 };
+use reqwest::{Method, Url};
 use serde_json::Value;
+use tokio::time::timeout;
+use zeroize::Zeroizing;
 
-use crate::fingerprint::fingerprint;
+use crate::{
+    background::Background,
+    file_watch,
+    fingerprint::fingerprint,
+    http_client::{Authorities, BodyError, Failure, HttpClient, tls::TlsError},
+    server::settings::{Jwks, Jwt},
+};
 
-mod endpoint;
-pub mod probe;
-mod refresh;
+/// The most keys of a set that are read. Issuers have a handful.
+const MAX_KEYS: usize = 64;
 
-pub(super) use endpoint::Endpoint;
-pub use endpoint::FetchError;
-#[cfg(test)]
-pub(super) use refresh::Source;
-pub(super) use refresh::{Current, Keys, Renewal};
+/// The limit on one fetch, and so on the time that a caller waits for it.
+pub(super) const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The most keys of a set that are looked at. Issuers have a handful.
-const MOST_KEYS: usize = 64;
+/// The longest response of an endpoint in bytes, far more than any issuer's keys.
+const MAX_BODY: usize = 256 * 1024;
 
-/// An algorithm of signatures by a private key: of those of JWTs (RFC 7518, section 3.1; RFC 8037) the ones
-/// whose verifying key is no secret.
+/// The content type of a key set (RFC 7517, section 8.5), and the one that most endpoints have.
+const ACCEPT: HeaderValue = HeaderValue::from_static("application/jwk-set+json, application/json");
+
+/// An asymmetric signature algorithm of JWTs (RFC 7518, section 3.1; RFC 8037).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Algorithm(jsonwebtoken::Algorithm);
 
@@ -46,7 +61,7 @@ impl Algorithm {
     };
 }
 
-/// There is no such algorithm, or it is one whose verifying key can also sign (`HS256`), or none at all.
+/// The name is of no algorithm, of a symmetric one (`HS256`), or `none`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an algorithm of signatures by a private key")]
 pub struct UnknownAlgorithm;
@@ -67,32 +82,26 @@ impl fmt::Display for Algorithm {
     }
 }
 
-/// The keys of a set by which tokens can be verified; at least one.
+/// Keys that verify tokens; at least one.
 pub struct KeySet {
-    keys: Vec<Key>,
+    keys: Vec<VerifyingKey>,
     fingerprint: [u8; 32],
 }
 
-struct Key {
-    id: Option<String>,
-    fits: Vec<Algorithm>,
-    key: DecodingKey,
-}
-
-/// Why a text is no set of keys. `Display` quotes nothing of it.
+/// A text is no key set. `Display` quotes nothing of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidKeySet {
     /// It is not a JSON object with a list `keys`.
     #[error("is not the JSON of a key set")]
     Form,
-    /// None of its keys is one that verifies signatures by an algorithm that is allowed.
+    /// It has no key that verifies signatures by an allowed algorithm.
     #[error("holds no key for signatures by the allowed algorithms")]
     NoKey,
 }
 
 impl KeySet {
-    /// The keys of `json` for signatures by one of `allowed`. What else it holds is passed over, as the
-    /// standard wants it: other kinds of keys, those of other uses, those that cannot be read.
+    /// Reads the keys in `json` that verify signatures by one of `allowed`. Keys of other kinds or uses, and
+    /// malformed ones, are ignored, as the standard requires.
     ///
     /// # Errors
     ///
@@ -102,7 +111,7 @@ impl KeySet {
         let Some(Value::Array(keys)) = set.get_mut("keys").map(Value::take) else {
             return Err(InvalidKeySet::Form);
         };
-        let keys = keys.into_iter().take(MOST_KEYS).filter_map(|key| Key::parse(key, allowed));
+        let keys = keys.into_iter().take(MAX_KEYS).filter_map(|key| VerifyingKey::parse(key, allowed));
         let keys: Vec<_> = keys.collect();
         if keys.is_empty() {
             return Err(InvalidKeySet::NoKey);
@@ -110,57 +119,42 @@ impl KeySet {
         Ok(Self { keys, fingerprint: fingerprint(json) })
     }
 
-    /// How many keys there are.
+    /// The number of keys.
     #[must_use]
     pub(super) fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Whether both were read from the same text.
-    fn is(&self, other: &Self) -> bool {
+    /// Whether both sets were read from the same text.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
         self.fingerprint == other.fingerprint
     }
 
-    /// The keys that may have signed a token which names the key `id`, or none. A key without an id may be
-    /// anyone's.
-    pub(super) fn named(&self, id: Option<&str>) -> impl Iterator<Item = Candidate<'_>> {
-        let named = move |key: &&Key| match (&key.id, id) {
+    /// The keys that may have signed a token with this `kid`. A key without an ID, or a token without one,
+    /// matches any.
+    pub(super) fn candidates(&self, id: Option<&str>) -> impl Iterator<Item = &VerifyingKey> {
+        self.keys.iter().filter(move |key| match (&key.id, id) {
             (Some(key), Some(id)) => key == id,
             _ => true,
-        };
-        self.keys.iter().filter(named).map(Candidate)
+        })
     }
 }
 
-/// How many keys there are: none of their content.
+/// Shows the number of keys, and none of their content.
 impl fmt::Debug for KeySet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeySet").field("keys", &self.keys.len()).finish_non_exhaustive()
     }
 }
 
-/// A key that may have signed a token.
-#[derive(Clone, Copy)]
-pub(super) struct Candidate<'a>(&'a Key);
-
-impl Candidate<'_> {
-    /// Whether the key has an id.
-    pub(super) fn has_id(self) -> bool {
-        self.0.id.is_some()
-    }
-
-    /// Whether the key is one for `algorithm`.
-    pub(super) fn fits(self, algorithm: Algorithm) -> bool {
-        self.0.fits.contains(&algorithm)
-    }
-
-    /// Whether `signature`, in base64url, is the key's own of `message`.
-    pub(super) fn has_signed(self, message: &[u8], signature: &str, algorithm: Algorithm) -> bool {
-        jsonwebtoken::crypto::verify(signature, message, &self.0.key, algorithm.0).unwrap_or(false)
-    }
+/// A public key of a set.
+pub(super) struct VerifyingKey {
+    id: Option<String>,
+    algorithms: Vec<Algorithm>,
+    key: DecodingKey,
 }
 
-impl Key {
+impl VerifyingKey {
     fn parse(json: Value, allowed: &[Algorithm]) -> Option<Self> {
         let jwk: Jwk = serde_json::from_value(json).ok()?;
         let common = &jwk.common;
@@ -168,19 +162,34 @@ impl Key {
         let verifies = common.key_operations.as_ref().is_none_or(|all| all.contains(&KeyOperations::Verify));
         let may = |algorithm: &Algorithm| {
             let own = common.key_algorithm.is_none_or(|own| own == KeyAlgorithm::from(algorithm.0));
-            own && suits(&jwk.algorithm, algorithm.0)
+            own && can_verify(&jwk.algorithm, algorithm.0)
         };
-        let fits: Vec<_> = allowed.iter().copied().filter(may).collect();
-        if !signs || !verifies || fits.is_empty() {
+        let algorithms: Vec<_> = allowed.iter().copied().filter(may).collect();
+        if !signs || !verifies || algorithms.is_empty() {
             return None;
         }
         let key = DecodingKey::from_jwk(&jwk).ok()?;
-        Some(Self { id: jwk.common.key_id, fits, key })
+        Some(Self { id: jwk.common.key_id, algorithms, key })
+    }
+
+    /// Whether the key has an ID.
+    pub(super) fn has_id(&self) -> bool {
+        self.id.is_some()
+    }
+
+    /// Whether the key is for `algorithm`.
+    pub(super) fn suits(&self, algorithm: Algorithm) -> bool {
+        self.algorithms.contains(&algorithm)
+    }
+
+    /// Whether `signature`, in base64url, is the key's signature of `message`.
+    pub(super) fn verifies(&self, message: &[u8], signature: &str, algorithm: Algorithm) -> bool {
+        jsonwebtoken::crypto::verify(signature, message, &self.key, algorithm.0).unwrap_or(false)
     }
 }
 
-/// Whether a key of this kind can verify by `algorithm` at all (RFC 7518, section 3.1; RFC 8037).
-fn suits(key: &AlgorithmParameters, algorithm: jsonwebtoken::Algorithm) -> bool {
+/// Whether a key of this kind can verify by `algorithm` (RFC 7518, section 3.1; RFC 8037).
+fn can_verify(key: &AlgorithmParameters, algorithm: jsonwebtoken::Algorithm) -> bool {
     match key {
         AlgorithmParameters::RSA(_) => algorithm.family() == AlgorithmFamily::Rsa,
         AlgorithmParameters::EllipticCurve(key) => match key.curve {
@@ -191,9 +200,138 @@ fn suits(key: &AlgorithmParameters, algorithm: jsonwebtoken::Algorithm) -> bool 
         AlgorithmParameters::OctetKeyPair(key) => {
             key.curve == EllipticCurve::Ed25519 && algorithm == jsonwebtoken::Algorithm::EdDSA
         }
-        // A secret among public keys, whoever put it there, must not verify anything.
+        // A symmetric key in a public key set is no secret and must verify nothing.
         _ => false,
     }
+}
+
+/// Fetches key sets. Only one task calls it.
+pub(super) trait KeySource: Send + Sync + 'static {
+    /// Fetches the JSON of the set, never from a cache.
+    fn fetch(&self) -> impl Future<Output = Result<Vec<u8>, FetchError>> + Send;
+}
+
+/// An HTTPS endpoint that serves a key set.
+pub(super) struct Endpoint {
+    client: HttpClient,
+    url: Url,
+    token_file: Option<PathBuf>,
+}
+
+/// A key set could not be fetched. `Display` is for the log: it may name addresses and files, and quotes nothing
+/// of a token or a body.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum FetchError {
+    /// No connection, or a connection that ended before the response.
+    #[error("the endpoint gave no answer: {0}")]
+    Unanswered(#[from] Failure),
+    /// No complete response in time.
+    #[error("the endpoint did not answer in time")]
+    Late,
+    /// A status other than 200. Redirects are not followed.
+    #[error("the endpoint answered HTTP {0}")]
+    Status(u16),
+    /// The body is too long or incomplete.
+    #[error("of the endpoint's answer {0}")]
+    Body(#[from] BodyError),
+    /// The body is no key set.
+    #[error("what the endpoint answered {0}")]
+    Unusable(#[from] InvalidKeySet),
+    /// The token for the endpoint cannot be read.
+    #[error("the token file {file:?} {problem}")]
+    Token {
+        /// The file.
+        file: PathBuf,
+        /// The error.
+        problem: String,
+    },
+}
+
+impl Endpoint {
+    /// The endpoint at `url`, whose certificate must be trusted by the public roots or the certificates in `ca`.
+    /// Each request has the bearer token in `token_file`, read anew because Kubernetes replaces it every hour or
+    /// so.
+    ///
+    /// # Errors
+    ///
+    /// The certificates of `ca` cannot be used.
+    pub(super) fn new(
+        url: Url,
+        ca: Option<&Path>,
+        token_file: Option<PathBuf>,
+        background: &Background,
+    ) -> Result<Self, TlsError> {
+        let client = HttpClient::new(&url, &Authorities::of(ca, background)?)?;
+        Ok(Self { client, url, token_file })
+    }
+}
+
+impl KeySource for Endpoint {
+    async fn fetch(&self) -> Result<Vec<u8>, FetchError> {
+        let mut headers = HeaderMap::from_iter([(header::ACCEPT, ACCEPT)]);
+        if let Some(file) = &self.token_file {
+            headers.insert(header::AUTHORIZATION, authorization(file.clone()).await?);
+        }
+        let response = self.client.send(Method::GET, self.url.clone(), headers, "").await?;
+        if response.status() != StatusCode::OK {
+            return Err(FetchError::Status(response.status().as_u16()));
+        }
+        Ok(response.body(MAX_BODY).await?)
+    }
+}
+
+/// The `authorization` header with the token in `file`.
+async fn authorization(file: PathBuf) -> Result<HeaderValue, FetchError> {
+    let wrong = |problem: String| FetchError::Token { file: file.clone(), problem };
+    let path = file.clone();
+    let read = tokio::task::spawn_blocking(move || file_watch::read(&path)).await;
+    let token = read
+        .map_err(|_| wrong("was not read: the process ends".to_owned()))?
+        .map_err(|error| wrong(format!("cannot be read: {error}")))?;
+    let bearer = Zeroizing::new([b"Bearer ", token.trim_ascii()].concat());
+    let mut header = HeaderValue::from_bytes(&bearer)
+        .map_err(|_| wrong("holds characters that no token has".to_owned()))?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+/// The error of [`count_keys`]. `Display` is for the operator, and quotes nothing of a body or a token.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// The file cannot be read.
+    #[error("cannot be read: {0}")]
+    Unreadable(#[from] io::Error),
+    /// The file has no usable key.
+    #[error(transparent)]
+    Unusable(#[from] InvalidKeySet),
+    /// The CA certificates for the endpoint cannot be used.
+    #[error("the endpoint cannot be asked: {0}")]
+    Tls(#[from] TlsError),
+    /// The fetch failed.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+}
+
+/// Reads or fetches the keys of `jwt` once and returns their number. Reads a file on the caller's thread.
+///
+/// # Errors
+///
+/// See [`ProbeError`].
+pub async fn count_keys(jwt: &Jwt) -> Result<usize, ProbeError> {
+    let Jwt { issuer: _, audiences: _, algorithms, jwks } = jwt;
+    let json = match jwks {
+        Jwks::File(file) => fs::read(file)?,
+        Jwks::Url { url, ca_certificates, token_file } => {
+            let endpoint = Endpoint::new(
+                url.clone(),
+                ca_certificates.as_deref(),
+                token_file.clone(),
+                &Background::unsupervised(),
+            )?;
+            timeout(FETCH_TIMEOUT, endpoint.fetch()).await.unwrap_or(Err(FetchError::Late))?
+        }
+    };
+    Ok(KeySet::parse(&json, algorithms)?.len())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Which proof counts, and whose word is taken.
+//! The evidence that counts, and the peers that may forward identities.
 
 use std::sync::Arc;
 
@@ -8,14 +8,17 @@ use rustls::pki_types::CertificateDer;
 
 use super::{
     Identified, Identities, InvalidToken, Refusal,
+    forwarded::{InvalidXfcc, workload_identity},
     issuer::{AUDIENCE, ISSUER, Key, claims, key_set},
     jwks::Algorithm,
-    names, xfcc,
 };
 use crate::{
+    background::Background,
     caller::{Caller, Proof},
-    config::{Callers, Jwks, Jwt},
-    server::peer::{Peer, Place},
+    server::{
+        peer::{Peer, PeerOrigin},
+        settings::{Callers, Jwks, Jwt},
+    },
 };
 
 const CONSOLE: &str = "spiffe://corp.example/console";
@@ -34,16 +37,16 @@ fn of_names(names: Vec<SanType>) -> CertificateDer<'static> {
     parameters.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
 }
 
-fn peer(place: Place, id: Option<&str>) -> Peer {
-    Peer { place, certificate: id.map(certificate) }
+fn peer(origin: PeerOrigin, id: Option<&str>) -> Peer {
+    Peer { origin, certificate: id.map(certificate) }
 }
 
-/// Both headers are believed, of proxies on this machine and of one elsewhere.
-fn believing() -> Callers {
+/// Accepts both headers, from this machine and from one proxy elsewhere.
+fn trusting() -> Callers {
     Callers {
         forwarded_client_cert: true,
         linkerd_client_id: true,
-        mesh_proxies: vec![names::identity(PROXY).unwrap()],
+        mesh_proxies: vec![workload_identity(PROXY).unwrap()],
         jwt: None,
     }
 }
@@ -57,12 +60,12 @@ fn headers(lines: &[(&str, &str)]) -> HeaderMap {
     headers
 }
 
-/// Who sends a request with these lines over a connection of `peer`.
+/// The caller of a request with these header lines over a connection of `peer`.
 fn identify(callers: &Callers, peer: &Peer, lines: &[(&str, &str)]) -> Result<Caller, Refusal> {
-    let identities = Arc::new(Identities::new(callers).unwrap().0);
+    let identities = Arc::new(Identities::new(callers, &Background::unsupervised()).unwrap());
     match identities.of_peer(peer).identify(&headers(lines)) {
         Identified::Now(caller) => caller,
-        Identified::Later(_) => panic!("nothing is to be fetched"),
+        Identified::Later(_) => panic!("no fetch is needed"),
     }
 }
 
@@ -71,22 +74,22 @@ fn shown(caller: Result<Caller, Refusal>) -> (String, Proof) {
     (caller.to_string(), caller.proof())
 }
 
-const UNIX: Place = Place::Unix { uid: Some(7) };
+const UNIX: PeerOrigin = PeerOrigin::Unix { uid: Some(7) };
 
 #[test]
-fn a_connection_proves_what_it_can() {
+fn a_connection_identifies_its_peer() {
     for (peer, id, proof) in [
         (peer(UNIX, None), "unix:7", Proof::UnixPeer),
-        (peer(Place::Unix { uid: None }, None), "anonymous", Proof::None),
-        (peer(Place::Loopback, None), "anonymous", Proof::None),
-        (peer(Place::Network, None), "anonymous", Proof::None),
-        (peer(Place::Network, Some(CONSOLE)), CONSOLE, Proof::ClientCertificate),
+        (peer(PeerOrigin::Unix { uid: None }, None), "anonymous", Proof::None),
+        (peer(PeerOrigin::Loopback, None), "anonymous", Proof::None),
+        (peer(PeerOrigin::Network, None), "anonymous", Proof::None),
+        (peer(PeerOrigin::Network, Some(CONSOLE)), CONSOLE, Proof::ClientCertificate),
         (peer(UNIX, Some(CONSOLE)), CONSOLE, Proof::ClientCertificate),
-        // A certificate that names nobody leaves the next proof.
+        // A certificate without an identity leaves the next evidence.
         (peer(UNIX, Some("https://corp.example")), "unix:7", Proof::UnixPeer),
     ] {
         let want = (id.to_owned(), proof);
-        assert_eq!(shown(identify(&believing(), &peer, &[])), want, "{peer:?}");
+        assert_eq!(shown(identify(&trusting(), &peer, &[])), want, "{peer:?}");
         assert_eq!(shown(identify(&Callers::default(), &peer, &[XFCC, L5D])), want, "{peer:?}");
     }
 }
@@ -96,44 +99,44 @@ fn only_trusted_proxies_forward() {
     let forwarded = ("spiffe://corp.example/forwarded".to_owned(), Proof::ForwardedClientCert);
     let by_linkerd = (format!("dns:{LINKERD}"), Proof::LinkerdClientId);
     for peer in [
-        peer(Place::Loopback, None),
+        peer(PeerOrigin::Loopback, None),
         peer(UNIX, None),
-        peer(Place::Network, Some(PROXY)),
-        peer(Place::Loopback, Some(CONSOLE)),
+        peer(PeerOrigin::Network, Some(PROXY)),
+        peer(PeerOrigin::Loopback, Some(CONSOLE)),
     ] {
-        assert_eq!(shown(identify(&believing(), &peer, &[XFCC])), forwarded, "{peer:?}");
-        assert_eq!(shown(identify(&believing(), &peer, &[L5D])), by_linkerd, "{peer:?}");
+        assert_eq!(shown(identify(&trusting(), &peer, &[XFCC])), forwarded, "{peer:?}");
+        assert_eq!(shown(identify(&trusting(), &peer, &[L5D])), by_linkerd, "{peer:?}");
     }
     for (peer, id) in
-        [(peer(Place::Network, None), "anonymous"), (peer(Place::Network, Some(CONSOLE)), CONSOLE)]
+        [(peer(PeerOrigin::Network, None), "anonymous"), (peer(PeerOrigin::Network, Some(CONSOLE)), CONSOLE)]
     {
-        // Not even what is malformed is looked at.
+        // Even malformed headers are ignored.
         for lines in [&[XFCC, L5D][..], &[("x-forwarded-client-cert", "\"")]] {
-            assert_eq!(shown(identify(&believing(), &peer, lines)).0, id, "{peer:?}");
+            assert_eq!(shown(identify(&trusting(), &peer, lines)).0, id, "{peer:?}");
         }
     }
     // Each is switched on by itself.
-    let one = Callers { linkerd_client_id: false, ..believing() };
-    assert_eq!(shown(identify(&one, &peer(Place::Loopback, None), &[L5D])).0, "anonymous");
-    let other = Callers { forwarded_client_cert: false, ..believing() };
-    assert_eq!(shown(identify(&other, &peer(Place::Loopback, None), &[XFCC, L5D])), by_linkerd);
+    let one = Callers { linkerd_client_id: false, ..trusting() };
+    assert_eq!(shown(identify(&one, &peer(PeerOrigin::Loopback, None), &[L5D])).0, "anonymous");
+    let other = Callers { forwarded_client_cert: false, ..trusting() };
+    assert_eq!(shown(identify(&other, &peer(PeerOrigin::Loopback, None), &[XFCC, L5D])), by_linkerd);
 }
 
 #[test]
-fn a_proxy_that_forwards_nobody_is_itself() {
-    let proxy = peer(Place::Network, Some(PROXY));
+fn a_proxy_without_a_forwarded_identity_is_the_caller() {
+    let proxy = peer(PeerOrigin::Network, Some(PROXY));
     for lines in [&[][..], &[("x-forwarded-client-cert", "Hash=1")]] {
         let want = (PROXY.to_owned(), Proof::ClientCertificate);
-        assert_eq!(shown(identify(&believing(), &proxy, lines)), want);
+        assert_eq!(shown(identify(&trusting(), &proxy, lines)), want);
     }
 }
 
 #[test]
-fn a_proxy_is_known_by_any_name_of_its_certificate_and_is_itself_the_first() {
+fn a_proxy_matches_any_name_of_its_certificate_and_calls_as_the_first() {
     let name = |name: &str| SanType::DnsName(name.try_into().unwrap());
     let names = vec![name("a.corp.example"), SanType::URI(CONSOLE.try_into().unwrap()), name("P.example")];
-    let proxy = Peer { place: Place::Network, certificate: Some(of_names(names)) };
-    let naming = |id: &str| Callers { mesh_proxies: vec![names::identity(id).unwrap()], ..believing() };
+    let proxy = Peer { origin: PeerOrigin::Network, certificate: Some(of_names(names)) };
+    let naming = |id: &str| Callers { mesh_proxies: vec![workload_identity(id).unwrap()], ..trusting() };
     for id in [CONSOLE, "dns:a.corp.example", "dns:p.example"] {
         let forwarded = shown(identify(&naming(id), &proxy, &[XFCC])).0;
         assert_eq!(forwarded, "spiffe://corp.example/forwarded", "{id}");
@@ -146,35 +149,35 @@ fn a_proxy_is_known_by_any_name_of_its_certificate_and_is_itself_the_first() {
 
 #[test]
 fn several_lines_are_one_header() {
-    let local = peer(Place::Loopback, None);
+    let local = peer(PeerOrigin::Loopback, None);
     let evil = ("x-forwarded-client-cert", "URI=spiffe://evil/a");
-    assert_eq!(shown(identify(&believing(), &local, &[evil, XFCC])).0, "spiffe://corp.example/forwarded");
+    assert_eq!(shown(identify(&trusting(), &local, &[evil, XFCC])).0, "spiffe://corp.example/forwarded");
     let open = ("x-forwarded-client-cert", "URI=spiffe://evil/a;Subject=\"");
-    let form = Err(Refusal::ForwardedClientCert(xfcc::Invalid::Form));
-    assert_eq!(identify(&believing(), &local, &[open, XFCC]), form);
+    let form = Err(Refusal::ForwardedClientCert(InvalidXfcc::Form));
+    assert_eq!(identify(&trusting(), &local, &[open, XFCC]), form);
 }
 
 #[test]
-fn what_a_proxy_forwards_and_cannot_be_understood_is_refused() {
+fn an_invalid_forwarded_identity_is_refused() {
     let local = peer(UNIX, None);
     let two = "URI=spiffe://a/b;URI=spiffe://a/c";
     for (lines, refusal) in [
-        (&[(XFCC.0, "x")][..], Refusal::ForwardedClientCert(xfcc::Invalid::Form)),
-        (&[(XFCC.0, two)], Refusal::ForwardedClientCert(xfcc::Invalid::SeveralUris)),
+        (&[(XFCC.0, "x")][..], Refusal::ForwardedClientCert(InvalidXfcc::Form)),
+        (&[(XFCC.0, two)], Refusal::ForwardedClientCert(InvalidXfcc::SeveralUris)),
         (&[(L5D.0, "")], Refusal::LinkerdClientId),
         (&[(L5D.0, "a b")], Refusal::LinkerdClientId),
         (&[L5D, L5D], Refusal::LinkerdClientId),
         (&[XFCC, L5D], Refusal::Contradiction),
     ] {
-        assert_eq!(identify(&believing(), &local, lines), Err(refusal), "{lines:?}");
+        assert_eq!(identify(&trusting(), &local, lines), Err(refusal), "{lines:?}");
     }
     // Both may say the same.
     let same = [(XFCC.0, "DNS=a.example"), (L5D.0, "a.example")];
-    assert_eq!(shown(identify(&believing(), &local, &same)).0, "dns:a.example");
+    assert_eq!(shown(identify(&trusting(), &local, &same)).0, "dns:a.example");
 }
 
-#[test]
-fn a_token_counts_after_certificates_and_before_users_and_has_to_be_right() {
+#[tokio::test]
+async fn a_token_comes_after_certificates_and_before_users_and_must_be_valid() {
     let (key, file) = (Key::ec(), tempfile::NamedTempFile::new().unwrap());
     std::fs::write(file.path(), key_set([key.jwk(Some("a"))])).unwrap();
     let jwt = Jwt {
@@ -183,7 +186,7 @@ fn a_token_counts_after_certificates_and_before_users_and_has_to_be_right() {
         algorithms: Algorithm::ALL.to_vec(),
         jwks: Jwks::File(file.path().to_owned()),
     };
-    let callers = Callers { jwt: Some(jwt), ..believing() };
+    let callers = Callers { jwt: Some(jwt), ..trusting() };
     let bearer = format!("Bearer {}", key.token(Some("a"), &claims()));
     let token = ("authorization", bearer.as_str());
     let bad = ("authorization", "Bearer x");
@@ -192,13 +195,13 @@ fn a_token_counts_after_certificates_and_before_users_and_has_to_be_right() {
     let of_token = "jwt:https://issuer.example#console";
     for (peer, lines, id) in [
         (peer(UNIX, None), &[][..], of_token),
-        (peer(Place::Network, None), &[XFCC], of_token),
-        (peer(Place::Network, Some(CONSOLE)), &[], CONSOLE),
-        (peer(Place::Loopback, Some(CONSOLE)), &[XFCC], "spiffe://corp.example/forwarded"),
+        (peer(PeerOrigin::Network, None), &[XFCC], of_token),
+        (peer(PeerOrigin::Network, Some(CONSOLE)), &[], CONSOLE),
+        (peer(PeerOrigin::Loopback, Some(CONSOLE)), &[XFCC], "spiffe://corp.example/forwarded"),
     ] {
         assert_eq!(shown(identify(&callers, &peer, &[lines, &[token]].concat())).0, id, "{peer:?}");
         assert_eq!(identify(&callers, &peer, &[lines, &[bad]].concat()), refused, "{peer:?}");
     }
-    // Nobody's tokens are believed: then they are just text.
-    assert_eq!(shown(identify(&believing(), &peer(UNIX, None), &[bad])).0, "unix:7");
+    // Without an issuer, tokens are ignored.
+    assert_eq!(shown(identify(&trusting(), &peer(UNIX, None), &[bad])).0, "unix:7");
 }

@@ -13,14 +13,14 @@ async fn read_from(sent: &[u8]) -> (io::Result<()>, Vec<u8>) {
 }
 
 #[tokio::test]
-async fn the_preface_is_read_and_nothing_beyond_it() {
+async fn the_preface_is_read_and_not_a_byte_more() {
     let (result, rest) = read_from(&[PREFACE, &b"more"[..]].concat()).await;
     result.unwrap();
     assert_eq!(rest, b"more");
 }
 
 #[tokio::test]
-async fn what_else_is_said_is_told_at_the_first_wrong_byte() {
+async fn another_protocol_is_an_error_at_the_first_wrong_byte() {
     for (sent, what) in [
         (&b"\x16\x03\x01"[..], "speaks TLS"),
         (b"G", "does not speak HTTP/2"),
@@ -28,14 +28,14 @@ async fn what_else_is_said_is_told_at_the_first_wrong_byte() {
     ] {
         let (mut client, mut server) = tokio::io::duplex(1024);
         client.write_all(sent).await.unwrap();
-        // The client waits for an answer: the verdict needs no more bytes.
+        // The client waits for a response and sends no more bytes.
         let error = read(&mut server).await.unwrap_err();
         assert!(error.to_string().contains(what), "{error}");
     }
 }
 
 #[tokio::test]
-async fn an_end_before_the_preface_is_told_as_such() {
+async fn a_close_before_the_preface_is_unexpected_eof() {
     for sent in [0, 1, PREFACE.len() - 1] {
         let (mut client, mut server) = tokio::io::duplex(1024);
         client.write_all(&PREFACE[..sent]).await.unwrap();
@@ -45,7 +45,7 @@ async fn an_end_before_the_preface_is_told_as_such() {
     }
 }
 
-/// Reads all that hyper would, in bites of at most `bite` bytes.
+/// Reads everything as hyper would, at most `bite` bytes at a time.
 fn bites(io: &mut AfterPreface<hyper_util::rt::TokioIo<&[u8]>>, bite: usize) -> Vec<u8> {
     let mut all = Vec::new();
     loop {
@@ -61,7 +61,7 @@ fn bites(io: &mut AfterPreface<hyper_util::rt::TokioIo<&[u8]>>, bite: usize) -> 
 }
 
 #[test]
-fn hyper_reads_the_preface_as_if_nobody_had() {
+fn hyper_reads_the_preface_again() {
     for bite in [1, 7, 24, 100] {
         let mut io = AfterPreface::new(hyper_util::rt::TokioIo::new(&b"and the rest"[..]));
         assert_eq!(bites(&mut io, bite), [&PREFACE[..], b"and the rest"].concat(), "{bite}");

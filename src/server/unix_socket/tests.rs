@@ -4,17 +4,17 @@ use futures_util::future::join_all;
 use nix::unistd::{getgid, getuid};
 
 use super::*;
-use crate::config::Owner;
+use crate::server::settings::Owner;
 
 fn mode_of(path: &Path) -> u32 {
     symlink_metadata(path).unwrap().mode() & 0o777
 }
 
 #[tokio::test]
-async fn the_file_has_the_mode_whatever_the_umask() {
-    let room = tempfile::tempdir().unwrap();
+async fn the_file_has_its_mode_whatever_the_umask() {
+    let directory = tempfile::tempdir().unwrap();
     for mode in [0o600, 0o660, 0o666, 0o777] {
-        let path = room.path().join(format!("{mode:o}.sock"));
+        let path = directory.path().join(format!("{mode:o}.sock"));
         let socket = BoundSocket::bind(&path, &UnixSocket { mode, owner: Owner::default() }).await.unwrap();
         assert_eq!(mode_of(&path), mode);
         drop(socket);
@@ -24,9 +24,9 @@ async fn the_file_has_the_mode_whatever_the_umask() {
 
 #[tokio::test]
 async fn the_file_has_the_owner_and_keeps_the_mode() {
-    let room = tempfile::tempdir().unwrap();
-    let path = room.path().join("s.sock");
-    // Root may give it to anyone, others to themselves.
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s.sock");
+    // Root may set any owner, other users only themselves.
     let is_root = getuid().is_root();
     let (user, group) = if is_root { (12_345, 54_321) } else { (getuid().as_raw(), getgid().as_raw()) };
     let wanted = UnixSocket { mode: 0o660, owner: Owner { user: Some(user), group: Some(group) } };
@@ -36,9 +36,9 @@ async fn the_file_has_the_owner_and_keeps_the_mode() {
 }
 
 #[tokio::test]
-async fn of_many_who_want_a_stale_name_one_gets_it_and_keeps_it() {
-    let room = tempfile::tempdir().unwrap();
-    let path = room.path().join("s.sock");
+async fn one_of_many_processes_replaces_a_stale_file_and_keeps_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s.sock");
     for _ in 0..10 {
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let wanted = UnixSocket::default();
@@ -53,11 +53,11 @@ async fn of_many_who_want_a_stale_name_one_gets_it_and_keeps_it() {
 }
 
 #[tokio::test]
-async fn a_file_that_another_has_put_there_since_is_left_alone() {
-    let room = tempfile::tempdir().unwrap();
-    let path = room.path().join("s.sock");
+async fn a_file_of_another_process_is_not_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s.sock");
     let ours = BoundSocket::bind(&path, &UnixSocket::default()).await.unwrap();
-    std::fs::rename(&path, room.path().join("elsewhere")).unwrap();
+    std::fs::rename(&path, directory.path().join("elsewhere")).unwrap();
     let theirs = std::os::unix::net::UnixListener::bind(&path).unwrap();
     drop(ours);
     assert!(path.exists());
@@ -65,9 +65,9 @@ async fn a_file_that_another_has_put_there_since_is_left_alone() {
 }
 
 #[tokio::test]
-async fn a_lock_that_another_never_gives_back_does_not_keep_us_from_starting() {
-    let room = tempfile::tempdir().unwrap();
-    let held = File::open(room.path()).unwrap();
+async fn a_lock_that_is_never_released_does_not_prevent_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let held = File::open(directory.path()).unwrap();
     held.lock().unwrap();
-    BoundSocket::bind(&room.path().join("s.sock"), &UnixSocket::default()).await.unwrap();
+    BoundSocket::bind(&directory.path().join("s.sock"), &UnixSocket::default()).await.unwrap();
 }

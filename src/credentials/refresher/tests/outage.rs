@@ -9,6 +9,7 @@ use std::{
 use tokio::time::{Instant, sleep};
 
 use super::{SECOND, bearer};
+use crate::background::Background;
 use crate::credentials::{Credential, FetchError, Token, TokenSource};
 
 /// Fails for a while from when it is first asked.
@@ -41,7 +42,8 @@ async fn a_pause_that_began_with_a_token_is_no_longer_than_one_without_when_it_e
     for _ in 0..50 {
         let lasts = 10 * SECOND..40 * SECOND + half;
         let outage = Outage { begun: Instant::now(), lasts, attempts: Arc::default() };
-        let (credential, _) = Credential::start(outage.clone(), "test".to_owned(), None);
+        let background = Background::unsupervised();
+        let credential = Credential::start(outage.clone(), "test".to_owned(), None, &background);
         sleep(45 * SECOND + half + Duration::from_millis(2)).await;
         let attempts = outage.attempts.lock().expect("not poisoned").clone();
         assert!(bearer(&credential).await.is_ok(), "{attempts:?}");

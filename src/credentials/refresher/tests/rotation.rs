@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{MINUTE, SECOND, bearer};
 use crate::{
+    background::Background,
     credentials::{Credential, FetchError, Readiness, Standing, Token, TokenSource},
     file_watch::FileWatch,
 };
@@ -72,7 +73,7 @@ impl Endpoint {
         write(&file, key);
         let (watch, _) = FileWatch::open(file.path()).expect("a file");
         let key = Key { endpoint: self.clone(), name: key.to_owned() };
-        (Credential::start(key, "test".to_owned(), Some(watch)).0, file)
+        (Credential::start(key, "test".to_owned(), Some(watch), &Background::unsupervised()), file)
     }
 }
 

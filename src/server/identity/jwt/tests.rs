@@ -1,91 +1,94 @@
-//! Tokens as they come in headers, by keys that are at hand or have to be fetched.
+//! Tokens in headers, by keys from a file and by keys that change; claims; the cache.
 
-mod rotation;
-
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use http::{HeaderMap, HeaderValue};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use tokio::time::{Duration, advance};
 
-use super::{Bearer, InvalidToken, Tokens};
+use super::{Bearer, InvalidToken, LEEWAY, MAX_CACHED_TOKENS, TokenCache, TokenVerifier};
 use crate::{
+    background::Background,
     caller::{Caller, Identity, Proof},
-    config,
-    server::identity::{
-        Refusal,
-        issuer::{AUDIENCE, ISSUER, Key, claims, encoded, key_set, kubernetes_claims},
-        jwks::Algorithm,
+    server::{
+        identity::{
+            Refusal,
+            issuer::{AUDIENCE, ISSUER, Key, claims, encoded, key_set, kubernetes_claims},
+            jwks::{Algorithm, FetchError, KeySource},
+            jwks_refresh::IssuerKeys,
+        },
+        settings::{Jwks, Jwt},
     },
 };
 
-/// What verifies tokens by a file of these keys.
-fn tokens(keys: impl IntoIterator<Item = Value>) -> Arc<Tokens> {
+/// A verifier by a file of these keys.
+fn verifier(keys: impl IntoIterator<Item = Value>) -> Arc<TokenVerifier> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), key_set(keys)).unwrap();
-    let config = config::Jwt {
+    let settings = Jwt {
         issuer: ISSUER.to_owned(),
         audiences: vec![AUDIENCE.to_owned()],
         algorithms: Algorithm::ALL.to_vec(),
-        jwks: config::Jwks::File(file.path().to_owned()),
+        jwks: Jwks::File(file.path().to_owned()),
     };
-    Arc::new(Tokens::new(&config).unwrap().0)
+    Arc::new(TokenVerifier::new(&settings, &Background::unsupervised()).unwrap())
 }
 
 fn header(value: &str) -> HeaderMap {
     HeaderMap::from_iter([(http::header::AUTHORIZATION, HeaderValue::from_str(value).unwrap())])
 }
 
-/// What is known at once of a request with these headers; `None` when it shows no token.
-fn of_headers(tokens: &Arc<Tokens>, headers: &HeaderMap) -> Option<Result<Caller, InvalidToken>> {
-    match tokens.bearer(headers) {
+/// The caller of a request with these headers, by keys from a file; `None` when it has no token.
+fn of_headers(verifier: &Arc<TokenVerifier>, headers: &HeaderMap) -> Option<Result<Caller, InvalidToken>> {
+    match verifier.bearer(headers) {
         Bearer::None => None,
         Bearer::Now(Err(Refusal::Token(error))) => Some(Err(error)),
         Bearer::Now(caller) => Some(Ok(caller.unwrap())),
-        Bearer::Later(_) => panic!("a file is not waited for"),
+        Bearer::Later(_) => panic!("a file causes no fetch"),
     }
 }
 
-fn verify(tokens: &Arc<Tokens>, token: &str) -> Result<Caller, InvalidToken> {
-    of_headers(tokens, &header(&format!("Bearer {token}"))).expect("a token")
+fn verify(verifier: &Arc<TokenVerifier>, token: &str) -> Result<Caller, InvalidToken> {
+    of_headers(verifier, &header(&format!("Bearer {token}"))).expect("a token")
 }
 
-#[test]
-fn every_kind_of_key_verifies_its_own_tokens_and_no_others() {
+#[tokio::test]
+async fn each_key_type_verifies_only_its_own_tokens() {
     let keys = [Key::rsa(), Key::ec(), Key::ed()];
     let names = ["rsa", "ec", "ed"];
-    let tokens = tokens(keys.iter().zip(names).map(|(key, name)| key.jwk(Some(name))));
+    let verifier = verifier(keys.iter().zip(names).map(|(key, name)| key.jwk(Some(name))));
     for (key, name) in keys.iter().zip(names) {
         let token = key.token(Some(name), &claims());
         for _ in 0..2 {
-            let caller = verify(&tokens, &token).unwrap();
+            let caller = verify(&verifier, &token).unwrap();
             assert_eq!(caller.to_string(), "jwt:https://issuer.example#console", "{name}");
             assert_eq!(caller.proof(), Proof::Jwt);
         }
     }
     for forged in [Key::ec().token(Some("ec"), &claims()), Key::ed().token(Some("ed"), &claims())] {
-        assert_eq!(verify(&tokens, &forged), Err(InvalidToken::Signature));
+        assert_eq!(verify(&verifier, &forged), Err(InvalidToken::Signature));
     }
     let pss = Key::rsa().sign(&json!({"alg": "PS256", "kid": "rsa"}), &claims().to_string());
-    assert!(verify(&tokens, &pss).is_ok());
+    assert!(verify(&verifier, &pss).is_ok());
 }
 
-#[test]
-fn a_changed_token_has_a_bad_signature() {
+#[tokio::test]
+async fn a_changed_token_has_a_bad_signature() {
     let key = Key::ec();
-    let tokens = tokens([key.jwk(Some("a"))]);
+    let verifier = verifier([key.jwk(Some("a"))]);
     let good = key.token(Some("a"), &claims());
     let [head, _, signature] = good.split('.').collect::<Vec<_>>()[..] else { panic!("{good}") };
     let mut others = claims();
     others["sub"] = json!("somebody else");
     let claims = encoded(others.to_string().as_bytes());
     let changed = format!("{head}.{claims}.{signature}");
-    assert_eq!(verify(&tokens, &changed), Err(InvalidToken::Signature));
+    assert_eq!(verify(&verifier, &changed), Err(InvalidToken::Signature));
     let unsigned = good.rsplit_once('.').unwrap().0;
-    assert_eq!(verify(&tokens, &format!("{unsigned}.")), Err(InvalidToken::Signature));
+    assert_eq!(verify(&verifier, &format!("{unsigned}.")), Err(InvalidToken::Signature));
 }
 
-#[test]
-fn a_token_cannot_choose_how_it_is_verified() {
+#[tokio::test]
+async fn a_token_cannot_choose_how_it_is_verified() {
     use aws_lc_rs::{
         hmac,
         signature::{KeyPair, RsaKeyPair},
@@ -94,65 +97,65 @@ fn a_token_cannot_choose_how_it_is_verified() {
     let Key::Rsa(pair) = &rsa else { panic!("not RSA") };
     let pair: &RsaKeyPair = pair;
     let set = [rsa.jwk(Some("a")), Key::ec().jwk(Some("b"))];
-    let tokens = tokens(set);
+    let verifier = verifier(set);
     let claims = claims().to_string();
 
-    // The public key, which everybody knows, as the secret of an HMAC.
+    // The public key as the secret of an HMAC.
     let message =
         |header: &Value| format!("{}.{}", encoded(header.to_string().as_bytes()), encoded(claims.as_bytes()));
     let hs256 = message(&json!({"alg": "HS256", "kid": "a"}));
     let secret = hmac::Key::new(hmac::HMAC_SHA256, pair.public_key().as_ref());
     let confused = format!("{hs256}.{}", encoded(hmac::sign(&secret, hs256.as_bytes()).as_ref()));
-    assert_eq!(verify(&tokens, &confused), Err(InvalidToken::Algorithm));
+    assert_eq!(verify(&verifier, &confused), Err(InvalidToken::Algorithm));
 
     for alg in ["none", "None", "NONE", "", "RS257"] {
         let token = format!("{}.", message(&json!({"alg": alg, "kid": "a"})));
-        assert_eq!(verify(&tokens, &token), Err(InvalidToken::Algorithm), "{alg}");
+        assert_eq!(verify(&verifier, &token), Err(InvalidToken::Algorithm), "{alg}");
     }
-    // One that is allowed, but none of the key's.
+    // An allowed algorithm that does not suit the key.
     let other = rsa.sign(&json!({"alg": "ES256", "kid": "a"}), &claims);
-    assert_eq!(verify(&tokens, &other), Err(InvalidToken::Algorithm));
+    assert_eq!(verify(&verifier, &other), Err(InvalidToken::Algorithm));
     let critical = rsa.sign(&json!({"alg": "RS256", "kid": "a", "crit": ["b64"], "b64": false}), &claims);
-    assert_eq!(verify(&tokens, &critical), Err(InvalidToken::Critical));
-    // A key that the token brings along is no key of the issuer's.
+    assert_eq!(verify(&verifier, &critical), Err(InvalidToken::Critical));
+    // A key in the token itself is not the issuer's.
     let own = Key::ec();
     let brought = own.sign(&json!({"alg": "ES256", "kid": "c", "jwk": own.jwk(Some("c"))}), &claims);
-    assert_eq!(verify(&tokens, &brought), Err(InvalidToken::UnknownKey));
+    assert_eq!(verify(&verifier, &brought), Err(InvalidToken::UnknownKey));
 }
 
-#[test]
-fn the_allow_list_is_the_operators() {
+#[tokio::test]
+async fn only_the_configured_algorithms_are_accepted() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let (rsa, ec) = (Key::rsa(), Key::ec());
     std::fs::write(file.path(), key_set([rsa.jwk(Some("a")), ec.jwk(Some("b"))])).unwrap();
-    let config = config::Jwt {
+    let settings = Jwt {
         issuer: ISSUER.to_owned(),
         audiences: vec![AUDIENCE.to_owned()],
         algorithms: vec!["ES256".parse().unwrap()],
-        jwks: config::Jwks::File(file.path().to_owned()),
+        jwks: Jwks::File(file.path().to_owned()),
     };
-    let tokens = Arc::new(Tokens::new(&config).unwrap().0);
-    assert!(verify(&tokens, &ec.token(Some("b"), &claims())).is_ok());
-    let refused = verify(&tokens, &rsa.token(Some("a"), &claims()));
+    let verifier = Arc::new(TokenVerifier::new(&settings, &Background::unsupervised()).unwrap());
+    assert!(verify(&verifier, &ec.token(Some("b"), &claims())).is_ok());
+    let refused = verify(&verifier, &rsa.token(Some("a"), &claims()));
     assert_eq!(refused, Err(InvalidToken::Algorithm));
 }
 
-#[test]
-fn a_token_without_a_key_id_is_tried_with_the_few_that_fit() {
+#[tokio::test]
+async fn a_token_without_a_key_id_is_verified_with_a_few_suitable_keys() {
     let signer = Key::ec();
     let others: Vec<_> = (0..4).map(|_| Key::ec().jwk(None)).collect();
-    let few = tokens([&others[..3], &[Key::rsa().jwk(Some("a")), signer.jwk(Some("b"))]].concat());
+    let few = verifier([&others[..3], &[Key::rsa().jwk(Some("a")), signer.jwk(Some("b"))]].concat());
     assert!(verify(&few, &signer.token(None, &claims())).is_ok());
     assert_eq!(verify(&few, &Key::ec().token(None, &claims())), Err(InvalidToken::UnknownKey));
-    let many = tokens([&others[..], &[signer.jwk(Some("b"))]].concat());
+    let many = verifier([&others[..], &[signer.jwk(Some("b"))]].concat());
     assert_eq!(verify(&many, &signer.token(None, &claims())), Err(InvalidToken::NoKeyId));
 }
 
-#[test]
-fn a_token_of_kubernetes_tells_namespace_and_account() {
+#[tokio::test]
+async fn a_kubernetes_token_has_namespace_and_account() {
     let key = Key::rsa();
-    let tokens = tokens([key.jwk(Some("k8s"))]);
-    let caller = verify(&tokens, &key.token(Some("k8s"), &kubernetes_claims())).unwrap();
+    let verifier = verifier([key.jwk(Some("k8s"))]);
+    let caller = verify(&verifier, &key.token(Some("k8s"), &kubernetes_claims())).unwrap();
     let subject = "system:serviceaccount:mdm:console".to_owned();
     assert_eq!(*caller.identity(), Identity::Jwt { issuer: ISSUER.to_owned(), subject });
     for (name, value) in
@@ -162,10 +165,10 @@ fn a_token_of_kubernetes_tells_namespace_and_account() {
     }
 }
 
-#[test]
-fn what_is_no_jwt_is_refused() {
+#[tokio::test]
+async fn a_text_that_is_no_jwt_is_malformed() {
     let key = Key::ec();
-    let tokens = tokens([key.jwk(Some("a"))]);
+    let verifier = verifier([key.jwk(Some("a"))]);
     let good = key.token(Some("a"), &claims());
     let header = json!({"alg": "ES256", "kid": "a"});
     for token in [
@@ -187,38 +190,277 @@ fn what_is_no_jwt_is_refused() {
         &key.sign(&header, "{"),
         &key.sign(&header, &"[".repeat(1000)),
     ] {
-        assert_eq!(verify(&tokens, token), Err(InvalidToken::Malformed), "{token}");
+        assert_eq!(verify(&verifier, token), Err(InvalidToken::Malformed), "{token}");
     }
     let long = "a".repeat(16 * 1024 + 1);
-    assert_eq!(verify(&tokens, &long), Err(InvalidToken::TooLong));
-    assert_eq!(verify(&tokens, &long[1..]), Err(InvalidToken::Malformed));
+    assert_eq!(verify(&verifier, &long), Err(InvalidToken::TooLong));
+    assert_eq!(verify(&verifier, &long[1..]), Err(InvalidToken::Malformed));
 }
 
-#[test]
-fn the_scheme_has_no_case_and_others_are_not_for_us() {
+#[tokio::test]
+async fn the_scheme_has_no_case_and_other_schemes_are_ignored() {
     let key = Key::ec();
-    let tokens = tokens([key.jwk(Some("a"))]);
+    let verifier = verifier([key.jwk(Some("a"))]);
     let token = key.token(Some("a"), &claims());
     for scheme in ["Bearer ", "bearer ", "BEARER ", "Bearer   "] {
-        assert!(of_headers(&tokens, &header(&format!("{scheme}{token}"))).unwrap().is_ok(), "{scheme}");
+        assert!(of_headers(&verifier, &header(&format!("{scheme}{token}"))).unwrap().is_ok(), "{scheme}");
     }
-    assert_eq!(of_headers(&tokens, &header("Bearer")), Some(Err(InvalidToken::Malformed)));
+    assert_eq!(of_headers(&verifier, &header("Bearer")), Some(Err(InvalidToken::Malformed)));
     for other in ["Basic YTpi", "Negotiate x", "BearerToken x", "", "Bear"] {
-        assert_eq!(of_headers(&tokens, &header(other)), None, "{other}");
+        assert_eq!(of_headers(&verifier, &header(other)), None, "{other}");
     }
-    assert_eq!(of_headers(&tokens, &HeaderMap::new()), None);
+    assert_eq!(of_headers(&verifier, &HeaderMap::new()), None);
 
     let mut two = header(&format!("Bearer {token}"));
     two.append(http::header::AUTHORIZATION, HeaderValue::from_static("Basic YTpi"));
-    assert_eq!(of_headers(&tokens, &two), Some(Err(InvalidToken::Several)));
+    assert_eq!(of_headers(&verifier, &two), Some(Err(InvalidToken::Several)));
+}
+
+#[tokio::test]
+async fn an_error_quotes_nothing_of_the_token() {
+    let key = Key::ec();
+    let verifier = verifier([key.jwk(Some("a"))]);
+    let mut claims = claims();
+    claims["aud"] = json!("xyzzy");
+    let error = verify(&verifier, &key.token(Some("a"), &claims)).unwrap_err();
+    assert_eq!(Refusal::Token(error).to_string(), "the bearer token is for another audience (aud)");
+}
+
+/// The key set that an issuer publishes; `None` while it is down.
+#[derive(Clone, Default)]
+struct Published(Arc<Mutex<Option<String>>>);
+
+impl Published {
+    fn set(&self, keys: impl IntoIterator<Item = Value>) {
+        *self.0.lock().unwrap() = Some(key_set(keys));
+    }
+
+    fn take_down(&self) {
+        *self.0.lock().unwrap() = None;
+    }
+
+    fn verifier(&self) -> Arc<TokenVerifier> {
+        let algorithms = Algorithm::ALL.to_vec();
+        let keys = IssuerKeys::fetched(self.clone(), algorithms.clone(), &Background::unsupervised());
+        Arc::new(TokenVerifier {
+            issuer: ISSUER.to_owned(),
+            audiences: vec![AUDIENCE.to_owned()],
+            algorithms,
+            keys,
+            cache: TokenCache::new(),
+        })
+    }
+}
+
+impl KeySource for Published {
+    async fn fetch(&self) -> Result<Vec<u8>, FetchError> {
+        let published = self.0.lock().unwrap().clone();
+        published.map(String::into_bytes).ok_or(FetchError::Status(503))
+    }
+}
+
+/// The caller by a token, and whether the call waited for a fetch.
+async fn outcome(verifier: &Arc<TokenVerifier>, token: &str) -> (Result<Caller, Refusal>, bool) {
+    match verifier.bearer(&header(&format!("Bearer {token}"))) {
+        Bearer::None => panic!("there is a token"),
+        Bearer::Now(caller) => (caller, false),
+        Bearer::Later(caller) => (caller.await, true),
+    }
+}
+
+const UNKNOWN: Result<Caller, Refusal> = Err(Refusal::Token(InvalidToken::UnknownKey));
+
+#[tokio::test(start_paused = true)]
+async fn a_new_key_is_fetched_when_a_token_names_it_and_a_withdrawn_one_is_dropped() {
+    let (old, new) = (Key::ec(), Key::ed());
+    let published = Published::default();
+    published.set([old.jwk(Some("old"))]);
+    let verifier = published.verifier();
+    let by_old = old.token(Some("old"), &claims());
+    assert!(matches!(outcome(&verifier, &by_old).await, (Ok(_), true)), "the call waits for the first keys");
+    assert!(matches!(outcome(&verifier, &by_old).await, (Ok(_), false)));
+
+    published.set([new.jwk(Some("new"))]);
+    let by_new = new.token(Some("new"), &claims());
+    assert_eq!(outcome(&verifier, &by_new).await, (UNKNOWN, false), "moments after a fetch");
+    advance(Duration::from_secs(6)).await;
+    assert!(matches!(outcome(&verifier, &by_new).await, (Ok(_), true)));
+    assert!(matches!(outcome(&verifier, &by_new).await, (Ok(_), false)));
+    // Cached tokens of the withdrawn key are dropped with it.
+    assert_eq!(outcome(&verifier, &by_old).await, (UNKNOWN, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_without_an_id_is_replaced_too() {
+    let (old, new) = (Key::ec(), Key::ec());
+    let published = Published::default();
+    published.set([old.jwk(None)]);
+    let verifier = published.verifier();
+    assert!(outcome(&verifier, &old.token(None, &claims())).await.0.is_ok());
+    published.set([new.jwk(None)]);
+    advance(Duration::from_secs(6)).await;
+    assert!(matches!(outcome(&verifier, &new.token(None, &claims())).await, (Ok(_), true)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_not_accepted_before_the_first_fetch() {
+    let key = Key::ec();
+    let published = Published::default();
+    let verifier = published.verifier();
+    let token = key.token(Some("a"), &claims());
+    let (first, waited) = outcome(&verifier, &token).await;
+    assert!(waited && matches!(first, Err(Refusal::KeysUnavailable { .. })), "{first:?}");
+    let (second, waited) = outcome(&verifier, &token).await;
+    let Err(Refusal::KeysUnavailable { retry_after }) = second else { panic!("{second:?}") };
+    assert!(!waited && retry_after > Duration::ZERO);
+    // A token that no key can verify is refused without keys.
+    let malformed = outcome(&verifier, "malformed").await;
+    assert_eq!(malformed, (Err(Refusal::Token(InvalidToken::Malformed)), false));
+
+    published.set([key.jwk(Some("a"))]);
+    advance(retry_after).await;
+    assert!(outcome(&verifier, &token).await.0.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn known_keys_stay_in_use_while_the_issuer_is_down() {
+    let key = Key::ec();
+    let published = Published::default();
+    published.set([key.jwk(Some("a"))]);
+    let verifier = published.verifier();
+    let token = |sub: &str| {
+        let mut claims = claims();
+        claims["sub"] = json!(sub);
+        key.token(Some("a"), &claims)
+    };
+    assert!(outcome(&verifier, &token("one")).await.0.is_ok());
+    published.take_down();
+    advance(Duration::from_secs(6)).await;
+    let unknown = Key::ec().token(Some("b"), &claims());
+    let (refused, waited) = outcome(&verifier, &unknown).await;
+    assert!(waited && matches!(refused, Err(Refusal::KeysUnavailable { .. })), "{refused:?}");
+    assert!(matches!(outcome(&verifier, &token("two")).await, (Ok(_), false)));
+    // The key is known and did not sign the token. A fetch would not change that.
+    let forged = outcome(&verifier, &Key::ec().token(Some("a"), &claims())).await;
+    assert_eq!(forged, (Err(Refusal::Token(InvalidToken::Signature)), false));
+}
+
+const NOW: u64 = 1_800_000_000;
+
+fn check(claims: &Value) -> Result<(Caller, u64), InvalidToken> {
+    let claims: Map<String, Value> = serde_json::from_str(&claims.to_string()).unwrap();
+    super::caller(claims, "https://issuer", &["a".to_owned(), "b".to_owned()], NOW)
+}
+
+/// Valid claims, except for this one.
+fn claims_with(name: &str, value: Value) -> Value {
+    let mut claims = json!({"iss": "https://issuer", "aud": "a", "sub": "me", "exp": NOW + 60});
+    match value {
+        Value::Null => drop(claims.as_object_mut().unwrap().remove(name)),
+        value => claims[name] = value,
+    }
+    claims
 }
 
 #[test]
-fn nothing_of_a_token_is_repeated() {
-    let key = Key::ec();
-    let tokens = tokens([key.jwk(Some("a"))]);
-    let mut claims = claims();
-    claims["aud"] = json!("xyzzy");
-    let error = verify(&tokens, &key.token(Some("a"), &claims)).unwrap_err();
-    assert_eq!(Refusal::Token(error).to_string(), "the bearer token is for another audience (aud)");
+fn valid_claims_have_a_caller() {
+    let (caller, until) = check(&claims_with("x", Value::Null)).unwrap();
+    assert_eq!(caller.to_string(), "jwt:https://issuer#me");
+    assert_eq!(until, NOW + 60 + LEEWAY);
+    for (name, value) in [
+        ("aud", json!(["x", "b"])),
+        ("exp", json!(NOW - LEEWAY + 1)),
+        ("exp", json!(NOW as f64 + 0.5)),
+        ("exp", json!(1e300)),
+        ("nbf", json!(NOW + LEEWAY)),
+        ("nbf", json!(0)),
+        ("iat", json!(NOW + 1000)),
+    ] {
+        check(&claims_with(name, value.clone())).unwrap_or_else(|error| panic!("{name} {value}: {error}"));
+    }
+}
+
+#[test]
+fn each_invalid_claim_has_its_error() {
+    for (name, value, error) in [
+        ("exp", json!(null), InvalidToken::NoExpiry),
+        ("exp", json!("soon"), InvalidToken::NoExpiry),
+        ("exp", json!(-1), InvalidToken::NoExpiry),
+        ("exp", json!(NOW.to_string()), InvalidToken::NoExpiry),
+        ("exp", json!(NOW - LEEWAY), InvalidToken::Expired),
+        ("exp", json!(0), InvalidToken::Expired),
+        ("nbf", json!(NOW + LEEWAY + 1), InvalidToken::NotYetValid),
+        ("nbf", json!(1e300), InvalidToken::NotYetValid),
+        ("nbf", json!("now"), InvalidToken::NotYetValid),
+        ("iss", json!(null), InvalidToken::Issuer),
+        ("iss", json!("https://issuer/"), InvalidToken::Issuer),
+        ("iss", json!(["https://issuer"]), InvalidToken::Issuer),
+        ("aud", json!(null), InvalidToken::Audience),
+        ("aud", json!("A"), InvalidToken::Audience),
+        ("aud", json!([]), InvalidToken::Audience),
+        ("aud", json!([["a"], 1]), InvalidToken::Audience),
+        ("aud", json!({"a": "a"}), InvalidToken::Audience),
+        ("sub", json!(null), InvalidToken::NoSubject),
+        ("sub", json!(""), InvalidToken::NoSubject),
+        ("sub", json!(7), InvalidToken::NoSubject),
+    ] {
+        assert_eq!(check(&claims_with(name, value.clone())), Err(error), "{name} {value}");
+    }
+}
+
+#[test]
+fn nested_claims_are_flattened() {
+    let (caller, _) = check(&claims_with(
+        "kubernetes.io",
+        json!({
+            "namespace": "mdm", "serviceaccount": {"name": "console"}, "groups": ["x", "y", ["z"]],
+            "big": 12345678901234567890123_u128, "on": true, "none": null, "empty": [],
+        }),
+    ))
+    .unwrap();
+    let claims = caller.claims();
+    let values = |name: &str| claims.get(name).into_iter().flatten().cloned().collect::<Vec<_>>();
+    assert_eq!(values("kubernetes.io/namespace"), ["mdm"]);
+    assert_eq!(values("kubernetes.io/serviceaccount/name"), ["console"]);
+    assert_eq!(values("kubernetes.io/groups"), ["x", "y", "z"]);
+    assert_eq!(values("kubernetes.io/big"), ["12345678901234567890123"]);
+    assert_eq!(values("kubernetes.io/on"), ["true"]);
+    assert_eq!(values("aud"), ["a"]);
+    for absent in ["kubernetes.io", "kubernetes.io/none", "kubernetes.io/empty", "exp"] {
+        assert!(!claims.contains_key(absent), "{absent}");
+    }
+}
+
+#[test]
+fn two_tokens_of_a_caller_are_equal_callers() {
+    let one = check(&claims_with("jti", json!("1"))).unwrap().0;
+    let mut other = claims_with("jti", json!("2"));
+    other["iat"] = json!(NOW);
+    other["exp"] = json!(NOW + 100);
+    assert_eq!(one, check(&other).unwrap().0);
+}
+
+#[test]
+fn a_token_is_cached_until_it_expires_or_the_keys_change() {
+    let cache = TokenCache::new();
+    cache.insert(b"a", 0, Caller::unix(1), 100);
+    assert_eq!(cache.get(b"a", 0, 99), Some(Caller::unix(1)));
+    assert_eq!(cache.get(b"b", 0, 99), None);
+    assert_eq!(cache.get(b"a", 0, 100), None);
+
+    cache.insert(b"a", 0, Caller::unix(1), 100);
+    assert_eq!(cache.get(b"a", 1, 0), None);
+    // A token that the withdrawn keys verified meanwhile is not cached.
+    cache.insert(b"a", 0, Caller::unix(1), 100);
+    assert_eq!((cache.get(b"a", 0, 0), cache.get(b"a", 1, 0)), (None, None));
+}
+
+#[test]
+fn the_least_recently_used_token_is_evicted() {
+    let cache = TokenCache::new();
+    for token in 0..=MAX_CACHED_TOKENS.get() {
+        cache.insert(&token.to_be_bytes(), 0, Caller::anonymous(), 100);
+    }
+    assert_eq!(cache.get(&0_usize.to_be_bytes(), 0, 0), None);
+    assert!(cache.get(&1_usize.to_be_bytes(), 0, 0).is_some());
 }

@@ -1,4 +1,4 @@
-//! When keys are fetched, and what is used meanwhile. Time stands still but for what is waited for.
+//! The times of fetches, and the keys in use meanwhile, on a paused clock.
 
 use std::{
     collections::VecDeque,
@@ -8,20 +8,23 @@ use std::{
 
 use tokio::time::{Instant, advance, sleep};
 
-use super::{FETCH_TIMEOUT, Keys, PAUSE, REFRESH_EVERY, Renewal, Source};
-use crate::server::identity::{
-    issuer::{Key, key_set},
-    jwks::{Algorithm, FetchError},
+use super::{FETCH_TIMEOUT, IssuerKeys, KeySource, MIN_FETCH_INTERVAL, REFRESH_INTERVAL, Renewal};
+use crate::{
+    background::Background,
+    server::identity::{
+        issuer::{Key, key_set},
+        jwks::{Algorithm, FetchError},
+    },
 };
 
-/// What one fetch comes to.
+/// The result of one fetch.
 enum Fetch {
     Set(String),
     Fails,
     Hangs,
 }
 
-/// Answers by a script, and then as the last time.
+/// Returns the results in order, and then repeats the last one.
 #[derive(Clone, Default)]
 struct Script {
     fetches: Arc<Mutex<VecDeque<Fetch>>>,
@@ -38,15 +41,12 @@ impl Script {
         self.times.lock().unwrap().len()
     }
 
-    /// The keys of this script, with the task that fetches them.
-    fn start(&self) -> Keys {
-        let (keys, task) = Keys::fetched(self.clone(), Algorithm::ALL.to_vec());
-        tokio::spawn(task);
-        keys
+    fn start(&self) -> IssuerKeys {
+        IssuerKeys::fetched(self.clone(), Algorithm::ALL.to_vec(), &Background::unsupervised())
     }
 }
 
-impl Source for Script {
+impl KeySource for Script {
     async fn fetch(&self) -> Result<Vec<u8>, FetchError> {
         self.times.lock().unwrap().push(Instant::now());
         let next = {
@@ -73,12 +73,12 @@ fn set(names: &[&str]) -> Fetch {
     Fetch::Set(key_set(names.iter().map(|name| Key::ec().jwk(Some(name)))))
 }
 
-fn has(keys: &Keys, name: &str) -> bool {
-    keys.current().keys.is_some_and(|keys| keys.named(Some(name)).next().is_some())
+fn has(keys: &IssuerKeys, name: &str) -> bool {
+    keys.current().keys.is_some_and(|keys| keys.candidates(Some(name)).next().is_some())
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_fetch_is_waited_for_and_shared() {
+async fn callers_wait_for_the_first_fetch_and_share_it() {
     let script = Script::new([set(&["a"])]);
     let keys = script.start();
     assert_eq!(keys.renewal(), Renewal::Worthwhile);
@@ -89,12 +89,12 @@ async fn the_first_fetch_is_waited_for_and_shared() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unknown_key_is_asked_for_once_and_not_at_once_again() {
+async fn an_unknown_key_causes_one_fetch_and_no_other_soon() {
     let script = Script::new([set(&["a"]), set(&["a", "b"])]);
     let keys = script.start();
     keys.renewed().await;
     let generation = keys.generation();
-    advance(PAUSE).await;
+    advance(MIN_FETCH_INTERVAL).await;
 
     assert_eq!(keys.renewal(), Renewal::Worthwhile);
     let start = Instant::now();
@@ -102,32 +102,32 @@ async fn an_unknown_key_is_asked_for_once_and_not_at_once_again() {
     futures_util::future::join_all(waiting).await;
     assert!(has(&keys, "b") && keys.generation() > generation);
     assert_eq!((script.count(), start.elapsed(), keys.renewal()), (2, Duration::ZERO, Renewal::Useless));
-    sleep(PAUSE - Duration::from_millis(1)).await;
+    sleep(MIN_FETCH_INTERVAL - Duration::from_millis(1)).await;
     assert_eq!((script.count(), keys.renewal()), (2, Renewal::Useless));
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_are_fetched_without_being_asked_for() {
+async fn keys_are_fetched_at_the_interval() {
     let script = Script::new([set(&["a"]), set(&["b"])]);
     let keys = script.start();
     keys.renewed().await;
-    sleep(REFRESH_EVERY).await;
+    sleep(REFRESH_INTERVAL).await;
     assert!(has(&keys, "b") && !has(&keys, "a"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_same_set_is_no_other() {
+async fn the_same_set_keeps_its_generation() {
     let script = Script::new([set(&["a"])]);
     let keys = script.start();
     keys.renewed().await;
     let generation = keys.generation();
-    sleep(3 * REFRESH_EVERY).await;
+    sleep(3 * REFRESH_INTERVAL).await;
     assert!(script.count() > 3);
     assert_eq!(keys.generation(), generation);
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_any_keys_it_is_tried_on_and_said_when() {
+async fn failed_first_fetches_are_retried_at_a_known_time() {
     let script = Script::new([Fetch::Fails, Fetch::Fails, Fetch::Fails, set(&["a"])]);
     let keys = script.start();
     keys.renewed().await;
@@ -140,7 +140,7 @@ async fn without_any_keys_it_is_tried_on_and_said_when() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_there_in_time_has_failed() {
+async fn a_fetch_that_times_out_has_failed() {
     let script = Script::new([Fetch::Hangs]);
     let keys = script.start();
     let start = Instant::now();
@@ -150,46 +150,50 @@ async fn what_is_not_there_in_time_has_failed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_old_set_stays_in_use_while_no_newer_one_can_be_had() {
+async fn an_old_set_stays_in_use_while_fetches_fail() {
     let garbage = Fetch::Set("<html>".to_owned());
     let empty = Fetch::Set(key_set([]));
     let script = Script::new([set(&["a"]), garbage, empty, Fetch::Fails]);
     let keys = script.start();
     keys.renewed().await;
     let generation = keys.generation();
-    sleep(10 * REFRESH_EVERY).await;
+    sleep(10 * REFRESH_INTERVAL).await;
     assert!(script.count() > 3 && has(&keys, "a"));
     assert_eq!(keys.generation(), generation);
-    // Whether there is a new key, nobody can say.
+    // There may be a new key.
     assert!(matches!(keys.renewal(), Renewal::Failing { .. }));
-    // However long it fails, the pause is bounded.
+    // The pause is bounded.
     let times = script.times.lock().unwrap().clone();
     let last = times.windows(2).last().unwrap();
     assert!(last[1] - last[0] <= Duration::from_secs(30));
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_task_ends_with_the_keys() {
-    let (keys, task) = Keys::fetched(Script::new([set(&["a"])]), Algorithm::ALL.to_vec());
-    let task = tokio::spawn(task);
+async fn the_task_ends_with_the_keys_and_is_not_reported() {
+    let (background, mut deaths) = Background::new();
+    let script = Script::new([set(&["a"])]);
+    let keys = IssuerKeys::fetched(script, Algorithm::ALL.to_vec(), &background);
     keys.renewed().await;
+    let mut state = keys.state.clone();
     drop(keys);
-    task.await.unwrap();
+    state.wait_for(|_| false).await.expect_err("the task has dropped its sender");
+    background.spawn("returns", async {});
+    assert_eq!(deaths.next().await, "returns");
 }
 
 #[tokio::test]
-async fn a_file_is_taken_up_when_it_changes_and_a_broken_one_is_not() {
-    let room = tempfile::tempdir().unwrap();
-    let file = room.path().join("jwks.json");
+async fn a_changed_file_is_reloaded_unless_it_is_broken() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("jwks.json");
     let write = |content: &Fetch| {
         let Fetch::Set(content) = content else { panic!("no set") };
-        let new = room.path().join("new");
+        let new = directory.path().join("new");
         std::fs::write(&new, content).unwrap();
         std::fs::rename(&new, &file).unwrap();
     };
     write(&set(&["a"]));
-    let (keys, task) = Keys::of_file(file.clone(), Algorithm::ALL.to_vec()).unwrap();
-    let task = tokio::spawn(task);
+    let background = Background::unsupervised();
+    let keys = IssuerKeys::of_file(file.clone(), Algorithm::ALL.to_vec(), &background).unwrap();
     assert!(has(&keys, "a"));
     assert_eq!(keys.renewal(), Renewal::Useless);
     let mut state = keys.state.clone();
@@ -197,6 +201,6 @@ async fn a_file_is_taken_up_when_it_changes_and_a_broken_one_is_not() {
     write(&set(&["b"]));
     state.wait_for(|state| state.current.generation > 0).await.unwrap();
     assert!(has(&keys, "b"));
-    drop((keys, state));
-    task.await.unwrap();
+    drop(keys);
+    state.wait_for(|_| false).await.expect_err("the task has dropped its sender");
 }

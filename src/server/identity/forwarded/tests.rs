@@ -1,16 +1,16 @@
-//! What headers say, and that nobody but the last element says it.
+//! The identities in headers, and that only the last element of x-forwarded-client-cert has one.
 
 use proptest::{
     collection::vec,
     prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest},
 };
 
-use super::{Element, Invalid, identity};
+use super::{Element, InvalidXfcc, dns, linkerd_identity, workload_identity, xfcc_identity};
 
 const CONSOLE: &str = "spiffe://corp.example/ns/mdm/sa/console";
 
-fn who(header: &str) -> Result<Option<String>, Invalid> {
-    identity(header.as_bytes()).map(|id| id.map(|id| id.to_string()))
+fn who(header: &str) -> Result<Option<String>, InvalidXfcc> {
+    xfcc_identity(header.as_bytes()).map(|id| id.map(|id| id.to_string()))
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn the_last_element_names_the_caller() {
 }
 
 #[test]
-fn an_element_without_a_name_names_nobody() {
+fn an_element_without_a_name_has_no_identity() {
     for header in [
         "Hash=1",
         "Subject=\"CN=spiffe://corp.example/x\"",
@@ -59,7 +59,7 @@ fn an_element_without_a_name_names_nobody() {
 }
 
 #[test]
-fn what_is_malformed_anywhere_is_refused() {
+fn a_malformed_element_anywhere_is_an_error() {
     for header in [
         "",
         ",",
@@ -79,14 +79,14 @@ fn what_is_malformed_anywhere_is_refused() {
         "U RI=spiffe://a/b",
         "\u{dc}=1",
     ] {
-        assert_eq!(who(header), Err(Invalid::Form), "{header}");
+        assert_eq!(who(header), Err(InvalidXfcc::Form), "{header}");
     }
     let two = "URI=spiffe://corp.example/a;URI=spiffe://corp.example/a";
-    assert_eq!(who(two), Err(Invalid::SeveralUris));
+    assert_eq!(who(two), Err(InvalidXfcc::SeveralUris));
     assert_eq!(who(&format!("{two},DNS=a.example")), Ok(Some("dns:a.example".to_owned())));
 }
 
-/// A value as proxies write it: in quotes when it has to be, or when `always`.
+/// A value as proxies write it: in quotes when needed, or when `always`.
 fn written(value: &str, always: bool) -> String {
     let special = value.contains([',', ';', '=', '"', '\\']) || value.trim_ascii() != value;
     if !(special || always) {
@@ -95,7 +95,7 @@ fn written(value: &str, always: bool) -> String {
     format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// Characters that mean something here, and some that do not.
+/// Values of special and plain characters.
 fn value() -> impl Strategy<Value = String> {
     prop_oneof!["[,;=\"\\\\ aDNSURI/:.]{0,20}", Just(CONSOLE.to_owned()), Just("a.example".to_owned())]
 }
@@ -106,7 +106,7 @@ fn key() -> impl Strategy<Value = &'static str> {
 
 type Pairs = Vec<(&'static str, String)>;
 
-/// An element, and how it is written.
+/// An element, and its text.
 fn element() -> impl Strategy<Value = (Pairs, String)> {
     vec((key(), value(), any::<bool>()), 1..6).prop_map(|pairs| {
         let text = pairs.iter().map(|(key, value, always)| format!("{key}={}", written(value, *always)));
@@ -117,7 +117,7 @@ fn element() -> impl Strategy<Value = (Pairs, String)> {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read(elements in vec(element(), 1..4)) {
+    fn written_elements_are_read_back(elements in vec(element(), 1..4)) {
         let header = elements.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join(",");
         let mut rest = Some(header.as_bytes());
         for (pairs, _) in &elements {
@@ -136,24 +136,56 @@ proptest! {
     }
 
     #[test]
-    fn nobody_before_the_last_element_speaks_for_it(
+    fn no_text_before_the_last_element_changes_its_identity(
         before in prop_oneof!["\\PC{0,40}", "[,;=\"\\\\aURIspiffe:/]{0,40}"],
         (_, last) in element(),
     ) {
-        let joined = identity(format!("{before},{last}").as_bytes());
+        let joined = xfcc_identity(format!("{before},{last}").as_bytes());
         prop_assert!(
-            matches!(joined, Err(Invalid::Form)) || joined == identity(last.as_bytes()),
+            matches!(joined, Err(InvalidXfcc::Form)) || joined == xfcc_identity(last.as_bytes()),
             "{before},{last}: {joined:?}"
         );
     }
 
     #[test]
-    fn an_identity_is_stated_in_the_header(header in vec(any::<u8>(), 0..80)) {
-        if let Ok(Some(id)) = identity(&header) {
+    fn an_identity_is_a_part_of_the_header(header in vec(any::<u8>(), 0..80)) {
+        if let Ok(Some(id)) = xfcc_identity(&header) {
             let header = header.to_ascii_lowercase();
             let id = id.to_string().to_ascii_lowercase();
             let name = id.strip_prefix("dns:").unwrap_or(&id);
             prop_assert!(header.windows(name.len()).any(|part| part == name.as_bytes()));
         }
+    }
+}
+
+#[test]
+fn linkerd_s_header_is_one_dns_name_or_spiffe_id() {
+    for (value, id) in [
+        (
+            "console.mdm.serviceaccount.identity.linkerd.cluster.local",
+            "dns:console.mdm.serviceaccount.identity.linkerd.cluster.local",
+        ),
+        ("spiffe://root.linkerd.cluster.local/vm", "spiffe://root.linkerd.cluster.local/vm"),
+    ] {
+        assert_eq!(linkerd_identity(value.as_bytes()).map(|id| id.to_string()).as_deref(), Some(id));
+    }
+    for value in [&b""[..], b"a b", b"a,b", b"spiffe://", b"https://corp.example", b"\xff"] {
+        assert_eq!(linkerd_identity(value), None, "{value:?}");
+    }
+}
+
+#[test]
+fn a_dns_name_has_no_case() {
+    let known = dns("Console.Corp.Example").expect("a name");
+    assert_eq!(known.to_string(), "dns:console.corp.example");
+    assert_eq!(workload_identity("dns:CONSOLE.corp.example"), Some(known));
+}
+
+#[test]
+fn a_workload_has_a_spiffe_id_or_a_dns_name() {
+    let id = workload_identity("spiffe://corp.example/proxy").expect("a SPIFFE ID");
+    assert_eq!(id.to_string(), "spiffe://corp.example/proxy");
+    for text in ["corp.example", "dns:*.corp.example", "unix:0", "anonymous", "spiffe://", ""] {
+        assert_eq!(workload_identity(text), None, "{text}");
     }
 }

@@ -1,0 +1,146 @@
+//! The limits on connections and on TLS handshakes.
+//!
+//! A connection over `max_connections` is closed. A connection over `max_handshakes` waits in the socket's
+//! backlog, so that many clients that connect at the same time are served one after the other.
+//!
+//! While a connection waits, the oldest handshake is revoked once it is older than [`HANDSHAKE_GRACE`]. Clients
+//! that connect and send nothing therefore delay the others by no more than that.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, Semaphore, oneshot},
+    time::{Instant, sleep_until},
+};
+
+use super::{connection::Admitted, listener::Connected, log_throttle::LogThrottle, tls::Tls};
+
+/// The age below which a handshake is not revoked. A handshake takes a few round trips, far less than this.
+const HANDSHAKE_GRACE: Duration = Duration::from_secs(1);
+
+/// Admits the connections of all listeners.
+pub(super) struct ConnLimit {
+    permits: Arc<Semaphore>,
+    tls: Option<(Tls, Arc<HandshakeLimit>)>,
+    refusals: LogThrottle,
+}
+
+impl ConnLimit {
+    pub(super) fn new(max_connections: usize, max_handshakes: usize, tls: Option<Tls>) -> Self {
+        Self {
+            permits: Arc::new(Semaphore::new(max_connections)),
+            tls: tls.map(|tls| (tls, HandshakeLimit::new(max_handshakes))),
+            refusals: LogThrottle::default(),
+        }
+    }
+
+    /// Admits a connection; with TLS, which is for TCP only, after it has a handshake slot. Returns `None`, and
+    /// closes the connection, when there are `max_connections` already.
+    pub(super) async fn admit(&self, socket: Connected) -> Option<Admitted> {
+        let Ok(place) = Arc::clone(&self.permits).try_acquire_owned() else {
+            if let Some(suppressed) = self.refusals.permit() {
+                tracing::warn!(suppressed, "a connection was refused: there are max_connections already");
+            }
+            return None;
+        };
+        let tls = match (&socket, &self.tls) {
+            (Connected::Tcp(_), Some((tls, handshakes))) => Some((tls.clone(), handshakes.acquire().await)),
+            _ => None,
+        };
+        Some(Admitted { socket, place, tls })
+    }
+}
+
+/// A bounded number of handshake slots.
+struct HandshakeLimit {
+    max: usize,
+    slots: Mutex<Slots>,
+    released: Notify,
+}
+
+#[derive(Default)]
+struct Slots {
+    next: u64,
+    /// By number, so that the first is the oldest: when each was acquired, and the sender that revokes it when
+    /// dropped.
+    acquired: BTreeMap<u64, (Instant, oneshot::Sender<()>)>,
+}
+
+/// A handshake's slot, released on drop.
+pub(super) struct HandshakeSlot {
+    number: u64,
+    limit: Arc<HandshakeLimit>,
+    revoked: oneshot::Receiver<()>,
+}
+
+impl HandshakeLimit {
+    fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self { max, slots: Mutex::default(), released: Notify::new() })
+    }
+
+    /// Waits for a slot, at most until the oldest handshake is [`HANDSHAKE_GRACE`] old.
+    async fn acquire(self: &Arc<Self>) -> HandshakeSlot {
+        loop {
+            let oldest = match self.try_acquire() {
+                Ok(slot) => return slot,
+                Err(oldest) => oldest,
+            };
+            tokio::select! {
+                () = self.released.notified() => {}
+                () = sleep_until(oldest + HANDSHAKE_GRACE) => self.revoke_oldest(oldest),
+            }
+        }
+    }
+
+    /// Returns a slot, or the time at which the oldest one was acquired when there is none left.
+    fn try_acquire(self: &Arc<Self>) -> Result<HandshakeSlot, Instant> {
+        let mut slots = self.slots();
+        if slots.acquired.len() >= self.max
+            && let Some((_, (since, _))) = slots.acquired.first_key_value()
+        {
+            return Err(*since);
+        }
+        let number = slots.next;
+        slots.next += 1;
+        let (revoke, revoked) = oneshot::channel();
+        slots.acquired.insert(number, (Instant::now(), revoke));
+        Ok(HandshakeSlot { number, limit: Arc::clone(self), revoked })
+    }
+
+    /// Revokes the oldest slot, unless it was acquired after `since`: another waiter has revoked that one.
+    fn revoke_oldest(&self, since: Instant) {
+        let mut slots = self.slots();
+        if let Some(oldest) = slots.acquired.first_entry()
+            && oldest.get().0 == since
+        {
+            oldest.remove();
+        }
+    }
+
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        // No holder of the lock can panic halfway through a change.
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl HandshakeSlot {
+    /// Waits until the handshake must end because others wait for its slot.
+    pub(super) async fn revoked(&mut self) {
+        // The sender never sends. Its drop ends this wait with an error.
+        let _ = (&mut self.revoked).await;
+    }
+}
+
+impl Drop for HandshakeSlot {
+    fn drop(&mut self) {
+        self.limit.slots().acquired.remove(&self.number);
+        self.limit.released.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,233 @@
+//! The issuer's keys in use, and the background task that refreshes them.
+
+use std::{future::Future, io, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::jwks::{Algorithm, FETCH_TIMEOUT, FetchError, KeySet, KeySource};
+use crate::{background::Background, file_watch::FileWatch};
+
+/// The interval between two fetches, and so the longest time that a withdrawn key is accepted.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(300);
+
+/// The time after a fetch in which an unknown key causes no other one, because any client can invent key IDs.
+const MIN_FETCH_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The pause after the first failure. It doubles with each further one, up to [`MAX_BACKOFF`].
+const MIN_BACKOFF: Duration = Duration::from_millis(500);
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
+
+/// The name under which the death of the task is reported.
+const TASK: &str = "token key refresh";
+
+/// The issuer's keys. A set stays in use until a newer one is fetched. The task that refreshes them is aborted
+/// when this is dropped.
+pub(super) struct IssuerKeys {
+    state: watch::Receiver<KeyState>,
+    /// Requests a fetch; `None` for a file, which is watched instead.
+    requests: Option<mpsc::Sender<()>>,
+    _task: AbortOnDropHandle<()>,
+}
+
+#[derive(Debug, Clone)]
+struct KeyState {
+    current: CurrentKeys,
+    /// The number of fetches that have ended.
+    fetches: u64,
+    /// The end of the last fetch.
+    last_fetch: Instant,
+    /// The time of the next attempt, if the last fetch failed.
+    next_attempt: Option<Instant>,
+}
+
+/// A key set, and a number that grows whenever another set replaces it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct CurrentKeys {
+    /// `None` before the first successful fetch.
+    pub(super) keys: Option<Arc<KeySet>>,
+    pub(super) generation: u64,
+}
+
+/// Whether a fetch may find a key that the current set does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Renewal {
+    /// [`IssuerKeys::renewed`] waits for a fetch that may find it.
+    Worthwhile,
+    /// No: the set was fetched moments ago.
+    Useless,
+    /// Unknown: the last fetch failed.
+    Failing {
+        /// The time until the next attempt.
+        retry_after: Duration,
+    },
+}
+
+impl IssuerKeys {
+    /// The keys of `source`. The first fetch starts at once.
+    pub(super) fn fetched(source: impl KeySource, allowed: Vec<Algorithm>, background: &Background) -> Self {
+        let (publish, state) = watch::channel(KeyState::new(None));
+        let (requests, requested) = mpsc::channel(1);
+        let task = background.spawn(TASK, refresh(source, allowed, publish, requested));
+        Self { state, requests: Some(requests), _task: AbortOnDropHandle::new(task) }
+    }
+
+    /// The keys of `file`, reloaded when it changes.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read or has no key; the text names it.
+    pub(super) fn of_file(
+        file: PathBuf,
+        allowed: Vec<Algorithm>,
+        background: &Background,
+    ) -> io::Result<Self> {
+        let named = |kind, text: String| io::Error::new(kind, format!("{}: {text}", file.display()));
+        let (watch, json) = FileWatch::open(&file).map_err(|error| named(error.kind(), error.to_string()))?;
+        let first = KeySet::parse(&json, &allowed)
+            .map_err(|error| named(io::ErrorKind::InvalidData, error.to_string()))?;
+        let (publish, state) = watch::channel(KeyState::new(Some(first)));
+        let task = background.spawn(TASK, reload(file, watch, allowed, publish));
+        Ok(Self { state, requests: None, _task: AbortOnDropHandle::new(task) })
+    }
+
+    /// The current keys.
+    pub(super) fn current(&self) -> CurrentKeys {
+        self.state.borrow().current.clone()
+    }
+
+    /// The generation of the current keys.
+    pub(super) fn generation(&self) -> u64 {
+        self.state.borrow().current.generation
+    }
+
+    /// Whether a fetch may find a key that the current set does not have.
+    pub(super) fn renewal(&self) -> Renewal {
+        let state = self.state.borrow();
+        let wait = state.next_attempt.map(|next| next.saturating_duration_since(Instant::now()));
+        match wait {
+            Some(retry_after) if !retry_after.is_zero() => Renewal::Failing { retry_after },
+            // The next attempt is under way.
+            Some(_) => Renewal::Worthwhile,
+            None if self.requests.is_none() => Renewal::Useless,
+            None if state.fetches > 0 && state.last_fetch.elapsed() < MIN_FETCH_INTERVAL => Renewal::Useless,
+            None => Renewal::Worthwhile,
+        }
+    }
+
+    /// Requests a fetch and waits for its end, successful or not, at most [`FETCH_TIMEOUT`]. All who wait share
+    /// one fetch.
+    pub(super) fn renewed(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut state = self.state.clone();
+        let before = state.borrow_and_update().fetches;
+        if let Some(requests) = &self.requests {
+            // A full channel has a request already.
+            let _ = requests.try_send(());
+        }
+        async move {
+            // An error means that the task is gone, and then the process ends.
+            let _ = state.wait_for(|state| state.fetches > before).await;
+        }
+    }
+}
+
+/// Fetches the keys at [`REFRESH_INTERVAL`] and when requested.
+async fn refresh(
+    source: impl KeySource,
+    allowed: Vec<Algorithm>,
+    publish: watch::Sender<KeyState>,
+    mut requested: mpsc::Receiver<()>,
+) {
+    let mut failures = 0;
+    let mut has_keys = false;
+    loop {
+        let fetched = timeout(FETCH_TIMEOUT, source.fetch()).await.unwrap_or(Err(FetchError::Late));
+        let pause = match fetched.and_then(|json| Ok(KeySet::parse(&json, &allowed)?)) {
+            Ok(keys) => {
+                if failures > 0 || !has_keys {
+                    tracing::info!(keys = keys.len(), "the keys that tokens are verified with were fetched");
+                }
+                (failures, has_keys) = (0, true);
+                publish.send_modify(|state| state.replace(keys));
+                REFRESH_INTERVAL.mul_f64(1.0 - fastrand::f64() / 10.0)
+            }
+            Err(error) => {
+                if failures == 0 {
+                    tracing::warn!(
+                        %error, in_use = has_keys,
+                        "the keys that tokens are verified with cannot be fetched: retrying"
+                    );
+                }
+                failures += 1;
+                let pause = backoff(failures, fastrand::f64());
+                publish.send_modify(|state| state.end_fetch(Some(Instant::now() + pause)));
+                pause
+            }
+        };
+        // A request from before the end of the fetch has been served.
+        while requested.try_recv().is_ok() {}
+        tokio::select! {
+            () = sleep(pause) => {}
+            // `None` means that the keys are dropped, and this task is about to be aborted.
+            Some(()) = requested.recv() => {}
+        }
+    }
+}
+
+/// Reloads the keys of `file` when it changes. A broken set is reported, and the old one stays in use.
+async fn reload(
+    file: PathBuf,
+    mut watch: FileWatch,
+    allowed: Vec<Algorithm>,
+    publish: watch::Sender<KeyState>,
+) {
+    loop {
+        let content = watch.changed().await;
+        match KeySet::parse(&content, &allowed) {
+            Ok(keys) => {
+                tracing::info!(
+                    file = %file.display(), keys = keys.len(),
+                    "the keys that tokens are verified with changed: reloaded"
+                );
+                publish.send_modify(|state| state.replace(keys));
+            }
+            Err(error) => tracing::warn!(
+                file = %file.display(), %error,
+                "the keys that tokens are verified with changed and are broken: the old ones stay in use"
+            ),
+        }
+    }
+}
+
+/// The pause after this many failures in a row, up to a fifth shorter by `jitter` (0 to 1).
+fn backoff(failures: u32, jitter: f64) -> Duration {
+    let doubled = MIN_BACKOFF.saturating_mul(1 << (failures - 1).min(16));
+    doubled.min(MAX_BACKOFF).mul_f64(1.0 - jitter / 5.0)
+}
+
+impl KeyState {
+    fn new(keys: Option<KeySet>) -> Self {
+        let current = CurrentKeys { keys: keys.map(Arc::new), generation: 0 };
+        Self { current, fetches: 0, last_fetch: Instant::now(), next_attempt: None }
+    }
+
+    fn replace(&mut self, keys: KeySet) {
+        if self.current.keys.as_ref().is_none_or(|old| !old.is_same(&keys)) {
+            let generation = self.current.generation + 1;
+            self.current = CurrentKeys { keys: Some(Arc::new(keys)), generation };
+        }
+        self.end_fetch(None);
+    }
+
+    fn end_fetch(&mut self, next_attempt: Option<Instant>) {
+        self.fetches += 1;
+        self.last_fetch = Instant::now();
+        self.next_attempt = next_attempt;
+    }
+}
+
+#[cfg(test)]
+mod tests;
