@@ -4,7 +4,7 @@
 //!
 //! 1. the identity that a trusted mesh proxy forwards ([`forwarded`]);
 //! 2. the verified client certificate of the connection ([`certificate`]);
-//! 3. a bearer token ([`jwt`]), verified by the issuer's keys ([`jwks`], [`jwks_refresh`]);
+//! 3. a bearer token ([`jwt`]), verified by the issuer's keys ([`jwks`]);
 //! 4. the user of a unix socket's peer.
 //!
 //! Without any of them, the caller is anonymous. An invalid token or forwarded identity ends the call even when

@@ -79,7 +79,7 @@ pub enum InvalidToken {
     /// The issuer's keys have none that may have signed it.
     #[error("is signed by an unknown key")]
     UnknownKey,
-    /// It has no `kid`, and more than [`MAX_KEYS_TRIED`] keys suit its algorithm.
+    /// It has no `kid`, and more than four keys suit its algorithm.
     #[error("does not name its key (kid), and there are too many to try")]
     NoKeyId,
     /// Its signature is not by the key that it names.
