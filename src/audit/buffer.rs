@@ -344,8 +344,8 @@ pub(super) struct Ticket<'a> {
 }
 
 impl Ticket<'_> {
-    /// Waits for the write. Returns whether the line is written.
-    pub(super) async fn is_written(self) -> bool {
+    /// Waits for the write, or for its stall timeout. Returns whether the line is written.
+    pub(super) async fn wait(self) -> bool {
         if let Some(flush) = self.flush {
             // Calls that end in the same turn of the runtime append their lines first. A wake-up of the writer
             // thread costs more than many lines.

@@ -13,22 +13,22 @@ use tokio::time::timeout;
 use super::*;
 use super::{settings::Destination, sink::Failed};
 
-/// Longer than anything here takes on any machine.
+/// Longer than any step takes on a slow machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A directory with the log in it.
-struct Room(tempfile::TempDir);
+struct LogDir(tempfile::TempDir);
 
-impl Room {
+impl LogDir {
     fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    /// A room in which every attempt to write the log finds the disk full.
+    /// A directory in which every write of the log fails as on a full disk.
     fn full() -> Self {
-        let room = Self::new();
-        symlink("/dev/full", room.log()).unwrap();
-        room
+        let dir = Self::new();
+        symlink("/dev/full", dir.log()).unwrap();
+        dir
     }
 
     fn log(&self) -> PathBuf {
@@ -40,8 +40,8 @@ impl Room {
         Audit::start(&settings, &Background::unsupervised()).unwrap()
     }
 
-    /// Makes room on the disk.
-    fn mend(&self) {
+    /// Has the next write succeed.
+    fn repair(&self) {
         fs::remove_file(self.log()).unwrap();
     }
 }
@@ -51,13 +51,13 @@ fn text(path: &Path) -> String {
 }
 
 async fn write(audit: &Audit, line: &str) -> Result<(), Unwritten> {
-    timeout(LIMIT, audit.write(line.as_bytes().to_vec())).await.expect("a word")
+    timeout(LIMIT, audit.write(line.as_bytes().to_vec())).await.expect("a result")
 }
 
-/// Waits for a state that nobody announces.
-async fn eventually(mut is_so: impl FnMut() -> bool) {
+/// Polls for a state that has no notification.
+async fn eventually(mut is_reached: impl FnMut() -> bool) {
     timeout(LIMIT, async {
-        while !is_so() {
+        while !is_reached() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })
@@ -66,97 +66,97 @@ async fn eventually(mut is_so: impl FnMut() -> bool) {
 }
 
 #[tokio::test]
-async fn a_line_is_there_when_its_call_hears_of_it() {
-    let room = Room::new();
-    let audit = room.start(OnFailure::Fail);
+async fn a_line_is_in_the_file_when_its_write_completes() {
+    let dir = LogDir::new();
+    let audit = dir.start(OnFailure::Fail);
     for nth in 1..=3 {
         write(&audit, &format!("{nth}\n")).await.unwrap();
-        assert_eq!(text(&room.log()).lines().count(), nth);
+        assert_eq!(text(&dir.log()).lines().count(), nth);
     }
-    let mode = fs::metadata(room.log()).unwrap().permissions().mode();
-    assert_eq!(mode & 0o027, 0, "nobody but the owner writes, and others do not read");
+    let mode = fs::metadata(dir.log()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o027, 0, "only the owner writes, and others do not read");
 }
 
 #[tokio::test]
-async fn thousands_at_once_are_all_written_each_whole() {
-    let room = Room::new();
-    let audit = room.start(OnFailure::Fail);
+async fn thousands_of_lines_at_once_are_written_whole() {
+    let dir = LogDir::new();
+    let audit = dir.start(OnFailure::Fail);
     let lines: Vec<_> = (0..5000).map(|nth| format!("{nth} {}\n", "x".repeat(nth % 500))).collect();
     let written = join_all(lines.iter().map(|line| write(&audit, line))).await;
     assert!(written.iter().all(Result::is_ok));
     let sorted = |log: &str| log.split_inclusive('\n').map(str::to_owned).collect::<BTreeSet<_>>();
-    assert!(sorted(&text(&room.log())) == sorted(&lines.concat()), "each of them, and nothing else");
+    assert!(sorted(&text(&dir.log())) == sorted(&lines.concat()), "every line once");
 }
 
 #[tokio::test]
-async fn a_file_is_gone_on_with_and_a_broken_last_line_gets_its_end() {
-    let room = Room::new();
-    fs::write(room.log(), "old\nbroken o").unwrap();
-    let audit = room.start(OnFailure::Fail);
+async fn a_file_is_appended_to_and_its_incomplete_last_line_is_ended() {
+    let dir = LogDir::new();
+    fs::write(dir.log(), "old\nbroken o").unwrap();
+    let audit = dir.start(OnFailure::Fail);
     write(&audit, "new\n").await.unwrap();
-    assert_eq!(text(&room.log()), "old\nbroken o\nnew\n");
+    assert_eq!(text(&dir.log()), "old\nbroken o\nnew\n");
 }
 
 #[tokio::test]
-async fn a_renamed_file_is_left_when_the_log_is_reopened() {
-    let room = Room::new();
-    let audit = room.start(OnFailure::Fail);
-    let old = room.0.path().join("audit.jsonl.1");
+async fn a_reopened_log_leaves_the_renamed_file() {
+    let dir = LogDir::new();
+    let audit = dir.start(OnFailure::Fail);
+    let old = dir.0.path().join("audit.jsonl.1");
     write(&audit, "1\n").await.unwrap();
-    fs::rename(room.log(), &old).unwrap();
+    fs::rename(dir.log(), &old).unwrap();
     write(&audit, "2\n").await.unwrap();
     audit.reopen();
     write(&audit, "3\n").await.unwrap();
-    // Nothing was renamed this time.
+    // This time the name still means the same file.
     audit.reopen();
     write(&audit, "4\n").await.unwrap();
-    assert_eq!((text(&old).as_str(), text(&room.log()).as_str()), ("1\n2\n", "3\n4\n"));
+    assert_eq!((text(&old).as_str(), text(&dir.log()).as_str()), ("1\n2\n", "3\n4\n"));
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_opened_anew_costs_no_line() {
-    let room = Room::new();
-    let audit = room.start(OnFailure::Fail);
-    let old = room.0.path().join("old");
-    fs::rename(room.log(), &old).unwrap();
-    fs::create_dir(room.log()).unwrap();
+async fn a_file_that_cannot_be_reopened_loses_no_line() {
+    let dir = LogDir::new();
+    let audit = dir.start(OnFailure::Fail);
+    let old = dir.0.path().join("old");
+    fs::rename(dir.log(), &old).unwrap();
+    fs::create_dir(dir.log()).unwrap();
     audit.reopen();
     write(&audit, "1\n").await.unwrap();
     assert_eq!(text(&old), "1\n");
 }
 
 #[tokio::test]
-async fn a_full_disk_is_told_and_what_was_kept_is_written_when_there_is_room() {
-    let room = Room::full();
-    let audit = room.start(OnFailure::Fail);
+async fn a_full_disk_refuses_calls_and_their_lines_are_written_later() {
+    let dir = LogDir::full();
+    let audit = dir.start(OnFailure::Fail);
     assert!(!audit.is_refusing());
     assert_eq!(write(&audit, "1\n").await, Err(Unwritten));
     assert!(audit.is_refusing());
-    assert_eq!(write(&audit, "2\n").await, Err(Unwritten), "at once: nobody waits for the disk");
+    assert_eq!(write(&audit, "2\n").await, Err(Unwritten), "at once, without a retry");
     audit.keep_refusal(b"3\n".to_vec());
-    room.mend();
+    dir.repair();
     eventually(|| !audit.is_refusing()).await;
-    assert_eq!(text(&room.log()), "1\n2\n3\n");
+    assert_eq!(text(&dir.log()), "1\n2\n3\n");
     write(&audit, "4\n").await.unwrap();
-    assert_eq!(text(&room.log()), "1\n2\n3\n4\n");
+    assert_eq!(text(&dir.log()), "1\n2\n3\n4\n");
 }
 
 #[tokio::test]
-async fn calls_go_on_without_their_lines_when_that_is_wanted() {
-    let room = Room::full();
-    let audit = room.start(OnFailure::Continue);
+async fn a_full_disk_refuses_no_call_when_on_failure_is_continue() {
+    let dir = LogDir::full();
+    let audit = dir.start(OnFailure::Continue);
     for line in ["1\n", "2\n"] {
         write(&audit, line).await.unwrap();
         assert!(!audit.is_refusing());
     }
-    room.mend();
-    eventually(|| fs::read_to_string(room.log()).is_ok_and(|log| log == "1\n2\n")).await;
+    dir.repair();
+    eventually(|| fs::read_to_string(dir.log()).is_ok_and(|log| log == "1\n2\n")).await;
 }
 
 #[tokio::test]
-async fn what_is_kept_is_bounded_and_refusals_give_way() {
-    let room = Room::full();
-    let audit = room.start(OnFailure::Fail);
+async fn unwritten_lines_are_bounded_and_refusals_may_take_half() {
+    let dir = LogDir::full();
+    let audit = dir.start(OnFailure::Fail);
     let line = |mark: char| format!("{}\n", String::from(mark).repeat(1024 * 1024 - 1));
     assert_eq!(write(&audit, &line('a')).await, Err(Unwritten));
     for _ in 0..20 {
@@ -166,26 +166,26 @@ async fn what_is_kept_is_bounded_and_refusals_give_way() {
     for _ in 0..20 {
         assert_eq!(write(&audit, &line('b')).await, Err(Unwritten));
     }
-    room.mend();
+    dir.repair();
     eventually(|| !audit.is_refusing()).await;
-    let log = text(&room.log());
+    let log = text(&dir.log());
     let begins = |mark: char| log.lines().filter(|line| line.starts_with(mark)).count();
     assert_eq!([begins('a'), begins('r'), begins('-'), begins('b')], [1, 6, 20, 8]);
 }
 
 #[tokio::test]
-async fn the_end_comes_after_every_line_before_it() {
-    let room = Room::new();
-    let audit = room.start(OnFailure::Fail);
+async fn the_end_writes_every_line_before_it() {
+    let dir = LogDir::new();
+    let audit = dir.start(OnFailure::Fail);
     let lines = join_all((0..2000).map(|_| write(&audit, "x\n")));
     let (lines, ()) = tokio::join!(lines, async {
         tokio::task::yield_now().await;
         audit.end().await;
-        let log = text(&room.log());
+        let log = text(&dir.log());
         assert!(!log.is_empty() && log.ends_with('\n'));
     });
     let written = lines.iter().filter(|line| line.is_ok()).count();
-    assert_eq!(text(&room.log()).lines().count(), written, "a call is told the truth");
+    assert_eq!(text(&dir.log()).lines().count(), written, "a result says whether its line is written");
     assert_eq!(write(&audit, "late\n").await, Err(Unwritten));
 }
 
@@ -322,8 +322,8 @@ async fn lines_beyond_the_bound_are_lost_and_counted_while_a_write_stalls() {
 
 #[tokio::test]
 async fn refusals_beyond_the_bound_are_counted_as_lost() {
-    let room = Room::full();
-    let audit = room.start(OnFailure::Fail);
+    let dir = LogDir::full();
+    let audit = dir.start(OnFailure::Fail);
     write(&audit, "1\n").await.unwrap_err();
     for _ in 0..10 {
         audit.keep_refusal(vec![b'\n'; 1024 * 1024]);
