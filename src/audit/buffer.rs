@@ -222,13 +222,14 @@ impl Buffer {
         state.taken = left;
         state.unwritten -= written_lines;
         state.is_due = false;
+        // Before a call goes on, so that it finds the log refusing.
+        if state.condition == Condition::Writable {
+            self.set_condition(&mut state, Condition::Unwritable);
+        }
         if let Some(write) = state.writing.take() {
             write.batch.settle(written);
         }
         state.release_calls();
-        if state.condition == Condition::Writable {
-            self.set_condition(&mut state, Condition::Unwritable);
-        }
         state.missing()
     }
 
@@ -249,11 +250,11 @@ impl Buffer {
         if elapsed < self.stall_timeout {
             return (self.stall_timeout - elapsed, false);
         }
-        state.release_calls();
         let is_new = state.condition == Condition::Writable;
         if is_new {
             self.set_condition(&mut state, Condition::Unwritable);
         }
+        state.release_calls();
         (self.stall_timeout, is_new)
     }
 
