@@ -96,7 +96,7 @@ impl Audit {
         let ticket = buffer.append(&line);
         async move {
             let is_written = match ticket {
-                Some(ticket) => ticket.is_written().await,
+                Some(ticket) => ticket.wait().await,
                 None => false,
             };
             if is_written || buffer.on_failure == OnFailure::Continue { Ok(()) } else { Err(Unwritten) }

@@ -222,7 +222,7 @@ impl Buffer {
         state.taken = left;
         state.unwritten -= written_lines;
         state.is_due = false;
-        // First of all, so that a call which is released finds the log as it is.
+        // Before a call goes on, so that it finds the log refusing.
         if state.condition == Condition::Writable {
             self.set_condition(&mut state, Condition::Unwritable);
         }
@@ -345,8 +345,8 @@ pub(super) struct Ticket<'a> {
 }
 
 impl Ticket<'_> {
-    /// Waits for the write. Returns whether the line is written.
-    pub(super) async fn is_written(self) -> bool {
+    /// Waits for the write, or for its stall timeout. Returns whether the line is written.
+    pub(super) async fn wait(self) -> bool {
         if let Some(flush) = self.flush {
             // Calls that end in the same turn of the runtime append their lines first. A wake-up of the writer
             // thread costs more than many lines.

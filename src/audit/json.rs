@@ -1,15 +1,14 @@
-//! JSON in printable ASCII: everything else is an escape, so that no text from outside ends a line, in the eyes
-//! of whatever reader, or acts on the terminal that shows it.
+//! JSON in printable ASCII. Every other character is escaped, so no text of a client ends a line, for any reader
+//! of the log, or controls the terminal that shows it.
 //!
-//! A line is written for every call. By far the most strings need no escape: they are looked through once and
-//! copied whole.
+//! Most strings need no escape. They are scanned once and copied whole.
 
 use std::{fmt::Display, io::Write};
 
-/// More than most lines need.
+/// The length of a usual line, with a margin.
 const USUAL_LENGTH: usize = 512;
 
-/// An object under way.
+/// An object that is being written.
 pub(super) struct Object(Vec<u8>);
 
 impl Object {
@@ -30,7 +29,7 @@ impl Object {
         }
     }
 
-    /// Adds a value as the string that its `Display` has.
+    /// Adds the `Display` of a value as a string.
     pub(super) fn shown(&mut self, key: &'static str, value: impl Display) {
         self.begin(key);
         self.0.push(b'"');
@@ -45,7 +44,7 @@ impl Object {
         }
     }
 
-    /// Adds a value whose `Display` is JSON as it is: a number, or a truth.
+    /// Adds a value whose `Display` is JSON: a number or a boolean.
     pub(super) fn bare(&mut self, key: &'static str, value: impl Display) {
         self.begin(key);
         self.write(value);
@@ -98,11 +97,12 @@ impl Object {
     }
 
     fn write(&mut self, value: impl Display) {
-        write!(self.0, "{value}").expect("memory takes it, and the values' own Display does not fail");
+        write!(self.0, "{value}")
+            .expect("a Vec takes every write, and the Display of the values does not fail");
     }
 }
 
-/// What stands in a string of JSON as it is, and is printable ASCII.
+/// Whether a JSON string has the byte unescaped, and it is printable ASCII.
 fn is_plain(byte: &u8) -> bool {
     matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')
 }

@@ -1,4 +1,4 @@
-//! Where lines go: a file, or standard output. Everything here blocks.
+//! The destination of lines: a file, or standard output. All functions block.
 
 use std::{
     fs::{File, OpenOptions},
@@ -13,40 +13,39 @@ use std::{
 
 use super::settings::Destination;
 
-/// The owner writes, and whoever ships logs may be of the group. The umask may take away from it.
+/// The owner writes, and a log shipper reads as a member of the group. The umask may restrict it further.
 const MODE: u32 = 0o640;
 
-/// How long to leave a pipe alone that takes nothing now and was set not to wait.
-const PAUSE: Duration = Duration::from_millis(5);
+/// The time between attempts to write to a full non-blocking pipe.
+const FULL_PIPE_INTERVAL: Duration = Duration::from_millis(5);
 
 /// An open log.
 pub(super) struct Sink {
     path: Option<PathBuf>,
     file: File,
-    /// The length that a file has when nobody else writes to it.
+    /// The length of the file when no other process writes to it.
     length: u64,
-    /// How much of the next line is there already, since it was broken off and could not be taken back.
+    /// The bytes of the next line that a failed write left in the log and that could not be cut off.
     torn: usize,
 }
 
-/// Not all lines could be written.
+/// An error before all lines were written.
 #[derive(Debug)]
 pub(super) struct Failed {
-    /// The bytes of the lines that were, from the first on.
+    /// The bytes of the whole lines that were written.
     pub(super) written: usize,
     pub(super) error: io::Error,
 }
 
 impl Sink {
-    /// Opens the log. A file is created when there is none, and one whose last line was broken off gets its
-    /// end.
+    /// Opens the log. A missing file is created, and an incomplete last line is ended.
     ///
     /// # Errors
     ///
-    /// It cannot be opened; the text names the file.
+    /// The file cannot be opened; the text names it.
     pub(super) fn open(destination: &Destination) -> io::Result<Self> {
         match destination {
-            // A handle of its own, past the lock and the buffer of Rust's.
+            // A second descriptor bypasses the lock and the buffer of the standard library.
             Destination::Stdout => {
                 let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
                 Ok(Self { path: None, file, length: 0, torn: 0 })
@@ -71,12 +70,12 @@ impl Sink {
         Ok(Self { path: Some(path.to_owned()), file, length, torn: 0 })
     }
 
-    /// Opens the file anew when its name now means another one, and says whether it did. Standard output stays
-    /// as it is.
+    /// Reopens the file when its name now means another file, and returns whether it did. Standard output is
+    /// never reopened.
     ///
     /// # Errors
     ///
-    /// It cannot be opened; the old one stays in use.
+    /// The file cannot be opened; the old one stays in use.
     pub(super) fn reopen(&mut self) -> io::Result<bool> {
         let Some(path) = &self.path else { return Ok(false) };
         let identity = |file: &File| file.metadata().map(|metadata| (metadata.dev(), metadata.ino()));
@@ -89,12 +88,12 @@ impl Sink {
         Ok(true)
     }
 
-    /// Writes whole lines; after a failure, those that are missing, from the first on. A line that breaks off
-    /// is taken back where that can be done, else it is completed by the next call.
+    /// Writes whole lines. After a failure, the caller passes the lines that are missing, from the first on. An
+    /// incomplete line is cut off where possible, otherwise the next call completes it.
     ///
     /// # Errors
     ///
-    /// The system refuses, for want of room for example.
+    /// The system refuses the write, because the disk is full for example.
     pub(super) fn append(&mut self, lines: &[u8]) -> Result<(), Failed> {
         let mut done = self.torn;
         let result = loop {
@@ -115,12 +114,12 @@ impl Sink {
         let done = done.min(lines.len());
         let written = lines[..done].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         self.torn = done - written;
-        self.take_back();
+        self.cut_off();
         result.map_err(|error| Failed { written, error })
     }
 
-    /// Cuts off the beginning of a line at the end of a file, unless somebody else writes there too.
-    fn take_back(&mut self) {
+    /// Cuts off an incomplete line at the end of a file, unless another process writes to the file, too.
+    fn cut_off(&mut self) {
         if self.torn == 0 || self.path.is_none() {
             return;
         }
@@ -133,9 +132,9 @@ impl Sink {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "on the writer's thread, which has nothing else to do")]
+#[expect(clippy::disallowed_methods, reason = "on the writer thread, which has no other work")]
 fn pause() {
-    std::thread::sleep(PAUSE);
+    std::thread::sleep(FULL_PIPE_INTERVAL);
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The trace that a call is part of.
+//! The id of the trace that a call is part of.
 
 use std::fmt;
 
@@ -8,8 +8,8 @@ use std::fmt;
 pub struct TraceId(u128);
 
 impl TraceId {
-    /// The trace of a `traceparent` header (W3C Trace Context, section 3.2); none when the header is not
-    /// valid. Of a version to come, the fields of version 00 are read.
+    /// Parses a `traceparent` header (W3C Trace Context, section 3.2). Returns `None` when the header is not
+    /// valid. In a header of a later version, the fields of version 00 are read.
     #[must_use]
     pub fn of(traceparent: &[u8]) -> Option<Self> {
         let (known, more) = traceparent.split_at_checked(55)?;
@@ -26,7 +26,7 @@ impl TraceId {
         (fields.next().is_none() && has_valid_end && trace != 0 && parent != 0).then_some(Self(trace))
     }
 
-    /// A trace of our own. Its id needs to be rare, not secret.
+    /// A new trace. Its id needs to be unique, not secret.
     #[must_use]
     pub fn random() -> Self {
         Self(fastrand::u128(1..))
@@ -39,7 +39,7 @@ impl fmt::Display for TraceId {
     }
 }
 
-/// The number that exactly `digits` hexadecimal digits of lower case are.
+/// Parses exactly `digits` lower-case hexadecimal digits.
 fn hexadecimal(text: &[u8], digits: usize) -> Option<u128> {
     if text.len() != digits {
         return None;
@@ -61,7 +61,7 @@ mod tests {
     const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 
     #[test]
-    fn the_trace_of_a_valid_header_is_read() {
+    fn a_valid_header_has_a_trace() {
         for header in [
             format!("00-{TRACE}-b7ad6b7169203331-01"),
             format!("00-{TRACE}-b7ad6b7169203331-00"),
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_valid_header_has_none() {
+    fn an_invalid_header_has_no_trace() {
         for header in [
             String::new(),
             TRACE.to_owned(),
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_differ() {
+    fn new_traces_differ() {
         assert_ne!(TraceId::random(), TraceId::random());
         assert_eq!(TraceId::random().to_string().len(), 32);
     }

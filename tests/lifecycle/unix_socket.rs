@@ -50,7 +50,7 @@ async fn a_socket_serves_knows_its_caller_and_goes_with_the_process() {
     let mut nonsense = tokio::net::UnixStream::connect(&socket).await.unwrap();
     nonsense.write_all(b"this is not HTTP/2, as the server will notice\r\n\r\n").await.unwrap();
     let uid = std::fs::metadata(room.path()).unwrap().uid();
-    service.process.stderr.has(&format!("place=Unix {{ uid: Some({uid}) }} ")).await;
+    service.process.stderr.has(&format!("origin=Unix {{ uid: Some({uid}) }} ")).await;
 
     service.process.signal(SIGTERM);
     assert_eq!(service.process.end().await.code, Some(0));

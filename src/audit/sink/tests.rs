@@ -6,26 +6,26 @@ fn sink(path: &Path) -> Sink {
     Sink::open(&Destination::File(path.to_owned())).unwrap()
 }
 
-/// A log that takes `room` bytes, and no more for now.
-fn pipe(room: usize) -> (Sink, UnixStream) {
+/// A pipe into which an earlier write put `torn` bytes of the next line.
+fn pipe(torn: usize) -> (Sink, UnixStream) {
     let (near, far) = UnixStream::pair().unwrap();
     let file = File::from(OwnedFd::from(near));
-    (Sink { path: None, file, length: 0, torn: room }, far)
+    (Sink { path: None, file, length: 0, torn }, far)
 }
 
 #[test]
-fn a_line_that_was_broken_off_is_completed_where_it_cannot_be_taken_back() {
+fn an_incomplete_line_in_a_pipe_is_completed() {
     let (mut sink, mut far) = pipe(3);
     sink.append(b"1 one\n2 two\n").unwrap();
     sink.append(b"3 three\n").unwrap();
     drop(sink);
     let mut read = String::new();
     far.read_to_string(&mut read).unwrap();
-    assert_eq!(read, "ne\n2 two\n3 three\n", "its first three bytes went before");
+    assert_eq!(read, "ne\n2 two\n3 three\n", "an earlier write wrote the first three bytes");
 }
 
 #[test]
-fn a_reader_that_is_gone_is_a_failure() {
+fn a_pipe_without_a_reader_is_a_failure() {
     let (mut sink, far) = pipe(0);
     drop(far);
     let failed = sink.append(b"1\n").unwrap_err();
@@ -33,28 +33,28 @@ fn a_reader_that_is_gone_is_a_failure() {
 }
 
 #[test]
-fn a_broken_line_at_the_end_of_a_file_is_taken_back() {
-    let room = tempfile::tempdir().unwrap();
-    let path = room.path().join("a");
+fn an_incomplete_line_at_the_end_of_a_file_is_cut_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a");
     fs::write(&path, "1\n2 tw").unwrap();
     let mut sink = Sink { torn: 4, ..sink(&path) };
     fs::write(&path, "1\n2 tw").unwrap();
     sink.length = 6;
-    sink.take_back();
+    sink.cut_off();
     assert_eq!((sink.torn, fs::read_to_string(&path).unwrap().as_str()), (0, "1\n"));
     sink.append(b"2 two\n").unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), "1\n2 two\n");
 }
 
 #[test]
-fn what_somebody_else_wrote_is_never_taken_back() {
-    let room = tempfile::tempdir().unwrap();
-    let path = room.path().join("a");
+fn lines_of_another_process_are_never_cut_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a");
     let mut ours = sink(&path);
     ours.append(b"1\n").unwrap();
     sink(&path).append(b"theirs\n").unwrap();
     ours.torn = 1;
-    ours.take_back();
+    ours.cut_off();
     assert_eq!(fs::read_to_string(&path).unwrap(), "1\ntheirs\n");
     assert_eq!(ours.torn, 1);
 }
