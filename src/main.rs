@@ -5,7 +5,7 @@ use std::{io::Write, process::ExitCode};
 use mimalloc::MiMalloc;
 use tokio::runtime::{Builder, Runtime};
 
-/// A call makes a few dozen small allocations. The benchmark's relay has the same allocator.
+/// A call makes many small allocations, which cost less here than in glibc. The benchmark uses the same allocator.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
