@@ -107,7 +107,7 @@ async fn run(options: &Options) -> Result<(), Error> {
     let plain = Configuration::plain(&paths);
     let many = Configuration::many_credentials(&paths)?;
     let everything = Configuration::everything_on(&paths)?;
-    // It runs in this process, so that its calls can be counted.
+    // It runs in this process, so that the calls of the shared cancels can be counted.
     let (counting, counting_address) = Upstream::start(&paths, true).await?;
     let (mut starts, mut other_starts) = (Vec::new(), Vec::new());
     for (workload, configuration, upstream) in [
@@ -120,6 +120,7 @@ async fn run(options: &Options) -> Result<(), Error> {
     ] {
         for &(target_name, program) in &programs {
             let name = format!("{target_name} {}", workload.name);
+            let upstream = if target_name == "countermand" { upstream } else { address };
             let start =
                 async || target::countermand(&name, program, &paths, upstream, configuration, cores).await;
             let countermand = if target_name == "countermand" && std::ptr::eq(configuration, &plain) {
