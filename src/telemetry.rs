@@ -1,18 +1,23 @@
 //! The log: lines on standard error, which a slow reader never makes a call wait for.
 //!
-//! Whatever the filter says, other people's code logs nothing below `info`: at `debug` and `trace`, HTTP
-//! and OAuth libraries print headers, bodies, tokens and assertions. Those that write to the `log` crate
-//! (yup-oauth2, reqwest, rustls) are not connected at all.
+//! Other crates log nothing below `info`, whatever the filter says: at `debug` and `trace`, HTTP and OAuth
+//! libraries print headers, bodies, tokens and assertions. Crates that write to the `log` crate (yup-oauth2,
+//! reqwest, rustls) are not connected at all.
 
 use std::{
     env::VarError,
     io::{self, IsTerminal},
 };
 
-use tracing::{Level, Metadata};
+use tracing::{Level, Metadata, Subscriber};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
-    EnvFilter, Layer, filter::filter_fn, fmt, layer::SubscriberExt, registry, util::SubscriberInitExt,
+    EnvFilter, Layer,
+    filter::{FilterExt, LevelFilter, filter_fn},
+    fmt,
+    layer::{Filter, SubscriberExt},
+    registry,
+    util::SubscriberInitExt,
 };
 
 use crate::config::LogFormat;
@@ -20,15 +25,15 @@ use crate::config::LogFormat;
 /// The variable that says what is logged, in the syntax of [`EnvFilter`].
 pub const FILTER: &str = EnvFilter::DEFAULT_ENV;
 
-/// Lines that wait to be written; those beyond are dropped rather than waited for.
-const LINES: usize = 10_000;
+/// Lines that may wait to be written; further ones are dropped.
+const MAX_WAITING_LINES: usize = 10_000;
 
-/// Starts the log, in `format`, with the filter that `RUST_LOG` gives, else `default`. Lines are written
-/// until the guard is dropped.
+/// Starts the log, in `format`, with the filter of `RUST_LOG`, otherwise `default`. Lines are written until
+/// the guard is dropped.
 ///
 /// # Errors
 ///
-/// The filter cannot be understood.
+/// The filter is not valid.
 pub fn start(format: LogFormat, default: &str) -> Result<WorkerGuard, String> {
     let given = match std::env::var(FILTER) {
         Ok(given) => given,
@@ -36,31 +41,44 @@ pub fn start(format: LogFormat, default: &str) -> Result<WorkerGuard, String> {
         Err(VarError::NotUnicode(_)) => return Err(format!("{FILTER}: the value is not UTF-8")),
     };
     let filter = filter(given_or(&given, default)).map_err(|error| format!("{FILTER}: {error}"))?;
-    let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(LINES).finish(io::stderr());
+    let (writer, guard) =
+        NonBlockingBuilder::default().buffered_lines_limit(MAX_WAITING_LINES).finish(io::stderr());
     let lines = fmt::layer().with_writer(writer).with_ansi(io::stderr().is_terminal());
     let lines = match format {
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
-    registry().with(lines.with_filter(filter).with_filter(filter_fn(may_be_logged))).init();
+    registry().with(lines.with_filter(without_details_of_others(filter))).init();
     Ok(guard)
 }
 
-/// A blank value is none, as an empty one is.
+/// A blank value counts as unset, as an empty one does.
 fn given_or<'a>(given: &'a str, default: &'a str) -> &'a str {
     if given.trim().is_empty() { default } else { given }
 }
 
-/// What a value of `RUST_LOG` means, less the blanks around it.
+/// Parses a value of `RUST_LOG`, without the blanks around it.
 ///
 /// # Errors
 ///
-/// It cannot be understood.
+/// The value is not a valid filter.
 pub fn filter(directives: &str) -> Result<EnvFilter, String> {
     EnvFilter::try_new(directives.trim()).map_err(|error| error.to_string())
 }
 
-/// Our own lines at every level, those of others from `info` up.
+/// Restricts `filter` to [`may_be_logged`].
+///
+/// The two are one filter with a level hint. Two nested filters have none, and every debug line of h2 and hyper
+/// would be evaluated for each frame.
+fn without_details_of_others<S: Subscriber>(filter: EnvFilter) -> impl Filter<S>
+where
+    EnvFilter: Filter<S>,
+{
+    // `and` takes the lower of two hints, and no hint for none.
+    filter.and(filter_fn(may_be_logged).with_max_level_hint(LevelFilter::TRACE))
+}
+
+/// Our own lines may be logged at every level, those of other crates from `info` up.
 fn may_be_logged(line: &Metadata<'_>) -> bool {
     let ours = line.target() == "countermand" || line.target().starts_with("countermand::");
     ours || *line.level() <= Level::INFO
@@ -68,13 +86,93 @@ fn may_be_logged(line: &Metadata<'_>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::given_or;
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
+    use tracing::{Subscriber, subscriber::with_default};
+    use tracing_subscriber::{
+        Layer,
+        filter::LevelFilter,
+        fmt::{self, MakeWriter},
+        layer::SubscriberExt,
+        registry,
+    };
+
+    use super::{filter, given_or, without_details_of_others};
+
+    #[derive(Debug, Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("a test holds it").write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl MakeWriter<'_> for Lines {
+        type Writer = Self;
+
+        fn make_writer(&self) -> Self {
+            self.clone()
+        }
+    }
+
+    fn subscriber(directives: &str, lines: &Lines) -> impl Subscriber + use<> {
+        let filter = without_details_of_others(filter(directives).expect("a valid filter"));
+        registry().with(fmt::layer().with_writer(lines.clone()).with_filter(filter))
+    }
+
+    fn logged(directives: &str) -> String {
+        let lines = Lines::default();
+        with_default(subscriber(directives, &lines), || {
+            tracing::info!(target: "h2::codec", "info of h2");
+            tracing::debug!(target: "h2::codec", "debug of h2");
+            tracing::trace!(target: "countermander", "trace of another crate");
+            tracing::debug!(target: "countermand::operations", "our debug");
+            tracing::info!(target: "countermand", "our info");
+        });
+        let bytes = lines.0.lock().expect("a test holds it").clone();
+        String::from_utf8(bytes).expect("lines are text")
+    }
 
     #[test]
-    fn a_blank_filter_is_none() {
+    fn a_blank_filter_counts_as_unset() {
         for blank in ["", "  ", "\t\n"] {
             assert_eq!(given_or(blank, "info"), "info");
         }
         assert_eq!(given_or("debug", "info"), "debug");
+    }
+
+    #[test]
+    fn the_filter_has_a_level_hint() {
+        for (directives, hint) in [
+            ("warn", LevelFilter::WARN),
+            ("info", LevelFilter::INFO),
+            ("info,countermand::operations=debug", LevelFilter::DEBUG),
+        ] {
+            let subscriber = subscriber(directives, &Lines::default());
+            assert_eq!(subscriber.max_level_hint(), Some(hint), "{directives}");
+        }
+    }
+
+    #[test]
+    fn other_crates_log_nothing_below_info() {
+        let all = logged("trace,h2=trace");
+        for (line, expected) in [
+            ("info of h2", true),
+            ("debug of h2", false),
+            ("trace of another crate", false),
+            ("our debug", true),
+            ("our info", true),
+        ] {
+            assert_eq!(all.contains(line), expected, "{line}: {all}");
+        }
+        let default = logged("info");
+        assert!(default.contains("our info") && default.contains("info of h2"), "{default}");
+        assert!(!default.contains("debug"), "{default}");
     }
 }

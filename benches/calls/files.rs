@@ -1,6 +1,5 @@
-//! The throw-away identities of a run: a certificate authority, the upstream's certificate, and the
-//! service accounts whose key Countermand signs with, and the certificate that callers show. All of it is
-//! gone when the run ends.
+//! The files of a run: a certificate authority, the certificates of the servers and of the callers, and the
+//! service account keys of Countermand. They are deleted when the run ends.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +11,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::workload::{self, CREDENTIALS};
-use crate::{Fault, operation};
+use crate::{Error, operation};
 
 /// The SPIFFE ID in the certificate of the callers.
 pub(crate) const CLIENT_ID: &str = "spiffe://corp.example/ns/mdm/sa/console";
@@ -22,7 +21,7 @@ pub(crate) const CLIENT_ID: &str = "spiffe://corp.example/ns/mdm/sa/console";
 pub(crate) struct Paths(PathBuf);
 
 impl Paths {
-    /// The files in `directory`, whether written yet or not.
+    /// The files in `directory`, written or not.
     pub(crate) fn within(directory: &Path) -> Self {
         Self(directory.to_owned())
     }
@@ -63,19 +62,19 @@ impl Paths {
         self.0.join("client.key")
     }
 
-    /// Where what the process `name` writes to `stream` goes.
+    /// The file for the output of the process `name` to `stream`.
     pub(crate) fn log(&self, name: &str, stream: &str) -> PathBuf {
         self.0.join(format!("{name}.{stream}"))
     }
 }
 
-/// Writes the authority, and the certificates of the servers and of their callers; they live as long as the
+/// Writes the authority, and the certificates of the servers and of the callers. They are deleted with the
 /// directory that is returned.
 ///
 /// # Errors
 ///
 /// When a key cannot be made or a file cannot be written.
-pub(crate) fn write_certificates() -> Result<(TempDir, Paths), Fault> {
+pub(crate) fn write_certificates() -> Result<(TempDir, Paths), Error> {
     let directory = tempfile::Builder::new().prefix("countermand-bench-").tempdir()?;
     let paths = Paths::within(directory.path());
 
@@ -98,14 +97,14 @@ pub(crate) fn write_certificates() -> Result<(TempDir, Paths), Fault> {
     Ok((directory, paths))
 }
 
-/// Writes key files in the form that Google's console gives out, for the token endpoint of the upstream at
-/// `https://localhost:{port}`: that of the account which most rows use, and those of the many. They differ
-/// in the account alone, as making a key takes long.
+/// Writes key files as Google's console does, for the token endpoint of the upstream at
+/// `https://localhost:{port}`: one of the account that most rows use, and one of each of the [`CREDENTIALS`].
+/// They share one key, because making an RSA key takes long.
 ///
 /// # Errors
 ///
 /// When the key cannot be made or the file cannot be written.
-pub(crate) fn write_credentials(paths: &Paths, port: u16) -> Result<(), Fault> {
+pub(crate) fn write_credentials(paths: &Paths, port: u16) -> Result<(), Error> {
     let key = KeyPair::generate_for(&PKCS_RSA_SHA256)?.serialize_pem();
     for account in (0..CREDENTIALS).map(workload::account).chain([operation::ENTERPRISE.to_owned()]) {
         let service_account = json!({

@@ -1,7 +1,7 @@
-//! A gRPC call straight on `h2`: the load must cost less than what it measures.
+//! A gRPC call directly on `h2`: the callers must cost less than the targets.
 //!
-//! The framing is that of the gRPC specification of HTTP/2 as a transport: one byte that says whether
-//! the message is compressed, four of its length in network order, then the message.
+//! A frame (gRPC over HTTP/2, "Length-Prefixed-Message") is one byte for compression, four bytes for the length
+//! in network order, then the message.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,21 +16,21 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::Fault;
+use crate::Error;
 
-/// In bytes, and as large as gRPC clients have it. With HTTP/2's own 64 KiB, `h2` takes a few hundred
-/// small answers that arrive at once for an attack, and closes the connection.
+/// In bytes, as large as gRPC clients set it. With HTTP/2's default of 64 KiB, `h2` takes a few hundred small
+/// answers that arrive at once for an attack, and closes the connection.
 const CONNECTION_WINDOW: u32 = 1 << 20;
 
-/// Where a target takes calls, and how.
+/// The address of a target, and its TLS.
 #[derive(Debug, Clone)]
-pub(crate) struct Door {
+pub(crate) struct Endpoint {
     pub(crate) address: SocketAddr,
     /// `None` for plaintext. The target's certificate says `localhost`.
     pub(crate) tls: Option<Arc<ClientConfig>>,
 }
 
-/// A kept connection to a target.
+/// A connection to a target that is kept open.
 #[derive(Debug, Clone)]
 pub(crate) struct Connection {
     requests: SendRequest<Bytes>,
@@ -42,20 +42,20 @@ pub(crate) struct Connection {
 #[derive(Debug, Clone)]
 pub(crate) struct Head(Request<()>);
 
-/// A call that was sent and whose answer is still to come.
+/// A call that was sent and is not answered yet.
 #[derive(Debug)]
 pub(crate) struct Pending(ResponseFuture);
 
 impl Connection {
-    /// Connects to `door`.
+    /// Connects to `endpoint`.
     ///
     /// # Errors
     ///
-    /// When nobody listens there, or what listens does not speak HTTP/2, or not the TLS that it should.
-    pub(crate) async fn open(door: &Door) -> Result<Self, Fault> {
-        let socket = TcpStream::connect(door.address).await?;
+    /// When the connection fails, or the target does not use HTTP/2 or the expected TLS.
+    pub(crate) async fn open(endpoint: &Endpoint) -> Result<Self, Error> {
+        let socket = TcpStream::connect(endpoint.address).await?;
         socket.set_nodelay(true)?;
-        let (requests, scheme) = match &door.tls {
+        let (requests, scheme) = match &endpoint.tls {
             None => (handshake(socket).await?, "http"),
             Some(config) => {
                 let connector = TlsConnector::from(Arc::clone(config));
@@ -63,15 +63,15 @@ impl Connection {
                 (handshake(stream).await?, "https")
             }
         };
-        Ok(Self { requests, address: door.address, scheme })
+        Ok(Self { requests, address: endpoint.address, scheme })
     }
 
     /// The head for `method`, with a deadline in whole seconds.
     ///
     /// # Errors
     ///
-    /// When `method` is no path.
-    pub(crate) fn head(&self, method: &str, deadline: Duration) -> Result<Head, Fault> {
+    /// When `method` is not a path.
+    pub(crate) fn head(&self, method: &str, deadline: Duration) -> Result<Head, Error> {
         let request = Request::post(format!("{}://{}{method}", self.scheme, self.address))
             .header("te", "trailers")
             .header("content-type", "application/grpc")
@@ -81,21 +81,21 @@ impl Connection {
         Ok(Head(request))
     }
 
-    /// Makes a call and returns the encoded message of its answer.
+    /// Makes a call, and returns the encoded message of its answer.
     ///
     /// # Errors
     ///
     /// When the connection fails, the status is not OK, or the answer is not one whole message.
-    pub(crate) async fn call(&self, head: &Head, message: &[u8]) -> Result<Bytes, Fault> {
+    pub(crate) async fn call(&self, head: &Head, message: &[u8]) -> Result<Bytes, Error> {
         self.begin(head, message).await?.answer().await
     }
 
-    /// Sends a call, once the peer allows another stream.
+    /// Sends a call as soon as the peer allows another stream.
     ///
     /// # Errors
     ///
     /// When the connection fails.
-    pub(crate) async fn begin(&self, head: &Head, message: &[u8]) -> Result<Pending, Fault> {
+    pub(crate) async fn begin(&self, head: &Head, message: &[u8]) -> Result<Pending, Error> {
         let mut requests = self.requests.clone().ready().await?;
         let (response, mut body) = requests.send_request(head.0.clone(), false)?;
         body.send_data(frame(message)?, true)?;
@@ -109,7 +109,7 @@ impl Pending {
     /// # Errors
     ///
     /// As [`Connection::call`].
-    pub(crate) async fn answer(self) -> Result<Bytes, Fault> {
+    pub(crate) async fn answer(self) -> Result<Bytes, Error> {
         let (head, mut body) = self.0.await?.into_parts();
         let mut answer = BytesMut::new();
         while let Some(chunk) = body.data().await {
@@ -127,7 +127,7 @@ impl Pending {
     }
 }
 
-async fn handshake<S>(stream: S) -> Result<SendRequest<Bytes>, Fault>
+async fn handshake<S>(stream: S) -> Result<SendRequest<Bytes>, Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -140,12 +140,12 @@ where
     Ok(requests.ready().await?)
 }
 
-/// `message` with the prefix of an uncompressed one.
+/// Prefixes an uncompressed `message`.
 ///
 /// # Errors
 ///
 /// When it is 4 GiB or longer.
-pub(crate) fn frame(message: &[u8]) -> Result<Bytes, Fault> {
+pub(crate) fn frame(message: &[u8]) -> Result<Bytes, Error> {
     let mut frame = BytesMut::with_capacity(5 + message.len());
     frame.put_u8(0);
     frame.put_u32(u32::try_from(message.len())?);
@@ -158,19 +158,19 @@ pub(crate) fn frame(message: &[u8]) -> Result<Bytes, Fault> {
 /// # Errors
 ///
 /// When it is not one whole, uncompressed message.
-pub(crate) fn unframe(mut frame: Bytes) -> Result<Bytes, Fault> {
+pub(crate) fn unframe(mut frame: Bytes) -> Result<Bytes, Error> {
     if frame.len() < 5 {
         return Err("there is no message".into());
     }
     let prefix = frame.split_to(5);
     let length = [prefix[1], prefix[2], prefix[3], prefix[4]];
     if prefix[0] != 0 || u32::from_be_bytes(length) as usize != frame.len() {
-        return Err("that is not one whole, uncompressed message".into());
+        return Err("the answer is not one whole, uncompressed message".into());
     }
     Ok(frame)
 }
 
-fn expect_ok(trailers: &HeaderMap) -> Result<(), Fault> {
+fn expect_ok(trailers: &HeaderMap) -> Result<(), Error> {
     match trailers.get("grpc-status") {
         Some(status) if status == "0" => Ok(()),
         Some(status) => {

@@ -1,27 +1,24 @@
-//! What a call costs in Countermand, beside what it would cost in a bare HTTP/2 relay.
+//! Measures what a call costs in Countermand, against a bare HTTP/2 relay.
 //!
-//! `cargo bench` starts, as processes of their own, a constant upstream ([`upstream`]), the relay
-//! ([`relay`]: the floor) and `countermand serve` ([`target`]), drives the last two with the same gRPC
-//! calls ([`load`]) in turns ([`rounds`]), and prints what the kernel says that they used
-//! ([`accounting`], [`report`]). Then it holds many calls of WaitOperation open, and prints what they take
-//! in memory and in queries ([`waiters`]). A wrong answer or a dead process fails it; a slow one does not.
-//! `cargo bench -- --help` tells the options. Linux only: it reads `/proc`.
+//! `cargo bench` starts three kinds of processes: a constant upstream ([`upstream`]), the relay ([`relay`],
+//! the baseline) and `countermand serve` ([`target`]). It sends the same gRPC calls to the last two in turns
+//! ([`rows`]), and prints the CPU time and memory that the kernel counts for each ([`process`], [`report`]).
+//! Then it holds many calls of WaitOperation open, and prints their memory and upstream queries ([`waiters`]).
+//! A wrong answer or a dead process fails the run; a missed aim does not. `cargo bench -- --help` lists the
+//! options. Linux only: it reads `/proc`.
 //!
-//! The relay has the system's allocator, as Countermand has; should one change, so should the other.
-//! Machines are shared and noisy: quote the ratio and the medians, not the best round.
+//! The relay uses the allocator that Countermand uses: change both together. Machines are shared and noisy:
+//! quote the ratios and the medians, not the best round.
 
-mod accounting;
-mod child;
-mod configuration;
+mod envoy;
 mod files;
 mod grpc;
-mod load;
 mod operation;
 mod options;
-mod pinning;
+mod process;
 mod relay;
 mod report;
-mod rounds;
+mod rows;
 mod target;
 mod tls;
 mod upstream;
@@ -30,21 +27,30 @@ mod workload;
 
 use std::io::{self, Write};
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 
 use clap::Parser;
+use mimalloc::MiMalloc;
 use tokio::signal::unix::{SignalKind, signal};
 
-use configuration::Configuration;
 use options::Options;
-use pinning::Cores;
-use rounds::Row;
-use workload::{CANCEL, CANCEL_ENCRYPTED, CANCEL_GUARDED, CANCEL_ROUTED, GET, GET_CACHED};
+use process::Cores;
+use rows::Row;
+use target::{COUNTERMAND, Configuration};
+use upstream::Upstream;
+use workload::{
+    CANCEL, CANCEL_COMPARED, CANCEL_ENCRYPTED, CANCEL_GUARDED, CANCEL_ROUTED, CANCEL_SHARED, GET, GET_CACHED,
+};
 
-/// What makes a run worthless, as a text for whoever started it.
-type Fault = Box<dyn std::error::Error + Send + Sync>;
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
-// One thread, whatever the role: the floor is measured on one core, and the rest must leave it be.
+/// Ends a run; its text is printed.
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+// One thread in every role: the relay is measured on one core, and the other roles must not use that core.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let mut options = Options::parse();
@@ -54,16 +60,16 @@ async fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(fault) => {
-            // With nobody left to read it, the exit code still tells.
-            let _ = writeln!(io::stderr(), "the benchmark failed: {fault}");
+        Err(error) => {
+            // Standard error may be closed; the exit code still reports the failure.
+            let _ = writeln!(io::stderr(), "the benchmark failed: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Runs `work`, and drops it, its processes and files with it, when we are told to end.
-async fn until_signal(work: impl Future<Output = Result<(), Fault>>) -> Result<(), Fault> {
+/// Runs `work`. SIGTERM and SIGINT drop it, and with it its processes and files.
+async fn until_signal(work: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
@@ -73,17 +79,17 @@ async fn until_signal(work: impl Future<Output = Result<(), Fault>>) -> Result<(
     }
 }
 
-async fn run(options: &Options) -> Result<(), Fault> {
-    let cores = if options.no_pin { None } else { Cores::share_out()? };
+async fn run(options: &Options) -> Result<(), Error> {
+    let cores = if options.no_pin { None } else { Cores::split()? };
     let cores = cores.as_ref();
     let out = &mut io::stdout();
     report::setting(out, options, cores)?;
 
     let (_directory, paths) = files::write_certificates()?;
     let upstream = target::upstream(&paths).await?;
-    let address = upstream.door.address;
+    let address = upstream.endpoint.address;
 
-    // Every row has a process of its own: what one leaves behind in memory must not show in another.
+    // Every row has a process of its own, so that its memory is not another row's.
     let mut rows = Vec::new();
     let certified = tls::client_with_certificate(&paths)?;
     for (workload, tls) in [(&CANCEL, None), (&GET, None), (&CANCEL_ENCRYPTED, Some(certified))] {
@@ -91,41 +97,61 @@ async fn run(options: &Options) -> Result<(), Fault> {
         let relay = target::relay(&name, &paths, address, tls, cores).await?;
         rows.push(Row::prepare("relay", relay, workload, options).await?);
     }
-    let floors = rows.len();
+    let relays = rows.len();
+
+    let mut programs = vec![("countermand", Path::new(COUNTERMAND))];
+    programs.extend(options.compare.as_deref().map(|program| ("other", program)));
+    if options.relay_only {
+        programs.clear();
+    }
+    let plain = Configuration::plain(&paths);
+    let many = Configuration::many_credentials(&paths)?;
+    let everything = Configuration::everything_on(&paths)?;
+    // It runs in this process, so that the calls of the shared cancels can be counted.
+    let (counting, counting_address) = Upstream::start(&paths, true).await?;
     let (mut starts, mut other_starts) = (Vec::new(), Vec::new());
-    if !options.floor_only {
-        let plain = Configuration::plain(&paths);
-        let many = Configuration::many_credentials(&paths)?;
-        let everything = Configuration::everything_on(&paths)?;
-        for (workload, configuration) in [
-            (&CANCEL, &plain),
-            (&CANCEL_ROUTED, &many),
-            (&CANCEL_GUARDED, &everything),
-            (&GET, &plain),
-            (&GET_CACHED, &plain),
-        ] {
-            let name = format!("countermand {}", workload.name);
-            let start = async || target::countermand(&name, &paths, address, configuration, cores).await;
-            let countermand = if std::ptr::eq(configuration, &plain) {
+    for (workload, configuration, upstream) in [
+        (&CANCEL, &plain, address),
+        (&CANCEL_ROUTED, &many, address),
+        (&CANCEL_GUARDED, &everything, address),
+        (&CANCEL_SHARED, &plain, counting_address),
+        (&GET, &plain, address),
+        (&GET_CACHED, &plain, address),
+    ] {
+        for &(target_name, program) in &programs {
+            let name = format!("{target_name} {}", workload.name);
+            let upstream = if target_name == "countermand" { upstream } else { address };
+            let start =
+                async || target::countermand(&name, program, &paths, upstream, configuration, cores).await;
+            let countermand = if target_name == "countermand" && std::ptr::eq(configuration, &plain) {
                 target::time_starts(start, options.starts, &mut starts).await?
             } else {
                 let (countermand, time) = start().await?;
-                other_starts.push((workload.name, time));
+                other_starts.push((name.clone(), time));
                 countermand
             };
-            rows.push(Row::prepare("countermand", countermand, workload, options).await?);
+            rows.push(Row::prepare(target_name, countermand, workload, options).await?);
         }
     }
 
-    rounds::measure(&mut rows, options).await?;
+    match &options.envoy {
+        Some(program) => {
+            let envoy = envoy::start(program, &paths, address, cores).await?;
+            rows.push(Row::prepare("Envoy reverse transcoder", envoy, &CANCEL_COMPARED, options).await?);
+        }
+        None => writeln!(out, "no row for Envoy: --envoy is not given\n")?,
+    }
+
+    rows::measure(&mut rows, options).await?;
     report::table(out, &rows)?;
-    let (floors, others) = rows.split_at(floors);
-    report::comparisons(out, floors, others)?;
+    let (baselines, others) = rows.split_at(relays);
+    report::comparisons(out, baselines, others)?;
     if !starts.is_empty() {
+        report::sharing(out, others, counting.calls.load(Ordering::Relaxed))?;
         report::starts(out, &starts, &other_starts)?;
     }
     drop(rows);
-    if let Some(waiters) = NonZeroU32::new(options.waiters).filter(|_| !options.floor_only) {
+    if let Some(waiters) = NonZeroU32::new(options.waiters).filter(|_| !options.relay_only) {
         report::waiters(out, &waiters::measure(waiters, &paths, cores).await?)?;
     }
     Ok(())

@@ -1,14 +1,13 @@
-//! An operation in the two forms that it travels in: AMAPI's JSON towards Countermand, the contract's
-//! message towards callers. Both are written out here, apart from the code of what is measured: a shared
-//! mistake would go unseen.
+//! An operation in its two forms: AMAPI's JSON for Countermand, the gRPC message for callers. Both are written
+//! out here, apart from Countermand's code, so that no error is common to both.
 
 use std::sync::LazyLock;
 
 use prost::Message;
 use prost_types::{Any, Struct, Value, value::Kind};
 
-/// What AMAPI says of every command (`enterprises.devices.issueCommand`, the type `Command`); `@type`
-/// stays a member, as Google publishes no proto for it.
+/// The members of AMAPI's type `Command` (`enterprises.devices.issueCommand`). Google publishes no proto for it,
+/// so `@type` stays a member.
 const COMMAND: [(&str, &str); 5] = [
     ("@type", "type.googleapis.com/google.android.devicemanagement.v1.Command"),
     ("type", "LOCK"),
@@ -17,7 +16,7 @@ const COMMAND: [(&str, &str); 5] = [
     ("userName", "enterprises/LC01bench/users/u1"),
 ];
 
-/// `google.longrunning.Operation`, but for `error`, which no operation here has.
+/// `google.longrunning.Operation` without `error`, which no operation here has.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Operation {
     #[prost(string, tag = "1")]
@@ -30,7 +29,7 @@ pub(crate) struct Operation {
     response: Option<Any>,
 }
 
-/// The enterprise of all operations but those that are spread over many.
+/// The enterprise of all operations, except in the row with many credentials.
 pub(crate) const ENTERPRISE: &str = "LC01bench";
 
 /// The full name of an operation.

@@ -1,8 +1,8 @@
-//! The floor: a bare HTTP/2 relay, as lean as an honest one can be.
+//! The baseline: a bare HTTP/2 relay.
 //!
 //! HTTP/2 in, in plaintext or over mutual TLS, HTTP/2 over TLS out on one kept connection. Method, path,
-//! headers, body and trailers pass as they come; nothing is parsed, checked, counted or logged. What it
-//! costs is what HTTP/2 and TLS cost, and so the least that any proxy between the two could cost.
+//! headers, body and trailers pass unchanged; nothing is parsed, checked, counted or logged. Its cost is the
+//! cost of HTTP/2 and TLS, the least that any proxy between the two could cost.
 
 use std::net::Ipv4Addr;
 
@@ -17,20 +17,20 @@ use rustls::pki_types::ServerName;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::files::Paths;
-use crate::{Fault, child, tls};
+use crate::{Error, process, tls};
 
 /// Relays from a free port of the loopback to `https://localhost:{upstream}` until the process ends;
-/// with `mutual_tls`, callers must show a certificate.
+/// with `mutual_tls`, callers must present a certificate.
 ///
 /// # Errors
 ///
-/// When the certificates do not load, the upstream cannot be reached at the start, or no port can be had.
-pub(crate) async fn run(paths: &Paths, upstream: u16, mutual_tls: bool) -> Result<(), Fault> {
+/// When the certificates do not load, the upstream cannot be reached at the start, or no port is free.
+pub(crate) async fn run(paths: &Paths, upstream: u16, mutual_tls: bool) -> Result<(), Error> {
     let authority: Authority = format!("localhost:{upstream}").parse()?;
     let requests = connect(paths, upstream).await?;
     let acceptor = if mutual_tls { Some(tls::mutual_acceptor(paths)?) } else { None };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    child::announce(&listener)?;
+    process::announce(&listener)?;
     loop {
         let (socket, _) = listener.accept().await?;
         socket.set_nodelay(true)?;
@@ -45,13 +45,13 @@ pub(crate) async fn run(paths: &Paths, upstream: u16, mutual_tls: bool) -> Resul
             Some(acceptor) => drop(tokio::spawn(async move {
                 let stream = acceptor.accept(socket).await?;
                 server.serve_connection(TokioIo::new(stream), service).await?;
-                Ok::<_, Fault>(())
+                Ok::<_, Error>(())
             })),
         }
     }
 }
 
-async fn connect(paths: &Paths, upstream: u16) -> Result<SendRequest<Incoming>, Fault> {
+async fn connect(paths: &Paths, upstream: u16) -> Result<SendRequest<Incoming>, Error> {
     let socket = TcpStream::connect((Ipv4Addr::LOCALHOST, upstream)).await?;
     socket.set_nodelay(true)?;
     let stream = tls::connector(paths)?.connect(ServerName::try_from("localhost")?, socket).await?;
@@ -70,7 +70,7 @@ async fn forward(
     let mut target = std::mem::take(request.uri_mut()).into_parts();
     target.scheme = Some(Scheme::HTTPS);
     target.authority = Some(authority);
-    *request.uri_mut() = Uri::from_parts(target).expect("a request that came over HTTP/2 has a path");
+    *request.uri_mut() = Uri::from_parts(target).expect("a request over HTTP/2 has a path");
     requests.ready().await?;
     requests.send_request(request).await
 }

@@ -1,4 +1,4 @@
-//! TLS as all sides of a run speak it: 1.3 or 1.2, aws-lc-rs, HTTP/2 by ALPN.
+//! The TLS settings of a run: 1.3 or 1.2, aws-lc-rs, HTTP/2 by ALPN.
 
 use std::sync::Arc;
 
@@ -10,18 +10,18 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use crate::Fault;
+use crate::Error;
 use crate::files::Paths;
 
-/// Trusts the run's authority alone and offers HTTP/2 alone.
-pub(crate) fn connector(paths: &Paths) -> Result<TlsConnector, Fault> {
+/// Trusts only the run's authority, and offers only HTTP/2.
+pub(crate) fn connector(paths: &Paths) -> Result<TlsConnector, Error> {
     let mut config = client(paths)?.with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
 /// As [`connector`], with the callers' certificate.
-pub(crate) fn client_with_certificate(paths: &Paths) -> Result<Arc<ClientConfig>, Fault> {
+pub(crate) fn client_with_certificate(paths: &Paths) -> Result<Arc<ClientConfig>, Error> {
     let chain = vec![CertificateDer::from_pem_file(paths.client_certificate())?];
     let key = PrivateKeyDer::from_pem_file(paths.client_key())?;
     let mut config = client(paths)?.with_client_auth_cert(chain, key)?;
@@ -29,9 +29,8 @@ pub(crate) fn client_with_certificate(paths: &Paths) -> Result<Arc<ClientConfig>
     Ok(Arc::new(config))
 }
 
-/// Presents the servers' certificate; takes HTTP/1.1 as well, for a client that fetches its token
-/// with it.
-pub(crate) fn acceptor(paths: &Paths) -> Result<TlsAcceptor, Fault> {
+/// Presents the servers' certificate. Accepts HTTP/1.1 as well, for a client that fetches its token with it.
+pub(crate) fn acceptor(paths: &Paths) -> Result<TlsAcceptor, Error> {
     let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth();
@@ -41,8 +40,9 @@ pub(crate) fn acceptor(paths: &Paths) -> Result<TlsAcceptor, Fault> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// Presents the servers' certificate, demands one of the run's authority, and takes HTTP/2 alone.
-pub(crate) fn mutual_acceptor(paths: &Paths) -> Result<TlsAcceptor, Fault> {
+/// Presents the servers' certificate, requires a client certificate of the run's authority, and accepts only
+/// HTTP/2.
+pub(crate) fn mutual_acceptor(paths: &Paths) -> Result<TlsAcceptor, Error> {
     let provider = Arc::new(default_provider());
     let verifier =
         WebPkiClientVerifier::builder_with_provider(Arc::new(authority(paths)?), Arc::clone(&provider))
@@ -56,18 +56,18 @@ pub(crate) fn mutual_acceptor(paths: &Paths) -> Result<TlsAcceptor, Fault> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-fn client(paths: &Paths) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, Fault> {
+fn client(paths: &Paths) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, Error> {
     Ok(ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(authority(paths)?))
 }
 
-fn authority(paths: &Paths) -> Result<RootCertStore, Fault> {
+fn authority(paths: &Paths) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(paths.authority())?)?;
     Ok(roots)
 }
 
-fn chain(paths: &Paths) -> Result<Vec<CertificateDer<'static>>, Fault> {
+fn chain(paths: &Paths) -> Result<Vec<CertificateDer<'static>>, Error> {
     Ok(vec![CertificateDer::from_pem_file(paths.certificate())?])
 }

@@ -1,12 +1,12 @@
 //! The upstream: HTTP/2 over TLS, the same answers at once to every caller.
 //!
-//! It answers Countermand's REST calls as the Android Management API would, the relay's gRPC calls as
-//! a gRPC server would, and hands out a token. It keeps nothing but a count, but it does refuse what
-//! a real one would refuse, so that a target cannot look fast by sending something wrong.
+//! It answers Countermand's REST calls as the Android Management API would, the relay's gRPC calls as a gRPC
+//! server would, and token requests. Its only state is a count. It rejects a wrong request as the API would, so
+//! that a target cannot be fast by sending one.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -26,47 +26,54 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::files::Paths;
 use crate::workload::{self, ByName, CANCEL, GET};
-use crate::{Fault, child, grpc, operation, tls};
+use crate::{Error, grpc, operation, process, tls};
 
-/// Every device's list has this many operations, numbered from nought.
+/// Every device has this many operations, numbered from 0.
 pub(crate) const OPERATIONS_OF_A_DEVICE: u64 = 10;
 
 type Trailers = Ready<Option<Result<HeaderMap, Infallible>>>;
 type Answer = Response<Either<Full<Bytes>, WithTrailers<Full<Bytes>, Trailers>>>;
 
-/// What the operations of this upstream are, and what was asked of it.
+/// A server of the operations, which counts its calls.
 #[derive(Debug)]
 pub(crate) struct Upstream {
-    /// Whether every operation has finished; else none ever does.
+    /// Whether every operation has finished; otherwise none ever does.
     pub(crate) finished: bool,
-    /// How many calls of AMAPI's have come, whatever was answered.
-    pub(crate) queries: AtomicU64,
+    /// The calls of AMAPI so far, rejected ones included.
+    pub(crate) calls: AtomicU64,
 }
 
 /// Serves finished operations on a free port of the loopback until the process ends.
 ///
 /// # Errors
 ///
-/// When the certificate does not load or no port can be had.
-pub(crate) async fn run(paths: &Paths) -> Result<(), Fault> {
+/// When the certificate does not load or no port is free.
+pub(crate) async fn run(paths: &Paths) -> Result<(), Error> {
     let acceptor = tls::acceptor(paths)?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    child::announce(&listener)?;
-    let upstream = Upstream { finished: true, queries: AtomicU64::default() };
-    Arc::new(upstream).serve(listener, acceptor).await
+    process::announce(&listener)?;
+    Arc::new(Upstream { finished: true, calls: AtomicU64::default() }).serve(listener, acceptor).await
 }
 
 impl Upstream {
-    /// Serves until this is dropped.
+    /// Serves in this process, on a free port of the loopback, while the runtime runs.
     ///
     /// # Errors
     ///
-    /// When no more connections can be taken.
-    pub(crate) async fn serve(
-        self: Arc<Self>,
-        listener: TcpListener,
-        acceptor: TlsAcceptor,
-    ) -> Result<(), Fault> {
+    /// When the certificate does not load or no port is free.
+    pub(crate) async fn start(paths: &Paths, finished: bool) -> Result<(Arc<Self>, SocketAddr), Error> {
+        let upstream = Arc::new(Self { finished, calls: AtomicU64::default() });
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        // A failure to accept fails the calls of the target, and the callers report it.
+        tokio::spawn(Arc::clone(&upstream).serve(listener, tls::acceptor(paths)?));
+        Ok((upstream, address))
+    }
+
+    /// # Errors
+    ///
+    /// When a connection cannot be accepted.
+    async fn serve(self: Arc<Self>, listener: TcpListener, acceptor: TlsAcceptor) -> Result<(), Error> {
         loop {
             let (socket, _) = listener.accept().await?;
             socket.set_nodelay(true)?;
@@ -80,7 +87,7 @@ impl Upstream {
         }
     }
 
-    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Answer, Fault> {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Answer, Error> {
         let (head, body) = request.into_parts();
         let body = body.collect().await?.to_bytes();
         let path = head.uri.path();
@@ -90,14 +97,17 @@ impl Upstream {
         if head.version != Version::HTTP_2 {
             return Ok(json(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "{}".into()));
         }
-        if head.method == Method::POST && [CANCEL.method, GET.method].contains(&path) {
+        // The relay's callers have no token: a gRPC call with one was not transcoded.
+        let is_grpc =
+            [CANCEL.method, GET.method].contains(&path) && !head.headers.contains_key(AUTHORIZATION);
+        if head.method == Method::POST && is_grpc {
             let ByName { name } = ByName::decode(grpc::unframe(body)?)?;
             return match path == GET.method {
                 true => message(&operation::message(name, self.finished).encode_to_vec()),
                 false => message(&[]),
             };
         }
-        self.queries.fetch_add(1, Ordering::Relaxed);
+        self.calls.fetch_add(1, Ordering::Relaxed);
         let resource = path.strip_prefix("/v1/").filter(|path| path.starts_with("enterprises/"));
         let enterprise = path.split('/').nth(3).unwrap_or_default();
         let authorised = head
@@ -113,8 +123,7 @@ impl Upstream {
         })
     }
 
-    /// `cancel`, `list` and `get` of `enterprises.devices.operations`, as AMAPI's discovery document has
-    /// them.
+    /// `cancel`, `list` and `get` of `enterprises.devices.operations` in AMAPI's discovery document.
     fn amapi(&self, method: &Method, resource: &str) -> Answer {
         if *method == Method::POST && resource.ends_with(":cancel") {
             json(StatusCode::OK, "{}".into())
@@ -131,14 +140,14 @@ impl Upstream {
     }
 }
 
-/// A token that names the account which the assertion of RFC 7523 in `body` is issued by, so that a call
-/// with the token of another is refused.
-fn token(body: &[u8]) -> Result<String, Fault> {
+/// A token that names the issuer of the assertion (RFC 7523) in `body`, so that a call with the token of another
+/// account is rejected.
+fn token(body: &[u8]) -> Result<String, Error> {
     let (_, assertion) = form_urlencoded::parse(body)
         .find(|(name, _)| name == "assertion")
         .ok_or("a token request without an assertion")?;
     let claims = assertion.split('.').nth(1).ok_or("an assertion without claims")?;
-    // yup-oauth2 pads, though RFC 7515 has none.
+    // yup-oauth2 pads, against RFC 7515.
     let claims = BASE64_URL_SAFE_NO_PAD.decode(claims.trim_end_matches('='))?;
     let claims: serde_json::Value = serde_json::from_slice(&claims)?;
     let issuer = claims["iss"].as_str().and_then(|email| email.split('@').next());
@@ -155,8 +164,8 @@ fn json(status: StatusCode, json: Bytes) -> Answer {
     response
 }
 
-/// An OK with an encoded message, as gRPC answers.
-fn message(message: &[u8]) -> Result<Answer, Fault> {
+/// A gRPC answer with status OK and an encoded message.
+fn message(message: &[u8]) -> Result<Answer, Error> {
     let mut trailers = HeaderMap::with_capacity(1);
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
     let body = Full::from(grpc::frame(message)?).with_trailers(ready(Some(Ok(trailers))));

@@ -1,0 +1,291 @@
+//! The processes of a run: started on their core, measured, and ended on every way out.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::time::{ClockId, clock_getcpuclockid};
+use nix::unistd::Pid;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
+
+use crate::Error;
+use crate::files::Paths;
+
+/// How long a role of the benchmark may take to listen.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a process that dies may outlive its connections.
+const DEATH_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// A running process. It is killed when this is dropped. A role of the benchmark also ends when its standard
+/// input closes, because the benchmark itself may be killed.
+#[derive(Debug)]
+pub(crate) struct Process {
+    name: String,
+    child: Child,
+    stderr: PathBuf,
+}
+
+impl Process {
+    /// Starts `command`, on the targets' core if one is given. Its environment is empty, because ours could name
+    /// a proxy or a setting. Its output goes to files, as it would in use.
+    ///
+    /// # Errors
+    ///
+    /// When the program cannot be run.
+    pub(crate) fn start(
+        name: &str,
+        mut command: Command,
+        paths: &Paths,
+        cores: Option<&Cores>,
+    ) -> Result<Self, Error> {
+        let stderr = paths.log(name, "stderr");
+        command
+            .env_clear()
+            .current_dir(paths.directory())
+            .stdout(File::create(paths.log(name, "stdout"))?)
+            .stderr(File::create(&stderr)?);
+        Self::spawn(name, command, stderr, cores)
+    }
+
+    /// Starts a role of this executable, and waits until it listens.
+    ///
+    /// # Errors
+    ///
+    /// When it ends or does not listen in time.
+    pub(crate) async fn start_role(
+        name: &str,
+        arguments: &[&str],
+        paths: &Paths,
+        cores: Option<&Cores>,
+    ) -> Result<(Self, SocketAddr), Error> {
+        let mut command = Command::new(std::env::current_exe()?);
+        let stderr = paths.log(name, "stderr");
+        command
+            .env_clear()
+            .args(arguments)
+            .arg("--files")
+            .arg(paths.directory())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(File::create(&stderr)?);
+        let mut process = Self::spawn(name, command, stderr, cores)?;
+        let stdout = process.child.stdout.take().ok_or("no standard output")?;
+        let mut line = String::new();
+        let mut stdout = BufReader::new(stdout);
+        let read = tokio::time::timeout(START_TIMEOUT, stdout.read_line(&mut line));
+        match read.await {
+            Err(_) => Err(format!("{name} did not listen within {START_TIMEOUT:?}").into()),
+            Ok(Err(error)) => Err(error.into()),
+            Ok(Ok(_)) => match line.trim().parse() {
+                Ok(address) => Ok((process, address)),
+                Err(_) => Err(process.death().await),
+            },
+        }
+    }
+
+    fn spawn(
+        name: &str,
+        mut command: Command,
+        stderr: PathBuf,
+        cores: Option<&Cores>,
+    ) -> Result<Self, Error> {
+        command.kill_on_drop(true);
+        let spawned = match cores {
+            Some(cores) => cores.on_target(|| command.spawn())?,
+            None => command.spawn(),
+        };
+        let child = spawned.map_err(|error| format!("{name} does not start: {error}"))?;
+        Ok(Self { name: name.to_owned(), child, stderr })
+    }
+
+    /// The process id.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended.
+    pub(crate) fn id(&self) -> Result<u32, Error> {
+        self.child.id().ok_or_else(|| format!("{} has ended", self.name).into())
+    }
+
+    /// Returns the death of this process, otherwise `error`.
+    pub(crate) async fn explain(&mut self, error: Error) -> Error {
+        // The connections of a process that dies break before its end can be seen.
+        match tokio::time::timeout(DEATH_TIMEOUT, self.child.wait()).await {
+            Ok(_) => self.death().await,
+            Err(_) => format!("{}: {error}", self.name).into(),
+        }
+    }
+
+    /// Checks that it still runs.
+    ///
+    /// # Errors
+    ///
+    /// Its exit status and its last output.
+    pub(crate) async fn expect_alive(&mut self) -> Result<(), Error> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(_) => Err(self.death().await),
+        }
+    }
+
+    /// Kills it, and waits until it has ended.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be killed.
+    pub(crate) async fn end(mut self) -> Result<(), Error> {
+        Ok(self.child.kill().await?)
+    }
+
+    async fn death(&mut self) -> Error {
+        let status = match self.child.wait().await {
+            Ok(status) => status,
+            Err(error) => return error.into(),
+        };
+        let output = fs::read_to_string(&self.stderr).unwrap_or_else(|error| error.to_string());
+        let mut last: Vec<&str> = output.lines().rev().take(10).collect();
+        last.reverse();
+        format!("{} ended ({status}):\n{}", self.name, last.join("\n")).into()
+    }
+}
+
+/// Reports to the parent where a role listens.
+///
+/// # Errors
+///
+/// When the parent has ended.
+pub(crate) fn announce(listener: &TcpListener) -> Result<(), Error> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{}", listener.local_addr()?)?;
+    Ok(stdout.flush()?)
+}
+
+/// Ends this role with its parent, which holds the other end of its standard input.
+pub(crate) fn end_with_parent() {
+    std::thread::spawn(|| {
+        // The read ends only when the parent has ended.
+        let _ = io::stdin().read(&mut [0]);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the main thread serves forever, and nothing has to be written"
+        )]
+        std::process::exit(0);
+    });
+}
+
+/// Reads the CPU time and the memory of one process, as the kernel counts them.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    cpu: ClockId,
+    status: PathBuf,
+}
+
+impl Meter {
+    /// Measures the process `id`.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such process.
+    pub(crate) fn of(id: u32) -> Result<Self, Error> {
+        Ok(Self {
+            cpu: clock_getcpuclockid(Pid::from_raw(i32::try_from(id)?))?,
+            status: PathBuf::from(format!("/proc/{id}/status")),
+        })
+    }
+
+    /// CPU time, user and system, of all its threads, ended ones included. The clock counts nanoseconds
+    /// (`clock_getcpuclockid(3)`); `/proc/PID/stat` counts hundredths of a second.
+    ///
+    /// # Errors
+    ///
+    /// When the process has ended.
+    pub(crate) fn cpu(&self) -> Result<Duration, Error> {
+        Ok(Duration::from(self.cpu.now()?))
+    }
+
+    /// Memory resident now, in bytes (`VmRSS` of `proc_pid_status(5)`).
+    ///
+    /// # Errors
+    ///
+    /// When the process has ended.
+    pub(crate) fn resident(&self) -> Result<u64, Error> {
+        self.field("VmRSS:")
+    }
+
+    /// The most memory that was ever resident, in bytes (`VmHWM`).
+    ///
+    /// # Errors
+    ///
+    /// When the process has ended.
+    pub(crate) fn peak_resident(&self) -> Result<u64, Error> {
+        self.field("VmHWM:")
+    }
+
+    fn field(&self, name: &str) -> Result<u64, Error> {
+        let status = fs::read_to_string(&self.status)?;
+        let kibibytes: u64 = status
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_suffix("kB"))
+            .ok_or_else(|| format!("{} has no {name}", self.status.display()))?
+            .trim()
+            .parse()?;
+        Ok(kibibytes * 1024)
+    }
+}
+
+/// The cores that we may use: one for the targets, the others for everything else.
+#[derive(Debug)]
+pub(crate) struct Cores {
+    /// The number of the core that the targets run on.
+    pub(crate) target: usize,
+    alone: CpuSet,
+    others: CpuSet,
+}
+
+/// The calling thread, and the processes that it starts from now on.
+const THIS_THREAD: Pid = Pid::from_raw(0);
+
+impl Cores {
+    /// Keeps the last core for targets, and moves the calling thread to the others. `None` with fewer than two
+    /// cores.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub(crate) fn split() -> Result<Option<Self>, Error> {
+        let mut others = sched_getaffinity(THIS_THREAD)?;
+        let mut ours = Vec::new();
+        for core in 0..CpuSet::count() {
+            if others.is_set(core)? {
+                ours.push(core);
+            }
+        }
+        let &[_, .., target] = ours.as_slice() else {
+            return Ok(None);
+        };
+        others.unset(target)?;
+        let mut alone = CpuSet::new();
+        alone.set(target)?;
+        sched_setaffinity(THIS_THREAD, &others)?;
+        Ok(Some(Self { target, alone, others }))
+    }
+
+    /// Runs `start` on the targets' core, which the processes that it starts inherit.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub(crate) fn on_target<T>(&self, start: impl FnOnce() -> T) -> Result<T, Error> {
+        sched_setaffinity(THIS_THREAD, &self.alone)?;
+        let started = start();
+        sched_setaffinity(THIS_THREAD, &self.others)?;
+        Ok(started)
+    }
+}
