@@ -11,6 +11,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use futures_util::future::BoxFuture;
 use tokio::{
     runtime::Handle,
     sync::Notify,
@@ -165,7 +166,7 @@ impl<T: Clone> Shared<T> {
 /// The upstream call, polled by the caller that started it. Dropped before its end, it goes on as a task.
 struct Leader<T: Clone + Send + Sync + 'static> {
     /// `None` while it is polled, so that a panic leaves nothing to poll again, and after its end.
-    work: Option<Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>>,
+    work: Option<BoxFuture<'static, Result<T, Error>>>,
     shared: Arc<Shared<T>>,
     name: OperationName,
     flights: Flights<T>,
