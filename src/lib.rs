@@ -1,24 +1,26 @@
-//! Countermand: `google.longrunning.Operations` over gRPC, carried to the Android Management API (AMAPI)
-//! over REST, with a credential that only it holds.
+//! Countermand: `google.longrunning.Operations` over gRPC, in front of the Android Management API (AMAPI)
+//! over REST, with a credential that only this process holds.
 //!
-//! # A call's journey
+//! # The path of a call
 //!
-//! 1. It enters by a socket ([`server::listener`]) and a connection of HTTP/2 (`server::connection`);
-//!    `server::routes` finds its service.
-//! 2. The layers (`server::layers`) begin its record, give it a place among the calls in flight, and say who
-//!    calls ([`server::identity`]) and until when.
-//! 3. [`operations`] takes it from top to bottom: the [`name`] is parsed, the [`policy`] makes a
-//!    [`policy::Permit`] of it, and [`operations::share`] lets it join an identical call in flight.
-//! 4. [`amapi`] carries it to Google, for as long as its [`budget`] lasts: a token from [`credentials`],
-//!    one attempt after another, over [`http_client`].
-//! 5. What Google answered becomes the answer: for an error, [`operations::status`] decides what the
-//!    caller is told. It goes out when [`audit`] has written its line.
+//! 1. A socket ([`server::listener`]) accepts a connection, `server::connection` drives it, and `server::router` finds
+//!    the service of each request.
+//! 2. [`server::call`] takes the call from its arrival to its response: permit, message, caller
+//!    ([`server::identity`]), service, audit line, response.
+//! 3. [`operations`] serves the method: the [`name`] is parsed, [`policy`] makes a [`policy::Permit`], and
+//!    `operations::flights` joins an identical upstream call or starts one.
+//! 4. [`amapi`] sends the request: a token from [`credentials`], one attempt after another, over [`http_client`]. The
+//!    [`flight`] bounds the upstream call and keeps its account.
+//! 5. [`operations::status`] makes the status of an error. [`audit`] writes the line of the call, and then the response
+//!    leaves.
 //!
 //! # Around it
 //!
-//! [`app`] builds and connects all this, supervises and drains it; [`cli`] and [`config`] say what it is
-//! told; [`admin`] and [`telemetry`] are the operator's view. [`emulator`] stands in for Google in
+//! [`app`] builds and connects the parts, supervises them ([`background`]) and drains. [`cli`] and [`config`] read the
+//! command line and the settings. [`admin`] and [`telemetry`] serve the operator. [`emulator`] stands in for Google in
 //! development and in tests, and shares nothing with the rest.
+//!
+//! `docs/ARCHITECTURE.md` has the dependencies between the modules, and the reasons for the design.
 
 pub mod admin;
 pub mod amapi;
