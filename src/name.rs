@@ -5,13 +5,21 @@
 //! that a name that parses stands in a URL's path as it is. `.` and `..` are refused since URL parsers
 //! remove them, and `-` alone since AIP-159 gives it the meaning "any", which is not supported.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
+
+/// Hashes names in maps that every call meets, at a tenth of the cost of std's SipHash. Its seed is random, so that no
+/// caller can choose names that collide.
+pub type NameHasher = foldhash::fast::RandomState;
 
 /// The most characters of one segment.
 const MAX_SEGMENT: usize = 255;
 
 /// The name of one operation: `enterprises/*/devices/*/operations/*`.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OperationName {
     text: Arc<str>,
     enterprise_end: u16,
@@ -88,6 +96,13 @@ impl OperationName {
             text: self.text[..usize::from(self.device_end)].into(),
             enterprise_end: self.enterprise_end,
         }
+    }
+}
+
+/// By the text alone, which the ends of its segments follow from.
+impl Hash for OperationName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
     }
 }
 

@@ -1,6 +1,7 @@
 //! One attempt: a slot, the token, the request, and the meaning of its response.
 
 use std::{
+    pin::pin,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -115,7 +116,8 @@ impl Upstream {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
         let request = self.client.send_empty(method.clone(), url, headers, Arc::clone(flight));
-        let exchange = async {
+        // Pinned here, because each function that took it by value would have room for it twice.
+        let exchange = pin!(async {
             let response = request.await.map_err(no_response)?;
             let status = response.status();
             flight.responded(status.as_u16());
@@ -130,10 +132,10 @@ impl Upstream {
                 body.await
             };
             Ok(Response { http_status: status.as_u16(), body })
-        };
+        });
         match flight.send(self.timeout, exchange).await {
             Ok(result) => result,
-            Err(Late::Unsent) => Err(late("before a connection to the upstream was ready")),
+            Err(Late::Unsent) => Err(late("before anything was sent to the upstream")),
             Err(Late::Unanswered) => {
                 let error = Error::DeadlineExceeded { while_doing: "before the upstream answered" };
                 Err(Failed { error, next: Next::Retry { not_before: Duration::ZERO } })

@@ -1,9 +1,6 @@
 //! Makes a line from a record.
 
-use std::{
-    fmt,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
@@ -52,18 +49,18 @@ impl Arrival {
         line.text("code", code);
         if let Some(flight) = flight {
             if let Some(status) = flight.upstream_status() {
-                line.bare("upstream_status", status);
+                line.number("upstream_status", status.into());
             }
             if flight.attempts() > 0 {
-                line.bare("attempts", flight.attempts());
+                line.number("attempts", flight.attempts().into());
             }
             if *is_shared {
                 line.bare("shared", true);
             }
             line.text_if("credential", flight.credential());
         }
-        line.bare("duration_ms", Milliseconds(self.since.elapsed()));
-        line.shown("trace_id", self.trace_id);
+        line.thousandths("duration_ms", micros(self.since.elapsed()));
+        line.plain("trace_id", &self.trace_id.hexadecimal());
         Some(line.line())
     }
 }
@@ -74,14 +71,8 @@ fn timestamp(time: SystemTime) -> humantime::Rfc3339Timestamp {
     humantime::format_rfc3339_millis(time.clamp(SystemTime::UNIX_EPOCH, last))
 }
 
-/// To the microsecond.
-struct Milliseconds(Duration);
-
-impl fmt::Display for Milliseconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let micros = self.0.as_micros();
-        write!(f, "{}.{:03}", micros / 1000, micros % 1000)
-    }
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

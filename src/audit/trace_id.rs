@@ -33,6 +33,18 @@ impl TraceId {
     }
 }
 
+impl TraceId {
+    /// The 32 digits of its `Display`, without the cost of the formatter.
+    pub(super) fn hexadecimal(self) -> [u8; 32] {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = [0; 32];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(self.0.to_be_bytes()) {
+            pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        }
+        text
+    }
+}
+
 impl fmt::Display for TraceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)
@@ -97,6 +109,8 @@ mod tests {
     #[test]
     fn new_traces_differ() {
         assert_ne!(TraceId::random(), TraceId::random());
-        assert_eq!(TraceId::random().to_string().len(), 32);
+        let random = TraceId::random();
+        assert_eq!(random.hexadecimal(), random.to_string().as_bytes());
+        assert_eq!(random.to_string().len(), 32);
     }
 }

@@ -10,7 +10,10 @@ use lru::LruCache;
 use prost::Message;
 use tokio::time::Instant;
 
-use crate::{name::OperationName, proto::longrunning::Operation};
+use crate::{
+    name::{NameHasher, OperationName},
+    proto::longrunning::Operation,
+};
 
 /// The largest operation in the cache, in encoded bytes, so that one entry does not cost the memory of many.
 const MAX_OPERATION_SIZE: usize = 64 * 1024;
@@ -38,7 +41,7 @@ pub(super) struct Cache {
 }
 
 struct Contents {
-    states: LruCache<OperationName, Cached>,
+    states: LruCache<OperationName, Cached, NameHasher>,
     cancels: Cancels,
 }
 
@@ -50,7 +53,7 @@ struct Cached {
 
 /// The times at which operations were last cancelled.
 struct Cancels {
-    recent: LruCache<OperationName, Instant>,
+    recent: LruCache<OperationName, Instant, NameHasher>,
     /// The newest time evicted from `recent`. Any operation may have been cancelled until then.
     evicted: Option<Instant>,
 }
@@ -58,8 +61,9 @@ struct Cancels {
 impl Cache {
     pub(super) fn new(limits: CacheLimits) -> Self {
         let contents = NonZeroUsize::new(limits.entries).map(|entries| {
-            let cancels = Cancels { recent: LruCache::new(MAX_CANCELS), evicted: None };
-            Mutex::new(Contents { states: LruCache::new(entries), cancels })
+            let cancels =
+                Cancels { recent: LruCache::with_hasher(MAX_CANCELS, NameHasher::default()), evicted: None };
+            Mutex::new(Contents { states: LruCache::with_hasher(entries, NameHasher::default()), cancels })
         });
         Self { contents, limits }
     }

@@ -19,11 +19,16 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use crate::{amapi::error::Error, audit::Record, flight::Flight, name::OperationName};
+use crate::{
+    amapi::error::Error,
+    audit::Record,
+    flight::Flight,
+    name::{NameHasher, OperationName},
+};
 
 /// The upstream calls in flight of one kind, by the operation they are about. Clones share them.
 pub(super) struct Flights<T> {
-    in_flight: Arc<Mutex<HashMap<OperationName, Arc<Shared<T>>>>>,
+    in_flight: Arc<Mutex<InFlight<T>>>,
     tasks: TaskTracker,
 }
 
@@ -32,6 +37,8 @@ impl<T> Clone for Flights<T> {
         Self { in_flight: Arc::clone(&self.in_flight), tasks: self.tasks.clone() }
     }
 }
+
+type InFlight<T> = HashMap<OperationName, Arc<Shared<T>>, NameHasher>;
 
 /// An upstream call and its outcome, which every caller of it gets.
 struct Shared<T> {
@@ -142,7 +149,7 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         Joined::Leader(leader)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<OperationName, Arc<Shared<T>>>> {
+    fn lock(&self) -> MutexGuard<'_, InFlight<T>> {
         // Every change of the map is one step.
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }

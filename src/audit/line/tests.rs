@@ -144,8 +144,10 @@ fn a_clock_beyond_all_dates_does_no_harm() {
 }
 
 #[test]
-fn a_duration_has_a_fraction() {
+fn a_duration_is_in_milliseconds_with_a_fraction() {
     for (nanos, want) in [(0, "0.000"), (1_234_567, "1.234"), (60_000_020_000, "60000.020")] {
-        assert_eq!(Milliseconds(Duration::from_nanos(nanos)).to_string(), want);
+        let mut object = Object::new();
+        object.thousandths("duration_ms", micros(Duration::from_nanos(nanos)));
+        assert_eq!(object.line(), format!("{{\"duration_ms\":{want}}}\n").into_bytes());
     }
 }
