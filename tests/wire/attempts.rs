@@ -1,6 +1,8 @@
 //! The `attempts` of an audit line: the requests that were handed to a connection. A request that was not is never
 //! sent after its deadline.
 
+use countermand::proto::longrunning::ListOperationsRequest;
+use prost::Message;
 use serde_json::{Value, json};
 use tonic::Code;
 
@@ -8,12 +10,16 @@ use crate::{
     NAME,
     support::{
         details::assert_ours,
+        grpc::{GET, LIST, by_name},
+        raw,
         reply::Reply,
         service::{Service, Setup},
         tls::{Authority, H2, HTTP1},
         upstream::Upstream,
     },
 };
+
+const DEVICE: &str = "enterprises/LC01/devices/d1/operations";
 
 const TIMEOUT: [(&str, &str); 1] = [("grpc-timeout", "500m")];
 
@@ -52,6 +58,13 @@ async fn a_request_without_a_connection_is_no_attempt_and_is_never_sent() {
         assert_ours(&status, Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
         assert_eq!(status.message(), UNSENT);
         assert_eq!(lines(&service, &[NAME]), json!([[NAME, "DEADLINE_EXCEEDED", null, null]]));
+        let list = ListOperationsRequest { name: DEVICE.to_owned(), ..Default::default() }.encode_to_vec();
+        for (path, message) in [(GET, by_name(NAME)), (LIST, list)] {
+            let status = wire.start_raw(path, &TIMEOUT, &message).await.answer().await.status();
+            assert_ours(&status, Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+        }
+        let log = service.audit_log();
+        assert!(log.len() == 3 && log.iter().all(|line| line["attempts"].is_null()), "{log:?}");
         assert!(upstream.connections() > 0, "the upstream accepted a TCP connection");
 
         handshakes.open();
@@ -59,6 +72,36 @@ async fn a_request_without_a_connection_is_no_attempt_and_is_never_sent() {
         assert_eq!(wire.cancel(&next, &[]).await.code(), Code::Ok);
         assert_eq!(paths(&upstream), [path(&next)]);
     }
+}
+
+#[tokio::test]
+async fn a_caller_who_has_time_gets_the_outcome_of_a_request_that_was_unsent_at_anothers_deadline() {
+    let authority = Authority::new();
+    let tokens = Upstream::start().await;
+    let (upstream, handshakes) = Upstream::start_tls_held(&authority, &[H2]).await;
+    upstream.answers([Reply::ok()]);
+    let setup = Setup::with_tokens_of(&tokens, upstream.url()).ca(&authority.pem());
+    let service = setup.start().await;
+    let wire = service.wire().await;
+    let hurried = wire.start(NAME, &TIMEOUT).await;
+    let patient = wire.start(NAME, &[]).await;
+    assert_eq!(hurried.answer().await.message(), UNSENT);
+    assert_eq!(lines(&service, &[NAME]), json!([[NAME, "DEADLINE_EXCEEDED", null, null]]));
+    handshakes.open();
+    assert_eq!(patient.answer().await.code(), Code::Ok);
+    let line = service.recorded("CancelOperation", "OK").await;
+    assert_eq!(json!([line["shared"], line["attempts"]]), json!([true, 1]));
+    assert_eq!(paths(&upstream), [path(NAME)]);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_refused_is_no_attempt() {
+    let tokens = Upstream::start().await;
+    let (_socket, address) = raw::refusing();
+    let service = Setup::with_tokens_of(&tokens, &format!("http://{address}")).start().await;
+    let status = service.cancel(NAME).await.unwrap_err();
+    assert_ours(&status, Code::Unavailable, "UPSTREAM_UNREACHABLE");
+    assert_eq!(lines(&service, &[NAME]), json!([[NAME, "UNAVAILABLE", null, null]]));
 }
 
 /// hyper hands requests to h2 until one of them finds no free stream. h2 keeps that one request and sends it as soon

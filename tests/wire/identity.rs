@@ -10,7 +10,7 @@ use crate::{
     NAME,
     support::{
         details::{assert_ours, assert_ours_with_retry},
-        grpc::{LIST, Wire},
+        grpc::{GET, LIST, WAIT, Wire, by_name},
         issuer::{Key, claims, key_set},
         reply::Reply,
         service::{Service, Setup},
@@ -159,18 +159,20 @@ async fn keys_that_do_not_come_are_waited_for_within_the_calls_own_time() {
 
 const DEVICE: &str = "enterprises/LC01/devices/d1/operations";
 
-/// Makes one call of CancelOperation and one of ListOperations that are both refused with `code`. Their audit lines
-/// have the names and no caller.
+/// Makes calls that are all refused with `code`. Their audit lines have the names and no caller.
 async fn records_the_names(service: &Service, headers: &[(&str, &str)], code: &str, decision: Value) {
     let before = service.audit_log().len();
     let wire = service.wire().await;
     let list = ListOperationsRequest { name: DEVICE.to_owned(), ..Default::default() }.encode_to_vec();
     let cancelled = refused(&wire, headers).await;
-    let listed = wire.start_raw(LIST, headers, &list).await.answer().await;
-    assert_eq!(listed.code(), cancelled.code());
+    for (path, message) in [(LIST, list), (GET, by_name(NAME)), (WAIT, by_name(NAME))] {
+        let answer = wire.start_raw(path, headers, &message).await.answer().await;
+        assert_eq!(answer.code(), cancelled.code());
+    }
     let lines: Vec<Value> = service.audit_log().drain(before..).map(facts).collect();
     let line = |method: &str, name: &str| json!([method, name, decision, code, null, null, null]);
-    assert_eq!(lines, [line("CancelOperation", NAME), line("ListOperations", DEVICE)], "{headers:?}");
+    let (cancel, list) = (line("CancelOperation", NAME), line("ListOperations", DEVICE));
+    assert_eq!(lines, [cancel, list, line("GetOperation", NAME), line("WaitOperation", NAME)], "{headers:?}");
 }
 
 fn facts(line: Value) -> Value {
@@ -203,4 +205,10 @@ async fn the_audit_line_of_a_refused_caller_has_the_name() {
     let service = setup.start().await;
     let bearer = format!("Bearer {}", key.token(Some("a"), &claims()));
     records_the_names(&service, &[("authorization", &bearer)], "UNAVAILABLE", json!(null)).await;
+
+    issuer.always_answers(Reply::hanging());
+    let setup = Setup::of(&upstream).tokens_of_issuer(&format!("{}/jwks", issuer.url()));
+    let service = setup.start().await;
+    let hasty = [("authorization", bearer.as_str()), ("grpc-timeout", "100m")];
+    records_the_names(&service, &hasty, "DEADLINE_EXCEEDED", json!(null)).await;
 }
