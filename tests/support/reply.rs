@@ -20,6 +20,8 @@ pub(crate) struct Reply {
     body: Bytes,
     end: End,
     gate: Option<Gate>,
+    /// Resets the stream in place of a response.
+    reset: Option<h2::Reason>,
 }
 
 /// What follows the body's bytes.
@@ -39,13 +41,22 @@ impl Gate {
     pub(crate) fn open(&self) {
         self.0.add_permits(Semaphore::MAX_PERMITS / 2);
     }
+
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(0)))
+    }
+
+    /// Waits until it is open.
+    pub(super) async fn pass(&self) {
+        self.0.acquire().await.unwrap().forget();
+    }
 }
 
 impl Reply {
     /// A status with a body of any kind.
     pub(crate) fn new(status: u16, content_type: &str, body: impl Into<Bytes>) -> Self {
-        let reply =
-            Self { status, headers: HeaderMap::new(), body: body.into(), end: End::Whole, gate: None };
+        let (headers, body) = (HeaderMap::new(), body.into());
+        let reply = Self { status, headers, body, end: End::Whole, gate: None, reset: None };
         reply.header("content-type", content_type)
     }
 
@@ -93,6 +104,11 @@ impl Reply {
         self.header("content-length", &announced)
     }
 
+    /// RST_STREAM in place of a response, over HTTP/2.
+    pub(crate) fn stream_reset(reason: h2::Reason) -> Self {
+        Self { reset: Some(reason), ..Self::ok() }
+    }
+
     /// The body stops, and does not end.
     pub(crate) fn hanging_in_the_body(mut self) -> Self {
         self.end = End::Hangs;
@@ -101,14 +117,17 @@ impl Reply {
 
     /// Nothing of it before the gate opens.
     pub(crate) fn held(mut self) -> (Self, Gate) {
-        let gate = Gate(Arc::new(Semaphore::new(0)));
+        let gate = Gate::new();
         self.gate = Some(gate.clone());
         (self, gate)
     }
 
-    pub(super) async fn into_response(self) -> Response<Body> {
-        if let Some(Gate(gate)) = &self.gate {
-            gate.acquire().await.unwrap().forget();
+    pub(super) async fn into_response(self) -> Result<Response<Body>, h2::Error> {
+        if let Some(gate) = &self.gate {
+            gate.pass().await;
+        }
+        if let Some(reason) = self.reset {
+            return Err(reason.into());
         }
         let start = stream::iter([Ok(Frame::data(self.body.clone()))]);
         let body = match self.end {
@@ -126,6 +145,6 @@ impl Reply {
         let mut response = Response::new(body);
         *response.status_mut() = self.status.try_into().unwrap();
         *response.headers_mut() = self.headers;
-        response
+        Ok(response)
     }
 }

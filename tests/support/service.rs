@@ -33,6 +33,9 @@ const TLS_FILES: [(&str, &str); 3] = [
     ("COUNTERMAND_SERVER_TLS_CLIENT_CA", "clients.pem"),
 ];
 
+/// The file of `upstream.ca_certificates`.
+const CA_FILE: &str = "ca.pem";
+
 /// Where calls leave their lines.
 const AUDIT_LOG: &str = "audit.jsonl";
 
@@ -90,6 +93,11 @@ impl Service {
     /// The files of [`Setup::tls`]: certificate, key and client CA.
     pub(crate) fn tls_files(&self) -> [PathBuf; 3] {
         TLS_FILES.map(|(_, file)| self.files.path().join(file))
+    }
+
+    /// The file of [`Setup::ca`].
+    pub(crate) fn ca_file(&self) -> PathBuf {
+        self.files.path().join(CA_FILE)
     }
 
     /// The shared connection, for other services than ours.

@@ -1,7 +1,7 @@
 //! An upstream and its token endpoint, of HTTP/1.1 in plaintext or of what TLS negotiates, that answers by
 //! a script. Dropped at the end of a test, it fails it when a call is missing or was not expected.
 
-use std::{collections::VecDeque, convert::Infallible, net::SocketAddr};
+use std::{collections::VecDeque, net::SocketAddr};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, Version};
@@ -19,9 +19,9 @@ use tokio::{
 };
 
 use super::{
-    reply::{Body, Reply},
+    reply::{Body, Gate, Reply},
     soon,
-    tls::Authority,
+    tls::{Authority, H2},
 };
 
 /// A request as it arrived.
@@ -59,21 +59,52 @@ pub(crate) struct Upstream {
 impl Upstream {
     /// In plaintext on loopback.
     pub(crate) async fn start() -> Self {
-        Self::serve("http", |socket| async { Some(socket) }).await
+        Self::serve("http", None, |socket| async { Some(socket) }).await
     }
 
     /// Over TLS, with a certificate of `authority`, in one of `protocols`.
     pub(crate) async fn start_tls(authority: &Authority, protocols: &[&[u8]]) -> Self {
+        let (upstream, handshakes) = Self::start_tls_held(authority, protocols).await;
+        handshakes.open();
+        upstream
+    }
+
+    /// Likewise. It accepts TCP connections, and begins no TLS handshake before the gate opens.
+    pub(crate) async fn start_tls_held(authority: &Authority, protocols: &[&[u8]]) -> (Self, Gate) {
+        let gate = Gate::new();
+        (Self::secured(authority, protocols, None, gate.clone()).await, gate)
+    }
+
+    /// Over TLS and HTTP/2, with at most `max_streams` streams on a connection.
+    pub(crate) async fn start_http2(authority: &Authority, max_streams: u32) -> Self {
+        let handshakes = Gate::new();
+        handshakes.open();
+        Self::secured(authority, &[H2], Some(max_streams), handshakes).await
+    }
+
+    async fn secured(
+        authority: &Authority,
+        protocols: &[&[u8]],
+        max_streams: Option<u32>,
+        handshakes: Gate,
+    ) -> Self {
         let acceptor = authority.acceptor(protocols);
-        Self::serve("https", move |socket| {
-            let acceptor = acceptor.clone();
-            // A client that does not trust the certificate is what some tests are about.
-            async move { acceptor.accept(socket).await.ok() }
+        Self::serve("https", max_streams, move |socket| {
+            let (acceptor, handshakes) = (acceptor.clone(), handshakes.clone());
+            async move {
+                handshakes.pass().await;
+                // A client that does not trust the certificate is what some tests are about.
+                acceptor.accept(socket).await.ok()
+            }
         })
         .await
     }
 
-    async fn serve<T, F>(scheme: &str, secure: impl Fn(tokio::net::TcpStream) -> F + Send + 'static) -> Self
+    async fn serve<T, F>(
+        scheme: &str,
+        max_streams: Option<u32>,
+        secure: impl Fn(tokio::net::TcpStream) -> F + Send + 'static,
+    ) -> Self
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
         F: Future<Output = Option<T>> + Send + 'static,
@@ -91,7 +122,10 @@ impl Upstream {
                     tokio::spawn(async move {
                         let Some(socket) = socket.await else { return };
                         let service = service_fn(move |request| answer(state.clone(), request));
-                        let builder = auto::Builder::new(TokioExecutor::new());
+                        let mut builder = auto::Builder::new(TokioExecutor::new());
+                        if let Some(max_streams) = max_streams {
+                            builder.http2().max_concurrent_streams(max_streams);
+                        }
                         // It ends in error when it was told to break off, or its client goes.
                         let _ = builder.serve_connection(TokioIo::new(socket), service).await;
                     });
@@ -156,7 +190,7 @@ impl Upstream {
 async fn answer(
     state: watch::Sender<State>,
     request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
+) -> Result<Response<Body>, h2::Error> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let path = head.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
@@ -166,7 +200,7 @@ async fn answer(
         reply = Some(if seen.path == "/token" { state.token(seen) } else { state.call(seen) });
     });
     let reply = reply.unwrap_or_else(|| Reply::new(500, "text/plain", "unreachable"));
-    Ok(reply.into_response().await)
+    reply.into_response().await
 }
 
 impl State {

@@ -1,6 +1,8 @@
 //! A caller that goes before its answer: what it asked for is carried through, and recorded with the outcome
 //! that nobody was told. A wait is not carried on: by its line the tests see that the service has noticed.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tonic::Code;
 
@@ -10,6 +12,7 @@ use crate::{
         grpc::{Started, WAIT, Wire, by_name},
         reply::{Gate, Reply},
         service::{Service, Setup},
+        soon,
         upstream::Upstream,
     },
 };
@@ -150,4 +153,44 @@ async fn a_call_holds_its_place_until_it_has_ended() {
     assert_eq!(other.cancel("none", &[]).await.code(), Code::InvalidArgument);
     hung.open();
     assert_eq!(second.answer().await.code(), Code::Ok);
+}
+
+#[tokio::test]
+async fn callers_who_stay_get_the_outcome_of_the_call_that_a_caller_who_left_began() {
+    let google = Upstream::start().await;
+    let (ok, ok_gate) = Reply::ok().held();
+    let (not_found, not_found_gate) = Reply::plain_error(404, "NOT_FOUND", "Gone.").held();
+    for (reply, gate, code) in [(ok, ok_gate, Code::Ok), (not_found, not_found_gate, Code::NotFound)] {
+        let service = Setup::of(&google).start().await;
+        let before = google.seen().len();
+        google.answers([Reply::hanging(), reply]);
+        let (leaves, stays) = (service.wire().await, service.wire().await);
+        let _wait = leaves.start_raw(WAIT, &[], &by_name("enterprises/LC01/devices/d1/operations/1")).await;
+        google.has_seen(before + 1).await;
+        let _leader = leaves.start(NAME, &[]).await;
+        google.has_seen(before + 2).await;
+        let followers = [stays.start(NAME, &[]).await, stays.start(NAME, &[]).await];
+        stays.taken_up().await;
+        leaves.hang_up();
+        service.recorded("WaitOperation", "CANCELLED").await;
+        gate.open();
+        for follower in followers {
+            assert_eq!(follower.answer().await.code(), code);
+        }
+        assert_eq!(google.seen().len(), before + 2, "one request for the wait and one for the cancels");
+        // The task of the caller who left may write its line last.
+        let lines = soon("three audit lines", async {
+            loop {
+                let mut lines = service.audit_log();
+                lines.retain(|line| line["name"] == NAME);
+                if lines.len() == 3 {
+                    return lines;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        assert_eq!(lines.iter().filter(|line| line["shared"] == true).count(), 2, "{lines:?}");
+        assert!(lines.iter().all(|line| line["attempts"] == 1), "{lines:?}");
+    }
 }

@@ -1,16 +1,19 @@
 //! Who calls, by headers: what is refused, and what becomes of a token.
 
+use countermand::proto::longrunning::ListOperationsRequest;
 use http::{HeaderValue, header};
+use prost::Message;
+use serde_json::{Value, json};
 use tonic::{Code, Status};
 
 use crate::{
     NAME,
     support::{
         details::{assert_ours, assert_ours_with_retry},
-        grpc::Wire,
+        grpc::{GET, LIST, WAIT, Wire, by_name},
         issuer::{Key, claims, key_set},
         reply::Reply,
-        service::Setup,
+        service::{Service, Setup},
         upstream::Upstream,
     },
 };
@@ -152,4 +155,60 @@ async fn keys_that_do_not_come_are_waited_for_within_the_calls_own_time() {
     for headers in [&patient[..], &hasty] {
         assert_ours(&refused(&wire, headers).await, Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
     }
+}
+
+const DEVICE: &str = "enterprises/LC01/devices/d1/operations";
+
+/// Makes calls that are all refused with `code`. Their audit lines have the names and no caller.
+async fn records_the_names(service: &Service, headers: &[(&str, &str)], code: &str, decision: Value) {
+    let before = service.audit_log().len();
+    let wire = service.wire().await;
+    let list = ListOperationsRequest { name: DEVICE.to_owned(), ..Default::default() }.encode_to_vec();
+    let cancelled = refused(&wire, headers).await;
+    for (path, message) in [(LIST, list), (GET, by_name(NAME)), (WAIT, by_name(NAME))] {
+        let answer = wire.start_raw(path, headers, &message).await.answer().await;
+        assert_eq!(answer.code(), cancelled.code());
+    }
+    let lines: Vec<Value> = service.audit_log().drain(before..).map(facts).collect();
+    let line = |method: &str, name: &str| json!([method, name, decision, code, null, null, null]);
+    let (cancel, list) = (line("CancelOperation", NAME), line("ListOperations", DEVICE));
+    assert_eq!(lines, [cancel, list, line("GetOperation", NAME), line("WaitOperation", NAME)], "{headers:?}");
+}
+
+fn facts(line: Value) -> Value {
+    let fields = ["method", "name", "decision", "code", "caller", "policies", "attempts"];
+    fields.iter().map(|field| line[*field].clone()).collect()
+}
+
+#[tokio::test]
+async fn the_audit_line_of_a_refused_caller_has_the_name() {
+    let (upstream, issuer, key) = (Upstream::start().await, Upstream::start().await, Key::ec());
+    issuer.always_answers(keys(&key));
+    let service = Setup::of(&upstream)
+        .tokens_of_issuer(&format!("{}/jwks", issuer.url()))
+        .variable("COUNTERMAND_CALLERS_FORWARDED_CLIENT_CERT", "true")
+        .variable("COUNTERMAND_CALLERS_LINKERD_CLIENT_ID", "true")
+        .start()
+        .await;
+    let signed_by_another = format!("Bearer {}", Key::ec().token(Some("a"), &claims()));
+    for header in [
+        ("authorization", "Bearer opaque"),
+        ("authorization", &signed_by_another),
+        (FORWARDED, "URI=\""),
+        (LINKERD, "a b"),
+    ] {
+        records_the_names(&service, &[header], "UNAUTHENTICATED", json!("deny")).await;
+    }
+
+    issuer.always_answers(Reply::plain_error(500, "INTERNAL", ""));
+    let setup = Setup::of(&upstream).tokens_of_issuer(&format!("{}/jwks", issuer.url()));
+    let service = setup.start().await;
+    let bearer = format!("Bearer {}", key.token(Some("a"), &claims()));
+    records_the_names(&service, &[("authorization", &bearer)], "UNAVAILABLE", json!(null)).await;
+
+    issuer.always_answers(Reply::hanging());
+    let setup = Setup::of(&upstream).tokens_of_issuer(&format!("{}/jwks", issuer.url()));
+    let service = setup.start().await;
+    let hasty = [("authorization", bearer.as_str()), ("grpc-timeout", "100m")];
+    records_the_names(&service, &hasty, "DEADLINE_EXCEEDED", json!(null)).await;
 }

@@ -8,6 +8,7 @@
 mod support;
 
 mod answers;
+mod attempts;
 mod audit;
 mod connections;
 mod credentials;

@@ -1,11 +1,12 @@
 //! Callers who reset their calls: those who only do that are cut off, those who lose patience are not.
 
+use countermand::server::Drained;
 use tonic::Code;
 
 use crate::{
     NAME,
     support::{
-        raw_client::{CANCEL, ENHANCE_YOUR_CALM, HEADERS, RST_STREAM, Raw, WINDOW_UPDATE, frame},
+        raw_client::{CANCEL, ENHANCE_YOUR_CALM, GOAWAY, HEADERS, RST_STREAM, Raw, WINDOW_UPDATE, frame},
         reply::Reply,
         service::{Service, Setup},
         soon,
@@ -110,4 +111,36 @@ async fn a_proxy_whose_callers_give_up_together_after_a_while_is_not_cut_off() {
     drop(calls);
     upstream.always_answers(Reply::ok());
     assert_eq!(wire.cancel(&format!("{NAME}999"), &[]).await.code(), Code::Ok);
+}
+
+#[tokio::test]
+async fn the_limit_holds_during_a_drain() {
+    const RESETS: usize = 30;
+    let upstream = Upstream::start().await;
+    let (held, gate) = Reply::ok().held();
+    upstream.answers([Reply::ok()]);
+    upstream.always_answers(held);
+    let setup = Setup::of(&upstream).variable("COUNTERMAND_MAX_RESETS_PER_WINDOW", "20");
+    let service = setup.variable("COUNTERMAND_DRAIN_TIMEOUT", "1h").start().await;
+    // Requests wait for the first response before they connect.
+    is_served(&service).await;
+    let mut raw = Raw::open(service.address).await;
+    let (_, in_flight) = raw.call(0);
+    raw.send(&in_flight).await;
+    upstream.has_seen(2).await;
+
+    let drain = tokio::spawn(service.drain());
+    soon("GOAWAY", async { while raw.read().await.unwrap().0 != GOAWAY {} }).await;
+    // The server accepts streams until the client acknowledges the PING after GOAWAY, which this client never does.
+    // So the calls are young enough for their resets to count.
+    let (streams, calls): (Vec<_>, Vec<_>) = (1..=RESETS).map(|id| raw.call(id)).unzip();
+    raw.send(&calls.concat()).await;
+    upstream.has_seen(2 + RESETS).await;
+    let resets = streams.iter().map(|stream| frame(RST_STREAM, 0, *stream, &CANCEL.to_be_bytes()));
+    raw.send(&resets.collect::<Vec<_>>().concat()).await;
+    soon("the end of the connection", async { while raw.read().await.is_some() {} }).await;
+
+    assert!(!drain.is_finished(), "the upstream holds what it was asked");
+    gate.open();
+    assert_eq!(soon("the end of the drain", drain).await.unwrap(), Drained::Whole);
 }

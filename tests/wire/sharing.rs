@@ -1,6 +1,9 @@
 //! Identical cancels in flight at the same time share one call upstream.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
+use serde_json::json;
 use tonic::Code;
 
 use crate::{
@@ -86,4 +89,26 @@ async fn one_callers_deadline_ends_its_own_waiting_only() {
     assert_ours(&hurried.answer().await.status(), Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
     gate.open();
     assert_eq!(patient.answer().await.code(), Code::Ok);
+}
+
+#[tokio::test]
+async fn a_caller_who_joins_late_brings_time_for_another_attempt() {
+    let upstream = Upstream::start().await;
+    let (ok, gate) = Reply::ok().held();
+    upstream.answers([Reply::hanging(), ok]);
+    let service = Setup::of(&upstream).timeout("2s").start().await;
+    let wire = service.wire().await;
+    let early = wire.start(NAME, &[]).await;
+    upstream.has_seen(1).await;
+    // The attempt fails after 2 s, when the early caller's time is over and the late caller has a second left.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let late = wire.start(NAME, &[("grpc-timeout", "60S")]).await;
+    assert_ours(&early.answer().await.status(), Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+    upstream.has_seen(2).await;
+    gate.open();
+    assert_eq!(late.answer().await.code(), Code::Ok);
+    let line = service.recorded("CancelOperation", "OK").await;
+    assert_eq!(json!([line["shared"], line["attempts"], line["upstream_status"]]), json!([true, 2, 200]));
+    let line = service.recorded("CancelOperation", "DEADLINE_EXCEEDED").await;
+    assert_eq!(json!([line["shared"], line["attempts"], line["upstream_status"]]), json!([null, 1, null]));
 }

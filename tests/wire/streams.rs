@@ -1,15 +1,21 @@
 //! Bursts against HTTP/2 upstreams that allow less than the burst: nobody's call fails for it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use h2::Reason;
+use tonic::Code;
 
-use crate::support::{
-    frames::{Http2Upstream, Rules, Tally},
-    service::{self, Setup},
-    soon,
-    tls::Authority,
-    upstream::Upstream,
+use crate::{
+    NAME,
+    support::{
+        frames::{Http2Upstream, Rules, Tally},
+        reply::Reply,
+        service::{self, Setup},
+        soon,
+        tls::{Authority, H2},
+        upstream::Upstream,
+    },
 };
 
 const CONNECTIONS: usize = 5;
@@ -72,4 +78,41 @@ async fn connections_that_go_away_lose_no_call() {
     let rules = Rules { announced: 100, taken: 100, goes_away_after: Some(25), latency: LATENCY };
     let tally = burst(rules, 200).await;
     assert!(tally.connections >= 200 / 25, "{tally:?}");
+}
+
+#[tokio::test]
+async fn the_reset_of_one_stream_makes_no_other_request_wait() {
+    const OTHERS: usize = 8;
+    // As long as requests queue behind one that connects.
+    const QUEUE: Duration = Duration::from_millis(200);
+    let (authority, tokens) = (Authority::new(), Upstream::start().await);
+    let upstream = Upstream::start_tls(&authority, &[H2]).await;
+    let setup = Setup::with_tokens_of(&tokens, upstream.url()).ca(&authority.pem());
+    let service = setup.start().await;
+    let wire = service.wire().await;
+    upstream.answers([Reply::ok()]);
+    assert_eq!(wire.cancel(NAME, &[]).await.code(), Code::Ok);
+
+    // A busy machine is slow in some of the rounds.
+    let mut fastest = Duration::MAX;
+    for reason in [Reason::INTERNAL_ERROR, Reason::CANCEL, Reason::INTERNAL_ERROR, Reason::CANCEL] {
+        let (ok, gate) = Reply::ok().held();
+        upstream.answers([Reply::stream_reset(reason)].into_iter().chain(vec![ok; 1 + OTHERS]));
+        let before = upstream.seen().len();
+        let mut calls = vec![wire.start(NAME, &[]).await];
+        // The retry is in flight when the others come.
+        upstream.has_seen(before + 2).await;
+        let began = Instant::now();
+        for id in 0..OTHERS {
+            calls.push(wire.start(&format!("{NAME}{id}"), &[]).await);
+        }
+        upstream.has_seen(before + 2 + OTHERS).await;
+        fastest = fastest.min(began.elapsed());
+        gate.open();
+        for call in calls {
+            assert_eq!(call.answer().await.code(), Code::Ok, "{reason}");
+        }
+    }
+    assert!(fastest < QUEUE, "{fastest:?}");
+    assert_eq!(upstream.connections(), 1);
 }

@@ -6,6 +6,7 @@ use countermand::{
     background::Background,
     http_client::{Authorities, HttpClient},
 };
+use futures_util::future::join_all;
 use http::{HeaderMap, Method, Version};
 use tonic::Code;
 
@@ -150,4 +151,46 @@ async fn many_calls_share_one_connection_of_http2() {
         service.cancel(&format!("{NAME}{n}")).await.unwrap();
     }
     assert_eq!(upstream.connections(), before);
+}
+
+#[tokio::test]
+async fn a_burst_after_a_reload_of_the_authorities_makes_one_connection() {
+    const BURST: usize = 20;
+    const RELOADS: usize = 3;
+    let (authority, tokens) = (Authority::new(), Upstream::start().await);
+    let upstream = Upstream::start_tls(&authority, &[H2]).await;
+    upstream.always_answers(Reply::ok());
+    let setup = Setup::with_tokens_of(&tokens, upstream.url()).ca(&authority.pem());
+    let service = setup.start().await;
+    let names: Vec<String> = (0..BURST).map(|id| format!("{NAME}{id}")).collect();
+    let burst = async || {
+        for result in join_all(names.iter().map(|name| service.cancel(name))).await {
+            result.unwrap();
+        }
+        upstream.connections()
+    };
+    service.cancel(NAME).await.unwrap();
+    assert_eq!(burst().await, 1);
+
+    // A busy machine may take longer to connect than requests wait for that.
+    let mut fewest = usize::MAX;
+    for _ in 0..RELOADS {
+        let before = upstream.connections();
+        replace(&service.ca_file(), &[authority.pem(), Authority::new().pem()].concat());
+        let after = soon("a connection that trusts the reloaded authorities", async {
+            loop {
+                let connections = burst().await;
+                if connections > before {
+                    return connections;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+        fewest = fewest.min(after - before);
+        if fewest == 1 {
+            return;
+        }
+    }
+    panic!("{fewest} connections for {BURST} requests");
 }

@@ -1,14 +1,17 @@
 //! Upstreams that do what no API does.
 
+use futures_util::future::join_all;
 use tonic::{Code, Status};
 
 use crate::{
     NAME,
     support::{
         details::assert_ours,
+        grpc::Started,
         raw::{self, Act, RawUpstream},
         reply::Reply,
         service::Setup,
+        tls::Authority,
         upstream::Upstream,
     },
 };
@@ -136,4 +139,32 @@ async fn a_refused_connection_is_unavailable() {
     let status = service.cancel(NAME).await.unwrap_err();
     assert_ours(&status, Code::Unavailable, "UPSTREAM_UNREACHABLE");
     assert!(!status.message().contains(&address.port().to_string()), "{status:?}");
+}
+
+/// The requests that the service sends at once.
+const SLOTS: usize = 256;
+
+#[tokio::test]
+async fn a_2xx_whose_body_hangs_holds_its_slot_for_a_bounded_time() {
+    let (authority, tokens) = (Authority::new(), Upstream::start().await);
+    let upstream = Upstream::start_http2(&authority, 1000).await;
+    let (reply, gate) = Reply::ok().hanging_in_the_body().held();
+    upstream.always_answers(reply);
+    let setup = Setup::with_tokens_of(&tokens, upstream.url()).ca(&authority.pem()).timeout("1h");
+    let service = setup.places(1000).start().await;
+    // With its default windows, h2 closes a client's connection when some 130 small responses come at once.
+    let wires = [service.wire().await, service.wire().await, service.wire().await, service.wire().await];
+    let mut calls = Vec::new();
+    for id in 0..SLOTS {
+        calls.push(wires[id % wires.len()].start(&format!("{NAME}{id}"), &[]).await);
+    }
+    upstream.has_seen(SLOTS).await;
+    calls.push(wires[0].start(NAME, &[]).await);
+    wires[0].taken_up().await;
+    assert_eq!(upstream.seen().len(), SLOTS, "every slot is held");
+    gate.open();
+    for answer in join_all(calls.into_iter().map(Started::answer)).await {
+        assert_eq!(answer.code(), Code::Ok);
+    }
+    assert_eq!(upstream.seen().len(), SLOTS + 1);
 }

@@ -9,7 +9,7 @@ use countermand::{
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
-use super::{AUDIT_LOG, Service, TLS_FILES, UNIX_SOCKET, endpoint};
+use super::{AUDIT_LOG, CA_FILE, Service, TLS_FILES, UNIX_SOCKET, endpoint};
 use crate::support::{
     account, issuer,
     tls::{Authority, Pair},
@@ -66,7 +66,7 @@ impl Setup {
 
     /// `upstream.ca_certificates`.
     pub(crate) fn ca(mut self, pem: &str) -> Self {
-        self.overrides.upstream_ca = Some(self.write("ca.pem", pem));
+        self.overrides.upstream_ca = Some(self.write(CA_FILE, pem));
         self
     }
 
