@@ -89,8 +89,8 @@ impl<A: Api> operations_server::Operations for Operations<A> {
         &self,
         request: Request<CancelOperationRequest>,
     ) -> Result<Response<()>, Status> {
-        let call = Call::of(&request);
-        let name = call.name(request.into_inner().name, OperationName::parse)?;
+        let (call, CancelOperationRequest { name }) = Call::of(request);
+        let name = call.name(name, OperationName::parse)?;
         let permit = call.permit(self.policy.decide::<act::Cancel>(&call.caller, name.clone()))?;
         let deadline = call.deadline(self.times.upstream_timeout);
         let cancelled = self.cancels.join(&name, deadline, Some(&call.record), |flight| {
@@ -117,8 +117,8 @@ impl<A: Api> operations_server::Operations for Operations<A> {
         &self,
         request: Request<GetOperationRequest>,
     ) -> Result<Response<Operation>, Status> {
-        let call = Call::of(&request);
-        let name = call.name(request.into_inner().name, OperationName::parse)?;
+        let (call, GetOperationRequest { name }) = Call::of(request);
+        let name = call.name(name, OperationName::parse)?;
         let permit = call.permit(self.policy.decide::<act::Get>(&call.caller, name))?;
         operation(self.reader.get(&permit, call.deadline(self.times.upstream_timeout), &call.record).await)
     }
@@ -127,9 +127,8 @@ impl<A: Api> operations_server::Operations for Operations<A> {
         &self,
         request: Request<ListOperationsRequest>,
     ) -> Result<Response<ListOperationsResponse>, Status> {
-        let call = Call::of(&request);
-        let ListOperationsRequest { name, filter, page_size, page_token, return_partial_success } =
-            request.into_inner();
+        let (call, request) = Call::of(request);
+        let ListOperationsRequest { name, filter, page_size, page_token, return_partial_success } = request;
         let name = call.name(name, DeviceName::parse)?;
         let page_size = u32::try_from(page_size).map_err(|_| {
             call.invalid(status::invalid_field("page_size", "INVALID_PAGE_SIZE", "must not be negative"))
@@ -145,8 +144,7 @@ impl<A: Api> operations_server::Operations for Operations<A> {
         &self,
         request: Request<WaitOperationRequest>,
     ) -> Result<Response<Operation>, Status> {
-        let call = Call::of(&request);
-        let WaitOperationRequest { name, timeout } = request.into_inner();
+        let (call, WaitOperationRequest { name, timeout }) = Call::of(request);
         let name = call.name(name, OperationName::parse)?;
         let allowed = poller::requested_timeout(timeout.as_ref()).map_err(|()| {
             let wrong = "must be a duration of 0s or more";
@@ -168,8 +166,8 @@ impl<A: Api> operations_server::Operations for Operations<A> {
         &self,
         request: Request<DeleteOperationRequest>,
     ) -> Result<Response<()>, Status> {
-        let call = Call::of(&request);
-        call.record.set_name(request.into_inner().name);
+        let (call, DeleteOperationRequest { name }) = Call::of(request);
+        call.record.set_name(name);
         Err(call.invalid(status::not_supported("DeleteOperation")))
     }
 }

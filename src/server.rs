@@ -41,13 +41,13 @@ use listener::Listener;
 use router::Router;
 use tls::Tls;
 
-/// The longest time for which new connections are still taken after a drain began, so that those who
-/// balance load have seen NOT_SERVING before they are refused.
-const GRACE: Duration = Duration::from_secs(1);
+/// The longest time in which new connections are still accepted after a drain began, so that load balancers see
+/// NOT_SERVING before a connection is refused.
+const ACCEPT_GRACE: Duration = Duration::from_secs(1);
 
-/// How long connections without a call may take to close after the last call ended: a peer that does not
-/// answer must not hold the process (hyper #4170).
-const CLOSING: Duration = Duration::from_millis(500);
+/// The time for idle connections to close after the last call ended. A peer that does not answer must not delay the
+/// exit (hyper #4170).
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The gRPC server, bound and not yet serving.
 pub struct Server {
@@ -122,7 +122,7 @@ impl Server {
                 loop {
                     let admitted = tokio::select! {
                         admitted = async { conn_limit.admit(listener.accept().await).await } => admitted,
-                        () = told(&mut stopped) => break,
+                        () = signalled(&mut stopped) => break,
                     };
                     if let Some(admitted) = admitted {
                         tasks.spawn(Arc::clone(&connections).serve(admitted, ending.clone()));
@@ -130,10 +130,10 @@ impl Server {
                 }
             });
         }
-        told(&mut drain).await;
+        signalled(&mut drain).await;
 
         let drained = timeout(drain_timeout, async {
-            tokio::time::sleep(GRACE.min(drain_timeout / 4)).await;
+            tokio::time::sleep(ACCEPT_GRACE.min(drain_timeout / 4)).await;
             stop_accepting.send_replace(true);
             while accepting.join_next().await.is_some() {}
             end.send_replace(true);
@@ -141,7 +141,7 @@ impl Server {
             calls.in_flight().close();
             calls.in_flight().wait().await;
             // A connection that is still open is idle: it ends with the process.
-            let _ = timeout(CLOSING, tasks.wait()).await;
+            let _ = timeout(CLOSE_TIMEOUT, tasks.wait()).await;
         })
         .await;
         match drained {
@@ -151,7 +151,7 @@ impl Server {
     }
 }
 
-/// Waits until `word` says so, or whoever would say it is gone.
-async fn told(word: &mut watch::Receiver<bool>) {
-    let _ = word.wait_for(|said| *said).await;
+/// Waits until the signal is true, or its sender is gone.
+async fn signalled(signal: &mut watch::Receiver<bool>) {
+    let _ = signal.wait_for(|is_set| *is_set).await;
 }

@@ -1,4 +1,4 @@
-//! What is known of a call before its message is read.
+//! The facts of a call that `server` hands to the five RPCs.
 
 use std::time::Duration;
 
@@ -13,32 +13,33 @@ use crate::{
     policy::{Denied, Permit, act::Act},
 };
 
-/// The most of the caller's own time that is kept back, so that an answer which is due at the deadline
-/// arrives before it.
+/// The most of the caller's time that is reserved, so that a response that is due at the deadline arrives before it.
 const MARGIN: Duration = Duration::from_millis(250);
 
-/// A call, as the server's layers hand it on in the request's extensions.
+/// The facts of a call, in the extensions of its request.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// Who calls.
+    /// The caller.
     pub caller: Caller,
     /// When the call arrived.
     pub arrived: Instant,
     /// The caller's `grpc-timeout`, if there is one.
     pub timeout: Option<Duration>,
-    /// What the audit log will say of it.
+    /// The account for the audit log.
     pub record: Record,
 }
 
 impl Call {
-    /// The call that `request` is part of. One that came past no layer is anonymous and may take its time.
-    pub(super) fn of<T>(request: &Request<T>) -> Self {
-        request.extensions().get::<Self>().cloned().unwrap_or_else(|| Self {
+    /// Splits a request into its call and its message. Without a call in its extensions, which `server` never sends,
+    /// the caller is anonymous and has no deadline.
+    pub(super) fn of<T>(mut request: Request<T>) -> (Self, T) {
+        let call = request.extensions_mut().remove().unwrap_or_else(|| Self {
             caller: Caller::anonymous(),
             arrived: Instant::now(),
             timeout: None,
             record: Record::default(),
-        })
+        });
+        (call, request.into_inner())
     }
 
     /// Reads the name that the call is about.

@@ -17,7 +17,7 @@ const MAX_MESSAGE: usize = 1024;
 const MAX_TRAILERS: usize = 8192;
 
 /// Reserved for `grpc-status`, for the `:status`, `content-type` and `date` of a trailers-only response (212
-/// bytes in all), and for fields that server layers add.
+/// bytes in all), and for fields that `server` adds.
 const RESERVED: usize = 512;
 
 /// The bytes that HTTP/2 counts for a field beyond its name and value.

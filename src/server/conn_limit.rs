@@ -41,7 +41,7 @@ impl ConnLimit {
     /// Admits a connection; with TLS, which is for TCP only, after it has a handshake slot. Returns `None`, and
     /// closes the connection, when there are `max_connections` already.
     pub(super) async fn admit(&self, socket: Connected) -> Option<Admitted> {
-        let Ok(place) = Arc::clone(&self.permits).try_acquire_owned() else {
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             if let Some(suppressed) = self.refusals.permit() {
                 tracing::warn!(suppressed, "a connection was refused: there are max_connections already");
             }
@@ -51,7 +51,7 @@ impl ConnLimit {
             (Connected::Tcp(_), Some((tls, handshakes))) => Some((tls.clone(), handshakes.acquire().await)),
             _ => None,
         };
-        Some(Admitted { socket, place, tls })
+        Some(Admitted { socket, permit, tls })
     }
 }
 

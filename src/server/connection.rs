@@ -26,17 +26,17 @@ use super::{
     write_stall::WriteStalls,
 };
 
-/// A connection that was let in.
+/// A connection that was admitted.
 pub(super) struct Admitted {
     /// The connection.
     pub(super) socket: Connected,
-    /// Its place among the connections.
-    pub(super) place: OwnedSemaphorePermit,
-    /// Its place among the handshakes, and what to shake hands by, where TLS is spoken.
+    /// One of `max_connections` permits.
+    pub(super) permit: OwnedSemaphorePermit,
+    /// The TLS configuration and a handshake slot, on a listener with TLS.
     pub(super) tls: Option<(Tls, HandshakeSlot)>,
 }
 
-/// What all connections have in common.
+/// Serves connections.
 pub(super) struct Connections {
     router: Arc<Router>,
     limits: Limits,
@@ -72,7 +72,7 @@ impl Connections {
     /// Serves one connection until its peer closes it, it reaches its age, or `ending`: then no new call is
     /// taken (GOAWAY), and it ends with the last one in flight.
     pub(super) async fn serve(self: Arc<Self>, admitted: Admitted, ending: watch::Receiver<bool>) {
-        let Admitted { socket, place: _place, tls } = admitted;
+        let Admitted { socket, permit: _permit, tls } = admitted;
         let origin = socket.origin();
         let deadline = Instant::now() + self.limits.handshake_timeout;
         let served = match (socket, tls) {
@@ -83,14 +83,14 @@ impl Connections {
                 self.drive(stream, Peer { origin, certificate: None }, deadline, ending).await
             }
             (Connected::Tcp(stream), Some((tls, handshake))) => {
-                match shake_hands(stream, &tls, handshake, origin, deadline, ending.clone()).await {
+                match perform_handshake(stream, &tls, handshake, origin, deadline, ending.clone()).await {
                     Ok((stream, peer)) => self.drive(stream, peer, deadline, ending).await,
                     Err(error) => Err(error.into()),
                 }
             }
         };
         if let Err(error) = served {
-            // A peer that goes without a goodbye, or does not speak our language, is its own affair.
+            // A peer that disconnects or speaks another protocol is no error of ours.
             tracing::debug!(?origin, error = %error, "a connection ended early");
         }
     }
@@ -110,7 +110,7 @@ impl Connections {
             biased;
             read = preface::read(&mut stream) => read?,
             () = sleep_until(deadline) => return Err(late("HTTP/2 was not spoken in time").into()),
-            () = super::told(&mut ending) => return Ok(()),
+            () = super::signalled(&mut ending) => return Ok(()),
         }
         let Limits { max_resets_per_window, reset_window, max_connection_age_grace, .. } = self.limits;
         let resets = Resets::new(max_resets_per_window, reset_window);
@@ -127,7 +127,7 @@ impl Connections {
         // FuturesUnordered polls its future only when that was woken itself, so that calls do not pay for it.
         let mut ends = FuturesUnordered::from_iter([async {
             tokio::select! {
-                () = super::told(&mut ending) => End::Drain,
+                () = super::signalled(&mut ending) => End::Drain,
                 limit = exceeded() => End::Exceeded(limit),
                 () = self.age() => End::Age,
             }
@@ -166,7 +166,7 @@ async fn passes(time: Option<Duration>) {
     }
 }
 
-async fn shake_hands(
+async fn perform_handshake(
     stream: TcpStream,
     tls: &Tls,
     mut handshake: HandshakeSlot,
@@ -175,13 +175,13 @@ async fn shake_hands(
     mut ending: watch::Receiver<bool>,
 ) -> io::Result<(TlsStream<TcpStream>, Peer)> {
     tokio::select! {
-        shaken = tls.accept(stream) => {
-            let (stream, certificate) = shaken?;
+        accepted = tls.accept(stream) => {
+            let (stream, certificate) = accepted?;
             Ok((stream, Peer { origin, certificate }))
         }
-        () = sleep_until(deadline) => Err(late("hands were not shaken in time")),
-        () = handshake.revoked() => Err(late("the handshake gave way to others that wait")),
-        () = super::told(&mut ending) => Err(late("hands were not shaken before the drain")),
+        () = sleep_until(deadline) => Err(late("the TLS handshake took too long")),
+        () = handshake.revoked() => Err(late("the TLS handshake was revoked for a waiting connection")),
+        () = super::signalled(&mut ending) => Err(late("the process drains")),
     }
 }
 
@@ -189,7 +189,7 @@ fn late(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, what)
 }
 
-/// Give or take a tenth, so that connections that began together do not come back together.
+/// Varied by a tenth, so that connections that began together do not reconnect together.
 fn jittered(age: Duration) -> Duration {
     age.mul_f64(0.9 + 0.2 * fastrand::f64())
 }
