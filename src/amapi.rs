@@ -40,7 +40,8 @@ pub struct Amapi {
 
 /// The calls of the API. Tests implement it without sockets.
 pub trait Api: Send + Sync + 'static {
-    /// `POST /v1/{name}:cancel` with an empty body. Google starts a best-effort cancel and answers `{}`.
+    /// `POST /v1/{name}:cancel` with an empty body. Google starts a best-effort cancel and answers
+    /// `{}`. A 2xx with another body than none or a JSON object did not come from the API.
     ///
     /// A cancel is safe to repeat, so it is retried like a read: the command is cancelled or it is not, however often
     /// the cancel is sent, and no command is ever issued by it. At worst a repeated cancel meets an operation that
@@ -120,7 +121,15 @@ impl Api for Amapi {
     async fn cancel(&self, permit: &Permit<Cancel>, flight: &Arc<Flight>) -> Result<(), Error> {
         let name = permit.resource();
         let url = || self.upstream.url(name.as_str(), ":cancel");
-        self.call(Method::POST, url, name.enterprise(), flight).await.map(drop)
+        let Response { http_status, body } = self.call(Method::POST, url, name.enterprise(), flight).await?;
+        match body {
+            Ok(body) if is_cancelled(&body) => Ok(()),
+            // A filtering proxy, for example, answers 200 with a page of its own.
+            Ok(_) => Err(Error::Malformed { what: "a body that is not a JSON object", http_status }),
+            // Google has accepted the cancel, and the rest of its response would not change that.
+            Err(BodyError::BrokenOff(_)) => Ok(()),
+            Err(error @ BodyError::TooLong(_)) => Err(unreadable(error, http_status)),
+        }
     }
 
     async fn get(&self, permit: &Permit<Get>, flight: &Arc<Flight>) -> Result<Json, Error> {
@@ -142,6 +151,12 @@ impl Api for Amapi {
         };
         self.read(url, name.enterprise(), flight).await
     }
+}
+
+/// Whether a cancel's 2xx has the body of the API: none, or a JSON object.
+fn is_cancelled(body: &[u8]) -> bool {
+    let body = body.trim_ascii();
+    body.is_empty() || body == b"{}" || serde_json::from_slice::<Json>(body).is_ok()
 }
 
 fn unreadable(error: BodyError, http_status: u16) -> Error {

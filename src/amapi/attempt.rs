@@ -32,7 +32,7 @@ const MAX_BODY: usize = 4 * 1024 * 1024;
 /// inside the HTTP/2 client. The bound is for connections to an upstream that speaks HTTP/1.1.
 const MAX_IN_FLIGHT: usize = 256;
 
-/// The time for the body of a successful cancel, whose status alone decides.
+/// The time for the body of a successful cancel. A body that has not ended by then counts as broken off.
 const CANCEL_BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The upstream: its URL, its timeout, and the slots for requests.
@@ -131,6 +131,14 @@ impl Upstream {
             } else {
                 body.await
             };
+            if let Some(google) = body.as_ref().ok().and_then(|body| stated_error(body)) {
+                let google = Some(Arc::new(google.redacted(authorization.redactor())));
+                let answer = Answer { http_status: status.as_u16(), google, retry_after: None };
+                return Err(stop(match answer.rejects_credential() {
+                    true => Error::CredentialRejected(answer),
+                    false => Error::Answered(answer),
+                }));
+            }
             Ok(Response { http_status: status.as_u16(), body })
         });
         match flight.send(self.timeout, exchange).await {
@@ -178,7 +186,11 @@ async fn refused(response: crate::http_client::Response, authorization: &Authori
         .and_then(|value| retry_after(value.to_str().ok()?, SystemTime::now()));
     let is_transient = matches!(
         status,
-        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+        StatusCode::REQUEST_TIMEOUT
+            | StatusCode::TOO_EARLY
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT
     );
     let next = match is_transient {
         true => Next::Retry { not_before: retry_after.unwrap_or_default() },
@@ -196,6 +208,17 @@ async fn refused(response: crate::http_client::Response, authorization: &Authori
         return stop(Error::CredentialRejected(answer));
     }
     Failed { error: Error::Answered(answer), next }
+}
+
+/// The error that the body of a 2xx states, `{"error": {…}}`. An operation has an `error` too, beside its `name`.
+fn stated_error(body: &[u8]) -> Option<GoogleError> {
+    let members = body.trim_ascii_start().strip_prefix(b"{")?;
+    // Most bodies are an operation or empty, and are not parsed here.
+    if !members.trim_ascii_start().starts_with(b"\"error\"") {
+        return None;
+    }
+    let object: super::Json = serde_json::from_slice(body).ok()?;
+    if object.len() > 1 { None } else { GoogleError::parse(body) }
 }
 
 fn stop(error: Error) -> Failed {

@@ -76,12 +76,6 @@ impl GoogleError {
             details: details.into_iter().map(|detail| redacted(detail, redactor)).collect(),
         }
     }
-
-    /// Whether Google gave one of these reasons, compared exactly.
-    #[must_use]
-    pub fn has_reason(&self, wanted: &[&str]) -> bool {
-        self.reasons.iter().any(|reason| wanted.contains(&reason.as_str()))
-    }
 }
 
 /// The full name of the type that a JSON `Any` says it is: what follows the last `/` of its `@type`.

@@ -1,6 +1,6 @@
 //! Retries: the one place where a request is sent again.
 //!
-//! A transient failure (no connection, a reset before a response, 502, 503, 504) is retried after a pause of full
+//! A transient failure (no connection, a reset before a response, 408, 425, 502, 503, 504) is retried after a pause of full
 //! jitter, at most [`MAX_TRIES`] times and while the callers' deadlines allow. Over all calls retries stay below a fifth
 //! of the requests, with a floor, so that they do not bury an upstream in trouble. A request that the upstream did not
 //! process uses up no try and queues again.

@@ -24,9 +24,6 @@ const MAX_DURATION_SECONDS: u64 = 315_576_000_000;
 /// The longest description of a field violation, in bytes, because it may quote the request.
 const MAX_DESCRIPTION: usize = 1024;
 
-/// The reasons with which some Google APIs report an exhausted quota as HTTP 403 instead of 429.
-const QUOTA_REASONS: [&str; 3] = ["rateLimitExceeded", "RATE_LIMIT_EXCEEDED", "quotaExceeded"];
-
 /// The message with which the Android Management API reports a missing entity as HTTP 500 instead of 404.
 const NOT_FOUND_MESSAGE: &str = "Requested entity was not found.";
 
@@ -110,10 +107,21 @@ pub fn from_upstream(error: &Error) -> Status {
 /// the HTTP status. Never OK.
 pub(super) fn code_of(answer: &Answer) -> Code {
     match (answer.http_status, answer.google.as_deref()) {
-        (403, Some(google)) if google.has_reason(&QUOTA_REASONS) => Code::ResourceExhausted,
+        (403, Some(google)) if google.reasons.iter().any(|reason| is_quota(reason)) => {
+            Code::ResourceExhausted
+        }
         (500, Some(google)) if google.message.as_deref() == Some(NOT_FOUND_MESSAGE) => Code::NotFound,
         _ => google_code(answer).unwrap_or_else(|| http_code(answer.http_status)),
     }
+}
+
+/// Whether Google reports an exhausted quota or limit with this reason, as HTTP 403 instead of 429: `quotaExceeded`,
+/// `rateLimitExceeded`, `RATE_LIMIT_EXCEEDED`, `userRateLimitExceededUnreg` and the like
+/// (<https://developers.google.com/webmaster-tools/v1/errors>, "usageLimits").
+fn is_quota(reason: &str) -> bool {
+    let reason = reason.replace('_', "").to_ascii_lowercase();
+    let reason = reason.strip_suffix("unreg").unwrap_or(&reason);
+    reason.ends_with("limitexceeded") || reason.ends_with("quotaexceeded")
 }
 
 /// The error's own `status`. `None` when it has none, or one that no error can have.
@@ -134,7 +142,7 @@ fn http_code(status: u16) -> Code {
         429 => Code::ResourceExhausted,
         499 => Code::Cancelled,
         501 => Code::Unimplemented,
-        502 | 503 => Code::Unavailable,
+        408 | 425 | 502 | 503 => Code::Unavailable,
         504 => Code::DeadlineExceeded,
         // Includes 401, which `from_upstream` handles before it asks for a code.
         401..=498 => Code::FailedPrecondition,
@@ -206,10 +214,15 @@ pub fn invalid_field(field: &str, reason: &str, description: &str) -> Status {
     )
 }
 
-/// A request message over the size limit: OUT_OF_RANGE, `OUT_OF_RANGE`.
+/// A request message over the size limit: INVALID_ARGUMENT, `REQUEST_TOO_LARGE`.
 #[must_use]
 pub fn too_long(limit: usize) -> Status {
-    local(Code::OutOfRange, "OUT_OF_RANGE", &format!("the message is longer than {limit} bytes"), [])
+    local(
+        Code::InvalidArgument,
+        "REQUEST_TOO_LARGE",
+        &format!("the message is longer than {limit} bytes"),
+        [],
+    )
 }
 
 /// A malformed `grpc-timeout` header: INVALID_ARGUMENT, `INVALID_GRPC_TIMEOUT`.

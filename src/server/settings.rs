@@ -96,7 +96,7 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// Concurrent calls, over all connections; 1 to 1,000,000. A call over the limit is UNAVAILABLE.
     pub max_concurrent_calls: usize,
-    /// The longest request message; 1,024 to 4,194,304 bytes. tonic answers a longer one with OUT_OF_RANGE.
+    /// The longest request message; 1,024 to 4,194,304 bytes. a longer one is INVALID_ARGUMENT.
     pub max_request_bytes: usize,
     /// The largest header list, by RFC 9113's measure (section 6.5.2); 1,024 to 1,048,576 bytes.
     pub max_header_list_bytes: u32,

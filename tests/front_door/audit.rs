@@ -138,7 +138,7 @@ async fn much_makes_a_short_line_or_none() {
     let visit = door.call(&wire, "CancelOperation", &much(60_000), &[]).await;
     assert_eq!(visit.line["name"].as_str().unwrap(), much(1023), "as much as a name may need");
     let visit = door.call(&wire, "CancelOperation", &much(100_000), &[]).await;
-    assert_eq!((visit.status().code(), &visit.line["name"]), (Code::OutOfRange, &Value::Null));
+    assert_eq!((visit.status().code(), &visit.line["name"]), (Code::InvalidArgument, &Value::Null));
     let token = bearer(&"x".repeat(50_000));
     door.cancel(&wire, &[("authorization", &token)]).await.is_unauthenticated("INVALID_TOKEN");
     let trace = "f".repeat(50_000);

@@ -60,7 +60,7 @@ async fn a_request_too_long_is_its_callers() {
     let console = wire(&door, &authority, &authority.client(vec![uri(CONSOLE)])).await;
     let visit = door.call(&console, "CancelOperation", &"x".repeat(2000), &[]).await;
     let line = json!([visit.line["caller"], visit.line["name"], visit.line["decision"], visit.line["code"]]);
-    assert_eq!(line, json!([CONSOLE, null, "invalid", "OUT_OF_RANGE"]));
+    assert_eq!(line, json!([CONSOLE, null, "invalid", "INVALID_ARGUMENT"]));
 }
 
 #[tokio::test]

@@ -122,6 +122,19 @@ async fn a_503_is_asked_four_times_and_its_last_word_counts() {
 }
 
 #[tokio::test]
+async fn a_408_and_a_425_of_a_front_end_are_retried() {
+    let upstream = Upstream::start().await;
+    let page = |http_status| Reply::new(http_status, "text/html", "<html>");
+    upstream.answers([page(408), page(425), Reply::ok()]);
+    let service = Setup::of(&upstream).start().await;
+    service.cancel(NAME).await.unwrap();
+
+    upstream.answers([408, 425, 425, 408].map(page));
+    let status = service.cancel(NAME).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+}
+
+#[tokio::test]
 async fn a_503_that_asks_for_more_time_than_there_is_is_told_at_once() {
     let reply = Reply::plain_error(503, "UNAVAILABLE", "Later.").header("retry-after", "3600");
     let status = answer(reply).await;

@@ -169,7 +169,7 @@ async fn a_request_beyond_the_limit_is_refused() {
     let service = Setup::of(&upstream).variable("COUNTERMAND_MAX_REQUEST_BYTES", "1024").start().await;
     let wire = service.wire().await;
     let code = wire.cancel(&"x".repeat(2000), &[]).await.code();
-    assert_eq!(code, Code::OutOfRange);
+    assert_eq!(code, Code::InvalidArgument);
     assert_eq!(wire.cancel(NAME, &[]).await.code(), Code::Ok);
 }
 

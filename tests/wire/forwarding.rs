@@ -2,7 +2,7 @@
 
 use countermand::{
     emulator::{Emulator, Settings},
-    proto::longrunning::CancelOperationRequest,
+    proto::longrunning::{CancelOperationRequest, GetOperationRequest, ListOperationsRequest},
 };
 use http::{Method, Version};
 use serde_json::json;
@@ -10,7 +10,7 @@ use tonic::{Code, Request};
 
 use crate::{
     NAME,
-    support::{reply::Reply, service::Setup, upstream::Upstream},
+    support::{details::assert_ours, reply::Reply, service::Setup, upstream::Upstream},
 };
 
 #[tokio::test]
@@ -85,15 +85,65 @@ async fn a_base_path_stands_before_the_call_and_every_character_of_a_name_as_it_
 }
 
 #[tokio::test]
-async fn any_2xx_with_any_body_is_a_cancel() {
+async fn a_2xx_without_a_body_or_with_a_json_object_is_a_cancel() {
     let upstream = Upstream::start().await;
     upstream.answers([
         Reply::new(204, "text/plain", ""),
-        Reply::new(200, "text/html", "<html>"),
-        Reply::json(202, &json!({"error": {"code": 500, "status": "INTERNAL"}})),
+        Reply::new(200, "application/json", " \n"),
+        Reply::new(200, "application/json", "{}\n"),
+        Reply::json(202, &json!({"done": true})),
     ]);
     let service = Setup::of(&upstream).start().await;
-    for _ in 0..3 {
+    for _ in 0..4 {
         service.cancel(NAME).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_2xx_with_another_body_did_not_come_from_the_api() {
+    let upstream = Upstream::start().await;
+    let bodies = ["<html>Web Page Blocked</html>", "[]", "null", "\"ok\"", "{", "{\"a\": 1} {}"];
+    upstream.answers(bodies.map(|body| Reply::new(200, "application/json", body)));
+    upstream.answers([Reply::new(200, "application/json", vec![b' '; 4 * 1024 * 1024 + 1])]);
+    let service = Setup::of(&upstream).start().await;
+    for _ in 0..=bodies.len() {
+        let status = service.cancel(NAME).await.unwrap_err();
+        assert_ours(&status, Code::Internal, "UPSTREAM_MALFORMED");
+    }
+    assert!(service.audit_log().iter().all(|line| line["code"] == "INTERNAL"));
+}
+
+#[tokio::test]
+async fn a_2xx_that_states_an_error_is_that_error() {
+    let upstream = Upstream::start().await;
+    let error =
+        |code: u16, status: &str| json!({"error": {"code": code, "status": status, "message": "No."}});
+    let not_found = || Reply::json(200, &error(404, "NOT_FOUND"));
+    upstream.answers([not_found(), not_found(), not_found()]);
+    let service = Setup::of(&upstream).start().await;
+    let mut client = service.client();
+    let get = GetOperationRequest { name: NAME.to_owned() };
+    let list = ListOperationsRequest { name: "enterprises/LC01/devices/d1".to_owned(), ..Default::default() };
+    for status in [
+        service.cancel(NAME).await.unwrap_err(),
+        client.get_operation(get).await.unwrap_err(),
+        client.list_operations(list).await.unwrap_err(),
+    ] {
+        assert_eq!((status.code(), status.message()), (Code::NotFound, "No."));
+    }
+    // It speaks of our credential: a fresh token, and a second request.
+    upstream.answers([Reply::json(200, &error(401, "UNAUTHENTICATED")), Reply::ok()]);
+    service.cancel(NAME).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_operation_that_ended_in_an_error_is_no_error_of_the_call() {
+    let upstream = Upstream::start().await;
+    let body =
+        format!(r#"{{"error": {{"code": 1, "message": "Cancelled."}}, "name": "{NAME}", "done": true}}"#);
+    upstream.answers([Reply::new(200, "application/json", body)]);
+    let service = Setup::of(&upstream).start().await;
+    let get = GetOperationRequest { name: NAME.to_owned() };
+    let operation = service.client().get_operation(get).await.unwrap().into_inner();
+    assert!(operation.done);
 }

@@ -107,7 +107,7 @@ async fn a_request_over_64_kib_is_refused_and_says_so() {
     let upstream = Upstream::start().await;
     let service = Setup::of(&upstream).start().await;
     let status = service.cancel(&"x".repeat(64 * 1024)).await.unwrap_err();
-    assert_ours(&status, Code::OutOfRange, "OUT_OF_RANGE");
+    assert_ours(&status, Code::InvalidArgument, "REQUEST_TOO_LARGE");
     assert!(status.message().contains("65536 bytes"), "{status:?}");
     // The connection is none the worse for it.
     assert_eq!(service.cancel("x").await.unwrap_err().code(), Code::InvalidArgument);

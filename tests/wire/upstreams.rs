@@ -45,18 +45,22 @@ async fn a_redirect_is_an_error_and_goes_nowhere() {
 }
 
 #[tokio::test]
-async fn a_2xx_is_a_cancel_at_once_whatever_becomes_of_its_body() {
+async fn a_2xx_whose_body_breaks_off_or_hangs_is_a_cancel_and_one_over_the_limit_is_none() {
     for reply in [Reply::ok().hanging_in_the_body(), Reply::ok().breaking_off()] {
         let upstream = Upstream::start().await;
         upstream.answers([reply]);
         let service = Setup::of(&upstream).start().await;
         service.cancel(NAME).await.unwrap();
     }
-    let announced = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{{", 100 * MIB);
-    answer([Act::AnswerAndHold(announced.into())]).await.unwrap();
     answer([Act::AnswerAndReset(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{".to_vec())]).await.unwrap();
+
+    let announced = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{{", 100 * MIB);
     let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
-    answer([Act::Endless(head, b"4\r\nmore\r\n".to_vec())]).await.unwrap();
+    let chunk = [&b"10000\r\n"[..], &[b' '; 0x10000], b"\r\n"].concat();
+    for act in [Act::AnswerAndHold(announced.into()), Act::Endless(head, chunk)] {
+        let status = answer([act]).await.unwrap_err();
+        assert_ours(&status, Code::Internal, "UPSTREAM_MALFORMED");
+    }
 }
 
 #[tokio::test]

@@ -115,7 +115,19 @@ fn the_http_status_replaces_an_unknown_error_status() {
 
 #[test]
 fn a_403_for_quota_is_resource_exhausted() {
-    for reason in ["rateLimitExceeded", "RATE_LIMIT_EXCEEDED", "quotaExceeded"] {
+    for reason in [
+        "rateLimitExceeded",
+        "RATE_LIMIT_EXCEEDED",
+        "quotaExceeded",
+        "userRateLimitExceeded",
+        "dailyLimitExceeded",
+        "limitExceeded",
+        "concurrentLimitExceeded",
+        "servingLimitExceeded",
+        "variableTermLimitExceeded",
+        "dailyLimitExceededUnreg",
+        "userRateLimitExceededUnreg",
+    ] {
         let legacy = json!({"error": {"code": 403, "message": "m", "errors": [{"reason": reason}]}});
         let status = status_of(403, &legacy.to_string());
         assert_status(&status, Code::ResourceExhausted, "m", vec![googles("HTTP_403")]);
