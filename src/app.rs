@@ -139,13 +139,18 @@ impl App {
     }
 
     /// Serves until `stop`, then drains: health says NOT_SERVING, no new connection is accepted after a short grace,
-    /// and the calls in flight end, as do the cancels whose callers have left.
+    /// and the calls in flight end, as do the cancels whose callers have left. `cut` ends the drain at once: the calls
+    /// that are left are answered UNAVAILABLE, and their audit lines are written.
     ///
     /// # Errors
     ///
     /// A background task ended on its own. The drain comes first in that case too, so that every cancel that was sent
     /// has its line in the audit log.
-    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<Drained, Defect> {
+    pub async fn run(
+        self,
+        stop: impl Future<Output = ()>,
+        cut: impl Future<Output = ()>,
+    ) -> Result<Drained, Defect> {
         let Self { server, admin, credentials, serving, calls, audit, background, mut deaths, drain_timeout } =
             self;
         if let Some(admin) = admin {
@@ -154,7 +159,7 @@ impl App {
         let (drain, draining) = watch::channel(false);
         let margin = DRAIN_MARGIN.min(drain_timeout / 10);
         let limit = drain_timeout.saturating_sub(margin);
-        let server = tokio::spawn({
+        let mut server = tokio::spawn({
             let watch = background.watch("server");
             async move {
                 let _watch = watch;
@@ -174,12 +179,16 @@ impl App {
         }
         serving.send_replace(Serving::Draining);
         drain.send_replace(true);
-        let drained = server.await.unwrap_or(Drained::Cut { calls: calls.in_flight().len() });
+        let drained = tokio::select! {
+            drained = &mut server => drained.unwrap_or(Drained::Cut { calls: calls.in_flight().len() }),
+            () = cut => Drained::Stopped { calls: calls.in_flight().len() },
+        };
         // Calls that outlast the drain are answered and recorded now. Then the audit log is written to its end.
         calls.cut();
         calls.in_flight().close();
-        let _ = tokio::time::timeout_at(since + limit + margin / 4, calls.in_flight().wait()).await;
-        if tokio::time::timeout_at(since + limit + margin / 2, audit.end()).await.is_err() {
+        let end = (since + limit).min(Instant::now() + DRAIN_MARGIN);
+        let _ = tokio::time::timeout_at(end + margin / 4, calls.in_flight().wait()).await;
+        if tokio::time::timeout_at(end + margin / 2, audit.end()).await.is_err() {
             tracing::error!("the drain timeout passed before the audit log was written to the end");
         }
         match dead {

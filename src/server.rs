@@ -68,6 +68,11 @@ pub enum Drained {
         /// Calls without a whole response, and upstream calls of callers that left.
         calls: usize,
     },
+    /// The operator ended it at once, with this many calls still in flight.
+    Stopped {
+        /// As for [`Self::Cut`].
+        calls: usize,
+    },
 }
 
 impl Server {

@@ -40,7 +40,7 @@ async fn the_death_of_a_background_task_drains_the_process_and_is_its_error() {
     let [ListenAddress::Tcp(address)] = app.addresses()[..] else { panic!("one address") };
     let (background, mut serving) = (app.background.clone(), app.serving());
     let calls = Arc::clone(&app.calls);
-    let running = tokio::spawn(app.run(std::future::pending()));
+    let running = tokio::spawn(app.run(std::future::pending(), std::future::pending()));
     timeout(MINUTE, serving.wait_for(|serving| *serving == Serving::Ready)).await.unwrap().unwrap();
 
     let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();

@@ -62,7 +62,7 @@ async fn dev(once: bool) -> Result<(), Box<dyn Error + Send + Sync>> {
     let proxy = app.addresses().first().ok_or("the proxy has no address")?.to_string();
     let mut serving = app.serving();
     let (stop, stopped) = oneshot::channel::<()>();
-    let running = tokio::spawn(app.run(async { drop(stopped.await) }));
+    let running = tokio::spawn(app.run(async { drop(stopped.await) }, std::future::pending()));
     let ready = serving.wait_for(|serving| *serving == Serving::Ready);
     drop(tokio::time::timeout(START_TIME, ready).await??);
 

@@ -142,24 +142,24 @@ async fn serve(config: &Config) -> Result<Exit, Box<dyn Error + Send + Sync>> {
     if let Some(address) = app.admin_address() {
         tracing::info!(%address, "listening for the operator");
     }
-    let (stop, stopped) = oneshot::channel();
-    let run = app.run(async { drop(stopped.await) });
-    let asked_twice = async {
+    let ((stop, stopped), (cut, second)) = (oneshot::channel(), oneshot::channel());
+    tokio::spawn(async move {
         signals.next().await;
+        // The receivers live as long as the process serves.
         let _ = stop.send(());
         signals.next().await;
-    };
-    let drained = tokio::select! {
-        drained = run => drained?,
-        () = asked_twice => {
-            tracing::warn!("asked a second time: ending at once");
-            return Ok(Exit::Failed);
-        }
-    };
+        tracing::warn!("asked a second time: ending at once");
+        let _ = cut.send(());
+    });
+    let drained = app.run(async { drop(stopped.await) }, async { drop(second.await) }).await?;
     match drained {
         Drained::Whole => tracing::info!("drained"),
         Drained::Cut { calls } => {
             tracing::warn!(calls, "the drain timeout passed: ending with calls in flight")
+        }
+        Drained::Stopped { calls } => {
+            tracing::warn!(calls, "ended with calls in flight");
+            return Ok(Exit::Failed);
         }
     }
     Ok(Exit::Ok)

@@ -400,16 +400,19 @@ impl<A: Api> Poller<A> {
         pages
     }
 
+    /// The end of a query that starts now. A query that hangs must not delay the next round, which the other operations
+    /// of the device wait for, beyond the longest interval.
+    fn deadline(&self) -> Instant {
+        let Shared { reader, intervals, .. } = &*self.pollers.0;
+        Instant::now() + reader.upstream_timeout().min(intervals.max)
+    }
+
     async fn get(&self, permit: &Permit<Get>) -> Result<Arc<Operation>, Error> {
-        let reader = &self.pollers.0.reader;
-        let deadline = Instant::now() + reader.upstream_timeout();
-        reader.fetch(permit, deadline, None).await
+        self.pollers.0.reader.fetch(permit, self.deadline(), None).await
     }
 
     async fn list(&self, permit: &Permit<Get>, query: &ListQuery) -> Result<ListOperationsResponse, Error> {
-        let reader = &self.pollers.0.reader;
-        let deadline = Instant::now() + reader.upstream_timeout();
-        reader.list(&permit.by_device(), query, deadline, None).await
+        self.pollers.0.reader.list(&permit.by_device(), query, self.deadline(), None).await
     }
 }
 

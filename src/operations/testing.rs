@@ -1,7 +1,7 @@
 //! An Android Management API without sockets, which counts what it is asked.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -30,6 +30,7 @@ pub(super) struct Counting(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     operations: BTreeMap<String, Value>,
+    hanging: BTreeSet<String>,
     failure: Option<Error>,
     page_size: usize,
     lists_panic: bool,
@@ -65,6 +66,11 @@ impl Counting {
 
     pub(super) fn forget(&self, name: &str) {
         self.with(|state| state.operations.remove(name));
+    }
+
+    /// Gets of an operation have no response from now on.
+    pub(super) fn hang(&self, name: &str) {
+        self.with(|state| state.hanging.insert(name.to_owned()));
     }
 
     /// How everything ends until told otherwise.
@@ -138,6 +144,9 @@ impl Api for Counting {
     }
 
     async fn get(&self, permit: &Permit<Get>, _: &Arc<Flight>) -> Result<Json, Error> {
+        if self.with(|state| state.hanging.contains(permit.resource().as_str())) {
+            std::future::pending::<()>().await;
+        }
         let result = self.with(|state| {
             state.counts.gets += 1;
             match &state.failure {

@@ -209,8 +209,10 @@ where
     let caller = match identify(identity, &head.headers, deadline).await {
         Ok(caller) => caller,
         Err(refused) => {
-            if let (Some(method), Ok((message, _))) = (method, &message) {
-                record.set_name(name_in(method, message));
+            if let (Some(method), Ok((message, _))) = (method, &message)
+                && let Some(name) = name_in(method, message)
+            {
+                record.set_name(name);
             }
             if refused.code() == Code::Unauthenticated {
                 record.denied(None);
@@ -307,9 +309,9 @@ async fn identify(identity: &PeerIdentity, headers: &HeaderMap, deadline: Instan
     })
 }
 
-/// The resource name in a request message, or an empty one when the message cannot be decoded.
-fn name_in(method: Method, message: &Bytes) -> String {
-    let message = message::payload(message);
+/// The resource name in a request message. `None` when there is no message, or it cannot be decoded.
+fn name_in(method: Method, message: &Bytes) -> Option<String> {
+    let message = message::payload(message)?;
     match method {
         Method::List => ListOperationsRequest::decode(message).map(|request| request.name),
         // The other methods have the name in the same field.
@@ -317,7 +319,7 @@ fn name_in(method: Method, message: &Bytes) -> String {
             GetOperationRequest::decode(message).map(|request| request.name)
         }
     }
-    .unwrap_or_default()
+    .ok()
 }
 
 /// Adds the details that every error has to an error of tonic's own. tonic read no whole message of such a call.

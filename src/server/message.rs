@@ -59,9 +59,10 @@ pub(super) async fn collect(
     }
 }
 
-/// The message without its prefix.
-pub(super) fn payload(message: &Bytes) -> Bytes {
-    message.slice(PREFIX.min(message.len())..)
+/// The message without its prefix. `None` when it is shorter than its prefix says.
+pub(super) fn payload(message: &Bytes) -> Option<Bytes> {
+    let end = PREFIX + announced(message)?;
+    (message.len() >= end).then(|| message.slice(PREFIX..end))
 }
 
 /// The length in the prefix, once that has arrived.

@@ -76,6 +76,8 @@ async fn a_second_signal_ends_it_at_once() {
         let ended = service.process.end().await;
         assert_eq!(ended.code, Some(1), "{ended:?}");
         assert!(ended.stderr.contains("ending at once"), "{ended:?}");
+        let lines = ended.stdout.matches(r#""code":"UNAVAILABLE","attempts":1"#).count();
+        assert_eq!(lines, 1, "the call that was sent has its line: {ended:?}");
         in_flight.await.unwrap().unwrap_err();
     }
 }

@@ -212,3 +212,21 @@ async fn the_audit_line_of_a_refused_caller_has_the_name() {
     let hasty = [("authorization", bearer.as_str()), ("grpc-timeout", "100m")];
     records_the_names(&service, &hasty, "DEADLINE_EXCEEDED", json!(null)).await;
 }
+
+#[tokio::test]
+async fn the_audit_line_of_a_refused_caller_has_no_name_when_no_message_came_whole() {
+    let upstream = Upstream::start().await;
+    let key = Key::rsa();
+    let service = Setup::of(&upstream).tokens_by(&key_set([key.jwk(Some("a"))])).start().await;
+    let wire = service.wire().await;
+    let bad = [("authorization", "Bearer opaque")];
+    // None, half a prefix, a prefix without its message, and one that is no protobuf message.
+    for body in [&b""[..], b"\0\0", b"\0\0\0\0\x09abc", b"\0\0\0\0\x02\x0a\xff"] {
+        let (started, mut sender) = wire.start_without_a_message(&bad).await;
+        sender.send_data(bytes::Bytes::from_static(body), true).unwrap();
+        assert_ours(&started.answer().await.status(), Code::Unauthenticated, "INVALID_TOKEN");
+    }
+    for line in service.audit_log() {
+        assert_eq!((line.get("name"), &line["decision"]), (None, &"deny".into()), "{line}");
+    }
+}

@@ -232,3 +232,25 @@ async fn a_panic_of_the_poller_ends_its_waits_and_the_next_wait_starts_another_p
     assert!(answer.expect("answered").done);
     assert!(start.elapsed() < 12 * SECOND, "{:?}", start.elapsed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_that_hangs_does_not_delay_the_waits_for_other_operations_of_the_device() {
+    let api = Counting::default();
+    (1..=2).for_each(|id| api.issue(&name(1, id)));
+    // One operation on a page, so that each is polled by a get of its own.
+    api.set_page_size(1);
+    let (service, _serving) = api.serve();
+    let start = Instant::now();
+    let finish = async {
+        sleep(3 * SECOND).await;
+        api.hang(&name(1, 1));
+        sleep(2 * SECOND).await;
+        api.finish(&name(1, 2));
+    };
+    let (hung, other) = (name(1, 1), name(1, 2));
+    let waits = (wait(&service, &hung, 10), wait(&service, &other, 300));
+    let (_, answer, ()) = tokio::join!(waits.0, waits.1, finish);
+    assert!(answer.expect("answered").done);
+    // The round in which the query hangs ends after the longest interval, 20 s, and not after the upstream's 30 s.
+    assert!(start.elapsed() <= 30 * SECOND, "{:?}", start.elapsed());
+}

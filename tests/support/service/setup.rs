@@ -153,7 +153,7 @@ impl Setup {
         let [ListenAddress::Tcp(address), ..] = addresses[..] else { panic!("{addresses:?}") };
         let (admin, serving) = (app.admin_address().unwrap(), app.serving());
         let (stop, stopped) = oneshot::channel::<()>();
-        let running = tokio::spawn(app.run(async { drop(stopped.await) }));
+        let running = tokio::spawn(app.run(async { drop(stopped.await) }, std::future::pending()));
         // Not before it is used: some tests count connections, and over TLS it would not do.
         let channel = endpoint(address).connect_lazy();
         Service { address, admin, serving, stop, running, channel, files }
