@@ -13,6 +13,10 @@ use super::{
 /// choice; more is a slip of the hand.
 const MOST_ENTRIES: i64 = 1_000_000;
 
+/// The default of `max_wait`. Proxies end a stream that is silent for five minutes (Envoy's `stream_idle_timeout`), and
+/// a WaitOperation is silent until its answer.
+const MAX_WAIT: Duration = Duration::from_secs(240);
+
 /// How often Google is asked about an operation, and for how long. A query is what is rationed: 1,000 in
 /// 100 seconds and project by default (Android Management API, "Usage limits").
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +57,7 @@ impl Polling {
 
         let max_wait =
             environment.text("COUNTERMAND_POLLING_MAX_WAIT", faults).or(file.text("max_wait", faults));
-        let max_wait = time(max_wait.as_ref(), Duration::from_secs(600), faults);
+        let max_wait = time(max_wait.as_ref(), MAX_WAIT, faults);
 
         let cache_entries = environment
             .integer("COUNTERMAND_POLLING_CACHE_ENTRIES", faults)

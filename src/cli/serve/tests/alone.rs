@@ -28,12 +28,12 @@ fn each_setting_alone_changes_nothing_else() {
         ("", &[("COUNTERMAND_UPSTREAM_TIMEOUT", "1s")], |c| c.upstream.timeout = Duration::from_secs(1)),
         ("", &[("COUNTERMAND_MAX_CONCURRENT_CALLS", "7")], |c| c.server.limits.max_concurrent_calls = 7),
         ("", &[("COUNTERMAND_POLLING_MIN_INTERVAL", "20s")], |c| {
-            c.polling = polling(20, 20, 600, 2000, 3600)
+            c.polling = polling(20, 20, 240, 2000, 3600)
         }),
-        ("", &[("COUNTERMAND_POLLING_MAX_INTERVAL", "1s")], |c| c.polling = polling(1, 1, 600, 2000, 3600)),
+        ("", &[("COUNTERMAND_POLLING_MAX_INTERVAL", "1s")], |c| c.polling = polling(1, 1, 240, 2000, 3600)),
         ("", &[("COUNTERMAND_POLLING_MAX_WAIT", "1s")], |c| c.polling = polling(1, 20, 1, 2000, 3600)),
-        ("", &[("COUNTERMAND_POLLING_CACHE_ENTRIES", "0")], |c| c.polling = polling(1, 20, 600, 0, 3600)),
-        ("", &[("COUNTERMAND_POLLING_CACHE_MAX_AGE", "1s")], |c| c.polling = polling(1, 20, 600, 2000, 1)),
+        ("", &[("COUNTERMAND_POLLING_CACHE_ENTRIES", "0")], |c| c.polling = polling(1, 20, 240, 0, 3600)),
+        ("", &[("COUNTERMAND_POLLING_CACHE_MAX_AGE", "1s")], |c| c.polling = polling(1, 20, 240, 2000, 1)),
         ("", &[("COUNTERMAND_AUDIT_FILE", "@/a")], |c| {
             c.audit.destination = Destination::File(beside_the_key(c, "a"));
         }),

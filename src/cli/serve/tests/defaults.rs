@@ -43,7 +43,7 @@ pub(super) fn defaults(room: &Path) -> Config {
         credentials: vec![credential("default", room.join("key.json"))],
         policy: None,
         callers: Callers::default(),
-        polling: polling(1, 20, 600, 2000, 3600),
+        polling: polling(1, 20, 240, 2000, 3600),
         audit: Audit { destination: Destination::Stdout, on_failure: OnFailure::Fail },
         log_format: LogFormat::Text,
     }
