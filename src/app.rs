@@ -84,8 +84,18 @@ impl App {
     ///
     /// See [`StartError`].
     pub async fn start(config: &Config) -> Result<Self, StartError> {
-        let Config { server, admin, upstream, credentials, callers, policy, polling, audit, log_format: _ } =
-            config;
+        let Config {
+            server,
+            admin,
+            upstream,
+            credentials,
+            callers,
+            policy,
+            polling,
+            audit,
+            log_format: _,
+            unknown_variables: _,
+        } = config;
         let (background, deaths) = Background::new();
         let authorities = Authorities::of(upstream.ca_certificates.as_deref(), &background)?;
         let credentials = credentials::start(credentials, upstream, &authorities, &background)?;

@@ -26,6 +26,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use signals::until_signal;
+
 const EXAMPLES: &str = "\
 Examples:
   countermand serve --credentials key.json
@@ -66,13 +68,13 @@ pub async fn run() -> ExitCode {
     let exit = match Cli::parse().command {
         Command::Serve(args) => serve::run(args).await,
         Command::Dev(args) => dev::run(args).await,
-        Command::Check(args) => check::run(args).await,
+        Command::Check(args) => until_signal(check::run(args)).await,
         Command::Emulate(args) => return emulate::run(args).await,
-        Command::Cancel(args) => cancel::run(args).await,
-        Command::Get(args) => get::run(args).await,
-        Command::List(args) => list::run(args).await,
-        Command::Wait(args) => wait::run(args).await,
-        Command::Probe(args) => probe::run(args).await,
+        Command::Cancel(args) => until_signal(cancel::run(args)).await,
+        Command::Get(args) => until_signal(get::run(args)).await,
+        Command::List(args) => until_signal(list::run(args)).await,
+        Command::Wait(args) => until_signal(wait::run(args)).await,
+        Command::Probe(args) => until_signal(probe::run(args)).await,
     };
     exit.into()
 }

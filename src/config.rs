@@ -76,6 +76,8 @@ pub struct Config {
     pub audit: Audit,
     /// How log lines look.
     pub log_format: LogFormat,
+    /// Variables `COUNTERMAND_…` that nothing reads and that resemble no known one.
+    pub unknown_variables: Vec<String>,
 }
 
 /// What the command line says, unchecked. Paths are relative to the working directory.
@@ -178,12 +180,23 @@ impl Config {
 
         let log_format = LogFormat::read(log_format, &mut environment, &mut faults);
 
-        environment.finish(&mut faults);
+        let unknown_variables = environment.finish(&mut faults);
 
         if !faults.is_empty() {
             return Err(faults.of_file(text.and(path).map(|path| path.value)));
         }
-        Ok(Self { server, admin, upstream, credentials, callers, policy, polling, audit, log_format })
+        Ok(Self {
+            server,
+            admin,
+            upstream,
+            credentials,
+            callers,
+            policy,
+            polling,
+            audit,
+            log_format,
+            unknown_variables,
+        })
     }
 
     /// Finds and checks the policy file alone, in the same sources: whoever asks what a policy says need

@@ -92,9 +92,22 @@ fn refused(faults: &Faults, format: Format) -> Exit {
 
 /// What there is to say of a configuration that is right by itself.
 async fn findings(config: &Config) -> Vec<Finding> {
-    let Config { upstream, credentials, policy, server, callers, audit, admin: _, polling: _, log_format: _ } =
-        config;
+    let Config {
+        upstream,
+        credentials,
+        policy,
+        server,
+        callers,
+        audit,
+        admin: _,
+        polling: _,
+        log_format: _,
+        unknown_variables,
+    } = config;
     let mut findings = vec![Finding::ok("configuration", "all settings are right")];
+    findings.extend(
+        unknown_variables.iter().map(|name| Finding::warning(name, "there is no such variable", "unset it")),
+    );
     findings.extend(listeners::findings(config));
     findings.extend(server.tls.iter().flat_map(tls::findings));
     let (keys, reached, of_credentials) = tokio::join!(

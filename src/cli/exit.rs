@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// How a subcommand ended. The codes 69 and 78 are those of `sysexits.h`, 130 is the shells' own.
+/// How a subcommand ended. The codes 69 and 78 are those of `sysexits.h`, 130 and 143 those of shells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// What was asked for was done.
@@ -25,6 +25,8 @@ pub(crate) enum Exit {
     Config = 78,
     /// The user stopped waiting with Ctrl-C: 128 and the number of SIGINT.
     Interrupted = 130,
+    /// SIGTERM ended the command: 128 and the number of SIGTERM.
+    Terminated = 143,
 }
 
 impl From<Exit> for ExitCode {

@@ -123,6 +123,9 @@ pub(crate) async fn run(args: ServeArgs) -> Exit {
             return Exit::Config;
         }
     };
+    for variable in &config.unknown_variables {
+        tracing::warn!(variable, "ignored an unknown environment variable");
+    }
     match serve(&config).await {
         Ok(exit) => exit,
         Err(error) => {

@@ -4,6 +4,7 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::exit::Exit;
 use crate::audit::Audit;
 
 /// SIGINT and SIGTERM, from the moment of installation on.
@@ -28,6 +29,18 @@ impl Signals {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
         }
+    }
+}
+
+/// Runs a command that SIGTERM and SIGINT end at once, also as PID 1, to which the system's default does not apply.
+pub(super) async fn until_signal(command: impl Future<Output = Exit>) -> Exit {
+    let Ok(Signals { mut interrupt, mut terminate }) = Signals::install() else { return command.await };
+    tokio::select! {
+        // The command is first: one that waits says by itself what SIGINT interrupted.
+        biased;
+        exit = command => exit,
+        _ = interrupt.recv() => Exit::Interrupted,
+        _ = terminate.recv() => Exit::Terminated,
     }
 }
 

@@ -105,20 +105,25 @@ impl Environment {
         Some(Given { value: texts.collect(), origin })
     }
 
-    /// What nobody took is unknown. The value is not shown: it may have been meant for another program.
-    pub(super) fn finish(self, faults: &mut Faults) {
+    /// A variable that nothing read and that resembles a known one is an error. The other variables that nothing read
+    /// are returned: they may belong to a newer version, after a rollback. No value is shown: it may be meant for
+    /// another program.
+    pub(super) fn finish(self, faults: &mut Faults) -> Vec<String> {
+        let mut unknown = Vec::new();
         let others = [&OF_OTHERS[..], &known::OF_OTHER_COMMANDS].concat();
         for (name, value) in &self.variables {
             if others.contains(&name.as_str()) || known::is_service_link(name, value) {
                 continue;
             }
-            let origin = Origin::Variable(name.clone());
-            let remedy = match known::nearest(name, &self.asked) {
-                Some(known) => format!("did you mean {known}?"),
-                None => "unset it".to_owned(),
-            };
-            faults.add(&origin, "there is no such variable", remedy);
+            match known::nearest(name, &self.asked) {
+                Some(known) => {
+                    let origin = Origin::Variable(name.clone());
+                    faults.add(&origin, "there is no such variable", format!("did you mean {known}?"));
+                }
+                None => unknown.push(name.clone()),
+            }
         }
+        unknown
     }
 }
 

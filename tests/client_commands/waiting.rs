@@ -142,3 +142,28 @@ async fn ctrl_c_stops_the_waiting_and_says_what_that_means() {
         assert_eq!((rest.as_str(), child.wait().await.unwrap().code()), (last, Some(130)));
     }
 }
+
+/// Starts a command that `server` leaves without an answer, and sends it a signal once the server has its connection.
+async fn signalled(command: &str, signal: Signal) -> Option<i32> {
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_countermand"))
+        .args(command.split_whitespace())
+        .args(["--server", &server.local_addr().unwrap().to_string()])
+        .env_clear()
+        .kill_on_drop(true)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let _silent = server.accept().await.unwrap();
+    kill(Pid::from_raw(child.id().unwrap().try_into().unwrap()), signal).unwrap();
+    child.wait().await.unwrap().code()
+}
+
+#[tokio::test]
+async fn a_signal_ends_every_client_command_at_once() {
+    for command in ["cancel e/1", "cancel e/1 --wait", "get e/1", "list e", "wait e/1", "probe"] {
+        assert_eq!(signalled(command, Signal::SIGTERM).await, Some(143), "{command}");
+        assert_eq!(signalled(command, Signal::SIGINT).await, Some(130), "{command}");
+    }
+}

@@ -25,26 +25,36 @@ fn with_a_key(room: &Room) -> Overrides {
 }
 
 #[test]
-fn a_variable_that_nothing_reads_is_a_fault_with_the_nearest_name() {
+fn a_variable_that_resembles_a_known_one_is_an_error_that_names_it() {
     let room = Room::new();
-    for (unknown, cure) in [
-        ("COUNTERMAND_PORT", "unset it"),
-        ("COUNTERMAND_", "unset it"),
-        ("COUNTERMAND_TLS_FOO", "unset it"),
-        ("COUNTERMAND_EMULATOR_X", "unset it"),
-        ("COUNTERMAND_EMULATOR_LATENCY", "unset it"),
-        // It could be that of several.
-        ("COUNTERMAND_TIMEOUT", "unset it"),
-        ("COUNTERMAND_LISTNE", "did you mean COUNTERMAND_LISTEN?"),
-        ("COUNTERMAND_SERVERS", "did you mean COUNTERMAND_SERVER?"),
-        ("COUNTERMAND_LISTEN_PORT", "did you mean COUNTERMAND_LISTEN?"),
-        ("COUNTERMAND_ADMIN_LISTEN_PORT", "did you mean COUNTERMAND_ADMIN_LISTEN?"),
-        ("COUNTERMAND_TLS_CERTIFICATE", "did you mean COUNTERMAND_SERVER_TLS_CERTIFICATE?"),
-        ("COUNTERMAND_TLS_PRIVATE_KEY", "did you mean COUNTERMAND_SERVER_TLS_PRIVATE_KEY?"),
-        ("COUNTERMAND_UPSTREAM_CA_CERTIFICATES", "did you mean COUNTERMAND_UPSTREAM_CA?"),
-        ("COUNTERMAND_SERVER_DRAIN_TIMEOUT", "did you mean COUNTERMAND_DRAIN_TIMEOUT?"),
+    for (unknown, known) in [
+        ("COUNTERMAND_LISTNE", "COUNTERMAND_LISTEN"),
+        ("COUNTERMAND_SERVERS", "COUNTERMAND_SERVER"),
+        ("COUNTERMAND_LISTEN_PORT", "COUNTERMAND_LISTEN"),
+        ("COUNTERMAND_ADMIN_LISTEN_PORT", "COUNTERMAND_ADMIN_LISTEN"),
+        ("COUNTERMAND_TLS_CERTIFICATE", "COUNTERMAND_SERVER_TLS_CERTIFICATE"),
+        ("COUNTERMAND_TLS_PRIVATE_KEY", "COUNTERMAND_SERVER_TLS_PRIVATE_KEY"),
+        ("COUNTERMAND_UPSTREAM_CA_CERTIFICATES", "COUNTERMAND_UPSTREAM_CA"),
+        ("COUNTERMAND_SERVER_DRAIN_TIMEOUT", "COUNTERMAND_DRAIN_TIMEOUT"),
     ] {
         let faults = room.load("", &[(unknown, "50051")], with_a_key(&room)).expect_err(unknown);
-        assert_eq!(faults, [format!("{unknown}: there is no such variable; {cure}")]);
+        assert_eq!(faults, [format!("{unknown}: there is no such variable; did you mean {known}?")]);
+    }
+}
+
+#[test]
+fn a_variable_that_resembles_no_known_one_is_reported_and_is_no_error() {
+    let room = Room::new();
+    for unknown in [
+        "COUNTERMAND_PORT",
+        "COUNTERMAND_",
+        "COUNTERMAND_TLS_FOO",
+        "COUNTERMAND_EMULATOR_X",
+        "COUNTERMAND_EMULATOR_LATENCY",
+        // It could be that of several.
+        "COUNTERMAND_TIMEOUT",
+    ] {
+        let config = room.load("", &[(unknown, "50051")], with_a_key(&room)).unwrap();
+        assert_eq!(config.unknown_variables, [unknown]);
     }
 }

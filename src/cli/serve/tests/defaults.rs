@@ -46,6 +46,7 @@ pub(super) fn defaults(room: &Path) -> Config {
         polling: polling(1, 20, 240, 2000, 3600),
         audit: Audit { destination: Destination::Stdout, on_failure: OnFailure::Fail },
         log_format: LogFormat::Text,
+        unknown_variables: Vec::new(),
     }
 }
 

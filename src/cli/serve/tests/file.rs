@@ -111,6 +111,7 @@ fn full(room: &Path, url: &Config) -> Config {
             on_failure: OnFailure::Continue,
         },
         log_format: LogFormat::Text,
+        unknown_variables: Vec::new(),
     }
 }
 

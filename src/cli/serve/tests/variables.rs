@@ -83,6 +83,7 @@ pub(super) fn of_variables(room: &Path, urls: &Config) -> Config {
             on_failure: OnFailure::Fail,
         },
         log_format: LogFormat::Json,
+        unknown_variables: Vec::new(),
     }
 }
 
