@@ -6,9 +6,8 @@
 #     countermand serve --credentials /etc/countermand/key.json
 #
 # In a container "loopback" is the container's own (in Kubernetes, the pod's). That is all that a sidecar
-# needs. Serving other pods or hosts means listening beyond loopback, which this version does in plaintext
-# and for anyone: only with --allow-unauthenticated (COUNTERMAND_ALLOW_UNAUTHENTICATED=true), and only
-# where a mesh encrypts and authorises.
+# needs. Serving other pods or hosts means listening beyond loopback, which takes TLS and a policy, or
+# --allow-unauthenticated (COUNTERMAND_ALLOW_UNAUTHENTICATED=true) where a mesh encrypts and authorises.
 
 FROM rust:1.95-bookworm AS build
 WORKDIR /build
