@@ -26,7 +26,7 @@ impl Background {
         (Self { deaths }, Deaths(receiver))
     }
 
-    /// A starter whose tasks nobody supervises, for client commands, `check` and tests.
+    /// A starter without supervision, for client commands, `check` and tests.
     #[must_use]
     pub fn unsupervised() -> Self {
         Self::new().0
@@ -65,7 +65,7 @@ pub struct Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         if self.has_returned || std::thread::panicking() {
-            // Without a receiver the process is ending, or nobody supervises.
+            // Without a receiver the process is ending, or its tasks are not supervised.
             let _ = self.deaths.send(self.name);
         }
     }

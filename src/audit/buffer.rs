@@ -25,7 +25,7 @@ const MAX_UNWRITTEN_FOR_REFUSALS: usize = MAX_UNWRITTEN / 2;
 
 pub(super) struct Buffer {
     pub(super) on_failure: OnFailure,
-    /// How long a write may take before nobody waits for it any longer.
+    /// How long a write may take before its calls stop waiting for it.
     stall_timeout: Duration,
     is_refusing: AtomicBool,
     state: Mutex<State>,

@@ -57,7 +57,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The path of a method up to its name.
 const SERVICE_PATH: &str = "/google.longrunning.Operations/";
 
-/// What bounds and records the calls of the process.
+/// The limits and the audit log of all calls of the process.
 pub struct Calls {
     permits: Arc<Semaphore>,
     max_request_bytes: usize,

@@ -14,7 +14,7 @@ use tonic::{Status, body::Body};
 
 use super::write_stall::{Unwritten, WriteStalls};
 
-/// What a call holds until its response has been written: its permit, and the token that a drain waits for.
+/// The permit of a call and the token that a drain waits for, held until the response has been written.
 pub(super) struct Hold {
     _permit: OwnedSemaphorePermit,
     _in_flight: TaskTrackerToken,

@@ -20,7 +20,7 @@ use crate::{
 
 type Handled = Result<Response<Body>, Infallible>;
 
-/// What a call finds in place of the contract's service.
+/// Stands in for the contract's service.
 type Handler = fn() -> BoxFuture<'static, Handled>;
 
 /// The calls of a process whose audit log is in `directory`.
