@@ -196,7 +196,10 @@ impl App {
         // Calls that outlast the drain are answered and recorded now. Then the audit log is written to its end.
         calls.cut();
         calls.in_flight().close();
-        let end = (since + limit).min(Instant::now() + DRAIN_MARGIN);
+        let end = match drained {
+            Drained::Stopped { .. } => (since + limit).min(Instant::now() + DRAIN_MARGIN),
+            Drained::Whole | Drained::Cut { .. } => since + limit,
+        };
         let _ = tokio::time::timeout_at(end + margin / 4, calls.in_flight().wait()).await;
         if tokio::time::timeout_at(end + margin / 2, audit.end()).await.is_err() {
             tracing::error!("the drain timeout passed before the audit log was written to the end");

@@ -225,11 +225,13 @@ fn full_pipe(path: &Path) -> File {
     pipe
 }
 
-/// Starts a service whose standard output is the pipe at `path`.
-async fn start_with_stdout(google: &Google, path: &Path, on_failure: &str) -> Service {
+/// Starts a service whose standard output is the pipe at `path`, and which answers calls without a record.
+async fn start_with_stdout(google: &Google, path: &Path, drain_timeout: &str) -> Service {
     let command = countermand_after(&format!("exec >'{}'", path.display()), &SERVE);
     let service = Service::start_as(google, command, |command| {
-        command.env("COUNTERMAND_AUDIT_ON_FAILURE", on_failure).env("COUNTERMAND_DRAIN_TIMEOUT", "1s");
+        command
+            .env("COUNTERMAND_AUDIT_ON_FAILURE", "continue")
+            .env("COUNTERMAND_DRAIN_TIMEOUT", drain_timeout);
     })
     .await;
     service.ready().await;
@@ -242,7 +244,7 @@ async fn calls_are_answered_while_nobody_reads_the_log_when_on_failure_is_contin
     let (room, _) = room();
     let path = room.path().join("stdout");
     let mut pipe = full_pipe(&path);
-    let service = start_with_stdout(&google, &path, "continue").await;
+    let service = start_with_stdout(&google, &path, "1s").await;
     let start = Instant::now();
     for id in 1..=20 {
         cancel(service.address, id).await.unwrap();
@@ -264,12 +266,36 @@ async fn calls_are_answered_while_nobody_reads_the_log_when_on_failure_is_contin
 }
 
 #[tokio::test]
+async fn a_log_that_is_slow_at_the_end_of_a_drain_gets_its_lines() {
+    let google = Google::start().await;
+    let (room, _) = room();
+    let path = room.path().join("stdout");
+    let mut pipe = full_pipe(&path);
+    let service = start_with_stdout(&google, &path, "25s").await;
+    for id in 1..=3 {
+        cancel(service.address, id).await.unwrap();
+    }
+    service.process.signal(SIGTERM);
+    service.process.stderr.has("draining").await;
+    // Longer than the drain of an idle process, and shorter than the log is waited for.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let mut log = vec![0; 1024 * 1024];
+    let padding = pipe.read(&mut log).unwrap();
+    let ended = service.process.end().await;
+    assert!(!ended.stderr.contains("the audit log could not be written to the end"), "{ended:?}");
+    assert_eq!(ended.code, Some(0));
+    let length = padding + pipe.read(&mut log[padding..]).unwrap_or(0);
+    let recorded = names(std::str::from_utf8(&log[..length]).unwrap().trim_start_matches('\n'));
+    assert_eq!(recorded, (1..=3).map(operation).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn lines_that_a_stalled_log_does_not_take_are_counted_at_the_end() {
     let google = Google::start().await;
     let (room, _) = room();
     let path = room.path().join("stdout");
     let _pipe = full_pipe(&path);
-    let service = start_with_stdout(&google, &path, "continue").await;
+    let service = start_with_stdout(&google, &path, "1s").await;
     for id in 1..=3 {
         cancel(service.address, id).await.unwrap();
     }
