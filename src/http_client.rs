@@ -121,11 +121,7 @@ impl HttpClient {
         on_sent: Arc<impl OnSent>,
     ) -> impl Future<Output = Result<Response, Failure>> + Send {
         let body = EmptyBody { on_sent, is_sent: AtomicBool::new(false) };
-        let mut request = reqwest::Request::new(method, url);
-        *request.headers_mut() = headers;
-        *request.body_mut() = Some(reqwest::Body::wrap(body));
-        let pool = self.active.load_full();
-        async move { pool.send(request).await }
+        self.send(method, url, headers, reqwest::Body::wrap(body))
     }
 }
 
