@@ -163,7 +163,7 @@ impl PeerIdentity {
 }
 
 #[cfg(test)]
-#[path = "../../tests/support/issuer.rs"]
+#[path = "../../tests/it/support/issuer.rs"]
 pub(crate) mod issuer;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,39 @@
+//! The client commands as a user runs them: the built program against a small server of the contract.
+
+mod operations;
+mod server;
+mod tls;
+
+mod cancel;
+mod connecting;
+mod probe;
+mod reading;
+mod terminal;
+mod usage;
+mod waiting;
+
+use std::process::Output;
+
+use serde_json::Value;
+use tokio::process::Command;
+
+/// How a run ended: exit code, standard output, standard error.
+type Ended = (i32, String, String);
+
+async fn countermand(line: &str) -> Ended {
+    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_countermand"))
+        .args(line.split_whitespace())
+        .env_clear()
+        .kill_on_drop(true)
+        .output()
+        .await
+        .unwrap();
+    (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+/// The one JSON object on standard output of a run that has nothing to say on standard error.
+fn object((_, stdout, stderr): &Ended) -> Value {
+    assert_eq!(stderr, "");
+    assert_eq!(stdout.lines().count(), 1, "{stdout}");
+    serde_json::from_str(stdout).unwrap()
+}

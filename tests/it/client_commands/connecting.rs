@@ -1,0 +1,99 @@
+//! The ways to a server, and those that lead nowhere.
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
+use crate::{
+    client_commands::{
+        countermand, object,
+        server::{Address, serve},
+        tls::demanding,
+    },
+    support::tls::Authority,
+};
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_unavailable_and_69() {
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let ended = countermand(&format!("cancel n --server {address}")).await;
+    assert_eq!((ended.0, ended.1.as_str()), (69, ""));
+    let begin = format!("countermand: UNAVAILABLE: {address} cannot be reached: ");
+    assert!(ended.2.starts_with(&begin) && ended.2.lines().count() == 1, "{}", ended.2);
+
+    for server in [address.to_string(), "unix:/nowhere/c.sock".to_owned()] {
+        let ended = countermand(&format!("cancel n --server {server} --output json")).await;
+        assert_eq!(ended.0, 69);
+        assert_eq!(object(&ended)["code"], "UNAVAILABLE");
+    }
+    let (code, _, stderr) = countermand(&format!("probe --server {address}")).await;
+    assert_eq!((code, stderr.lines().count()), (1, 1), "{stderr}");
+}
+
+#[tokio::test]
+async fn what_is_no_grpc_server_is_unavailable_and_69() {
+    for answer in [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], b""] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut first = [0; 24];
+            stream.read_exact(&mut first).await.unwrap();
+            stream.write_all(answer).await.unwrap();
+        });
+        let ended = countermand(&format!("cancel n --server {address} --output json")).await;
+        assert_eq!(ended.0, 69, "{ended:?}");
+        assert_eq!(object(&ended)["code"], "UNAVAILABLE");
+        server.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_served_like_any_other() {
+    let room = tempfile::tempdir().unwrap();
+    let path = room.path().join("c.sock");
+    serve(Address::Unix(path.clone())).await;
+    for server in [format!("unix:{}", path.display()), format!("unix://{}", path.display())] {
+        let (code, stdout, _) = countermand(&format!("cancel ok --server {server}")).await;
+        assert_eq!((code, stdout.as_str()), (0, "cancel accepted: ok\n"));
+        let (code, stdout, _) = countermand(&format!("probe --server {server}")).await;
+        assert_eq!((code, stdout.as_str()), (0, "SERVING\n"));
+    }
+}
+
+#[tokio::test]
+async fn tls_checks_the_server_and_shows_the_client_certificate() {
+    let room = tempfile::tempdir().unwrap();
+    let directory = room.path().display();
+    let authority = Authority::new();
+    authority.console().write(&room.path().join("client.pem"), &room.path().join("client.key"));
+    std::fs::write(room.path().join("ca.pem"), authority.pem()).unwrap();
+    std::fs::write(room.path().join("other-ca.pem"), Authority::new().pem()).unwrap();
+    let server = serve(Address::Tls(demanding(&authority))).await;
+    let port = server.rsplit_once(':').unwrap().1;
+
+    let mine = format!("--tls-cert {directory}/client.pem --tls-key {directory}/client.key");
+    let ca = format!("--tls-ca {directory}/ca.pem");
+    for address in [format!("localhost:{port}"), format!("https://localhost:{port}")] {
+        let (code, stdout, stderr) = countermand(&format!("cancel ok --server {address} {ca} {mine}")).await;
+        assert_eq!((code, stdout.as_str()), (0, "cancel accepted: ok\n"), "{stderr}");
+    }
+    let (code, stdout, _) = countermand(&format!("probe --server localhost:{port} {ca} {mine}")).await;
+    assert_eq!((code, stdout.as_str()), (0, "SERVING\n"));
+
+    for (flags, cause) in [
+        (ca, "--tls-cert"),
+        (format!("--tls-ca {directory}/other-ca.pem {mine}"), "invalid peer certificate"),
+        (mine, "UnknownIssuer"),
+    ] {
+        let line = format!("cancel ok --server localhost:{port} {flags} --output json");
+        let ended = countermand(&line).await;
+        assert_eq!(ended.0, 69, "{line} {ended:?}");
+        let object = object(&ended);
+        assert_eq!(object["code"], "UNAVAILABLE");
+        assert!(object["message"].as_str().unwrap().contains(cause), "{object}");
+    }
+}

@@ -1,0 +1,17 @@
+//! `probe`.
+
+use crate::client_commands::{
+    countermand,
+    server::{Address, serve},
+};
+
+#[tokio::test]
+async fn a_probe_tells_serving_from_not_serving() {
+    let server = serve(Address::Tcp).await;
+    let (code, stdout, stderr) = countermand(&format!("probe --server {server}")).await;
+    assert_eq!((code, stdout.as_str(), stderr.as_str()), (0, "SERVING\n", ""));
+    let server = serve(Address::NotServing).await;
+    let (code, stdout, stderr) = countermand(&format!("probe --server {server}")).await;
+    assert_eq!((code, stdout.as_str()), (1, ""));
+    assert_eq!(stderr, "countermand: the server says NOT_SERVING\n");
+}

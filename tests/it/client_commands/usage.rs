@@ -1,0 +1,49 @@
+//! What is refused before any call.
+
+use crate::client_commands::{countermand, object};
+
+#[tokio::test]
+async fn flags_and_files_that_make_no_sense_are_refused_before_any_call() {
+    let room = tempfile::tempdir().unwrap();
+    let file = room.path().join("empty");
+    std::fs::write(&file, "").unwrap();
+    let file = file.display();
+    for (flags, code) in [
+        (format!("--server unix:/s --tls-ca {file}"), 2),
+        (format!("--server http://h --tls-ca {file}"), 2),
+        (format!("--tls-ca {file}"), 78),
+        ("--tls-ca /nowhere/ca.pem".to_owned(), 78),
+        (format!("--tls-cert {file} --tls-key {file}"), 78),
+    ] {
+        let ended = countermand(&format!("cancel n {flags}")).await;
+        assert_eq!((ended.0, ended.1.as_str()), (code, ""), "{flags} {ended:?}");
+        assert_eq!(ended.2.lines().count(), 1, "{flags} {ended:?}");
+        let ended = countermand(&format!("cancel n {flags} --output json")).await;
+        assert_eq!(ended.0, code, "{flags}");
+        assert_eq!(object(&ended)["name"], "n");
+    }
+    for usage in [
+        "cancel",
+        "cancel n --server nowhere",
+        "cancel n --timeout 0s",
+        "cancel n --output yaml",
+        "cancel n --tls-cert c",
+        "probe --output json",
+        "launch",
+    ] {
+        assert_eq!(countermand(usage).await.0, 2, "{usage}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_configuration_is_78_for_serve_and_1_for_check() {
+    for (line, wanted) in [("serve --listen 0.0.0.0:1 --policy p", 78), ("check --config /nowhere.toml", 1)] {
+        let (code, stdout, stderr) = countermand(line).await;
+        assert_eq!((code, stdout.as_str()), (wanted, ""), "{line}");
+        let mut lines = stderr.lines();
+        let first = lines.next().unwrap();
+        let faults = lines.count();
+        let count = if faults == 1 { "1 fault ".to_owned() } else { format!("{faults} faults ") };
+        assert!(first.starts_with(&format!("countermand: {count}in the configuration")), "{stderr}");
+    }
+}

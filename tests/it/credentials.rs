@@ -1,0 +1,13 @@
+//! Credentials of every kind, in front of the emulator: the program itself gets tokens of the right principal,
+//! meets every fault of every endpoint on the way, and tells nobody what it knows.
+
+mod cures;
+mod echoes;
+mod faults;
+mod holder;
+mod search;
+mod service;
+
+mod leaks;
+mod principals;
+mod single_flight;

@@ -1,0 +1,124 @@
+//! No secret is in anything that the program says: in no log line at any level, no answer, no page, no line of
+//! the audit log, and not in what `check` finds. Every other test here searches what its service said, too.
+
+use std::{fs, time::Duration};
+
+use countermand::{
+    emulator::{Condition, Endpoint},
+    proto::longrunning::CancelOperationRequest,
+};
+use tonic::{Code, Request};
+
+use crate::{
+    credentials::{
+        holder::Holder,
+        service::{EVERYTHING, Service, emulator, furnish, nothing_in},
+    },
+    support::{
+        issuer::{AUDIENCE, ISSUER, Key, claims, key_set},
+        process::{countermand, run},
+    },
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[tokio::test]
+async fn none_is_in_the_text_log() {
+    nothing_gets_out("text").await;
+}
+
+#[tokio::test]
+async fn none_is_in_the_json_log() {
+    nothing_gets_out("json").await;
+}
+
+/// Callers with tokens, a policy, an audit log in a file, rejected tokens, files that break and change.
+async fn nothing_gets_out(format: &str) {
+    let emulator = emulator(HOUR).await;
+    let control = emulator.control();
+    let key = Key::ec();
+    let mut service = Service::start_with(&emulator, &Holder::all(), |command, room| {
+        fs::write(room.join("jwks.json"), key_set([key.jwk(Some("a"))])).unwrap();
+        fs::write(room.join("p.cedar"), "permit (principal, action, resource);").unwrap();
+        command.env("COUNTERMAND_LOG_FORMAT", format).env("COUNTERMAND_POLICY", "p.cedar");
+        command.env("COUNTERMAND_CALLERS_JWT_ISSUER", ISSUER);
+        command.env("COUNTERMAND_CALLERS_JWT_AUDIENCE", AUDIENCE);
+        command.env("COUNTERMAND_CALLERS_JWT_JWKS", "jwks.json");
+        command.env("COUNTERMAND_AUDIT_FILE", "audit.jsonl");
+    })
+    .await;
+    let mut expired = claims();
+    expired["exp"] = 1.into();
+    let tokens =
+        [key.token(Some("a"), &claims()), key.token(Some("a"), &expired), key.token(None, &claims())];
+    for holder in Holder::all() {
+        service.served(holder).await;
+        for token in &tokens {
+            let name = format!("enterprises/{}/devices/d1/operations/none", holder.name());
+            let mut request = Request::new(CancelOperationRequest { name });
+            request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+            let status = service.call(request).await.unwrap_err();
+            assert!(matches!(status.code(), Code::NotFound | Code::Unauthenticated), "{status:?}");
+        }
+    }
+    // Google rejects every token, then the files break in the middle of their secrets, and are mended.
+    control.revoke_tokens();
+    for holder in Holder::all() {
+        assert_eq!(service.cancel(&holder.name()).await.unwrap(), holder.principal(&emulator), "{holder:?}");
+    }
+    let old = control.secrets();
+    control.rotate_subject_tokens().unwrap();
+    let kinds: Vec<_> = Holder::plain().into_iter().filter_map(|holder| holder.kind).collect();
+    for kind in &kinds {
+        let file = service.room.path().join(format!("{}.json", kind.name()));
+        let whole = fs::read_to_string(&file).unwrap();
+        fs::write(&file, &whole[..whole.len() * 2 / 3]).unwrap();
+    }
+    let broken = 2 * kinds.len();
+    let told = |log: &str| log.matches("is broken: the old one stays in use").count() >= broken;
+    service.process.stderr.see(|log| told(log).then_some(())).await;
+    for kind in kinds {
+        let file = service.room.path().join(format!("{}.json", kind.name()));
+        emulator.credential_file(kind).write(&file).unwrap();
+    }
+    for holder in Holder::all() {
+        service.served(holder).await;
+    }
+
+    let audit = fs::read_to_string(service.room.path().join("audit.jsonl")).unwrap();
+    assert!(audit.lines().count() > Holder::all().len(), "{audit}");
+    let mut others: Vec<_> = old.iter().map(|(what, secret)| (*what, secret.as_str())).collect();
+    others.extend(tokens.iter().map(|token| ("a caller's token", token.as_str())));
+    nothing_in(&emulator, &others, [&*audit]);
+    service.end(&others).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn none_is_in_what_check_finds() {
+    let emulator = emulator(HOUR).await;
+    let room = tempfile::tempdir().unwrap();
+    furnish(room.path(), &emulator, &Holder::all());
+    use Condition::{
+        Failing, Healthy, Html, LifetimeAbsurd, Refusing, Reset, Truncated, Unavailable, WithoutToken,
+    };
+    use Endpoint::{Iam, Metadata, Sts, SubjectToken, Token};
+    for condition in
+        [Healthy, Refusing, Unavailable, Failing, WithoutToken, LifetimeAbsurd, Html, Reset, Truncated]
+    {
+        for endpoint in [Token, Sts, SubjectToken, Metadata, Iam] {
+            emulator.control().set_endpoint(endpoint, condition);
+        }
+        for output in ["text", "json"] {
+            let mut check = countermand(&["check", "--config", "c.toml", "--output", output]);
+            check.current_dir(&room).env("RUST_LOG", EVERYTHING);
+            let ended = run(check.env("GCE_METADATA_HOST", emulator.metadata_host())).await;
+            let wanted = if condition == Healthy { 0 } else { 1 };
+            assert_eq!(ended.code, Some(wanted), "{condition:?}: {ended:?}");
+            for holder in Holder::all() {
+                let found = ended.stdout.contains(&holder.name()) || ended.stderr.contains(&holder.name());
+                assert!(found, "{holder:?} {condition:?}: {ended:?}");
+            }
+            nothing_in(&emulator, &[], [&*ended.stdout, &*ended.stderr]);
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! A call carries a token of the right principal, whatever kind of credential it is from.
+
+use std::{fs, time::Duration};
+
+use countermand::emulator::{Endpoint, Kind};
+
+use crate::credentials::{
+    holder::Holder,
+    service::{Service, asked, emulator},
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[tokio::test]
+async fn each_kind_calls_as_its_own_principal() {
+    let emulator = emulator(HOUR).await;
+    let mut service = Service::start(&emulator, &Holder::all()).await;
+    for holder in Holder::all() {
+        assert_eq!(service.served(holder).await, holder.principal(&emulator), "{holder:?}");
+    }
+    use Endpoint::{Iam, Metadata, Sts, SubjectToken, Token};
+    for endpoint in [Token, Sts, SubjectToken, Metadata, Iam] {
+        let askers = Holder::all().iter().flat_map(|h| h.endpoints()).filter(|one| *one == endpoint).count();
+        assert_eq!(asked(&emulator, endpoint), askers as u64, "{endpoint:?}");
+    }
+    service.end(&[]).await;
+}
+
+#[tokio::test]
+async fn application_default_credentials_are_the_first_of_three() {
+    let emulator = emulator(HOUR).await;
+    let of = |kind| emulator.principal(kind);
+    let file = |kind: Kind| format!("{}.json", kind.name());
+    let named = Some(Kind::ExternalAccountFile);
+    let gcloud = Some(Kind::AuthorizedUser);
+    for (named, gcloud, principal) in [
+        (named, gcloud, of(Kind::ExternalAccountFile)),
+        (named, None, of(Kind::ExternalAccountFile)),
+        (None, gcloud, of(Kind::AuthorizedUser)),
+        (None, None, emulator.metadata_principal().to_owned()),
+    ] {
+        let start = Service::start_with(&emulator, &[], |command, room| {
+            command.env("HOME", room);
+            if let Some(kind) = named {
+                command.env("GOOGLE_APPLICATION_CREDENTIALS", file(kind));
+            }
+            if let Some(kind) = gcloud {
+                fs::create_dir_all(room.join(".config/gcloud")).unwrap();
+                let known = room.join(".config/gcloud/application_default_credentials.json");
+                fs::copy(room.join(file(kind)), known).unwrap();
+            }
+        });
+        let mut service = start.await;
+        service.stands("default", |line| line["state"] == "valid").await;
+        assert_eq!(service.cancel("LC01").await.unwrap(), principal, "{named:?} {gcloud:?}");
+        service.end(&[]).await;
+    }
+}

@@ -1,0 +1,14 @@
+//! The emulator over real sockets, as a client sees it: in HTTP/1.1 and in HTTP/2.
+
+mod calls;
+mod client;
+mod command;
+mod connections;
+mod credentials;
+mod endpoint_faults;
+mod faults;
+mod federation;
+mod impersonation;
+mod metadata;
+mod refresh;
+mod sign_in;

@@ -1,0 +1,123 @@
+//! The calls and their answers.
+
+use countermand::emulator::{Queries, Settings};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::emulator::client::{BOTH, Client, DEVICE, Protocol, answer, start};
+
+#[tokio::test]
+async fn a_command_is_issued_seen_and_called_back() {
+    for protocol in BOTH {
+        let emulator = start(Settings::default()).await;
+        let client = Client::new(&emulator, protocol).await;
+        let issued = client.issue(DEVICE, &json!({ "type": "WIPE", "duration": "90s" })).await.json();
+        assert_eq!(issued["metadata"]["type"], "WIPE");
+        assert_eq!(issued["metadata"]["duration"], "90s");
+        let name = issued["name"].as_str().unwrap();
+        assert_eq!(client.get(name).await.json(), issued);
+        assert_eq!(
+            client.get(&format!("{DEVICE}/operations")).await.json(),
+            json!({ "operations": [issued] })
+        );
+        assert_eq!(emulator.control().pending(), [name]);
+
+        let cancelled = client.cancel(name).await;
+        assert_eq!((cancelled.status, cancelled.json()), (200, json!({})));
+        let after = client.get(name).await.json();
+        assert_eq!((&after["done"], &after["error"]["code"]), (&json!(true), &json!(1)));
+        assert_eq!(Some(after), emulator.control().operation(name));
+        assert_eq!(client.cancel(name).await.error(), (400, "FAILED_PRECONDITION".to_owned()));
+
+        let counted = Queries { issue: 1, get: 2, list: 1, cancel: 2, token: 1, ..Queries::default() };
+        assert_eq!(emulator.control().queries(), counted, "{protocol:?}");
+        emulator.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_list_comes_in_pages() {
+    let emulator = start(Settings::default()).await;
+    let client = Client::new(&emulator, Protocol::Http2).await;
+    let issue = |_| emulator.control().issue_command(DEVICE, json!({ "type": "LOCK" })).unwrap();
+    let issued: Vec<Value> = (0..5).map(issue).collect();
+    let first = client.get(&format!("{DEVICE}/operations?pageSize=3&alt=json")).await.json();
+    assert_eq!(first["operations"], json!(issued[..3]));
+    let token = first["nextPageToken"].as_str().unwrap();
+    let second = client.get(&format!("{DEVICE}/operations?pageSize=3&pageToken={token}")).await.json();
+    assert_eq!(second, json!({ "operations": issued[3..] }));
+}
+
+#[tokio::test]
+async fn a_wrong_call_gets_googles_error() {
+    let emulator = start(Settings::default()).await;
+    for protocol in BOTH {
+        let client = Client::new(&emulator, protocol).await;
+        let name = client.lock(DEVICE).await;
+        let unknown = format!("{DEVICE}/operations/1");
+        let not_found = (404, "NOT_FOUND".to_owned());
+        assert_eq!(client.get(&unknown).await.error(), not_found);
+        assert_eq!(client.cancel(&unknown).await.error(), not_found);
+        assert_eq!(client.get("enterprises/LC01/devices/none/operations").await.error(), not_found);
+
+        let invalid = (400, "INVALID_ARGUMENT".to_owned());
+        assert_eq!(client.issue(DEVICE, &json!({ "type": "DANCE" })).await.error(), invalid);
+        assert_eq!(client.get(&format!("{name}?page_size=1")).await.error(), invalid);
+        let post = |path: String| client.request(Method::POST, &path);
+        let cancel = || post(format!("{name}:cancel"));
+        let issue = || post(format!("{DEVICE}:issueCommand"));
+        let json_type = ("content-type", "application/json");
+        for bad in [
+            cancel().body("{\"name\": 1}"),
+            cancel().body("x"),
+            issue().header(json_type.0, json_type.1).body("{\"type\":"),
+            issue().header(json_type.0, json_type.1).header("content-length", "0"),
+            issue().header(json_type.0, json_type.1).body(vec![0xff; 8]),
+            issue().header(json_type.0, json_type.1).body("[".repeat(100_000)),
+            issue().header(json_type.0, json_type.1).body(vec![b' '; 1024 * 1024 + 1]),
+            issue().header(json_type.0, "text/plain").body("{\"type\":\"LOCK\"}"),
+        ] {
+            assert_eq!(answer(bad).await.unwrap().error(), invalid, "{protocol:?}");
+        }
+        let empty_message = answer(cancel().body(" {} ")).await.unwrap();
+        assert_eq!(empty_message.status, 200, "{empty_message:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_address_gets_googles_page() {
+    let emulator = start(Settings::default()).await;
+    let client = Client::new(&emulator, Protocol::Http1).await;
+    for (method, path, status) in [
+        (Method::GET, "operations/17".to_owned(), 404),
+        (Method::GET, format!("{DEVICE}/operations/17/more"), 404),
+        (Method::DELETE, format!("{DEVICE}/operations/17"), 404),
+        (Method::GET, "enterprises/%zz/devices/d1/operations".to_owned(), 400),
+    ] {
+        let page = answer(client.request(method, &path)).await.unwrap();
+        assert_eq!((page.status, &*page.content_type), (status, "text/html; charset=UTF-8"), "{path}");
+        assert!(page.text.contains(&format!("<b>{status}.</b>")), "{page:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_needs_a_token_that_is_good() {
+    let emulator = start(Settings::default()).await;
+    let mut client = Client::new(&emulator, Protocol::Http2).await;
+    let name = client.lock(DEVICE).await;
+    let refused = (401, "UNAUTHENTICATED".to_owned());
+
+    emulator.control().revoke_tokens();
+    let expired = client.cancel(&name).await;
+    assert_eq!((expired.error(), &*expired.reason()), (refused.clone(), "ACCESS_TOKEN_EXPIRED"));
+    client.token = "ya29.c.invented".to_owned();
+    let unknown = client.cancel(&name).await;
+    assert_eq!((unknown.error(), &*unknown.reason()), (refused.clone(), "ACCESS_TOKEN_TYPE_UNSUPPORTED"));
+    let url = format!("{}/v1/{name}", client.url);
+    let missing = answer(client.http.get(url)).await.unwrap();
+    assert_eq!((missing.error(), &*missing.reason()), (refused, "CREDENTIALS_MISSING"));
+
+    assert_eq!(emulator.control().pending(), [&*name]);
+    let renewed = Client::new(&emulator, Protocol::Http2).await;
+    assert_eq!(renewed.cancel(&name).await.status, 200);
+}

@@ -1,0 +1,102 @@
+//! What a client meets when told so: faults, a spent quota, a token endpoint in trouble.
+
+use std::time::Duration;
+
+use countermand::emulator::{Fault, FaultRates, Quota, Settings, TokenEndpoint};
+use reqwest::Method;
+
+use crate::emulator::client::{BOTH, Client, DEVICE, Protocol, answer, assertion, start};
+
+#[tokio::test]
+async fn a_scripted_fault_has_no_effect_and_passes() {
+    let emulator = start(Settings::default()).await;
+    for protocol in BOTH {
+        let client = Client::new(&emulator, protocol).await;
+        let name = client.lock(DEVICE).await;
+        emulator.control().fail_next(2, Fault::Unavailable);
+        emulator.control().fail_next(1, Fault::Exhausted);
+        assert_eq!(client.cancel(&name).await.error(), (503, "UNAVAILABLE".to_owned()));
+        assert_eq!(client.cancel(&name).await.error(), (503, "UNAVAILABLE".to_owned()));
+        let exhausted = client.cancel(&name).await;
+        assert_eq!(exhausted.error(), (429, "RESOURCE_EXHAUSTED".to_owned()));
+        assert_eq!(exhausted.reason(), "RATE_LIMIT_EXCEEDED");
+        assert_eq!(emulator.control().pending(), [&*name]);
+        assert_eq!(client.cancel(&name).await.status, 200, "{protocol:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_reset_ends_the_connection_without_an_answer() {
+    let emulator = start(Settings::default()).await;
+    for protocol in BOTH {
+        let client = Client::new(&emulator, protocol).await;
+        let name = client.lock(DEVICE).await;
+        emulator.control().fail_next(1, Fault::Reset);
+        let request = client.request(Method::POST, &format!("{name}:cancel"));
+        let error = answer(request.header("content-length", "0")).await.unwrap_err();
+        assert!(error.is_request() && !error.is_connect(), "{protocol:?}: {error:?}");
+        let mut causes = std::iter::successors(std::error::Error::source(&error), |error| error.source());
+        let reset = causes.any(|cause| {
+            let io = cause.downcast_ref::<std::io::Error>();
+            io.is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionReset)
+        });
+        assert!(reset, "{protocol:?}: {error:?}");
+        assert_eq!(emulator.control().pending(), [&*name]);
+        assert_eq!(client.cancel(&name).await.status, 200, "{protocol:?}");
+    }
+}
+
+#[tokio::test]
+async fn rates_of_one_fail_every_call_until_they_are_changed() {
+    let emulator = start(Settings::default()).await;
+    let client = Client::new(&emulator, Protocol::Http2).await;
+    let name = client.lock(DEVICE).await;
+    let faults = FaultRates { unavailable: 1.0, ..FaultRates::default() };
+    emulator.control().set_faults(faults).unwrap();
+    for _ in 0..20 {
+        assert_eq!(client.get(&name).await.status, 503);
+    }
+    emulator.control().set_faults(FaultRates::default()).unwrap();
+    assert_eq!(client.get(&name).await.status, 200);
+    let nonsense = FaultRates { reset: 1.5, ..FaultRates::default() };
+    assert!(emulator.control().set_faults(nonsense).is_err());
+}
+
+#[tokio::test]
+async fn a_spent_quota_refuses_calls_and_leaves_the_token_endpoint_alone() {
+    let quota = Quota { queries: 3, window: Duration::from_secs(3600) };
+    let emulator = start(Settings { quota: Some(quota), ..Settings::default() }).await;
+    let client = Client::new(&emulator, Protocol::Http2).await;
+    let name = client.lock(DEVICE).await;
+    assert_eq!((client.get(&name).await.status, client.get(&name).await.status), (200, 200));
+    let refused = client.cancel(&name).await;
+    assert_eq!(refused.error(), (429, "RESOURCE_EXHAUSTED".to_owned()));
+    assert_eq!(refused.reason(), "RATE_LIMIT_EXCEEDED");
+    let message = refused.json()["error"]["message"].as_str().unwrap().to_owned();
+    let words = "Quota exceeded for quota metric 'Requests' and limit 'Requests per minute' of service \
+                 'androidmanagement.googleapis.com'";
+    assert!(message.starts_with(words), "{message}");
+    let again = Client::new(&emulator, Protocol::Http2).await;
+    emulator.control().set_quota(None);
+    assert_eq!(again.cancel(&name).await.status, 200);
+}
+
+#[tokio::test]
+async fn the_token_endpoint_fails_as_it_is_told() {
+    let emulator = start(Settings::default()).await;
+    let client = Client::new(&emulator, Protocol::Http1).await;
+    let good = assertion(emulator.credentials().expose());
+    let refused = |answer: &crate::emulator::client::Answer| (answer.status, answer.json()["error"].clone());
+
+    emulator.control().set_token_endpoint(TokenEndpoint::Unavailable);
+    let down = client.sign_in(&good).await;
+    assert_eq!(refused(&down), (503, "internal_failure".into()));
+    emulator.control().set_token_endpoint(TokenEndpoint::Refusing);
+    let gone = client.sign_in(&good).await;
+    assert_eq!(refused(&gone), (400, "invalid_grant".into()));
+    emulator.control().set_token_endpoint(TokenEndpoint::Healthy);
+    assert_eq!(client.sign_in(&good).await.status, 200);
+    let foreign = start(Settings::default()).await;
+    let forged = client.sign_in(&assertion(foreign.credentials().expose())).await;
+    assert_eq!(refused(&forged), (400, "invalid_grant".into()));
+}

@@ -1,0 +1,166 @@
+//! The policy that the documentation gives as an example, word for word, and who may do what by it.
+
+use serde_json::json;
+use tonic::Code;
+
+use crate::{
+    front_door::{
+        BEARER, CONSOLE, NAME,
+        certificates::wire,
+        this_user,
+        tokens::{bearer, believes},
+        visit::Door,
+    },
+    support::{
+        details::assert_ours,
+        issuer::{Key, claims, kubernetes_claims},
+        service::Setup,
+        tls::{Authority, dns, uri},
+    },
+};
+
+const EXAMPLES: &str = r#"
+permit (principal == Caller::"spiffe://corp.example/ns/mdm/sa/console", action, resource in Enterprise::"LC01");
+permit (principal, action in [Action::"get", Action::"list", Action::"wait"], resource in Enterprise::"LC01")
+  when { principal has namespace && principal.namespace == "mdm" };
+"#;
+
+const ELSEWHERE: &str = "enterprises/LC02/devices/d1/operations/17";
+const METHODS: [&str; 4] = ["CancelOperation", "GetOperation", "ListOperations", "WaitOperation"];
+
+/// The name that a method takes: an operation's, or that of its device.
+fn of(method: &str, name: &str) -> String {
+    let device = || name.rsplit_once("/operations/").unwrap().0.to_owned();
+    if method == "ListOperations" { device() } else { name.to_owned() }
+}
+
+/// A front door with this policy, by TLS for those with a certificate and by a unix socket for those with a
+/// token.
+async fn door(authority: &Authority, key: &Key, policy: &str) -> Door {
+    let setup = |setup: Setup| setup.tls(&authority.server(), Some(authority)).policy(policy).unix();
+    Door::open(|plain| setup(believes(plain, key))).await
+}
+
+#[tokio::test]
+async fn each_caller_may_do_what_the_examples_say_and_nothing_else() {
+    let (authority, key) = (Authority::new(), Key::ec());
+    let door = door(&authority, &key, EXAMPLES).await;
+    let certified = async |names| wire(&door, &authority, &authority.client(names)).await;
+    let spiffe = async |id: &str| certified(vec![uri(id)]).await;
+    let token = |claims| bearer(&key.token(Some("a"), &claims));
+    let (viewer, hr) = ("spiffe://corp.example/ns/mdm/sa/viewer", "spiffe://corp.example/ns/hr/sa/console");
+    let (host, vm) = ("dns:mdm", "spiffe://corp.example/mdm");
+    let account = "jwt:https://issuer.example#system:serviceaccount:mdm:console";
+    let mut of_hr = kubernetes_claims();
+    of_hr["kubernetes.io"]["namespace"] = "hr".into();
+    let unix = async || door.service.wire_by_unix().await;
+    let user = this_user();
+
+    // Each with the policies that permit it something; the second permits reading only.
+    let (console, reader, nobody) = (&["policy0", "policy1"][..], &["policy1"][..], &[][..]);
+    let certificate = "client-certificate";
+    for (wire, token, caller, proof, permits) in [
+        (spiffe(CONSOLE).await, None, CONSOLE, certificate, console),
+        (spiffe(viewer).await, None, viewer, certificate, reader),
+        (spiffe(hr).await, None, hr, certificate, nobody),
+        (spiffe(vm).await, None, vm, certificate, nobody),
+        (certified(vec![dns("mdm")]).await, None, host, certificate, nobody),
+        (unix().await, Some(token(kubernetes_claims())), account, "jwt", reader),
+        (unix().await, Some(token(of_hr)), account, "jwt", nobody),
+        (unix().await, Some(token(claims())), BEARER, "jwt", nobody),
+        (unix().await, None, &user, "unix-peer", nobody),
+    ] {
+        let headers: Vec<_> = token.iter().map(|token| ("authorization", &**token)).collect();
+        for method in METHODS {
+            let visit = door.call(&wire, method, &of(method, NAME), &headers).await;
+            let permits = permits.iter().filter(|id| **id == "policy0" || method != "CancelOperation");
+            let policies: Vec<_> = permits.copied().collect();
+            match policies[..] {
+                [] => visit.is_denied(caller, proof, &[]),
+                _ => visit.is_let_in(caller, proof, &policies),
+            }
+            let visit = door.call(&wire, method, &of(method, ELSEWHERE), &headers).await;
+            visit.is_denied(caller, proof, &[]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_forbidden_is_forbidden_whatever_else_permits_it() {
+    let (authority, key) = (Authority::new(), Key::ec());
+    let policy = format!(
+        "{EXAMPLES}\n@id(\"not-d2\") forbid (principal, action == Action::\"cancel\", resource in Device::\"LC01/d2\");"
+    );
+    let door = door(&authority, &key, &policy).await;
+    let console = wire(&door, &authority, &authority.client(vec![uri(CONSOLE)])).await;
+    let of_d2 = "enterprises/LC01/devices/d2/operations/17";
+    let (caller, proof) = (CONSOLE, "client-certificate");
+    door.cancel(&console, &[]).await.is_let_in(caller, proof, &["policy0"]);
+    door.call(&console, "CancelOperation", of_d2, &[]).await.is_denied(caller, proof, &["not-d2"]);
+    door.call(&console, "GetOperation", of_d2, &[]).await.is_let_in(caller, proof, &["policy0", "policy1"]);
+    // Of another device, though the begin of its id is the same.
+    let of_d22 = "enterprises/LC01/devices/d22/operations/17";
+    door.call(&console, "CancelOperation", of_d22, &[]).await.is_let_in(caller, proof, &["policy0"]);
+}
+
+#[tokio::test]
+async fn a_denial_is_the_same_to_the_byte_whether_the_operation_exists_or_not() {
+    let (authority, key) = (Authority::new(), Key::ec());
+    let door = door(&authority, &key, EXAMPLES).await;
+    let viewer = "spiffe://corp.example/ns/mdm/sa/viewer";
+    let viewer = wire(&door, &authority, &authority.client(vec![uri(viewer)])).await;
+    let stranger = wire(&door, &authority, &authority.client(vec![])).await;
+    // It exists, and is known to this process to be done.
+    let visit = door.call(&viewer, "GetOperation", NAME, &[]).await;
+    assert_eq!((visit.answer.code(), door.upstream.seen().len()), (Code::Ok, 1));
+
+    let mut answers = Vec::new();
+    for name in [NAME, "enterprises/LC01/devices/d1/operations/none", ELSEWHERE] {
+        for method in METHODS {
+            answers.push(door.call(&stranger, method, &of(method, name), &[]).await.answer.trailers);
+        }
+        // Whoever may read it is told no more of what they may not do.
+        answers.push(door.call(&viewer, "CancelOperation", name, &[]).await.answer.trailers);
+    }
+    for answer in &mut answers {
+        answer.remove("date").expect("which tells the time and nothing else");
+    }
+    for answer in &answers {
+        assert_eq!(*answer, answers[0], "every header and every trailer");
+    }
+    assert_eq!(door.upstream.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn to_delete_is_unimplemented_for_everybody() {
+    let (authority, key) = (Authority::new(), Key::ec());
+    let door = door(&authority, &key, EXAMPLES).await;
+    let mut answers = Vec::new();
+    for (names, caller) in [(vec![uri(CONSOLE)], CONSOLE), (vec![], "anonymous")] {
+        let wire = wire(&door, &authority, &authority.client(names)).await;
+        let visit = door.call(&wire, "DeleteOperation", NAME, &[]).await;
+        assert_eq!(visit.status().code(), Code::Unimplemented);
+        let line = json!([visit.line["caller"], visit.line["decision"], visit.line["name"]]);
+        assert_eq!(line, json!([caller, "invalid", NAME]));
+        let mut trailers = visit.answer.trailers;
+        trailers.remove("date");
+        answers.push(trailers);
+    }
+    assert_eq!(answers[0], answers[1]);
+}
+
+#[tokio::test]
+async fn what_nobody_permits_is_denied_and_what_is_no_name_is_invalid_for_everybody() {
+    let (authority, key) = (Authority::new(), Key::ec());
+    let door = door(&authority, &key, "// Nobody yet.").await;
+    for names in [vec![uri(CONSOLE)], vec![]] {
+        let wire = wire(&door, &authority, &authority.client(names)).await;
+        for method in METHODS {
+            let visit = door.call(&wire, method, &of(method, NAME), &[]).await;
+            assert_ours(&visit.status(), Code::PermissionDenied, "NOT_PERMITTED");
+            let visit = door.call(&wire, method, "enterprises/LC01/devices/../operations/17", &[]).await;
+            assert_eq!(visit.status().code(), Code::InvalidArgument);
+            assert_eq!(visit.line["decision"], "invalid");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Faults of the configuration, as the program tells them. The table of all faults is beside `config`.
+
+use crate::support::process::{countermand, run};
+
+const WRONG: &str = r#"
+[server]
+listen = ["0.0.0.0:50051"]
+drain_timeout = "soon"
+drian_timeout = "5s"
+[upstream]
+url = "http://example.com"
+[[credentials]]
+name = "emea"
+file = "broken.json"
+"#;
+
+#[tokio::test]
+async fn serve_tells_every_fault_at_once_and_ends_with_78() {
+    let room = tempfile::tempdir().unwrap();
+    std::fs::write(room.path().join("c.toml"), WRONG).unwrap();
+    std::fs::write(room.path().join("broken.json"), "{\"private_key\": \"hunter2").unwrap();
+    let mut command = countermand(&["serve", "--config", "c.toml"]);
+    command.current_dir(&room).env("COUNTERMAND_LISTNE", "127.0.0.1:1");
+    let ended = run(&mut command).await;
+    assert_eq!(ended.code, Some(78), "{ended:?}");
+    let lines: Vec<_> = ended.stderr.lines().collect();
+    let begins = [
+        "countermand: 6 faults in the configuration (c.toml):",
+        "COUNTERMAND_LISTNE: there is no such variable; did you mean COUNTERMAND_LISTEN?",
+        "server.listen (line 3): 0.0.0.0:50051 can be reached from beyond this machine",
+        "server.drain_timeout (line 4): \"soon\" is not a duration",
+        "server.drian_timeout (line 5): there is no such key; did you mean drain_timeout?",
+        "upstream.url (line 7): plain http would send the token in clear",
+        "credentials.file (line 10): broken.json is not JSON",
+    ];
+    assert_eq!(lines.len(), begins.len(), "{}", ended.stderr);
+    for (line, begin) in lines.iter().zip(begins) {
+        assert!(line.starts_with(begin), "{line}\nshould begin\n{begin}");
+    }
+    assert_eq!(ended.stdout, "");
+    assert!(!ended.stderr.contains("hunter2"), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_filter_of_the_log_that_makes_no_sense_is_a_fault_too() {
+    let room = tempfile::tempdir().unwrap();
+    let key = crate::lifecycle::key::Key::generate();
+    std::fs::write(room.path().join("key.json"), key.file("http://127.0.0.1:1/token")).unwrap();
+    let mut command = countermand(&["serve", "--credentials", "key.json", "--listen", "127.0.0.1:0"]);
+    let ended = run(command.current_dir(&room).env("RUST_LOG", "countermand=loud")).await;
+    assert_eq!(ended.code, Some(78), "{ended:?}");
+    assert!(ended.stderr.contains("RUST_LOG: "), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_command_line_that_makes_no_sense_ends_with_2() {
+    for words in
+        [&["serve", "--lisen", "127.0.0.1:0"][..], &["serve", "--log-format", "xml"], &["server"], &[]]
+    {
+        let ended = run(&mut countermand(words)).await;
+        assert_eq!(ended.code, Some(2), "{words:?}: {ended:?}");
+        assert!(ended.stderr.contains("--help"), "{words:?}: {ended:?}");
+    }
+}

@@ -1,0 +1,105 @@
+//! `countermand serve` as a process, in front of [`Google`].
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    process::Command,
+    time::timeout,
+};
+
+use crate::{
+    lifecycle::{google::Google, key::Key},
+    support::process::{LIMIT, Process, countermand, eventually},
+};
+
+/// How the command line begins.
+pub(crate) const SERVE: [&str; 5] = ["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+
+pub(crate) struct Service {
+    pub(crate) process: Process,
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) key: Key,
+    room: TempDir,
+}
+
+impl Service {
+    /// Starts one, and waits for it to listen.
+    pub(crate) async fn start(google: &Google) -> Self {
+        Self::start_with(google, |_| {}).await
+    }
+
+    /// Likewise, with more on its command line or in its environment.
+    pub(crate) async fn start_with(google: &Google, adjust: impl FnOnce(&mut Command)) -> Self {
+        Self::start_as(google, countermand(&SERVE), adjust).await
+    }
+
+    /// Likewise, by a command line that begins with [`SERVE`].
+    pub(crate) async fn start_as(
+        google: &Google,
+        mut command: Command,
+        adjust: impl FnOnce(&mut Command),
+    ) -> Self {
+        let room = tempfile::tempdir().unwrap();
+        let key = Key::generate();
+        std::fs::write(room.path().join("key.json"), key.file(&google.token_url())).unwrap();
+        command.current_dir(&room).args(["--upstream-url", &google.url]);
+        command.env("COUNTERMAND_CREDENTIALS", "key.json");
+        adjust(&mut command);
+        let process = Process::start(&mut command);
+        let address = process.stderr.see(|log| listening(log, "listening")).await;
+        let admin = process.stderr.see(|log| listening(log, "listening for the operator")).await;
+        Self { process, address, admin, key, room }
+    }
+
+    pub(crate) fn key_file(&self) -> PathBuf {
+        self.room.path().join("key.json")
+    }
+
+    /// Waits for `/readyz` to be 200.
+    pub(crate) async fn ready(&self) {
+        eventually("ready", async || (self.get("/readyz").await.0 == 200).then_some(())).await;
+    }
+
+    /// Waits for `/readyz` to be 503 and to tell all of `parts`.
+    pub(crate) async fn not_ready(&self, parts: &[&str]) {
+        eventually(&format!("not ready for {parts:?}"), async || {
+            let (status, told) = self.get("/readyz").await;
+            (status == 503 && parts.iter().all(|part| told.contains(part))).then_some(())
+        })
+        .await;
+    }
+
+    /// The status and the body of a page of the operator's port.
+    pub(crate) async fn get(&self, path: &str) -> (u16, String) {
+        self.get_as(path, "*/*").await
+    }
+
+    /// Likewise, for who accepts only one kind of content.
+    pub(crate) async fn get_as(&self, path: &str, accept: &str) -> (u16, String) {
+        let answer = timeout(LIMIT, async {
+            let mut stream = TcpStream::connect(self.admin).await.unwrap();
+            let request =
+                format!("GET {path} HTTP/1.1\r\nhost: x\r\naccept: {accept}\r\nconnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        });
+        let answer = answer.await.expect("an answer");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+}
+
+/// The first TCP address of the log lines that say `message`, in text or JSON.
+fn listening(log: &str, message: &str) -> Option<SocketAddr> {
+    let (text, json) = (format!(": {message} address="), format!(r#""message":"{message}","address":""#));
+    log.lines().find_map(|line| {
+        let (_, address) = line.split_once(&text).or_else(|| line.split_once(&json))?;
+        address.split(['"', ' ']).next()?.parse().ok()
+    })
+}

@@ -1,0 +1,15 @@
+//! The integration tests: the program and the library over real sockets. They are one target, so that what they share
+//! is compiled once.
+
+// A helper of a test fails by panicking, as a test does.
+#![allow(clippy::unwrap_used)]
+
+mod cli_reference;
+mod client_commands;
+mod credentials;
+mod dependencies;
+mod emulator;
+mod front_door;
+mod lifecycle;
+mod support;
+mod wire;

@@ -1,0 +1,147 @@
+//! The service in this process, on an ephemeral port of loopback.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use countermand::{
+    app::Defect,
+    proto::longrunning::{CancelOperationRequest, operations_client::OperationsClient},
+    server::Drained,
+    serving::Serving,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::{
+    net::UnixStream,
+    sync::{oneshot, watch},
+    task::JoinHandle,
+};
+use tonic::{
+    Request, Status,
+    transport::{Channel, Endpoint},
+};
+
+use super::{grpc, soon};
+
+mod setup;
+
+pub(crate) use setup::Setup;
+
+/// The settings of `server.tls`, and the files that tests give them.
+const TLS_FILES: [(&str, &str); 3] = [
+    ("COUNTERMAND_SERVER_TLS_CERTIFICATE", "tls.crt"),
+    ("COUNTERMAND_SERVER_TLS_PRIVATE_KEY", "tls.key"),
+    ("COUNTERMAND_SERVER_TLS_CLIENT_CA", "clients.pem"),
+];
+
+/// The file of `upstream.ca_certificates`.
+const CA_FILE: &str = "ca.pem";
+
+/// Where calls leave their lines.
+const AUDIT_LOG: &str = "audit.jsonl";
+
+/// Where it listens beside TCP, if it was told to.
+const UNIX_SOCKET: &str = "s.sock";
+
+fn endpoint(address: SocketAddr) -> Endpoint {
+    Endpoint::from_shared(format!("http://{address}")).unwrap()
+}
+
+/// A running service. It ends with its test's runtime, or by [`Service::drain`].
+pub(crate) struct Service {
+    pub(crate) address: SocketAddr,
+    serving: watch::Receiver<Serving>,
+    stop: oneshot::Sender<()>,
+    running: JoinHandle<Result<Drained, Defect>>,
+    channel: Channel,
+    files: TempDir,
+}
+
+impl Service {
+    /// Waits until it has a token.
+    pub(crate) async fn ready(&mut self) {
+        let ready = self.serving.wait_for(|serving| *serving == Serving::Ready);
+        soon("the service to be ready", ready).await.unwrap();
+    }
+
+    /// A client on the connection that all clients of this method share.
+    pub(crate) fn client(&self) -> OperationsClient<Channel> {
+        OperationsClient::new(self.channel.clone())
+    }
+
+    /// A client with a connection of its own.
+    pub(crate) async fn connect(&self) -> OperationsClient<Channel> {
+        OperationsClient::new(endpoint(self.address).connect().await.unwrap())
+    }
+
+    /// A client on the unix socket, with a connection of its own.
+    pub(crate) async fn connect_by_unix(&self) -> OperationsClient<Channel> {
+        let socket = format!("unix:{}", self.files.path().join(UNIX_SOCKET).display());
+        OperationsClient::new(Endpoint::from_shared(socket).unwrap().connect().await.unwrap())
+    }
+
+    /// A client that shows the wire, with a connection of its own.
+    pub(crate) async fn wire(&self) -> grpc::Wire {
+        grpc::Wire::open(self.address).await
+    }
+
+    /// Likewise, on the unix socket.
+    pub(crate) async fn wire_by_unix(&self) -> grpc::Wire {
+        grpc::Wire::over(UnixStream::connect(self.files.path().join(UNIX_SOCKET)).await.unwrap()).await
+    }
+
+    /// The files of [`Setup::tls`]: certificate, key and client CA.
+    pub(crate) fn tls_files(&self) -> [PathBuf; 3] {
+        TLS_FILES.map(|(_, file)| self.files.path().join(file))
+    }
+
+    /// The file of [`Setup::ca`].
+    pub(crate) fn ca_file(&self) -> PathBuf {
+        self.files.path().join(CA_FILE)
+    }
+
+    /// The shared connection, for other services than ours.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// `CancelOperation`.
+    pub(crate) async fn cancel(&self, name: &str) -> Result<(), Status> {
+        cancel(&mut self.client(), name).await
+    }
+
+    /// The audit log so far.
+    pub(crate) fn audit_text(&self) -> String {
+        std::fs::read_to_string(self.files.path().join(AUDIT_LOG)).unwrap()
+    }
+
+    /// Its lines.
+    pub(crate) fn audit_log(&self) -> Vec<Value> {
+        self.audit_text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Waits for a line of a call of `method` that ended with `code`.
+    pub(crate) async fn recorded(&self, method: &str, code: &str) -> Value {
+        soon("a line of the audit log", async {
+            loop {
+                let mut log = self.audit_log().into_iter();
+                if let Some(line) = log.find(|line| line["method"] == method && line["code"] == code) {
+                    return line;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+    }
+
+    /// Asks it to stop, as a signal would, and waits for its end.
+    pub(crate) async fn drain(self) -> Drained {
+        self.stop.send(()).unwrap();
+        soon("the end of the drain", self.running).await.unwrap().unwrap()
+    }
+}
+
+/// `CancelOperation` by `client`.
+pub(crate) async fn cancel(client: &mut OperationsClient<Channel>, name: &str) -> Result<(), Status> {
+    let request = Request::new(CancelOperationRequest { name: name.to_owned() });
+    soon("an answer", client.cancel_operation(request)).await.map(tonic::Response::into_inner)
+}

@@ -1,0 +1,149 @@
+//! A cancel that goes well: what it does, and all that the upstream gets of it.
+
+use countermand::{
+    emulator::{Emulator, Settings},
+    proto::longrunning::{CancelOperationRequest, GetOperationRequest, ListOperationsRequest},
+};
+use http::{Method, Version};
+use serde_json::json;
+use tonic::{Code, Request};
+
+use crate::{
+    support::{details::assert_ours, reply::Reply, service::Setup, upstream::Upstream},
+    wire::NAME,
+};
+
+#[tokio::test]
+async fn a_pending_wipe_is_called_back() {
+    let settings = Settings { pick_up: None, ..Settings::default() };
+    let emulator = Emulator::start("127.0.0.1:0".parse().unwrap(), settings).await.unwrap();
+    let wipe = emulator.control().issue_command("enterprises/LC01/devices/d1", json!({"type": "WIPE"}));
+    let name = wipe.unwrap()["name"].as_str().unwrap().to_owned();
+    let service = Setup::new(emulator.url(), emulator.credentials().expose()).start().await;
+
+    service.cancel(&name).await.unwrap();
+    let operation = emulator.control().operation(&name).unwrap();
+    assert_eq!((&operation["done"], &operation["error"]["code"]), (&json!(true), &json!(1)));
+    assert_eq!(emulator.control().queries().cancel, 1);
+
+    let again = service.cancel(&name).await.unwrap_err();
+    assert_eq!(again.code(), Code::FailedPrecondition, "{again:?}");
+    let unknown = service.cancel("enterprises/LC01/devices/d1/operations/none").await.unwrap_err();
+    assert_eq!(unknown.code(), Code::NotFound, "{unknown:?}");
+}
+
+#[tokio::test]
+async fn the_upstream_gets_the_request_of_the_discovery_document_and_nothing_of_the_callers() {
+    let upstream = Upstream::start().await;
+    upstream.answers([Reply::ok()]);
+    let service = Setup::of(&upstream).start().await;
+
+    let mut request = Request::new(CancelOperationRequest { name: NAME.to_owned() });
+    for (name, value) in [
+        ("authorization", "Bearer of-the-caller"),
+        ("x-goog-request-params", "name=enterprises%2FLC01"),
+        ("x-goog-api-client", "gl-python/3.12 gax/2.19"),
+        ("x-goog-user-project", "of-the-caller"),
+        ("x-forwarded-client-cert", "URI=spiffe://corp.example/of-the-caller"),
+        ("l5d-client-id", "of-the-caller"),
+        ("cookie", "of-the-caller"),
+        ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+    ] {
+        request.metadata_mut().insert(name, value.parse().unwrap());
+    }
+    service.client().cancel_operation(request).await.unwrap();
+
+    let seen = upstream.seen();
+    let [call] = &seen[..] else { panic!("{seen:?}") };
+    assert_eq!((&call.method, call.version), (&Method::POST, Version::HTTP_11));
+    assert_eq!(call.path, format!("/v1/{NAME}:cancel"));
+    assert!(call.body.is_empty());
+    let mut headers: Vec<_> =
+        call.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+    headers.sort_unstable();
+    let host = upstream.address.to_string();
+    let want = [
+        ("accept", "*/*"),
+        ("authorization", "Bearer t1"),
+        ("content-length", "0"),
+        ("host", &host),
+        ("user-agent", concat!("countermand/", env!("CARGO_PKG_VERSION"))),
+    ];
+    assert_eq!(headers, want);
+}
+
+#[tokio::test]
+async fn a_base_path_stands_before_the_call_and_every_character_of_a_name_as_it_is() {
+    let upstream = Upstream::start().await;
+    upstream.answers([Reply::ok()]);
+    let url = format!("{}/gateway/amapi/", upstream.url());
+    let service = Setup::with_tokens_of(&upstream, &url).start().await;
+
+    let name = "enterprises/a.b_c~d-E9/devices/.../operations/~";
+    service.cancel(name).await.unwrap();
+    assert_eq!(upstream.seen()[0].path, format!("/gateway/amapi/v1/{name}:cancel"));
+}
+
+#[tokio::test]
+async fn a_2xx_without_a_body_or_with_a_json_object_is_a_cancel() {
+    let upstream = Upstream::start().await;
+    upstream.answers([
+        Reply::new(204, "text/plain", ""),
+        Reply::new(200, "application/json", " \n"),
+        Reply::new(200, "application/json", "{}\n"),
+        Reply::json(202, &json!({"done": true})),
+    ]);
+    let service = Setup::of(&upstream).start().await;
+    for _ in 0..4 {
+        service.cancel(NAME).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_2xx_with_another_body_did_not_come_from_the_api() {
+    let upstream = Upstream::start().await;
+    let bodies = ["<html>Web Page Blocked</html>", "[]", "null", "\"ok\"", "{", "{\"a\": 1} {}"];
+    upstream.answers(bodies.map(|body| Reply::new(200, "application/json", body)));
+    upstream.answers([Reply::new(200, "application/json", vec![b' '; 4 * 1024 * 1024 + 1])]);
+    let service = Setup::of(&upstream).start().await;
+    for _ in 0..=bodies.len() {
+        let status = service.cancel(NAME).await.unwrap_err();
+        assert_ours(&status, Code::Internal, "UPSTREAM_MALFORMED");
+    }
+    assert!(service.audit_log().iter().all(|line| line["code"] == "INTERNAL"));
+}
+
+#[tokio::test]
+async fn a_2xx_that_states_an_error_is_that_error() {
+    let upstream = Upstream::start().await;
+    let error =
+        |code: u16, status: &str| json!({"error": {"code": code, "status": status, "message": "No."}});
+    let not_found = || Reply::json(200, &error(404, "NOT_FOUND"));
+    upstream.answers([not_found(), not_found(), not_found()]);
+    let service = Setup::of(&upstream).start().await;
+    let mut client = service.client();
+    let get = GetOperationRequest { name: NAME.to_owned() };
+    let list = ListOperationsRequest { name: "enterprises/LC01/devices/d1".to_owned(), ..Default::default() };
+    for status in [
+        service.cancel(NAME).await.unwrap_err(),
+        client.get_operation(get).await.unwrap_err(),
+        client.list_operations(list).await.unwrap_err(),
+    ] {
+        assert_eq!((status.code(), status.message()), (Code::NotFound, "No."));
+    }
+    // It speaks of our credential: a fresh token, and a second request.
+    upstream.answers([Reply::json(200, &error(401, "UNAUTHENTICATED")), Reply::ok()]);
+    service.cancel(NAME).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_operation_that_ended_in_an_error_is_no_error_of_the_call() {
+    let upstream = Upstream::start().await;
+    let body =
+        format!(r#"{{"error": {{"code": 1, "message": "Cancelled."}}, "name": "{NAME}", "done": true}}"#);
+    upstream.answers([Reply::new(200, "application/json", body)]);
+    let service = Setup::of(&upstream).start().await;
+    let get = GetOperationRequest { name: NAME.to_owned() };
+    let operation = service.client().get_operation(get).await.unwrap().into_inner();
+    assert!(operation.done);
+}

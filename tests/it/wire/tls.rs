@@ -1,0 +1,196 @@
+//! TLS towards the upstream and its token endpoint.
+
+use std::time::Duration;
+
+use countermand::{
+    background::Background,
+    http_client::{Authorities, HttpClient},
+};
+use futures_util::future::join_all;
+use http::{HeaderMap, Method, Version};
+use tonic::Code;
+
+use crate::{
+    support::{
+        details::assert_ours,
+        files::replace,
+        reply::Reply,
+        service::Setup,
+        soon,
+        tls::{Authority, H2, HTTP1},
+        upstream::Upstream,
+    },
+    wire::NAME,
+};
+
+#[tokio::test]
+async fn the_configured_authority_is_trusted_for_the_api_and_the_token_endpoint() {
+    let authority = Authority::new();
+    for (protocols, version) in [
+        (&[H2, HTTP1][..], Version::HTTP_2),
+        (&[H2], Version::HTTP_2),
+        (&[HTTP1], Version::HTTP_11),
+        (&[], Version::HTTP_11),
+    ] {
+        let upstream = Upstream::start_tls(&authority, protocols).await;
+        upstream.answers([Reply::ok(), Reply::plain_error(404, "NOT_FOUND", "Gone.")]);
+        let service = Setup::of(&upstream).ca(&authority.pem()).start().await;
+        service.cancel(NAME).await.unwrap();
+        assert_eq!(service.cancel(NAME).await.unwrap_err().message(), "Gone.");
+
+        let seen = upstream.seen();
+        assert_eq!(seen[0].version, version, "{protocols:?}");
+        assert_eq!(seen[0].path, format!("/v1/{NAME}:cancel"));
+        assert_eq!(seen[0].headers["content-length"], "0");
+        assert_eq!(seen[0].headers["authorization"], "Bearer t1");
+    }
+}
+
+#[tokio::test]
+async fn another_authoritys_certificate_is_not_trusted() {
+    let (ours, another) = (Authority::new(), Authority::new());
+    let tokens = Upstream::start().await;
+    let upstream = Upstream::start_tls(&another, &[H2, HTTP1]).await;
+    for setup in [
+        Setup::with_tokens_of(&tokens, upstream.url()),
+        Setup::with_tokens_of(&tokens, upstream.url()).ca(&ours.pem()),
+    ] {
+        let service = setup.start().await;
+        let status = service.cancel(NAME).await.unwrap_err();
+        assert_ours(&status, Code::Unavailable, "UPSTREAM_UNREACHABLE");
+    }
+    assert!(upstream.connections() > 0);
+}
+
+#[tokio::test]
+async fn authorities_that_change_as_soon_as_they_were_read_are_taken_up() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let upstream = Upstream::start_tls(&new, &[H2]).await;
+    upstream.always_answers(Reply::ok());
+    let url: url::Url = upstream.url().parse().unwrap();
+    let room = tempfile::tempdir().unwrap();
+    let ca = room.path().join("ca.pem");
+    replace(&ca, &old.pem());
+    let client =
+        HttpClient::new(&url, &Authorities::of(Some(&ca), &Background::unsupervised()).unwrap()).unwrap();
+    // No task of this runtime, which has one thread, has run since.
+    replace(&ca, &new.pem());
+    soon("the new authority", async {
+        let get = || client.send(Method::GET, url.clone(), HeaderMap::new(), "");
+        while get().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn authorities_whose_file_breaks_stay_in_force_for_clients_that_are_made_later() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let upstreams = [Upstream::start_tls(&old, &[H2]).await, Upstream::start_tls(&new, &[H2]).await];
+    let urls: [url::Url; 2] = [0, 1].map(|nth: usize| {
+        upstreams[nth].always_answers(Reply::ok());
+        upstreams[nth].url().parse().unwrap()
+    });
+    let room = tempfile::tempdir().unwrap();
+    let ca = room.path().join("ca.pem");
+    replace(&ca, &old.pem());
+    let authorities = Authorities::of(Some(&ca), &Background::unsupervised()).unwrap();
+    replace(&ca, "no certificate");
+    let get = async |client: &HttpClient, url: &url::Url| {
+        client.send(Method::GET, url.clone(), HeaderMap::new(), "").await.is_ok()
+    };
+    let clients = urls.each_ref().map(|url| HttpClient::new(url, &authorities).unwrap());
+    assert!(get(&clients[0], &urls[0]).await, "by the authority that was there");
+    assert!(!get(&clients[1], &urls[1]).await, "by another");
+
+    replace(&ca, &new.pem());
+    soon("the new authority", async {
+        while !get(&clients[1], &urls[1]).await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let later = HttpClient::new(&urls[1], &authorities).unwrap();
+    assert!(get(&later, &urls[1]).await, "which clients that are made later believe, too");
+}
+
+#[tokio::test]
+async fn a_token_endpoint_that_is_not_trusted_gets_no_assertion() {
+    let upstream = Upstream::start().await;
+    let tokens = Upstream::start_tls(&Authority::new(), &[H2, HTTP1]).await;
+    let service = Setup::with_tokens_of(&tokens, upstream.url()).start_without_token().await;
+    let status = service.cancel(NAME).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    assert_eq!(tokens.token_requests(), 0);
+    assert!(tokens.connections() > 0);
+}
+
+#[tokio::test]
+async fn over_http2_a_body_that_breaks_off_is_unavailable_and_a_2xx_is_a_cancel() {
+    let authority = Authority::new();
+    let upstream = Upstream::start_tls(&authority, &[H2]).await;
+    let error = Reply::plain_error(404, "NOT_FOUND", "Gone.");
+    upstream.answers([error.breaking_off(), Reply::ok().breaking_off(), Reply::ok().hanging_in_the_body()]);
+    let service = Setup::of(&upstream).ca(&authority.pem()).start().await;
+    let status = service.cancel(NAME).await.unwrap_err();
+    assert_ours(&status, Code::Unavailable, "UPSTREAM_UNREACHABLE");
+    service.cancel(NAME).await.unwrap();
+    service.cancel(NAME).await.unwrap();
+}
+
+#[tokio::test]
+async fn many_calls_share_one_connection_of_http2() {
+    let authority = Authority::new();
+    let upstream = Upstream::start_tls(&authority, &[H2]).await;
+    upstream.always_answers(Reply::ok());
+    let service = Setup::of(&upstream).ca(&authority.pem()).start().await;
+    service.cancel(NAME).await.unwrap();
+    let before = upstream.connections();
+    for n in 0..20 {
+        service.cancel(&format!("{NAME}{n}")).await.unwrap();
+    }
+    assert_eq!(upstream.connections(), before);
+}
+
+#[tokio::test]
+async fn a_burst_after_a_reload_of_the_authorities_makes_one_connection() {
+    const BURST: usize = 20;
+    const RELOADS: usize = 3;
+    let (authority, tokens) = (Authority::new(), Upstream::start().await);
+    let upstream = Upstream::start_tls(&authority, &[H2]).await;
+    upstream.always_answers(Reply::ok());
+    let setup = Setup::with_tokens_of(&tokens, upstream.url()).ca(&authority.pem());
+    let service = setup.start().await;
+    let names: Vec<String> = (0..BURST).map(|id| format!("{NAME}{id}")).collect();
+    let burst = async || {
+        for result in join_all(names.iter().map(|name| service.cancel(name))).await {
+            result.unwrap();
+        }
+        upstream.connections()
+    };
+    service.cancel(NAME).await.unwrap();
+    assert_eq!(burst().await, 1);
+
+    // A busy machine may take longer to connect than requests wait for that.
+    let mut fewest = usize::MAX;
+    for _ in 0..RELOADS {
+        let before = upstream.connections();
+        replace(&service.ca_file(), &[authority.pem(), Authority::new().pem()].concat());
+        let after = soon("a connection that trusts the reloaded authorities", async {
+            loop {
+                let connections = burst().await;
+                if connections > before {
+                    return connections;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+        fewest = fewest.min(after - before);
+        if fewest == 1 {
+            return;
+        }
+    }
+    panic!("{fewest} connections for {BURST} requests");
+}
