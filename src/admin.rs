@@ -8,6 +8,7 @@ use tokio::{net::TcpListener, sync::watch};
 use crate::{credentials::Credentials, serving::Serving};
 
 mod readyz;
+pub mod settings;
 
 /// The port, bound and not yet serving.
 pub struct Admin {

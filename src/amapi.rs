@@ -24,6 +24,7 @@ pub mod error;
 pub mod google_error;
 mod list_query;
 mod retry;
+pub mod settings;
 
 pub use list_query::ListQuery;
 

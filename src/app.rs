@@ -10,22 +10,20 @@ use crate::{
     amapi::Amapi,
     audit::Audit,
     background::{Background, Deaths},
-    config::{self, Config, ListenAddress},
     credentials::{Credentials, SourceError},
-    http_client::{Authorities, tls::TlsError},
-    operations::{CacheLimits, Operations, PollIntervals, Times},
+    http_client::tls::TlsError,
+    operations::{CacheLimits, Operations, PollIntervals, Times, settings::Polling},
     policy::{Policy, mistake::Mistakes},
-    server::{
-        Drained, Server,
-        call::Calls,
-        identity::{Identities, TokensError},
-    },
+    server::{Drained, Server, call::Calls, identity::Identities, settings::ListenAddress},
     serving::Serving,
 };
 
+pub mod config;
 mod credentials;
 mod development;
 
+pub use config::Config;
+use config::{Loaded, Settings};
 pub use development::{Development, DevelopmentError};
 
 /// The process must be gone at the end of `drain_timeout`, and so the drain ends a little earlier.
@@ -58,11 +56,8 @@ pub enum StartError {
     /// The policy was replaced since the configuration was checked.
     #[error("the policy: {0}")]
     Policy(#[from] Mistakes),
-    /// Callers' tokens cannot be verified as configured.
+    /// A TLS client cannot be built.
     #[error(transparent)]
-    Tokens(#[from] TokensError),
-    /// The certificates of `upstream.ca_certificates` cannot be used.
-    #[error("upstream.ca_certificates: {0}")]
     Tls(#[from] TlsError),
     /// A file cannot be read, or an address is not available; the text names it.
     #[error(transparent)]
@@ -83,40 +78,53 @@ impl App {
     /// # Errors
     ///
     /// See [`StartError`].
-    pub async fn start(config: &Config) -> Result<Self, StartError> {
-        let Config {
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let Config { settings, loaded, unknown_variables: _ } = config;
+        let Settings {
             server,
+            limits,
+            tls: _,
             admin,
             upstream,
             credentials,
-            callers,
             policy,
+            callers,
+            jwt,
             polling,
             audit,
-            log_format: _,
-            unknown_variables: _,
-        } = config;
+            log: _,
+        } = settings;
+        let Loaded { tls, authorities, keys } = loaded;
         let (background, deaths) = Background::new();
-        let authorities = Authorities::of(upstream.ca_certificates.as_deref(), &background)?;
-        let credentials = credentials::start(credentials, upstream, &authorities, &background)?;
+        let authorities = authorities.start(&background);
+        let credentials = credentials::start(&credentials, &upstream, &authorities, &background)?;
 
         let base = upstream.url.url().clone();
         let amapi = Amapi::new(base, &authorities, Arc::clone(&credentials), upstream.timeout)?;
         let in_flight = TaskTracker::new();
         let (serving, state) = watch::channel(Serving::NotReady);
         let policy = match policy {
-            Some(file) => Policy::of_file(file, &background)?,
+            Some(file) => Policy::of_file(&file, &background)?,
             None => Policy::without_rules(),
         };
-        let times = times(upstream.timeout, polling);
+        let times = times(upstream.timeout, &polling);
         let operations = Operations::new(policy, amapi, times, state.clone(), in_flight.clone());
-        let identities = Arc::new(Identities::new(callers, &background)?);
+        let issuer = jwt.as_ref().zip(keys);
+        let identities = Arc::new(Identities::new(&callers, issuer, &background)?);
         let drain_timeout = server.drain_timeout;
-        let audit = Audit::start(audit, &background)?;
-        let calls = Calls::new(&server.limits, upstream.timeout, audit.clone(), in_flight);
-        let server =
-            Server::bind(server, operations, identities, Arc::clone(&calls), state.clone(), &background)
-                .await?;
+        let audit = Audit::start(&audit, &background)?;
+        let calls = Calls::new(&limits, upstream.timeout, audit.clone(), in_flight);
+        let server = Server::bind(
+            &server,
+            &limits,
+            tls,
+            operations,
+            identities,
+            Arc::clone(&calls),
+            state.clone(),
+            &background,
+        )
+        .await?;
         let admin = match admin.listen {
             Some(address) => Some(Admin::bind(address, Arc::clone(&credentials), state).await?),
             None => None,
@@ -211,8 +219,8 @@ impl App {
     }
 }
 
-fn times(upstream_timeout: Duration, polling: &config::Polling) -> Times {
-    let config::Polling { min_interval, max_interval, max_wait, cache_entries, cache_max_age } = *polling;
+fn times(upstream_timeout: Duration, polling: &Polling) -> Times {
+    let Polling { min_interval, max_interval, max_wait, cache_entries, cache_max_age } = *polling;
     Times {
         upstream_timeout,
         max_wait,

@@ -56,12 +56,12 @@ impl Audit {
     /// The file cannot be opened, or its incomplete last line cannot be ended; the text names the file. Or the
     /// system refuses another thread.
     pub fn start(settings: &settings::Audit, background: &Background) -> io::Result<Self> {
-        let settings::Audit { destination, on_failure } = settings;
+        let settings::Audit { file, on_failure } = settings;
         let stall_timeout = match on_failure {
             OnFailure::Fail => Duration::from_secs(5),
             OnFailure::Continue => Duration::from_secs(1),
         };
-        Self::start_with(Sink::open(destination)?, *on_failure, stall_timeout, background)
+        Self::start_with(Sink::open(file)?, *on_failure, stall_timeout, background)
     }
 
     fn start_with(

@@ -86,7 +86,12 @@ mod tests {
     use clap::CommandFactory;
 
     use super::Cli;
-    use crate::config::OF_OTHER_COMMANDS;
+    use crate::app::config::OF_OTHER_COMMANDS;
+
+    #[test]
+    fn clap_accepts_the_command_line() {
+        Cli::command().debug_assert();
+    }
 
     #[test]
     fn the_variables_of_the_commands_are_those_that_serve_takes_for_no_faults() {

@@ -16,6 +16,7 @@ use tokio::{
 use crate::{background::Background, file_watch::FileWatch};
 
 mod answer;
+mod application_default;
 mod ask;
 mod authorised_user;
 mod authorization;
@@ -23,6 +24,7 @@ mod bridge;
 mod chain;
 mod definition;
 mod external_account;
+mod google_cloud;
 mod impersonation;
 mod metadata_server;
 mod pattern;
@@ -35,6 +37,7 @@ mod safe_url;
 mod schedule;
 mod secret_json;
 mod service_account;
+pub mod settings;
 mod source;
 mod subject_token;
 mod surroundings;
@@ -46,6 +49,7 @@ mod testing;
 pub use ask::Asked;
 pub use authorization::Authorization;
 pub use definition::{Definition, Kind, Origin, SourceError};
+pub use google_cloud::Machine;
 pub use pattern::Pattern;
 pub use readiness::{Readiness, Standing};
 pub use redactor::Redactor;
@@ -53,8 +57,6 @@ pub use routing::Credentials;
 pub use source::Source;
 pub use surroundings::{IAM_CREDENTIALS, Surroundings};
 pub use token::{FetchError, Token, TokenSource, fetch_once};
-
-pub(crate) use safe_url::has_login;
 
 /// The scope of the Android Management API (its discovery document, `auth.oauth2.scopes`).
 pub const SCOPE: &str = "https://www.googleapis.com/auth/androidmanagement";

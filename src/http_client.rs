@@ -29,7 +29,7 @@ mod connect_gate;
 mod failure;
 pub mod tls;
 
-pub use authorities::Authorities;
+pub use authorities::{Authorities, LoadedAuthorities};
 pub use body::BodyError;
 pub use failure::{Failure, Progress};
 

@@ -24,6 +24,7 @@ mod flights;
 mod json_struct;
 mod poller;
 mod reader;
+pub mod settings;
 pub mod status;
 mod status_size;
 #[cfg(test)]

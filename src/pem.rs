@@ -1,39 +1,84 @@
 //! Certificates in PEM (RFC 7468).
 
-use rustls::pki_types::{
-    CertificateDer,
-    pem::{Error, PemObject},
+use rustls::{
+    RootCertStore,
+    pki_types::{
+        CertificateDer,
+        pem::{Error, PemObject},
+    },
 };
+use x509_parser::prelude::{FromDer, X509Certificate};
 
-/// Why a text gives no certificates. Nothing of this quotes it: a private key may stand there too, and where
-/// its line breaks were lost, the library's own error holds it as the name of a section.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+/// The reason why a text gives no certificates. No variant quotes the text: it may hold a private key, and the library's
+/// error quotes the key when its line breaks were lost. Numbers count the
+/// certificates before the error.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PemError {
-    /// A section has no end, or no sound beginning.
-    #[error("is not PEM: a BEGIN or END is missing, or has no line of its own")]
-    Lines,
+    /// A section has no end, or a malformed beginning.
+    #[error("is not PEM: a BEGIN or END is missing, or has no line of its own (after {0} certificates)")]
+    Lines(usize),
     /// Anything else, such as what is not base64.
-    #[error("is not PEM: what stands between BEGIN and END is not base64, or too much")]
-    Content,
-    /// There is none, whatever else there is.
+    #[error(
+        "is not PEM: the text between BEGIN and END is not base64, or is too long (after {0} certificates)"
+    )]
+    Content(usize),
+    /// There is no certificate.
     #[error("holds no certificate")]
     NoCertificate,
+    /// A certificate that cannot be trusted.
+    #[error("holds a certificate that cannot be used: number {position}{}: {cause}", named(subject))]
+    Unusable {
+        /// Its position, from 1.
+        position: usize,
+        /// Its subject, if that can be read.
+        subject: Option<String>,
+        /// The reason.
+        cause: String,
+    },
 }
 
-/// The certificates in `pem`, in their order; at least one. Sections of other kinds are passed over.
+fn named(subject: &Option<String>) -> String {
+    subject.as_ref().map_or(String::new(), |subject| format!(" ({subject})"))
+}
+
+/// The certificates in `pem`, in their order; at least one. Sections of other kinds are skipped.
 ///
 /// # Errors
 ///
 /// A section of any kind is malformed, or none is a certificate.
 pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemError> {
-    let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
-    let certificates = certificates.map_err(|error| match error {
-        Error::MissingSectionEnd { .. } | Error::IllegalSectionStart { .. } => PemError::Lines,
-        _ => PemError::Content,
-    })?;
+    let mut certificates = Vec::new();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let before = certificates.len();
+        certificates.push(certificate.map_err(|error| match error {
+            Error::MissingSectionEnd { .. } | Error::IllegalSectionStart { .. } => PemError::Lines(before),
+            _ => PemError::Content(before),
+        })?);
+    }
     if certificates.is_empty() { Err(PemError::NoCertificate) } else { Ok(certificates) }
 }
 
+/// Adds the certificates in `pem` to `roots`.
+///
+/// # Errors
+///
+/// As for [`certificates`], or a certificate cannot be trusted.
+pub fn add_roots(pem: &[u8], roots: &mut RootCertStore) -> Result<(), PemError> {
+    for (index, certificate) in certificates(pem)?.into_iter().enumerate() {
+        let subject = subject(&certificate);
+        roots.add(certificate).map_err(|error| PemError::Unusable {
+            position: index + 1,
+            subject,
+            cause: error.to_string(),
+        })?;
+    }
+    Ok(())
+}
+
+fn subject(certificate: &CertificateDer<'_>) -> Option<String> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    Some(certificate.subject().to_string()).filter(|subject| !subject.chars().any(char::is_control))
+}
 /// A key as it comes out of a variable or a template that loses line breaks.
 #[cfg(test)]
 pub(crate) const KEY_ON_ONE_LINE: &str = "-----BEGIN PRIVATE KEY-----hunter2-----END PRIVATE KEY-----\n";
@@ -46,7 +91,9 @@ pub(crate) fn shows_the_key(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{KEY_ON_ONE_LINE, PemError, certificates, shows_the_key};
+    use rustls::RootCertStore;
+
+    use super::{KEY_ON_ONE_LINE, PemError, add_roots, certificates, shows_the_key};
 
     const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
 
@@ -59,14 +106,25 @@ mod tests {
     }
 
     #[test]
+    fn an_unusable_certificate_among_others_is_named() {
+        let name = |name: &str| rcgen::generate_simple_self_signed([name.to_owned()]).unwrap().cert.pem();
+        let pem = [&*name("a.example"), &name("b.example"), CERTIFICATE, &name("c.example")].concat();
+        let error = add_roots(pem.as_bytes(), &mut RootCertStore::empty()).unwrap_err().to_string();
+        assert!(error.starts_with("holds a certificate that cannot be used: number 3: "), "{error}");
+        let broken = pem.replacen("AAAA", "?", 1);
+        let error = add_roots(broken.as_bytes(), &mut RootCertStore::empty()).unwrap_err().to_string();
+        assert!(error.ends_with("(after 2 certificates)"), "{error}");
+    }
+
+    #[test]
     fn no_error_quotes_the_text() {
         let and = |more: &str| [CERTIFICATE, more].concat();
         for (pem, error) in [
-            (and(KEY_ON_ONE_LINE), PemError::Lines),
-            (and("-----BEGIN PRIVATE KEY-----hunter2"), PemError::Lines),
-            (and("-----BEGIN PRIVATE KEY-----\nhunter2"), PemError::Lines),
-            (and("-----BEGIN PRIVATE KEY-----\n?hunter2\n-----END PRIVATE KEY-----\n"), PemError::Content),
-            (CERTIFICATE.replace('\n', ""), PemError::Lines),
+            (and(KEY_ON_ONE_LINE), PemError::Lines(1)),
+            (and("-----BEGIN PRIVATE KEY-----hunter2"), PemError::Lines(1)),
+            (and("-----BEGIN PRIVATE KEY-----\nhunter2"), PemError::Lines(1)),
+            (and("-----BEGIN PRIVATE KEY-----\n?hunter2\n-----END PRIVATE KEY-----\n"), PemError::Content(1)),
+            (CERTIFICATE.replace('\n', ""), PemError::Lines(0)),
             ("hunter2".to_owned(), PemError::NoCertificate),
         ] {
             let met = certificates(pem.as_bytes()).unwrap_err();

@@ -21,6 +21,7 @@ pub mod mistake;
 mod named;
 pub mod rules;
 pub mod schema;
+pub mod settings;
 mod source;
 #[cfg(test)]
 mod tests;

@@ -39,7 +39,8 @@ use connection::Connections;
 use identity::Identities;
 use listener::Listener;
 use router::Router;
-use tls::Tls;
+use tls::{LoadedTls, Tls};
+use unix_socket::SocketAccess;
 
 /// The longest time in which new connections are still accepted after a drain began, so that load balancers see
 /// NOT_SERVING before a connection is refused.
@@ -76,25 +77,27 @@ pub enum Drained {
 }
 
 impl Server {
-    /// Reads the files of TLS, and binds every address. Calls to `operations` are bounded and recorded by `calls`.
+    /// Binds every address. Calls to `operations` are bounded and recorded by `calls`.
     ///
     /// # Errors
     ///
-    /// An address cannot be had, or a file was replaced by a broken one since the configuration was checked; the text
-    /// names it.
+    /// An address is not available; the text names it.
     pub async fn bind(
         settings: &settings::Server,
+        limits: &settings::Limits,
+        tls: Option<LoadedTls>,
         operations: Operations,
         identities: Arc<Identities>,
         calls: Arc<Calls>,
         serving: watch::Receiver<Serving>,
         background: &Background,
     ) -> io::Result<Self> {
-        let settings::Server { listen, tls, unix_socket, drain_timeout: _, limits } = settings;
-        let tls = tls.clone().map(|files| Tls::start(files, background)).transpose()?;
+        let settings::Server { listen, drain_timeout: _, unix_socket_mode, unix_socket_owner } = settings;
+        let access = SocketAccess { mode: *unix_socket_mode, owner: unix_socket_owner.unwrap_or_default() };
+        let tls = tls.map(|loaded| Tls::start(loaded, background));
         let mut listeners = Vec::with_capacity(listen.len());
         for address in listen {
-            listeners.push(Listener::bind(address, unix_socket).await?);
+            listeners.push(Listener::bind(address, access).await?);
         }
         let max_request_bytes = limits.max_request_bytes;
         let router = Router::new(operations, Arc::clone(&calls), identities, max_request_bytes, serving);

@@ -20,7 +20,9 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use crate::config::LogFormat;
+use settings::LogFormat;
+
+pub mod settings;
 
 /// The variable that says what is logged, in the syntax of [`EnvFilter`].
 pub const FILTER: &str = EnvFilter::DEFAULT_ENV;

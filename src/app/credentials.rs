@@ -7,9 +7,11 @@ use tokio::sync::watch;
 
 use super::StartError;
 use crate::{
+    amapi::settings::Upstream,
     background::Background,
-    config,
-    credentials::{Credential, Credentials, Readiness, Source, Standing, Surroundings},
+    credentials::{
+        Credential, Credentials, Readiness, Source, Standing, Surroundings, settings::CredentialConfig,
+    },
     http_client::Authorities,
     serving::Serving,
 };
@@ -20,8 +22,8 @@ use crate::{
 ///
 /// What the configuration checked is no longer so.
 pub(super) fn start(
-    credentials: &[config::Credential],
-    upstream: &config::Upstream,
+    credentials: &[CredentialConfig],
+    upstream: &Upstream,
     authorities: &Authorities,
     background: &Background,
 ) -> Result<Arc<Credentials>, StartError> {
@@ -29,14 +31,14 @@ pub(super) fn start(
     let surroundings = Arc::new(Surroundings::new(authorities.clone(), iam));
     // All are read before any is started: a start that fails asks nobody for a token.
     let sources = credentials.iter().map(|credential| {
-        let config::Credential { name, definition, enterprises: _ } = credential;
+        let CredentialConfig { name, definition, enterprises: _ } = credential;
         Source::watched(definition, &surroundings)
             .map_err(|cause| StartError::Credential { name: name.clone(), cause })
     });
     let sources = sources.collect::<Result<Vec<_>, _>>()?;
 
     let started = credentials.iter().zip(sources).map(|(credential, (source, file))| {
-        let config::Credential { name, definition: _, enterprises } = credential;
+        let CredentialConfig { name, definition: _, enterprises } = credential;
         let credential = Credential::start(source, name.clone(), file, background);
         (credential, enterprises.clone())
     });

@@ -5,9 +5,10 @@ use std::{io, net::SocketAddr, path::PathBuf};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{App, StartError};
+use super::{App, Config, StartError};
 use crate::{
-    config::{Config, Faults, Overrides},
+    config::{ConfigErrors, Flags},
+    credentials::Machine,
     emulator::{Emulator, Refusal, Settings},
 };
 
@@ -39,7 +40,7 @@ pub enum DevelopmentError {
     Io(#[from] io::Error),
     /// A configuration that the service refuses.
     #[error("{0}")]
-    Config(Faults),
+    Config(ConfigErrors),
     /// The service does not start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -63,18 +64,16 @@ impl Development {
         let files = tempfile::tempdir()?;
         let credentials = files.path().join("credentials.json");
         emulator.write_credentials(&credentials)?;
-        let overrides = Overrides {
-            listen: vec![listen.to_string()],
-            admin_listen: Some("off".to_owned()),
-            credentials: Some(credentials),
-            upstream_url: Some(emulator.url().to_owned()),
-            ..Overrides::default()
-        };
-        // Standard output is for the person who looks on.
+        let flags = Flags::default()
+            .with("--listen", listen.to_string())
+            .with("--admin-listen", "off")
+            .with("--credentials", credentials)
+            .with("--upstream-url", emulator.url());
+        // Standard output is for the developer.
         let audit_log = files.path().join("audit.jsonl");
-        let environment = [("COUNTERMAND_AUDIT_FILE".into(), audit_log.clone().into())];
-        let config = Config::load(overrides, environment.into_iter().collect());
-        let app = App::start(&config.map_err(DevelopmentError::Config)?).await?;
+        let variables = [("COUNTERMAND_AUDIT_FILE".into(), audit_log.clone().into())];
+        let config = Config::load(flags, variables.into_iter().collect(), Machine::Elsewhere);
+        let app = App::start(config.map_err(DevelopmentError::Config)?).await?;
         Ok(Self { emulator, app, audit_log, files })
     }
 

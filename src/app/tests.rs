@@ -7,11 +7,13 @@ use serde_json::Value;
 use tokio::{sync::oneshot, time::timeout};
 use tonic::transport::Endpoint;
 
-use super::{App, Defect};
+use super::{App, Config, Defect};
 use crate::{
-    config::{Config, ListenAddress, Overrides},
+    config::Flags,
+    credentials::Machine,
     emulator::{Emulator, Settings},
     proto::longrunning::{CancelOperationRequest, operations_client::OperationsClient},
+    server::settings::ListenAddress,
     serving::Serving,
 };
 
@@ -27,16 +29,15 @@ async fn the_death_of_a_background_task_drains_the_process_and_is_its_error() {
     let files = tempfile::tempdir().unwrap();
     let (credentials, log) = (files.path().join("credentials.json"), files.path().join("audit.jsonl"));
     emulator.write_credentials(&credentials).unwrap();
-    let overrides = Overrides {
-        listen: vec!["127.0.0.1:0".to_owned()],
-        admin_listen: Some("off".to_owned()),
-        credentials: Some(credentials),
-        upstream_url: Some(emulator.url().to_owned()),
-        ..Overrides::default()
-    };
-    let environment = [("COUNTERMAND_AUDIT_FILE".into(), log.clone().into())].into_iter().collect();
-    let config = Config::load(overrides, environment).unwrap_or_else(|faults| panic!("{faults}"));
-    let app = App::start(&config).await.unwrap();
+    let flags = Flags::default()
+        .with("--listen", "127.0.0.1:0")
+        .with("--admin-listen", "off")
+        .with("--credentials", credentials)
+        .with("--upstream-url", emulator.url());
+    let variables = [("COUNTERMAND_AUDIT_FILE".into(), log.clone().into())].into_iter().collect();
+    let config =
+        Config::load(flags, variables, Machine::Elsewhere).unwrap_or_else(|errors| panic!("{errors}"));
+    let app = App::start(config).await.unwrap();
     let [ListenAddress::Tcp(address)] = app.addresses()[..] else { panic!("one address") };
     let (background, mut serving) = (app.background.clone(), app.serving());
     let calls = Arc::clone(&app.calls);

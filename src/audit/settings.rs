@@ -1,14 +1,26 @@
 //! The settings of the audit log.
 
-use std::path::PathBuf;
+use std::{
+    fs::{self, OpenOptions},
+    io,
+    os::unix::fs::FileTypeExt,
+    path::{Path, PathBuf},
+};
 
-/// The destination of the audit log, and what a failure to write it means.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Audit {
-    /// The destination of the lines.
-    pub destination: Destination,
-    /// What happens to calls whose lines cannot be written.
-    pub on_failure: OnFailure,
+use crate::config::{ConfigErrors, Invalid, Parsed, Section, Words, settings};
+
+settings! {
+    /// `[audit]`: the destination of the audit log, and what a failure to write it means.
+    pub struct Audit in "audit" {
+        /// The destination of the lines: `stdout`, or a file, which is appended to, or created in its directory.
+        /// SIGHUP reopens it.
+        file: Destination = "stdout", Parsed { form: "\"stdout\" or a path", parse: destination },
+            env "COUNTERMAND_AUDIT_FILE";
+        /// What happens to calls when the audit log cannot be written: they fail, or they are answered without a
+        /// record.
+        on_failure: OnFailure = "fail", Words(&[("fail", OnFailure::Fail), ("continue", OnFailure::Continue)]),
+            env "COUNTERMAND_AUDIT_ON_FAILURE";
+    }
 }
 
 /// The destination of the audit log.
@@ -28,4 +40,45 @@ pub enum OnFailure {
     Fail,
     /// Calls are answered without a record.
     Continue,
+}
+
+fn destination(text: &str, directory: &Path) -> Result<Destination, Invalid> {
+    Ok(match text {
+        "stdout" => Destination::Stdout,
+        path => Destination::File(directory.join(path)),
+    })
+}
+
+impl Audit {
+    /// Adds an error if the file cannot be written. Blocks.
+    pub(crate) fn check(&self, section: &Section, errors: &mut ConfigErrors) {
+        let Destination::File(path) = &self.file else { return };
+        if let Err(problem) = writable(path) {
+            let hint =
+                r#"name a file that this user may write, in a directory that exists, or give "stdout""#;
+            section.invalid("file", Invalid::new(problem, hint), errors);
+        }
+    }
+}
+
+fn writable(path: &Path) -> Result<(), String> {
+    match fs::metadata(path) {
+        Ok(metadata) if !(metadata.is_file() || metadata.file_type().is_char_device()) => {
+            return Err("it is not a regular file".to_owned());
+        }
+        Ok(_) => OpenOptions::new().read(true).append(true).open(path).map(drop),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => can_be_created(path),
+        Err(error) => Err(error),
+    }
+    .map_err(|error| format!("the file cannot be written: {error}"))
+}
+
+/// Whether a file can be created at `path`. Creates and removes one without a name.
+fn can_be_created(path: &Path) -> io::Result<()> {
+    let directory = match (path.file_name(), path.parent()) {
+        (None, _) => return Err(io::ErrorKind::InvalidFilename.into()),
+        (_, Some(parent)) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    tempfile::tempfile_in(directory).map(drop)
 }

@@ -39,7 +39,7 @@ impl LogDir {
     }
 
     fn start(&self, on_failure: OnFailure) -> Audit {
-        let settings = settings::Audit { destination: Destination::File(self.log()), on_failure };
+        let settings = settings::Audit { file: Destination::File(self.log()), on_failure };
         Audit::start(&settings, &Background::unsupervised()).unwrap()
     }
 

@@ -7,9 +7,12 @@ use futures_util::{StreamExt, future::OptionFuture, stream};
 
 use super::{exit::Exit, output::Format, serve::report};
 use crate::{
+    amapi::settings::Upstream,
+    app::{Config, config::Loaded},
     background::Background,
-    config::{self, Config, Environment, Faults, Overrides},
+    config::{ConfigErrors, Flags, Variables},
     credentials::Surroundings,
+    credentials::{Machine, settings::CredentialConfig},
     http_client::Authorities,
 };
 
@@ -69,18 +72,20 @@ pub(crate) struct CheckArgs {
 /// Prints a line a finding.
 pub(crate) async fn run(args: CheckArgs) -> Exit {
     let CheckArgs { config, policy, explain, output } = args;
-    let overrides = Overrides { config, policy, ..Overrides::default() };
+    let given = [("--config", config), ("--policy", policy)];
+    let flags = given.into_iter().filter_map(|(flag, path)| Some((flag, path?)));
+    let flags = flags.fold(Flags::default(), |flags, (flag, path)| flags.with(flag, path));
     if let Some(question) = explain.question() {
-        return explain::run(question, overrides, output);
+        return explain::run(question, flags, output);
     }
-    match Config::load(overrides, Environment::of_process()) {
-        Ok(config) => finding::print(&findings(&config).await, output),
+    match Config::load(flags, Variables::of_process(), Machine::This) {
+        Ok(config) => finding::print(&findings(config).await, output),
         Err(faults) => refused(&faults, output),
     }
 }
 
 /// A configuration that `serve` would refuse, in the form in which it would.
-fn refused(faults: &Faults, format: Format) -> Exit {
+fn refused(faults: &ConfigErrors, format: Format) -> Exit {
     match format {
         Format::Text => {
             report(faults);
@@ -91,45 +96,36 @@ fn refused(faults: &Faults, format: Format) -> Exit {
 }
 
 /// What there is to say of a configuration that is right by itself.
-async fn findings(config: &Config) -> Vec<Finding> {
-    let Config {
-        upstream,
-        credentials,
-        policy,
-        server,
-        callers,
-        audit,
-        admin: _,
-        polling: _,
-        log_format: _,
-        unknown_variables,
-    } = config;
+async fn findings(config: Config) -> Vec<Finding> {
+    let Config { settings, loaded, unknown_variables } = config;
+    let Loaded { tls: _, authorities, keys } = loaded;
     let mut findings = vec![Finding::ok("configuration", "all settings are right")];
     findings.extend(
         unknown_variables.iter().map(|name| Finding::warning(name, "there is no such variable", "unset it")),
     );
-    findings.extend(listeners::findings(config));
-    findings.extend(server.tls.iter().flat_map(tls::findings));
+    findings.extend(listeners::findings(&settings));
+    findings.extend(settings.tls.iter().flat_map(tls::findings));
+    let authorities = authorities.start(&Background::unsupervised());
     let (keys, reached, of_credentials) = tokio::join!(
-        OptionFuture::from(callers.jwt.as_ref().map(callers::finding)),
-        upstream::finding(upstream),
-        of_credentials(credentials, upstream)
+        OptionFuture::from(settings.jwt.as_ref().zip(keys).map(|(jwt, keys)| callers::finding(jwt, keys))),
+        upstream::finding(&settings.upstream, &authorities),
+        of_credentials(&settings.credentials, &settings.upstream, &authorities)
     );
     findings.extend(keys);
-    findings.extend(policy.iter().flat_map(|file| policy::findings(file)));
-    findings.extend(audit::finding(audit));
+    findings.extend(settings.policy.iter().flat_map(|file| policy::findings(file)));
+    findings.extend(audit::finding(&settings.audit));
     findings.push(reached);
     findings.extend(of_credentials);
     findings
 }
 
-async fn of_credentials(list: &[config::Credential], upstream: &config::Upstream) -> Vec<Finding> {
+async fn of_credentials(
+    list: &[CredentialConfig],
+    upstream: &Upstream,
+    authorities: &Authorities,
+) -> Vec<Finding> {
     let iam = upstream.iam_credentials_url.url().clone();
-    let surroundings = match Authorities::of(upstream.ca_certificates.as_deref(), &Background::unsupervised())
-    {
-        Ok(authorities) => Arc::new(Surroundings::new(authorities, iam)),
-        Err(error) => return vec![upstream::of_certificates(&error)],
-    };
+    let surroundings = Arc::new(Surroundings::new(authorities.clone(), iam));
     let each = list.iter().map(|credential| credential::findings(credential, upstream, &surroundings));
     let found: Vec<Vec<Finding>> = stream::iter(each).buffered(AT_ONCE).collect().await;
     found.concat()

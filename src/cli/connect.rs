@@ -2,20 +2,21 @@
 
 use std::{
     error::Error,
-    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use clap::Args;
+use rustls::RootCertStore;
 use tokio::time::{Instant, timeout_at};
 use tonic::{
     Code, Request, Response, Status, TimeoutExpired,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
+use zeroize::Zeroizing;
 
 use super::{address::ServerAddress, exit::Exit, failure::Failure};
-use crate::config::{certificates, readable};
+use crate::{file_watch, pem};
 
 /// Which server, and by which certificates.
 #[derive(Debug, Args)]
@@ -162,8 +163,10 @@ fn endpoint(args: ServerArgs) -> Result<Endpoint, Failure> {
     let mut config = match tls_ca {
         None => ClientTlsConfig::new().trust_anchors(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
         Some(path) => {
-            certificates(&path).map_err(|wrong| unusable("--tls-ca", &wrong.to_string()))?;
-            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read("--tls-ca", &path)?))
+            let content = read("--tls-ca", &path)?;
+            pem::add_roots(&content, &mut RootCertStore::empty())
+                .map_err(|error| unusable("--tls-ca", &format!("the file {error}")))?;
+            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(content))
         }
     };
     if let (Some(certificate), Some(key)) = (tls_cert, tls_key) {
@@ -173,9 +176,8 @@ fn endpoint(args: ServerArgs) -> Result<Endpoint, Failure> {
     endpoint.tls_config(config).map_err(|error| unusable("the TLS files", &chain(&error)))
 }
 
-fn read(flag: &str, path: &Path) -> Result<Vec<u8>, Failure> {
-    readable(path).map_err(|wrong| unusable(flag, &wrong.to_string()))?;
-    fs::read(path).map_err(|error| unusable(flag, &error.to_string()))
+fn read(flag: &str, path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    file_watch::read(path).map_err(|error| unusable(flag, &format!("cannot read the file: {error}")))
 }
 
 fn unusable(what: &str, why: &str) -> Failure {

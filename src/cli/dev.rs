@@ -14,7 +14,6 @@ use tonic::{Request, transport::Endpoint};
 use super::{exit::Exit, output, signals::Signals};
 use crate::{
     app::Development,
-    config::LogFormat,
     emulator::Emulator,
     proto::longrunning::{CancelOperationRequest, operations_client::OperationsClient},
     serving::Serving,
@@ -38,7 +37,7 @@ pub(crate) struct DevArgs {
 /// Shows a wipe being called back, then stays up for more.
 pub(crate) async fn run(args: DevArgs) -> Exit {
     let DevArgs { once } = args;
-    let _log = match telemetry::start(LogFormat::Text, "warn") {
+    let _log = match telemetry::start(telemetry::settings::LogFormat::Text, "warn") {
         Ok(guard) => guard,
         Err(fault) => {
             output::complain(&fault);

@@ -1,8 +1,8 @@
 //! `countermand serve`: the service.
 
-use std::{error::Error, path::PathBuf};
+use std::error::Error;
 
-use clap::Args;
+use clap::{ArgMatches, Args, Command, FromArgMatches};
 use tokio::sync::oneshot;
 
 use super::{
@@ -11,8 +11,9 @@ use super::{
     signals::{self, Signals},
 };
 use crate::{
-    app::App,
-    config::{Config, Environment, Faults, LogFormat, Overrides},
+    app::{App, Config, config::all_settings},
+    config::{ConfigErrors, Flags, Variables},
+    credentials::Machine,
     server::Drained,
     telemetry,
 };
@@ -23,110 +24,75 @@ Examples:
   countermand serve --config /etc/countermand.toml --listen unix:/run/countermand.sock
   COUNTERMAND_LISTEN=127.0.0.1:50051,unix:/run/countermand.sock countermand serve --config c.toml
 
-A flag wins over its COUNTERMAND_… variable, the variable over the file, the file over the default.
-COUNTERMAND_UPSTREAM_TIMEOUT, COUNTERMAND_UPSTREAM_IAM_CREDENTIALS_URL, COUNTERMAND_DRAIN_TIMEOUT,
-COUNTERMAND_SERVER_TLS_… (CERTIFICATE, PRIVATE_KEY, CLIENT_CA), COUNTERMAND_UNIX_SOCKET_… (MODE, OWNER),
-COUNTERMAND_POLLING_… (MIN_INTERVAL, MAX_INTERVAL, MAX_WAIT, CACHE_ENTRIES, CACHE_MAX_AGE),
-COUNTERMAND_CALLERS_… (FORWARDED_CLIENT_CERT, LINKERD_CLIENT_ID, MESH_PROXIES), COUNTERMAND_CALLERS_JWT_… (ISSUER, AUDIENCE, JWKS, ALGORITHMS,
-JWKS_CA_CERTIFICATES, JWKS_TOKEN_FILE), COUNTERMAND_AUDIT_… (FILE, ON_FAILURE) and those of the limits of
-[server], such as COUNTERMAND_MAX_CONCURRENT_CALLS, are variables without a flag. The audit log goes to
-standard output unless it is given a file, which SIGHUP reopens. RUST_LOG filters the log.
-All faults of the configuration are printed at once, and the exit code is then 78.";
+A flag wins over its COUNTERMAND_… variable, the variable over the file, the file over the default. RUST_LOG filters the
+log. SIGHUP reopens the file of the audit log. All errors of the configuration are printed at once, and the exit code is
+then 78.";
 
 /// Serve google.longrunning.Operations until SIGTERM or SIGINT
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = help())]
 pub(crate) struct ServeArgs {
-    /// The configuration file, TOML [env: COUNTERMAND_CONFIG]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-
-    /// Serve gRPC here: HOST:PORT or unix:/PATH; may be repeated [env: COUNTERMAND_LISTEN, separated by
-    /// commas] [default: 127.0.0.1:50051]
-    #[arg(long, value_name = "ADDR")]
-    listen: Vec<String>,
-
-    /// Serve /livez and /readyz here, or "off" [env: COUNTERMAND_ADMIN_LISTEN] [default: 127.0.0.1:9464]
-    #[arg(long, value_name = "ADDR")]
-    admin_listen: Option<String>,
-
-    /// A Google credential file for all enterprises, in place of every [[credentials]] of the configuration
-    /// [env: COUNTERMAND_CREDENTIALS] [default: those, else application default credentials]
-    #[arg(long, value_name = "FILE")]
-    credentials: Option<PathBuf>,
-
-    /// Where the Android Management API is [env: COUNTERMAND_UPSTREAM_URL]
-    /// [default: https://androidmanagement.googleapis.com]
-    #[arg(long, value_name = "URL")]
-    upstream_url: Option<String>,
-
-    /// CA certificates (PEM) to trust beside the public ones [env: COUNTERMAND_UPSTREAM_CA]
-    #[arg(long, value_name = "FILE")]
-    upstream_ca: Option<PathBuf>,
-
-    /// The Cedar policy that says who may do what [env: COUNTERMAND_POLICY] [default: that of the
-    /// configuration, else callers on loopback and unix sockets may do all]
-    #[arg(long, value_name = "FILE")]
-    policy: Option<PathBuf>,
-
-    /// How log lines look [env: COUNTERMAND_LOG_FORMAT] [default: text]
-    #[arg(long, value_enum)]
-    log_format: Option<LogFormat>,
-
-    /// Listen beyond loopback without TLS or a policy: for a mesh that encrypts and authorises
-    /// [env: COUNTERMAND_ALLOW_UNAUTHENTICATED]
-    #[arg(long)]
-    allow_unauthenticated: bool,
+    #[command(flatten)]
+    flags: SettingFlags,
 }
 
-impl From<ServeArgs> for Overrides {
-    fn from(args: ServeArgs) -> Self {
-        let ServeArgs {
-            config,
-            listen,
-            admin_listen,
-            credentials,
-            upstream_url,
-            upstream_ca,
-            policy,
-            log_format,
-            allow_unauthenticated,
-        } = args;
-        Self {
-            config,
-            listen,
-            admin_listen,
-            credentials,
-            upstream_url,
-            upstream_ca,
-            policy,
-            log_format,
-            allow_unauthenticated,
-        }
+/// The flags of the settings.
+#[derive(Debug)]
+struct SettingFlags(Flags);
+
+impl Args for SettingFlags {
+    fn augment_args(command: Command) -> Command {
+        Flags::augment(&all_settings(), command)
     }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for SettingFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self(Flags::of_matches(&all_settings(), matches)))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// The examples, and the variables without a flag.
+fn help() -> String {
+    let mut help =
+        format!("{EXAMPLES}\n\nVariables without a flag (docs/CONFIGURATION.md describes them):\n");
+    for setting in all_settings().iter().filter(|setting| setting.flag.is_none()) {
+        help.extend(setting.variable.map(|variable| format!("  {variable}\n")));
+    }
+    help
 }
 
 /// Serves until a signal ends it.
 pub(crate) async fn run(args: ServeArgs) -> Exit {
-    let config = match Config::load(args.into(), Environment::of_process()) {
+    let SettingFlags(flags) = args.flags;
+    let config = match Config::load(flags, Variables::of_process(), Machine::This) {
         Ok(config) => config,
-        Err(faults) => {
-            report(&faults);
+        Err(errors) => {
+            report(&errors);
             return Exit::Config;
         }
     };
-    // Held to the end: it writes the last lines.
-    let _log = match telemetry::start(config.log_format, "info") {
+    // Dropped at the end: it writes the last lines.
+    let _log = match telemetry::start(config.settings.log.log_format, "info") {
         Ok(guard) => guard,
-        Err(fault) => {
-            output::complain(&fault);
+        Err(error) => {
+            output::complain(&error);
             return Exit::Config;
         }
     };
     for variable in &config.unknown_variables {
         tracing::warn!(variable, "ignored an unknown environment variable");
     }
-    match serve(&config).await {
+    match serve(config).await {
         Ok(exit) => exit,
         Err(error) => {
             tracing::error!(%error, "cannot serve");
@@ -135,7 +101,7 @@ pub(crate) async fn run(args: ServeArgs) -> Exit {
     }
 }
 
-async fn serve(config: &Config) -> Result<Exit, Box<dyn Error + Send + Sync>> {
+async fn serve(config: Config) -> Result<Exit, Box<dyn Error + Send + Sync>> {
     let mut signals = Signals::install()?;
     let app = App::start(config).await?;
     tokio::spawn(signals::reopen(app.audit(), signals::rotation()?));
@@ -168,20 +134,17 @@ async fn serve(config: &Config) -> Result<Exit, Box<dyn Error + Send + Sync>> {
     Ok(Exit::Ok)
 }
 
-/// Prints the faults to standard error: a line that counts them, then one line each.
-pub(crate) fn report(faults: &Faults) {
-    let count = match faults.len() {
-        1 => "1 fault".to_owned(),
-        more => format!("{more} faults"),
+/// Prints the errors to standard error: a line that counts them, then one line each.
+pub(crate) fn report(errors: &ConfigErrors) {
+    let count = match errors.len() {
+        1 => "1 error".to_owned(),
+        more => format!("{more} errors"),
     };
-    match faults.file() {
+    match errors.file() {
         Some(file) => output::complain(&format!("{count} in the configuration ({}):", file.display())),
         None => output::complain(&format!("{count} in the configuration:")),
     }
-    for fault in faults.iter() {
-        output::to_stderr(&fault.to_string());
+    for error in errors.iter() {
+        output::to_stderr(&error.to_string());
     }
 }
-
-#[cfg(test)]
-mod tests;

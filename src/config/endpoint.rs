@@ -1,30 +1,21 @@
-//! The URL of an endpoint. No fault shows the value, which may hold a password.
+//! The URLs of endpoints. No error prints the value, which may hold a password.
 
 use url::Url;
 
-use super::fault::Wrong;
-use crate::{credentials::has_login, loopback::is_loopback_host};
+use super::errors::Invalid;
+use crate::loopback::is_loopback_host;
 
-/// Reads a URL; `remedy` says of which form.
-pub(super) fn parse(text: &str, remedy: &str) -> Result<Url, Wrong> {
-    Url::parse(text).map_err(|error| Wrong::new(format!("not a URL: {error}"), remedy))
-}
-
-/// Refuses a URL with a user or a password in it.
-pub(super) fn refuse_login(url: &Url) -> Result<(), Wrong> {
-    if has_login(url) {
-        return Err(Wrong::new("the URL holds a user or a password", "leave it out"));
+/// Reads a URL: `https`, or `http` on a loopback host, without a user or a password. `danger` is the danger of `http` on
+/// another host, and `hint` the form of the URL.
+pub(crate) fn endpoint(text: &str, danger: &str, hint: &str) -> Result<Url, Invalid> {
+    let url = Url::parse(text).map_err(|error| Invalid::new(format!("not a URL: {error}"), hint))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(Invalid::new("the URL holds a user or a password", "leave it out"));
     }
-    Ok(())
-}
-
-/// Refuses what is not `https`, nor `http` on a loopback host; `danger` is that of `http` on another, and
-/// `remedy` says of which form the URL should be.
-pub(super) fn refuse_plaintext(url: &Url, danger: &str, remedy: &str) -> Result<(), Wrong> {
     match url.scheme() {
-        "https" => Ok(()),
-        "http" if url.host().is_some_and(|host| is_loopback_host(&host)) => Ok(()),
-        "http" => Err(Wrong::new(danger, "give https://, or http:// with a loopback host")),
-        _ => Err(Wrong::new("the scheme is not https", remedy)),
+        "https" => Ok(url),
+        "http" if url.host().is_some_and(|host| is_loopback_host(&host)) => Ok(url),
+        "http" => Err(Invalid::new(danger, "give https://, or http:// with a loopback host")),
+        _ => Err(Invalid::new("the scheme is not https", hint)),
     }
 }

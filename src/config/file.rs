@@ -1,89 +1,161 @@
-//! The file: TOML, with the line of every key.
+//! The configuration file: TOML, with the line of every key.
 
 use std::{
-    fs,
+    collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
-use toml::de::DeTable;
-
-use super::{
-    fault::{Faults, Wrong},
-    files, slips,
-    source::{Given, Origin},
-    table::Section,
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
 };
 
-/// The text of the configuration file and where it lies.
-pub(super) struct Text {
-    text: String,
-    origin: Origin,
-    directory: PathBuf,
+use super::{
+    errors::{ConfigErrors, Invalid},
+    provenance::{Given, Origin},
+    toml_errors,
+    values::READABLE_FILE,
+};
+use crate::file_watch;
+
+/// A table of the file.
+pub(crate) type Table = BTreeMap<String, Located>;
+
+/// A value and its line, from 1.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Located {
+    pub(crate) value: TomlValue,
+    pub(crate) line: usize,
 }
 
-/// The parsed file.
-pub(super) struct File<'a> {
-    pub(super) root: Section<'a>,
+/// A value of the file.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum TomlValue {
+    Text(String),
+    /// `None` if it does not fit.
+    Integer(Option<i64>),
+    Boolean(bool),
+    List(Vec<Located>),
+    Table(Table),
+    /// A value of a type that no setting has.
+    Other(&'static str),
 }
 
-impl<'a> File<'a> {
-    /// Reads the file that `path` names.
-    pub(super) fn read(path: &Given<PathBuf>, faults: &mut Faults) -> Option<Text> {
-        let text = path.parse(faults, |path: &Path| {
-            files::readable(path)?;
-            fs::read_to_string(path).map_err(|error| {
-                Wrong::new(format!("cannot read {path:?}: {error}"), "give a TOML file in UTF-8")
-            })
-        })?;
-        let directory = path.value.parent().unwrap_or(Path::new("")).to_owned();
-        Some(Text { text, origin: path.origin.clone(), directory })
-    }
-
-    /// No file: every key has its default.
-    pub(super) fn empty() -> Self {
-        Self { root: Section::new(String::new(), DeTable::new(), Place::default()) }
-    }
-
-    /// Parses the text. One that is not TOML yields its faults and no key, since what a broken text seems
-    /// to say is not to be believed.
-    pub(super) fn parse(text: &'a Text, faults: &mut Faults) -> Self {
-        let Text { text, origin, directory } = text;
-        let place = Place { text, directory };
-        let (table, errors) = DeTable::parse_recoverable(text);
-        if errors.is_empty() {
-            return Self { root: Section::new(String::new(), table.into_inner(), place) };
-        }
-        for error in slips::of(text, &errors) {
-            let at = error.span().map_or(String::new(), |span| {
-                let (line, column) = place.line_and_column(span.start);
-                format!(" at line {line}, column {column}")
-            });
-            let problem = format!("not TOML{at}: {}", error.message().replace('\n', ", "));
-            faults.add(origin, problem, "correct the file");
-        }
-        Self::empty()
+impl TomlValue {
+    /// `a string`, and so on.
+    pub(crate) fn type_name(&self) -> String {
+        let name = match self {
+            Self::Text(_) => "string",
+            Self::Integer(_) => "integer",
+            Self::Boolean(_) => "boolean",
+            Self::List(_) => "array",
+            Self::Table(_) => "table",
+            Self::Other(name) => name,
+        };
+        let article = if name.starts_with(['a', 'i']) { "an" } else { "a" };
+        format!("{article} {name}")
     }
 }
 
-/// What a section needs to say where its values stand.
-#[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
+/// A parsed file, and its directory, which its relative paths start from.
+#[derive(Debug, Default)]
+pub(super) struct File {
+    pub(super) table: Table,
+    pub(super) directory: PathBuf,
+}
+
+impl File {
+    /// Reads and parses the file at `path`. `None` if it cannot be read. A file that is not TOML has an empty table: what
+    /// a broken text seems to say may be wrong.
+    pub(super) fn read(path: &Given<PathBuf>, errors: &mut ConfigErrors) -> Option<Self> {
+        let Given { value: path, origin } = path;
+        let content = file_watch::read(path).map_err(|error| cannot_read(&error));
+        let content = errors.ok(origin, content)?;
+        let text = std::str::from_utf8(&content);
+        let text = errors.ok(
+            origin,
+            text.map_err(|_| Invalid::new("the file is not UTF-8", "give a TOML file in UTF-8")),
+        )?;
+        let directory = path.parent().unwrap_or(Path::new("")).to_owned();
+        Some(Self { table: parse(text.trim_start_matches('\u{feff}'), origin, errors), directory })
+    }
+}
+
+/// The error of a file that cannot be read. The path is not part of it: a key may have been pasted in its place.
+pub(crate) fn cannot_read(error: &std::io::Error) -> Invalid {
+    Invalid::new(format!("cannot read the file: {error}"), READABLE_FILE)
+}
+
+fn parse(text: &str, origin: &Origin, errors: &mut ConfigErrors) -> Table {
+    let lines = Lines::of(text);
+    let (table, syntax_errors) = DeTable::parse_recoverable(text);
+    if syntax_errors.is_empty() {
+        return lines.table(table.into_inner());
+    }
+    for error in toml_errors::independent(text, &syntax_errors) {
+        let place = error.span().map_or(String::new(), |span| {
+            let (line, column) = lines.line_and_column(span.start);
+            format!(" at line {line}, column {column}")
+        });
+        let problem = format!("not TOML{place}: {}", error.message().replace('\n', ", "));
+        errors.add(origin, problem, "correct the file");
+    }
+    Table::new()
+}
+
+/// Parses `value` as the value of a key.
+pub(super) fn parse_value(value: &str) -> Option<TomlValue> {
+    let text = format!("value = {value}");
+    let mut table = Lines::of(&text).table(DeTable::parse(&text).ok()?.into_inner());
+    table.remove("value").map(|located| located.value)
+}
+
+/// A text and the offsets of its lines.
+struct Lines<'a> {
     text: &'a str,
-    pub(super) directory: &'a Path,
+    starts: Vec<usize>,
 }
 
-impl Default for Place<'_> {
-    fn default() -> Self {
-        Self { text: "", directory: Path::new("") }
+impl<'a> Lines<'a> {
+    fn of(text: &'a str) -> Self {
+        let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self { text, starts }
     }
-}
 
-impl Place<'_> {
+    fn line(&self, offset: usize) -> usize {
+        self.starts.partition_point(|start| *start <= offset)
+    }
+
     /// Both from 1; the column counts characters.
-    pub(super) fn line_and_column(&self, offset: usize) -> (usize, usize) {
-        let before = self.text.get(..offset).unwrap_or(self.text);
-        let line = before.matches('\n').count() + 1;
-        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-        (line, column)
+    fn line_and_column(&self, offset: usize) -> (usize, usize) {
+        let line = self.line(offset);
+        let start = self.starts[line - 1];
+        (line, self.text.get(start..offset).unwrap_or_default().chars().count() + 1)
+    }
+
+    fn table(&self, table: DeTable<'_>) -> Table {
+        let entries = table.into_iter().map(|(key, value)| {
+            let line = self.line(key.span().start);
+            (key.into_inner().into_owned(), Located { value: self.value(value.into_inner()), line })
+        });
+        entries.collect()
+    }
+
+    fn value(&self, value: DeValue<'_>) -> TomlValue {
+        match value {
+            DeValue::String(text) => TomlValue::Text(text.into_owned()),
+            DeValue::Integer(integer) => {
+                TomlValue::Integer(i64::from_str_radix(integer.as_str(), integer.radix()).ok())
+            }
+            DeValue::Boolean(value) => TomlValue::Boolean(value),
+            DeValue::Array(items) => TomlValue::List(items.into_iter().map(|item| self.item(item)).collect()),
+            DeValue::Table(table) => TomlValue::Table(self.table(table)),
+            other => TomlValue::Other(other.type_str()),
+        }
+    }
+
+    fn item(&self, item: Spanned<DeValue<'_>>) -> Located {
+        let line = self.line(item.span().start);
+        Located { value: self.value(item.into_inner()), line }
     }
 }

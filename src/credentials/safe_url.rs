@@ -40,7 +40,7 @@ fn checked(text: &str, plaintext_allowed: impl Fn(&Host<&str>) -> bool) -> Optio
 }
 
 /// Whether a URL holds a user or a password, which would be shown wherever the URL is.
-pub(crate) fn has_login(url: &Url) -> bool {
+pub(super) fn has_login(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
 }
 

@@ -1,10 +1,6 @@
-//! Which authorities are believed: the public ones that Mozilla keeps, and beside them those of a file.
+//! The trusted root certificates: the public ones (Mozilla's), and those of a file.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
 use rustls::RootCertStore;
 use tokio::sync::watch;
@@ -12,36 +8,48 @@ use tokio::sync::watch;
 use super::tls::TlsError;
 use crate::{background::Background, file_watch::FileWatch, pem};
 
-/// The authorities in force, which change when their file does. A broken version is reported, once for all
-/// who ask here, and the old one stays: for a client that is made later, too.
+/// The roots of a file and the public ones, before their reload starts.
+pub struct LoadedAuthorities {
+    roots: Arc<RootCertStore>,
+    file: Option<(PathBuf, FileWatch)>,
+}
+
+/// The active roots, which change when their file does. A broken version is reported once for all clients, and the old
+/// roots stay active, also for a client that is made later.
 #[derive(Debug, Clone)]
 pub struct Authorities {
     active: watch::Receiver<Arc<RootCertStore>>,
     background: Background,
 }
 
-impl Authorities {
-    /// The public ones alone.
-    #[must_use]
-    pub fn public() -> Self {
-        let (_, active) = watch::channel(Arc::new(public()));
-        Self { active, background: Background::unsupervised() }
-    }
-
-    /// Those of `file`, if there is one, beside the public ones. What it changes to is taken up by a task
-    /// that ends with the last who asks.
+impl LoadedAuthorities {
+    /// Reads `file`, if there is one. Blocks.
     ///
     /// # Errors
     ///
-    /// The certificates of `file` cannot be read or trusted.
-    pub fn of(file: Option<&Path>, background: &Background) -> Result<Self, TlsError> {
-        let Some(file) = file else { return Ok(Self::public()) };
-        let unreadable =
-            |error: io::Error| TlsError::Unreadable { file: file.to_owned(), cause: Arc::new(error) };
-        let (watch, content) = FileWatch::open(file).map_err(unreadable)?;
-        let (publish, active) = watch::channel(Arc::new(with(file, &content)?));
-        background.spawn("trusted certificates reload", follow(file.to_owned(), watch, publish));
-        Ok(Self { active, background: background.clone() })
+    /// The file cannot be read, or its certificates cannot be trusted.
+    pub fn load(file: Option<PathBuf>) -> Result<Self, TlsError> {
+        let Some(file) = file else { return Ok(Self { roots: Arc::new(public()), file: None }) };
+        let (watch, content) = FileWatch::open(&file)?;
+        Ok(Self { roots: Arc::new(with(&content)?), file: Some((file, watch)) })
+    }
+
+    /// The roots, which a task reloads when their file changes. The task ends when the last client is dropped.
+    #[must_use]
+    pub fn start(self, background: &Background) -> Authorities {
+        let (publish, active) = watch::channel(self.roots);
+        if let Some((file, watch)) = self.file {
+            background.spawn("trusted certificates reload", reload(file, watch, publish));
+        }
+        Authorities { active, background: background.clone() }
+    }
+}
+
+impl Authorities {
+    /// The public roots alone.
+    #[must_use]
+    pub fn public() -> Self {
+        LoadedAuthorities { roots: Arc::new(public()), file: None }.start(&Background::unsupervised())
     }
 
     /// The starter of the tasks that follow a change.
@@ -49,18 +57,19 @@ impl Authorities {
         &self.background
     }
 
-    /// Whether there is a file that could change.
+    /// Whether the roots may change.
     pub(super) fn may_change(&self) -> bool {
-        // An error says that nobody is left who could tell of a change.
+        // An error means that no task reloads them.
         self.active.has_changed().is_ok()
     }
 
-    /// Those in force now.
+    /// The active roots.
     pub(super) fn active(&mut self) -> Arc<RootCertStore> {
         Arc::clone(&self.active.borrow_and_update())
     }
 
-    /// Waits for others than those that [`Self::active`] last answered. Never returns when none can come.
+    /// Waits until the roots are others than those that [`Self::active`] last returned. Never returns if they cannot
+    /// change.
     pub(super) async fn changed(&mut self) {
         if self.active.changed().await.is_err() {
             std::future::pending().await
@@ -68,19 +77,20 @@ impl Authorities {
     }
 }
 
-async fn follow(file: PathBuf, mut watch: FileWatch, publish: watch::Sender<Arc<RootCertStore>>) {
+async fn reload(file: PathBuf, mut watch: FileWatch, publish: watch::Sender<Arc<RootCertStore>>) {
+    let file = file.display();
     loop {
         let content = tokio::select! {
             content = watch.changed() => content,
             () = publish.closed() => return,
         };
-        match with(&file, &content) {
+        match with(&content) {
             Ok(roots) => {
-                tracing::info!(file = %file.display(), "the trusted certificates changed: taken up");
+                tracing::info!(%file, "reloaded the trusted certificates");
                 publish.send_replace(Arc::new(roots));
             }
             Err(error) => {
-                tracing::warn!(%error, "the trusted certificates changed and are broken: the old ones stay in use");
+                tracing::warn!(%file, %error, "reload of the trusted certificates failed: the old ones stay active");
             }
         }
     }
@@ -90,15 +100,9 @@ fn public() -> RootCertStore {
     RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }
 }
 
-/// The public ones and those of `file`.
-fn with(file: &Path, content: &[u8]) -> Result<RootCertStore, TlsError> {
-    let certificates = pem::certificates(content)
-        .map_err(|cause| TlsError::NoCertificates { file: file.to_owned(), cause })?;
+/// The public roots and those in `content`.
+fn with(content: &[u8]) -> Result<RootCertStore, TlsError> {
     let mut roots = public();
-    for certificate in certificates {
-        roots
-            .add(certificate)
-            .map_err(|error| TlsError::Untrustable { file: file.to_owned(), cause: error.to_string() })?;
-    }
+    pem::add_roots(content, &mut roots)?;
     Ok(roots)
 }

@@ -1,38 +1,20 @@
-//! TLS towards Google: its settings, and why there may be none.
+//! TLS towards Google.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{io, sync::Arc};
 
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 
 use crate::pem::PemError;
 
-/// Why TLS towards Google cannot be set up.
+/// The reason why there can be no TLS towards Google. No text names the file.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TlsError {
     /// The file of certificates cannot be read.
-    #[error("{} cannot be read: {cause}", file.display())]
-    Unreadable {
-        /// Which file.
-        file: PathBuf,
-        /// Why.
-        cause: Arc<io::Error>,
-    },
-    /// The file does not hold what it should.
-    #[error("{} {cause}", file.display())]
-    NoCertificates {
-        /// Which file.
-        file: PathBuf,
-        /// Why.
-        cause: PemError,
-    },
-    /// A certificate in the file is not one that can be trusted.
-    #[error("{}: {cause}", file.display())]
-    Untrustable {
-        /// Which file.
-        file: PathBuf,
-        /// Why.
-        cause: String,
-    },
+    #[error("the file cannot be read: {0}")]
+    Unreadable(Arc<io::Error>),
+    /// The certificates in the file cannot be trusted.
+    #[error("the file {0}")]
+    Certificates(#[from] PemError),
     /// rustls refuses its own defaults.
     #[error("TLS cannot be set up: {0}")]
     Provider(String),
@@ -41,7 +23,13 @@ pub enum TlsError {
     Client(Arc<reqwest::Error>),
 }
 
-/// How Google's endpoints are spoken to by who believes `roots`.
+impl From<io::Error> for TlsError {
+    fn from(error: io::Error) -> Self {
+        Self::Unreadable(Arc::new(error))
+    }
+}
+
+/// The TLS of a client that trusts `roots`.
 pub(super) fn client_config(roots: Arc<RootCertStore>) -> Result<ClientConfig, TlsError> {
     let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
@@ -54,18 +42,18 @@ pub(super) fn client_config(roots: Arc<RootCertStore>) -> Result<ClientConfig, T
 
 #[cfg(test)]
 mod tests {
-    use crate::background::Background;
-    use crate::http_client::Authorities;
+    use crate::http_client::authorities::LoadedAuthorities;
     use crate::pem::{KEY_ON_ONE_LINE, shows_the_key};
 
     #[test]
-    fn what_is_wrong_with_a_file_is_told_without_its_content() {
+    fn an_error_of_a_file_does_not_quote_its_content() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), KEY_ON_ONE_LINE).unwrap();
-        let error = Authorities::of(Some(file.path()), &Background::unsupervised()).unwrap_err();
-        assert!(error.to_string().starts_with(&format!("{} is not PEM", file.path().display())), "{error}");
-        assert!(!shows_the_key(&format!("{error} {error:?}")), "{error:?}");
-        let error = Authorities::of(Some("/nowhere".as_ref()), &Background::unsupervised()).unwrap_err();
-        assert!(error.to_string().starts_with("/nowhere cannot be read"), "{error}");
+        let error = |path: &std::path::Path| LoadedAuthorities::load(Some(path.to_owned())).err().unwrap();
+        let of_content = error(file.path());
+        assert!(of_content.to_string().starts_with("the file is not PEM"), "{of_content}");
+        assert!(!shows_the_key(&format!("{of_content} {of_content:?}")), "{of_content:?}");
+        let unreadable = error("/nowhere".as_ref());
+        assert!(unreadable.to_string().starts_with("the file cannot be read"), "{unreadable}");
     }
 }

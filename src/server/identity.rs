@@ -18,11 +18,12 @@ use http::HeaderMap;
 
 use super::{
     peer::{Peer, PeerOrigin},
-    settings::Callers,
+    settings::{Callers, Jwt},
 };
 use crate::{
     background::Background,
     caller::{Caller, Identity, Proof},
+    http_client::tls::TlsError,
 };
 
 pub mod certificate;
@@ -31,8 +32,9 @@ pub mod jwks;
 mod jwks_refresh;
 pub mod jwt;
 
-pub use jwt::{InvalidToken, TokensError};
+pub use jwt::InvalidToken;
 
+use jwks::LoadedKeys;
 use jwt::{Bearer, TokenVerifier};
 
 /// Identifies callers by the evidence that the settings accept.
@@ -85,19 +87,23 @@ pub enum Refusal {
 }
 
 impl Identities {
-    /// Accepts the evidence that `callers` lists. Starts the task that refreshes the token issuer's keys, if
-    /// there is an issuer; the task ends when this is dropped.
+    /// Accepts the evidence that `callers` lists, and the tokens of `issuer`. Starts the task that refreshes the
+    /// issuer's keys; the task ends when this is dropped.
     ///
     /// # Errors
     ///
-    /// Tokens cannot be verified with these settings.
-    pub fn new(callers: &Callers, background: &Background) -> Result<Self, TokensError> {
-        let Callers { forwarded_client_cert, linkerd_client_id, mesh_proxies, jwt } = callers;
-        let tokens = jwt.as_ref().map(|jwt| TokenVerifier::new(jwt, background)).transpose()?;
+    /// The HTTP client for fetching the keys cannot be built.
+    pub fn new(
+        callers: &Callers,
+        issuer: Option<(&Jwt, LoadedKeys)>,
+        background: &Background,
+    ) -> Result<Self, TlsError> {
+        let Callers { forwarded_client_cert, linkerd_client_id, mesh_proxies } = callers;
+        let tokens = issuer.map(|(jwt, keys)| TokenVerifier::new(jwt, keys, background)).transpose()?;
         Ok(Self {
             forwarded_client_cert: *forwarded_client_cert,
             linkerd_client_id: *linkerd_client_id,
-            mesh_proxies: mesh_proxies.clone(),
+            mesh_proxies: mesh_proxies.clone().unwrap_or_default(),
             tokens: tokens.map(Arc::new),
         })
     }

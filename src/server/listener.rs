@@ -7,8 +7,8 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use super::{
     log_throttle::LogThrottle,
     peer::PeerOrigin,
-    settings::{ListenAddress, UnixSocket},
-    unix_socket::BoundSocket,
+    settings::ListenAddress,
+    unix_socket::{BoundSocket, SocketAccess},
 };
 use crate::loopback::is_loopback;
 
@@ -36,13 +36,13 @@ pub enum Connected {
 }
 
 impl Listener {
-    /// Binds `address`. A unix socket's file gets the mode and the owner of `files`. The file of a socket
+    /// Binds `address`. A unix socket's file gets the mode and the owner of `access`. The file of a socket
     /// whose server is gone is replaced.
     ///
     /// # Errors
     ///
     /// The address cannot be bound; the text names it.
-    pub async fn bind(address: &ListenAddress, files: &UnixSocket) -> io::Result<Self> {
+    pub async fn bind(address: &ListenAddress, access: SocketAccess) -> io::Result<Self> {
         let named =
             |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
         let (socket, address) = match address {
@@ -52,7 +52,7 @@ impl Listener {
                 (Socket::Tcp(socket), address)
             }
             ListenAddress::Unix(path) => {
-                let socket = BoundSocket::bind(path, files).await.map_err(named)?;
+                let socket = BoundSocket::bind(path, access).await.map_err(named)?;
                 (Socket::Unix(socket), address.clone())
             }
         };

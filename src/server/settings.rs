@@ -1,4 +1,4 @@
-//! The settings of the server, as checked values. `config` reads and checks them.
+//! The settings of the server.
 
 use std::{
     fmt,
@@ -10,22 +10,34 @@ use std::{
 use url::Url;
 
 use super::identity::jwks::Algorithm;
-use crate::caller::Identity;
+use crate::{
+    caller::Identity,
+    config::{
+        ConfigErrors, FilePath, Invalid, List, Parsed, Section, Switch, Time, TimeOrOff, integer, settings,
+    },
+};
+use parse::{algorithm, audience, issuer, mesh_proxy, mode};
 
-/// `[server]`: the gRPC server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Server {
-    /// The addresses to listen on: at least one, and no two that collide.
-    pub listen: Vec<ListenAddress>,
-    /// TLS on the TCP addresses; `None` for plaintext. Unix sockets are always plaintext, because only the
-    /// kernel is between their ends.
-    pub tls: Option<TlsFiles>,
-    /// Mode and owner of the unix socket files.
-    pub unix_socket: UnixSocket,
-    /// The time that calls in flight have to finish after a signal to stop; 1 ms to 1 h.
-    pub drain_timeout: Duration,
-    /// Limits on connections and calls.
-    pub limits: Limits,
+mod parse;
+
+settings! {
+    /// `[server]`: the addresses that serve gRPC.
+    pub struct Server in "server" {
+        /// Serve gRPC here: `host:port`, or `unix:/path`. Port 0 lets the system choose.
+        listen: Vec<ListenAddress> = ["127.0.0.1:50051"],
+            List { form: "host:port or unix:/path", or_one: false, parse: ListenAddress::parse },
+            env "COUNTERMAND_LISTEN", flag "--listen ADDR";
+        /// The time that calls in flight have to finish after a signal to stop.
+        drain_timeout: Duration = "25s", Time, env "COUNTERMAND_DRAIN_TIMEOUT";
+        /// The permission bits of unix socket files. Connecting takes write permission (unix(7)). By default only the
+        /// process's own user may connect, because every client may do everything without a policy.
+        unix_socket_mode: u32 = "0600", Parsed { form: "octal digits, as \"0660\"", parse: mode },
+            env "COUNTERMAND_UNIX_SOCKET_MODE";
+        /// The owner of unix socket files; the process's own user and group by default.
+        unix_socket_owner: Option<Owner>,
+            Parsed { form: "\"user\", \"user:group\" or \":group\", by name or number", parse: Owner::parse },
+            env "COUNTERMAND_UNIX_SOCKET_OWNER";
+    }
 }
 
 /// An address that serves gRPC.
@@ -47,22 +59,6 @@ impl fmt::Display for ListenAddress {
     }
 }
 
-/// Mode and owner of a unix socket file. Connecting takes write permission on the file (unix(7)).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnixSocket {
-    /// The permission bits.
-    pub mode: u32,
-    /// The owner of the file.
-    pub owner: Owner,
-}
-
-impl Default for UnixSocket {
-    /// Only the process's own user may connect: without a policy, every client may do everything.
-    fn default() -> Self {
-        Self { mode: 0o600, owner: Owner::default() }
-    }
-}
-
 /// The owner of a file. `None` keeps the owner that the process gives it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Owner {
@@ -72,99 +68,112 @@ pub struct Owner {
     pub group: Option<u32>,
 }
 
-/// `[server.tls]`: the files, all PEM.
+settings! {
+    /// `[server.tls]`: TLS on the TCP addresses, by PEM files. Without it they are plaintext, as unix sockets always
+    /// are, because only the kernel is between their ends.
+    pub struct TlsSettings in "server.tls" {
+        /// The server's certificate, then the intermediate certificates.
+        certificate: Option<PathBuf>, FilePath, env "COUNTERMAND_SERVER_TLS_CERTIFICATE";
+        /// The private key of the server's certificate: PKCS #8, PKCS #1 or SEC 1, not encrypted.
+        private_key: Option<PathBuf>, FilePath, env "COUNTERMAND_SERVER_TLS_PRIVATE_KEY";
+        /// The CA certificates of clients. With it, a client certificate is required.
+        client_ca: Option<PathBuf>, FilePath, env "COUNTERMAND_SERVER_TLS_CLIENT_CA";
+    }
+}
+
+/// The files of `[server.tls]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
     /// The server's certificate, then the intermediate certificates.
     pub certificate: PathBuf,
-    /// The private key of the server's certificate: PKCS #8, PKCS #1 or SEC 1.
+    /// The private key of the server's certificate.
     pub private_key: PathBuf,
     /// The CA certificates that client certificates are verified against; `None` when no client certificate
     /// is required.
     pub client_ca: Option<PathBuf>,
 }
 
-/// The limits of `[server]` on connections and calls. Durations are from 1 ms to 1 h.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// Concurrent connections, over all listeners; 1 to 1,000,000. A connection over the limit is closed at
-    /// once.
-    pub max_connections: usize,
-    /// Concurrent TLS handshakes, over all listeners; 1 to 100,000.
-    pub max_handshakes: usize,
-    /// The time that a connection has to complete TLS and send the HTTP/2 preface.
-    pub handshake_timeout: Duration,
-    /// Concurrent calls, over all connections; 1 to 1,000,000. A call over the limit is UNAVAILABLE.
-    pub max_concurrent_calls: usize,
-    /// The longest request message; 1,024 to 4,194,304 bytes. a longer one is INVALID_ARGUMENT.
-    pub max_request_bytes: usize,
-    /// The largest header list, by RFC 9113's measure (section 6.5.2); 1,024 to 1,048,576 bytes.
-    pub max_header_list_bytes: u32,
-    /// Concurrent calls on one connection (SETTINGS_MAX_CONCURRENT_STREAMS); 1 to 1,000,000. A client queues
-    /// the calls over the limit.
-    pub max_streams_per_connection: u32,
-    /// Calls on one connection that were reset before hyper accepted them; 1 to 1,000,000. A connection over
-    /// the limit is closed (GOAWAY, ENHANCE_YOUR_CALM).
-    pub max_pending_resets: usize,
-    /// Calls on one connection that were reset soon after they began, in one [`Self::reset_window`]; also the
-    /// HTTP/2 violations that make this server reset a stream, over the connection's life. 1 to 1,000,000. A
-    /// connection over the limit is closed.
-    pub max_resets_per_window: usize,
-    /// The window of [`Self::max_resets_per_window`].
-    pub reset_window: Duration,
-    /// The time without a frame from the client after which the server sends an HTTP/2 PING.
-    pub keepalive_interval: Duration,
-    /// The time that the client has to answer the PING.
-    pub keepalive_timeout: Duration,
-    /// The age at which a connection stops taking calls (GOAWAY), plus or minus a tenth; `None` (`"off"`) for
-    /// no limit.
-    pub max_connection_age: Option<Duration>,
-    /// The time that the calls in flight then have to finish.
-    pub max_connection_age_grace: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        let seconds = Duration::from_secs;
-        Self {
-            max_connections: 10_000,
-            max_handshakes: 256,
-            handshake_timeout: seconds(10),
-            max_concurrent_calls: 4096,
-            // A name is at most 804 characters. The rest is for the filter.
-            max_request_bytes: 64 * 1024,
-            // A Python future's headers grow by one with each poll (google.api_core, `operation.from_gapic`
-            // with `grpc_metadata`).
-            max_header_list_bytes: 64 * 1024,
-            max_streams_per_connection: 1024,
-            max_pending_resets: 256,
-            // Equal to max_concurrent_calls: all callers behind one proxy may give up at the same time.
-            max_resets_per_window: 4096,
-            reset_window: seconds(30),
-            keepalive_interval: seconds(30),
-            keepalive_timeout: seconds(10),
-            // Client certificates are verified once per connection, and load balancers distribute
-            // connections, not calls. Both must be repeated from time to time.
-            max_connection_age: Some(seconds(30 * 60)),
-            // The longest wait (`polling.max_wait`) and its response.
-            max_connection_age_grace: seconds(11 * 60),
-        }
+settings! {
+    /// The limits of `[server]` on connections and calls.
+    pub struct Limits in "server" {
+        /// Concurrent connections, over all listeners. A connection over the limit is closed at once.
+        max_connections: usize = 10_000, integer::<usize>(1..=1_000_000), env "COUNTERMAND_MAX_CONNECTIONS";
+        /// Concurrent TLS handshakes, over all listeners.
+        max_handshakes: usize = 256, integer::<usize>(1..=100_000), env "COUNTERMAND_MAX_HANDSHAKES";
+        /// The time that a connection has to complete TLS and send the HTTP/2 preface.
+        handshake_timeout: Duration = "10s", Time, env "COUNTERMAND_HANDSHAKE_TIMEOUT";
+        /// Concurrent calls, over all connections. A call over the limit is UNAVAILABLE.
+        max_concurrent_calls: usize = 4096, integer::<usize>(1..=1_000_000), env "COUNTERMAND_MAX_CONCURRENT_CALLS";
+        /// The longest request message, in bytes. A longer one is INVALID_ARGUMENT. A name is at most 804 characters;
+        /// the rest is for the filter of a list.
+        max_request_bytes: usize = 65_536, integer::<usize>(1024..=4 * 1024 * 1024), env "COUNTERMAND_MAX_REQUEST_BYTES";
+        /// The largest header list, in bytes, by RFC 9113's measure (section 6.5.2). A Python future's headers grow by
+        /// one with each poll.
+        max_header_list_bytes: u32 = 65_536, integer::<u32>(1024..=1024 * 1024),
+            env "COUNTERMAND_MAX_HEADER_LIST_BYTES";
+        /// Concurrent calls on one connection (SETTINGS_MAX_CONCURRENT_STREAMS). A client queues the calls over the
+        /// limit.
+        max_streams_per_connection: u32 = 1024, integer::<u32>(1..=1_000_000),
+            env "COUNTERMAND_MAX_STREAMS_PER_CONNECTION";
+        /// Calls on one connection that were reset before they were accepted. A connection over the limit is closed
+        /// (GOAWAY, ENHANCE_YOUR_CALM).
+        max_pending_resets: usize = 256, integer::<usize>(1..=1_000_000), env "COUNTERMAND_MAX_PENDING_RESETS";
+        /// Calls on one connection that were reset soon after they began, in one `reset_window`; also the HTTP/2
+        /// violations that make this server reset a stream, over the connection's life. A connection over the limit
+        /// is closed. The default equals that of `max_concurrent_calls`: all callers behind one proxy may give up at
+        /// the same time.
+        max_resets_per_window: usize = 4096, integer::<usize>(1..=1_000_000), env "COUNTERMAND_MAX_RESETS_PER_WINDOW";
+        /// The window of `max_resets_per_window`.
+        reset_window: Duration = "30s", Time, env "COUNTERMAND_RESET_WINDOW";
+        /// The time without a frame from the client after which the server sends an HTTP/2 PING.
+        keepalive_interval: Duration = "30s", Time, env "COUNTERMAND_KEEPALIVE_INTERVAL";
+        /// The time that the client has to answer the PING.
+        keepalive_timeout: Duration = "10s", Time, env "COUNTERMAND_KEEPALIVE_TIMEOUT";
+        /// The age at which a connection stops taking calls (GOAWAY), plus or minus a tenth. Client certificates are
+        /// verified once per connection, and load balancers distribute connections: both must be repeated.
+        max_connection_age: Option<Duration> = "30m", TimeOrOff, env "COUNTERMAND_MAX_CONNECTION_AGE";
+        /// The time that the calls in flight then have to finish: the longest wait (`polling.max_wait`) and more.
+        max_connection_age_grace: Duration = "11m", Time, env "COUNTERMAND_MAX_CONNECTION_AGE_GRACE";
     }
 }
 
-/// `[callers]`: the evidence of a caller's identity that is accepted. Verified client certificates and the
-/// users of unix sockets always are.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Callers {
-    /// Whether the last element of a mesh proxy's `x-forwarded-client-cert` names the caller.
-    pub forwarded_client_cert: bool,
-    /// Whether a mesh proxy's `l5d-client-id` names the caller.
-    pub linkerd_client_id: bool,
-    /// The mesh proxies on other machines, each by the SPIFFE ID or a DNS name of its verified certificate. A
-    /// proxy on this machine, on loopback or a unix socket, need not be named.
-    pub mesh_proxies: Vec<Identity>,
-    /// The issuer whose bearer tokens are accepted.
-    pub jwt: Option<Jwt>,
+settings! {
+    /// `[callers]`: the evidence of a caller's identity that is accepted. Verified client certificates and the users
+    /// of unix sockets always are.
+    pub struct Callers in "callers" {
+        /// Whether the last element of a mesh proxy's `x-forwarded-client-cert` names the caller.
+        forwarded_client_cert: bool = false, Switch, env "COUNTERMAND_CALLERS_FORWARDED_CLIENT_CERT";
+        /// Whether a mesh proxy's `l5d-client-id` names the caller.
+        linkerd_client_id: bool = false, Switch, env "COUNTERMAND_CALLERS_LINKERD_CLIENT_ID";
+        /// The mesh proxies on other machines, each by the SPIFFE ID or a DNS name of its verified certificate. A proxy
+        /// on this machine, on loopback or a unix socket, need not be named.
+        mesh_proxies: Option<Vec<Identity>>,
+            List { form: "spiffe://trust-domain/path or dns:host", or_one: false, parse: mesh_proxy },
+            env "COUNTERMAND_CALLERS_MESH_PROXIES";
+    }
+}
+
+settings! {
+    /// `[callers.jwt]`: the issuer whose bearer tokens are accepted.
+    pub struct JwtSettings in "callers.jwt" {
+        /// The `iss` of its tokens.
+        issuer: Option<String>, Parsed { form: "a text without #", parse: issuer },
+            env "COUNTERMAND_CALLERS_JWT_ISSUER";
+        /// The audiences that stand for this service. The `aud` of a token must be, or contain, one of them.
+        audience: Option<Vec<String>>, List { form: "texts, or one text", or_one: true, parse: audience },
+            env "COUNTERMAND_CALLERS_JWT_AUDIENCE";
+        /// The issuer's public keys (RFC 7517, section 5): a URL, or a file.
+        jwks: Option<JwksLocation>, Parsed { form: "https://… or a path", parse: JwksLocation::parse },
+            env "COUNTERMAND_CALLERS_JWT_JWKS";
+        /// The signature algorithms that are accepted; by default RS256, RS384, RS512, PS256, PS384, PS512, ES256,
+        /// ES384 and EdDSA.
+        algorithms: Option<Vec<Algorithm>>, List { form: "algorithms", or_one: false, parse: algorithm },
+            env "COUNTERMAND_CALLERS_JWT_ALGORITHMS";
+        /// CA certificates (PEM) to trust beside the public ones for the URL of the keys.
+        jwks_ca_certificates: Option<PathBuf>, FilePath, env "COUNTERMAND_CALLERS_JWT_JWKS_CA_CERTIFICATES";
+        /// A file with the bearer token for the URL of the keys. Kubernetes' API server requires one.
+        jwks_token_file: Option<PathBuf>, FilePath, env "COUNTERMAND_CALLERS_JWT_JWKS_TOKEN_FILE";
+    }
 }
 
 /// `[callers.jwt]`: an issuer whose bearer tokens are accepted.
@@ -195,6 +204,75 @@ pub enum Jwks {
         /// A file with the bearer token for the endpoint. Kubernetes' API server requires one.
         token_file: Option<PathBuf>,
     },
+}
+
+/// The value of `callers.jwt.jwks`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JwksLocation {
+    /// A file.
+    File(PathBuf),
+    /// A URL: `https`, or `http` on a loopback host; no user, password or fragment.
+    Url(Url),
+}
+
+impl Server {
+    /// Adds an error for each address that collides with an earlier one.
+    pub(crate) fn check(&self, section: &Section, errors: &mut ConfigErrors) {
+        for (index, address) in self.listen.iter().enumerate() {
+            let collides = self.listen[..index].iter().any(|earlier| earlier.collides_with(address));
+            if let Some(origin) = section.items("listen").get(index).filter(|_| collides) {
+                let problem = "the address collides with an earlier one of the list";
+                errors.add(origin, problem, "give each address once");
+            }
+        }
+    }
+}
+
+impl TlsSettings {
+    /// The files; `None` without the section, or with an error in it.
+    pub(crate) fn files(self, section: &Section, errors: &mut ConfigErrors) -> Option<TlsFiles> {
+        for key in ["certificate", "private_key"] {
+            if section.lacks(key) {
+                section.invalid(key, Invalid::new("this is missing", "name a PEM file"), errors);
+            }
+        }
+        let Self { certificate, private_key, client_ca } = self;
+        Some(TlsFiles { certificate: certificate?, private_key: private_key?, client_ca })
+    }
+}
+
+impl JwtSettings {
+    /// The issuer; `None` with an error in the section.
+    pub(crate) fn issuer(self, section: &Section, errors: &mut ConfigErrors) -> Option<Jwt> {
+        let before = errors.len();
+        for (key, hint) in [
+            ("issuer", "give the iss of the tokens"),
+            ("audience", "give the aud of the tokens that are meant for this service"),
+            ("jwks", "give the https:// URL or the file of the issuer's keys"),
+        ] {
+            if section.lacks(key) {
+                section.invalid(key, Invalid::new("this is missing", hint), errors);
+            }
+        }
+        let Self { issuer, audience, algorithms, jwks, jwks_ca_certificates, jwks_token_file } = self;
+        let algorithms = algorithms.unwrap_or_else(|| Algorithm::ALL.to_vec());
+        let jwks = match jwks? {
+            JwksLocation::File(file) => {
+                for key in ["jwks_ca_certificates", "jwks_token_file"] {
+                    if section.origin(key).is_some() {
+                        let problem = "it is for a jwks that is a URL, and jwks is a file";
+                        section.invalid(key, Invalid::new(problem, "leave it out"), errors);
+                    }
+                }
+                Jwks::File(file)
+            }
+            JwksLocation::Url(url) => {
+                Jwks::Url { url, ca_certificates: jwks_ca_certificates, token_file: jwks_token_file }
+            }
+        };
+        let (issuer, audiences) = (issuer?, audience?);
+        (errors.len() == before).then_some(Jwt { issuer, audiences, algorithms, jwks })
+    }
 }
 
 /// The directory of a file that exists or is to be created.

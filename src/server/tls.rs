@@ -29,11 +29,7 @@ use super::{
     cert_summary::{Validity, ValidityState},
     settings::TlsFiles,
 };
-use crate::{
-    background::Background,
-    file_watch::{self, FileWatch},
-    pem,
-};
+use crate::{background::Background, file_watch::FileWatch, pem};
 
 /// HTTP/2 in ALPN (RFC 9113, section 3.1).
 const H2: &[u8] = b"h2";
@@ -65,18 +61,26 @@ pub enum TlsFile {
 
 /// An error in a file. Quotes nothing of the content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}: {problem}; {remedy}", file.key())]
+#[error("server.tls.{}: {problem}; {hint}", file.key())]
 pub struct TlsFileError {
     /// The file.
     pub file: TlsFile,
     /// The error.
     pub problem: String,
     /// The hint for the operator.
-    pub remedy: &'static str,
+    pub hint: &'static str,
+}
+
+/// The files, loaded, before their reload starts.
+pub struct LoadedTls {
+    files: TlsFiles,
+    watched: PerFile<WatchedFile>,
+    /// Their content.
+    pub content: TlsContent,
 }
 
 /// The valid content of the files.
-pub struct LoadedTls {
+pub struct TlsContent {
     /// The configuration of rustls: TLS 1.2 and 1.3, `h2` only, no resumption.
     pub config: Arc<ServerConfig>,
     /// The validity of the server's certificate chain.
@@ -98,19 +102,15 @@ struct PerFile<T> {
 }
 
 impl Tls {
-    /// Loads `files`, and starts the task that reloads them whenever they change. A broken new version is
-    /// reported, and the old one stays in use. The task is aborted when the last clone is dropped.
-    ///
-    /// # Errors
-    ///
-    /// See [`TlsFiles::load`]; the text names the setting.
-    pub fn start(files: TlsFiles, background: &Background) -> io::Result<Self> {
-        let watched = files.each(WatchedFile::open).map_err(io::Error::other)?;
-        let loaded = files.check(&watched.contents()).map_err(io::Error::other)?;
-        warn(&files, &loaded);
-        let config = Arc::new(ArcSwap::new(Arc::clone(&loaded.config)));
-        let task = background.spawn("TLS file reload", reload(Arc::clone(&config), files, watched, loaded));
-        Ok(Self { config, _reload: Arc::new(AbortOnDropHandle::new(task)) })
+    /// Starts the task that reloads the files whenever they change. A broken new version is reported, and the old one
+    /// stays active. The task is aborted when the last clone is dropped.
+    #[must_use]
+    pub fn start(loaded: LoadedTls, background: &Background) -> Self {
+        let LoadedTls { files, watched, content } = loaded;
+        warn(&files, &content);
+        let config = Arc::new(ArcSwap::new(Arc::clone(&content.config)));
+        let task = background.spawn("TLS file reload", reload(Arc::clone(&config), files, watched, content));
+        Self { config, _reload: Arc::new(AbortOnDropHandle::new(task)) }
     }
 
     /// Performs the handshake. Returns the client's verified leaf certificate, if one is required.
@@ -135,25 +135,25 @@ impl Tls {
 }
 
 impl TlsFile {
-    /// The setting's key.
+    /// The key in `[server.tls]`.
     #[must_use]
     pub fn key(self) -> &'static str {
         match self {
-            Self::Certificate => "server.tls.certificate",
-            Self::PrivateKey => "server.tls.private_key",
-            Self::ClientCa => "server.tls.client_ca",
+            Self::Certificate => "certificate",
+            Self::PrivateKey => "private_key",
+            Self::ClientCa => "client_ca",
         }
     }
 
     fn error(self, problem: String) -> TlsFileError {
-        let remedy = match self {
+        let hint = match self {
             Self::Certificate => {
                 "name a PEM file of the server's certificate and those that lead to its root"
             }
             Self::PrivateKey => "name the PEM file of the certificate's own private key, not encrypted",
             Self::ClientCa => "name a PEM file with the CA certificates of your clients",
         };
-        TlsFileError { file: self, problem, remedy }
+        TlsFileError { file: self, problem, hint }
     }
 }
 
@@ -163,15 +163,17 @@ impl TlsFiles {
     /// # Errors
     ///
     /// A file cannot be read or used, or the key does not belong to the certificate.
-    pub fn load(&self) -> Result<LoadedTls, TlsFileError> {
-        self.check(&self.each(file_watch::read)?)
+    pub fn load(self) -> Result<LoadedTls, TlsFileError> {
+        let watched = self.each(WatchedFile::open)?;
+        let content = self.check(&watched.contents())?;
+        Ok(LoadedTls { files: self, watched, content })
     }
 
     /// Opens each file by `open`.
     fn each<T>(&self, open: impl Fn(&Path) -> io::Result<T>) -> Result<PerFile<T>, TlsFileError> {
         let Self { certificate, private_key, client_ca } = self;
         let open = |file: TlsFile, path: &PathBuf| {
-            open(path).map_err(|error| file.error(format!("{} cannot be read: {error}", path.display())))
+            open(path).map_err(|error| file.error(format!("cannot read the file: {error}")))
         };
         Ok(PerFile {
             certificate: open(TlsFile::Certificate, certificate)?,
@@ -181,8 +183,8 @@ impl TlsFiles {
     }
 
     /// Checks these contents of the files. Blocks.
-    fn check(&self, contents: &PerFile<Content>) -> Result<LoadedTls, TlsFileError> {
-        let Self { certificate, private_key, client_ca } = self;
+    fn check(&self, contents: &PerFile<Content>) -> Result<TlsContent, TlsFileError> {
+        let Self { certificate: _, private_key, client_ca: _ } = self;
         let PerFile { certificate: chain, private_key: key, client_ca: roots } = contents;
         let mut digest = Context::new(&SHA256);
         for content in [chain, key].into_iter().chain(roots) {
@@ -193,16 +195,12 @@ impl TlsFiles {
         let mut fingerprint = [0; 32];
         fingerprint.copy_from_slice(digest.finish().as_ref());
 
-        let chain = certificates(TlsFile::Certificate, certificate, chain)?;
-        let validity = Validity::of_chain(&chain)
-            .map_err(|problem| TlsFile::Certificate.error(format!("{}: {problem}", certificate.display())))?;
-        let key = certified_key(chain, private_key, key)?;
-        let roots = match (client_ca, roots) {
-            (Some(path), Some(pem)) => Some(certificates(TlsFile::ClientCa, path, pem)?),
-            _ => None,
-        };
-        Ok(LoadedTls {
-            config: Arc::new(server_config(key, roots)?),
+        let chain = pem::certificates(chain);
+        let chain = chain.map_err(|error| TlsFile::Certificate.error(format!("the file {error}")))?;
+        let validity = Validity::of_chain(&chain).map_err(|problem| TlsFile::Certificate.error(problem))?;
+        let key = certified_key(chain, key)?;
+        Ok(TlsContent {
+            config: Arc::new(server_config(key, roots.as_deref().map(Vec::as_slice))?),
             validity,
             key_is_public: is_public(private_key),
             fingerprint,
@@ -210,21 +208,9 @@ impl TlsFiles {
     }
 }
 
-fn certificates(
-    file: TlsFile,
-    path: &Path,
-    pem: &[u8],
-) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
-    pem::certificates(pem).map_err(|error| file.error(format!("{} {error}", path.display())))
-}
-
 /// The certificate chain with its key. The libraries' own error texts may quote the key file, and are dropped.
-fn certified_key(
-    chain: Vec<CertificateDer<'static>>,
-    path: &Path,
-    pem: &[u8],
-) -> Result<CertifiedKey, TlsFileError> {
-    let wrong = |what: &str| TlsFile::PrivateKey.error(format!("{} {what}", path.display()));
+fn certified_key(chain: Vec<CertificateDer<'static>>, pem: &[u8]) -> Result<CertifiedKey, TlsFileError> {
+    let wrong = |what: &str| TlsFile::PrivateKey.error(format!("the file {what}"));
     let key = PrivateKeyDer::from_pem_slice(pem).map(Zeroizing::new);
     let key = key.map_err(|_| {
         let is_encrypted = pem.windows(9).any(|word| word == b"ENCRYPTED");
@@ -240,21 +226,14 @@ fn certified_key(
     }
 }
 
-fn server_config(
-    key: CertifiedKey,
-    roots: Option<Vec<CertificateDer<'static>>>,
-) -> Result<ServerConfig, TlsFileError> {
+fn server_config(key: CertifiedKey, client_ca: Option<&[u8]>) -> Result<ServerConfig, TlsFileError> {
     let provider = Arc::new(default_provider());
-    let unusable_ca = |error: &dyn std::error::Error| {
-        TlsFile::ClientCa.error(format!("it holds a certificate that cannot be used: {error}"))
-    };
-    let client_verifier = match roots {
+    let unusable_ca = |error: &dyn std::error::Error| TlsFile::ClientCa.error(format!("the file {error}"));
+    let client_verifier = match client_ca {
         None => WebPkiClientVerifier::no_client_auth(),
-        Some(certificates) => {
+        Some(pem) => {
             let mut roots = RootCertStore::empty();
-            for certificate in certificates {
-                roots.add(certificate).map_err(|error| unusable_ca(&error))?;
-            }
+            pem::add_roots(pem, &mut roots).map_err(|error| unusable_ca(&error))?;
             WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
                 .build()
                 .map_err(|error| unusable_ca(&error))?
@@ -326,7 +305,7 @@ async fn reload(
     current: Arc<ArcSwap<ServerConfig>>,
     files: TlsFiles,
     mut watched: PerFile<WatchedFile>,
-    mut active: LoadedTls,
+    mut active: TlsContent,
 ) {
     let mut unreported: Option<TlsFileError> = None;
     loop {
@@ -365,7 +344,7 @@ async fn reload(
 ///
 /// The server starts with an expired certificate, as nginx and Envoy do. Clients refuse the certificate
 /// themselves, and a restart must not turn a late renewal or a wrong clock into an outage.
-fn warn(files: &TlsFiles, loaded: &LoadedTls) {
+fn warn(files: &TlsFiles, loaded: &TlsContent) {
     let certificate = files.certificate.display();
     match loaded.validity.at(SystemTime::now()) {
         ValidityState::Fresh { .. } => {}

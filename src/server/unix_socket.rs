@@ -9,9 +9,9 @@ use std::{
     time::Duration,
 };
 
-use tokio::net::{UnixListener, UnixSocket as Socket, UnixStream};
+use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
-use super::settings::{UnixSocket, directory_of};
+use super::settings::{Owner, directory_of};
 
 /// Connections that wait to be accepted. The system may limit them further (`net.core.somaxconn`).
 const BACKLOG: u32 = 1024;
@@ -19,6 +19,15 @@ const BACKLOG: u32 = 1024;
 /// The attempts to lock the directory, and the pause between two.
 const LOCK_ATTEMPTS: usize = 50;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// The mode and owner of a socket's file.
+#[derive(Debug, Clone, Copy)]
+pub struct SocketAccess {
+    /// The permission bits.
+    pub mode: u32,
+    /// The owner.
+    pub owner: Owner,
+}
 
 /// A listening unix socket. Its file is removed on drop.
 pub(super) struct BoundSocket {
@@ -29,14 +38,14 @@ pub(super) struct BoundSocket {
 }
 
 impl BoundSocket {
-    pub(super) async fn bind(path: &Path, wanted: &UnixSocket) -> io::Result<Self> {
+    pub(super) async fn bind(path: &Path, access: SocketAccess) -> io::Result<Self> {
         let _lock = lock(path).await;
         remove_stale(path).await?;
-        let socket = Socket::new_stream()?;
+        let socket = UnixSocket::new_stream()?;
         socket.bind(path)?;
         // A bound socket that does not listen yet refuses connections, whatever its mode.
         let (listener, file) =
-            match prepare(path, wanted).and_then(|file| Ok((socket.listen(BACKLOG)?, file))) {
+            match prepare(path, access).and_then(|file| Ok((socket.listen(BACKLOG)?, file))) {
                 Ok(made) => made,
                 Err(error) => {
                     std::fs::remove_file(path)?;
@@ -57,13 +66,13 @@ impl Drop for BoundSocket {
 }
 
 /// Sets the file's owner and then its mode, because a change of owner may clear mode bits.
-fn prepare(path: &Path, wanted: &UnixSocket) -> io::Result<(u64, u64)> {
-    let UnixSocket { mode, owner } = wanted;
+fn prepare(path: &Path, access: SocketAccess) -> io::Result<(u64, u64)> {
+    let SocketAccess { mode, owner } = access;
     if owner.user.is_some() || owner.group.is_some() {
         chown(path, owner.user, owner.group)
             .map_err(|error| io::Error::new(error.kind(), format!("unix_socket_owner: {error}")))?;
     }
-    set_permissions(path, Permissions::from_mode(*mode))
+    set_permissions(path, Permissions::from_mode(mode))
         .map_err(|error| io::Error::new(error.kind(), format!("unix_socket_mode: {error}")))?;
     identity(path)
 }

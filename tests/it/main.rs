@@ -4,12 +4,12 @@
 // A helper of a test fails by panicking, as a test does.
 #![allow(clippy::unwrap_used)]
 
-mod cli_reference;
 mod client_commands;
 mod credentials;
 mod dependencies;
 mod emulator;
 mod front_door;
+mod generated_documents;
 mod lifecycle;
 mod support;
 mod wire;

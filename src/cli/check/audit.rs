@@ -1,11 +1,11 @@
 //! Where the audit log goes.
 
 use super::finding::Finding;
-use crate::config::{Audit, Destination, OnFailure};
+use crate::audit::settings::{Audit, Destination, OnFailure};
 
 /// That it can be written was found out with the configuration, without a line that nobody asked for.
 pub(super) fn finding(audit: &Audit) -> Option<Finding> {
-    let Audit { destination, on_failure } = audit;
+    let Audit { file: destination, on_failure } = audit;
     let Destination::File(file) = destination else { return None };
     let told = format!("{} can be written", file.display());
     Some(match on_failure {

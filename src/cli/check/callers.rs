@@ -2,19 +2,22 @@
 
 use super::finding::Finding;
 use crate::{
-    config::{CA_CERTIFICATES, Jwks, Jwt, READABLE_FILE},
-    server::identity::jwks::{FetchError, ProbeError, count_keys},
+    config::CA_CERTIFICATES,
+    server::{
+        identity::jwks::{FetchError, LoadedKeys},
+        settings::{Jwks, Jwt},
+    },
 };
 
 const SUBJECT: &str = "callers.jwt.jwks";
 
 /// Reads the file of keys, or fetches them once.
-pub(super) async fn finding(jwt: &Jwt) -> Finding {
+pub(super) async fn finding(jwt: &Jwt, keys: LoadedKeys) -> Finding {
     let place = match &jwt.jwks {
         Jwks::File(file) => file.display().to_string(),
         Jwks::Url { url, .. } => url.to_string(),
     };
-    match count_keys(jwt).await {
+    match keys.count(&jwt.algorithms).await {
         Ok(count) => {
             let (keys, issuer) = (if count == 1 { "key" } else { "keys" }, &jwt.issuer);
             Finding::ok(SUBJECT, format!("{place}: {count} {keys} to verify the tokens of {issuer} with"))
@@ -23,22 +26,21 @@ pub(super) async fn finding(jwt: &Jwt) -> Finding {
     }
 }
 
-fn cure(error: &ProbeError) -> String {
+fn cure(error: &FetchError) -> String {
     let cure = match error {
-        ProbeError::Unreadable(_) => READABLE_FILE,
-        ProbeError::Tls(_) => return format!("{CA_CERTIFICATES} in callers.jwt.jwks_ca_certificates"),
-        ProbeError::Fetch(FetchError::Unanswered(_) | FetchError::Late | FetchError::Body(_)) => {
+        FetchError::Client(_) => return format!("{CA_CERTIFICATES} in callers.jwt.jwks_ca_certificates"),
+        FetchError::Unanswered(_) | FetchError::Late | FetchError::Body(_) => {
             "see that it can be reached from here, by way of HTTPS_PROXY where that is set, and that its \
              certificate is trusted (callers.jwt.jwks_ca_certificates)"
         }
-        ProbeError::Fetch(FetchError::Status(401 | 403)) => {
+        FetchError::Status(401 | 403) => {
             "let callers.jwt.jwks_token_file name a token that may read the keys, as Kubernetes' API server \
              wants one"
         }
-        ProbeError::Fetch(FetchError::Token { .. }) => {
+        FetchError::Token { .. } => {
             "let callers.jwt.jwks_token_file name a file with a token that this user may read"
         }
-        ProbeError::Unusable(_) | ProbeError::Fetch(FetchError::Status(_) | FetchError::Unusable(_)) => {
+        FetchError::Status(_) | FetchError::Unusable(_) => {
             "see that it is the jwks_uri of the issuer, and that callers.jwt.algorithms has those of its keys"
         }
     };

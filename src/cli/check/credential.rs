@@ -8,8 +8,10 @@ use tokio::time::timeout;
 
 use super::{cure::cure, file, finding::Finding};
 use crate::{
-    config,
+    amapi::settings::Upstream,
+    credentials::settings::CredentialConfig,
     credentials::{FetchError, Pattern, Source, Surroundings, fetch_once},
+    file_watch,
 };
 
 /// How long somebody may take to say who it is.
@@ -17,11 +19,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// In the order in which they build on one another.
 pub(super) async fn findings(
-    credential: &config::Credential,
-    upstream: &config::Upstream,
+    credential: &CredentialConfig,
+    upstream: &Upstream,
     surroundings: &Arc<Surroundings>,
 ) -> Vec<Finding> {
-    let config::Credential { name, definition, enterprises } = credential;
+    let CredentialConfig { name, definition, enterprises } = credential;
     let subject = format!("credential {name}");
     let source = match Source::read(definition, surroundings) {
         Ok(source) => source,
@@ -41,7 +43,7 @@ pub(super) async fn findings(
 /// The files that show who the credential is. A subject token that cannot be read is told with the token
 /// that it stands in the way of.
 fn files(subject: &str, source: &Source) -> Vec<Finding> {
-    let subject_token = source.subject_token_file().filter(|path| config::readable(path).is_ok());
+    let subject_token = source.subject_token_file().filter(|path| file_watch::read(path).is_ok());
     [source.file(), subject_token].into_iter().flatten().map(|path| file::finding(subject, path)).collect()
 }
 

@@ -5,13 +5,14 @@ use std::{collections::BTreeMap, path::Path};
 use serde_json::{Value as Json, json};
 
 use crate::{
+    app::Config,
     caller::Caller,
     cli::{
         exit::Exit,
         output::{self, Format},
         serve::report,
     },
-    config::{Config, Environment, Overrides},
+    config::{Flags, Variables},
     policy::{
         entities::Value,
         explain::Explanation,
@@ -26,7 +27,7 @@ pub(super) use question::ExplainArgs;
 use question::Question;
 
 /// Prints the decision and what is behind it.
-pub(super) fn run(question: Result<Question, String>, overrides: Overrides, output: Format) -> Exit {
+pub(super) fn run(question: Result<Question, String>, flags: Flags, output: Format) -> Exit {
     let question = match question {
         Ok(question) => question,
         Err(fault) => {
@@ -34,7 +35,7 @@ pub(super) fn run(question: Result<Question, String>, overrides: Overrides, outp
             return Exit::Failed;
         }
     };
-    let file = match Config::policy_alone(overrides, Environment::of_process()) {
+    let file = match Config::policy_alone(flags, Variables::of_process()) {
         Ok(file) => file,
         Err(faults) => {
             report(&faults);

@@ -10,7 +10,7 @@ use crate::{
         exit::Exit,
         output::{self, Format},
     },
-    config::Fault,
+    config::ConfigError,
 };
 
 /// One thing that was found. No text of it holds a secret.
@@ -60,14 +60,14 @@ impl Finding {
     }
 }
 
-impl From<&Fault> for Finding {
-    fn from(fault: &Fault) -> Self {
-        let Fault { key, line, problem, remedy } = fault;
+impl From<&ConfigError> for Finding {
+    fn from(fault: &ConfigError) -> Self {
+        let ConfigError { key, line, problem, hint } = fault;
         let subject = match line {
             Some(line) => format!("{key} (line {line})"),
             None => key.clone(),
         };
-        Self::fault(subject, problem, remedy)
+        Self::fault(subject, problem, hint)
     }
 }
 

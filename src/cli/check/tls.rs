@@ -13,7 +13,7 @@ use crate::server::{
 pub(super) fn findings(files: &TlsFiles) -> Vec<Finding> {
     let TlsFiles { certificate, private_key, client_ca } = files;
     let mut findings = of_file(TlsFile::Certificate, certificate);
-    findings.push(file::finding(TlsFile::PrivateKey.key(), private_key));
+    findings.push(file::finding("server.tls.private_key", private_key));
     findings.extend(client_ca.iter().flat_map(|path| of_file(TlsFile::ClientCa, path)));
     findings
 }
@@ -23,7 +23,11 @@ fn of_file(which: TlsFile, path: &Path) -> Vec<Finding> {
         Ok(all) => all.iter().map(|certificate| finding(which, path, certificate)).collect(),
         Err(problem) => {
             let cure = "name a PEM file of certificates (BEGIN CERTIFICATE)";
-            vec![Finding::fault(which.key(), format!("{} {problem}", path.display()), cure)]
+            vec![Finding::fault(
+                format!("server.tls.{}", which.key()),
+                format!("{} {problem}", path.display()),
+                cure,
+            )]
         }
     }
 }
@@ -34,13 +38,19 @@ fn finding(which: TlsFile, path: &Path, certificate: &CertSummary) -> Finding {
     let left = |days: u64| told(&format!("{days} days left, until {}", validity.end()));
     // Of an authority that is configured, webpki asks for the name and the key only (RFC 5280, section 6.1.1).
     let ended = |how: &str, cure: &str| match which {
-        TlsFile::ClientCa => Finding::warning(which.key(), told(how), "replace it, clients and all"),
-        TlsFile::Certificate | TlsFile::PrivateKey => Finding::fault(which.key(), told(how), cure),
+        TlsFile::ClientCa => {
+            Finding::warning(format!("server.tls.{}", which.key()), told(how), "replace it, clients and all")
+        }
+        TlsFile::Certificate | TlsFile::PrivateKey => {
+            Finding::fault(format!("server.tls.{}", which.key()), told(how), cure)
+        }
     };
     match *state {
-        ValidityState::Fresh { days_left } => Finding::ok(which.key(), left(days_left)),
+        ValidityState::Fresh { days_left } => {
+            Finding::ok(format!("server.tls.{}", which.key()), left(days_left))
+        }
         ValidityState::EndsSoon { days_left } => Finding::warning(
-            which.key(),
+            format!("server.tls.{}", which.key()),
             left(days_left),
             "renew it, and see that what does so by itself runs",
         ),

@@ -6,7 +6,7 @@ use reqwest::Method;
 
 use super::finding::Finding;
 use crate::{
-    background::Background,
+    amapi::settings::Upstream,
     config,
     http_client::{Authorities, HttpClient, Progress, tls::TlsError},
 };
@@ -21,11 +21,9 @@ const UNREACHED: &str = "see that its name is known and its port open from here,
 
 /// Asks for the base URL, without a token: whatever HTTP answer comes, it was reached, and no quota was
 /// spent.
-pub(super) async fn finding(upstream: &config::Upstream) -> Finding {
-    let config::Upstream { url, ca_certificates, iam_credentials_url: _, timeout: _ } = upstream;
-    let client = Authorities::of(ca_certificates.as_deref(), &Background::unsupervised())
-        .and_then(|authorities| HttpClient::new(url.url(), &authorities));
-    let client = match client {
+pub(super) async fn finding(upstream: &Upstream, authorities: &Authorities) -> Finding {
+    let Upstream { url, ca_certificates: _, iam_credentials_url: _, timeout: _ } = upstream;
+    let client = match HttpClient::new(url.url(), authorities) {
         Ok(client) => client,
         Err(error) => return of_certificates(&error),
     };
@@ -49,6 +47,6 @@ pub(super) async fn finding(upstream: &config::Upstream) -> Finding {
 }
 
 /// What is wrong with the certificates that the API and the token endpoints are believed by.
-pub(super) fn of_certificates(error: &TlsError) -> Finding {
+fn of_certificates(error: &TlsError) -> Finding {
     Finding::fault("upstream.ca_certificates", error.to_string(), config::CA_CERTIFICATES)
 }

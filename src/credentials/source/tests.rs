@@ -10,7 +10,7 @@ use crate::credentials::{
         Reply, Server, authorised_user, bearer, file, service_account, source, source_of, surroundings,
     },
 };
-use crate::http_client::Authorities;
+use crate::http_client::LoadedAuthorities;
 
 const NOBODY: &str = "http://127.0.0.1:1";
 
@@ -86,7 +86,9 @@ async fn authorities_that_break_do_not_keep_a_new_endpoint_from_being_asked() {
     let key = rcgen::KeyPair::generate().expect("a key");
     let authority = rcgen::CertificateParams::default().self_signed(&key).expect("a certificate");
     let ca = file(&authority.pem());
-    let authorities = Authorities::of(Some(ca.path()), &Background::unsupervised()).expect("authorities");
+    let authorities = LoadedAuthorities::load(Some(ca.path().to_owned()))
+        .expect("authorities")
+        .start(&Background::unsupervised());
     let surroundings = Arc::new(Surroundings::new(authorities, NOBODY.parse().expect("a URL")));
     std::fs::write(&ca, "no certificate").expect("written");
     let server = Server::start([Reply::token("ya29.person")]).await;

@@ -10,11 +10,12 @@ use tower::service_fn;
 
 use super::*;
 use crate::{
+    audit::settings::{self, Destination, OnFailure},
     background::Background,
-    config::{self, Callers, Destination, OnFailure},
     server::{
         identity::Identities,
         peer::{Peer, PeerOrigin},
+        settings::Callers,
     },
 };
 
@@ -25,14 +26,14 @@ type Handler = fn() -> BoxFuture<'static, Handled>;
 
 /// The calls of a process whose audit log is in `directory`.
 fn calls(directory: &TempDir, on_failure: OnFailure) -> Arc<Calls> {
-    let destination = Destination::File(directory.path().join("audit.jsonl"));
-    let audit =
-        Audit::start(&config::Audit { destination, on_failure }, &Background::unsupervised()).unwrap();
+    let file = Destination::File(directory.path().join("audit.jsonl"));
+    let audit = Audit::start(&settings::Audit { file, on_failure }, &Background::unsupervised()).unwrap();
     Calls::new(&Limits::default(), Duration::from_secs(30), audit, TaskTracker::new())
 }
 
 fn identity() -> PeerIdentity {
-    let identities = Arc::new(Identities::new(&Callers::default(), &Background::unsupervised()).unwrap());
+    let identities =
+        Arc::new(Identities::new(&Callers::default(), None, &Background::unsupervised()).unwrap());
     identities.of_peer(&Peer { origin: PeerOrigin::Loopback, certificate: None })
 }
 

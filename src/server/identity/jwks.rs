@@ -1,13 +1,6 @@
 //! The public keys of the token issuer: a JSON Web Key Set (RFC 7517, section 5), from a file or an endpoint.
 
-use std::{
-    fmt, fs,
-    future::Future,
-    io,
-    path::{Path, PathBuf},
-    str::FromStr,
-    time::Duration,
-};
+use std::{fmt, future::Future, io, path::PathBuf, str::FromStr, time::Duration};
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jsonwebtoken::{
@@ -19,11 +12,12 @@ use serde_json::Value;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+use super::jwks_refresh::IssuerKeys;
 use crate::{
     background::Background,
-    file_watch,
+    file_watch::{self, FileWatch},
     fingerprint::fingerprint,
-    http_client::{Authorities, BodyError, Failure, HttpClient, tls::TlsError},
+    http_client::{BodyError, Failure, HttpClient, LoadedAuthorities, tls::TlsError},
     server::settings::{Jwks, Jwt},
 };
 
@@ -222,6 +216,9 @@ pub(super) struct Endpoint {
 /// of a token or a body.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum FetchError {
+    /// The HTTP client cannot be built.
+    #[error(transparent)]
+    Client(#[from] TlsError),
     /// No connection, or a connection that ended before the response.
     #[error("the endpoint gave no answer: {0}")]
     Unanswered(#[from] Failure),
@@ -248,20 +245,19 @@ pub enum FetchError {
 }
 
 impl Endpoint {
-    /// The endpoint at `url`, whose certificate must be trusted by the public roots or the certificates in `ca`.
-    /// Each request has the bearer token in `token_file`, read anew because Kubernetes replaces it every hour or
-    /// so.
+    /// The endpoint at `url`, whose certificate must be trusted by `authorities`. Each request has the bearer token in
+    /// `token_file`, which is read each time because Kubernetes replaces it every hour or so.
     ///
     /// # Errors
     ///
-    /// The certificates of `ca` cannot be used.
-    pub(super) fn new(
+    /// The HTTP client cannot be built.
+    fn new(
         url: Url,
-        ca: Option<&Path>,
+        authorities: LoadedAuthorities,
         token_file: Option<PathBuf>,
         background: &Background,
     ) -> Result<Self, TlsError> {
-        let client = HttpClient::new(&url, &Authorities::of(ca, background)?)?;
+        let client = HttpClient::new(&url, &authorities.start(background))?;
         Ok(Self { client, url, token_file })
     }
 }
@@ -295,43 +291,114 @@ async fn authorization(file: PathBuf) -> Result<HeaderValue, FetchError> {
     Ok(header)
 }
 
-/// The error of [`count_keys`]. `Display` is for the operator, and quotes nothing of a body or a token.
-#[derive(Debug, thiserror::Error)]
-pub enum ProbeError {
-    /// The file cannot be read.
-    #[error("cannot be read: {0}")]
-    Unreadable(#[from] io::Error),
-    /// The file has no usable key.
-    #[error(transparent)]
-    Unusable(#[from] InvalidKeySet),
-    /// The CA certificates for the endpoint cannot be used.
-    #[error("the endpoint cannot be asked: {0}")]
-    Tls(#[from] TlsError),
-    /// The fetch failed.
-    #[error(transparent)]
-    Fetch(#[from] FetchError),
+/// The issuer's keys, loaded, before their refresh starts.
+pub enum LoadedKeys {
+    /// Keys in a file.
+    File(KeyFile),
+    /// Keys to be fetched.
+    Url {
+        /// The URL.
+        url: Url,
+        /// The certificates that the URL's server is trusted by.
+        authorities: LoadedAuthorities,
+        /// The file of the bearer token for the URL.
+        token_file: Option<PathBuf>,
+    },
 }
 
-/// Reads or fetches the keys of `jwt` once and returns their number. Reads a file on the caller's thread.
-///
-/// # Errors
-///
-/// See [`ProbeError`].
-pub async fn count_keys(jwt: &Jwt) -> Result<usize, ProbeError> {
-    let Jwt { issuer: _, audiences: _, algorithms, jwks } = jwt;
-    let json = match jwks {
-        Jwks::File(file) => fs::read(file)?,
-        Jwks::Url { url, ca_certificates, token_file } => {
-            let endpoint = Endpoint::new(
-                url.clone(),
-                ca_certificates.as_deref(),
-                token_file.clone(),
-                &Background::unsupervised(),
-            )?;
-            timeout(FETCH_TIMEOUT, endpoint.fetch()).await.unwrap_or(Err(FetchError::Late))?
+/// A file of keys, with its content.
+pub struct KeyFile {
+    pub(super) path: PathBuf,
+    pub(super) watch: FileWatch,
+    pub(super) keys: KeySet,
+}
+
+/// The reason why the keys cannot be loaded. `Display` quotes nothing of a file, and does not name it.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyLoadError {
+    /// The file of keys cannot be read.
+    #[error("cannot read the file: {0}")]
+    Unreadable(#[from] io::Error),
+    /// The file of keys has no usable key.
+    #[error("the file {0}")]
+    Unusable(#[from] InvalidKeySet),
+    /// The certificates of `jwks_ca_certificates` cannot be used.
+    #[error(transparent)]
+    Certificates(#[from] TlsError),
+    /// The file of `jwks_token_file` cannot be read.
+    #[error("cannot read the file: {0}")]
+    TokenFile(io::Error),
+}
+
+impl KeyLoadError {
+    /// The key of the setting in `[callers.jwt]`.
+    #[must_use]
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::Unreadable(_) | Self::Unusable(_) => "jwks",
+            Self::Certificates(_) => "jwks_ca_certificates",
+            Self::TokenFile(_) => "jwks_token_file",
         }
-    };
-    Ok(KeySet::parse(&json, algorithms)?.len())
+    }
+}
+
+impl LoadedKeys {
+    /// Reads the file of keys, or the files for fetching them. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// See [`KeyLoadError`].
+    pub fn load(jwt: &Jwt) -> Result<Self, KeyLoadError> {
+        match jwt.jwks.clone() {
+            Jwks::File(path) => {
+                let (watch, json) = FileWatch::open(&path)?;
+                let keys = KeySet::parse(&json, &jwt.algorithms)?;
+                Ok(Self::File(KeyFile { path, watch, keys }))
+            }
+            Jwks::Url { url, ca_certificates, token_file } => {
+                let authorities = LoadedAuthorities::load(ca_certificates)?;
+                if let Some(file) = &token_file {
+                    file_watch::read(file).map_err(KeyLoadError::TokenFile)?;
+                }
+                Ok(Self::Url { url, authorities, token_file })
+            }
+        }
+    }
+
+    /// Starts the refresh of the keys.
+    ///
+    /// # Errors
+    ///
+    /// The HTTP client cannot be built.
+    pub(super) fn start(
+        self,
+        algorithms: &[Algorithm],
+        background: &Background,
+    ) -> Result<IssuerKeys, TlsError> {
+        Ok(match self {
+            Self::File(file) => IssuerKeys::of_file(file, algorithms.to_vec(), background),
+            Self::Url { url, authorities, token_file } => {
+                let endpoint = Endpoint::new(url, authorities, token_file, background)?;
+                IssuerKeys::fetched(endpoint, algorithms.to_vec(), background)
+            }
+        })
+    }
+
+    /// The number of the keys for `algorithms`. Fetches them once if they are not in a file.
+    ///
+    /// # Errors
+    ///
+    /// The keys cannot be fetched, or none is usable.
+    pub async fn count(self, algorithms: &[Algorithm]) -> Result<usize, FetchError> {
+        let endpoint = match self {
+            Self::File(file) => return Ok(file.keys.len()),
+            Self::Url { url, authorities, token_file } => {
+                Endpoint::new(url, authorities, token_file, &Background::unsupervised())?
+            }
+        };
+        let json = timeout(FETCH_TIMEOUT, endpoint.fetch()).await.unwrap_or(Err(FetchError::Late))?;
+        Ok(KeySet::parse(&json, algorithms)?.len())
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The issuer's keys in use, and the background task that refreshes them.
 
-use std::{future::Future, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -8,7 +8,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::jwks::{Algorithm, FETCH_TIMEOUT, FetchError, KeySet, KeySource};
+use super::jwks::{Algorithm, FETCH_TIMEOUT, FetchError, KeyFile, KeySet, KeySource};
 use crate::{background::Background, file_watch::FileWatch};
 
 /// The interval between two fetches, and so the longest time that a withdrawn key is accepted.
@@ -75,23 +75,12 @@ impl IssuerKeys {
         Self { state, requests: Some(requests), _task: AbortOnDropHandle::new(task) }
     }
 
-    /// The keys of `file`, reloaded when it changes.
-    ///
-    /// # Errors
-    ///
-    /// The file cannot be read or has no key; the text names it.
-    pub(super) fn of_file(
-        file: PathBuf,
-        allowed: Vec<Algorithm>,
-        background: &Background,
-    ) -> io::Result<Self> {
-        let named = |kind, text: String| io::Error::new(kind, format!("{}: {text}", file.display()));
-        let (watch, json) = FileWatch::open(&file).map_err(|error| named(error.kind(), error.to_string()))?;
-        let first = KeySet::parse(&json, &allowed)
-            .map_err(|error| named(io::ErrorKind::InvalidData, error.to_string()))?;
-        let (publish, state) = watch::channel(KeyState::new(Some(first)));
-        let task = background.spawn(TASK, reload(file, watch, allowed, publish));
-        Ok(Self { state, requests: None, _task: AbortOnDropHandle::new(task) })
+    /// The keys of a file, reloaded when it changes.
+    pub(super) fn of_file(file: KeyFile, allowed: Vec<Algorithm>, background: &Background) -> Self {
+        let KeyFile { path, watch, keys } = file;
+        let (publish, state) = watch::channel(KeyState::new(Some(keys)));
+        let task = background.spawn(TASK, reload(path, watch, allowed, publish));
+        Self { state, requests: None, _task: AbortOnDropHandle::new(task) }
     }
 
     /// The current keys.

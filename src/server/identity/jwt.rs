@@ -5,7 +5,6 @@
 //! `arbitrary_precision` is on, which other modules need.
 
 use std::{
-    io,
     num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
@@ -20,7 +19,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Refusal,
-    jwks::{Algorithm, Endpoint, KeySet},
+    jwks::{Algorithm, KeySet, LoadedKeys},
     jwks_refresh::{CurrentKeys, IssuerKeys, Renewal},
 };
 use crate::{
@@ -28,7 +27,7 @@ use crate::{
     caller::{Caller, Claims},
     fingerprint::fingerprint,
     http_client::tls::TlsError,
-    server::settings::{Jwks, Jwt},
+    server::settings::Jwt,
 };
 
 /// The longest token in bytes. Kubernetes' tokens have about a thousand.
@@ -46,17 +45,6 @@ const PER_TOKEN_CLAIMS: [&str; 4] = ["exp", "nbf", "iat", "jti"];
 
 /// The most tokens in the [`TokenCache`].
 const MAX_CACHED_TOKENS: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
-
-/// An error that makes it impossible to verify tokens.
-#[derive(Debug, thiserror::Error)]
-pub enum TokensError {
-    /// The certificates of `jwks_ca_certificates` cannot be used.
-    #[error("callers.jwt.jwks_ca_certificates: {0}")]
-    Tls(#[from] TlsError),
-    /// The key file cannot be read, or has no key.
-    #[error("callers.jwt.jwks: {0}")]
-    File(#[from] io::Error),
-}
 
 /// The reason why a token is not accepted. `Display` completes "the bearer token …", and quotes nothing of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -129,17 +117,10 @@ impl TokenVerifier {
     ///
     /// # Errors
     ///
-    /// See [`TokensError`].
-    pub(super) fn new(settings: &Jwt, background: &Background) -> Result<Self, TokensError> {
-        let Jwt { issuer, audiences, algorithms, jwks } = settings;
-        let keys = match jwks {
-            Jwks::File(file) => IssuerKeys::of_file(file.clone(), algorithms.clone(), background)?,
-            Jwks::Url { url, ca_certificates, token_file } => {
-                let endpoint =
-                    Endpoint::new(url.clone(), ca_certificates.as_deref(), token_file.clone(), background)?;
-                IssuerKeys::fetched(endpoint, algorithms.clone(), background)
-            }
-        };
+    /// The HTTP client for fetching the keys cannot be built.
+    pub(super) fn new(settings: &Jwt, keys: LoadedKeys, background: &Background) -> Result<Self, TlsError> {
+        let Jwt { issuer, audiences, algorithms, jwks: _ } = settings;
+        let keys = keys.start(algorithms, background)?;
         Ok(Self {
             issuer: issuer.clone(),
             audiences: audiences.clone(),

@@ -1,5 +1,6 @@
 //! The evidence that counts, and the peers that may forward identities.
 
+use crate::server::identity::jwks::LoadedKeys;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -46,8 +47,7 @@ fn trusting() -> Callers {
     Callers {
         forwarded_client_cert: true,
         linkerd_client_id: true,
-        mesh_proxies: vec![workload_identity(PROXY).unwrap()],
-        jwt: None,
+        mesh_proxies: Some(vec![workload_identity(PROXY).unwrap()]),
     }
 }
 
@@ -62,7 +62,18 @@ fn headers(lines: &[(&str, &str)]) -> HeaderMap {
 
 /// The caller of a request with these header lines over a connection of `peer`.
 fn identify(callers: &Callers, peer: &Peer, lines: &[(&str, &str)]) -> Result<Caller, Refusal> {
-    let identities = Arc::new(Identities::new(callers, &Background::unsupervised()).unwrap());
+    identify_by(callers, None, peer, lines)
+}
+
+/// The same where the tokens of an issuer are accepted.
+fn identify_by(
+    callers: &Callers,
+    issuer: Option<&Jwt>,
+    peer: &Peer,
+    lines: &[(&str, &str)],
+) -> Result<Caller, Refusal> {
+    let issuer = issuer.map(|jwt| (jwt, LoadedKeys::load(jwt).unwrap()));
+    let identities = Arc::new(Identities::new(callers, issuer, &Background::unsupervised()).unwrap());
     match identities.of_peer(peer).identify(&headers(lines)) {
         Identified::Now(caller) => caller,
         Identified::Later(_) => panic!("no fetch is needed"),
@@ -136,7 +147,7 @@ fn a_proxy_matches_any_name_of_its_certificate_and_calls_as_the_first() {
     let name = |name: &str| SanType::DnsName(name.try_into().unwrap());
     let names = vec![name("a.corp.example"), SanType::URI(CONSOLE.try_into().unwrap()), name("P.example")];
     let proxy = Peer { origin: PeerOrigin::Network, certificate: Some(of_names(names)) };
-    let naming = |id: &str| Callers { mesh_proxies: vec![workload_identity(id).unwrap()], ..trusting() };
+    let naming = |id: &str| Callers { mesh_proxies: Some(vec![workload_identity(id).unwrap()]), ..trusting() };
     for id in [CONSOLE, "dns:a.corp.example", "dns:p.example"] {
         let forwarded = shown(identify(&naming(id), &proxy, &[XFCC])).0;
         assert_eq!(forwarded, "spiffe://corp.example/forwarded", "{id}");
@@ -186,7 +197,6 @@ async fn a_token_comes_after_certificates_and_before_users_and_must_be_valid() {
         algorithms: Algorithm::ALL.to_vec(),
         jwks: Jwks::File(file.path().to_owned()),
     };
-    let callers = Callers { jwt: Some(jwt), ..trusting() };
     let bearer = format!("Bearer {}", key.token(Some("a"), &claims()));
     let token = ("authorization", bearer.as_str());
     let bad = ("authorization", "Bearer x");
@@ -199,8 +209,16 @@ async fn a_token_comes_after_certificates_and_before_users_and_must_be_valid() {
         (peer(PeerOrigin::Network, Some(CONSOLE)), &[], CONSOLE),
         (peer(PeerOrigin::Loopback, Some(CONSOLE)), &[XFCC], "spiffe://corp.example/forwarded"),
     ] {
-        assert_eq!(shown(identify(&callers, &peer, &[lines, &[token]].concat())).0, id, "{peer:?}");
-        assert_eq!(identify(&callers, &peer, &[lines, &[bad]].concat()), refused, "{peer:?}");
+        assert_eq!(
+            shown(identify_by(&trusting(), Some(&jwt), &peer, &[lines, &[token]].concat())).0,
+            id,
+            "{peer:?}"
+        );
+        assert_eq!(
+            identify_by(&trusting(), Some(&jwt), &peer, &[lines, &[bad]].concat()),
+            refused,
+            "{peer:?}"
+        );
     }
     // Without an issuer, tokens are ignored.
     assert_eq!(shown(identify(&trusting(), &peer(UNIX, None), &[bad])).0, "unix:7");

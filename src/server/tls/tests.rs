@@ -37,13 +37,13 @@ impl Directory {
     }
 
     fn error(&self) -> TlsFileError {
-        self.files.load().map(drop).expect_err("an error")
+        self.files.clone().load().map(drop).expect_err("an error")
     }
 }
 
 #[test]
 fn the_config_offers_h2_and_no_resumption() {
-    let loaded = Directory::new().files.load().unwrap();
+    let loaded = Directory::new().files.load().unwrap().content;
     assert_eq!(loaded.config.alpn_protocols, [H2]);
     assert_eq!(loaded.config.send_tls13_tickets, 0);
     assert!(!loaded.config.session_storage.can_cache());
@@ -92,28 +92,28 @@ fn a_key_that_every_user_may_read_is_public() {
     let directory = Directory::new();
     for (mode, is_public) in [(0o600, false), (0o640, false), (0o604, true), (0o644, true)] {
         fs::set_permissions(&directory.files.private_key, fs::Permissions::from_mode(mode)).unwrap();
-        assert_eq!(directory.files.load().unwrap().key_is_public, is_public, "{mode:o}");
+        assert_eq!(directory.files.clone().load().unwrap().content.key_is_public, is_public, "{mode:o}");
     }
 }
 
 #[test]
 fn only_other_content_changes_the_fingerprint() {
     let directory = Directory::new();
-    let before = directory.files.load().unwrap().fingerprint;
-    assert_eq!(directory.files.load().unwrap().fingerprint, before);
+    let before = directory.files.clone().load().unwrap().content.fingerprint;
+    assert_eq!(directory.files.clone().load().unwrap().content.fingerprint, before);
     let ca = fs::read_to_string(directory.files.client_ca.as_ref().unwrap()).unwrap();
     directory.write("ca.pem", &format!("{ca}\n"));
-    assert_ne!(directory.files.load().unwrap().fingerprint, before);
+    assert_ne!(directory.files.clone().load().unwrap().content.fingerprint, before);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_file_that_is_being_written_is_not_loaded_with_a_settled_one() {
     let directory = Directory::new();
     let mut watched = directory.files.each(WatchedFile::open).unwrap();
-    let before = directory.files.load().unwrap().fingerprint;
+    let before = directory.files.clone().load().unwrap().content.fingerprint;
     let certificate = fs::read_to_string(&directory.files.certificate).unwrap();
     directory.write("tls.crt", &format!("{certificate}\n"));
-    let settled = directory.files.load().unwrap().fingerprint;
+    let settled = directory.files.clone().load().unwrap().content.fingerprint;
     let meanwhile = async {
         tokio::time::sleep(Duration::from_millis(500)).await;
         directory.write("ca.pem", &format!("{certificate}-----BEGIN"));

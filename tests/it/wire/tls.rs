@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use countermand::{
     background::Background,
-    http_client::{Authorities, HttpClient},
+    http_client::{HttpClient, LoadedAuthorities},
 };
 use futures_util::future::join_all;
 use http::{HeaderMap, Method, Version};
@@ -71,8 +71,11 @@ async fn authorities_that_change_as_soon_as_they_were_read_are_taken_up() {
     let room = tempfile::tempdir().unwrap();
     let ca = room.path().join("ca.pem");
     replace(&ca, &old.pem());
-    let client =
-        HttpClient::new(&url, &Authorities::of(Some(&ca), &Background::unsupervised()).unwrap()).unwrap();
+    let client = HttpClient::new(
+        &url,
+        &LoadedAuthorities::load(Some(ca.clone())).unwrap().start(&Background::unsupervised()),
+    )
+    .unwrap();
     // No task of this runtime, which has one thread, has run since.
     replace(&ca, &new.pem());
     soon("the new authority", async {
@@ -95,7 +98,7 @@ async fn authorities_whose_file_breaks_stay_in_force_for_clients_that_are_made_l
     let room = tempfile::tempdir().unwrap();
     let ca = room.path().join("ca.pem");
     replace(&ca, &old.pem());
-    let authorities = Authorities::of(Some(&ca), &Background::unsupervised()).unwrap();
+    let authorities = LoadedAuthorities::load(Some(ca.clone())).unwrap().start(&Background::unsupervised());
     replace(&ca, "no certificate");
     let get = async |client: &HttpClient, url: &url::Url| {
         client.send(Method::GET, url.clone(), HeaderMap::new(), "").await.is_ok()

@@ -1,5 +1,6 @@
 //! The keys that are read from a set, and the responses of an endpoint, over real sockets.
 
+use crate::http_client::LoadedAuthorities;
 use std::{net::SocketAddr, path::PathBuf};
 
 use axum::{Router, http::HeaderMap, response::Redirect, routing::get};
@@ -121,7 +122,10 @@ async fn serve() -> SocketAddr {
 
 async fn fetch(address: SocketAddr, path: &str, token_file: Option<PathBuf>) -> Result<Vec<u8>, FetchError> {
     let url = format!("http://{address}{path}").parse().unwrap();
-    Endpoint::new(url, None, token_file, &Background::unsupervised()).unwrap().fetch().await
+    Endpoint::new(url, LoadedAuthorities::load(None).unwrap(), token_file, &Background::unsupervised())
+        .unwrap()
+        .fetch()
+        .await
 }
 
 #[tokio::test]

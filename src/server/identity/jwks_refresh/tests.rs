@@ -1,5 +1,9 @@
 //! The times of fetches, and the keys in use meanwhile, on a paused clock.
 
+use crate::{
+    file_watch::FileWatch,
+    server::identity::jwks::{KeyFile, KeySet},
+};
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex},
@@ -193,7 +197,10 @@ async fn a_changed_file_is_reloaded_unless_it_is_broken() {
     };
     write(&set(&["a"]));
     let background = Background::unsupervised();
-    let keys = IssuerKeys::of_file(file.clone(), Algorithm::ALL.to_vec(), &background).unwrap();
+    let (watch, content) = FileWatch::open(&file).unwrap();
+    let loaded =
+        KeyFile { path: file.clone(), watch, keys: KeySet::parse(&content, &Algorithm::ALL).unwrap() };
+    let keys = IssuerKeys::of_file(loaded, Algorithm::ALL.to_vec(), &background);
     assert!(has(&keys, "a"));
     assert_eq!(keys.renewal(), Renewal::Useless);
     let mut state = keys.state.clone();

@@ -1,5 +1,6 @@
 //! Tokens in headers, by keys from a file and by keys that change; claims; the cache.
 
+use crate::server::identity::jwks::LoadedKeys;
 use std::sync::{Arc, Mutex};
 
 use http::{HeaderMap, HeaderValue};
@@ -31,7 +32,10 @@ fn verifier(keys: impl IntoIterator<Item = Value>) -> Arc<TokenVerifier> {
         algorithms: Algorithm::ALL.to_vec(),
         jwks: Jwks::File(file.path().to_owned()),
     };
-    Arc::new(TokenVerifier::new(&settings, &Background::unsupervised()).unwrap())
+    Arc::new(
+        TokenVerifier::new(&settings, LoadedKeys::load(&settings).unwrap(), &Background::unsupervised())
+            .unwrap(),
+    )
 }
 
 fn header(value: &str) -> HeaderMap {
@@ -134,7 +138,10 @@ async fn only_the_configured_algorithms_are_accepted() {
         algorithms: vec!["ES256".parse().unwrap()],
         jwks: Jwks::File(file.path().to_owned()),
     };
-    let verifier = Arc::new(TokenVerifier::new(&settings, &Background::unsupervised()).unwrap());
+    let verifier = Arc::new(
+        TokenVerifier::new(&settings, LoadedKeys::load(&settings).unwrap(), &Background::unsupervised())
+            .unwrap(),
+    );
     assert!(verify(&verifier, &ec.token(Some("b"), &claims())).is_ok());
     let refused = verify(&verifier, &rsa.token(Some("a"), &claims()));
     assert_eq!(refused, Err(InvalidToken::Algorithm));

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use countermand::{
-    app::App,
-    config::{Config, Environment, ListenAddress, Overrides},
+    app::{App, Config},
+    config::Flags,
+    credentials::Machine,
+    server::settings::ListenAddress,
 };
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -18,7 +20,7 @@ use crate::support::{
 
 /// How a service is to be started.
 pub(crate) struct Setup {
-    overrides: Overrides,
+    flags: Flags,
     variables: Vec<(&'static str, String)>,
     files: TempDir,
 }
@@ -29,15 +31,13 @@ impl Setup {
         let files = tempfile::tempdir().unwrap();
         let path = files.path().join("credentials.json");
         std::fs::write(&path, credentials).unwrap();
-        let overrides = Overrides {
-            listen: vec!["127.0.0.1:0".to_owned()],
-            admin_listen: Some("127.0.0.1:0".to_owned()),
-            credentials: Some(path),
-            upstream_url: Some(upstream_url.to_owned()),
-            ..Overrides::default()
-        };
+        let flags = Flags::default()
+            .with("--listen", "127.0.0.1:0")
+            .with("--admin-listen", "127.0.0.1:0")
+            .with("--credentials", path)
+            .with("--upstream-url", upstream_url);
         let audit_log = files.path().join(AUDIT_LOG).to_str().unwrap().to_owned();
-        Self { overrides, variables: vec![("COUNTERMAND_AUDIT_FILE", audit_log)], files }
+        Self { flags, variables: vec![("COUNTERMAND_AUDIT_FILE", audit_log)], files }
     }
 
     /// In front of `upstream`, which serves the tokens too.
@@ -60,13 +60,14 @@ impl Setup {
             sections += &format!("[[credentials]]\nname = \"{name}\"\nfile = \"{name}.json\"\n{more}\n");
         }
         let path = self.write("countermand.toml", &sections);
-        self.overrides = Overrides { config: Some(path), credentials: None, ..self.overrides };
+        self.flags = self.flags.without("--credentials").with("--config", path);
         self
     }
 
     /// `upstream.ca_certificates`.
     pub(crate) fn ca(mut self, pem: &str) -> Self {
-        self.overrides.upstream_ca = Some(self.write(CA_FILE, pem));
+        let path = self.write(CA_FILE, pem);
+        self.flags = self.flags.with("--upstream-ca", path);
         self
     }
 
@@ -95,7 +96,8 @@ impl Setup {
 
     /// `policy.file`, of this content.
     pub(crate) fn policy(mut self, text: &str) -> Self {
-        self.overrides.policy = Some(self.write("policy.cedar", text));
+        let path = self.write("policy.cedar", text);
+        self.flags = self.flags.with("--policy", path);
         self
     }
 
@@ -107,7 +109,8 @@ impl Setup {
 
     /// Listens on a unix socket too.
     pub(crate) fn unix(mut self) -> Self {
-        self.overrides.listen.push(format!("unix:{}", self.files.path().join(UNIX_SOCKET).display()));
+        let address = format!("unix:{}", self.files.path().join(UNIX_SOCKET).display());
+        self.flags = self.flags.with("--listen", address);
         self
     }
 
@@ -144,11 +147,11 @@ impl Setup {
 
     /// Starts it; whether it gets a token is another matter.
     pub(crate) async fn start_without_token(self) -> Service {
-        let Self { overrides, variables, files } = self;
-        let environment: Environment =
-            variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-        let config = Config::load(overrides, environment).unwrap_or_else(|faults| panic!("{faults}"));
-        let app = App::start(&config).await.unwrap();
+        let Self { flags, variables, files } = self;
+        let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        let config =
+            Config::load(flags, variables, Machine::Elsewhere).unwrap_or_else(|errors| panic!("{errors}"));
+        let app = App::start(config).await.unwrap();
         let addresses = app.addresses();
         let [ListenAddress::Tcp(address), ..] = addresses[..] else { panic!("{addresses:?}") };
         let serving = app.serving();

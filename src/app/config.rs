@@ -1,0 +1,434 @@
+//! The configuration: the settings of all components, put together, and the files that they name, loaded.
+
+use std::{fmt, path::PathBuf};
+
+use crate::{
+    admin::settings::Admin,
+    amapi::settings::Upstream,
+    audit::settings::Audit,
+    config::{
+        CA_CERTIFICATES, ConfigErrors, FilePath, Flags, Given, Invalid, READABLE_FILE, Section, Setting,
+        Sources, Switch, Variables, address::collide, cannot_read, settings,
+    },
+    credentials::{
+        Machine,
+        settings::{CredentialConfig, CredentialOverride, CredentialSettings, SECTIONS},
+    },
+    http_client::{LoadedAuthorities, tls::TlsError},
+    loopback::is_loopback,
+    operations::settings::Polling,
+    policy::settings::PolicySettings,
+    server::{
+        identity::jwks::{KeyLoadError, LoadedKeys},
+        settings::{Callers, Jwt, JwtSettings, Limits, ListenAddress, Server, TlsFiles, TlsSettings},
+        tls::LoadedTls,
+    },
+    telemetry::settings::{Log, check_filter},
+};
+
+/// The variables of the other commands. A test compares the list with the command line.
+pub(crate) const OF_OTHER_COMMANDS: [&str; 8] = [
+    "COUNTERMAND_EMULATOR_LISTEN",
+    "COUNTERMAND_EMULATOR_PICK_UP",
+    "COUNTERMAND_EMULATOR_QUOTA",
+    "COUNTERMAND_EMULATOR_WRITE_CREDENTIALS",
+    "COUNTERMAND_SERVER",
+    "COUNTERMAND_TLS_CA",
+    "COUNTERMAND_TLS_CERT",
+    "COUNTERMAND_TLS_KEY",
+];
+
+settings! {
+    /// The settings that the file does not have.
+    pub struct CommandLine in "" {
+        /// The configuration file, TOML.
+        config: Option<PathBuf>, FilePath, env "COUNTERMAND_CONFIG", flag "--config FILE";
+        /// Listen beyond loopback without TLS or a policy: for a mesh that encrypts and authorises.
+        allow_unauthenticated: bool = false, Switch, env "COUNTERMAND_ALLOW_UNAUTHENTICATED",
+            flag "--allow-unauthenticated";
+    }
+}
+
+/// A valid configuration.
+pub struct Config {
+    /// The values of the settings.
+    pub settings: Settings,
+    /// The files that they name.
+    pub loaded: Loaded,
+    /// Variables `COUNTERMAND_…` that nothing reads and that resemble no known one.
+    pub unknown_variables: Vec<String>,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// The values of the settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// `[server]`: the addresses.
+    pub server: Server,
+    /// `[server]`: the limits.
+    pub limits: Limits,
+    /// `[server.tls]`; `None` for plaintext.
+    pub tls: Option<TlsFiles>,
+    /// `[admin]`: the operator's HTTP port.
+    pub admin: Admin,
+    /// `[upstream]`: the Android Management API.
+    pub upstream: Upstream,
+    /// The credentials, at least one.
+    pub credentials: Vec<CredentialConfig>,
+    /// `[policy]`: the file of the Cedar policy; `None` if callers may do everything.
+    pub policy: Option<PathBuf>,
+    /// `[callers]`: the evidence of a caller's identity that is accepted.
+    pub callers: Callers,
+    /// `[callers.jwt]`: the issuer whose bearer tokens are accepted.
+    pub jwt: Option<Jwt>,
+    /// `[polling]`: how often Google is queried about an operation.
+    pub polling: Polling,
+    /// `[audit]`: the audit log.
+    pub audit: Audit,
+    /// The log.
+    pub log: Log,
+}
+
+/// The files that a configuration names, loaded and valid.
+pub struct Loaded {
+    /// The files of `[server.tls]`.
+    pub tls: Option<LoadedTls>,
+    /// The certificates of `upstream.ca_certificates` and the public ones.
+    pub authorities: LoadedAuthorities,
+    /// The keys of the issuer in `[callers.jwt]`.
+    pub keys: Option<LoadedKeys>,
+}
+
+/// All settings, in the order of the reference.
+pub(crate) fn all_settings() -> Vec<Setting> {
+    [
+        CommandLine::describe(),
+        Log::describe(),
+        CredentialOverride::describe(),
+        Server::describe(),
+        Limits::describe(),
+        TlsSettings::describe(),
+        Admin::describe(),
+        Upstream::describe(),
+        CredentialSettings::describe(),
+        PolicySettings::describe(),
+        Callers::describe(),
+        JwtSettings::describe(),
+        Polling::describe(),
+        Audit::describe(),
+    ]
+    .concat()
+}
+
+/// The reference of all settings, in Markdown.
+#[must_use]
+pub fn reference() -> String {
+    let mut text = String::new();
+    let mut section = None;
+    for setting in all_settings() {
+        if section != Some(setting.section) {
+            section = Some(setting.section);
+            text += &match setting.section {
+                "" => "\n## Flags and variables only\n".to_owned(),
+                "credentials" => "\n## `[[credentials]]`\n".to_owned(),
+                section => format!("\n## `[{section}]`\n"),
+            };
+        }
+        text += &setting.reference();
+    }
+    text
+}
+
+impl Config {
+    /// Reads and checks everything: the flags, the variables, the file, and the files that it names. Blocks while it
+    /// reads files, resolves host names and, if there is no credential, detects Google Cloud.
+    ///
+    /// # Errors
+    ///
+    /// All errors of all sources, in the order of the file.
+    pub fn load(flags: Flags, variables: Variables, machine: Machine) -> Result<Self, ConfigErrors> {
+        let mut sources = Sources::new(flags, variables);
+        let Opened { path, mut root, is_valid, command_line } = open(&mut sources);
+
+        // All sections are taken before any is read: an unknown key may be a misspelt section.
+        let policy_is_in_file = root.has("policy");
+        let [mut policy, mut server, mut admin, mut upstream] =
+            ["policy", "server", "admin", "upstream"].map(|key| root.section(key, &mut sources.errors));
+        let before = sources.errors.len();
+        let credentials = root.sections(SECTIONS, &mut sources.errors);
+        let credentials_are_valid = sources.errors.len() == before;
+        let [mut callers, mut polling, mut audit] =
+            ["callers", "polling", "audit"].map(|key| root.section(key, &mut sources.errors));
+        let unknown = root.finish(&mut sources.errors);
+
+        let (policy_settings, policy) = read_policy(&mut policy, policy_is_in_file, &mut sources);
+        let has_policy = policy_is_in_file || policy_settings.is_some() || unknown.means("policy");
+
+        let (server_settings, limits, tls, loaded_tls, has_tls) = read_server(&mut server, &mut sources);
+        let exposure = Exposure { has_tls, has_policy, is_allowed: command_line.allow_unauthenticated };
+        for (address, origin) in server_settings.listen.iter().zip(server.items("listen")) {
+            if let ListenAddress::Tcp(address) = address {
+                sources.errors.ok(origin, exposure.check(*address));
+            }
+        }
+
+        let admin_settings = Admin::read(&mut admin, &mut sources);
+        check_admin(&admin_settings, &admin, &server_settings, exposure, &mut sources.errors);
+        admin.finish(&mut sources.errors);
+
+        let upstream_settings = Upstream::read(&mut upstream, &mut sources);
+        upstream.finish(&mut sources.errors);
+        let authorities = LoadedAuthorities::load(upstream_settings.ca_certificates.clone());
+        let authorities = authorities.map_err(|error| {
+            upstream.invalid("ca_certificates", unusable_certificates(&error), &mut sources.errors)
+        });
+
+        let is_complete = is_valid && credentials_are_valid && !unknown.means(SECTIONS);
+        let credentials = CredentialConfig::read_all(credentials, is_complete, machine, &mut sources);
+        let credentials =
+            credentials.into_iter().filter_map(|given| load_credential(given, &mut sources.errors));
+        let credentials = credentials.collect();
+
+        let (callers_settings, jwt, keys) = read_callers(&mut callers, &mut sources);
+
+        let polling_settings = Polling::read(&mut polling, &mut sources);
+        polling_settings.check(&polling, &mut sources.errors);
+        polling.finish(&mut sources.errors);
+
+        let audit_settings = Audit::read(&mut audit, &mut sources);
+        audit_settings.check(&audit, &mut sources.errors);
+        audit.finish(&mut sources.errors);
+
+        let log = Log::read(&mut Section::empty(""), &mut sources);
+        check_filter(&mut sources);
+
+        let Sources { variables, mut errors, .. } = sources;
+        let unknown_variables = variables.finish(&OF_OTHER_COMMANDS, &mut errors);
+        let Ok(authorities) = authorities else { return Err(errors.sorted(path)) };
+        if !errors.is_empty() {
+            return Err(errors.sorted(path));
+        }
+        let settings = Settings {
+            server: server_settings,
+            limits,
+            tls,
+            admin: admin_settings,
+            upstream: upstream_settings,
+            credentials,
+            policy,
+            callers: callers_settings,
+            jwt,
+            polling: polling_settings,
+            audit: audit_settings,
+            log,
+        };
+        let loaded = Loaded { tls: loaded_tls, authorities, keys };
+        Ok(Self { settings, loaded, unknown_variables })
+    }
+
+    /// Finds and loads the policy alone, in the same sources: to explain a policy takes nothing else.
+    ///
+    /// # Errors
+    ///
+    /// The errors of the policy, and those of a configuration file that cannot be read or is not TOML.
+    pub fn policy_alone(flags: Flags, variables: Variables) -> Result<Option<PathBuf>, ConfigErrors> {
+        let mut sources = Sources::new(flags, variables);
+        let Opened { path, mut root, .. } = open(&mut sources);
+        let is_in_file = root.has("policy");
+        let mut section = root.section("policy", &mut sources.errors);
+        let (_, policy) = read_policy(&mut section, is_in_file, &mut sources);
+        if sources.errors.is_empty() { Ok(policy) } else { Err(sources.errors.sorted(path)) }
+    }
+}
+
+/// The configuration file.
+struct Opened {
+    /// Its path, if it could be read.
+    path: Option<PathBuf>,
+    /// Its root; empty if it is not valid.
+    root: Section,
+    /// Whether it is valid, or there is none.
+    is_valid: bool,
+    command_line: CommandLine,
+}
+
+fn open(sources: &mut Sources) -> Opened {
+    let mut section = Section::empty("");
+    let command_line = CommandLine::read(&mut section, sources);
+    let path = command_line.config.clone().zip(section.origin("config").cloned());
+    let Some((path, origin)) = path else {
+        return Opened { path: None, root: Section::empty(""), is_valid: true, command_line };
+    };
+    let before = sources.errors.len();
+    let root = sources.open(&Given { value: path.clone(), origin });
+    let is_valid = sources.errors.len() == before;
+    let path = root.is_some().then_some(path);
+    Opened { path, root: root.unwrap_or_else(|| Section::empty("")), is_valid, command_line }
+}
+
+/// The path of the policy as it was given, and the same if the policy is valid.
+fn read_policy(
+    section: &mut Section,
+    is_in_file: bool,
+    sources: &mut Sources,
+) -> (Option<PathBuf>, Option<PathBuf>) {
+    let settings = PolicySettings::read(section, sources);
+    settings.check(section, is_in_file, &mut sources.errors);
+    section.finish(&mut sources.errors);
+    let Some(path) = settings.file else { return (None, None) };
+    let before = sources.errors.len();
+    match crate::policy::rules::Rules::read(&path) {
+        Ok(_) => {}
+        Err(mistakes) => {
+            for mistake in &mistakes.0 {
+                let problem = format!("{}: {}", path.display(), mistake.located());
+                section.invalid("file", Invalid::new(problem, &mistake.remedy), &mut sources.errors);
+            }
+        }
+    }
+    let is_valid = sources.errors.len() == before;
+    (Some(path.clone()), is_valid.then_some(path))
+}
+
+/// The settings of `[server]`, its files, and whether it means to have TLS.
+fn read_server(
+    section: &mut Section,
+    sources: &mut Sources,
+) -> (Server, Limits, Option<TlsFiles>, Option<LoadedTls>, bool) {
+    let server = Server::read(section, sources);
+    server.check(section, &mut sources.errors);
+    let limits = Limits::read(section, sources);
+
+    let tls_is_in_file = section.has("tls");
+    let before = sources.errors.len();
+    let mut tls = section.section("tls", &mut sources.errors);
+    let tls_is_table = sources.errors.len() == before;
+    let settings = TlsSettings::read(&mut tls, sources);
+    let has_tls = tls_is_in_file || tls.is_given();
+    let files = if has_tls && tls_is_table { settings.files(&tls, &mut sources.errors) } else { None };
+    tls.finish(&mut sources.errors);
+    let loaded = files.clone().filter(|_| sources.errors.len() == before).and_then(|files| {
+        let error = match files.load() {
+            Ok(loaded) => return Some(loaded),
+            Err(error) => error,
+        };
+        tls.invalid(error.file.key(), Invalid::new(error.problem, error.hint), &mut sources.errors);
+        None
+    });
+
+    let unknown = section.finish(&mut sources.errors);
+    (server, limits, files, loaded, has_tls || unknown.means("tls"))
+}
+
+/// The settings of `[callers]`, and the keys of the issuer.
+fn read_callers(section: &mut Section, sources: &mut Sources) -> (Callers, Option<Jwt>, Option<LoadedKeys>) {
+    let callers = Callers::read(section, sources);
+    let jwt_is_in_file = section.has("jwt");
+    let before = sources.errors.len();
+    let mut jwt = section.section("jwt", &mut sources.errors);
+    let jwt_is_table = sources.errors.len() == before;
+    let settings = JwtSettings::read(&mut jwt, sources);
+    let is_wanted = (jwt_is_in_file || jwt.is_given()) && jwt_is_table;
+    let issuer = if is_wanted { settings.issuer(&jwt, &mut sources.errors) } else { None };
+    jwt.finish(&mut sources.errors);
+    section.finish(&mut sources.errors);
+    let keys = issuer.as_ref().filter(|_| sources.errors.len() == before).and_then(|issuer| {
+        let error = match LoadedKeys::load(issuer) {
+            Ok(keys) => return Some(keys),
+            Err(error) => error,
+        };
+        let hint = match &error {
+            KeyLoadError::Unreadable(_) | KeyLoadError::Unusable(_) => {
+                "name a file with a JSON Web Key Set, {\"keys\": [...]}, or give an https:// URL"
+            }
+            KeyLoadError::Certificates(_) => CA_CERTIFICATES,
+            KeyLoadError::TokenFile(_) => READABLE_FILE,
+        };
+        jwt.invalid(error.key(), Invalid::new(error.to_string(), hint), &mut sources.errors);
+        None
+    });
+    (callers, issuer, keys)
+}
+
+fn load_credential(given: Given<CredentialConfig>, errors: &mut ConfigErrors) -> Option<CredentialConfig> {
+    let Given { value, origin } = given;
+    if let crate::credentials::Origin::File(file) = &value.definition.origin
+        && let Err(error) = crate::file_watch::read(file)
+    {
+        return errors.ok(&origin, Err(cannot_read(&error)));
+    }
+    let checked = value.definition.check();
+    errors.ok(&origin, checked.map_err(|error| Invalid::new(error.to_string(), error.remedy())))?;
+    Some(value)
+}
+
+fn unusable_certificates(error: &TlsError) -> Invalid {
+    Invalid::new(error.to_string(), CA_CERTIFICATES)
+}
+
+/// What is between a listener and the network.
+#[derive(Debug, Clone, Copy)]
+struct Exposure {
+    /// Whether there is TLS.
+    has_tls: bool,
+    /// Whether there is a policy.
+    has_policy: bool,
+    /// Whether `--allow-unauthenticated` is given.
+    is_allowed: bool,
+}
+
+impl Exposure {
+    /// An address beyond loopback takes TLS and a policy, or `--allow-unauthenticated`.
+    fn check(self, address: std::net::SocketAddr) -> Result<(), Invalid> {
+        let (lack, hint) = match self {
+            Self { is_allowed: true, .. } | Self { has_tls: true, has_policy: true, .. } => return Ok(()),
+            _ if is_loopback(address) => return Ok(()),
+            Self { has_tls: false, has_policy: false, .. } => {
+                ("in plaintext and by anyone", "set up [server.tls] and a policy")
+            }
+            Self { has_tls: false, .. } => ("in plaintext", "set up [server.tls]"),
+            Self { has_policy: false, .. } => ("and there is no policy on who may do what", "give a policy"),
+        };
+        Err(Invalid::new(
+            format!("{address} can be reached from beyond this machine, {lack}"),
+            format!(
+                "{hint}, listen on 127.0.0.1 or a unix socket, or give --allow-unauthenticated where a mesh \
+                 encrypts and authorises"
+            ),
+        ))
+    }
+}
+
+/// Adds an error for an admin address that can be reached from beyond this machine, or that collides with a listener.
+fn check_admin(
+    admin: &Admin,
+    section: &Section,
+    server: &Server,
+    exposure: Exposure,
+    errors: &mut ConfigErrors,
+) {
+    let (Some(address), Some(origin)) = (admin.listen, section.origin("listen")) else { return };
+    if !exposure.is_allowed && !is_loopback(address) {
+        errors.add(
+            origin,
+            format!("{address} can be reached from beyond this machine, in plaintext and by anyone"),
+            "listen on 127.0.0.1, or give --allow-unauthenticated where a mesh encrypts and authorises",
+        );
+    }
+    let served = server.listen.iter().find(|served| match served {
+        ListenAddress::Tcp(served) => collide(*served, address),
+        ListenAddress::Unix(_) => false,
+    });
+    if let Some(served) = served {
+        let problem = format!("{address} collides with {served}, which serves gRPC");
+        errors.add(origin, problem, r#"give another port, or "off""#);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,98 @@
+//! The errors of `[callers]`.
+
+use std::fs;
+
+use super::Directory;
+use crate::{
+    caller::Identity,
+    server::identity::issuer::{Key, key_set},
+};
+
+#[test]
+fn callers_are_checked() {
+    let directory = Directory::new();
+    fs::write(directory.path("jwks.json"), key_set([Key::ec().jwk(None)])).unwrap();
+    fs::write(directory.path("html.json"), "<html>").unwrap();
+    let jwt = |settings: &str| {
+        format!("[callers]\njwt = {{ issuer = \"i\", audience = \"a\", jwks = \"jwks.json\"{settings} }}")
+    };
+    let jwks =
+        |place: &str| format!("[callers]\njwt = {{ issuer = \"i\", audience = \"a\", jwks = {place} }}");
+    directory.assert_each_errs([
+        (
+            "[callers]\nlinkerd_client_id = \"yes\"".to_owned(),
+            "(line 2): this is a string; give true or false",
+        ),
+        ("[callers]\nforwarded_client_certs = true".to_owned(), "did you mean forwarded_client_cert?"),
+        (
+            "[callers]\nmesh_proxies = \"a\"".to_owned(),
+            "mesh_proxies (line 2): this is a string; give a list",
+        ),
+        ("[callers]\nmesh_proxies = [\"a\"]".to_owned(), "\"a\" is no identity of a certificate"),
+        ("[callers]\nmesh_proxies = [\"dns:*.a\"]".to_owned(), "give what its certificate names"),
+        (
+            "[callers]\njwt = true".to_owned(),
+            "callers.jwt (line 2): this is a boolean; give a section, [callers.jwt]",
+        ),
+        (
+            "[callers.jwt]\nissuer = \"i\"\njwks = \"jwks.json\"".to_owned(),
+            "callers.jwt.audience: this is missing; give the aud",
+        ),
+        (
+            jwt(", audiences = []"),
+            "callers.jwt.audiences (line 2): there is no such key; did you mean audience?",
+        ),
+        (jwt(", algorithms = []"), "callers.jwt.algorithms (line 2): the list is empty"),
+        (jwt(", algorithms = [\"HS256\"]"), "\"HS256\" is no algorithm of signatures by a private key"),
+        (jwt(", algorithms = [\"none\"]"), "give some of RS256, RS384, RS512, PS256"),
+        // Of a list that is not whole, what the key set lacks cannot be told.
+        (jwt(", algorithms = [\"RS256\", 1]"), "callers.jwt.algorithms (line 2): this is an integer"),
+        (
+            jwt(", algorithms = [\"RS256\"]"),
+            "jwks.json\" holds no key for signatures by the allowed algorithms",
+        ),
+        (jwt(", jwks_token_file = \"key.json\""), "jwks_token_file (line 2): it is for a jwks that is a URL"),
+        (jwks("\"none.json\""), "callers.jwt.jwks (line 2): cannot read"),
+        (jwks("\"html.json\""), "html.json\" is not the JSON of a key set"),
+        (jwks("\"http://issuer.example/jwks\""), "over plain http anybody on the way"),
+        (jwks("\"ftp://issuer.example/jwks\""), "the scheme is not https"),
+        (jwks("\"https://\""), "not a URL"),
+        (jwks("\"https://a.example/#b\""), "holds a fragment"),
+        (
+            jwks("\"https://a.example\", jwks_ca_certificates = \"jwks.json\""),
+            "jwks_ca_certificates (line 2): ",
+        ),
+        (jwks("\"https://a.example\", jwks_token_file = \"none\""), "jwks_token_file (line 2): cannot read"),
+        (
+            "[callers.jwt]\nissuer = \"https://i#x\"\naudience = [\"a\"]\njwks = \"jwks.json\"".to_owned(),
+            "callers.jwt.issuer (line 2): \"https://i#x\" holds a #",
+        ),
+        (
+            "[callers.jwt]\nissuer = \"\"\naudience = [\"a\"]\njwks = \"jwks.json\"".to_owned(),
+            "callers.jwt.issuer (line 2): \"\" is no text of a token",
+        ),
+        (
+            "[callers.jwt]\nissuer = \"i\"\naudience = []\njwks = \"jwks.json\"".to_owned(),
+            "callers.jwt.audience (line 3): the list is empty",
+        ),
+    ]);
+    let errors = directory.errors("[callers.jwt]").join("\n");
+    for key in ["issuer", "audience", "jwks"] {
+        assert!(errors.contains(&format!("callers.jwt.{key}: this is missing")), "{errors}");
+    }
+    let errors = directory.errors(&jwks("\"https://me:hunter2@a.example\"")).join("\n");
+    assert!(errors.contains("a user or a password") && !errors.contains("hunter2"), "{errors}");
+}
+
+#[test]
+fn an_issuer_is_one_whose_callers_a_policy_can_name() {
+    let directory = Directory::new();
+    for issuer in ["https://i.example", " i ", "", " ", "\u{a0}", "a\nb", "a\u{85}b", "a\u{1b}"] {
+        // JSON's texts are TOML's too.
+        let section = format!("[callers.jwt]\nissuer = {}", serde_json::json!(issuer));
+        let is_refused =
+            directory.errors(&section).iter().any(|error| error.contains("is no text of a token"));
+        let is_named = format!("jwt:{issuer}#s").parse::<Identity>().is_ok();
+        assert_eq!(is_named, !is_refused, "{issuer:?}");
+    }
+}

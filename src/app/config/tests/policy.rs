@@ -1,0 +1,53 @@
+//! Which errors a policy can be.
+
+use std::fs;
+
+use super::Directory;
+use crate::{app::Config, config::Flags};
+
+#[test]
+fn every_mistake_of_a_policy_is_a_error_with_its_place() {
+    let directory = Directory::new();
+    fs::write(directory.path("none.cedar"), "").unwrap();
+    for (section, part) in [
+        ("[policy]", "policy.file: this is missing, so that nothing says who may call; name a Cedar policy"),
+        ("[policy]\nfile = true", "policy.file (line 2): this is a boolean"),
+        ("[policy]\nfile = \".\"", "policy.file (line 2): "),
+        ("[policy]\nfile = \"gone.cedar\"", "policy.file (line 2): cannot read"),
+    ] {
+        let errors = directory.errors(section);
+        assert!(errors[0].contains(part), "{section}: {errors:#?}");
+    }
+    let policy = "// clean\npermit (principal, action == Action::\"gte\", resource);\n\
+                  forbid (principal, action, resource) when { principal.namspace == \"mdm\" };\n";
+    fs::write(directory.path("wrong.cedar"), policy).unwrap();
+    let errors = directory.errors("[policy]\nfile = \"wrong.cedar\"");
+    let [first, second] = &errors[..] else { panic!("{errors:#?}") };
+    assert!(first.starts_with("policy.file (line 2): "), "{first}");
+    assert!(first.contains("wrong.cedar: line 2, column 30: policy policy0: "), "{first}");
+    assert!(first.ends_with("; did you mean `Action::\"get\"`?"), "{first}");
+    assert!(second.contains("wrong.cedar: line 3, column 45: policy policy1: "), "{second}");
+    assert!(second.ends_with("; did you mean `namespace`?"), "{second}");
+
+    let file = "[policy]\nfile = \"none.cedar\"\n[[credentials]]\nname = \"emea\"\nfile = \"key.json\"\n";
+    let config = directory.load(file, &[], Flags::default()).unwrap();
+    assert_eq!(
+        config.settings.policy,
+        Some(directory.path("none.cedar")),
+        "a file that permits nothing is no error"
+    );
+}
+
+#[test]
+fn the_policy_alone_needs_nothing_else_to_be_right() {
+    let directory = Directory::new();
+    fs::write(directory.path("p.cedar"), "").unwrap();
+    fs::write(directory.path("c.toml"), "[policy]\nfile = \"p.cedar\"\n[server]\nlisten = []\n").unwrap();
+    let config = |name: &str| Flags::default().with("--config", directory.path(name));
+    let alone = |flags| Config::policy_alone(flags, Default::default());
+    assert_eq!(alone(config("c.toml")), Ok(Some(directory.path("p.cedar"))));
+    assert_eq!(alone(Flags::default()), Ok(None));
+    assert!(alone(config("none.toml")).is_err());
+    fs::write(directory.path("p.cedar"), "permit").unwrap();
+    assert!(alone(config("c.toml")).is_err());
+}

@@ -1,0 +1,69 @@
+//! The defaults.
+
+use std::{path::Path, time::Duration};
+
+use super::{credential, directory, load, polling, tcp};
+use crate::{
+    admin::settings::Admin,
+    amapi::settings::Upstream,
+    app::config::Settings,
+    audit::settings::{Audit, Destination, OnFailure},
+    server::settings::{Callers, Limits, Server},
+    telemetry::settings::{Log, LogFormat},
+};
+
+/// The settings by `--credentials @/key.json` alone, but for the URLs, which are compared as text.
+pub(super) fn defaults(directory: &Path, url: &Settings) -> Settings {
+    Settings {
+        server: Server {
+            listen: vec![tcp("127.0.0.1:50051")],
+            drain_timeout: Duration::from_secs(25),
+            unix_socket_mode: 0o600,
+            unix_socket_owner: None,
+        },
+        limits: Limits {
+            max_connections: 10_000,
+            max_handshakes: 256,
+            handshake_timeout: Duration::from_secs(10),
+            max_concurrent_calls: 4096,
+            max_request_bytes: 65_536,
+            max_header_list_bytes: 65_536,
+            max_streams_per_connection: 1024,
+            max_pending_resets: 256,
+            max_resets_per_window: 4096,
+            reset_window: Duration::from_secs(30),
+            keepalive_interval: Duration::from_secs(30),
+            keepalive_timeout: Duration::from_secs(10),
+            max_connection_age: Some(Duration::from_secs(1800)),
+            max_connection_age_grace: Duration::from_secs(660),
+        },
+        tls: None,
+        admin: Admin { listen: Some("127.0.0.1:9464".parse().unwrap()) },
+        upstream: Upstream {
+            url: url.upstream.url.clone(),
+            ca_certificates: None,
+            iam_credentials_url: url.upstream.iam_credentials_url.clone(),
+            timeout: Duration::from_secs(30),
+        },
+        credentials: vec![credential("default", directory.join("key.json"))],
+        policy: None,
+        callers: Callers { forwarded_client_cert: false, linkerd_client_id: false, mesh_proxies: None },
+        jwt: None,
+        polling: polling(1, 20, 240, 2000, 3600),
+        audit: Audit { file: Destination::Stdout, on_failure: OnFailure::Fail },
+        log: Log { log_format: LogFormat::Text },
+    }
+}
+
+#[test]
+fn the_defaults_are_those_of_the_documentation() {
+    let directory = directory();
+    let directory = directory.as_path();
+    let config = load(directory, "--credentials @/key.json", &[]).unwrap();
+    assert_eq!(config, defaults(directory, &config));
+    assert_eq!(config.upstream.url.as_str(), "https://androidmanagement.googleapis.com");
+    assert_eq!(config.upstream.iam_credentials_url.as_str(), "https://iamcredentials.googleapis.com");
+    // An empty file is like none, and the last resort is Google's variable.
+    let google = [("GOOGLE_APPLICATION_CREDENTIALS", "@/key.json")];
+    assert_eq!(load(directory, "--config @/empty.toml", &google).unwrap(), config);
+}

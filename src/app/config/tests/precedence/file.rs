@@ -1,0 +1,148 @@
+//! The configuration file alone, with everything in it.
+
+use std::{path::Path, time::Duration};
+
+use super::{algorithms, credential, directory, identities, load, polling, tcp, tls};
+use crate::{
+    admin::settings::Admin,
+    amapi::settings::Upstream,
+    app::config::Settings,
+    audit::settings::{Audit, Destination, OnFailure},
+    credentials::Pattern,
+    operations::settings::Polling,
+    server::settings::{Callers, Jwks, Jwt, Limits, ListenAddress, Owner, Server},
+    telemetry::settings::{Log, LogFormat},
+};
+
+pub(super) const FULL: &str = r#"
+[server]
+listen = ["127.0.0.1:1", "unix:c.sock"]
+drain_timeout = "1s"
+unix_socket_mode = "0660"
+unix_socket_owner = "1:2"
+max_connections = 11
+max_handshakes = 12
+handshake_timeout = "13s"
+max_concurrent_calls = 1
+max_request_bytes = 1024
+max_header_list_bytes = 2048
+max_streams_per_connection = 14
+max_pending_resets = 15
+max_resets_per_window = 16
+reset_window = "17s"
+keepalive_interval = "18s"
+keepalive_timeout = "19s"
+max_connection_age = "off"
+max_connection_age_grace = "20s"
+[server.tls]
+certificate = "ca.pem"
+private_key = "ca.key"
+client_ca = "ca.pem"
+[admin]
+listen = "off"
+[upstream]
+url = "https://file.example/prefix/"
+ca_certificates = "ca.pem"
+iam_credentials_url = "http://localhost:5"
+timeout = "1m 30s"
+[[credentials]]
+name = "emea"
+file = "key.json"
+impersonate = "proxy@p.iam.gserviceaccount.com"
+enterprises = ["LC01*", "LC02ab"]
+[[credentials]]
+name = "others"
+file = "other.json"
+[policy]
+file = "policy.cedar"
+[callers]
+forwarded_client_cert = true
+linkerd_client_id = true
+mesh_proxies = ["spiffe://corp.example/proxy", "dns:proxy.example"]
+[callers.jwt]
+issuer = "https://file.example"
+audience = "countermand"
+jwks = "jwks.json"
+algorithms = ["ES256"]
+[polling]
+min_interval = "1ms"
+max_interval = "1h"
+max_wait = "30s"
+cache_entries = 0
+cache_max_age = "1m"
+[audit]
+file = "audit.jsonl"
+on_failure = "continue"
+"#;
+
+/// What `--config @/full.toml` alone comes to, but for the URLs, which are compared as text.
+fn full(directory: &Path, url: &Settings) -> Settings {
+    let mut emea = credential("emea", directory.join("key.json"));
+    emea.definition.impersonate = Some("proxy@p.iam.gserviceaccount.com".to_owned());
+    emea.enterprises = ["LC01*", "LC02ab"].map(|text| Pattern::parse(text).unwrap()).into();
+    Settings {
+        server: Server {
+            listen: vec![tcp("127.0.0.1:1"), ListenAddress::Unix(directory.join("c.sock"))],
+            drain_timeout: Duration::from_secs(1),
+            unix_socket_mode: 0o660,
+            unix_socket_owner: Some(Owner { user: Some(1), group: Some(2) }),
+        },
+        limits: limits_of_the_file(),
+        tls: Some(tls(directory, "ca")),
+        admin: Admin { listen: None },
+        upstream: Upstream {
+            url: url.upstream.url.clone(),
+            ca_certificates: Some(directory.join("ca.pem")),
+            iam_credentials_url: url.upstream.iam_credentials_url.clone(),
+            timeout: Duration::from_secs(90),
+        },
+        credentials: vec![emea, credential("others", directory.join("other.json"))],
+        policy: Some(directory.join("policy.cedar")),
+        callers: Callers {
+            forwarded_client_cert: true,
+            linkerd_client_id: true,
+            mesh_proxies: Some(identities(["spiffe://corp.example/proxy", "dns:proxy.example"])),
+        },
+        jwt: Some(Jwt {
+            issuer: "https://file.example".to_owned(),
+            audiences: vec!["countermand".to_owned()],
+            algorithms: algorithms("ES256"),
+            jwks: Jwks::File(directory.join("jwks.json")),
+        }),
+        polling: Polling { min_interval: Duration::from_millis(1), ..polling(0, 3600, 30, 0, 60) },
+        audit: Audit {
+            file: Destination::File(directory.join("audit.jsonl")),
+            on_failure: OnFailure::Continue,
+        },
+        log: Log { log_format: LogFormat::Text },
+    }
+}
+
+fn limits_of_the_file() -> Limits {
+    Limits {
+        max_connections: 11,
+        max_handshakes: 12,
+        handshake_timeout: Duration::from_secs(13),
+        max_concurrent_calls: 1,
+        max_request_bytes: 1024,
+        max_header_list_bytes: 2048,
+        max_streams_per_connection: 14,
+        max_pending_resets: 15,
+        max_resets_per_window: 16,
+        reset_window: Duration::from_secs(17),
+        keepalive_interval: Duration::from_secs(18),
+        keepalive_timeout: Duration::from_secs(19),
+        max_connection_age: None,
+        max_connection_age_grace: Duration::from_secs(20),
+    }
+}
+
+#[test]
+fn a_file_sets_everything_that_it_names() {
+    let directory = directory();
+    let directory = directory.as_path();
+    let config = load(directory, "--config @/full.toml", &[]).unwrap();
+    assert_eq!(config, full(directory, &config));
+    assert_eq!(config.upstream.url.as_str(), "https://file.example/prefix");
+    assert_eq!(config.upstream.iam_credentials_url.as_str(), "http://localhost:5");
+}

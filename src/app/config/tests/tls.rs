@@ -1,0 +1,34 @@
+//! The errors of `[server.tls]`.
+
+use std::fs;
+
+use super::Directory;
+
+#[test]
+fn each_error_says_what_is_wrong() {
+    let directory = Directory::new();
+    fs::write(directory.path("empty.pem"), "").unwrap();
+    let other = rcgen::KeyPair::generate().unwrap();
+    fs::write(directory.path("other.key"), other.serialize_pem()).unwrap();
+    directory.assert_each_errs([
+        ("[server]\ntls = true", "server.tls (line 2): this is a boolean; give a section, [server.tls]"),
+        ("[server.tls]\ncertificate = \"ca.pem\"", "server.tls.private_key: this is missing"),
+        (
+            "[server.tls]\ncertificate = \"ca.pem\"\nprivate_key = 1",
+            "private_key (line 3): this is an integer",
+        ),
+        ("[server.tls]\ncertificate = \"ca.pem\"\nprivate_key = \".\"", "is not a regular file"),
+        (
+            "[server.tls]\ncertificate = \"ca.pem\"\nprivate_key = \"ca.pem\"",
+            "server.tls.private_key (line 3)",
+        ),
+        (
+            "[server.tls]\ncertificate = \"ca.pem\"\nprivate_key = \"other.key\"",
+            "is not the key of the certificate; name the PEM file of the certificate's own",
+        ),
+        (
+            "[server.tls]\nclient_ca = \"empty.pem\"\ncertificate = \"ca.pem\"\nprivate_key = \"ca.key\"",
+            "server.tls.client_ca (line 2)",
+        ),
+    ]);
+}

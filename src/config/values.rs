@@ -1,0 +1,334 @@
+//! The kinds of values that settings have: how each is read from the file, a variable or a flag.
+
+use std::{
+    ffi::OsString,
+    marker::PhantomData,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{
+    errors::{ConfigErrors, Invalid},
+    file::{Located, TomlValue},
+    provenance::Origin,
+};
+
+/// The hint for a file that cannot be read.
+pub(crate) const READABLE_FILE: &str = "name a file that exists and that this user may read";
+
+/// The hint for a file of CA certificates that cannot be used.
+pub(crate) const CA_CERTIFICATES: &str =
+    "name a PEM file with one or more CA certificates (BEGIN CERTIFICATE)";
+
+/// A value as it was given.
+pub(crate) enum Raw {
+    /// The value of a variable, or of a flag as often as it is given.
+    Arguments { values: Vec<OsString>, separator: Option<char> },
+    /// The value of a key of the file.
+    Toml(TomlValue),
+}
+
+/// What a kind needs to read a value.
+pub(crate) struct Reading<'a> {
+    /// The place of the value.
+    pub(crate) origin: &'a Origin,
+    /// The directory of the file; empty for a variable or a flag.
+    pub(crate) directory: &'a Path,
+    /// The errors found so far.
+    pub(crate) errors: &'a mut ConfigErrors,
+    /// The places of the items of a list, those of invalid items left out.
+    pub(crate) items: Vec<Origin>,
+}
+
+/// How often a flag takes a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arity {
+    Switch,
+    One,
+    Many,
+}
+
+/// A kind of value.
+pub(crate) trait Kind {
+    /// The value.
+    type Value;
+    /// The form of valid values, for the reference: `a number from 1 to 9`.
+    fn form(&self) -> String;
+    /// How often a flag of this kind takes a value.
+    fn arity(&self) -> Arity {
+        Arity::One
+    }
+    /// All valid values, if they are few words.
+    fn words(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+    /// Reads a value. `None` if it is invalid; the error is added then.
+    fn read(&self, raw: Raw, reading: &mut Reading<'_>) -> Option<Self::Value>;
+}
+
+impl Reading<'_> {
+    fn ok<T>(&mut self, result: Result<T, Invalid>) -> Option<T> {
+        self.errors.ok(self.origin, result)
+    }
+
+    fn text(&mut self, raw: Raw) -> Option<String> {
+        let text = match raw {
+            Raw::Arguments { values, .. } => utf8(values.into_iter().next_back().unwrap_or_default()),
+            Raw::Toml(value) => text(value),
+        };
+        self.ok(text)
+    }
+}
+
+fn utf8(value: OsString) -> Result<String, Invalid> {
+    value.into_string().map_err(|_| Invalid::new("the value is not UTF-8", "give plain text"))
+}
+
+fn text(value: TomlValue) -> Result<String, Invalid> {
+    match value {
+        TomlValue::Text(text) => Ok(text),
+        other => Err(wrong_type(&other, "a string, in quotes")),
+    }
+}
+
+pub(super) fn wrong_type(found: &TomlValue, wanted: &str) -> Invalid {
+    Invalid::new(format!("this is {}", found.type_name()), format!("give {wanted}"))
+}
+
+/// A whole number in a range.
+pub(crate) struct Integer<T>(RangeInclusive<i64>, PhantomData<T>);
+
+/// A whole number in `range`.
+pub(crate) fn integer<T>(range: RangeInclusive<i64>) -> Integer<T> {
+    Integer(range, PhantomData)
+}
+
+impl<T: TryFrom<i64>> Kind for Integer<T> {
+    type Value = T;
+
+    fn form(&self) -> String {
+        format!("a number from {} to {}", self.0.start(), self.0.end())
+    }
+
+    fn read(&self, raw: Raw, reading: &mut Reading<'_>) -> Option<T> {
+        let number = match raw {
+            Raw::Toml(TomlValue::Integer(Some(number))) => Ok(number),
+            Raw::Toml(TomlValue::Integer(None)) => {
+                Err(Invalid::new("the number is too large", "give a smaller number"))
+            }
+            Raw::Toml(other) => Err(wrong_type(&other, "a whole number, without quotes")),
+            arguments @ Raw::Arguments { .. } => {
+                let not_a_number = |_| Invalid::new("this is not a whole number", "give digits only");
+                reading.text(arguments)?.trim().parse().map_err(not_a_number)
+            }
+        };
+        let number = reading.ok(number)?;
+        let value = T::try_from(number).ok().filter(|_| self.0.contains(&number));
+        reading.ok(value.ok_or_else(|| {
+            Invalid::new(format!("{number} is out of range"), format!("give {}", self.form()))
+        }))
+    }
+}
+
+/// The longest duration that a setting takes: a deadline computed from it cannot overflow the clock.
+const MAX_DURATION: Duration = Duration::from_secs(3600);
+
+/// Reads a duration with its unit, `25s` or `1m 30s`, from 1 ms to 1 h.
+pub(crate) fn duration(text: &str) -> Result<Duration, Invalid> {
+    let hint = r#"give a number and its unit, from "1ms" to "1h", for example "25s""#;
+    let positive = text.trim_start().trim_start_matches('-');
+    match humantime::parse_duration(positive) {
+        Ok(_) if positive != text.trim_start() => Err(Invalid::new(format!("{text:?} is negative"), hint)),
+        Ok(value) if value < Duration::from_millis(1) => {
+            Err(Invalid::new(format!("{text:?} is too short"), hint))
+        }
+        Ok(value) if value > MAX_DURATION => Err(Invalid::new(format!("{text:?} is too long"), hint)),
+        Ok(value) => Ok(value),
+        Err(humantime::DurationError::NumberOverflow) => Err(Invalid::new("this is too long", hint)),
+        Err(_) => Err(Invalid::new("this is not a duration", hint)),
+    }
+}
+
+/// A duration, see [`duration`].
+pub(crate) struct Time;
+
+impl Kind for Time {
+    type Value = Duration;
+
+    fn form(&self) -> String {
+        r#"a duration from "1ms" to "1h""#.to_owned()
+    }
+
+    fn read(&self, raw: Raw, reading: &mut Reading<'_>) -> Option<Duration> {
+        let text = reading.text(raw)?;
+        reading.ok(duration(&text))
+    }
+}
+
+/// A duration, or `off`.
+pub(crate) struct TimeOrOff;
+
+impl Kind for TimeOrOff {
+    type Value = Option<Duration>;
+
+    fn form(&self) -> String {
+        format!(r#"{}, or "off""#, Time.form())
+    }
+
+    fn read(&self, raw: Raw, reading: &mut Reading<'_>) -> Option<Option<Duration>> {
+        let text = reading.text(raw)?;
+        if text == "off" {
+            return Some(None);
+        }
+        let time = duration(&text)
+            .map_err(|Invalid { problem, hint }| Invalid::new(problem, format!(r#"{hint}, or "off""#)));
+        reading.ok(time).map(Some)
+    }
+}
+
+/// `true` or `false`.
+pub(crate) struct Switch;
+
+impl Kind for Switch {
+    type Value = bool;
+
+    fn form(&self) -> String {
+        "true or false".to_owned()
+    }
+
+    fn arity(&self) -> Arity {
+        Arity::Switch
+    }
+
+    fn read(&self, raw: Raw, reading: &mut Reading<'_>) -> Option<bool> {
+        match raw {
+            Raw::Toml(TomlValue::Boolean(value)) => Some(value),
+            Raw::Toml(other) => reading.ok(Err(wrong_type(&other, "true or false, without quotes"))),
+            arguments @ Raw::Arguments { .. } => match &*reading.text(arguments)? {
+                "true" | "1" => Some(true),
+                "false" | "0" => Some(false),
+                _ => reading.ok(Err(Invalid::new("this is neither true nor false", "give true or false"))),
+            },
+        }
+    }
+}
+
+/// The path of a file. A relative path in the configuration file starts at the directory of that file.
+pub(crate) struct FilePath;
+
+impl Kind for FilePath {
+    type Value = PathBuf;
+
+    fn form(&self) -> String {
+        "a path".to_owned()
+    }
+
+    fn read(&self, raw: Raw, reading: &mut Reading<'_>) -> Option<PathBuf> {
+        let path = match raw {
+            Raw::Arguments { values, .. } => values.into_iter().next_back().unwrap_or_default().into(),
+            toml @ Raw::Toml(_) => PathBuf::from(reading.text(toml)?),
+        };
+        Some(reading.directory.join(path))
+    }
+}
+
+/// One of a few words.
+pub(crate) struct Words<T: 'static>(pub(crate) &'static [(&'static str, T)]);
+
+impl<T: Copy> Kind for Words<T> {
+    type Value = T;
+
+    fn form(&self) -> String {
+        let words: Vec<_> = self.words().iter().map(|word| format!("{word:?}")).collect();
+        words.join(" or ")
+    }
+
+    fn words(&self) -> Vec<&'static str> {
+        self.0.iter().map(|(word, _)| *word).collect()
+    }
+
+    fn read(&self, raw: Raw, reading: &mut Reading<'_>) -> Option<T> {
+        let text = reading.text(raw)?;
+        let value = self.0.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+        let hint = || format!("give {}", self.words().join(" or "));
+        reading.ok(value.ok_or_else(|| Invalid::new("there is no such value", hint())))
+    }
+}
+
+/// A text in a form of its own; the second argument of the parser is the directory that relative paths start from.
+pub(crate) struct Parsed<T> {
+    pub(crate) form: &'static str,
+    pub(crate) parse: fn(&str, &Path) -> Result<T, Invalid>,
+}
+
+impl<T> Kind for Parsed<T> {
+    type Value = T;
+
+    fn form(&self) -> String {
+        self.form.to_owned()
+    }
+
+    fn read(&self, raw: Raw, reading: &mut Reading<'_>) -> Option<T> {
+        let text = reading.text(raw)?;
+        let value = (self.parse)(&text, reading.directory);
+        reading.ok(value)
+    }
+}
+
+/// A list of such texts, at least one; in a variable they are separated by commas.
+pub(crate) struct List<T> {
+    pub(crate) form: &'static str,
+    /// Whether the file may have a single string in place of the list.
+    pub(crate) or_one: bool,
+    pub(crate) parse: fn(&str, &Path) -> Result<T, Invalid>,
+}
+
+impl<T> Kind for List<T> {
+    /// The valid items. The setting counts as absent if no item is valid.
+    type Value = Vec<T>;
+
+    fn form(&self) -> String {
+        format!("a list of {}", self.form)
+    }
+
+    fn arity(&self) -> Arity {
+        Arity::Many
+    }
+
+    fn read(&self, raw: Raw, reading: &mut Reading<'_>) -> Option<Vec<T>> {
+        let texts: Vec<(Result<String, Invalid>, Origin)> = match raw {
+            Raw::Arguments { values, separator } => {
+                let origin = reading.origin.clone();
+                let values = values.into_iter().flat_map(|value| match (utf8(value), separator) {
+                    (Ok(text), Some(separator)) => {
+                        text.split(separator).map(|text| Ok(text.trim().to_owned())).collect()
+                    }
+                    (text, _) => vec![text],
+                });
+                values.map(|text| (text, origin.clone())).collect()
+            }
+            Raw::Toml(TomlValue::List(items)) => {
+                let (key, _) = reading.origin.place();
+                let item = |Located { value, line }| {
+                    (text(value), Origin::Key { key: key.clone(), line: Some(line) })
+                };
+                items.into_iter().map(item).collect()
+            }
+            Raw::Toml(TomlValue::Text(text)) if self.or_one => vec![(Ok(text), reading.origin.clone())],
+            Raw::Toml(other) => return reading.ok(Err(wrong_type(&other, r#"a list of strings, ["…"]"#))),
+        };
+        if texts.is_empty() {
+            return reading.ok(Err(Invalid::new("the list is empty", "name at least one, or leave it out")));
+        }
+        let mut list = Vec::with_capacity(texts.len());
+        for (text, origin) in texts {
+            let item = text.and_then(|text| (self.parse)(&text, reading.directory));
+            if let Some(item) = reading.errors.ok(&origin, item) {
+                list.push(item);
+                reading.items.push(origin);
+            }
+        }
+        (!list.is_empty()).then_some(list)
+    }
+}
