@@ -196,8 +196,11 @@ impl Config {
 
         let (callers_settings, jwt, keys) = read_callers(&mut callers, &mut sources);
 
+        let before = sources.errors.len();
         let polling_settings = Polling::read(&mut polling, &mut sources);
-        polling_settings.check(&polling, &mut sources.errors);
+        if sources.errors.len() == before {
+            polling_settings.check(&polling, &mut sources.errors);
+        }
         polling.finish(&mut sources.errors);
 
         let audit_settings = Audit::read(&mut audit, &mut sources);
@@ -313,11 +316,13 @@ fn read_server(
     let files = if has_tls && tls_is_table { settings.files(&tls, &mut sources.errors) } else { None };
     tls.finish(&mut sources.errors);
     let loaded = files.clone().filter(|_| sources.errors.len() == before).and_then(|files| {
-        let error = match files.load() {
+        let found = match files.load() {
             Ok(loaded) => return Some(loaded),
-            Err(error) => error,
+            Err(errors) => errors,
         };
-        tls.invalid(error.file.key(), Invalid::new(error.problem, error.hint), &mut sources.errors);
+        for error in found {
+            tls.invalid(error.file.key(), Invalid::new(error.problem, error.hint), &mut sources.errors);
+        }
         None
     });
 
@@ -419,6 +424,7 @@ fn check_admin(
             format!("{address} can be reached from beyond this machine, in plaintext and by anyone"),
             "listen on 127.0.0.1, or give --allow-unauthenticated where a mesh encrypts and authorises",
         );
+        return;
     }
     let served = server.listen.iter().find(|served| match served {
         ListenAddress::Tcp(served) => collide(*served, address),

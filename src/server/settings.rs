@@ -13,8 +13,10 @@ use super::identity::jwks::Algorithm;
 use crate::{
     caller::Identity,
     config::{
-        ConfigErrors, FilePath, Invalid, List, Parsed, Section, Switch, Time, TimeOrOff, integer, settings,
+        ConfigErrors, FilePath, Invalid, List, Parsed, Section, Switch, Time, TimeOrOff, cannot_read,
+        integer, settings,
     },
+    file_watch,
 };
 use parse::{algorithm, audience, issuer, mesh_proxy, mode};
 
@@ -237,7 +239,18 @@ impl TlsSettings {
             }
         }
         let Self { certificate, private_key, client_ca } = self;
-        Some(TlsFiles { certificate: certificate?, private_key: private_key?, client_ca })
+        if let (Some(certificate), Some(private_key)) = (&certificate, &private_key) {
+            let (certificate, private_key) = (certificate.clone(), private_key.clone());
+            return Some(TlsFiles { certificate, private_key, client_ca });
+        }
+        for (key, file) in
+            [("certificate", certificate), ("private_key", private_key), ("client_ca", client_ca)]
+        {
+            if let Some(Err(error)) = file.map(|file| file_watch::read(&file)) {
+                section.invalid(key, cannot_read(&error), errors);
+            }
+        }
+        None
     }
 }
 

@@ -6,7 +6,7 @@
 use std::{
     fs, io,
     os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -163,23 +163,31 @@ impl TlsFiles {
     /// # Errors
     ///
     /// A file cannot be read or used, or the key does not belong to the certificate.
-    pub fn load(self) -> Result<LoadedTls, TlsFileError> {
-        let watched = self.each(WatchedFile::open)?;
-        let content = self.check(&watched.contents())?;
+    pub fn load(self) -> Result<LoadedTls, Vec<TlsFileError>> {
+        let watched = self.open()?;
+        let content = self.check(&watched.contents()).map_err(|error| vec![error])?;
         Ok(LoadedTls { files: self, watched, content })
     }
 
-    /// Opens each file by `open`.
-    fn each<T>(&self, open: impl Fn(&Path) -> io::Result<T>) -> Result<PerFile<T>, TlsFileError> {
+    fn open(&self) -> Result<PerFile<WatchedFile>, Vec<TlsFileError>> {
         let Self { certificate, private_key, client_ca } = self;
-        let open = |file: TlsFile, path: &PathBuf| {
-            open(path).map_err(|error| file.error(format!("cannot read the file: {error}")))
+        let mut errors = Vec::new();
+        let mut open = |file: TlsFile, path: &Path| {
+            let opened = WatchedFile::open(path);
+            opened.map_err(|error| errors.push(file.error(format!("cannot read the file: {error}")))).ok()
         };
-        Ok(PerFile {
-            certificate: open(TlsFile::Certificate, certificate)?,
-            private_key: open(TlsFile::PrivateKey, private_key)?,
-            client_ca: client_ca.as_ref().map(|path| open(TlsFile::ClientCa, path)).transpose()?,
-        })
+        let certificate = open(TlsFile::Certificate, certificate);
+        let private_key = open(TlsFile::PrivateKey, private_key);
+        let client_ca = client_ca.as_ref().map(|path| open(TlsFile::ClientCa, path));
+        match (certificate, private_key, client_ca) {
+            (Some(certificate), Some(private_key), None) => {
+                Ok(PerFile { certificate, private_key, client_ca: None })
+            }
+            (Some(certificate), Some(private_key), Some(Some(client_ca))) => {
+                Ok(PerFile { certificate, private_key, client_ca: Some(client_ca) })
+            }
+            _ => Err(errors),
+        }
     }
 
     /// Checks these contents of the files. Blocks.

@@ -147,7 +147,8 @@ fn a_proxy_matches_any_name_of_its_certificate_and_calls_as_the_first() {
     let name = |name: &str| SanType::DnsName(name.try_into().unwrap());
     let names = vec![name("a.corp.example"), SanType::URI(CONSOLE.try_into().unwrap()), name("P.example")];
     let proxy = Peer { origin: PeerOrigin::Network, certificate: Some(of_names(names)) };
-    let naming = |id: &str| Callers { mesh_proxies: Some(vec![workload_identity(id).unwrap()]), ..trusting() };
+    let naming =
+        |id: &str| Callers { mesh_proxies: Some(vec![workload_identity(id).unwrap()]), ..trusting() };
     for id in [CONSOLE, "dns:a.corp.example", "dns:p.example"] {
         let forwarded = shown(identify(&naming(id), &proxy, &[XFCC])).0;
         assert_eq!(forwarded, "spiffe://corp.example/forwarded", "{id}");

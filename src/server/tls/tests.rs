@@ -37,7 +37,7 @@ impl Directory {
     }
 
     fn error(&self) -> TlsFileError {
-        self.files.clone().load().map(drop).expect_err("an error")
+        self.files.clone().load().map(drop).expect_err("an error").remove(0)
     }
 }
 

@@ -17,7 +17,7 @@ fn assert_errors(errors: &[String], begins: &[&str]) {
 }
 
 #[test]
-fn a_wrong_name_does_not_hide_what_is_wrong_with_the_rest_of_its_section() {
+fn an_invalid_name_hides_no_error_of_its_section() {
     let file = r#"
 [[credentials]]
 name = "a b"
@@ -30,19 +30,19 @@ file = "key.json"
 enterprises = ["LC01"]
 "#;
     let begins = [
-        "credentials.name (line 3): \"a b\" is not a name",
+        "credentials.name (line 3): this is not a name",
         "credentials.file (line 4): cannot read",
-        "credentials.impersonate (line 5): \"x\" is not the email",
+        "credentials.impersonate (line 5): this is not the email",
         "credentials.enterprises (line 6): this is an integer",
+        "credentials.enterprises (line 6): this matches no enterprise",
         "credentials.enterprises (line 6): this is a boolean",
-        "credentials.enterprises (line 6): \"L*1\" matches no enterprise",
-        "credentials.enterprises (line 10): \"LC01\" is served by \"b\" and by \"a b\" (line 6)",
+        "credentials.enterprises (line 10): another credential has this pattern too (line 6)",
     ];
     assert_errors(&errors(file, &[]), &begins);
 }
 
 #[test]
-fn an_unknown_key_does_not_hide_a_missing_file_nor_what_two_sections_share() {
+fn an_unknown_key_hides_no_other_error() {
     let file = r#"
 [[credentials]]
 name = "a"
@@ -60,17 +60,17 @@ enterprises = ["LC01"]
     let begins = [
         "credentials.fil (line 4): there is no such key; did you mean file?",
         "credentials.file (line 5): cannot read",
-        "credentials.name (line 8): \"a\" is the name of another credential too (line 3)",
+        "credentials.name (line 8): another credential has this name too (line 3)",
         "credentials.file (line 9): cannot read",
-        "credentials.enterprises (line 10): \"LC01\" is served by \"a\" and by \"a\" (line 6)",
+        "credentials.enterprises (line 10): another credential has this pattern too (line 6)",
         "credentials.name (line 11): this is missing",
-        "credentials.enterprises (line 13): \"LC01\" is served by a credential without a name and by \"a\"",
+        "credentials.enterprises (line 13): another credential has this pattern too",
     ];
     assert_errors(&errors(file, &[]), &begins);
 }
 
 #[test]
-fn what_only_follows_from_a_error_of_a_credential_is_not_told() {
+fn errors_that_only_follow_from_another_are_not_reported() {
     let good = "[[credentials]]\nname = \"all\"\nfile = \"key.json\"\n";
     for (section, begin) in [
         // Without the enterprises that it means, it would serve all, and so does the other.
@@ -80,7 +80,7 @@ fn what_only_follows_from_a_error_of_a_credential_is_not_told() {
         ),
         (
             "name = \"a\"\nfile = \"key.json\"\nenterprises = [\"-\"]",
-            "credentials.enterprises (line 7): \"-\"",
+            "credentials.enterprises (line 7): this matches no",
         ),
         ("name = \"a\"\nfile = \"key.json\"\nenterprises = [1]", "credentials.enterprises (line 7): this is"),
         (
@@ -103,14 +103,14 @@ fn what_only_follows_from_a_error_of_a_credential_is_not_told() {
 }
 
 #[test]
-fn a_error_that_several_credentials_share_is_told_once() {
+fn an_error_that_several_credentials_share_is_reported_once() {
     let file = "[[credentials]]\nname = \"a\"\n[[credentials]]\nname = \"b\"\nenterprises = [\"X\"]\n";
     let variables = [("GOOGLE_APPLICATION_CREDENTIALS", "/none.json")];
-    assert_errors(&errors(file, &variables), &["GOOGLE_APPLICATION_CREDENTIALS: cannot read \"/none.json\""]);
+    assert_errors(&errors(file, &variables), &["GOOGLE_APPLICATION_CREDENTIALS: cannot read the file"]);
 }
 
 #[test]
-fn a_section_or_a_key_that_is_misspelt_is_not_missed_too() {
+fn a_misspelt_section_or_key_is_not_also_reported_missing() {
     let listen = "[server]\nlisten = [\"0.0.0.0:1\"]";
     Directory::new().assert_each_errs([
         ("[server.tls]\ncertificat = \"ca.pem\"\nprivate_key = \"ca.key\"", "server.tls.certificat (line 2)"),
@@ -134,7 +134,7 @@ fn a_section_or_a_key_that_is_misspelt_is_not_missed_too() {
 }
 
 #[test]
-fn a_wrong_key_of_the_issuer_does_not_hide_those_that_are_missing() {
+fn an_invalid_key_hides_no_missing_one() {
     let file = "[callers]\njwt = { issuer = 1 }";
     let begins = [
         "callers.jwt.audience: this is missing",
@@ -148,11 +148,11 @@ fn a_wrong_key_of_the_issuer_does_not_hide_those_that_are_missing() {
 }
 
 #[test]
-fn a_filter_of_the_log_that_makes_no_sense_is_told_with_the_rest() {
+fn an_invalid_log_filter_is_reported_with_the_rest() {
     let file = "[server]\nlisten = [\"nowhere\"]\n[[credentials]]\nname = \"a\"\nfile = \"key.json\"\n";
     for wrong in ["a=b=c", "countermand=loud"] {
         let errors = errors(file, &[("RUST_LOG", wrong)]);
-        assert_errors(&errors, &["RUST_LOG: ", "server.listen (line 2): \"nowhere\" has no port"]);
+        assert_errors(&errors, &["RUST_LOG: ", "server.listen (line 2): the address has no port"]);
         assert!(
             errors[0].ends_with("; give levels, such as info,countermand::operations=debug"),
             "{errors:?}"

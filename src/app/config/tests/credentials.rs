@@ -18,7 +18,7 @@ fn sections(more: &[&str]) -> String {
 }
 
 #[test]
-fn each_error_says_what_is_wrong_and_where() {
+fn each_error_names_its_line() {
     let directory = Directory::new();
     for (file, part) in [
         ("[credentials]\nname = \"a\"", "credentials (line 1): this is a table; give a section in double"),
@@ -29,14 +29,14 @@ fn each_error_says_what_is_wrong_and_where() {
         ),
         ("[[credentials]]\nname = \"a\"\nfile = \"none.json\"", "credentials.file (line 3): cannot read"),
         (&sections(&[""]), "credentials.name (line 1): this is missing"),
-        (&sections(&["name = \"a b\""]), "credentials.name (line 3): \"a b\" is not a name"),
+        (&sections(&["name = \"a b\""]), "credentials.name (line 3): this is not a name"),
         (&sections(&["name = \"a\"\nenterprises = []"]), "enterprises (line 4): the list is empty"),
         (&sections(&["name = \"a\"\nenterprises = \"LC\""]), "enterprises (line 4): this is a string"),
         (&sections(&["name = \"a\"\nenterprises = [\n1]"]), "enterprises (line 5): this is an integer"),
-        (&sections(&["name = \"a\"\nenterprises = [\"L*1\"]"]), "(line 4): \"L*1\" matches no enterprise"),
-        (&sections(&["name = \"a\"\nenterprises = [\"-\"]"]), "(line 4): \"-\" matches no enterprise"),
+        (&sections(&["name = \"a\"\nenterprises = [\"L*1\"]"]), "(line 4): this matches no enterprise"),
+        (&sections(&["name = \"a\"\nenterprises = [\"-\"]"]), "(line 4): this matches no enterprise"),
         (&sections(&["name = \"a\"\nenterprise = [\"X\"]"]), "did you mean enterprises?"),
-        (&sections(&["name = \"a\"\nimpersonate = \"b\""]), "impersonate (line 4): \"b\" is not the email"),
+        (&sections(&["name = \"a\"\nimpersonate = \"b\""]), "impersonate (line 4): this is not the email"),
         (&sections(&["name = \"a\"\nimpersonate = \"a@b.c/../d\""]), "is not the email"),
         (&sections(&["name = \"a\"\nimpersonate = \"a@b@c.d\""]), "is not the email"),
     ] {
@@ -47,36 +47,36 @@ fn each_error_says_what_is_wrong_and_where() {
 }
 
 #[test]
-fn credentials_that_cannot_be_told_apart_are_errors_that_name_both() {
+fn two_credentials_with_the_same_name_or_pattern_are_an_error() {
     let directory = Directory::new();
     let cases: [(&[&str], &str); 7] = [
         (
             &["name = \"a\"\nenterprises = [\"X\"]", "name = \"a\"\nenterprises = [\"Y\"]"],
-            "credentials.name (line 7): \"a\" is the name of another credential too (line 3)",
+            "credentials.name (line 7): another credential has this name too (line 3)",
         ),
         (
             &["name = \"a\"\nenterprises = [\"X\", \"Y\"]", "name = \"b\"\nenterprises = [\n\"Y\"]"],
-            "credentials.enterprises (line 9): \"Y\" is served by \"b\" and by \"a\" (line 4)",
+            "credentials.enterprises (line 9): another credential has this pattern too (line 4)",
         ),
         (
             &["name = \"a\"\nenterprises = [\"X*\"]", "name = \"b\"\nenterprises = [\"X*\"]"],
-            "credentials.enterprises (line 8): \"X*\" is served by \"b\" and by \"a\" (line 4)",
+            "credentials.enterprises (line 8): another credential has this pattern too (line 4)",
         ),
         (
             &["name = \"a\"\nenterprises = [\"X*\",\n\"X*\"]"],
-            "credentials.enterprises (line 5): \"X*\" is given twice (line 4)",
+            "credentials.enterprises (line 5): this pattern is given twice (line 4)",
         ),
         (
             &["name = \"a\"", "name = \"b\""],
-            "credentials (line 4): \"b\" serves all enterprises that no other does, and so does \"a\" (line 1)",
+            "credentials (line 4): this credential serves all enterprises that no other does, as another does (line 1)",
         ),
         (
             &["name = \"a\"", "name = \"b\"\nenterprises = [\"*\"]"],
-            "credentials.enterprises (line 7): \"b\" serves all enterprises that no other does, and so",
+            "credentials.enterprises (line 7): this credential serves all enterprises that no other does, as another does",
         ),
         (
             &["name = \"a\"\nenterprises = [\"*\",\n\"*\"]"],
-            "credentials.enterprises (line 5): \"*\" is given twice",
+            "credentials.enterprises (line 5): this pattern is given twice",
         ),
     ];
     for (more, begin) in cases {
@@ -87,7 +87,7 @@ fn credentials_that_cannot_be_told_apart_are_errors_that_name_both() {
 }
 
 #[test]
-fn the_more_specific_beside_the_less_specific_is_right() {
+fn a_more_specific_pattern_beside_a_less_specific_one_is_valid() {
     let more = [
         "name = \"a\"",
         "name = \"b\"\nenterprises = [\"X*\", \"XY*\"]",
@@ -100,7 +100,7 @@ fn the_more_specific_beside_the_less_specific_is_right() {
 }
 
 #[test]
-fn a_flag_takes_the_place_of_all_sections_and_serves_all() {
+fn the_flag_replaces_all_sections() {
     let directory = Directory::new();
     let flags = Flags::default().with("--credentials", directory.path("key.json"));
     let sections = sections(&["name = \"a\"", "name = \"b\"\nenterprises = [\"X\"]"]);
@@ -172,7 +172,7 @@ fn a_section_without_a_file_has_the_application_default_credentials() {
 }
 
 #[test]
-fn what_is_wrong_with_them_is_a_error_of_what_named_them() {
+fn an_error_is_reported_at_the_variable_that_named_the_credential() {
     let directory = Directory::new();
     fs::create_dir_all(directory.path("broken")).unwrap();
     fs::write(directory.path("broken/application_default_credentials.json"), "{").unwrap();
@@ -180,9 +180,9 @@ fn what_is_wrong_with_them_is_a_error_of_what_named_them() {
     for (variable, value, begin) in [
         ("GOOGLE_APPLICATION_CREDENTIALS", "/none.json", "GOOGLE_APPLICATION_CREDENTIALS: cannot read"),
         ("CLOUDSDK_CONFIG", broken.to_str().unwrap(), "credentials: "),
-        ("GCE_METADATA_HOST", "http://h", "GCE_METADATA_HOST: \"http://h\" is not the host, or"),
-        ("GCE_METADATA_HOST", "h/x", "GCE_METADATA_HOST: \"h/x\" is not the host, or"),
-        ("GCE_METADATA_HOST", "me@h", "GCE_METADATA_HOST: \"me@h\" is not the host, or"),
+        ("GCE_METADATA_HOST", "http://h", "GCE_METADATA_HOST: this is not the host, or"),
+        ("GCE_METADATA_HOST", "h/x", "GCE_METADATA_HOST: this is not the host, or"),
+        ("GCE_METADATA_HOST", "me@h", "GCE_METADATA_HOST: this is not the host, or"),
         (
             "CLOUDSDK_CONFIG",
             "/nowhere",

@@ -4,7 +4,7 @@ use super::Directory;
 use crate::{app::config::OF_OTHER_COMMANDS, config::Flags};
 
 #[test]
-fn variables_of_kubernetes_and_of_other_commands_are_no_typos() {
+fn variables_of_kubernetes_and_of_other_commands_are_no_errors() {
     let directory = Directory::new();
     let others = [
         ("COUNTERMAND_SERVICE_HOST", "10.0.0.1"),

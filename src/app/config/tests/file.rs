@@ -4,35 +4,35 @@ use super::Directory;
 use crate::{app::Config, config::Flags, credentials::Machine};
 
 #[test]
-fn each_error_says_what_is_wrong() {
+fn each_error_has_its_text() {
     Directory::new().assert_each_errs([
         ("server = 1", "server (line 1): this is an integer; give a section, [server]"),
         ("[sever]\nlisten = []", "sever (line 1): there is no such key; did you mean server?"),
-        ("\"a\\tb\" = 1", "a\\tb (line 1): there is no such key"),
+        ("\"a\\tb\" = 1", "(not printed) (line 1): there is no such key"),
     ]);
 }
 
 #[test]
-fn what_is_not_toml_has_a_line_and_a_column_and_the_other_sources_are_still_checked() {
+fn a_syntax_error_has_a_line_and_a_column_and_the_other_sources_are_still_checked() {
     let flags = Flags::default().with("--listen", "nowhere".to_owned());
     let errors = Directory::new().load("[server]\nlisten = [\n[admin\n", &[], flags).unwrap_err();
     assert!(errors.iter().any(|error| error.starts_with("--config: not TOML at line ")), "{errors:#?}");
     assert!(errors.iter().any(|error| error.contains("column ")), "{errors:#?}");
-    assert!(errors.iter().any(|error| error.starts_with("--listen: \"nowhere\"")), "{errors:#?}");
+    assert!(errors.iter().any(|error| error.starts_with("--listen: the address has no port")), "{errors:#?}");
     assert!(!errors.iter().any(|error| error.contains("no credential")), "{errors:#?}");
 }
 
 #[test]
-fn a_config_that_is_not_there_is_a_error_of_what_named_it() {
+fn a_missing_file_is_an_error_of_the_variable_that_named_it() {
     let variables = [("COUNTERMAND_CONFIG".into(), "/nowhere/c.toml".into())];
     let errors = Config::load(Flags::default(), variables.into_iter().collect(), Machine::Elsewhere)
         .unwrap_err()
         .to_string();
-    assert!(errors.starts_with("COUNTERMAND_CONFIG: cannot read \"/nowhere/c.toml\""), "{errors}");
+    assert!(errors.starts_with("COUNTERMAND_CONFIG: cannot read the file"), "{errors}");
 }
 
 #[test]
-fn each_slip_in_the_toml_is_one_error() {
+fn each_syntax_error_is_reported_once() {
     let directory = Directory::new();
     let good = "[admin]\nlisten = \"off\"\n[polling]\nmax_wait = \"1m\"\n";
     for (slips, lines) in [

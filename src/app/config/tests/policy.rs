@@ -6,7 +6,7 @@ use super::Directory;
 use crate::{app::Config, config::Flags};
 
 #[test]
-fn every_mistake_of_a_policy_is_a_error_with_its_place() {
+fn every_error_of_a_policy_is_reported_with_its_line() {
     let directory = Directory::new();
     fs::write(directory.path("none.cedar"), "").unwrap();
     for (section, part) in [

@@ -4,7 +4,7 @@ use super::Directory;
 use crate::{config::Flags, server::settings::Owner};
 
 #[test]
-fn each_error_says_what_is_wrong() {
+fn each_error_has_its_text() {
     Directory::new().assert_each_errs([
         ("[server]\ndrain_timeout = \"-5s\"", "is negative"),
         ("[server]\ndrain_timeout = \"soon\"", "is not a duration"),
@@ -17,20 +17,20 @@ fn each_error_says_what_is_wrong() {
         ("[server]\nmax_header_list_bytes = 1048577", "give a number from 1024 to 1048576"),
         ("[server]\nmax_streams_per_connection = 4294967297", "4294967297 is out of range"),
         ("[server]\nhandshake_timeout = \"0s\"", "handshake_timeout (line 2): \"0s\" is too short"),
-        ("[server]\nmax_connection_age = \"never\"", "\"never\" is not a duration; give a number and its"),
+        ("[server]\nmax_connection_age = \"never\"", "this is not a duration; give a number and its"),
         ("[server]\nmax_connection_age = \"2h\"", "or \"off\""),
-        ("[server]\nmax_connection_age_grace = \"off\"", "\"off\" is not a duration"),
+        ("[server]\nmax_connection_age_grace = \"off\"", "this is not a duration"),
         ("[server]\nunix_socket_mode = 0o600", "this is an integer; give a string"),
-        ("[server]\nunix_socket_mode = \"600!\"", "\"600!\" is no mode"),
-        ("[server]\nunix_socket_mode = \"0680\"", "\"0680\" is no mode"),
-        ("[server]\nunix_socket_mode = \"1777\"", "\"1777\" is no mode"),
-        ("[server]\nunix_socket_owner = \"\"", "there is no user \"\""),
-        ("[server]\nunix_socket_owner = \"no-such-user\"", "there is no user \"no-such-user\""),
-        ("[server]\nunix_socket_owner = \"0:no-such-group\"", "there is no group \"no-such-group\""),
-        ("[server]\nunix_socket_owner = \"4294967295\"", "there is no user \"4294967295\""),
+        ("[server]\nunix_socket_mode = \"600!\"", "this is no mode"),
+        ("[server]\nunix_socket_mode = \"0680\"", "this is no mode"),
+        ("[server]\nunix_socket_mode = \"1777\"", "this is no mode"),
+        ("[server]\nunix_socket_owner = \"\"", "this machine has no such user"),
+        ("[server]\nunix_socket_owner = \"no-such-user\"", "this machine has no such user"),
+        ("[server]\nunix_socket_owner = \"0:no-such-group\"", "this machine has no such group"),
+        ("[server]\nunix_socket_owner = \"4294967295\"", "this machine has no such user"),
         ("[server]\nmax_concurrent_calls = \"4\"", "this is a string; give a whole number"),
         ("[server]\nmax_concurrent_calls = -1", "-1 is out of range"),
-        ("[server]\nmax_concurrent_calls = 99999999999999999999", "is too large"),
+        ("[server]\nmax_concurrent_calls = 99999999999999999999", "the number is too large"),
     ]);
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use super::Directory;
 
 #[test]
-fn each_error_says_what_is_wrong() {
+fn each_error_has_its_text() {
     let directory = Directory::new();
     fs::write(
         directory.path("garbage.pem"),

@@ -56,7 +56,7 @@ pub(super) fn defaults(directory: &Path, url: &Settings) -> Settings {
 }
 
 #[test]
-fn the_defaults_are_those_of_the_documentation() {
+fn the_defaults_are_the_documented_ones() {
     let directory = directory();
     let directory = directory.as_path();
     let config = load(directory, "--credentials @/key.json", &[]).unwrap();
