@@ -14,7 +14,7 @@ use crate::{
     credentials::{Credentials, SourceError},
     http_client::{Authorities, tls::TlsError},
     operations::{CacheLimits, Operations, PollIntervals, Times},
-    policy::{Policy, mistake::Mistakes},
+    policy::Policy,
     server::{
         Drained, Server,
         call::Calls,
@@ -55,9 +55,6 @@ pub enum StartError {
         /// What is wrong with the file now.
         cause: SourceError,
     },
-    /// The policy was replaced since the configuration was checked.
-    #[error("the policy: {0}")]
-    Policy(#[from] Mistakes),
     /// Callers' tokens cannot be verified as configured.
     #[error(transparent)]
     Tokens(#[from] TokensError),
@@ -105,7 +102,7 @@ impl App {
         let in_flight = TaskTracker::new();
         let (serving, state) = watch::channel(Serving::NotReady);
         let policy = match policy {
-            Some(file) => Policy::of_file(file, &background)?,
+            Some(file) => Policy::start(file.clone(), &background),
             None => Policy::without_rules(),
         };
         let times = times(upstream.timeout, polling);

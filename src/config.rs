@@ -55,6 +55,8 @@ use file::File;
 use policy::Policed;
 use source::Given;
 
+use crate::policy::PolicyFile;
+
 /// A configuration in which every value is in range and every file named exists and can be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -66,8 +68,8 @@ pub struct Config {
     pub upstream: Upstream,
     /// The credentials that calls upstream carry, at least one, each for the enterprises that it serves.
     pub credentials: Vec<Credential>,
-    /// `[policy]`: the file of the Cedar policy, whose content is right; `None` when callers may do all.
-    pub policy: Option<PathBuf>,
+    /// `[policy]`: the Cedar policy; `None` when callers may do all.
+    pub policy: Option<PolicyFile>,
     /// `[callers]`: who is believed to call.
     pub callers: Callers,
     /// `[polling]`: how often Google is asked about an operation.
@@ -208,7 +210,7 @@ impl Config {
     pub fn policy_alone(
         overrides: Overrides,
         mut environment: Environment,
-    ) -> Result<Option<PathBuf>, Faults> {
+    ) -> Result<Option<PolicyFile>, Faults> {
         let mut faults = Faults::default();
         let path = Given::flag("--config", overrides.config).or(environment.path("COUNTERMAND_CONFIG"));
         let text = path.as_ref().and_then(|path| File::read(path, &mut faults));

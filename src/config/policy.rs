@@ -1,6 +1,6 @@
 //! `[policy]`: who may do what.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::{
     environment::Environment,
@@ -9,7 +9,7 @@ use super::{
     source::{Given, Origin},
     table::{Section, Unknown},
 };
-use crate::policy::rules::Rules;
+use crate::policy::PolicyFile;
 
 /// The key of the section.
 pub(super) const SECTION: &str = "policy";
@@ -41,7 +41,7 @@ impl<'a> Policed<'a> {
 
     /// The policy file, whose content is right. `None` when there is none, or when it is not right, and then
     /// each of its faults is noted.
-    pub(super) fn read(self, faults: &mut Faults) -> Option<PathBuf> {
+    pub(super) fn read(self, faults: &mut Faults) -> Option<PolicyFile> {
         let Self { mut section, is_there, given } = self;
         let given = given.or(section.path("file", faults));
         if is_there && given.is_none() && section.lacks("file") {
@@ -52,18 +52,20 @@ impl<'a> Policed<'a> {
         }
         section.finish(faults);
         let Given { value, origin } = given?;
-        check(&value, &origin, faults)?;
-        Some(value)
+        load(value, &origin, faults)
     }
 }
 
 /// Notes every fault of the file, each with its place in it.
-fn check(file: &Path, origin: &Origin, faults: &mut Faults) -> Option<()> {
-    faults.note(origin, files::readable(file))?;
-    let Err(mistakes) = Rules::read(file) else { return Some(()) };
-    for mistake in &mistakes.0 {
-        let problem = format!("{}: {}", file.display(), mistake.located());
-        faults.add(origin, problem, &mistake.remedy);
+fn load(path: PathBuf, origin: &Origin, faults: &mut Faults) -> Option<PolicyFile> {
+    faults.note(origin, files::readable(&path))?;
+    let shown = path.display().to_string();
+    let errors = match PolicyFile::load(path) {
+        Ok(file) => return Some(file),
+        Err(errors) => errors,
+    };
+    for error in &errors.0 {
+        faults.add(origin, format!("{shown}: {}", error.located()), &error.hint);
     }
     None
 }

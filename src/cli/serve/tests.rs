@@ -20,6 +20,7 @@ use crate::{
     cli::{Cli, Command},
     config::{Config, Credential, Environment, Faults, ListenAddress, Polling, tests::Room},
     credentials::{Definition, Origin, Pattern},
+    policy::PolicyFile,
     server::{
         identity::{
             forwarded::workload_identity,
@@ -81,6 +82,10 @@ fn identities<const N: usize>(texts: [&str; N]) -> Vec<Identity> {
 
 fn algorithms(names: &str) -> Vec<Algorithm> {
     names.split(' ').map(|name| name.parse().unwrap()).collect()
+}
+
+fn policy_file(room: &Path, name: &str) -> PolicyFile {
+    PolicyFile::load(room.join(name)).unwrap()
 }
 
 /// By a certificate of this name, which vouches for clients as well.

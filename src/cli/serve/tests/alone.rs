@@ -6,6 +6,7 @@ use super::{defaults::defaults, load, polling, room, tcp};
 use crate::{
     config::{Config, Destination, LogFormat, OnFailure},
     credentials::Origin,
+    policy::PolicyFile,
 };
 
 #[test]
@@ -58,7 +59,7 @@ fn open(config: &mut Config) {
 }
 
 fn policy(config: &mut Config) {
-    config.policy = Some(beside_the_key(config, "policy.cedar"));
+    config.policy = PolicyFile::load(beside_the_key(config, "policy.cedar")).ok();
 }
 
 fn ca(config: &mut Config) {

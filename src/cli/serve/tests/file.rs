@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use super::{algorithms, credential, identities, load, polling, room, tcp, tls};
+use super::{algorithms, credential, identities, load, policy_file, polling, room, tcp, tls};
 use crate::{
     config::{
         Admin, Audit, Callers, Config, Destination, Jwks, Jwt, Limits, ListenAddress, LogFormat, OnFailure,
@@ -93,7 +93,7 @@ fn full(room: &Path, url: &Config) -> Config {
             timeout: Duration::from_secs(90),
         },
         credentials: vec![emea, credential("others", room.join("other.json"))],
-        policy: Some(room.join("policy.cedar")),
+        policy: Some(policy_file(room, "policy.cedar")),
         callers: Callers {
             forwarded_client_cert: true,
             linkerd_client_id: true,

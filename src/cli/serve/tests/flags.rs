@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{
-    credential, load, room, tcp,
+    credential, load, policy_file, room, tcp,
     variables::{ALL_VARIABLES, of_variables},
 };
 use crate::config::{ListenAddress, LogFormat};
@@ -21,7 +21,7 @@ fn a_flag_wins_over_the_variable() {
     wanted.admin.listen = None;
     wanted.upstream.ca_certificates = Some(room.join("ca.pem"));
     wanted.credentials = vec![credential("default", room.join("key.json"))];
-    wanted.policy = Some(room.join("policy.cedar"));
+    wanted.policy = Some(policy_file(room, "policy.cedar"));
     wanted.log_format = LogFormat::Text;
     assert_eq!(config, wanted);
     assert_eq!(config.upstream.url.as_str(), "https://flag.example");

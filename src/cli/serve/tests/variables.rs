@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use super::{algorithms, credential, identities, load, polling, room, tcp, tls};
+use super::{algorithms, credential, identities, load, policy_file, polling, room, tcp, tls};
 use crate::config::{
     Admin, Audit, Callers, Config, Destination, Jwks, Jwt, Limits, LogFormat, OnFailure, Owner, Server,
     UnixSocket, Upstream,
@@ -75,7 +75,7 @@ pub(super) fn of_variables(room: &Path, urls: &Config) -> Config {
             timeout: Duration::from_secs(2),
         },
         credentials: vec![credential("default", room.join("other.json"))],
-        policy: Some(room.join("other.cedar")),
+        policy: Some(policy_file(room, "other.cedar")),
         callers: callers_of_variables(room),
         polling: polling(2, 3, 4, 5, 6),
         audit: Audit {
