@@ -1,8 +1,8 @@
 //! Authorisation. [`Policy::decide`] is the only way to a [`Permit`], and the AMAPI client requires one, so that an
 //! unauthorised call does not compile.
 //!
-//! [`Rules`] are the Cedar policies of a file. `active` holds the rules that decide, caches their decisions, and reloads
-//! the file when it changes.
+//! [`Rules`] are the Cedar policies of a file. `active` holds the rules that decide, caches their decisions, and
+//! reloads the file when it changes.
 
 use std::{fmt, sync::Arc};
 
@@ -14,7 +14,6 @@ pub mod action;
 mod active;
 mod decision_cache;
 mod entities;
-mod error;
 mod parse;
 mod resource_index;
 mod rules;
@@ -25,7 +24,7 @@ mod tests;
 pub use action::Action;
 pub use active::PolicyFile;
 pub use entities::{AttributeValue, Lineage};
-pub use error::{PolicyError, PolicyErrors};
+pub use parse::PolicyError;
 pub use rules::{EvaluationError, Explanation, Rules, Statement};
 
 use action::{ActionType, Get, List, Wait};
@@ -83,7 +82,7 @@ impl Denied {
 }
 
 /// The active rules. Cheap to clone; clones share them.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Policy(Option<Arc<ArcSwap<ActiveRules>>>);
 
 impl Policy {

@@ -64,7 +64,7 @@ fn load(path: PathBuf, origin: &Origin, faults: &mut Faults) -> Option<PolicyFil
         Ok(file) => return Some(file),
         Err(errors) => errors,
     };
-    for error in &errors.0 {
+    for error in &errors {
         faults.add(origin, format!("{shown}: {}", error.located()), &error.hint);
     }
     None

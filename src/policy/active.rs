@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeSet,
-    fmt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -12,19 +11,21 @@ use arc_swap::ArcSwap;
 use super::{
     Action, Lineage,
     decision_cache::{DecisionCache, DecisionKey},
-    error::PolicyErrors,
-    rules::{Evaluation, EvaluationError, Rules, Verdict},
+    parse::PolicyError,
+    rules::{EvaluationError, Rules, Verdict},
 };
 use crate::{background::Background, caller::Caller, file_watch::FileWatch, fingerprint::fingerprint};
 
 /// A policy file that was read and validated. Its changes count from that content on.
 #[derive(Debug, Clone)]
 pub struct PolicyFile {
-    path: PathBuf,
+    /// The path of the file.
+    pub path: PathBuf,
+    /// The policies of the file.
+    pub rules: Rules,
     watch: FileWatch,
     /// Enough digits of the SHA-256 to tell versions apart, as `sha256sum` prints it.
     sha256: String,
-    rules: Rules,
 }
 
 impl PolicyFile {
@@ -33,24 +34,12 @@ impl PolicyFile {
     /// # Errors
     ///
     /// The file cannot be read. Otherwise see [`Rules::parse`].
-    pub fn load(path: PathBuf) -> Result<Self, PolicyErrors> {
+    pub fn load(path: PathBuf) -> Result<Self, Vec<PolicyError>> {
         let (watch, content) = FileWatch::open(&path).map_err(|error| {
             let hint = "name a file of Cedar policies that this user may read";
-            PolicyErrors::of_file(format!("cannot read the file: {error}"), hint)
+            PolicyError::of_file(format!("cannot read the file: {error}"), hint)
         })?;
         Ok(Self { path, watch, sha256: short_sha256(&content), rules: Rules::parse(&content)? })
-    }
-
-    /// The path of the file.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The policies of the file.
-    #[must_use]
-    pub fn rules(&self) -> &Rules {
-        &self.rules
     }
 }
 
@@ -82,7 +71,7 @@ impl ActiveRules {
         if let Some(verdict) = self.decisions.get(&key) {
             return verdict;
         }
-        let Evaluation { verdict, errors } = self.rules.evaluate(caller, action, resource);
+        let (verdict, errors) = self.rules.evaluate(caller, action, resource);
         self.report(errors);
         self.decisions.put(key, verdict.clone());
         verdict
@@ -100,12 +89,6 @@ impl ActiveRules {
     }
 }
 
-impl fmt::Debug for ActiveRules {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ActiveRules").field("rules", &self.rules).finish_non_exhaustive()
-    }
-}
-
 /// Makes the rules of `file` active, and starts the task that reloads them.
 pub(super) fn start(file: PolicyFile, background: &Background) -> Arc<ArcSwap<ActiveRules>> {
     let PolicyFile { path, watch, sha256, rules } = file;
@@ -119,34 +102,30 @@ async fn reload(active: Arc<ArcSwap<ActiveRules>>, mut watch: FileWatch, path: P
     loop {
         let content = watch.changed().await;
         let sha256 = short_sha256(&content);
-        match tokio::task::spawn_blocking(move || Rules::parse(&content)).await {
-            Ok(Ok(rules)) => {
+        let parsed = tokio::task::spawn_blocking(move || Rules::parse(&content)).await;
+        match parsed.unwrap_or_else(|error| Err(PolicyError::of_file(error.to_string(), "report this"))) {
+            Ok(rules) => {
                 announce(&path, &sha256, &rules, "the policy changed: reloaded");
                 active.store(Arc::new(ActiveRules::new(rules)));
             }
-            Ok(Err(errors)) => report_invalid(&path, &errors.0[0], errors.0.len()),
-            Err(error) => report_invalid(&path, &error, 1),
+            Err(errors) => tracing::warn!(
+                file = %path.display(),
+                errors = errors.len(),
+                first = %errors[0],
+                "the policy changed and is broken: the old one stays in use"
+            ),
         }
     }
 }
 
 fn announce(file: &Path, sha256: &str, rules: &Rules, message: &str) {
-    tracing::info!(file = %file.display(), policies = rules.statements().len(), sha256, "{message}");
-    for warning in rules.warnings() {
+    tracing::info!(file = %file.display(), policies = rules.statements.len(), sha256, "{message}");
+    for warning in &rules.warnings {
         tracing::warn!(file = %file.display(), %warning, "the policy may not mean what was intended");
     }
     if !rules.has_permit() {
         tracing::warn!(file = %file.display(), "the policy permits nothing: every call is denied");
     }
-}
-
-fn report_invalid(file: &Path, first: &dyn fmt::Display, errors: usize) {
-    tracing::warn!(
-        file = %file.display(),
-        errors,
-        %first,
-        "the policy changed and is broken: the old one stays in use"
-    );
 }
 
 fn short_sha256(content: &[u8]) -> String {

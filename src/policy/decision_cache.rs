@@ -1,5 +1,5 @@
-//! The cache of decisions. Cedar evaluates every policy, 13 µs for two and 710 µs for a thousand, and decides the same
-//! for the same key as long as the rules are active.
+//! The cache of decisions. Cedar evaluates every policy: 13 µs for two, 710 µs for a thousand. As long as the rules are
+//! active, its decision for a key stays the same.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -92,7 +92,8 @@ fn uid(of: &EntityTypeName, id: &str) -> EntityUid {
 }
 
 /// The value of an attribute of a caller.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(untagged)]
 pub enum AttributeValue {
     /// A `String`.
     Text(String),

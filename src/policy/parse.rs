@@ -1,6 +1,6 @@
 //! From the content of a policy file to [`Rules`], or to every error in it.
 
-use std::{str, thread};
+use std::{fmt, str, thread};
 
 use cedar_policy::{
     ParseErrors, PolicyId, PolicySet, ValidationMode, ValidationWarning, Validator, ffi::DetailedError,
@@ -8,7 +8,6 @@ use cedar_policy::{
 
 use super::{
     entities::SCHEMA,
-    error::{PolicyError, PolicyErrors},
     resource_index::InvalidId,
     rules::{Rules, Statement},
     scanner::ScannedText,
@@ -24,6 +23,58 @@ const STACK_SIZE: usize = 16 << 20;
 /// The maximum length of an id, in characters. Every line of the audit log holds ids.
 const MAX_ID: usize = 128;
 
+/// An error or a warning, its position and a hint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyError {
+    /// Line and column, both from 1, the column in characters; `None` for an error of the whole file.
+    pub position: Option<(usize, usize)>,
+    /// The problem, with the id of the policy if there is one.
+    pub problem: String,
+    /// How to correct it.
+    pub hint: String,
+}
+
+impl PolicyError {
+    fn new(position: Option<(usize, usize)>, problem: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { position, problem: on_one_line(&problem.into()), hint: on_one_line(&hint.into()) }
+    }
+
+    fn at(
+        scanned: &ScannedText<'_>,
+        offset: usize,
+        problem: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        Self::new(Some(scanned.line_and_column(offset)), problem, hint)
+    }
+
+    /// The only error of a file, without a position.
+    pub(super) fn of_file(problem: impl Into<String>, hint: &str) -> Vec<Self> {
+        vec![Self::new(None, problem, hint)]
+    }
+
+    /// `line 3, column 7: problem`, or the problem alone.
+    #[must_use]
+    pub fn located(&self) -> String {
+        match self.position {
+            Some((line, column)) => format!("line {line}, column {column}: {}", self.problem),
+            None => self.problem.clone(),
+        }
+    }
+}
+
+/// Problem and hint may quote the file.
+fn on_one_line(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
+/// `line 3, column 7: problem; hint`.
+impl fmt::Display for PolicyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.located(), self.hint)
+    }
+}
+
 impl Rules {
     /// Parses and validates the content of a file.
     ///
@@ -31,43 +82,38 @@ impl Rules {
     ///
     /// The file is over 1 MiB, not UTF-8 or not Cedar. Otherwise every error in it: names that the schema does not
     /// have, templates, duplicate ids, policies that can never apply, and ids that no entity can have.
-    pub fn parse(content: &[u8]) -> Result<Self, PolicyErrors> {
+    pub fn parse(content: &[u8]) -> Result<Self, Vec<PolicyError>> {
         if content.len() > MAX_SIZE {
             let problem = format!("it has {} bytes", content.len());
-            return Err(PolicyErrors::of_file(problem, "keep it below 1 MiB"));
+            return Err(PolicyError::of_file(problem, "keep it below 1 MiB"));
         }
         let text = str::from_utf8(content).map_err(|error| {
             let problem = format!("it is not UTF-8 from byte {} on", error.valid_up_to());
-            PolicyErrors::of_file(problem, "write it in UTF-8")
+            PolicyError::of_file(problem, "write it in UTF-8")
         })?;
-        // Editors on Windows write a byte-order mark. Editors do not count it as a column.
+        // Editors may write a byte-order mark, and do not count it as a column.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let scanned = ScannedText::scan(text);
         if let Some(offset) = scanned.too_deep() {
             let problem = "this statement is nested too deeply, or has too many operators";
-            return Err(PolicyErrors(vec![error(
-                &scanned,
-                offset,
-                problem,
-                "split it into several statements",
-            )]));
+            return Err(vec![PolicyError::at(&scanned, offset, problem, "split it into several statements")]);
         }
         thread::scope(|scope| {
             let parser = thread::Builder::new().stack_size(STACK_SIZE);
             let parser = parser.spawn_scoped(scope, || validated(&scanned, text)).map_err(|error| {
-                PolicyErrors::of_file(format!("cannot start the parser's thread: {error}"), "try again")
+                PolicyError::of_file(format!("cannot start the parser's thread: {error}"), "try again")
             })?;
-            parser.join().unwrap_or_else(|_| Err(PolicyErrors::of_file("the parser panicked", "report this")))
+            parser.join().unwrap_or_else(|_| Err(PolicyError::of_file("the parser panicked", "report this")))
         })
     }
 }
 
-fn validated(scanned: &ScannedText<'_>, text: &str) -> Result<Rules, PolicyErrors> {
+fn validated(scanned: &ScannedText<'_>, text: &str) -> Result<Rules, Vec<PolicyError>> {
     let mut errors = Vec::new();
     let mut rules = parsed(scanned, text, &mut errors)?;
     rules.warnings = validate(scanned, &rules.set, &mut errors);
     errors.sort_by_key(|error| error.position);
-    if errors.is_empty() { Ok(rules) } else { Err(PolicyErrors(errors)) }
+    if errors.is_empty() { Ok(rules) } else { Err(errors) }
 }
 
 /// Parses `text`. Statements with an error in their id, and templates, are left out.
@@ -75,14 +121,14 @@ fn parsed(
     scanned: &ScannedText<'_>,
     text: &str,
     errors: &mut Vec<PolicyError>,
-) -> Result<Rules, PolicyErrors> {
+) -> Result<Rules, Vec<PolicyError>> {
     let parsed: PolicySet = text.parse().map_err(|errors: ParseErrors| {
-        PolicyErrors(errors.iter().map(|error| cedar_error(scanned, &error.into(), None)).collect())
+        errors.iter().map(|error| cedar_error(scanned, &error.into(), None)).collect::<Vec<_>>()
     })?;
     for template in parsed.templates() {
         let (offset, _) = scanned.statement(number(template.id()));
         let hint = "name a principal or resource in place of the slot";
-        errors.push(error(scanned, offset, "templates are not supported", hint));
+        errors.push(PolicyError::at(scanned, offset, "templates are not supported", hint));
     }
     let mut policies: Vec<_> = parsed.policies().map(|policy| (number(policy.id()), policy)).collect();
     policies.sort_by_key(|(number, _)| *number);
@@ -90,7 +136,8 @@ fn parsed(
     let mut rules = Rules::default();
     for (number, policy) in policies {
         let (offset, text) = scanned.statement(number);
-        let mut add_error = |problem: String, hint: &str| errors.push(error(scanned, offset, problem, hint));
+        let mut add_error =
+            |problem: String, hint: &str| errors.push(PolicyError::at(scanned, offset, problem, hint));
         let id = match policy.annotation("id") {
             None => policy.id().to_string(),
             Some(id) if is_valid_id(id) => id.to_owned(),
@@ -182,15 +229,6 @@ fn cedar_error(scanned: &ScannedText<'_>, error: &DetailedError, policy: Option<
     let hint = help.as_deref().map_or_else(|| "see Cedar's syntax and the schema".to_owned(), without_policy);
     let position = location.map(|location| scanned.line_and_column(location.loc.start));
     PolicyError::new(position, problem, hint)
-}
-
-fn error(
-    scanned: &ScannedText<'_>,
-    offset: usize,
-    problem: impl Into<String>,
-    hint: impl Into<String>,
-) -> PolicyError {
-    PolicyError::new(Some(scanned.line_and_column(offset)), problem, hint)
 }
 
 /// Rules that the validation would refuse.

@@ -1,27 +1,26 @@
 //! Validated policies and the decisions that Cedar makes by them.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use cedar_policy::{AuthorizationError, Authorizer, Context, Decision, Effect, PolicyId, PolicySet, Request};
 
 use super::{
     Action, Lineage, Policies,
     entities::{self, AttributeValue},
-    error::PolicyError,
+    parse::PolicyError,
     resource_index::ResourceIndex,
 };
 use crate::caller::Caller;
 
 /// Validated policies.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Rules {
+    /// The policies, in the order of their file.
+    pub statements: Vec<Statement>,
+    /// Parts of the file that are valid but may not mean what their author intended.
+    pub warnings: Vec<PolicyError>,
     pub(super) set: PolicySet,
     pub(super) named: ResourceIndex,
-    pub(super) statements: Vec<Statement>,
-    pub(super) warnings: Vec<PolicyError>,
 }
 
 /// One policy in its file.
@@ -42,12 +41,6 @@ pub struct Statement {
 pub(super) struct Verdict {
     pub(super) allowed: bool,
     pub(super) policies: Policies,
-}
-
-/// A verdict, and the errors of policies that could not be evaluated.
-pub(super) struct Evaluation {
-    pub(super) verdict: Verdict,
-    pub(super) errors: Vec<EvaluationError>,
 }
 
 /// Why a policy could not be evaluated.
@@ -73,18 +66,6 @@ pub struct Explanation<'a> {
 }
 
 impl Rules {
-    /// The policies, in the order of their file.
-    #[must_use]
-    pub fn statements(&self) -> &[Statement] {
-        &self.statements
-    }
-
-    /// Parts of the file that are valid but may not mean what their author intended.
-    #[must_use]
-    pub fn warnings(&self) -> &[PolicyError] {
-        &self.warnings
-    }
-
     /// Whether any policy is a `permit`. Without one, every call is denied.
     #[must_use]
     pub fn has_permit(&self) -> bool {
@@ -94,18 +75,22 @@ impl Rules {
     /// Decides as for a call, and gives the reasons.
     #[must_use]
     pub fn explain(&self, caller: &Caller, action: Action, resource: Lineage<'_>) -> Explanation<'_> {
-        let Evaluation { verdict: Verdict { allowed, policies }, errors } =
-            self.evaluate(caller, action, resource);
+        let (Verdict { allowed, policies }, errors) = self.evaluate(caller, action, resource);
         let policies = self.statements.iter().filter(|statement| policies.contains(&statement.id)).collect();
         Explanation { allowed, policies, errors, attributes: entities::attributes(caller) }
     }
 
-    /// Has Cedar decide.
+    /// Has Cedar decide. Returns the errors of policies that could not be evaluated, too.
     ///
     /// Cedar skips a policy that cannot be evaluated. That is right for a `permit`. A `forbid` may have been written
     /// to stop this very call, so its error denies the call. Validation leaves few causes: a number that overflows,
     /// an expression too deep for the stack.
-    pub(super) fn evaluate(&self, caller: &Caller, action: Action, resource: Lineage<'_>) -> Evaluation {
+    pub(super) fn evaluate(
+        &self,
+        caller: &Caller,
+        action: Action,
+        resource: Lineage<'_>,
+    ) -> (Verdict, Vec<EvaluationError>) {
         let entities = entities::entities(caller, resource);
         let resource = entities::resource_uids(resource).swap_remove(0);
         let (principal, action) = (entities::caller_uid(caller), entities::action_uid(action));
@@ -127,17 +112,11 @@ impl Rules {
             |id: &str| self.forbids(id) != allowed && (reasons.contains(id) || failed_forbids.contains(id));
         let ids = self.statements.iter().map(|statement| &statement.id);
         let policies = ids.filter(|id| decided(id)).cloned().collect();
-        Evaluation { verdict: Verdict { allowed, policies }, errors }
+        (Verdict { allowed, policies }, errors)
     }
 
     fn forbids(&self, id: &str) -> bool {
         self.set.policy(&PolicyId::new(id)).is_some_and(|policy| policy.effect() == Effect::Forbid)
-    }
-}
-
-impl fmt::Debug for Rules {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rules").field("statements", &self.statements).finish_non_exhaustive()
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) fn token(claims: &[(&str, &[&str])]) -> Caller {
 }
 
 fn rules(text: &str) -> Rules {
-    Rules::parse(text.as_bytes()).unwrap_or_else(|errors| panic!("{errors}"))
+    Rules::parse(text.as_bytes()).unwrap_or_else(|errors| panic!("{errors:?}"))
 }
 
 /// `id` is `LC01/d1/17`. A list leaves the operation out.
@@ -65,8 +65,8 @@ fn the_documented_policies_work() {
     assert_eq!(allowed(&rules, &console, "LC01/d1/17"), ALL);
     assert_eq!(allowed(&rules, &reader, "LC01/d1/17"), reading);
     assert_eq!(allowed(&rules, &kubernetes, "LC01/d1/17"), reading);
-    for nobody in [&other, &Caller::anonymous(), &Caller::unix(0), &token(&[("namespace", &["mdm"])])] {
-        assert_eq!(allowed(&rules, nobody, "LC01/d1/17"), [], "{nobody}");
+    for other in [&other, &Caller::anonymous(), &Caller::unix(0), &token(&[("namespace", &["mdm"])])] {
+        assert_eq!(allowed(&rules, other, "LC01/d1/17"), [], "{other}");
     }
     for elsewhere in ["LC02/d1/17", "LC011/d1/17", "lc01/d1/17", "d1/LC01/17"] {
         assert_eq!(allowed(&rules, &console, elsewhere), [], "{elsewhere}");
@@ -84,14 +84,14 @@ fn a_forbid_wins_and_is_among_the_reasons() {
            @id("17") forbid (principal, action == Action::"cancel", resource == Operation::"LC01/d1/17");
            @id("list") forbid (principal, action, resource == Device::"LC01/d2");"#,
     );
-    let (root, nobody) = (Caller::unix(0), Caller::anonymous());
-    assert_eq!(allowed(&rules, &nobody, "LC02/d1/17"), ALL);
-    assert_eq!(allowed(&rules, &nobody, "LC01/d1/17"), []);
+    let (root, anonymous) = (Caller::unix(0), Caller::anonymous());
+    assert_eq!(allowed(&rules, &anonymous, "LC02/d1/17"), ALL);
+    assert_eq!(allowed(&rules, &anonymous, "LC01/d1/17"), []);
     assert_eq!(allowed(&rules, &root, "LC01/d1/17"), [Action::Get, Action::List, Action::Wait]);
     assert_eq!(allowed(&rules, &root, "LC01/d1/18"), ALL);
     // A device's list is not the device's operations.
     assert_eq!(allowed(&rules, &root, "LC01/d2/17"), [Action::Cancel, Action::Get, Action::Wait]);
-    assert_eq!(reasons(&explain(&rules, &nobody, Action::Cancel, "LC01/d1/17")), ["d1", "17"]);
+    assert_eq!(reasons(&explain(&rules, &anonymous, Action::Cancel, "LC01/d1/17")), ["d1", "17"]);
     assert_eq!(reasons(&explain(&rules, &root, Action::Cancel, "LC01/d1/17")), ["17"]);
     assert_eq!(reasons(&explain(&rules, &root, Action::Get, "LC01/d1/17")), ["all"]);
 }
@@ -102,7 +102,7 @@ fn a_policy_can_ask_for_attributes_and_tags_of_a_caller() {
     let dns = Caller::new(Identity::Dns("console.corp.example".parse().unwrap()), Proof::ForwardedClientCert);
     let workload = spiffe("spiffe://corp.example/ns/mdm/sa/console");
     let domain = spiffe("spiffe://corp.example");
-    for (condition, who) in [
+    for (condition, permitted) in [
         (r#"principal.hasTag("groups") && principal.getTag("groups").contains("mdm")"#, &bearer),
         (r#"principal has issuer && principal.issuer == "https://issuer.example""#, &bearer),
         (r#"principal has subject && principal.subject == "alice""#, &bearer),
@@ -117,8 +117,8 @@ fn a_policy_can_ask_for_attributes_and_tags_of_a_caller() {
     ] {
         let rules = rules(&format!("permit (principal, action, resource) when {{ {condition} }};"));
         for caller in [&bearer, &dns, &workload, &domain, &Caller::unix(u32::MAX), &Caller::anonymous()] {
-            let may = !allowed(&rules, caller, "LC01/d1/17").is_empty();
-            assert_eq!(may, caller == who, "{caller}: {condition}");
+            let is_allowed = !allowed(&rules, caller, "LC01/d1/17").is_empty();
+            assert_eq!(is_allowed, caller == permitted, "{caller}: {condition}");
         }
     }
 }

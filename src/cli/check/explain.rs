@@ -1,6 +1,6 @@
 //! `countermand check --explain`: the policy's decision about one call, and its reasons.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 use clap::Args;
 use serde_json::{Value as Json, json};
@@ -14,7 +14,7 @@ use crate::{
     },
     config::{Config, Environment, Overrides},
     name::{DeviceName, OperationName},
-    policy::{Action, AttributeValue, Explanation, Lineage, Resource, Statement},
+    policy::{Action, Explanation, Lineage, Resource, Statement},
 };
 
 /// The call to explain.
@@ -143,9 +143,9 @@ pub(super) fn run(call: Result<ExplainedCall, String>, overrides: Overrides, out
             return Exit::Failed;
         }
     };
-    let explanation = file.rules().explain(&call.caller, call.action, call.resource.lineage());
+    let explanation = file.rules.explain(&call.caller, call.action, call.resource.lineage());
     let printed = match output {
-        Format::Text => output::all_to_stdout(&text(&call.caller, &explanation, file.path())),
+        Format::Text => output::all_to_stdout(&text(&call.caller, &explanation, &file.path)),
         Format::Json => output::to_stdout(&object(&call.caller, &explanation).to_string()),
     };
     if explanation.allowed { printed } else { Exit::Failed }
@@ -166,7 +166,7 @@ fn text(caller: &Caller, explanation: &Explanation<'_>, file: &Path) -> Vec<Stri
     }
     lines.push(format!("caller {caller}"));
     for (name, value) in attributes {
-        lines.push(format!("  {name} = {}", json_value(value)));
+        lines.push(format!("  {name} = {}", json!(value)));
     }
     for (name, values) in caller.claims() {
         lines.push(format!("  tag {} = {}", json!(name), json!(values)));
@@ -185,8 +185,6 @@ fn object(caller: &Caller, explanation: &Explanation<'_>) -> Json {
         .collect();
     let errors: Vec<_> =
         errors.iter().map(|error| json!({"policy": error.policy, "cause": error.cause})).collect();
-    let attributes: BTreeMap<_, _> =
-        attributes.iter().map(|(name, value)| (name, json_value(value))).collect();
     json!({
         "decision": if *allowed { "allow" } else { "deny" },
         "caller": caller.to_string(),
@@ -195,11 +193,4 @@ fn object(caller: &Caller, explanation: &Explanation<'_>) -> Json {
         "policies": policies,
         "errors": errors,
     })
-}
-
-fn json_value(value: &AttributeValue) -> Json {
-    match value {
-        AttributeValue::Text(text) => json!(text),
-        AttributeValue::Number(number) => json!(number),
-    }
 }

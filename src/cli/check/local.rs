@@ -113,15 +113,15 @@ fn certificate(which: TlsFile, path: &Path, summary: &CertSummary) -> Finding {
 }
 
 fn policy_file(file: &PolicyFile) -> Vec<Finding> {
-    let subject = format!("policy {}", file.path().display());
-    let rules = file.rules();
-    let count = match rules.statements().len() {
+    let subject = format!("policy {}", file.path.display());
+    let rules = &file.rules;
+    let count = match rules.statements.len() {
         1 => "1 policy".to_owned(),
         count => format!("{count} policies"),
     };
     let mut findings = vec![Finding::ok(&subject, count)];
     findings.extend(
-        rules.warnings().iter().map(|warning| Finding::warning(&subject, warning.located(), &warning.hint)),
+        rules.warnings.iter().map(|warning| Finding::warning(&subject, warning.located(), &warning.hint)),
     );
     if !rules.has_permit() {
         findings.push(Finding::warning(&subject, "it permits nothing: every call is denied", "add a permit"));

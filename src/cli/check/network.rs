@@ -99,7 +99,8 @@ fn jwks_hint(error: &ProbeError) -> String {
             "let callers.jwt.jwks_token_file name a file with a token that this user may read"
         }
         ProbeError::Unusable(_) | ProbeError::Fetch(FetchError::Status(_) | FetchError::Unusable(_)) => {
-            "check that it is the jwks_uri of the issuer, and that callers.jwt.algorithms has the algorithms of its keys"
+            "check that it is the jwks_uri of the issuer, and that callers.jwt.algorithms has those of its \
+             keys"
         }
     };
     hint.to_owned()

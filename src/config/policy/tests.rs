@@ -2,10 +2,7 @@
 
 use std::fs;
 
-use crate::{
-    config::{Config, Overrides, tests::Room},
-    policy::PolicyFile,
-};
+use crate::config::{Config, Overrides, tests::Room};
 
 #[test]
 fn every_mistake_of_a_policy_is_a_fault_with_its_place() {
@@ -33,8 +30,8 @@ fn every_mistake_of_a_policy_is_a_fault_with_its_place() {
 
     let file = "[policy]\nfile = \"none.cedar\"\n[[credentials]]\nname = \"emea\"\nfile = \"key.json\"\n";
     let config = room.load(file, &[], Overrides::default()).unwrap();
-    let policy = config.policy.as_ref().map(PolicyFile::path);
-    assert_eq!(policy, Some(&*room.path("none.cedar")), "a file that permits nothing is no fault");
+    let policy = config.policy.map(|file| file.path);
+    assert_eq!(policy, Some(room.path("none.cedar")), "a file that permits nothing is no fault");
 }
 
 #[test]
@@ -45,7 +42,7 @@ fn the_policy_alone_needs_nothing_else_to_be_right() {
     let config = |name: &str| Overrides { config: Some(room.path(name)), ..Overrides::default() };
     let alone = |overrides| Config::policy_alone(overrides, Default::default());
     let policy = alone(config("c.toml")).unwrap().expect("there is one");
-    assert_eq!(policy.path(), room.path("p.cedar"));
+    assert_eq!(policy.path, room.path("p.cedar"));
     assert_eq!(alone(Overrides::default()), Ok(None));
     assert!(alone(config("none.toml")).is_err());
     fs::write(room.path("p.cedar"), "permit").unwrap();

@@ -1,15 +1,15 @@
 //! The errors of a policy file and their positions.
 
-use crate::policy::{PolicyErrors, Rules, entities::SCHEMA_TEXT};
+use crate::policy::{PolicyError, Rules, entities::SCHEMA_TEXT};
 
-fn load(text: &str) -> Result<Rules, PolicyErrors> {
+fn load(text: &str) -> Result<Rules, Vec<PolicyError>> {
     Rules::parse(text.as_bytes())
 }
 
 /// The only error of a text.
 fn error(text: &str) -> String {
     let errors = load(text).expect_err(text);
-    let [error] = &errors.0[..] else { panic!("{text}\n{errors}") };
+    let [error] = &errors[..] else { panic!("{text}\n{errors:?}") };
     error.to_string()
 }
 
@@ -112,7 +112,7 @@ fn all_errors_are_reported_in_the_order_of_the_file() {
                 permit (principal, action == Action::\"x\", resource in Enterprize::\"LC01\");\n\
                 permit (principal, action, resource) when { principal.group == \"mdm\" };\n\
                 forbid (principal, action == Action::\"list\", resource is Operation);\n";
-    let lines: Vec<_> = load(text).unwrap_err().0.iter().map(|error| error.position.unwrap().0).collect();
+    let lines: Vec<_> = load(text).unwrap_err().iter().map(|error| error.position.unwrap().0).collect();
     assert_eq!(lines, [1, 2, 3, 3, 4, 5]);
 }
 
@@ -125,7 +125,7 @@ fn a_statement_has_its_id_and_its_line() {
                 action, resource);";
     let rules = load(text).unwrap();
     let found: Vec<_> = rules
-        .statements()
+        .statements
         .iter()
         .map(|statement| (statement.id.as_str(), statement.line, statement.first_line()))
         .collect();
@@ -141,7 +141,7 @@ fn a_statement_has_its_id_and_its_line() {
 fn a_name_in_two_scripts_is_a_warning() {
     let condition = "principal.hasTag(\"groups\") && principal.getTag(\"groups\").contains(\"mdm-Группа\")";
     let rules = load(&format!("permit (principal, action, resource) when {{ {condition} }};")).unwrap();
-    let [warning] = rules.warnings() else { panic!("{:?}", rules.warnings()) };
+    let [warning] = &rules.warnings[..] else { panic!("{:?}", rules.warnings) };
     let wanted =
         "line 1, column 111: policy policy0: string `\"mdm-Группа\"` contains mixed scripts; check that each";
     assert!(warning.to_string().starts_with(wanted), "{warning}");
@@ -174,7 +174,7 @@ fn a_text_that_would_exhaust_the_stack_is_refused() {
     // Operators are counted per statement, and not inside strings.
     let many =
         "permit (principal, action, resource) when { principal.proof != \"....&&&&(((((\" };".repeat(200);
-    assert_eq!(load(&many).unwrap().statements().len(), 200);
+    assert_eq!(load(&many).unwrap().statements.len(), 200);
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn content_that_is_not_text_is_refused() {
         (b"\0", "line 1, column 1: "),
         (&vec![b' '; (1 << 20) + 1], "it has 1048577 bytes; keep it below 1 MiB"),
     ] {
-        let errors = Rules::parse(content).unwrap_err().to_string();
+        let errors = Rules::parse(content).unwrap_err()[0].to_string();
         assert!(errors.starts_with(wanted), "{errors}");
     }
 }
@@ -193,7 +193,7 @@ fn content_that_is_not_text_is_refused() {
 fn a_byte_order_mark_is_skipped_and_moves_no_column() {
     let rules =
         load("\u{feff}permit (principal, action, resource);\nforbid (principal, action, resource);").unwrap();
-    let statements: Vec<_> = rules.statements().iter().map(|it| (it.line, it.text.as_str())).collect();
+    let statements: Vec<_> = rules.statements.iter().map(|it| (it.line, it.text.as_str())).collect();
     let wanted = [(1, "permit (principal, action, resource);"), (2, "forbid (principal, action, resource);")];
     assert_eq!(statements, wanted);
     let error = error("\u{feff}permit (principal, action);");

@@ -145,7 +145,7 @@ proptest! {
         let rules = parse::unvalidated(&policies.concat());
         let active = ActiveRules::new(parse::unvalidated(&policies.concat()));
         for (caller, action, name) in &calls {
-            let fresh = rules.evaluate(caller, *action, name.lineage()).verdict;
+            let fresh = rules.evaluate(caller, *action, name.lineage()).0;
             let found = active.decide(caller, *action, name.lineage());
             prop_assert_eq!(found, fresh, "{} {:?} {:?}\n{}", caller, action, name, policies.join("\n"));
         }
