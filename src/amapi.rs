@@ -15,7 +15,7 @@ use crate::{
     http_client::{Authorities, BodyError, HttpClient, tls::TlsError},
     policy::{
         Permit,
-        act::{Cancel, Get, List},
+        action::{Cancel, Get, List},
     },
 };
 

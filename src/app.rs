@@ -13,7 +13,7 @@ use crate::{
     credentials::{Credentials, SourceError},
     http_client::tls::TlsError,
     operations::{CacheLimits, Operations, PollIntervals, Times, settings::Polling},
-    policy::{Policy, mistake::Mistakes},
+    policy::Policy,
     server::{Drained, Server, call::Calls, identity::Identities, settings::ListenAddress},
     serving::Serving,
 };
@@ -53,9 +53,6 @@ pub enum StartError {
         /// What is wrong with the file now.
         cause: SourceError,
     },
-    /// The policy was replaced since the configuration was checked.
-    #[error("the policy: {0}")]
-    Policy(#[from] Mistakes),
     /// A TLS client cannot be built.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -87,14 +84,14 @@ impl App {
             admin,
             upstream,
             credentials,
-            policy,
+            policy: _,
             callers,
             jwt,
             polling,
             audit,
             log: _,
         } = settings;
-        let Loaded { tls, authorities, keys } = loaded;
+        let Loaded { tls, authorities, keys, policy } = loaded;
         let (background, deaths) = Background::new();
         let authorities = authorities.start(&background);
         let credentials = credentials::start(&credentials, &upstream, &authorities, &background)?;
@@ -104,7 +101,7 @@ impl App {
         let in_flight = TaskTracker::new();
         let (serving, state) = watch::channel(Serving::NotReady);
         let policy = match policy {
-            Some(file) => Policy::of_file(&file, &background)?,
+            Some(file) => Policy::start(file, &background),
             None => Policy::without_rules(),
         };
         let times = times(upstream.timeout, &polling);

@@ -10,7 +10,7 @@ use crate::{
     amapi::{Amapi, Api, ListQuery, error::Error},
     flight::Flight,
     name::{DeviceName, OperationName},
-    policy::{Action, Policy, act},
+    policy::{Action, Policy, action},
     proto::longrunning::{
         CancelOperationRequest, DeleteOperationRequest, GetOperationRequest, ListOperationsRequest,
         ListOperationsResponse, Operation, WaitOperationRequest, operations_server,
@@ -92,7 +92,7 @@ impl<A: Api> operations_server::Operations for Operations<A> {
     ) -> Result<Response<()>, Status> {
         let (call, CancelOperationRequest { name }) = Call::of(request);
         let name = call.name(name, OperationName::parse)?;
-        let permit = call.permit(self.policy.decide::<act::Cancel>(&call.caller, name.clone()))?;
+        let permit = call.permit(self.policy.decide::<action::Cancel>(&call.caller, name.clone()))?;
         let deadline = call.deadline(self.times.upstream_timeout);
         let cancelled = self.cancels.join(&name, deadline, Some(&call.record), |flight| {
             let (amapi, reader, pollers) =
@@ -120,7 +120,7 @@ impl<A: Api> operations_server::Operations for Operations<A> {
     ) -> Result<Response<Operation>, Status> {
         let (call, GetOperationRequest { name }) = Call::of(request);
         let name = call.name(name, OperationName::parse)?;
-        let permit = call.permit(self.policy.decide::<act::Get>(&call.caller, name))?;
+        let permit = call.permit(self.policy.decide::<action::Get>(&call.caller, name))?;
         operation(self.reader.get(&permit, call.deadline(self.times.upstream_timeout), &call.record).await)
     }
 
@@ -135,7 +135,7 @@ impl<A: Api> operations_server::Operations for Operations<A> {
             call.invalid(status::invalid_field("page_size", "INVALID_PAGE_SIZE", "must not be negative"))
         })?;
         let query = ListQuery { filter, page_size, page_token, return_partial_success };
-        let permit = call.permit(self.policy.decide::<act::List>(&call.caller, name))?;
+        let permit = call.permit(self.policy.decide::<action::List>(&call.caller, name))?;
         let deadline = call.deadline(self.times.upstream_timeout);
         let page = self.reader.list(&permit, &query, deadline, Some(&call.record)).await;
         page.map(Response::new).map_err(|error| status::from_upstream(&error))
@@ -151,7 +151,7 @@ impl<A: Api> operations_server::Operations for Operations<A> {
             let wrong = "must be a duration of 0s or more";
             call.invalid(status::invalid_field("timeout", "INVALID_TIMEOUT", wrong))
         })?;
-        let permit = call.permit(self.policy.decide::<act::Wait>(&call.caller, name))?.into_get();
+        let permit = call.permit(self.policy.decide::<action::Wait>(&call.caller, name))?.into_get();
         if allowed == Some(Duration::ZERO) {
             // No wait is wanted: the latest state is.
             let deadline = call.deadline(self.times.upstream_timeout);

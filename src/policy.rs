@@ -1,146 +1,113 @@
-//! Who may do what: `decide` is the only way to a [`Permit`], and the AMAPI client takes nothing else, so
-//! that a call which was not authorised does not compile.
+//! Authorisation. [`Policy::decide`] is the only way to a [`Permit`], and the AMAPI client requires one, so that an
+//! unauthorised call does not compile.
 //!
-//! Rules are Cedar policies of a file. [`rules`] is what was loaded and what it says, [`schema`] what it can
-//! speak of, [`entities`] how a caller and a resource look to it; `decisions` remembers what it said, and
-//! `in_force` takes up the file when it changes.
+//! [`Rules`] are the Cedar policies of a file. `active` holds the rules that decide, caches their decisions, and
+//! reloads the file when it changes.
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
 
 use crate::{background::Background, caller::Caller};
 
-pub mod act;
-mod decisions;
-pub mod entities;
-pub mod explain;
-mod in_force;
-mod load;
-pub mod mistake;
-mod named;
-pub mod rules;
-pub mod schema;
+pub mod action;
+mod active;
+mod decision_cache;
+mod entities;
+mod parse;
+mod resource_index;
+mod rules;
+mod scanner;
 pub mod settings;
-mod source;
 #[cfg(test)]
 mod tests;
-mod validate;
 
-pub use entities::Lineage;
+pub use action::Action;
+pub use active::PolicyFile;
+pub use entities::{AttributeValue, Lineage};
+pub use parse::PolicyError;
+pub use rules::{EvaluationError, Explanation, Rules, Statement};
 
-use act::{Act, Get, List, Wait};
-use in_force::InForce;
-use mistake::Mistakes;
+use action::{ActionType, Get, List, Wait};
+use active::ActiveRules;
 use rules::Verdict;
 
-/// The proof that a caller may do one thing to one resource.
+/// Evidence that a caller may take one action on one resource.
 ///
 /// ```
 /// # use std::sync::Arc;
-/// # use countermand::{amapi::Api, flight::Flight, policy::{Permit, act}};
-/// async fn call_back(amapi: &impl Api, permit: &Permit<act::Cancel>, flight: &Arc<Flight>) {
+/// # use countermand::{amapi::Api, flight::Flight, policy::{Permit, action}};
+/// async fn call_back(amapi: &impl Api, permit: &Permit<action::Cancel>, flight: &Arc<Flight>) {
 ///     amapi.cancel(permit, flight).await;
 /// }
 /// ```
 ///
-/// One to read is none to cancel:
+/// A permit to read is none to cancel:
 ///
 /// ```compile_fail,E0308
 /// # use std::sync::Arc;
-/// # use countermand::{amapi::Api, flight::Flight, policy::{Permit, act}};
-/// async fn call_back(amapi: &impl Api, permit: &Permit<act::Get>, flight: &Arc<Flight>) {
+/// # use countermand::{amapi::Api, flight::Flight, policy::{Permit, action}};
+/// async fn call_back(amapi: &impl Api, permit: &Permit<action::Get>, flight: &Arc<Flight>) {
 ///     amapi.cancel(permit, flight).await;
 /// }
 /// ```
 #[derive(Debug, Clone)]
-pub struct Permit<A: Act> {
+pub struct Permit<A: ActionType> {
     resource: A::Resource,
-    /// What the caller asked for, of which this may be a part.
+    /// The action of the call, of which this permit may cover a part.
     action: Action,
     policies: Policies,
 }
 
-/// What the rules do not permit. It does not say whether the resource exists: nobody has looked.
+/// The rules do not permit the action. The resource may or may not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denied {
     policies: Policies,
 }
 
-/// The ids of the policies that decided, in the order of their file.
+/// The ids of the policies that determined a decision, in the order of their file.
 pub type Policies = Arc<[String]>;
 
-/// What a permit can be for.
+/// A resource that a permit can be for.
 pub trait Resource: fmt::Display + Clone {
-    /// Where it stands among the resources.
+    /// Its name and the ids of its ancestors.
     fn lineage(&self) -> Lineage<'_>;
 }
 
-/// What a caller wants to do. The names are those of the policy language.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Action {
-    /// CancelOperation.
-    Cancel,
-    /// GetOperation.
-    Get,
-    /// ListOperations.
-    List,
-    /// WaitOperation.
-    Wait,
-}
-
-impl Action {
-    /// The id in the policy language.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Cancel => "cancel",
-            Self::Get => "get",
-            Self::List => "list",
-            Self::Wait => "wait",
-        }
-    }
-}
-
 impl Denied {
-    /// The policies that forbid it; none when nothing permits it.
+    /// The policies that forbid the action. Empty if no policy permits it.
     #[must_use]
     pub fn policies(&self) -> &Policies {
         &self.policies
     }
 }
 
-/// The rules in force. Cheap to clone; clones share them.
-#[derive(Debug, Clone)]
-pub struct Policy(Option<Arc<ArcSwap<InForce>>>);
+/// The active rules. Cheap to clone; clones share them.
+#[derive(Clone)]
+pub struct Policy(Option<Arc<ArcSwap<ActiveRules>>>);
 
 impl Policy {
-    /// No rules: every caller whom a listener lets in may do all. Listeners let in those of loopback and
-    /// unix sockets only, unless the operator said otherwise at start (see `config::server`).
+    /// Permits everything to every caller that a listener accepts. Without a policy, listeners accept callers of
+    /// loopback and unix sockets only, unless the operator chose otherwise at start (see `app::config`).
     #[must_use]
     pub fn without_rules() -> Self {
         Self(None)
     }
 
-    /// The rules of a file, whose changes are taken up within seconds by a task that ends with the last
-    /// clone. A broken new version is reported, and the old one stays in force.
-    ///
-    /// Blocks while it reads the file.
-    ///
-    /// # Errors
-    ///
-    /// All that is wrong with the file.
-    pub fn of_file(file: &Path, background: &Background) -> Result<Self, Mistakes> {
-        in_force::follow(file, background).map(|rules| Self(Some(rules)))
+    /// Makes the rules of `file` active. A task reloads them within seconds when the file changes. An invalid version
+    /// is logged, and the previous one stays active.
+    #[must_use]
+    pub fn start(file: PolicyFile, background: &Background) -> Self {
+        Self(Some(active::start(file, background)))
     }
 
-    /// Decides whether `caller` may do this to `resource`: once, when the call arrives. What is in
-    /// flight when the rules change goes on.
+    /// Decides whether `caller` may take this action on `resource`. A call is decided once, when it arrives. A call in
+    /// flight continues when the rules change.
     ///
     /// # Errors
     ///
     /// The rules do not permit it.
-    pub fn decide<A: Act>(&self, caller: &Caller, resource: A::Resource) -> Result<Permit<A>, Denied> {
+    pub fn decide<A: ActionType>(&self, caller: &Caller, resource: A::Resource) -> Result<Permit<A>, Denied> {
         let action = A::ACTION;
         let Some(rules) = &self.0 else {
             tracing::trace!(%caller, ?action, %resource, "permitted: there is no policy");
@@ -153,20 +120,20 @@ impl Policy {
     }
 }
 
-impl<A: Act> Permit<A> {
-    /// What may be acted on.
+impl<A: ActionType> Permit<A> {
+    /// The resource.
     #[must_use]
     pub fn resource(&self) -> &A::Resource {
         &self.resource
     }
 
-    /// What the caller asked for.
+    /// The action of the call.
     #[must_use]
     pub fn action(&self) -> Action {
         self.action
     }
 
-    /// The policies that permit it; none when there are no rules.
+    /// The policies that permit it. Empty without rules.
     #[must_use]
     pub fn policies(&self) -> &Policies {
         &self.policies
@@ -174,7 +141,7 @@ impl<A: Act> Permit<A> {
 }
 
 impl Permit<Wait> {
-    /// The permit to look at the operation, of which a wait is made.
+    /// The permit to get the operation. A wait consists of gets.
     #[must_use]
     pub fn into_get(self) -> Permit<Get> {
         let Self { resource, action, policies } = self;
@@ -183,8 +150,8 @@ impl Permit<Wait> {
 }
 
 impl Permit<Get> {
-    /// The permit to look for the operation in its device's list: another way to see the same thing, when
-    /// several operations of the device are awaited. What else is on the list is shown to nobody.
+    /// The permit to read the operation in its device's list, for waits on several operations of the device. No caller
+    /// receives the rest of the list.
     #[must_use]
     pub fn by_device(&self) -> Permit<List> {
         Permit { resource: self.resource.device(), action: self.action, policies: Arc::clone(&self.policies) }

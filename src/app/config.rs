@@ -17,7 +17,7 @@ use crate::{
     http_client::{LoadedAuthorities, tls::TlsError},
     loopback::is_loopback,
     operations::settings::Polling,
-    policy::settings::PolicySettings,
+    policy::{PolicyFile, settings::PolicySettings},
     server::{
         identity::jwks::{KeyLoadError, LoadedKeys},
         settings::{Callers, Jwt, JwtSettings, Limits, ListenAddress, Server, TlsFiles, TlsSettings},
@@ -102,6 +102,8 @@ pub struct Loaded {
     pub authorities: LoadedAuthorities,
     /// The keys of the issuer in `[callers.jwt]`.
     pub keys: Option<LoadedKeys>,
+    /// The policy.
+    pub policy: Option<PolicyFile>,
 }
 
 /// All settings, in the order of the reference.
@@ -166,8 +168,8 @@ impl Config {
             ["callers", "polling", "audit"].map(|key| root.section(key, &mut sources.errors));
         let unknown = root.finish(&mut sources.errors);
 
-        let (policy_settings, policy) = read_policy(&mut policy, policy_is_in_file, &mut sources);
-        let has_policy = policy_is_in_file || policy_settings.is_some() || unknown.means("policy");
+        let (policy_path, loaded_policy) = read_policy(&mut policy, policy_is_in_file, &mut sources);
+        let has_policy = policy_is_in_file || policy_path.is_some() || unknown.means("policy");
 
         let (server_settings, limits, tls, loaded_tls, has_tls) = read_server(&mut server, &mut sources);
         let exposure = Exposure { has_tls, has_policy, is_allowed: command_line.allow_unauthenticated };
@@ -223,14 +225,14 @@ impl Config {
             admin: admin_settings,
             upstream: upstream_settings,
             credentials,
-            policy,
+            policy: policy_path,
             callers: callers_settings,
             jwt,
             polling: polling_settings,
             audit: audit_settings,
             log,
         };
-        let loaded = Loaded { tls: loaded_tls, authorities, keys };
+        let loaded = Loaded { tls: loaded_tls, authorities, keys, policy: loaded_policy };
         Ok(Self { settings, loaded, unknown_variables })
     }
 
@@ -239,7 +241,7 @@ impl Config {
     /// # Errors
     ///
     /// The errors of the policy, and those of a configuration file that cannot be read or is not TOML.
-    pub fn policy_alone(flags: Flags, variables: Variables) -> Result<Option<PathBuf>, ConfigErrors> {
+    pub fn policy_alone(flags: Flags, variables: Variables) -> Result<Option<PolicyFile>, ConfigErrors> {
         let mut sources = Sources::new(flags, variables);
         let Opened { path, mut root, .. } = open(&mut sources);
         let is_in_file = root.has("policy");
@@ -274,28 +276,29 @@ fn open(sources: &mut Sources) -> Opened {
     Opened { path, root: root.unwrap_or_else(|| Section::empty("")), is_valid, command_line }
 }
 
-/// The path of the policy as it was given, and the same if the policy is valid.
+/// The path of the policy, and the policy if it is valid.
 fn read_policy(
     section: &mut Section,
     is_in_file: bool,
     sources: &mut Sources,
-) -> (Option<PathBuf>, Option<PathBuf>) {
+) -> (Option<PathBuf>, Option<PolicyFile>) {
     let settings = PolicySettings::read(section, sources);
     settings.check(section, is_in_file, &mut sources.errors);
     section.finish(&mut sources.errors);
     let Some(path) = settings.file else { return (None, None) };
-    let before = sources.errors.len();
-    match crate::policy::rules::Rules::read(&path) {
-        Ok(_) => {}
-        Err(mistakes) => {
-            for mistake in &mistakes.0 {
-                let problem = format!("{}: {}", path.display(), mistake.located());
-                section.invalid("file", Invalid::new(problem, &mistake.remedy), &mut sources.errors);
-            }
-        }
+    let errors = match PolicyFile::load(path.clone()) {
+        Ok(file) => return (Some(path), Some(file)),
+        Err(errors) => errors,
+    };
+    for error in errors {
+        // The path of a file that can be read is no secret.
+        let problem = match error.position {
+            Some(_) => format!("{}: {}", path.display(), error.located()),
+            None => error.located(),
+        };
+        section.invalid("file", Invalid::new(problem, error.hint), &mut sources.errors);
     }
-    let is_valid = sources.errors.len() == before;
-    (Some(path.clone()), is_valid.then_some(path))
+    (Some(path), None)
 }
 
 /// The settings of `[server]`, its files, and whether it means to have TLS.

@@ -1,37 +1,25 @@
 //! `countermand check`: whether `serve` would start, and be ready.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{panic::resume_unwind, path::PathBuf};
 
 use clap::Args;
-use futures_util::{StreamExt, future::OptionFuture, stream};
+use tokio::task::spawn_blocking;
 
 use super::{exit::Exit, output::Format, serve::report};
 use crate::{
-    amapi::settings::Upstream,
-    app::{Config, config::Loaded},
-    background::Background,
+    app::Config,
     config::{ConfigErrors, Flags, Variables},
-    credentials::Surroundings,
-    credentials::{Machine, settings::CredentialConfig},
-    http_client::Authorities,
+    credentials::Machine,
 };
 
-mod audit;
-mod callers;
 mod credential;
-mod cure;
 mod explain;
-mod file;
 mod finding;
-mod listeners;
-mod policy;
-mod tls;
-mod upstream;
+mod local;
+mod network;
+mod token_hint;
 
 use finding::Finding;
-
-/// How many credentials are tried at once: a few hundred are done in seconds, and nobody is flooded.
-const AT_ONCE: usize = 16;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -42,11 +30,11 @@ Examples:
   countermand check --policy policy.cedar --claim groups=mdm \\
       --explain jwt:https://issuer.example#alice list enterprises/LC01/devices/d1
 
-The COUNTERMAND_… variables are read as serve reads them. Each line is a finding: what is right on standard
-output, warnings and faults with their cures on standard error. With --output json all is one object on
-standard output: {\"findings\": [{\"subject\", \"level\": \"ok\"|\"warning\"|\"fault\", \"finding\", \"cure\"}], \"faults\": N}.
-Exit code: 0 when there is no fault, 1 on any; with --explain 0 when the call is allowed, 1 when it is denied
-and on any fault.";
+The COUNTERMAND_… variables are read as serve reads them. Each line is a finding: those that are OK on
+standard output, warnings and errors with hints on standard error. --output json prints one object to standard
+output: {\"findings\": [{\"subject\", \"level\": \"ok\"|\"warning\"|\"error\", \"finding\", \"hint\"}], \"errors\": N}.
+Exit code: 0 without an error, 1 on any; with --explain 0 when the call is allowed, 1 when it is denied and on
+any error.";
 
 /// Check the configuration and everything that it names, fetch a token with each credential, and see
 /// that the API and the keys of callers' tokens can be reached
@@ -69,64 +57,44 @@ pub(crate) struct CheckArgs {
     output: Format,
 }
 
-/// Prints a line a finding.
+/// Prints one line per finding.
 pub(crate) async fn run(args: CheckArgs) -> Exit {
     let CheckArgs { config, policy, explain, output } = args;
     let given = [("--config", config), ("--policy", policy)];
-    let flags = given.into_iter().filter_map(|(flag, path)| Some((flag, path?)));
-    let flags = flags.fold(Flags::default(), |flags, (flag, path)| flags.with(flag, path));
-    if let Some(question) = explain.question() {
-        return explain::run(question, flags, output);
+    let given = given.into_iter().filter_map(|(flag, path)| Some((flag, path?)));
+    let flags = given.fold(Flags::default(), |flags, (flag, path)| flags.with(flag, path));
+    if let Some(call) = explain.call() {
+        return unblocked(move || explain::run(call, flags, output)).await;
     }
-    match Config::load(flags, Variables::of_process(), Machine::This) {
-        Ok(config) => finding::print(&findings(config).await, output),
-        Err(faults) => refused(&faults, output),
+    let loaded = unblocked(move || {
+        let config = Config::load(flags, Variables::of_process(), Machine::This)?;
+        let findings = local::findings(&config);
+        Ok((config, findings))
+    });
+    match loaded.await {
+        Ok((config, mut findings)) => {
+            findings.extend(network::findings(config).await);
+            finding::print(&findings, output)
+        }
+        Err(errors) => refused(&errors, output),
     }
 }
 
-/// A configuration that `serve` would refuse, in the form in which it would.
-fn refused(faults: &ConfigErrors, format: Format) -> Exit {
+/// Runs `work` on a blocking thread, so that a signal ends the command while a file or a resolver blocks `work`.
+async fn unblocked<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(panic) => resume_unwind(panic.into_panic()),
+    }
+}
+
+/// Prints the errors of a configuration as `serve` would, or as findings.
+fn refused(errors: &ConfigErrors, format: Format) -> Exit {
     match format {
         Format::Text => {
-            report(faults);
+            report(errors);
             Exit::Failed
         }
-        Format::Json => finding::print(&faults.iter().map(Finding::from).collect::<Vec<_>>(), format),
+        Format::Json => finding::print(&errors.iter().map(Finding::from).collect::<Vec<_>>(), format),
     }
-}
-
-/// What there is to say of a configuration that is right by itself.
-async fn findings(config: Config) -> Vec<Finding> {
-    let Config { settings, loaded, unknown_variables } = config;
-    let Loaded { tls: _, authorities, keys } = loaded;
-    let mut findings = vec![Finding::ok("configuration", "all settings are right")];
-    findings.extend(
-        unknown_variables.iter().map(|name| Finding::warning(name, "there is no such variable", "unset it")),
-    );
-    findings.extend(listeners::findings(&settings));
-    findings.extend(settings.tls.iter().flat_map(tls::findings));
-    let authorities = authorities.start(&Background::unsupervised());
-    let (keys, reached, of_credentials) = tokio::join!(
-        OptionFuture::from(settings.jwt.as_ref().zip(keys).map(|(jwt, keys)| callers::finding(jwt, keys))),
-        upstream::finding(&settings.upstream, &authorities),
-        of_credentials(&settings.credentials, &settings.upstream, &authorities)
-    );
-    findings.extend(keys);
-    findings.extend(settings.policy.iter().flat_map(|file| policy::findings(file)));
-    findings.extend(audit::finding(&settings.audit));
-    findings.push(reached);
-    findings.extend(of_credentials);
-    findings
-}
-
-async fn of_credentials(
-    list: &[CredentialConfig],
-    upstream: &Upstream,
-    authorities: &Authorities,
-) -> Vec<Finding> {
-    let iam = upstream.iam_credentials_url.url().clone();
-    let surroundings = Arc::new(Surroundings::new(authorities.clone(), iam));
-    let each = list.iter().map(|credential| credential::findings(credential, upstream, &surroundings));
-    let found: Vec<Vec<Finding>> = stream::iter(each).buffered(AT_ONCE).collect().await;
-    found.concat()
 }

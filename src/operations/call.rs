@@ -10,7 +10,7 @@ use crate::{
     audit::Record,
     caller::Caller,
     name::InvalidName,
-    policy::{Denied, Permit, act::Act},
+    policy::{Denied, Permit, action::ActionType},
 };
 
 /// The most of the caller's time that is reserved, so that a response that is due at the deadline arrives before it.
@@ -60,7 +60,10 @@ impl Call {
     }
 
     /// What was decided of the call.
-    pub(super) fn permit<A: Act>(&self, decided: Result<Permit<A>, Denied>) -> Result<Permit<A>, Status> {
+    pub(super) fn permit<A: ActionType>(
+        &self,
+        decided: Result<Permit<A>, Denied>,
+    ) -> Result<Permit<A>, Status> {
         match decided {
             Ok(permit) => {
                 self.record.allowed(permit.policies());

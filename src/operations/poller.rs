@@ -19,7 +19,7 @@ use super::{reader::Reader, status};
 use crate::{
     amapi::{Api, ListQuery, error::Error},
     name::{DeviceName, OperationName},
-    policy::{Permit, act::Get},
+    policy::{Permit, action::Get},
     proto::longrunning::{ListOperationsResponse, Operation},
     serving::Serving,
 };

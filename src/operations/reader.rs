@@ -18,7 +18,7 @@ use crate::{
     name::OperationName,
     policy::{
         Permit,
-        act::{Get, List},
+        action::{Get, List},
     },
     proto::longrunning::{ListOperationsResponse, Operation},
 };

@@ -16,7 +16,7 @@ use crate::{
     flight::Flight,
     policy::{
         Permit, Policy,
-        act::{Cancel, Get, List},
+        action::{Cancel, Get, List},
     },
     serving::Serving,
 };

@@ -1,50 +1,100 @@
-//! A caller and a resource as a policy sees them. They are made of what the call says and nothing else:
-//! whether the resource exists is unknown here.
+//! Callers, actions and resources as Cedar's entities. They are made of the call alone: whether the resource exists
+//! is unknown here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
 
-use cedar_policy::{Entities, Entity, RestrictedExpression};
+use cedar_policy::{Entities, Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpression, Schema};
 
-use super::{Resource, schema};
+use super::{Action, Resource};
 use crate::{
     caller::{Caller, Identity},
     name::{DeviceName, OperationName},
 };
 
-/// A resource and what it is in, by their ids in AMAPI's names.
+/// The schema, in Cedar's own syntax. It has no namespace.
+pub(super) const SCHEMA_TEXT: &str = include_str!("schema.cedarschema");
+
+/// The schema that policies are validated against.
+pub(super) static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
+    let (schema, _) = Schema::from_cedarschema_str(SCHEMA_TEXT)
+        .expect("the schema is part of the program, and a test reads it");
+    schema
+});
+
+struct EntityTypes {
+    caller: EntityTypeName,
+    action: EntityTypeName,
+    enterprise: EntityTypeName,
+    device: EntityTypeName,
+    operation: EntityTypeName,
+}
+
+/// Parsed once, because Cedar parses a type's name by its whole grammar.
+static TYPES: LazyLock<EntityTypes> = LazyLock::new(|| {
+    let parse = |name: &str| name.parse().expect("it is one identifier, as Cedar has them");
+    EntityTypes {
+        caller: parse("Caller"),
+        action: parse("Action"),
+        enterprise: parse("Enterprise"),
+        device: parse("Device"),
+        operation: parse("Operation"),
+    }
+});
+
+/// The name of a resource, and the ids of the resource and its ancestors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lineage<'a> {
+    /// AMAPI's name, `enterprises/LC01/devices/d1/operations/17`.
+    pub name: &'a str,
     /// The enterprise's id, `LC01`.
     pub enterprise: &'a str,
     /// The device's id in its enterprise, `d1`.
     pub device: &'a str,
-    /// The operation's id on its device, `17`; none of a device.
+    /// The operation's id on its device, `17`; `None` for a device.
     pub operation: Option<&'a str>,
-}
-
-impl<'a> Lineage<'a> {
-    /// The ids from the enterprise down.
-    pub(super) fn ids(self) -> impl Iterator<Item = &'a str> {
-        [self.enterprise, self.device].into_iter().chain(self.operation)
-    }
 }
 
 impl Resource for OperationName {
     fn lineage(&self) -> Lineage<'_> {
         let operation = Some(self.operation_id());
-        Lineage { enterprise: self.enterprise(), device: self.device_id(), operation }
+        Lineage { name: self.as_str(), enterprise: self.enterprise(), device: self.device_id(), operation }
     }
 }
 
 impl Resource for DeviceName {
     fn lineage(&self) -> Lineage<'_> {
-        Lineage { enterprise: self.enterprise(), device: self.device_id(), operation: None }
+        let (enterprise, device) = (self.enterprise(), self.device_id());
+        Lineage { name: self.as_str(), enterprise, device, operation: None }
     }
 }
 
+pub(super) fn caller_uid(caller: &Caller) -> EntityUid {
+    uid(&TYPES.caller, &caller.to_string())
+}
+
+pub(super) fn action_uid(action: Action) -> EntityUid {
+    uid(&TYPES.action, action.as_str())
+}
+
+/// The ids from the resource itself up to its enterprise.
+pub(super) fn resource_uids(resource: Lineage<'_>) -> Vec<EntityUid> {
+    let Lineage { name: _, enterprise, device, operation } = resource;
+    let operation = operation.map(|id| uid(&TYPES.operation, &format!("{enterprise}/{device}/{id}")));
+    let device = uid(&TYPES.device, &format!("{enterprise}/{device}"));
+    operation.into_iter().chain([device, uid(&TYPES.enterprise, enterprise)]).collect()
+}
+
+fn uid(of: &EntityTypeName, id: &str) -> EntityUid {
+    EntityUid::from_type_name_and_id(of.clone(), EntityId::new(id))
+}
+
 /// The value of an attribute of a caller.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Value {
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(untagged)]
+pub enum AttributeValue {
     /// A `String`.
     Text(String),
     /// A `Long`.
@@ -52,9 +102,8 @@ pub enum Value {
 }
 
 /// The attributes of a caller, by the names of the schema.
-#[must_use]
-pub fn attributes(caller: &Caller) -> BTreeMap<&'static str, Value> {
-    let text = |value: &str| Value::Text(value.to_owned());
+pub(super) fn attributes(caller: &Caller) -> BTreeMap<&'static str, AttributeValue> {
+    let text = |value: &str| AttributeValue::Text(value.to_owned());
     let mut attributes = BTreeMap::from([("proof", text(caller.proof().as_str()))]);
     match caller.identity() {
         Identity::Spiffe(id) => {
@@ -67,7 +116,7 @@ pub fn attributes(caller: &Caller) -> BTreeMap<&'static str, Value> {
         Identity::Jwt { issuer, subject } => {
             attributes.extend([("issuer", text(issuer)), ("subject", text(subject))]);
             // The private claims of Kubernetes' service-account tokens ("Managing Service Accounts",
-            // Kubernetes documentation). A claim of several values names no one account.
+            // Kubernetes documentation). A claim with several values does not identify one account.
             for (attribute, claim) in [
                 ("namespace", "kubernetes.io/namespace"),
                 ("service_account", "kubernetes.io/serviceaccount/name"),
@@ -78,29 +127,29 @@ pub fn attributes(caller: &Caller) -> BTreeMap<&'static str, Value> {
                 }
             }
         }
-        Identity::Unix { uid } => attributes.extend([("uid", Value::Number(*uid))]),
+        Identity::Unix { uid } => attributes.extend([("uid", AttributeValue::Number(*uid))]),
         Identity::Anonymous => {}
     }
     attributes
 }
 
-/// What a decision about this caller and this resource is made of.
-pub(super) fn all(caller: &Caller, resource: Lineage<'_>) -> Entities {
-    let mut entities = vec![of_caller(caller)];
+/// The entities that a decision about this caller and this resource depends on.
+pub(super) fn entities(caller: &Caller, resource: Lineage<'_>) -> Entities {
+    let mut entities = vec![caller_entity(caller)];
     let mut parent = None;
-    for uid in schema::resource(resource).into_iter().rev() {
+    for uid in resource_uids(resource).into_iter().rev() {
         entities.push(Entity::new_no_attrs(uid.clone(), parent.into_iter().collect()));
         parent = Some(uid);
     }
     Entities::from_entities(entities, None)
-        .expect("their types differ, so that there are no two of one id, and each has at most one parent")
+        .expect("the types differ, so no two ids are equal, and each entity has at most one parent")
 }
 
-fn of_caller(caller: &Caller) -> Entity {
+fn caller_entity(caller: &Caller) -> Entity {
     let attributes = attributes(caller).into_iter().map(|(name, value)| {
         let value = match value {
-            Value::Text(text) => RestrictedExpression::new_string(text),
-            Value::Number(number) => RestrictedExpression::new_long(number.into()),
+            AttributeValue::Text(text) => RestrictedExpression::new_string(text),
+            AttributeValue::Number(number) => RestrictedExpression::new_long(number.into()),
         };
         (name.to_owned(), value)
     });
@@ -108,6 +157,6 @@ fn of_caller(caller: &Caller) -> Entity {
         RestrictedExpression::new_set(values.iter().cloned().map(RestrictedExpression::new_string))
     };
     let tags = caller.claims().iter().map(|(name, values)| (name.clone(), set(values)));
-    Entity::new_with_tags(schema::caller(caller), attributes, [], tags)
-        .expect("only a call of an extension can fail to be evaluated, and here are none")
+    Entity::new_with_tags(caller_uid(caller), attributes, [], tags)
+        .expect("only a call of an extension can fail to be evaluated, and there are none")
 }

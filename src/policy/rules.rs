@@ -1,52 +1,46 @@
-//! A policy file that was loaded, and what it says.
+//! Validated policies and the decisions that Cedar makes by them.
 
-use std::{collections::BTreeSet, fmt, io, path::Path};
+use std::collections::{BTreeMap, BTreeSet};
 
 use cedar_policy::{AuthorizationError, Authorizer, Context, Decision, Effect, PolicyId, PolicySet, Request};
 
 use super::{
-    Action, Lineage, Policies, entities, load,
-    mistake::{Mistake, Mistakes},
-    named::Named,
-    schema,
+    Action, Lineage, Policies,
+    entities::{self, AttributeValue},
+    parse::PolicyError,
+    resource_index::ResourceIndex,
 };
-use crate::{caller::Caller, file_watch};
-
-/// The largest policy file, in bytes.
-const LARGEST: usize = 1 << 20;
+use crate::caller::Caller;
 
 /// Validated policies.
+#[derive(Debug, Clone, Default)]
 pub struct Rules {
-    set: PolicySet,
-    named: Named,
-    statements: Vec<Statement>,
-    warnings: Vec<Mistake>,
+    /// The policies, in the order of their file.
+    pub statements: Vec<Statement>,
+    /// Parts of the file that are valid but may not mean what their author intended.
+    pub warnings: Vec<PolicyError>,
+    pub(super) set: PolicySet,
+    pub(super) named: ResourceIndex,
 }
 
 /// One policy in its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statement {
-    /// Its `@id`, else `policy0`, `policy1` and so on, by its place in the file.
+    /// Its `@id`. Without one, `policy0`, `policy1` and so on, by its number in the file.
     pub id: String,
     /// Whether it permits or forbids.
     pub effect: Effect,
     /// The line on which it begins, from 1.
     pub line: usize,
-    /// As it stands in the file, annotations included.
+    /// Its text in the file, with its annotations.
     pub text: String,
 }
 
-/// What the rules say to a question.
+/// A decision and the policies that determined it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Verdict {
     pub(super) allowed: bool,
     pub(super) policies: Policies,
-}
-
-/// A verdict, and the policies that had no part in it since they could not be evaluated.
-pub(super) struct Evaluation {
-    pub(super) verdict: Verdict,
-    pub(super) errors: Vec<EvaluationError>,
 }
 
 /// Why a policy could not be evaluated.
@@ -54,89 +48,54 @@ pub(super) struct Evaluation {
 pub struct EvaluationError {
     /// The policy's id.
     pub policy: String,
-    /// Cedar's word.
+    /// Cedar's message.
     pub cause: String,
 }
 
+/// A decision and its reasons, for `check --explain`.
+#[derive(Debug)]
+pub struct Explanation<'a> {
+    /// Whether the call is permitted.
+    pub allowed: bool,
+    /// The policies that determined the decision, in the order of their file. Empty if no policy permits the call.
+    pub policies: Vec<&'a Statement>,
+    /// The policies that cannot be evaluated for this call.
+    pub errors: Vec<EvaluationError>,
+    /// The caller's attributes, as policies see them. The caller's tags are its claims.
+    pub attributes: BTreeMap<&'static str, AttributeValue>,
+}
+
 impl Rules {
-    pub(super) fn new(
-        set: PolicySet,
-        named: Named,
-        statements: Vec<Statement>,
-        warnings: Vec<Mistake>,
-    ) -> Self {
-        Self { set, named, statements, warnings }
-    }
-
-    /// Reads and validates a file. Blocks.
-    ///
-    /// # Errors
-    ///
-    /// The file cannot be read; or see [`Self::parse`].
-    pub fn read(file: &Path) -> Result<Self, Mistakes> {
-        let content = file_watch::read(file).map_err(|error| Self::unreadable(&error))?;
-        Self::parse(&content)
-    }
-
-    /// What is wrong with a file that cannot be read.
-    pub(super) fn unreadable(error: &io::Error) -> Mistakes {
-        let remedy = "name a file of Cedar policies that this user may read";
-        Mistakes(vec![Mistake::of_file(format!("it cannot be read: {error}"), remedy)])
-    }
-
-    /// Reads and validates the content of a file.
-    ///
-    /// # Errors
-    ///
-    /// It is over 1 MiB; or everything that is wrong with it, in the order of its lines: what is not UTF-8 or
-    /// not Cedar, or else what the schema does not know, templates, ids that are taken, policies that can
-    /// never apply, and entities that cannot exist.
-    pub fn parse(content: &[u8]) -> Result<Self, Mistakes> {
-        let wrong = |problem: String, remedy: &str| Mistakes(vec![Mistake::of_file(problem, remedy)]);
-        if content.len() > LARGEST {
-            return Err(wrong(format!("it has {} bytes", content.len()), "keep it below 1 MiB"));
-        }
-        let text = std::str::from_utf8(content).map_err(|error| {
-            let problem = format!("it is not UTF-8 from byte {} on", error.valid_up_to());
-            wrong(problem, "write it in UTF-8")
-        })?;
-        load::load(text)
-    }
-
-    /// The policies, in the order of their file.
+    /// Whether any policy is a `permit`. Without one, every call is denied.
     #[must_use]
-    pub fn statements(&self) -> &[Statement] {
-        &self.statements
-    }
-
-    /// What looks odd and is not wrong.
-    #[must_use]
-    pub fn warnings(&self) -> &[Mistake] {
-        &self.warnings
-    }
-
-    /// Whether some policy permits anything; nothing else ever is.
-    #[must_use]
-    pub fn permit_something(&self) -> bool {
+    pub fn has_permit(&self) -> bool {
         self.statements.iter().any(|statement| statement.effect == Effect::Permit)
     }
 
-    /// The number that all resources have in common which these rules cannot tell apart; see [`Named`].
-    pub(super) fn place(&self, resource: Lineage<'_>) -> u32 {
-        self.named.place(resource)
+    /// Decides as for a call, and gives the reasons.
+    #[must_use]
+    pub fn explain(&self, caller: &Caller, action: Action, resource: Lineage<'_>) -> Explanation<'_> {
+        let (Verdict { allowed, policies }, errors) = self.evaluate(caller, action, resource);
+        let policies = self.statements.iter().filter(|statement| policies.contains(&statement.id)).collect();
+        Explanation { allowed, policies, errors, attributes: entities::attributes(caller) }
     }
 
-    /// Asks Cedar.
+    /// Has Cedar decide. Returns the errors of policies that could not be evaluated, too.
     ///
-    /// A policy that cannot be evaluated is skipped, as Cedar has it, unless it forbids: then nothing is
-    /// permitted, since it may have been written to stop this very call. The validation leaves little that
-    /// could be the cause: a number that overflows, an expression too deep for the stack.
-    pub(super) fn evaluate(&self, caller: &Caller, action: Action, resource: Lineage<'_>) -> Evaluation {
-        let entities = entities::all(caller, resource);
-        let asked = schema::resource(resource).swap_remove(0);
-        let (principal, action) = (schema::caller(caller), schema::action(action));
-        let request = Request::new(principal, action, asked, Context::empty(), None)
-            .expect("a request can only be wrong by a schema, and it is given none");
+    /// Cedar skips a policy that cannot be evaluated. That is right for a `permit`. A `forbid` may have been written
+    /// to stop this very call, so its error denies the call. Validation leaves few causes: a number that overflows,
+    /// an expression too deep for the stack.
+    pub(super) fn evaluate(
+        &self,
+        caller: &Caller,
+        action: Action,
+        resource: Lineage<'_>,
+    ) -> (Verdict, Vec<EvaluationError>) {
+        let entities = entities::entities(caller, resource);
+        let resource = entities::resource_uids(resource).swap_remove(0);
+        let (principal, action) = (entities::caller_uid(caller), entities::action_uid(action));
+        let request = Request::new(principal, action, resource, Context::empty(), None)
+            .expect("a request can be invalid by a schema only, and none is given");
         let response = Authorizer::new().is_authorized(&request, &self.set, &entities);
         let mut errors = Vec::new();
         for error in response.diagnostics().errors() {
@@ -145,14 +104,15 @@ impl Rules {
             errors.push(EvaluationError { policy, cause });
         }
         let failed = errors.iter().map(|error| error.policy.as_str());
-        let broken: BTreeSet<&str> = failed.filter(|id| self.forbids(id)).collect();
-        let allowed = response.decision() == Decision::Allow && broken.is_empty();
+        let failed_forbids: BTreeSet<&str> = failed.filter(|id| self.forbids(id)).collect();
+        let allowed = response.decision() == Decision::Allow && failed_forbids.is_empty();
         let reasons: BTreeSet<&str> = response.diagnostics().reason().map(AsRef::as_ref).collect();
-        // What permits is no reason for a denial that a broken policy made of it.
-        let decided = |id: &str| self.forbids(id) != allowed && (reasons.contains(id) || broken.contains(id));
+        // If a failed `forbid` denies the call, the permits among Cedar's reasons are none for the denial.
+        let decided =
+            |id: &str| self.forbids(id) != allowed && (reasons.contains(id) || failed_forbids.contains(id));
         let ids = self.statements.iter().map(|statement| &statement.id);
         let policies = ids.filter(|id| decided(id)).cloned().collect();
-        Evaluation { verdict: Verdict { allowed, policies }, errors }
+        (Verdict { allowed, policies }, errors)
     }
 
     fn forbids(&self, id: &str) -> bool {
@@ -160,8 +120,13 @@ impl Rules {
     }
 }
 
-impl fmt::Debug for Rules {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rules").field("statements", &self.statements).finish_non_exhaustive()
+impl Statement {
+    /// The line that begins with its effect, without the annotations and comments before it.
+    #[must_use]
+    pub fn first_line(&self) -> &str {
+        let effect = self.effect.to_string();
+        let mut lines = self.text.lines().map(str::trim);
+        let first = lines.find(|line| line.starts_with(&effect));
+        first.or(self.text.lines().next()).unwrap_or_default()
     }
 }

@@ -1,8 +1,8 @@
-//! What policies decide.
+//! The decisions of policies.
 
 use std::collections::BTreeSet;
 
-use super::{Action, Resource, explain::Explanation, in_force::InForce, rules::Rules};
+use super::{Action, Explanation, Resource, Rules, active::ActiveRules};
 use crate::{
     caller::{Caller, Claims, Identity, Proof},
     name::{DeviceName, OperationName},
@@ -10,7 +10,7 @@ use crate::{
 
 mod property;
 
-const ALL: [Action; 4] = [Action::Cancel, Action::Get, Action::List, Action::Wait];
+const ALL: [Action; 4] = Action::ALL;
 
 pub(super) fn spiffe(id: &str) -> Caller {
     Caller::new(Identity::Spiffe(id.parse().unwrap()), Proof::ClientCertificate)
@@ -23,10 +23,10 @@ pub(super) fn token(claims: &[(&str, &[&str])]) -> Caller {
 }
 
 fn rules(text: &str) -> Rules {
-    Rules::parse(text.as_bytes()).unwrap_or_else(|mistakes| panic!("{mistakes}"))
+    Rules::parse(text.as_bytes()).unwrap_or_else(|errors| panic!("{errors:?}"))
 }
 
-/// By the ids `LC01/d1/17`; for a list, the operation is left out.
+/// `id` is `LC01/d1/17`. A list leaves the operation out.
 fn explain<'a>(rules: &'a Rules, caller: &Caller, action: Action, id: &str) -> Explanation<'a> {
     let [enterprise, device, operation] = id.split('/').collect::<Vec<_>>()[..] else { panic!("{id}") };
     let device = format!("enterprises/{enterprise}/devices/{device}");
@@ -42,20 +42,20 @@ fn allowed(rules: &Rules, caller: &Caller, id: &str) -> Vec<Action> {
     ALL.into_iter().filter(|action| explain(rules, caller, *action, id).allowed).collect()
 }
 
-/// The ids of the policies behind a decision.
-fn behind(explanation: &Explanation<'_>) -> Vec<String> {
+/// The ids of the policies that determined a decision.
+fn reasons(explanation: &Explanation<'_>) -> Vec<String> {
     explanation.policies.iter().map(|policy| policy.id.clone()).collect()
 }
 
-const OF_THE_DESIGN: &str = r#"
+const DOCUMENTED: &str = r#"
 permit (principal == Caller::"spiffe://corp.example/ns/mdm/sa/console", action, resource in Enterprise::"LC01");
 permit (principal, action in [Action::"get", Action::"list", Action::"wait"], resource in Enterprise::"LC01")
   when { principal has namespace && principal.namespace == "mdm" };
 "#;
 
 #[test]
-fn the_policies_of_the_design_work() {
-    let rules = rules(OF_THE_DESIGN);
+fn the_documented_policies_work() {
+    let rules = rules(DOCUMENTED);
     let console = spiffe("spiffe://corp.example/ns/mdm/sa/console");
     let reader = spiffe("spiffe://corp.example/ns/mdm/sa/reader");
     let other = spiffe("spiffe://corp.example/ns/hr/sa/console");
@@ -65,44 +65,44 @@ fn the_policies_of_the_design_work() {
     assert_eq!(allowed(&rules, &console, "LC01/d1/17"), ALL);
     assert_eq!(allowed(&rules, &reader, "LC01/d1/17"), reading);
     assert_eq!(allowed(&rules, &kubernetes, "LC01/d1/17"), reading);
-    for nobody in [&other, &Caller::anonymous(), &Caller::unix(0), &token(&[("namespace", &["mdm"])])] {
-        assert_eq!(allowed(&rules, nobody, "LC01/d1/17"), [], "{nobody}");
+    for other in [&other, &Caller::anonymous(), &Caller::unix(0), &token(&[("namespace", &["mdm"])])] {
+        assert_eq!(allowed(&rules, other, "LC01/d1/17"), [], "{other}");
     }
     for elsewhere in ["LC02/d1/17", "LC011/d1/17", "lc01/d1/17", "d1/LC01/17"] {
         assert_eq!(allowed(&rules, &console, elsewhere), [], "{elsewhere}");
     }
-    assert_eq!(behind(&explain(&rules, &console, Action::Cancel, "LC01/d1/17")), ["policy0"]);
-    assert_eq!(behind(&explain(&rules, &console, Action::Get, "LC01/d1/17")), ["policy0", "policy1"]);
-    assert!(behind(&explain(&rules, &reader, Action::Cancel, "LC01/d1/17")).is_empty());
+    assert_eq!(reasons(&explain(&rules, &console, Action::Cancel, "LC01/d1/17")), ["policy0"]);
+    assert_eq!(reasons(&explain(&rules, &console, Action::Get, "LC01/d1/17")), ["policy0", "policy1"]);
+    assert!(reasons(&explain(&rules, &reader, Action::Cancel, "LC01/d1/17")).is_empty());
 }
 
 #[test]
-fn what_forbids_wins_and_is_named() {
+fn a_forbid_wins_and_is_among_the_reasons() {
     let rules = rules(
         r#"@id("all") permit (principal, action, resource);
            @id("d1") forbid (principal, action, resource in Device::"LC01/d1") unless { principal has uid };
            @id("17") forbid (principal, action == Action::"cancel", resource == Operation::"LC01/d1/17");
            @id("list") forbid (principal, action, resource == Device::"LC01/d2");"#,
     );
-    let (root, nobody) = (Caller::unix(0), Caller::anonymous());
-    assert_eq!(allowed(&rules, &nobody, "LC02/d1/17"), ALL);
-    assert_eq!(allowed(&rules, &nobody, "LC01/d1/17"), []);
+    let (root, anonymous) = (Caller::unix(0), Caller::anonymous());
+    assert_eq!(allowed(&rules, &anonymous, "LC02/d1/17"), ALL);
+    assert_eq!(allowed(&rules, &anonymous, "LC01/d1/17"), []);
     assert_eq!(allowed(&rules, &root, "LC01/d1/17"), [Action::Get, Action::List, Action::Wait]);
     assert_eq!(allowed(&rules, &root, "LC01/d1/18"), ALL);
     // A device's list is not the device's operations.
     assert_eq!(allowed(&rules, &root, "LC01/d2/17"), [Action::Cancel, Action::Get, Action::Wait]);
-    assert_eq!(behind(&explain(&rules, &nobody, Action::Cancel, "LC01/d1/17")), ["d1", "17"]);
-    assert_eq!(behind(&explain(&rules, &root, Action::Cancel, "LC01/d1/17")), ["17"]);
-    assert_eq!(behind(&explain(&rules, &root, Action::Get, "LC01/d1/17")), ["all"]);
+    assert_eq!(reasons(&explain(&rules, &anonymous, Action::Cancel, "LC01/d1/17")), ["d1", "17"]);
+    assert_eq!(reasons(&explain(&rules, &root, Action::Cancel, "LC01/d1/17")), ["17"]);
+    assert_eq!(reasons(&explain(&rules, &root, Action::Get, "LC01/d1/17")), ["all"]);
 }
 
 #[test]
-fn a_caller_is_known_by_its_attributes_and_its_tags() {
+fn a_policy_can_ask_for_attributes_and_tags_of_a_caller() {
     let bearer = token(&[("groups", &["mdm", "it"]), ("exp", &["1700000000"])]);
     let dns = Caller::new(Identity::Dns("console.corp.example".parse().unwrap()), Proof::ForwardedClientCert);
     let workload = spiffe("spiffe://corp.example/ns/mdm/sa/console");
     let domain = spiffe("spiffe://corp.example");
-    for (condition, who) in [
+    for (condition, permitted) in [
         (r#"principal.hasTag("groups") && principal.getTag("groups").contains("mdm")"#, &bearer),
         (r#"principal has issuer && principal.issuer == "https://issuer.example""#, &bearer),
         (r#"principal has subject && principal.subject == "alice""#, &bearer),
@@ -117,14 +117,14 @@ fn a_caller_is_known_by_its_attributes_and_its_tags() {
     ] {
         let rules = rules(&format!("permit (principal, action, resource) when {{ {condition} }};"));
         for caller in [&bearer, &dns, &workload, &domain, &Caller::unix(u32::MAX), &Caller::anonymous()] {
-            let may = !allowed(&rules, caller, "LC01/d1/17").is_empty();
-            assert_eq!(may, caller == who, "{caller}: {condition}");
+            let is_allowed = !allowed(&rules, caller, "LC01/d1/17").is_empty();
+            assert_eq!(is_allowed, caller == permitted, "{caller}: {condition}");
         }
     }
 }
 
 #[test]
-fn what_cannot_be_evaluated_permits_nothing_and_forbids_all() {
+fn a_policy_that_cannot_be_evaluated_permits_nothing_and_forbids_everything() {
     // The sum leaves the range of a Long.
     let broken = "(principal, action, resource) when { principal has uid && \
                   principal.uid + 9223372036854775807 > 0 };";
@@ -132,13 +132,13 @@ fn what_cannot_be_evaluated_permits_nothing_and_forbids_all() {
     let skipped = rules(&format!("permit {broken} permit (principal, action, resource);"));
     let explanation = explain(&skipped, &caller, Action::Get, "LC01/d1/17");
     assert!(explanation.allowed);
-    assert_eq!(behind(&explanation), ["policy1"]);
+    assert_eq!(reasons(&explanation), ["policy1"]);
     assert_eq!(explanation.errors[0].policy, "policy0");
 
     let forbidding = rules(&format!("permit (principal, action, resource); forbid {broken}"));
     let explanation = explain(&forbidding, &caller, Action::Get, "LC01/d1/17");
     assert!(!explanation.allowed, "Cedar by itself would skip it");
-    assert_eq!(behind(&explanation), ["policy1"]);
+    assert_eq!(reasons(&explanation), ["policy1"]);
     assert_eq!(explanation.errors.len(), 1);
     assert!(explain(&forbidding, &Caller::anonymous(), Action::Get, "LC01/d1/17").allowed);
 }
@@ -147,21 +147,21 @@ fn what_cannot_be_evaluated_permits_nothing_and_forbids_all() {
 fn no_policies_permit_nothing() {
     for empty in ["", "// nothing yet\n", "\n\n"] {
         let rules = rules(empty);
-        assert!(!rules.permit_something());
+        assert!(!rules.has_permit());
         assert_eq!(allowed(&rules, &Caller::unix(0), "LC01/d1/17"), []);
     }
 }
 
 #[test]
-fn a_decision_is_remembered_for_all_that_cannot_be_told_apart() {
-    let in_force = InForce::new(rules(OF_THE_DESIGN));
+fn a_decision_is_cached_for_all_resources_that_the_policies_cannot_tell_apart() {
+    let active = ActiveRules::new(rules(DOCUMENTED));
     let console = spiffe("spiffe://corp.example/ns/mdm/sa/console");
     let decide =
-        |name: &str| in_force.decide(&console, Action::Cancel, OperationName::parse(name).unwrap().lineage());
+        |name: &str| active.decide(&console, Action::Cancel, OperationName::parse(name).unwrap().lineage());
     let first = decide("enterprises/LC01/devices/d1/operations/17");
     let again = decide("enterprises/LC01/devices/d2/operations/18");
     assert!(first.allowed && again.allowed);
-    // The same answer, not an equal one.
+    // The cached decision itself, not an equal one.
     assert!(std::sync::Arc::ptr_eq(&first.policies, &again.policies));
     assert!(!decide("enterprises/LC02/devices/d1/operations/17").allowed);
 }

@@ -6,7 +6,7 @@ use humantime::{FormattedDuration, format_duration};
 use reqwest::Url;
 use tokio::time::timeout;
 
-use super::{cure::cure, file, finding::Finding};
+use super::{finding::Finding, local, token_hint::hint};
 use crate::{
     amapi::settings::Upstream,
     credentials::settings::CredentialConfig,
@@ -27,7 +27,7 @@ pub(super) async fn findings(
     let subject = format!("credential {name}");
     let source = match Source::read(definition, surroundings) {
         Ok(source) => source,
-        Err(error) => return vec![Finding::fault(subject, error.to_string(), error.remedy())],
+        Err(error) => return vec![Finding::error(subject, error.to_string(), error.remedy())],
     };
     let mut findings = files(&subject, &source);
     findings.push(identity(&subject, &source).await);
@@ -44,7 +44,11 @@ pub(super) async fn findings(
 /// that it stands in the way of.
 fn files(subject: &str, source: &Source) -> Vec<Finding> {
     let subject_token = source.subject_token_file().filter(|path| file_watch::read(path).is_ok());
-    [source.file(), subject_token].into_iter().flatten().map(|path| file::finding(subject, path)).collect()
+    [source.file(), subject_token]
+        .into_iter()
+        .flatten()
+        .map(|path| local::file_access(subject, path))
+        .collect()
 }
 
 async fn identity(subject: &str, source: &Source) -> Finding {
@@ -59,7 +63,7 @@ async fn identity(subject: &str, source: &Source) -> Finding {
         Ok(principal) => Finding::ok(subject, format!("{kind} {principal}, scope {scope}")),
         Err(error) => {
             let finding = format!("{kind}, scope {scope}; it does not say who it is: {error}");
-            Finding::warning(subject, finding, cure(&error))
+            Finding::warning(subject, finding, hint(&error))
         }
     }
 }
@@ -80,7 +84,7 @@ async fn token(subject: &str, source: &Source) -> Finding {
             Finding::ok(subject, format!("token obtained by way of {endpoint}, valid for {lifetime}"))
         }
         Err(error) => {
-            Finding::fault(subject, format!("no token by way of {endpoint}: {error}"), cure(&error))
+            Finding::error(subject, format!("no token by way of {endpoint}: {error}"), hint(&error))
         }
     }
 }

@@ -1,62 +1,153 @@
-//! `countermand check --explain`: what the policy says of one call, and which policies are behind it.
+//! `countermand check --explain`: the policy's decision about one call, and its reasons.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
+use clap::Args;
 use serde_json::{Value as Json, json};
 
 use crate::{
     app::Config,
-    caller::Caller,
+    caller::{Caller, Claims, Identity, Proof},
     cli::{
         exit::Exit,
         output::{self, Format},
         serve::report,
     },
     config::{Flags, Variables},
-    policy::{
-        entities::Value,
-        explain::Explanation,
-        rules::{Rules, Statement},
-    },
+    name::{DeviceName, OperationName},
+    policy::{Action, Explanation, Lineage, Resource, Statement},
 };
 
-mod question;
+/// The call to explain.
+#[derive(Debug, Args)]
+pub(super) struct ExplainArgs {
+    /// Explain whether CALLER (as in the audit log: spiffe://…, dns:…, jwt:ISSUER#SUBJECT, unix:UID, anonymous)
+    /// may do ACTION (cancel, get, list, wait) to NAME (an operation, for list a device), and by which
+    /// policies; nothing else is checked, and no token is fetched
+    #[arg(long, num_args = 3, value_names = ["CALLER", "ACTION", "NAME"])]
+    explain: Option<Vec<String>>,
 
-pub(super) use question::ExplainArgs;
+    /// A claim of the token of a jwt: caller; may be repeated, also for one more value of the same claim
+    #[arg(long, value_name = "NAME=VALUE", requires = "explain")]
+    claim: Vec<String>,
 
-use question::Question;
+    /// The proof of a spiffe: or dns: caller, as in principal.proof: x-forwarded-client-cert, l5d-client-id, or
+    /// client-certificate, which is the default
+    #[arg(long, requires = "explain")]
+    proof: Option<String>,
+}
 
-/// Prints the decision and what is behind it.
-pub(super) fn run(question: Result<Question, String>, flags: Flags, output: Format) -> Exit {
-    let question = match question {
-        Ok(question) => question,
-        Err(fault) => {
-            output::complain(&fault);
+/// A call that the policy can decide about.
+pub(super) struct ExplainedCall {
+    caller: Caller,
+    action: Action,
+    resource: ExplainedResource,
+}
+
+enum ExplainedResource {
+    Operation(OperationName),
+    Device(DeviceName),
+}
+
+impl ExplainedResource {
+    fn lineage(&self) -> Lineage<'_> {
+        match self {
+            Self::Operation(name) => name.lineage(),
+            Self::Device(name) => name.lineage(),
+        }
+    }
+}
+
+impl ExplainArgs {
+    /// The call of `--explain`, or the error in it; `None` without `--explain`.
+    pub(super) fn call(&self) -> Option<Result<ExplainedCall, String>> {
+        let [caller, action, name] = &self.explain.as_ref()?[..] else { return None };
+        Some(self.parse(caller, action, name))
+    }
+
+    fn parse(&self, caller: &str, action: &str, name: &str) -> Result<ExplainedCall, String> {
+        let action = Action::ALL
+            .into_iter()
+            .find(|known| known.as_str() == action)
+            .ok_or_else(|| format!("{action:?} is not an action; give cancel, get, list or wait"))?;
+        let invalid = |error| format!("{name:?}: the name {error}");
+        let resource = match action {
+            Action::List => ExplainedResource::Device(DeviceName::parse(name).map_err(invalid)?),
+            Action::Cancel | Action::Get | Action::Wait => {
+                ExplainedResource::Operation(OperationName::parse(name).map_err(invalid)?)
+            }
+        };
+        let identity: Identity = caller.parse().map_err(|error| format!("{caller:?} is {error}"))?;
+        Ok(ExplainedCall { caller: self.caller(identity)?, action, resource })
+    }
+
+    fn caller(&self, identity: Identity) -> Result<Caller, String> {
+        let Self { explain: _, claim, proof } = self;
+        if !claim.is_empty() && !matches!(identity, Identity::Jwt { .. }) {
+            return Err("--claim is for a jwt: caller only".to_owned());
+        }
+        if proof.is_some() && !matches!(identity, Identity::Spiffe(_) | Identity::Dns(_)) {
+            return Err("--proof is for a spiffe: or dns: caller only".to_owned());
+        }
+        let proof = match identity {
+            Identity::Jwt { issuer, subject } => {
+                return Ok(Caller::of_token(issuer, subject, claims(claim)?));
+            }
+            Identity::Spiffe(_) | Identity::Dns(_) => workload_proof(proof.as_deref())?,
+            Identity::Unix { .. } => Proof::UnixPeer,
+            Identity::Anonymous => Proof::None,
+        };
+        Ok(Caller::new(identity, proof))
+    }
+}
+
+fn claims(texts: &[String]) -> Result<Claims, String> {
+    let mut claims = Claims::new();
+    for text in texts {
+        let (name, value) =
+            text.split_once('=').ok_or_else(|| format!("{text:?} is not a claim; give NAME=VALUE"))?;
+        claims.entry(name.to_owned()).or_default().insert(value.to_owned());
+    }
+    Ok(claims)
+}
+
+/// The proof with this name, among those of SPIFFE IDs and DNS names.
+fn workload_proof(name: Option<&str>) -> Result<Proof, String> {
+    let Some(name) = name else { return Ok(Proof::ClientCertificate) };
+    [Proof::ClientCertificate, Proof::ForwardedClientCert, Proof::LinkerdClientId]
+        .into_iter()
+        .find(|known| known.as_str() == name)
+        .ok_or_else(|| {
+            format!(
+                "{name:?} is not such a proof; give client-certificate, x-forwarded-client-cert or l5d-client-id"
+            )
+        })
+}
+
+/// Prints the decision and its reasons. Blocks while it reads files.
+pub(super) fn run(call: Result<ExplainedCall, String>, flags: Flags, output: Format) -> Exit {
+    let call = match call {
+        Ok(call) => call,
+        Err(error) => {
+            output::complain(&error);
             return Exit::Failed;
         }
     };
     let file = match Config::policy_alone(flags, Variables::of_process()) {
-        Ok(file) => file,
+        Ok(Some(file)) => file,
+        Ok(None) => {
+            output::complain("there is no policy: callers on loopback and unix sockets may do everything");
+            return Exit::Failed;
+        }
         Err(faults) => {
             report(&faults);
             return Exit::Failed;
         }
     };
-    let Some(file) = file else {
-        output::complain("there is no policy: callers on loopback and unix sockets may do all");
-        return Exit::Failed;
-    };
-    let rules = match Rules::read(&file) {
-        Ok(rules) => rules,
-        Err(mistakes) => {
-            output::complain(&format!("{}: {}", file.display(), mistakes.0[0]));
-            return Exit::Failed;
-        }
-    };
-    let explanation = rules.explain(&question.caller, question.action, question.resource.lineage());
+    let explanation = file.rules.explain(&call.caller, call.action, call.resource.lineage());
     let printed = match output {
-        Format::Text => output::all_to_stdout(&text(&question.caller, &explanation, &file)),
-        Format::Json => output::to_stdout(&object(&question, &explanation).to_string()),
+        Format::Text => output::all_to_stdout(&text(&call.caller, &explanation, &file.path)),
+        Format::Json => output::to_stdout(&object(&call.caller, &explanation).to_string()),
     };
     if explanation.allowed { printed } else { Exit::Failed }
 }
@@ -76,7 +167,7 @@ fn text(caller: &Caller, explanation: &Explanation<'_>, file: &Path) -> Vec<Stri
     }
     lines.push(format!("caller {caller}"));
     for (name, value) in attributes {
-        lines.push(format!("  {name} = {}", of(value)));
+        lines.push(format!("  {name} = {}", json!(value)));
     }
     for (name, values) in caller.claims() {
         lines.push(format!("  tag {} = {}", json!(name), json!(values)));
@@ -84,7 +175,7 @@ fn text(caller: &Caller, explanation: &Explanation<'_>, file: &Path) -> Vec<Stri
     lines
 }
 
-fn object(question: &Question, explanation: &Explanation<'_>) -> Json {
+fn object(caller: &Caller, explanation: &Explanation<'_>) -> Json {
     let Explanation { allowed, policies, errors, attributes } = explanation;
     let policies: Vec<_> = policies
         .iter()
@@ -95,20 +186,12 @@ fn object(question: &Question, explanation: &Explanation<'_>) -> Json {
         .collect();
     let errors: Vec<_> =
         errors.iter().map(|error| json!({"policy": error.policy, "cause": error.cause})).collect();
-    let attributes: BTreeMap<_, _> = attributes.iter().map(|(name, value)| (name, of(value))).collect();
     json!({
         "decision": if *allowed { "allow" } else { "deny" },
-        "caller": question.caller.to_string(),
+        "caller": caller.to_string(),
         "attributes": attributes,
-        "tags": question.caller.claims(),
+        "tags": caller.claims(),
         "policies": policies,
         "errors": errors,
     })
-}
-
-fn of(value: &Value) -> Json {
-    match value {
-        Value::Text(text) => json!(text),
-        Value::Number(number) => json!(number),
-    }
 }

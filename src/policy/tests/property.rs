@@ -1,4 +1,4 @@
-//! For random policies, callers and questions: what is remembered is what Cedar would say now.
+//! For random policies, callers and resources: the cached decision is the one that Cedar makes.
 
 use proptest::{collection::vec, prelude::*, sample::select};
 
@@ -6,10 +6,15 @@ use super::{spiffe, token};
 use crate::{
     caller::{Caller, Identity, Proof},
     name::{DeviceName, OperationName},
-    policy::{Action, Lineage, Resource, entities, in_force::InForce, load, schema::SCHEMA},
+    policy::{
+        Action, Lineage, Resource,
+        active::ActiveRules,
+        entities::{self, SCHEMA},
+        parse,
+    },
 };
 
-/// Few, so that policies and questions meet.
+/// Few, so that policies and calls meet.
 const ENTERPRISES: [&str; 3] = ["LC01", "LC02", "d1"];
 const DEVICES: [&str; 3] = ["d1", "d2", "LC01"];
 const OPERATIONS: [&str; 3] = ["1", "2", "d1"];
@@ -76,7 +81,7 @@ fn condition() -> impl Strategy<Value = String> {
         Just(r#"principal has namespace && principal.namespace == "mdm""#.to_owned()),
         Just(r#"principal.hasTag("groups") && principal.getTag("groups").contains("mdm")"#.to_owned()),
         Just(r#"principal.proof == "unix-peer""#.to_owned()),
-        // Fails of a great number.
+        // A number that overflows.
         Just("principal has uid && principal.uid + 9223372036854775807 > 0".to_owned()),
     ];
     leaf.prop_recursive(2, 6, 3, |inner| {
@@ -115,7 +120,7 @@ impl Name {
     }
 }
 
-fn question() -> impl Strategy<Value = (Caller, Action, Name)> {
+fn call() -> impl Strategy<Value = (Caller, Action, Name)> {
     let ids = (select(&ENTERPRISES[..]), select(&DEVICES[..]), select(&OPERATIONS[..]));
     let actions = select(&super::ALL[..]);
     (select(callers()), actions, ids).prop_map(|(caller, action, (enterprise, device, operation))| {
@@ -131,25 +136,24 @@ fn question() -> impl Strategy<Value = (Caller, Action, Name)> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
-    /// The policies come past the validation, which would refuse many of them: the rule holds for whatever
-    /// Cedar can evaluate.
+    /// Without validation, which would refuse many of the policies: this holds for all that Cedar can evaluate.
     #[test]
-    fn what_is_remembered_is_what_would_be_decided(
+    fn a_cached_decision_is_the_one_that_cedar_makes(
         policies in vec(policy(), 0..6),
-        questions in vec(question(), 1..64),
+        calls in vec(call(), 1..64),
     ) {
-        let rules = load::unvalidated(&policies.concat());
-        let in_force = InForce::new(load::unvalidated(&policies.concat()));
-        for (caller, action, name) in &questions {
-            let fresh = rules.evaluate(caller, *action, name.lineage()).verdict;
-            let found = in_force.decide(caller, *action, name.lineage());
+        let rules = parse::unvalidated(&policies.concat());
+        let active = ActiveRules::new(parse::unvalidated(&policies.concat()));
+        for (caller, action, name) in &calls {
+            let fresh = rules.evaluate(caller, *action, name.lineage()).0;
+            let found = active.decide(caller, *action, name.lineage());
             prop_assert_eq!(found, fresh, "{} {:?} {:?}\n{}", caller, action, name, policies.join("\n"));
         }
     }
 
     #[test]
-    fn what_a_decision_is_made_of_is_what_the_schema_says((caller, _, name) in question()) {
-        let entities = entities::all(&caller, name.lineage());
+    fn the_entities_of_a_decision_conform_to_the_schema((caller, _, name) in call()) {
+        let entities = entities::entities(&caller, name.lineage());
         let checked = cedar_policy::Entities::from_entities(entities.iter().cloned(), Some(&SCHEMA));
         prop_assert!(checked.is_ok(), "{:?}", checked.err());
     }

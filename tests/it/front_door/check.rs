@@ -1,4 +1,4 @@
-//! `countermand check` of a front door that is all set up.
+//! `countermand check` of a configuration with TLS, a policy, tokens and an audit log.
 
 use std::{
     fs::{self, Permissions},
@@ -28,27 +28,27 @@ use crate::{
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
-/// A directory with a front door in front of `upstream`.
-fn room(upstream: &Upstream, authority: &Authority) -> Room {
+/// A directory with such a configuration for `upstream`.
+fn configured(upstream: &Upstream, authority: &Authority) -> Room {
     upstream.always_answers(Reply::plain_error(404, "NOT_FOUND", "Not here."));
     let keys = key_set([Key::rsa().jwk(Some("a")), Key::ec().jwk(Some("b"))]);
     let policy = only(&[("console", CONSOLE)]);
     let end = SystemTime::now() + 90 * DAY + HOUR;
     let files =
         Files { pair: &authority.server_until(end), clients: authority, keys: &keys, policy: &policy };
-    let room = Room::new(upstream, &files);
+    let dir = Room::new(upstream, &files);
     for secret in ["tls.key", "key.json"] {
-        fs::set_permissions(room.file(secret), Permissions::from_mode(0o600)).unwrap();
+        fs::set_permissions(dir.file(secret), Permissions::from_mode(0o600)).unwrap();
     }
-    room
+    dir
 }
 
 fn may_be_read_by_all(file: &Path) {
     fs::set_permissions(file, Permissions::from_mode(0o644)).unwrap();
 }
 
-async fn check(room: &Room, words: &[&str]) -> Ended {
-    run(countermand(&["check", "--config", "c.toml"]).args(words).current_dir(room.file(""))).await
+async fn check(dir: &Room, words: &[&str]) -> Ended {
+    run(countermand(&["check", "--config", "c.toml"]).args(words).current_dir(dir.file(""))).await
 }
 
 /// The lines about these subjects.
@@ -58,68 +58,68 @@ fn about<'a>(lines: &'a str, subjects: &[&str]) -> Vec<&'a str> {
 }
 
 #[tokio::test]
-async fn what_stands_at_the_front_door_is_told_a_line_each() {
+async fn every_part_has_a_line() {
     let (upstream, authority) = (Upstream::start().await, Authority::new());
-    let room = room(&upstream, &authority);
-    let ended = check(&room, &[]).await;
+    let dir = configured(&upstream, &authority);
+    let ended = check(&dir, &[]).await;
     assert_eq!((ended.code, &*ended.stderr), (Some(0), ""), "{ended:?}");
     let lines: Vec<_> = ended.stdout.lines().collect();
     assert!(lines.len() > 9, "{ended:?}");
     for (line, (begin, part)) in lines.iter().zip([
-        ("configuration: ", "all settings are right"),
+        ("configuration: ", "all settings are valid"),
         ("server.tls.certificate: tls.crt: CN=", ", dns:localhost, ip:127.0.0.1: 90 days left, until 20"),
         ("server.tls.private_key: tls.key can be read (owner ", "mode 0600"),
         ("server.tls.client_ca: clients.pem: CN=CA ", " days left, until "),
-        ("callers.jwt.jwks: jwks.json: 2 keys to verify the tokens of https://issuer.example with", ""),
         ("policy policy.cedar: 1 policy", ""),
         ("audit.file: audit.jsonl can be written", ""),
+        ("callers.jwt.jwks: jwks.json: 2 keys to verify the tokens of https://issuer.example with", ""),
         ("upstream: ", " was reached: HTTP 404"),
         ("credential emea: ", ""),
     ]) {
         assert!(line.starts_with(begin) && line.contains(part), "{line}\nshould be {begin}…{part}");
     }
     assert!(lines.last().unwrap().contains("token obtained"), "{ended:?}");
-    assert!(!room.file("audit.jsonl").exists(), "it leaves nothing behind");
+    assert!(!dir.file("audit.jsonl").exists(), "it leaves nothing behind");
 }
 
 #[tokio::test]
-async fn certificates_that_end_are_warned_of_and_one_that_has_ended_is_a_fault() {
+async fn a_certificate_that_ends_soon_is_a_warning_and_one_that_has_expired_is_an_error() {
     let (upstream, authority) = (Upstream::start().await, Authority::new());
-    let room = room(&upstream, &authority);
+    let dir = configured(&upstream, &authority);
     let subjects = ["server.tls.certificate"];
     let now = SystemTime::now();
-    authority.server_until(now + 3 * DAY + HOUR).write(&room.file("tls.crt"), &room.file("tls.key"));
-    may_be_read_by_all(&room.file("tls.key"));
-    let ended = check(&room, &[]).await;
+    authority.server_until(now + 3 * DAY + HOUR).write(&dir.file("tls.crt"), &dir.file("tls.key"));
+    may_be_read_by_all(&dir.file("tls.key"));
+    let ended = check(&dir, &[]).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let [line] = about(&ended.stderr, &subjects)[..] else { panic!("{ended:?}") };
     assert!(line.contains("warning: ") && line.contains(": 3 days left, until "), "{line}");
     let [line] = about(&ended.stderr, &["server.tls.private_key"])[..] else { panic!("{ended:?}") };
     assert!(line.contains("can read tls.key") && line.contains("; chmod 0640 tls.key"), "{line}");
 
-    authority.server_until(now - HOUR).write(&room.file("tls.crt"), &room.file("tls.key"));
-    let ended = check(&room, &["--output", "json"]).await;
+    authority.server_until(now - HOUR).write(&dir.file("tls.crt"), &dir.file("tls.key"));
+    let ended = check(&dir, &["--output", "json"]).await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    let told: Value = serde_json::from_str(&ended.stdout).unwrap();
-    let findings = told["findings"].as_array().unwrap();
-    let faults: Vec<_> = findings.iter().filter(|finding| finding["level"] == "fault").collect();
-    let [fault] = faults[..] else { panic!("{told:#}") };
-    assert_eq!((&fault["subject"], &fault["cure"]), (&subjects[0].into(), &"renew it".into()));
-    let finding = fault["finding"].as_str().unwrap();
+    let printed: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let findings = printed["findings"].as_array().unwrap();
+    let errors: Vec<_> = findings.iter().filter(|finding| finding["level"] == "error").collect();
+    let [error] = errors[..] else { panic!("{printed:#}") };
+    assert_eq!((&error["subject"], &error["hint"]), (&subjects[0].into(), &"renew it".into()));
+    let finding = error["finding"].as_str().unwrap();
     assert!(finding.contains(": expired at ") && finding.ends_with(": clients will refuse it"), "{finding}");
 }
 
 #[tokio::test]
-async fn keys_that_cannot_be_had_are_a_fault_with_its_cure() {
+async fn keys_that_cannot_be_fetched_are_an_error_with_a_hint() {
     let (upstream, authority, issuer) = (Upstream::start().await, Authority::new(), Upstream::start().await);
-    let room = room(&upstream, &authority);
-    let file = fs::read_to_string(room.file("c.toml")).unwrap();
+    let dir = configured(&upstream, &authority);
+    let file = fs::read_to_string(dir.file("c.toml")).unwrap();
     let at =
-        |jwks: &str| replace(&room.file("c.toml"), &file.replace("\"jwks.json\"", &format!("\"{jwks}\"")));
+        |jwks: &str| replace(&dir.file("c.toml"), &file.replace("\"jwks.json\"", &format!("\"{jwks}\"")));
     let url = format!("{}/jwks", issuer.url());
     at(&url);
     let keys = key_set([Key::ec().jwk(Some("a"))]);
-    for (reply, told) in [
+    for (reply, wanted) in [
         (Reply::new(200, "application/json", keys), Ok(": 1 key to verify")),
         (
             Reply::new(403, "text/plain", "who?"),
@@ -127,23 +127,23 @@ async fn keys_that_cannot_be_had_are_a_fault_with_its_cure() {
         ),
         (
             Reply::new(404, "text/html", "<html>"),
-            Err(": the endpoint answered HTTP 404; see that it is the jwks_uri"),
+            Err(": the endpoint answered HTTP 404; check that it is the jwks_uri"),
         ),
-        (Reply::new(200, "text/html", "<html>"), Err(": is not the JSON of a key set; see that")),
+        (Reply::new(200, "text/html", "<html>"), Err(": is not the JSON of a key set; check that")),
         (Reply::new(200, "application/json", "{\"keys\":[]}"), Err(": holds no key for signatures")),
     ] {
         issuer.answers([reply]);
-        let ended = check(&room, &[]).await;
-        let (text, told, code) = match told {
-            Ok(told) => (&ended.stdout, told, 0),
-            Err(told) => (&ended.stderr, told, 1),
+        let ended = check(&dir, &[]).await;
+        let (text, part, code) = match wanted {
+            Ok(part) => (&ended.stdout, part, 0),
+            Err(part) => (&ended.stderr, part, 1),
         };
         let [line] = about(text, &["callers.jwt.jwks"])[..] else { panic!("{ended:?}") };
-        assert!(line.contains(&format!("{url}{told}")), "{line}\nshould tell {told}");
+        assert!(line.contains(&format!("{url}{part}")), "{line}\nshould have {part}");
         assert_eq!(ended.code, Some(code), "{ended:?}");
     }
     at("http://127.0.0.1:1/jwks");
-    let ended = check(&room, &[]).await;
+    let ended = check(&dir, &[]).await;
     let [line] = about(&ended.stderr, &["callers.jwt.jwks"])[..] else { panic!("{ended:?}") };
     assert!(
         line.contains("the endpoint gave no answer: ") && line.contains("can be reached from here"),
@@ -152,26 +152,29 @@ async fn keys_that_cannot_be_had_are_a_fault_with_its_cure() {
 }
 
 #[tokio::test]
-async fn what_was_asked_for_at_ones_own_risk_is_warned_of() {
+async fn a_risk_that_the_configuration_accepts_is_a_warning() {
     let (upstream, authority) = (Upstream::start().await, Authority::new());
-    let room = room(&upstream, &authority);
-    let file = fs::read_to_string(room.file("c.toml")).unwrap();
+    let dir = configured(&upstream, &authority);
+    let file = fs::read_to_string(dir.file("c.toml")).unwrap();
     let file = file
         .replace("\"unix:s.sock\"", "\"0.0.0.0:0\"")
         .replace("[policy]", "")
         .replace("file = \"policy.cedar\"", "");
-    replace(&room.file("c.toml"), &file.replace("[audit]", "[audit]\non_failure = \"continue\""));
-    let refused = check(&room, &[]).await;
+    replace(&dir.file("c.toml"), &file.replace("[audit]", "[audit]\non_failure = \"continue\""));
+    let refused = check(&dir, &[]).await;
     assert_eq!((refused.code, &*refused.stdout), (Some(1), ""), "{refused:?}");
     let mut command = countermand(&["check", "--config", "c.toml"]);
-    command.current_dir(room.file("")).env("COUNTERMAND_ALLOW_UNAUTHENTICATED", "true");
+    command.current_dir(dir.file("")).env("COUNTERMAND_ALLOW_UNAUTHENTICATED", "true");
     let ended = run(&mut command).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    let told = about(&ended.stderr, &["server.listen", "audit.file"]);
-    assert_eq!(told.len(), 2, "{ended:?}");
+    let warnings = about(&ended.stderr, &["server.listen", "audit.file"]);
+    assert_eq!(warnings.len(), 2, "{ended:?}");
     assert!(
-        told[0].contains("0.0.0.0:0 can be reached from beyond this machine, with no policy"),
+        warnings[0].contains("0.0.0.0:0 can be reached from beyond this machine, without a policy"),
         "{ended:?}"
     );
-    assert!(told[1].contains("calls go unrecorded; leave audit.on_failure out"), "{ended:?}");
+    assert!(
+        warnings[1].contains("calls are not recorded while it cannot be; remove audit.on_failure"),
+        "{ended:?}"
+    );
 }

@@ -1,4 +1,4 @@
-//! The policy that the documentation gives as an example, word for word, and who may do what by it.
+//! The example policy of the documentation, and the calls that it permits.
 
 use serde_json::json;
 use tonic::Code;
@@ -34,17 +34,16 @@ fn of(method: &str, name: &str) -> String {
     if method == "ListOperations" { device() } else { name.to_owned() }
 }
 
-/// A front door with this policy, by TLS for those with a certificate and by a unix socket for those with a
-/// token.
-async fn door(authority: &Authority, key: &Key, policy: &str) -> Door {
+/// A service with this policy, which listens by TLS and on a unix socket.
+async fn service(authority: &Authority, key: &Key, policy: &str) -> Door {
     let setup = |setup: Setup| setup.tls(&authority.server(), Some(authority)).policy(policy).unix();
     Door::open(|plain| setup(believes(plain, key))).await
 }
 
 #[tokio::test]
-async fn each_caller_may_do_what_the_examples_say_and_nothing_else() {
+async fn the_examples_permit_their_callers_and_no_other_calls() {
     let (authority, key) = (Authority::new(), Key::ec());
-    let door = door(&authority, &key, EXAMPLES).await;
+    let door = service(&authority, &key, EXAMPLES).await;
     let certified = async |names| wire(&door, &authority, &authority.client(names)).await;
     let spiffe = async |id: &str| certified(vec![uri(id)]).await;
     let token = |claims| bearer(&key.token(Some("a"), &claims));
@@ -56,19 +55,19 @@ async fn each_caller_may_do_what_the_examples_say_and_nothing_else() {
     let unix = async || door.service.wire_by_unix().await;
     let user = this_user();
 
-    // Each with the policies that permit it something; the second permits reading only.
-    let (console, reader, nobody) = (&["policy0", "policy1"][..], &["policy1"][..], &[][..]);
+    // Each with the policies that permit its calls. `policy1` permits reading only.
+    let (console, reader, denied) = (&["policy0", "policy1"][..], &["policy1"][..], &[][..]);
     let certificate = "client-certificate";
     for (wire, token, caller, proof, permits) in [
         (spiffe(CONSOLE).await, None, CONSOLE, certificate, console),
         (spiffe(viewer).await, None, viewer, certificate, reader),
-        (spiffe(hr).await, None, hr, certificate, nobody),
-        (spiffe(vm).await, None, vm, certificate, nobody),
-        (certified(vec![dns("mdm")]).await, None, host, certificate, nobody),
+        (spiffe(hr).await, None, hr, certificate, denied),
+        (spiffe(vm).await, None, vm, certificate, denied),
+        (certified(vec![dns("mdm")]).await, None, host, certificate, denied),
         (unix().await, Some(token(kubernetes_claims())), account, "jwt", reader),
-        (unix().await, Some(token(of_hr)), account, "jwt", nobody),
-        (unix().await, Some(token(claims())), BEARER, "jwt", nobody),
-        (unix().await, None, &user, "unix-peer", nobody),
+        (unix().await, Some(token(of_hr)), account, "jwt", denied),
+        (unix().await, Some(token(claims())), BEARER, "jwt", denied),
+        (unix().await, None, &user, "unix-peer", denied),
     ] {
         let headers: Vec<_> = token.iter().map(|token| ("authorization", &**token)).collect();
         for method in METHODS {
@@ -86,19 +85,19 @@ async fn each_caller_may_do_what_the_examples_say_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn what_is_forbidden_is_forbidden_whatever_else_permits_it() {
+async fn a_forbid_wins_over_a_permit() {
     let (authority, key) = (Authority::new(), Key::ec());
     let policy = format!(
         "{EXAMPLES}\n@id(\"not-d2\") forbid (principal, action == Action::\"cancel\", resource in Device::\"LC01/d2\");"
     );
-    let door = door(&authority, &key, &policy).await;
+    let door = service(&authority, &key, &policy).await;
     let console = wire(&door, &authority, &authority.client(vec![uri(CONSOLE)])).await;
     let of_d2 = "enterprises/LC01/devices/d2/operations/17";
     let (caller, proof) = (CONSOLE, "client-certificate");
     door.cancel(&console, &[]).await.is_let_in(caller, proof, &["policy0"]);
     door.call(&console, "CancelOperation", of_d2, &[]).await.is_denied(caller, proof, &["not-d2"]);
     door.call(&console, "GetOperation", of_d2, &[]).await.is_let_in(caller, proof, &["policy0", "policy1"]);
-    // Of another device, though the begin of its id is the same.
+    // The id of another device begins alike.
     let of_d22 = "enterprises/LC01/devices/d22/operations/17";
     door.call(&console, "CancelOperation", of_d22, &[]).await.is_let_in(caller, proof, &["policy0"]);
 }
@@ -106,11 +105,11 @@ async fn what_is_forbidden_is_forbidden_whatever_else_permits_it() {
 #[tokio::test]
 async fn a_denial_is_the_same_to_the_byte_whether_the_operation_exists_or_not() {
     let (authority, key) = (Authority::new(), Key::ec());
-    let door = door(&authority, &key, EXAMPLES).await;
+    let door = service(&authority, &key, EXAMPLES).await;
     let viewer = "spiffe://corp.example/ns/mdm/sa/viewer";
     let viewer = wire(&door, &authority, &authority.client(vec![uri(viewer)])).await;
     let stranger = wire(&door, &authority, &authority.client(vec![])).await;
-    // It exists, and is known to this process to be done.
+    // The operation exists, and the process has it in its cache.
     let visit = door.call(&viewer, "GetOperation", NAME, &[]).await;
     assert_eq!((visit.answer.code(), door.upstream.seen().len()), (Code::Ok, 1));
 
@@ -119,11 +118,11 @@ async fn a_denial_is_the_same_to_the_byte_whether_the_operation_exists_or_not() 
         for method in METHODS {
             answers.push(door.call(&stranger, method, &of(method, name), &[]).await.answer.trailers);
         }
-        // Whoever may read it is told no more of what they may not do.
+        // A caller that may read the operation learns no more from a denied cancel.
         answers.push(door.call(&viewer, "CancelOperation", name, &[]).await.answer.trailers);
     }
     for answer in &mut answers {
-        answer.remove("date").expect("which tells the time and nothing else");
+        answer.remove("date").expect("the response has a date");
     }
     for answer in &answers {
         assert_eq!(*answer, answers[0], "every header and every trailer");
@@ -132,9 +131,9 @@ async fn a_denial_is_the_same_to_the_byte_whether_the_operation_exists_or_not() 
 }
 
 #[tokio::test]
-async fn to_delete_is_unimplemented_for_everybody() {
+async fn delete_is_unimplemented_for_every_caller() {
     let (authority, key) = (Authority::new(), Key::ec());
-    let door = door(&authority, &key, EXAMPLES).await;
+    let door = service(&authority, &key, EXAMPLES).await;
     let mut answers = Vec::new();
     for (names, caller) in [(vec![uri(CONSOLE)], CONSOLE), (vec![], "anonymous")] {
         let wire = wire(&door, &authority, &authority.client(names)).await;
@@ -150,9 +149,9 @@ async fn to_delete_is_unimplemented_for_everybody() {
 }
 
 #[tokio::test]
-async fn what_nobody_permits_is_denied_and_what_is_no_name_is_invalid_for_everybody() {
+async fn an_empty_policy_denies_and_an_invalid_name_is_invalid_for_every_caller() {
     let (authority, key) = (Authority::new(), Key::ec());
-    let door = door(&authority, &key, "// Nobody yet.").await;
+    let door = service(&authority, &key, "// Empty.").await;
     for names in [vec![uri(CONSOLE)], vec![]] {
         let wire = wire(&door, &authority, &authority.client(names)).await;
         for method in METHODS {

@@ -1,4 +1,4 @@
-//! Callers with several proofs: the strongest says who calls, and none may be false.
+//! Callers with several proofs: the strongest identifies the caller, and an invalid one ends the call.
 
 use crate::{
     front_door::{
@@ -18,8 +18,8 @@ const FORWARDED: &str = "x-forwarded-client-cert";
 const LINKERD: &str = "l5d-client-id";
 const BEHIND: &str = "spiffe://corp.example/ns/mdm/sa/behind-a-proxy";
 
-/// A front door by TLS and by a unix socket, where every proof is believed and each caller is known.
-async fn door(authority: &Authority, key: &Key) -> Door {
+/// A service that listens by TLS and on a unix socket, accepts every kind of proof, and permits each caller.
+async fn service(authority: &Authority, key: &Key) -> Door {
     let user = this_user();
     let policy = only(&[("forwarded", BEHIND), ("certificate", CONSOLE), ("token", BEARER), ("unix", &user)]);
     Door::open(|setup| {
@@ -34,16 +34,16 @@ async fn door(authority: &Authority, key: &Key) -> Door {
 }
 
 #[tokio::test]
-async fn the_first_proof_there_is_says_who_calls() {
+async fn the_strongest_proof_identifies_the_caller() {
     let (authority, key) = (Authority::new(), Key::ec());
-    let door = door(&authority, &key).await;
+    let door = service(&authority, &key).await;
     let certified = wire(&door, &authority, &authority.client(vec![uri(CONSOLE)])).await;
-    // A certificate that names nobody proves nothing.
+    // A certificate without a name is no proof.
     let uncertified = wire(&door, &authority, &authority.client(vec![])).await;
     let unix = door.service.wire_by_unix().await;
     let (token, element) = (bearer(&key.token(Some("a"), &claims())), format!("Hash=1;URI={BEHIND}"));
     let (token, forwarded) = (("authorization", &*token), (FORWARDED, &*element));
-    let (linkerd, nobody) = ((LINKERD, BEHIND), (FORWARDED, "Hash=1"));
+    let (linkerd, nameless) = ((LINKERD, BEHIND), (FORWARDED, "Hash=1"));
     let user = this_user();
 
     let by_proxy = (BEHIND, FORWARDED, "forwarded");
@@ -59,7 +59,7 @@ async fn the_first_proof_there_is_says_who_calls() {
         (&certified, &[token, forwarded], by_proxy),
         (&certified, &[token, linkerd], by_linkerd),
         (&certified, &[token, linkerd, forwarded], by_proxy),
-        (&certified, &[token, nobody], by_certificate),
+        (&certified, &[token, nameless], by_certificate),
         (&uncertified, &[token], by_token),
         (&uncertified, &[token, forwarded], by_proxy),
         (&unix, &[], by_user),
@@ -68,8 +68,8 @@ async fn the_first_proof_there_is_says_who_calls() {
         (&unix, &[token], by_token),
         (&unix, &[token, forwarded], by_proxy),
         (&unix, &[token, linkerd, forwarded], by_proxy),
-        (&unix, &[token, nobody], by_token),
-        (&unix, &[nobody], by_user),
+        (&unix, &[token, nameless], by_token),
+        (&unix, &[nameless], by_user),
     ] {
         door.cancel(wire, headers).await.is_let_in(caller, proof, &[policy]);
     }
@@ -77,9 +77,9 @@ async fn the_first_proof_there_is_says_who_calls() {
 }
 
 #[tokio::test]
-async fn a_proof_that_is_false_ends_the_call_whatever_else_there_is() {
+async fn an_invalid_proof_ends_the_call_despite_valid_ones() {
     let (authority, key) = (Authority::new(), Key::ec());
-    let door = door(&authority, &key).await;
+    let door = service(&authority, &key).await;
     let certified = wire(&door, &authority, &authority.client(vec![uri(CONSOLE)])).await;
     let unix = door.service.wire_by_unix().await;
     let (good, bad) = (key.token(Some("a"), &claims()), Key::ec().token(Some("a"), &claims()));
@@ -102,16 +102,16 @@ async fn a_proof_that_is_false_ends_the_call_whatever_else_there_is() {
         ] {
             door.cancel(wire, with).await.is_unauthenticated("INVALID_FORWARDED_IDENTITY");
         }
-        // Which of two false proofs is told first does not matter; that the call ends does.
+        // Either of two invalid proofs may be reported.
         let visit = door.cancel(wire, &[garbled, bad]).await;
         assert_eq!(visit.status().code(), tonic::Code::Unauthenticated);
     }
 }
 
 #[tokio::test]
-async fn a_false_token_is_told_before_a_false_deadline() {
+async fn an_invalid_token_is_reported_before_an_invalid_deadline() {
     let (authority, key) = (Authority::new(), Key::ec());
-    let door = door(&authority, &key).await;
+    let door = service(&authority, &key).await;
     let unix = door.service.wire_by_unix().await;
     let visit = door.cancel(&unix, &[("authorization", "Bearer x"), ("grpc-timeout", "soon")]).await;
     visit.is_unauthenticated("INVALID_TOKEN");

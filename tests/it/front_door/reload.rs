@@ -26,12 +26,12 @@ use crate::{
 };
 
 const BROKEN: [(&str, &str, &str); 3] = [
-    ("policy.cedar", "permit (principal", "the policy changed and is broken: the old one stays in force"),
+    ("policy.cedar", "permit (principal", "the policy changed and is broken: the old one stays in use"),
     ("jwks.json", "{\"keys\": []}", "are verified with changed and are broken: the old ones stay in use"),
     ("clients.pem", "no PEM", "the TLS files changed and are broken: the old ones stay in use"),
 ];
 const TAKEN_UP: [&str; 3] = [
-    "the policy changed: taken up",
+    "the policy changed: reloaded",
     "the keys that tokens are verified with changed: reloaded",
     "the TLS files changed: reloaded for new connections",
 ];

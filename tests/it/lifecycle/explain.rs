@@ -1,4 +1,4 @@
-//! `countermand check --explain`: what a policy says of a call, before anybody calls.
+//! `countermand check --explain`: the policy's decision about a call that is not made.
 
 use serde_json::{Value, json};
 
@@ -16,28 +16,28 @@ permit (principal, action in [Action::"get", Action::"list"], resource in Enterp
 forbid (principal, action, resource in Device::"LC01/d2");
 "#;
 
-/// Whom a proxy vouches for may do what they may not by themselves.
-const OF_A_PROXY: &str = r#"
+/// Permits callers whose identity a proxy forwards.
+const FORWARDED_ONLY: &str = r#"
 permit (principal, action, resource) when { principal.proof == "x-forwarded-client-cert" };
 "#;
 
 const OPERATION: &str = "enterprises/LC01/devices/d1/operations/17";
 const CONSOLE: &str = "spiffe://corp.example/ns/mdm/sa/console";
 
-/// Asks about a policy `p.cedar` that nothing else is configured beside.
+/// Explains by the policy `p.cedar`, without any other configuration.
 async fn explain(words: &[&str]) -> Ended {
     explain_by(POLICY, words).await
 }
 
 async fn explain_by(policy: &str, words: &[&str]) -> Ended {
-    let room = tempfile::tempdir().unwrap();
-    std::fs::write(room.path().join("p.cedar"), policy).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("p.cedar"), policy).unwrap();
     let mut command = countermand(&["check", "--policy", "p.cedar"]);
-    run(command.args(words).current_dir(&room)).await
+    run(command.args(words).current_dir(&dir)).await
 }
 
 #[tokio::test]
-async fn what_is_allowed_is_told_with_the_policies_behind_it() {
+async fn a_permit_names_its_policies() {
     let ended = explain(&["--explain", CONSOLE, "cancel", OPERATION]).await;
     assert_eq!((ended.code, &*ended.stderr), (Some(0), ""), "{ended:?}");
     let wanted = r#"allowed
@@ -53,7 +53,7 @@ caller spiffe://corp.example/ns/mdm/sa/console
 }
 
 #[tokio::test]
-async fn a_denial_says_whether_something_forbids_it() {
+async fn a_denial_names_the_policies_that_forbid_the_call() {
     let ended = explain(&["--explain", "anonymous", "get", OPERATION]).await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert_eq!(ended.stdout, "denied\nno policy permits it\ncaller anonymous\n  proof = \"none\"\n");
@@ -65,7 +65,7 @@ async fn a_denial_says_whether_something_forbids_it() {
 }
 
 #[tokio::test]
-async fn claims_are_tags_and_the_answer_can_be_json() {
+async fn claims_are_tags_and_the_output_can_be_json() {
     let bearer = ["--explain", "jwt:https://issuer.example#alice", "list", "enterprises/LC01/devices/d1"];
     let ended = explain(&bearer).await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
@@ -87,7 +87,7 @@ async fn claims_are_tags_and_the_answer_can_be_json() {
 }
 
 #[tokio::test]
-async fn an_identity_can_be_one_that_a_proxy_forwards() {
+async fn the_proof_of_an_identity_can_be_given() {
     let question = ["--explain", "dns:console.corp.example", "cancel", OPERATION];
     for (proof, code) in [
         (&[][..], 1),
@@ -95,7 +95,7 @@ async fn an_identity_can_be_one_that_a_proxy_forwards() {
         (&["--proof", "l5d-client-id"], 1),
         (&["--proof", "x-forwarded-client-cert"], 0),
     ] {
-        let ended = explain_by(OF_A_PROXY, &[&question, proof].concat()).await;
+        let ended = explain_by(FORWARDED_ONLY, &[&question, proof].concat()).await;
         assert_eq!(ended.code, Some(code), "{ended:?}");
         let shown = format!("  proof = \"{}\"\n", proof.last().unwrap_or(&"client-certificate"));
         assert!(ended.stdout.contains(&shown), "{ended:?}");
@@ -103,11 +103,11 @@ async fn an_identity_can_be_one_that_a_proxy_forwards() {
 }
 
 #[tokio::test]
-async fn what_makes_no_question_is_told() {
+async fn an_invalid_call_is_an_error() {
     for (words, wanted) in [
         (["console", "get", OPERATION], "\"console\" is not a caller's id: spiffe://"),
         (["dns:Console.corp.example", "get", OPERATION], "dns:NAME (in lower case, and no wildcard)"),
-        (["anonymous", "delete", OPERATION], "\"delete\" is no action; give cancel, get, list or wait"),
+        (["anonymous", "delete", OPERATION], "\"delete\" is not an action; give cancel, get, list or wait"),
         (["anonymous", "get", "operations/1"], "must be of the form enterprises/*/devices/*/operations/*"),
         (["anonymous", "list", OPERATION], "must be of the form enterprises/*/devices/*"),
     ] {
@@ -120,7 +120,7 @@ async fn what_makes_no_question_is_told() {
     for (caller, proof, wanted) in [
         ("unix:0", "unix-peer", "for a spiffe: or dns: caller only"),
         ("jwt:https://i#s", "client-certificate", "for a spiffe: or dns: caller only"),
-        (CONSOLE, "jwt", "\"jwt\" is no proof; give client-certificate,"),
+        (CONSOLE, "jwt", "\"jwt\" is not such a proof; give client-certificate,"),
     ] {
         let ended = explain(&["--explain", caller, "get", OPERATION, "--proof", proof]).await;
         assert!(ended.code == Some(1) && ended.stderr.contains(wanted), "{ended:?}");
@@ -133,40 +133,40 @@ async fn what_makes_no_question_is_told() {
 }
 
 #[tokio::test]
-async fn the_policy_is_that_of_the_configuration_whatever_else_is_wrong_with_it() {
-    let room = tempfile::tempdir().unwrap();
+async fn the_policy_is_that_of_the_configuration_despite_other_errors_in_it() {
+    let dir = tempfile::tempdir().unwrap();
     let file = "[policy]\nfile = \"p.cedar\"\n[server]\nlisten = []\n";
-    std::fs::write(room.path().join("c.toml"), file).unwrap();
-    let ask = async || {
+    std::fs::write(dir.path().join("c.toml"), file).unwrap();
+    let explain = async || {
         let mut command =
             countermand(&["check", "--config", "c.toml", "--explain", CONSOLE, "get", OPERATION]);
-        run(command.current_dir(&room)).await
+        run(command.current_dir(&dir)).await
     };
-    let ended = ask().await;
+    let ended = explain().await;
     assert!(ended.code == Some(1) && ended.stderr.contains("policy.file (line 2): cannot read"), "{ended:?}");
-    std::fs::write(room.path().join("p.cedar"), POLICY).unwrap();
-    let ended = ask().await;
+    std::fs::write(dir.path().join("p.cedar"), POLICY).unwrap();
+    let ended = explain().await;
     assert!(ended.code == Some(0) && ended.stdout.starts_with("allowed\n"), "{ended:?}");
 }
 
 #[tokio::test]
-async fn a_check_of_all_tells_what_policies_there_are() {
+async fn check_counts_the_policies() {
     let google = Google::start().await;
-    let room = tempfile::tempdir().unwrap();
-    std::fs::write(room.path().join("key.json"), Key::generate().file(&google.token_url())).unwrap();
-    for (policy, told, warned) in [
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("key.json"), Key::generate().file(&google.token_url())).unwrap();
+    for (policy, ok, warning) in [
         (POLICY, "policy p.cedar: 3 policies\n", ""),
         (
             "",
             "policy p.cedar: 0 policies\n",
-            "warning: policy p.cedar: it permits nothing, so that every call",
+            "warning: policy p.cedar: it permits nothing: every call is denied",
         ),
     ] {
-        std::fs::write(room.path().join("p.cedar"), policy).unwrap();
+        std::fs::write(dir.path().join("p.cedar"), policy).unwrap();
         let mut command = countermand(&["check", "--policy", "p.cedar"]);
         command.env("COUNTERMAND_CREDENTIALS", "key.json").env("COUNTERMAND_UPSTREAM_URL", &google.url);
-        let ended = run(command.current_dir(&room)).await;
-        assert!(ended.code == Some(0) && ended.stdout.contains(told), "{ended:?}");
-        assert!(ended.stderr.contains(warned), "{ended:?}");
+        let ended = run(command.current_dir(&dir)).await;
+        assert!(ended.code == Some(0) && ended.stdout.contains(ok), "{ended:?}");
+        assert!(ended.stderr.contains(warning), "{ended:?}");
     }
 }

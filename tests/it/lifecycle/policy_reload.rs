@@ -9,29 +9,29 @@ use crate::{
     support::{files::replace, process::eventually},
 };
 
-const ANYBODY: &str = "@id(\"anybody\")\npermit (principal, action, resource);\n";
-const NOBODY: &str = "@id(\"nobody\")\nforbid (principal, action, resource);\n";
+const PERMIT: &str = "@id(\"permit\")\npermit (principal, action, resource);\n";
+const FORBID: &str = "@id(\"forbid\")\nforbid (principal, action, resource);\n";
 
 async fn start(google: &Google, policy: &str) -> (tempfile::TempDir, PathBuf, Service) {
-    let room = tempfile::tempdir().unwrap();
-    let file = room.path().join("policy.cedar");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("policy.cedar");
     fs::write(&file, policy).unwrap();
     let service = Service::start_with(google, |command| _ = command.arg("--policy").arg(&file)).await;
     service.ready().await;
-    (room, file, service)
+    (dir, file, service)
 }
 
 #[tokio::test]
-async fn a_changed_policy_is_taken_up_and_what_was_decided_is_forgotten() {
+async fn a_changed_policy_is_reloaded_and_cached_decisions_are_dropped() {
     let google = Google::start().await;
-    let (_room, file, service) = start(&google, ANYBODY).await;
-    service.process.stderr.has("the policy is in force").await;
+    let (_dir, file, service) = start(&google, PERMIT).await;
+    service.process.stderr.has("the policy is active").await;
     // sha256sum of the file.
     service.process.stderr.has("policies=1 sha256=\"").await;
     cancel(service.address, 1).await.unwrap();
 
-    replace(&file, NOBODY);
-    service.process.stderr.has("the policy changed: taken up").await;
+    replace(&file, FORBID);
+    service.process.stderr.has("the policy changed: reloaded").await;
     service.process.stderr.has("the policy permits nothing: every call is denied").await;
     eventually("the same call is denied", async || {
         let code = cancel(service.address, 1).await.err().map(|status| status.code());
@@ -39,14 +39,14 @@ async fn a_changed_policy_is_taken_up_and_what_was_decided_is_forgotten() {
     })
     .await;
 
-    replace(&file, ANYBODY);
+    replace(&file, PERMIT);
     eventually("and permitted again", async || cancel(service.address, 1).await.ok()).await;
 }
 
 #[tokio::test]
 async fn a_broken_policy_is_reported_once_and_the_old_one_stays() {
     let google = Google::start().await;
-    let (_room, file, service) = start(&google, ANYBODY).await;
+    let (_dir, file, service) = start(&google, PERMIT).await;
     for (broken, cause) in [
         ("permit (principal, action", "unexpected end of input"),
         ("permit (principal, action, resource) when { principal.group == \"x\" };", "attribute `group`"),
@@ -56,25 +56,21 @@ async fn a_broken_policy_is_reported_once_and_the_old_one_stays() {
         service.process.stderr.has(cause).await;
         cancel(service.address, 1).await.unwrap();
     }
-    replace(&file, NOBODY);
-    service.process.stderr.has("the policy changed: taken up").await;
+    replace(&file, FORBID);
+    service.process.stderr.has("the policy changed: reloaded").await;
     let log = service.process.stderr.text();
-    assert_eq!(
-        log.matches("the policy changed and is broken: the old one stays in force").count(),
-        3,
-        "{log}"
-    );
+    assert_eq!(log.matches("the policy changed and is broken: the old one stays in use").count(), 3, "{log}");
     assert_eq!(cancel(service.address, 1).await.unwrap_err().code(), Code::PermissionDenied);
 }
 
 #[tokio::test]
-async fn a_policy_that_cannot_be_evaluated_is_told_once_and_denies_where_it_forbids() {
+async fn a_forbid_that_cannot_be_evaluated_denies_and_is_logged_once() {
     let google = Google::start().await;
     let policy = "permit (principal, action, resource);\n\
                   @id(\"overflows\") forbid (principal, action, resource) unless { 9223372036854775807 + 1 > 0 };\n\
                   @id(\"one\") forbid (principal, action, resource == Operation::\"LC01/d1/1\");\n";
-    let (_room, _file, service) = start(&google, policy).await;
-    // Two operations that the policies can tell apart, so that each is asked about.
+    let (_dir, _file, service) = start(&google, policy).await;
+    // The policies can tell the two operations apart, so that each has a decision of its own.
     for id in [1, 2] {
         assert_eq!(cancel(service.address, id).await.unwrap_err().code(), Code::PermissionDenied);
     }

@@ -1,4 +1,4 @@
-//! A policy on the wire: whom it lets through, and how little the others are told.
+//! A policy on the wire: the calls that it permits, and the bytes of a denial.
 
 use countermand::proto::longrunning::{
     CancelOperationRequest, GetOperationRequest, ListOperationsRequest, WaitOperationRequest,
@@ -19,8 +19,8 @@ use crate::{
 
 const MESSAGE: &str = "the caller may not do this here";
 
-/// Permits the user of this test, by a unix socket, everything but the device `d2`, and others nothing.
-fn for_this_user() -> String {
+/// Permits everything except the device `d2` to the user of this test by a unix socket, and nothing to others.
+fn this_user_only() -> String {
     let uid = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap());
     format!(
         "permit (principal == Caller::\"unix:{uid}\", action, resource in Enterprise::\"LC01\");\n\
@@ -29,12 +29,12 @@ fn for_this_user() -> String {
 }
 
 #[tokio::test]
-async fn a_caller_may_do_what_the_policy_permits_and_nothing_else() {
+async fn a_call_that_the_policy_does_not_permit_is_denied() {
     let upstream = Upstream::start().await;
     upstream.answers([Reply::ok()]);
-    let service = Setup::of(&upstream).policy(&for_this_user()).unix().start().await;
-    let mut known = service.connect_by_unix().await;
-    cancel(&mut known, NAME).await.unwrap();
+    let service = Setup::of(&upstream).policy(&this_user_only()).unix().start().await;
+    let mut permitted = service.connect_by_unix().await;
+    cancel(&mut permitted, NAME).await.unwrap();
     assert_eq!(upstream.seen().len(), 1);
 
     let denied =
@@ -43,9 +43,9 @@ async fn a_caller_may_do_what_the_policy_permits_and_nothing_else() {
     for elsewhere in
         ["enterprises/LC02/devices/d1/operations/17", "enterprises/LC01/devices/d2/operations/17"]
     {
-        denied(cancel(&mut known, elsewhere).await.unwrap_err());
+        denied(cancel(&mut permitted, elsewhere).await.unwrap_err());
     }
-    // A name is read before anybody is asked about it.
+    // A name is parsed before the policy decides.
     assert_eq!(service.cancel("operations/1").await.unwrap_err().code(), Code::InvalidArgument);
 }
 
@@ -54,11 +54,11 @@ async fn a_denial_does_not_tell_whether_the_operation_exists() {
     let upstream = Upstream::start().await;
     let finished = json!({"name": NAME, "done": true, "response": {}});
     upstream.answers([Reply::json(200, &finished)]);
-    let service = Setup::of(&upstream).policy(&for_this_user()).unix().start().await;
-    // Known now to this process, which could answer without asking anybody.
-    let mut known = service.connect_by_unix().await;
+    let service = Setup::of(&upstream).policy(&this_user_only()).unix().start().await;
+    // The process has the operation in its cache from here on.
+    let mut permitted = service.connect_by_unix().await;
     let request = GetOperationRequest { name: NAME.to_owned() };
-    assert!(known.get_operation(request).await.unwrap().into_inner().done);
+    assert!(permitted.get_operation(request).await.unwrap().into_inner().done);
 
     let wire = service.wire().await;
     let unknown = "enterprises/LC01/devices/d1/operations/none";
@@ -74,24 +74,24 @@ async fn a_denial_does_not_tell_whether_the_operation_exists() {
             let path = format!("/google.longrunning.Operations/{method}");
             let mut answer = wire.start_raw(&path, &[], &message).await.answer().await;
             assert_eq!(answer.code(), Code::PermissionDenied, "{path}");
-            answer.trailers.remove("date").expect("which tells the time and nothing else");
+            answer.trailers.remove("date").expect("the response has a date");
             answers.push(answer.trailers);
         }
     }
     for answer in &answers {
         assert_eq!(*answer, answers[0], "every header and every trailer, to the byte");
     }
-    assert_eq!(upstream.seen().len(), 1, "nobody else was asked");
+    assert_eq!(upstream.seen().len(), 1, "no other call went upstream");
 }
 
 #[tokio::test]
-async fn who_may_not_ask_does_not_join_those_who_may() {
+async fn a_denied_caller_does_not_join_a_call_in_flight() {
     let upstream = Upstream::start().await;
     let (reply, gate) = Reply::ok().held();
     upstream.answers([reply]);
-    let service = Setup::of(&upstream).policy(&for_this_user()).unix().start().await;
-    let mut known = service.connect_by_unix().await;
-    let in_flight = tokio::spawn(async move { cancel(&mut known, NAME).await });
+    let service = Setup::of(&upstream).policy(&this_user_only()).unix().start().await;
+    let mut permitted = service.connect_by_unix().await;
+    let in_flight = tokio::spawn(async move { cancel(&mut permitted, NAME).await });
     upstream.has_seen(1).await;
     assert_eq!(service.cancel(NAME).await.unwrap_err().code(), Code::PermissionDenied);
     gate.open();
@@ -99,10 +99,10 @@ async fn who_may_not_ask_does_not_join_those_who_may() {
 }
 
 #[tokio::test]
-async fn without_rules_that_permit_nobody_may_anything() {
+async fn an_empty_policy_denies_every_call() {
     let upstream = Upstream::start().await;
     let service = Setup::of(&upstream).policy("// to be written").unix().start().await;
     assert_eq!(service.cancel(NAME).await.unwrap_err().code(), Code::PermissionDenied);
-    let mut known = service.connect_by_unix().await;
-    assert_eq!(cancel(&mut known, NAME).await.unwrap_err().code(), Code::PermissionDenied);
+    let mut permitted = service.connect_by_unix().await;
+    assert_eq!(cancel(&mut permitted, NAME).await.unwrap_err().code(), Code::PermissionDenied);
 }

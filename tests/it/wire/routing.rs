@@ -13,7 +13,7 @@ use countermand::{
     flight::Flight,
     http_client::Authorities,
     name::OperationName,
-    policy::{Policy, act::Cancel},
+    policy::{Policy, action::Cancel},
     proto::longrunning::{GetOperationRequest, ListOperationsRequest, WaitOperationRequest},
 };
 use serde_json::json;

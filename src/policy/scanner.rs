@@ -1,43 +1,39 @@
-//! The text of a policy file, as far as it must be understood before Cedar's parser reads it: where its
-//! statements stand, and whether one of them is nested so deeply that the parser, which is recursive, would
-//! run out of stack and take the process with it.
+//! A scan of a policy file before Cedar parses it: the ranges of its statements, and a limit on their nesting.
+//! Cedar's parser is recursive. A statement that is nested too deeply would overflow the stack and end the process.
 
 use std::ops::Range;
 
-/// The most brackets and `if`s that may be open at once.
-const DEEPEST: usize = 64;
+/// The maximum of brackets and `if`s that may be open at once.
+const MAX_DEPTH: usize = 64;
 
-/// The most characters of operators in a statement: each can make the expression a level deeper.
-const MOST_OPERATORS: usize = 1000;
+/// The maximum of operator characters in a statement: each can make the expression a level deeper.
+const MAX_OPERATORS: usize = 1000;
 
 /// A text and its statements.
-pub(super) struct Source<'a> {
+pub(super) struct ScannedText<'a> {
     text: &'a str,
     statements: Vec<Range<usize>>,
     too_deep: Option<usize>,
 }
 
-impl<'a> Source<'a> {
+impl<'a> ScannedText<'a> {
     pub(super) fn scan(text: &'a str) -> Self {
-        let mut scan = Scan::default();
+        let mut scanner = Scanner::default();
         let bytes = text.as_bytes();
         let mut at = 0;
         while at < bytes.len() {
-            at = scan.step(bytes, at);
+            at = scanner.step(bytes, at);
         }
-        Self { text, statements: scan.statements, too_deep: scan.too_deep }
+        Self { text, statements: scanner.statements, too_deep: scanner.too_deep }
     }
 
-    /// The statement of this number, from 0, without the comments before it.
-    pub(super) fn statement(&self, number: usize) -> Range<usize> {
-        self.statements.get(number).cloned().unwrap_or_default()
+    /// The offset and the text of the statement with this number, from 0, without the comments before it.
+    pub(super) fn statement(&self, number: usize) -> (usize, &'a str) {
+        let range = self.statements.get(number).cloned().unwrap_or_default();
+        (range.start, self.text.get(range).unwrap_or_default())
     }
 
-    pub(super) fn text(&self, range: Range<usize>) -> &'a str {
-        self.text.get(range).unwrap_or_default()
-    }
-
-    /// Where a statement becomes too deep or too long to be handed to the parser.
+    /// The offset at which a statement exceeds a limit.
     pub(super) fn too_deep(&self) -> Option<usize> {
         self.too_deep
     }
@@ -52,7 +48,7 @@ impl<'a> Source<'a> {
 }
 
 #[derive(Default)]
-struct Scan {
+struct Scanner {
     statements: Vec<Range<usize>>,
     start: Option<usize>,
     depth: usize,
@@ -60,8 +56,8 @@ struct Scan {
     too_deep: Option<usize>,
 }
 
-impl Scan {
-    /// Reads one token, and answers where the next one begins. All that matters here is ASCII.
+impl Scanner {
+    /// Reads one token and returns the offset of the next. Every significant character is ASCII.
     fn step(&mut self, bytes: &[u8], at: usize) -> usize {
         let rest = &bytes[at..];
         match rest[0] {
@@ -73,12 +69,12 @@ impl Scan {
         }
         let start = *self.start.get_or_insert(at);
         let length = match rest[0] {
-            b'"' => string(rest),
-            b if is_of_word(b) => rest.iter().position(|b| !is_of_word(*b)).unwrap_or(rest.len()),
+            b'"' => string_length(rest),
+            b if is_word(b) => rest.iter().position(|b| !is_word(*b)).unwrap_or(rest.len()),
             _ => 1,
         };
         match &rest[..length] {
-            // An `if` has no end of its own: its `else` goes as far as the expression.
+            // An `if` has no closing token: its `else` extends to the end of the expression.
             b"(" | b"[" | b"{" | b"if" => self.depth += 1,
             b")" | b"]" | b"}" => self.depth = self.depth.saturating_sub(1),
             b"&" | b"|" | b"+" | b"-" | b"*" | b"." | b"when" | b"unless" => self.operators += 1,
@@ -88,19 +84,19 @@ impl Scan {
             }
             _ => {}
         }
-        if self.depth > DEEPEST || self.operators > MOST_OPERATORS {
+        if self.depth > MAX_DEPTH || self.operators > MAX_OPERATORS {
             self.too_deep.get_or_insert(at);
         }
         at + length
     }
 }
 
-fn is_of_word(byte: u8) -> bool {
+fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
-/// The length of a string, both quotes included, or that of the rest when it has no end.
-fn string(rest: &[u8]) -> usize {
+/// The length of a string with both quotes, or of the rest if the string has no end.
+fn string_length(rest: &[u8]) -> usize {
     let mut at = 1;
     while let Some(byte) = rest.get(at) {
         match byte {

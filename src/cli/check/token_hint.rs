@@ -1,14 +1,14 @@
-//! What to do about a token that cannot be had: it depends on who was asked, and on what came of it.
+//! Hints for a token that cannot be fetched. A hint depends on the endpoint and on the error.
 
 use crate::credentials::{Asked, FetchError};
 
-pub(super) fn cure(error: &FetchError) -> &'static str {
+pub(super) fn hint(error: &FetchError) -> &'static str {
     match error {
         FetchError::Unanswered(asked, _) => unanswered(*asked),
         FetchError::Refused(asked, _) => refused(*asked),
         FetchError::Unusable(asked, _) => unusable(*asked),
         FetchError::NoSubjectToken(_) => {
-            "see that credential_source in the credential file names what holds the subject token, and that \
+            "check that credential_source in the credential file names what holds the subject token, and that \
              it can be read from here"
         }
         FetchError::NotAsked(_) => "this is a defect: report it",
@@ -18,19 +18,19 @@ pub(super) fn cure(error: &FetchError) -> &'static str {
 fn unanswered(asked: Option<Asked>) -> &'static str {
     match asked {
         Some(Asked::MetadataServer) => {
-            "see that this is a machine or a pod of Google Cloud from which the metadata server can be reached, \
+            "check that this is a machine or a pod of Google Cloud from which the metadata server can be reached, \
              and that GCE_METADATA_HOST, where it is set, names it"
         }
         Some(Asked::SubjectTokenSource) => {
-            "see that credential_source.url in the credential file is right, and can be reached from here"
+            "check that credential_source.url in the credential file is right, and can be reached from here"
         }
         Some(Asked::IamCredentials) => {
-            "see that IAM Credentials (upstream.iam_credentials_url, or service_account_impersonation_url in the \
+            "check that IAM Credentials (upstream.iam_credentials_url, or service_account_impersonation_url in the \
              credential file) can be reached from here, by way of HTTPS_PROXY where that is set, and that its \
              certificate is trusted (upstream.ca_certificates)"
         }
         Some(Asked::TokenEndpoint | Asked::TokenExchange) | None => {
-            "see that the token endpoint can be reached from here, by way of HTTPS_PROXY where that is set, \
+            "check that the token endpoint can be reached from here, by way of HTTPS_PROXY where that is set, \
              and that its certificate is trusted (upstream.ca_certificates)"
         }
     }
@@ -42,19 +42,19 @@ fn refused(asked: Option<Asked>) -> &'static str {
             "give this machine or pod a service account, with the scope among its access scopes"
         }
         Some(Asked::SubjectTokenSource) => {
-            "see that url and headers of credential_source in the credential file are right, and that this \
+            "check that url and headers of credential_source in the credential file are right, and that this \
              workload may have a token there"
         }
         Some(Asked::TokenExchange) => {
-            "see that audience and subject_token_type in the credential file are those of the pool's provider, \
+            "check that audience and subject_token_type in the credential file are those of the pool's provider, \
              that the provider takes the subject token's issuer and audience, and that the clock here is right"
         }
         Some(Asked::IamCredentials) => {
-            "see that the account exists and is not disabled, that the credential has the role Service Account \
+            "check that the account exists and is not disabled, that the credential has the role Service Account \
              Token Creator on it, and that its project has the IAM Service Account Credentials API enabled"
         }
         Some(Asked::TokenEndpoint) | None => {
-            "see that the key or login was not revoked, that its account is not disabled and may do this, \
+            "check that the key or login was not revoked, that its account is not disabled and may do this, \
              and that the clock here is right"
         }
     }
@@ -63,20 +63,20 @@ fn refused(asked: Option<Asked>) -> &'static str {
 fn unusable(asked: Option<Asked>) -> &'static str {
     match asked {
         Some(Asked::MetadataServer) => {
-            "see that GCE_METADATA_HOST, where it is set, names a metadata server, or try again later"
+            "check that GCE_METADATA_HOST, where it is set, names a metadata server, or try again later"
         }
         Some(Asked::SubjectTokenSource) => {
-            "see that credential_source.url in the credential file is right, or try again later"
+            "check that credential_source.url in the credential file is right, or try again later"
         }
         Some(Asked::TokenExchange) => {
-            "see that token_url in the credential file is that of the download, or try again later"
+            "check that token_url in the credential file is that of the download, or try again later"
         }
         Some(Asked::IamCredentials) => {
-            "see that upstream.iam_credentials_url, or service_account_impersonation_url in the credential file, \
+            "check that upstream.iam_credentials_url, or service_account_impersonation_url in the credential file, \
              is IAM Credentials, or try again later"
         }
         Some(Asked::TokenEndpoint) | None => {
-            "see that token_uri in the credential file is that of the download, or try again later"
+            "check that token_uri in the credential file is that of the download, or try again later"
         }
     }
 }

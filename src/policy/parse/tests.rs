@@ -1,20 +1,20 @@
-//! Which mistakes are found, where, and what is said of them.
+//! The errors of a policy file and their positions.
 
-use crate::policy::{mistake::Mistakes, rules::Rules, schema::TEXT};
+use crate::policy::{PolicyError, Rules, entities::SCHEMA_TEXT};
 
-fn load(text: &str) -> Result<Rules, Mistakes> {
+fn load(text: &str) -> Result<Rules, Vec<PolicyError>> {
     Rules::parse(text.as_bytes())
 }
 
-/// The only mistake of a text.
-fn mistake(text: &str) -> String {
-    let mistakes = load(text).expect_err(text);
-    let [mistake] = &mistakes.0[..] else { panic!("{text}\n{mistakes}") };
-    mistake.to_string()
+/// The only error of a text.
+fn error(text: &str) -> String {
+    let errors = load(text).expect_err(text);
+    let [error] = &errors[..] else { panic!("{text}\n{errors:?}") };
+    error.to_string()
 }
 
 #[test]
-fn a_mistake_has_its_place_and_says_what_would_be_right() {
+fn an_error_has_a_position_and_a_hint() {
     for (text, wanted) in [
         ("permit (principal, action, resource)\n", "line 1, column 37: unexpected end of input, expected"),
         ("permit (principal, action);", "line 1, column 26: this policy is missing the `resource` variable"),
@@ -42,11 +42,11 @@ fn a_mistake_has_its_place_and_says_what_would_be_right() {
         ),
         (
             "permit (principal, action, resource) when { context has ip };",
-            "line 1, column 1: policy policy0: it can never apply to any call; see that cancel, get and wait",
+            "line 1, column 1: policy policy0: it can never apply to any call; check that cancel, get and wait",
         ),
         (
             "// the device's list\nforbid (principal, action == Action::\"list\", resource is Operation);",
-            "line 2, column 1: policy policy0: it can never apply to any call; see that cancel, get and wait",
+            "line 2, column 1: policy policy0: it can never apply to any call; check that cancel, get and wait",
         ),
         (
             "permit (principal, action, resource) when { Caller::\"unix:1\".proof == \"jwt\" };",
@@ -55,66 +55,69 @@ fn a_mistake_has_its_place_and_says_what_would_be_right() {
         ("/* permit */ permit (principal, action, resource);", "line 1, column 1: unexpected token `/`"),
         (
             "permit (principal == ?principal, action, resource);",
-            "line 1, column 1: this is a template, which nothing here fills in; name a principal",
+            "line 1, column 1: templates are not supported; name a principal",
         ),
         (
             "permit (principal, action, resource in Device::\"d1\");",
-            "line 1, column 1: policy policy0: Device::\"d1\" can be nobody and nothing; give the ids of the \
+            "line 1, column 1: policy policy0: Device::\"d1\" is not a valid id; give the ids of the \
              enterprise and the device, \"LC01/d1\"",
         ),
         (
             "permit (principal, action, resource in Enterprise::\"enterprises/LC01\");",
-            "line 1, column 1: policy policy0: Enterprise::\"enterprises/LC01\" can be nobody",
+            "line 1, column 1: policy policy0: Enterprise::\"enterprises/LC01\" is not a valid id;",
         ),
         (
             "forbid (principal, action, resource) when { resource in [Operation::\"LC01/-/1\"] };",
-            "line 1, column 1: policy policy0: Operation::\"LC01/-/1\" can be nobody and nothing",
+            "line 1, column 1: policy policy0: Operation::\"LC01/-/1\" is not a valid id",
         ),
         (
             "permit (principal == Caller::\"console\", action, resource);",
-            "line 1, column 1: policy policy0: Caller::\"console\" can be nobody and nothing; give a caller's \
+            "line 1, column 1: policy policy0: Caller::\"console\" is not a valid id; give a caller's \
              id as the audit log has it: spiffe://",
         ),
         (
             "forbid (principal == Caller::\"dns:Evil.Corp.example\", action, resource);",
-            "line 1, column 1: policy policy0: Caller::\"dns:Evil.Corp.example\" can be nobody and nothing",
+            "line 1, column 1: policy policy0: Caller::\"dns:Evil.Corp.example\" is not a valid id",
         ),
         (
             "forbid (principal, action, resource) when { principal == Caller::\"dns:*.corp.example\" };",
-            "line 1, column 1: policy policy0: Caller::\"dns:*.corp.example\" can be nobody and nothing",
+            "line 1, column 1: policy policy0: Caller::\"dns:*.corp.example\" is not a valid id",
         ),
         (
             "@id(\"\")\npermit (principal, action, resource);",
-            "line 1, column 1: \"\" is no id; give 1 to 128",
+            "line 1, column 1: \"\" is not a valid id; give 1 to 128",
         ),
-        ("@id(\"a\\nb\")\npermit (principal, action, resource);", "line 1, column 1: \"a\\nb\" is no id;"),
+        (
+            "@id(\"a\\nb\")\npermit (principal, action, resource);",
+            "line 1, column 1: \"a\\nb\" is not a valid id;",
+        ),
         (
             "@id(\"a\") permit (principal, action, resource);\n@id(\"a\") forbid (principal, action, resource);",
-            "line 2, column 1: policy a: an earlier one has this id; give each policy an @id of its own",
+            "line 2, column 1: policy a: an earlier policy has this id; give each policy an @id of its own",
         ),
         (
             "@id(\"policy1\") permit (principal, action, resource);\nforbid (principal, action, resource);",
-            "line 2, column 1: policy policy1: an earlier one has this id",
+            "line 2, column 1: policy policy1: an earlier policy has this id",
         ),
     ] {
-        let mistake = mistake(text);
-        assert!(mistake.starts_with(wanted), "{text}\n{mistake}\nshould begin\n{wanted}");
+        let error = error(text);
+        assert!(error.starts_with(wanted), "{text}\n{error}\nshould begin\n{wanted}");
     }
 }
 
 #[test]
-fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
+fn all_errors_are_reported_in_the_order_of_the_file() {
     let text = "permit (principal, action, resource in Device::\"d1\");\n\
                 @id(\"\") permit (principal, action, resource);\n\
                 permit (principal, action == Action::\"x\", resource in Enterprize::\"LC01\");\n\
                 permit (principal, action, resource) when { principal.group == \"mdm\" };\n\
                 forbid (principal, action == Action::\"list\", resource is Operation);\n";
-    let lines: Vec<_> = load(text).unwrap_err().0.iter().map(|mistake| mistake.place.unwrap().0).collect();
+    let lines: Vec<_> = load(text).unwrap_err().iter().map(|error| error.position.unwrap().0).collect();
     assert_eq!(lines, [1, 2, 3, 3, 4, 5]);
 }
 
 #[test]
-fn a_statement_is_known_by_its_id_and_its_place() {
+fn a_statement_has_its_id_and_its_line() {
     let text = "// permit (principal, action, resource);\r\n\
                 @id(\"ä; // no comment\") // a comment; with a semicolon \"\n  @note(\"\\\"\")\n\
                 permit (principal, action, resource);\n\n\
@@ -122,7 +125,7 @@ fn a_statement_is_known_by_its_id_and_its_place() {
                 action, resource);";
     let rules = load(text).unwrap();
     let found: Vec<_> = rules
-        .statements()
+        .statements
         .iter()
         .map(|statement| (statement.id.as_str(), statement.line, statement.first_line()))
         .collect();
@@ -135,17 +138,17 @@ fn a_statement_is_known_by_its_id_and_its_place() {
 }
 
 #[test]
-fn a_name_in_two_scripts_is_odd_and_not_wrong() {
+fn a_name_in_two_scripts_is_a_warning() {
     let condition = "principal.hasTag(\"groups\") && principal.getTag(\"groups\").contains(\"mdm-Группа\")";
     let rules = load(&format!("permit (principal, action, resource) when {{ {condition} }};")).unwrap();
-    let [warning] = rules.warnings() else { panic!("{:?}", rules.warnings()) };
+    let [warning] = &rules.warnings[..] else { panic!("{:?}", rules.warnings) };
     let wanted =
-        "line 1, column 111: policy policy0: string `\"mdm-Группа\"` contains mixed scripts; see that each";
+        "line 1, column 111: policy policy0: string `\"mdm-Группа\"` contains mixed scripts; check that each";
     assert!(warning.to_string().starts_with(wanted), "{warning}");
 }
 
 #[test]
-fn what_would_exhaust_the_stack_is_refused() {
+fn a_text_that_would_exhaust_the_stack_is_refused() {
     let around = |open: &str, count: usize, close: &str| {
         let (open, close) = (open.repeat(count), close.repeat(count));
         format!("permit (principal, action, resource) when {{ {open}true{close} }};")
@@ -161,33 +164,44 @@ fn what_would_exhaust_the_stack_is_refused() {
         around("1 +", 300_000, ""),
         "(".repeat(1_000_000),
     ] {
-        let mistake = mistake(&text);
-        assert!(mistake.contains("nested too deeply, or has too many operators"), "{mistake}");
+        let error = error(&text);
+        assert!(error.contains("nested too deeply, or has too many operators"), "{error}");
     }
     for text in [around("(", 62, ")"), around("if true then true else ", 62, ""), around("true && ", 499, "")]
     {
         load(&text).unwrap();
     }
-    // Each statement is counted by itself, and only what is an operator.
+    // Operators are counted per statement, and not inside strings.
     let many =
         "permit (principal, action, resource) when { principal.proof != \"....&&&&(((((\" };".repeat(200);
-    assert_eq!(load(&many).unwrap().statements().len(), 200);
+    assert_eq!(load(&many).unwrap().statements.len(), 200);
 }
 
 #[test]
-fn what_is_no_text_is_refused() {
+fn content_that_is_not_text_is_refused() {
     for (content, wanted) in [
         (&b"permit (principal, action, resource); // \xff"[..], "it is not UTF-8 from byte 41 on; write"),
         (b"\0", "line 1, column 1: "),
         (&vec![b' '; (1 << 20) + 1], "it has 1048577 bytes; keep it below 1 MiB"),
     ] {
-        let mistakes = Rules::parse(content).unwrap_err().to_string();
-        assert!(mistakes.starts_with(wanted), "{mistakes}");
+        let errors = Rules::parse(content).unwrap_err()[0].to_string();
+        assert!(errors.starts_with(wanted), "{errors}");
     }
 }
 
 #[test]
+fn a_byte_order_mark_is_skipped_and_moves_no_column() {
+    let rules =
+        load("\u{feff}permit (principal, action, resource);\nforbid (principal, action, resource);").unwrap();
+    let statements: Vec<_> = rules.statements.iter().map(|it| (it.line, it.text.as_str())).collect();
+    let wanted = [(1, "permit (principal, action, resource);"), (2, "forbid (principal, action, resource);")];
+    assert_eq!(statements, wanted);
+    let error = error("\u{feff}permit (principal, action);");
+    assert!(error.starts_with("line 1, column 26: this policy is missing the `resource`"), "{error}");
+}
+
+#[test]
 fn the_schema_is_read_without_a_warning() {
-    let (_, mut warnings) = cedar_policy::Schema::from_cedarschema_str(TEXT).unwrap();
+    let (_, mut warnings) = cedar_policy::Schema::from_cedarschema_str(SCHEMA_TEXT).unwrap();
     assert!(warnings.next().is_none());
 }

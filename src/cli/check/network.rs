@@ -1,0 +1,118 @@
+//! Findings that need the network: the Android Management API, the keys of callers' tokens, and the credentials.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{StreamExt, future::OptionFuture, stream};
+use reqwest::Method;
+
+use super::{credential, finding::Finding};
+use crate::{
+    amapi::settings::Upstream,
+    app::{Config, config::Loaded},
+    background::Background,
+    credentials::{Surroundings, settings::CredentialConfig},
+    http_client::{Authorities, HttpClient, Progress},
+    server::{
+        identity::jwks::{FetchError, LoadedKeys},
+        settings::{Jwks, Jwt},
+    },
+};
+
+/// The timeout of the request to the API.
+const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The maximum of credentials that are checked at the same time.
+const MAX_CONCURRENT_CREDENTIALS: usize = 16;
+
+const UNREACHABLE_HINT: &str = "check that its name resolves and its port is open from here, by way of HTTPS_PROXY \
+    if that is set, and that its certificate is trusted (upstream.ca_certificates)";
+
+/// The findings about everything that a valid configuration names on the network.
+pub(super) async fn findings(config: Config) -> Vec<Finding> {
+    let Config { settings, loaded, unknown_variables: _ } = config;
+    let Loaded { tls: _, authorities, keys, policy: _ } = loaded;
+    let authorities = authorities.start(&Background::unsupervised());
+    let issuer = settings.jwt.as_ref().zip(keys);
+    let (keys, api, credentials) = tokio::join!(
+        OptionFuture::from(issuer.map(|(jwt, keys)| jwks(jwt, keys))),
+        upstream(&settings.upstream, &authorities),
+        credentials(&settings.credentials, &settings.upstream, &authorities)
+    );
+    keys.into_iter().chain([api]).chain(credentials).collect()
+}
+
+/// Gets the base URL without a token. Any HTTP response shows that the API is reachable, and no quota is spent.
+async fn upstream(upstream: &Upstream, authorities: &Authorities) -> Finding {
+    let url = &upstream.url;
+    let client = match HttpClient::new(url.url(), authorities) {
+        Ok(client) => client,
+        Err(error) => return Finding::error("upstream", error.to_string(), "report this"),
+    };
+    let error = |finding, hint| Finding::error("upstream", finding, hint);
+    let response = client.send(Method::GET, url.url().clone(), http::HeaderMap::new(), "");
+    match tokio::time::timeout(UPSTREAM_TIMEOUT, response).await {
+        Ok(Ok(response)) => {
+            let status = response.status().as_u16();
+            Finding::ok("upstream", format!("{url} was reached: HTTP {status} to a GET without a token"))
+        }
+        Ok(Err(failure)) => {
+            let hint = match failure.progress {
+                Progress::NotConnected | Progress::NotProcessed | Progress::Unknown => UNREACHABLE_HINT,
+                Progress::NotHttp => {
+                    "check that upstream.url names an HTTP server, with the right one of http and https"
+                }
+            };
+            error(format!("{url} was not reached: {failure}"), hint)
+        }
+        Err(_) => error(format!("{url} did not answer within {UPSTREAM_TIMEOUT:?}"), UNREACHABLE_HINT),
+    }
+}
+
+/// Reads the file of keys, or fetches them once.
+async fn jwks(jwt: &Jwt, keys: LoadedKeys) -> Finding {
+    const SUBJECT: &str = "callers.jwt.jwks";
+    let source = match &jwt.jwks {
+        Jwks::File(file) => file.display().to_string(),
+        Jwks::Url { url, .. } => url.to_string(),
+    };
+    match keys.count(&jwt.algorithms).await {
+        Ok(count) => {
+            let (keys, issuer) = (if count == 1 { "key" } else { "keys" }, &jwt.issuer);
+            Finding::ok(SUBJECT, format!("{source}: {count} {keys} to verify the tokens of {issuer} with"))
+        }
+        Err(error) => Finding::error(SUBJECT, format!("{source}: {error}"), jwks_hint(&error)),
+    }
+}
+
+fn jwks_hint(error: &FetchError) -> &'static str {
+    match error {
+        FetchError::Client(_) => "report this",
+        FetchError::Unanswered(_) | FetchError::Late | FetchError::Body(_) => {
+            "check that it can be reached from here, by way of HTTPS_PROXY if that is set, and that its \
+             certificate is trusted (callers.jwt.jwks_ca_certificates)"
+        }
+        FetchError::Status(401 | 403) => {
+            "let callers.jwt.jwks_token_file name a token that may read the keys, as Kubernetes' API server \
+             requires"
+        }
+        FetchError::Token { .. } => {
+            "let callers.jwt.jwks_token_file name a file with a token that this user may read"
+        }
+        FetchError::Status(_) | FetchError::Unusable(_) => {
+            "check that it is the jwks_uri of the issuer, and that callers.jwt.algorithms has those of its \
+             keys"
+        }
+    }
+}
+
+async fn credentials(
+    list: &[CredentialConfig],
+    upstream: &Upstream,
+    authorities: &Authorities,
+) -> Vec<Finding> {
+    let iam = upstream.iam_credentials_url.url().clone();
+    let surroundings = Arc::new(Surroundings::new(authorities.clone(), iam));
+    let each = list.iter().map(|credential| credential::findings(credential, upstream, &surroundings));
+    let findings: Vec<Vec<Finding>> = stream::iter(each).buffered(MAX_CONCURRENT_CREDENTIALS).collect().await;
+    findings.concat()
+}

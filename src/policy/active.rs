@@ -1,0 +1,124 @@
+//! The policy file, and the active rules, which are reloaded when the file changes.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use arc_swap::ArcSwap;
+
+use super::{
+    Action, Lineage,
+    decision_cache::{DecisionCache, DecisionKey},
+    parse::PolicyError,
+    rules::{EvaluationError, Rules, Verdict},
+};
+use crate::{background::Background, caller::Caller, file_watch::FileWatch, fingerprint::fingerprint};
+
+/// A policy file that was read and validated. Its changes count from that content on.
+#[derive(Debug)]
+pub struct PolicyFile {
+    /// The path of the file.
+    pub path: PathBuf,
+    /// The policies of the file.
+    pub rules: Rules,
+    watch: FileWatch,
+    /// Enough digits of the SHA-256 to tell versions apart, as `sha256sum` prints it.
+    sha256: String,
+}
+
+impl PolicyFile {
+    /// Reads and validates a file. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read. Otherwise see [`Rules::parse`].
+    pub fn load(path: PathBuf) -> Result<Self, Vec<PolicyError>> {
+        let (watch, content) = FileWatch::open(&path).map_err(|error| {
+            let hint = "name a file of Cedar policies that this user may read";
+            PolicyError::of_file(format!("cannot read the file: {error}"), hint)
+        })?;
+        Ok(Self { path, watch, sha256: short_sha256(&content), rules: Rules::parse(&content)? })
+    }
+}
+
+/// One version of the rules and its decisions. A new version starts with an empty cache, so that a late decision of
+/// the previous version never counts as its own.
+pub(super) struct ActiveRules {
+    rules: Rules,
+    decisions: DecisionCache,
+    reported: Mutex<BTreeSet<String>>,
+}
+
+impl ActiveRules {
+    pub(super) fn new(rules: Rules) -> Self {
+        Self { rules, decisions: DecisionCache::new(), reported: Mutex::default() }
+    }
+
+    pub(super) fn decide(&self, caller: &Caller, action: Action, resource: Lineage<'_>) -> Verdict {
+        let named = self.rules.named.deepest(resource.name);
+        let key = DecisionKey { caller: caller.clone(), action, named };
+        if let Some(verdict) = self.decisions.get(&key) {
+            return verdict;
+        }
+        let (verdict, errors) = self.rules.evaluate(caller, action, resource);
+        self.report(errors);
+        self.decisions.put(key, verdict.clone());
+        verdict
+    }
+
+    /// Logs one error per policy, because the cause of an error is likely to recur with every call.
+    fn report(&self, errors: Vec<EvaluationError>) {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        for EvaluationError { policy, cause } in errors {
+            if !reported.contains(&policy) {
+                tracing::error!(policy, cause, "a policy cannot be evaluated");
+                reported.insert(policy);
+            }
+        }
+    }
+}
+
+/// Makes the rules of `file` active, and starts the task that reloads them.
+pub(super) fn start(file: PolicyFile, background: &Background) -> Arc<ArcSwap<ActiveRules>> {
+    let PolicyFile { path, watch, sha256, rules } = file;
+    announce(&path, &sha256, &rules, "the policy is active");
+    let active = Arc::new(ArcSwap::from_pointee(ActiveRules::new(rules)));
+    background.spawn("policy reload", reload(Arc::clone(&active), watch, path));
+    active
+}
+
+async fn reload(active: Arc<ArcSwap<ActiveRules>>, mut watch: FileWatch, path: PathBuf) {
+    loop {
+        let content = watch.changed().await;
+        let sha256 = short_sha256(&content);
+        let parsed = tokio::task::spawn_blocking(move || Rules::parse(&content)).await;
+        match parsed.unwrap_or_else(|error| Err(PolicyError::of_file(error.to_string(), "report this"))) {
+            Ok(rules) => {
+                announce(&path, &sha256, &rules, "the policy changed: reloaded");
+                active.store(Arc::new(ActiveRules::new(rules)));
+            }
+            Err(errors) => tracing::warn!(
+                file = %path.display(),
+                errors = errors.len(),
+                first = %errors[0],
+                "the policy changed and is broken: the old one stays in use"
+            ),
+        }
+    }
+}
+
+fn announce(file: &Path, sha256: &str, rules: &Rules, message: &str) {
+    tracing::info!(file = %file.display(), policies = rules.statements.len(), sha256, "{message}");
+    for warning in &rules.warnings {
+        tracing::warn!(file = %file.display(), %warning, "the policy may not mean what was intended");
+    }
+    if !rules.has_permit() {
+        tracing::warn!(file = %file.display(), "the policy permits nothing: every call is denied");
+    }
+}
+
+fn short_sha256(content: &[u8]) -> String {
+    fingerprint(content).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
