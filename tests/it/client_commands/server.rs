@@ -129,7 +129,7 @@ impl Operations for ByName {
         let name = request.into_inner().name;
         let mut details = ErrorDetails::new();
         match name.rsplit('/').next().unwrap() {
-            "ok" | "cancelled" | "carried-out" | "expired" | "hold" => Ok(Response::new(())),
+            "ok" | "cancelled" | "carried-out" | "expired" | "hold" | "no-wait" => Ok(Response::new(())),
             "late-done" | "late-cancelled" | "late-pending" => {
                 Err(Status::failed_precondition("The operation is already done."))
             }
