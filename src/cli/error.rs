@@ -55,7 +55,7 @@ impl ClientError {
         match format {
             Format::Text => self.complain(),
             Format::Json => {
-                // The exit code of this error tells more than that of a failed output.
+                // A failed output must not replace the exit code of this error.
                 let _ = output::to_stdout(&json(name, Some(&self.status)));
             }
         }

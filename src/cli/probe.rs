@@ -35,7 +35,7 @@ pub(crate) struct ProbeArgs {
     timeout: Duration,
 }
 
-/// Prints the health. Every failure has the same exit code, because a container probe tells only 0 from others.
+/// Prints the health. Every failure has the same exit code, because a container probe checks only for 0.
 pub(crate) async fn run(args: ProbeArgs) -> Exit {
     let ProbeArgs { server, timeout } = args;
     match check(server, timeout).await {

@@ -170,7 +170,7 @@ async fn until_done(
                 pause.max(error.retry_delay().unwrap_or_default())
             }
         };
-        // A server can ask for a pause longer than the clock can represent.
+        // A server can request a pause longer than the clock can represent.
         sleep(pause.min(remaining(deadline).saturating_sub(margin))).await;
     }
 }

@@ -21,7 +21,7 @@ use crate::client_commands::{
 async fn the_exit_code_of_wait_is_the_state_of_the_operation() {
     let server = serve(Address::Tcp).await;
     for (id, code, state) in [
-        ("carried-out", 0, "done"),
+        ("device-done", 0, "done"),
         ("cancelled", 3, "cancelled"),
         ("expired", 4, "failed"),
         ("second-answer", 0, "done"),
@@ -92,7 +92,7 @@ async fn a_permanent_error_ends_the_wait() {
 async fn the_exit_code_of_cancel_wait_is_whether_it_was_in_time() {
     let server = serve(Address::Tcp).await;
     for (id, code, state) in
-        [("cancelled", 0, "cancelled"), ("carried-out", 6, "done"), ("expired", 4, "failed")]
+        [("cancelled", 0, "cancelled"), ("device-done", 6, "done"), ("expired", 4, "failed")]
     {
         let (found, stdout, stderr) = countermand(&format!("cancel e/{id} --wait --server {server}")).await;
         assert_eq!((found, stderr), (code, format!("waiting for e/{id}\n")));
@@ -101,7 +101,8 @@ async fn the_exit_code_of_cancel_wait_is_whether_it_was_in_time() {
         let ended = countermand(&format!("cancel e/{id} --wait --server {server} --output json")).await;
         assert_eq!((ended.0, &object(&ended)["done"]), (code, &json!(true)));
     }
-    let ended = countermand(&format!("cancel e/hold --wait {WAIT_TIMEOUT} --server {server} --output json")).await;
+    let ended =
+        countermand(&format!("cancel e/hold --wait {WAIT_TIMEOUT} --server {server} --output json")).await;
     assert_eq!((ended.0, &object(&ended)["done"]), (5, &json!(false)));
 }
 
