@@ -34,8 +34,8 @@ A command that serves drains and exits with 0 on both signals.";
 
 /// Calls back Android Management API commands over gRPC
 ///
-/// Countermand implements google.longrunning.Operations and carries each call to the Android Management
-/// API with a credential that only it holds.
+/// Countermand implements google.longrunning.Operations and calls the Android Management API with
+/// credentials that its callers never see.
 #[derive(Debug, Parser)]
 #[command(name = "countermand", version, after_help = EXAMPLES)]
 struct Cli {
