@@ -1,26 +1,20 @@
-//! The command line: a file a subcommand, and in `exit` what the exit codes mean.
+//! The command line: one file per subcommand.
 
-mod address;
-mod calls;
 mod cancel;
 mod check;
-mod connect;
+mod client;
 mod dev;
 mod emulate;
+mod error;
 mod exit;
-mod failure;
 mod get;
-mod json;
 mod list;
 mod operation;
 mod output;
 mod probe;
-mod progress;
 mod serve;
 mod signals;
-mod table;
 mod wait;
-mod waiting;
 
 use std::process::ExitCode;
 
@@ -34,13 +28,14 @@ Examples:
   countermand cancel enterprises/LC01/devices/d1/operations/17
   countermand help serve
 
-Exit codes: 0 success, 1 failure, 2 usage, 69 the server cannot be reached, 78 the configuration is wrong;
-wait and cancel --wait have more, see their help";
+Exit codes: 0 success, 1 failure, 2 usage, 69 the server cannot be reached, 78 invalid configuration,
+130 stopped by Ctrl-C, 143 ended by SIGTERM. wait and cancel --wait have more: see their help.
+A command that serves drains and exits with 0 on both signals.";
 
 /// Calls back Android Management API commands over gRPC
 ///
-/// Countermand implements google.longrunning.Operations and carries each call to the Android Management
-/// API with a credential that only it holds.
+/// Countermand implements google.longrunning.Operations and calls the Android Management API with
+/// credentials that its callers never see.
 #[derive(Debug, Parser)]
 #[command(name = "countermand", version, after_help = EXAMPLES)]
 struct Cli {
@@ -61,9 +56,8 @@ enum Command {
     Probe(probe::ProbeArgs),
 }
 
-/// Parses the process's command line, does what it asks for, and says how that went.
-///
-/// A command line that cannot be parsed ends the process here, with the parser's message and the code 2.
+/// Parses the command line, runs the command and returns its exit code. clap ends the process with the code 2 when
+/// the command line is invalid.
 pub async fn run() -> ExitCode {
     let exit = match Cli::parse().command {
         Command::Serve(args) => serve::run(args).await,

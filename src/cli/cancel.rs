@@ -1,4 +1,4 @@
-//! `countermand cancel`: calls a command back.
+//! `countermand cancel`: cancels an operation.
 
 use std::time::Duration;
 
@@ -6,13 +6,12 @@ use clap::Args;
 use tonic::Code;
 
 use super::{
-    connect::{Server, ServerArgs},
+    client::{ServerArgs, ServerClient},
+    error::{self, ClientError},
     exit::Exit,
-    failure::{self, Failure},
-    operation::State,
+    operation::OperationState,
     output::{self, Format},
-    wait::{print, print_unfinished},
-    waiting::{self, Waited},
+    wait::{Waited, print, print_unfinished, wait},
 };
 use crate::config::duration;
 
@@ -24,17 +23,15 @@ Examples:
   countermand cancel enterprises/LC01/devices/d1/operations/17 --server https://mdm.example:443 \\
       --tls-ca ca.pem --tls-cert me.pem --tls-key me.key
 
-A cancel is best effort: that it was accepted does not mean that the device will not act. With --wait, the
-operation is printed when it is done, or as it stands when the time is over.
-Exit codes: 0 accepted, 1 refused or too late, 2 usage, 69 the server cannot be reached, 78 unusable TLS
-files. With --wait: 0 cancelled, 6 done before the cancel, 4 failed for another reason, 5 not done in
-time, 130 stopped by Ctrl-C.";
+A cancel is best effort: the device may still run the command after the cancel is accepted. With --wait, the
+operation is printed when it is done or when the time is over.
+Exit codes: 0 accepted, 1 error or timeout, 2 usage, 69 the server cannot be reached, 78 unusable TLS files,
+130 stopped by Ctrl-C, 143 ended by SIGTERM. With --wait: 0 cancelled, 6 done before the cancel, 4 failed
+for another reason, 5 not done in time.";
 
-/// The time that a call may take.
-const CALL: Duration = Duration::from_secs(30);
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The time that a wait may take.
-const WAIT: Duration = Duration::from_secs(600);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Cancel an operation: call a command back before the device runs it
 #[derive(Debug, Args)]
@@ -43,64 +40,64 @@ pub(crate) struct CancelArgs {
     /// The operation: enterprises/*/devices/*/operations/*
     name: String,
 
-    /// Wait until the operation is done, and tell whether it was cancelled
+    /// Wait until the operation is done, and report whether it was cancelled
     #[arg(long)]
     wait: bool,
 
     #[command(flatten)]
     server: ServerArgs,
 
-    /// The most time to take, connecting included [default: 30s, with --wait 10m]
+    /// The time limit, including the connection [default: 30s, with --wait 10m]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     timeout: Option<Duration>,
 
-    /// How to print the outcome
+    /// The output format
     #[arg(long, value_enum, default_value_t)]
     output: Format,
 }
 
-/// Cancels one operation and prints how that went.
+/// Cancels one operation and prints the outcome.
 pub(crate) async fn run(args: CancelArgs) -> Exit {
     let CancelArgs { name, wait, server, timeout, output } = args;
-    let timeout = timeout.unwrap_or(if wait { WAIT } else { CALL });
-    let ended = match Server::connect(server, timeout).await {
+    let timeout = timeout.unwrap_or(if wait { WAIT_TIMEOUT } else { CALL_TIMEOUT });
+    let result = match ServerClient::connect(server, timeout).await {
         Ok(server) if wait => cancel_and_wait(&server, &name, timeout, output).await,
         Ok(server) => cancel(&server, &name, output).await,
-        Err(failure) => Err(failure),
+        Err(error) => Err(error),
     };
-    ended.unwrap_or_else(|failure| failure.report(output, &name))
+    result.unwrap_or_else(|error| error.report(output, &name))
 }
 
-async fn cancel(server: &Server, name: &str, format: Format) -> Result<Exit, Failure> {
+async fn cancel(server: &ServerClient, name: &str, format: Format) -> Result<Exit, ClientError> {
     server.cancel(name).await?;
     Ok(match format {
         Format::Text => output::to_stdout(&accepted(name)),
-        Format::Json => output::to_stdout(&failure::object(name, None)),
+        Format::Json => output::to_stdout(&error::json(name, None)),
     })
 }
 
 async fn cancel_and_wait(
-    server: &Server,
+    server: &ServerClient,
     name: &str,
     timeout: Duration,
     format: Format,
-) -> Result<Exit, Failure> {
-    if let Err(refusal) = server.cancel(name).await {
-        if refusal.code() != Code::FailedPrecondition {
-            return Err(refusal);
+) -> Result<Exit, ClientError> {
+    if let Err(error) = server.cancel(name).await {
+        if error.code() != Code::FailedPrecondition {
+            return Err(error);
         }
-        // Most likely it is done already, and how it ended is what was asked for.
+        // The operation is probably done already. Then its state is the answer.
         return match server.get(name).await {
-            Ok(operation) if operation.done => Ok(print(format, &operation, verdict)),
-            Ok(_) | Err(_) => Err(refusal),
+            Ok(operation) if operation.done => Ok(print(format, &operation, exit_code)),
+            Ok(_) | Err(_) => Err(error),
         };
     }
     if format == Format::Text {
-        // Whether this can be written is noticed when the operation is.
+        // If this cannot be written, the operation below cannot either.
         let _ = output::to_stdout(&accepted(name));
     }
-    Ok(match waiting::wait(server, name, format).await? {
-        Waited::Done(operation) => print(format, &operation, verdict),
+    Ok(match wait(server, name, format).await? {
+        Waited::Done(operation) => print(format, &operation, exit_code),
         Waited::TimedOut(operation) => print_unfinished(format, &operation, timeout),
         Waited::Interrupted => {
             output::to_stderr("stopped waiting; the cancel was accepted");
@@ -113,11 +110,11 @@ fn accepted(name: &str) -> String {
     format!("cancel accepted: {name}")
 }
 
-fn verdict(state: State) -> Exit {
+fn exit_code(state: OperationState) -> Exit {
     match state {
-        State::Cancelled => Exit::Ok,
-        State::Done => Exit::TooLate,
-        State::Failed => Exit::OperationFailed,
-        State::Pending => Exit::TimedOut,
+        OperationState::Cancelled => Exit::Ok,
+        OperationState::Done => Exit::TooLate,
+        OperationState::Failed => Exit::OperationFailed,
+        OperationState::Pending => Exit::TimedOut,
     }
 }

@@ -1,31 +1,30 @@
-//! What an exit code of `countermand` means.
+//! The exit codes of `countermand`.
 
 use std::process::ExitCode;
 
-/// How a subcommand ended. The codes 69 and 78 are those of `sysexits.h`, 130 and 143 those of shells.
+/// The outcome of a subcommand. 69 and 78 are codes of `sysexits.h`; 130 and 143 are 128 and the signal's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// What was asked for was done.
     Ok = 0,
-    /// It was not done, for a reason that the output gives.
+    /// An error that the output describes.
     Failed = 1,
-    /// The command line makes no sense; also the code of the parser itself.
+    /// An invalid command line, the code of clap too.
     Usage = 2,
-    /// The operation that was waited for was cancelled.
+    /// The operation was cancelled.
     Cancelled = 3,
-    /// The operation that was waited for ended with an error that is not its cancellation.
+    /// The operation ended with another error.
     OperationFailed = 4,
-    /// The operation was not done when the time to wait was over.
+    /// The operation was not done before the timeout.
     TimedOut = 5,
-    /// The operation was carried out before its cancel reached the device.
+    /// The device ran the command before the cancel.
     TooLate = 6,
-    /// No server answered (`EX_UNAVAILABLE`).
+    /// The server cannot be reached (`EX_UNAVAILABLE`).
     Unreachable = 69,
-    /// A configuration, or a file that it names, is wrong (`EX_CONFIG`).
+    /// An invalid configuration, or an unusable file (`EX_CONFIG`).
     Config = 78,
-    /// The user stopped waiting with Ctrl-C: 128 and the number of SIGINT.
+    /// SIGINT ended the command.
     Interrupted = 130,
-    /// SIGTERM ended the command: 128 and the number of SIGTERM.
+    /// SIGTERM ended the command.
     Terminated = 143,
 }
 

@@ -1,13 +1,13 @@
-//! `countermand get`: shows how an operation stands.
+//! `countermand get`: shows one operation.
 
 use std::time::Duration;
 
 use clap::Args;
 
 use super::{
-    connect::{Server, ServerArgs},
+    client::{ServerArgs, ServerClient},
+    error::ClientError,
     exit::Exit,
-    failure::Failure,
     operation,
     output::Format,
 };
@@ -20,8 +20,8 @@ Examples:
 
 With --output json, the operation is printed as google.longrunning.Operation in protobuf's JSON mapping,
 an error as an object with a code and a message.
-Exit codes: 0 shown, whatever its state; 1 refused or too late, 2 usage, 69 the server cannot be reached,
-78 unusable TLS files.";
+Exit codes: 0 shown, in any state, 1 error or timeout, 2 usage, 69 the server cannot be reached, 78 unusable
+TLS files, 130 stopped by Ctrl-C, 143 ended by SIGTERM.";
 
 /// Show an operation: pending, done, cancelled or failed
 #[derive(Debug, Args)]
@@ -33,11 +33,11 @@ pub(crate) struct GetArgs {
     #[command(flatten)]
     server: ServerArgs,
 
-    /// The most time to take, connecting included
+    /// The time limit, including the connection
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     timeout: Duration,
 
-    /// How to print the operation
+    /// The output format
     #[arg(long, value_enum, default_value_t)]
     output: Format,
 }
@@ -47,10 +47,10 @@ pub(crate) async fn run(args: GetArgs) -> Exit {
     let GetArgs { name, server, timeout, output } = args;
     match get(&name, server, timeout).await {
         Ok(operation) => operation::print(output, &operation),
-        Err(failure) => failure.report(output, &name),
+        Err(error) => error.report(output, &name),
     }
 }
 
-async fn get(name: &str, server: ServerArgs, timeout: Duration) -> Result<Operation, Failure> {
-    Server::connect(server, timeout).await?.get(name).await
+async fn get(name: &str, server: ServerArgs, timeout: Duration) -> Result<Operation, ClientError> {
+    ServerClient::connect(server, timeout).await?.get(name).await
 }

@@ -6,12 +6,11 @@ use clap::{Args, value_parser};
 use tonic::Status;
 
 use super::{
-    connect::{Server, ServerArgs},
+    client::{ServerArgs, ServerClient},
+    error::ClientError,
     exit::Exit,
-    failure::Failure,
-    json,
-    output::{self, Format},
-    table::Table,
+    operation::{self, CommandMetadata, OperationState},
+    output::{self, Format, printable},
 };
 use crate::{
     config::duration,
@@ -26,8 +25,10 @@ Examples:
 With --output json, standard output has one operation a line, as google.longrunning.Operation in
 protobuf's JSON mapping, and an error is one JSON object on standard error.
 Each page costs one query of the API's quota.
-Exit codes: 0 all shown, 1 refused or too late (what came before is printed), 2 usage, 69 the server
-cannot be reached, 78 unusable TLS files.";
+Exit codes: 0 all shown, 1 error or timeout (earlier pages are printed), 2 usage, 69 the server cannot be
+reached, 78 unusable TLS files, 130 stopped by Ctrl-C, 143 ended by SIGTERM.";
+
+const HEADER: [&str; 5] = ["NAME", "TYPE", "STATE", "CREATED", "ERROR"];
 
 /// List a device's operations
 #[derive(Debug, Args)]
@@ -36,31 +37,31 @@ pub(crate) struct ListArgs {
     /// The device: enterprises/*/devices/*, with or without /operations after it
     name: String,
 
-    /// Only the operations that this filter, in the API's own language, selects
+    /// List only the operations that match this filter, in the API's filter language
     #[arg(long, value_name = "FILTER", default_value = "", hide_default_value = true)]
     filter: String,
 
-    /// The most operations of a page [default: the API's]
+    /// The maximum number of operations in a page [default: the API's]
     #[arg(long, value_name = "NUMBER", value_parser = value_parser!(i32).range(1..))]
     page_size: Option<i32>,
 
-    /// The most operations to show [default: all]
+    /// The maximum number of operations to list [default: all]
     #[arg(long, value_name = "NUMBER")]
     limit: Option<NonZeroUsize>,
 
     #[command(flatten)]
     server: ServerArgs,
 
-    /// The most time to take for all pages, connecting included
+    /// The time limit for all pages, including the connection
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
     timeout: Duration,
 
-    /// How to print the operations
+    /// The output format
     #[arg(long, value_enum, default_value_t)]
     output: Format,
 }
 
-/// Prints a page as soon as it is there.
+/// Prints each page when it arrives.
 pub(crate) async fn run(args: ListArgs) -> Exit {
     let ListArgs { name, filter, page_size, limit, server, timeout, output } = args;
     let request = ListOperationsRequest {
@@ -72,7 +73,7 @@ pub(crate) async fn run(args: ListArgs) -> Exit {
     };
     match list(request, limit, server, timeout, output).await {
         Ok(exit) => exit,
-        Err(failure) => failure.report_aside(output, &name),
+        Err(error) => error.report_to_stderr(output, &name),
     }
 }
 
@@ -82,16 +83,21 @@ async fn list(
     server: ServerArgs,
     timeout: Duration,
     format: Format,
-) -> Result<Exit, Failure> {
-    let server = Server::connect(server, timeout).await?;
+) -> Result<Exit, ClientError> {
+    let server = ServerClient::connect(server, timeout).await?;
     let mut left = limit.map_or(usize::MAX, NonZeroUsize::get);
-    let mut pages = Pages { format, table: None };
+    let mut table = None;
     loop {
         let page = server.list(request.clone()).await?;
         let ListOperationsResponse { mut operations, next_page_token, unreachable: _ } = page;
         operations.truncate(left);
         left -= operations.len();
-        let exit = pages.print(&operations);
+        let exit = match format {
+            Format::Text => print_rows(&mut table, &operations),
+            Format::Json => {
+                output::all_to_stdout(&operations.iter().map(operation::json).collect::<Vec<_>>())
+            }
+        };
         if exit != Exit::Ok {
             return Ok(exit);
         }
@@ -99,43 +105,100 @@ async fn list(
             break;
         }
         if next_page_token == request.page_token {
-            let repeats = Status::internal("the server names the page it gave as the next one");
-            return Err(Failure::new(repeats, Exit::Failed));
+            let message = "the server returned the token of this page as the token of the next page";
+            return Err(ClientError::new(Status::internal(message), Exit::Failed));
         }
         request.page_token = next_page_token;
     }
-    if format == Format::Text && pages.table.is_none() {
+    if format == Format::Text && table.is_none() {
         output::to_stderr("no operations");
     }
     Ok(Exit::Ok)
 }
 
-/// What is printed so far.
-struct Pages {
-    format: Format,
-    /// There from the first operation on.
-    table: Option<Table>,
+/// Prints a page, with the header above the first operation. A page may be empty without being the last (AIP-158).
+fn print_rows(table: &mut Option<Table>, page: &[Operation]) -> Exit {
+    if page.is_empty() {
+        return Exit::Ok;
+    }
+    let is_first = table.is_none();
+    let table = table.get_or_insert_with(Table::new);
+    let lines = table.lines(page);
+    if is_first {
+        let exit = output::heading(&table.header());
+        if exit != Exit::Ok {
+            return exit;
+        }
+    }
+    output::all_to_stdout(&lines)
 }
 
-impl Pages {
-    fn print(&mut self, page: &[Operation]) -> Exit {
-        let lines = match self.format {
-            Format::Json => page.iter().map(json::operation).collect(),
-            // A page may be empty and not the last one (AIP-158).
-            Format::Text if page.is_empty() => Vec::new(),
-            Format::Text => {
-                let is_first = self.table.is_none();
-                let table = self.table.get_or_insert_with(Table::new);
-                let lines = table.lines(page);
-                if is_first {
-                    let exit = output::heading(&table.header());
-                    if exit != Exit::Ok {
-                        return exit;
-                    }
-                }
-                lines
-            }
-        };
-        output::all_to_stdout(&lines)
+/// The column widths so far, in characters. They only grow, because the rows of earlier pages are already printed.
+struct Table {
+    widths: [usize; HEADER.len()],
+}
+
+impl Table {
+    fn new() -> Self {
+        Self { widths: HEADER.map(str::len) }
+    }
+
+    fn header(&self) -> String {
+        self.aligned(&HEADER.map(str::to_owned))
+    }
+
+    fn lines(&mut self, page: &[Operation]) -> Vec<String> {
+        let rows: Vec<_> = page.iter().map(row).collect();
+        for (index, width) in self.widths.iter_mut().enumerate() {
+            let widest = rows.iter().map(|row| row[index].chars().count()).max();
+            *width = widest.unwrap_or(0).max(*width);
+        }
+        rows.iter().map(|row| self.aligned(row)).collect()
+    }
+
+    fn aligned(&self, row: &[String; HEADER.len()]) -> String {
+        let cells = row.iter().zip(self.widths).map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    }
+}
+
+fn row(operation: &Operation) -> [String; HEADER.len()] {
+    let CommandMetadata { kind, created, duration: _, error_code: _ } = CommandMetadata::of(operation);
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    [
+        operation.name.clone(),
+        or_dash(kind),
+        OperationState::of(operation).word().to_owned(),
+        or_dash(created),
+        operation::error_text(operation).unwrap_or_default(),
+    ]
+    // Before the width is measured, because an escape is longer than its character.
+    .map(|cell| printable(&cell))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(name: &str) -> Operation {
+        Operation { name: name.to_owned(), ..Operation::default() }
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_the_widest_so_far() {
+        let mut table = Table::new();
+        assert_eq!(
+            table.lines(&[named("a"), named("a/longer")]),
+            ["a         -     pending  -", "a/longer  -     pending  -"]
+        );
+        assert_eq!(table.header(), "NAME      TYPE  STATE    CREATED  ERROR");
+        assert_eq!(table.lines(&[named("b")]), ["b         -     pending  -"]);
+        assert_eq!(table.lines(&[named("0123456789")]), ["0123456789  -     pending  -"]);
+    }
+
+    #[test]
+    fn an_escape_is_measured_as_it_is_printed() {
+        let lines = Table::new().lines(&[named("a\u{1b}"), named("0123456")]);
+        assert_eq!(lines, ["a\\u001b  -     pending  -", "0123456  -     pending  -"]);
     }
 }

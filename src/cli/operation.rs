@@ -1,31 +1,40 @@
-//! What an operation looks like to a person, and which of its four states it is in.
+//! An operation as text and as JSON.
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use prost::Message;
+use prost_reflect::DynamicMessage;
 use prost_types::{Any, Struct, value::Kind};
+use serde::Serialize;
+use serde_json::{Value, json};
 use tonic::Code;
+use tonic_types::pb;
 
 use super::{
     exit::Exit,
-    failure::code_name,
-    json,
     output::{self, Format},
 };
-use crate::proto::longrunning::{Operation, operation::Result as Ended};
+use crate::{
+    operations::status::code_name,
+    proto::{
+        DESCRIPTORS,
+        longrunning::{Operation, operation::Result as Outcome},
+    },
+};
 
-/// Where an operation stands.
+/// The state of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum OperationState {
     /// The device may still run the command.
     Pending,
-    /// It was carried out.
+    /// The device ran the command.
     Done,
-    /// It was called back: `error.code` 1, by the contract of CancelOperation.
+    /// `error.code` is 1, by the contract of CancelOperation.
     Cancelled,
-    /// It ended with any other error, its time being up among them.
+    /// Any other error, for example an expired command.
     Failed,
 }
 
-impl State {
+impl OperationState {
     pub(crate) fn of(operation: &Operation) -> Self {
         match error(operation) {
             _ if !operation.done => Self::Pending,
@@ -35,7 +44,6 @@ impl State {
         }
     }
 
-    /// One word, as it is printed.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -46,22 +54,22 @@ impl State {
     }
 }
 
-/// The members of AMAPI's `Command`, the metadata, that say something to a person. Google publishes no
-/// proto for it; the names are those of the REST reference.
+/// Members of AMAPI's `Command`, which is the metadata of an operation. Google publishes no proto for it; the names
+/// are those of the REST reference.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Command {
-    /// `LOCK`, `WIPE` and so on.
+pub(crate) struct CommandMetadata {
+    /// For example `LOCK` or `WIPE`.
     pub(crate) kind: Option<String>,
-    /// When it was issued, RFC 3339.
+    /// The issue time, RFC 3339.
     pub(crate) created: Option<String>,
-    /// For how long the device may still run it, as `600s`.
+    /// The validity of the command, for example `600s`.
     pub(crate) duration: Option<String>,
-    /// Why the device did not run it, as `UNSUPPORTED`.
+    /// The reason why the device did not run the command, for example `UNSUPPORTED`.
     pub(crate) error_code: Option<String>,
 }
 
-impl Command {
-    /// Nothing, when the metadata is no `Struct`.
+impl CommandMetadata {
+    /// Empty when the metadata is not a `Struct`.
     pub(crate) fn of(operation: &Operation) -> Self {
         let Some(mut members) = operation.metadata.as_ref().and_then(members) else {
             return Self::default();
@@ -86,12 +94,12 @@ fn members(any: &Any) -> Option<Struct> {
 
 fn error(operation: &Operation) -> Option<(Code, &str)> {
     match &operation.result {
-        Some(Ended::Error(status)) if status.code != 0 => Some((Code::from(status.code), &status.message)),
+        Some(Outcome::Error(status)) if status.code != 0 => Some((Code::from(status.code), &status.message)),
         _ => None,
     }
 }
 
-/// `CODE: message` of an operation that failed.
+/// `CODE: message` of a failed or cancelled operation.
 pub(crate) fn error_text(operation: &Operation) -> Option<String> {
     error(operation).map(|(code, message)| match message {
         "" => code_name(code).to_owned(),
@@ -99,20 +107,19 @@ pub(crate) fn error_text(operation: &Operation) -> Option<String> {
     })
 }
 
-/// Prints an operation: a block of `label: value` lines, or one line of JSON.
+/// Prints a block of `label: value` lines, or one line of JSON.
 pub(crate) fn print(format: Format, operation: &Operation) -> Exit {
-    let lines = match format {
-        Format::Text => block(operation),
-        Format::Json => vec![json::operation(operation)],
-    };
-    output::all_to_stdout(&lines)
+    match format {
+        Format::Text => output::all_to_stdout(&block(operation)),
+        Format::Json => output::to_stdout(&json(operation)),
+    }
 }
 
 fn block(operation: &Operation) -> Vec<String> {
-    let Command { kind, created, duration, error_code } = Command::of(operation);
+    let CommandMetadata { kind, created, duration, error_code } = CommandMetadata::of(operation);
     [
         ("name", Some(operation.name.clone())),
-        ("state", Some(State::of(operation).word().to_owned())),
+        ("state", Some(OperationState::of(operation).word().to_owned())),
         ("type", kind),
         ("created", created),
         ("duration", duration),
@@ -122,6 +129,56 @@ fn block(operation: &Operation) -> Vec<String> {
     .into_iter()
     .filter_map(|(label, value)| Some(format!("{:<11}{}", format!("{label}:"), value?)))
     .collect()
+}
+
+/// `google.longrunning.Operation` in protobuf's JSON mapping, except that a false `done` is present too, for scripts.
+#[derive(Serialize)]
+struct OperationJson<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<Value>,
+    done: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<RpcStatusJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response: Option<Value>,
+}
+
+/// `google.rpc.Status` in protobuf's JSON mapping.
+#[derive(Serialize)]
+struct RpcStatusJson<'a> {
+    code: i32,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    details: Vec<Value>,
+}
+
+/// One line of JSON.
+pub(crate) fn json(operation: &Operation) -> String {
+    let Operation { name, metadata, done, result } = operation;
+    let (error, response) = match result {
+        None => (None, None),
+        Some(Outcome::Error(pb::Status { code, message, details })) => (
+            Some(RpcStatusJson { code: *code, message, details: details.iter().map(any_json).collect() }),
+            None,
+        ),
+        Some(Outcome::Response(response)) => (None, Some(any_json(response))),
+    };
+    to_json(&OperationJson { name, metadata: metadata.as_ref().map(any_json), done: *done, error, response })
+}
+
+/// A message of any type. An undecodable message keeps its type and has its bytes in base64, so that the rest of the
+/// object stays readable.
+pub(crate) fn any_json(any: &Any) -> Value {
+    DESCRIPTORS
+        .get_message_by_name("google.protobuf.Any")
+        .and_then(|descriptor| DynamicMessage::decode(descriptor, &*any.encode_to_vec()).ok())
+        .and_then(|message| serde_json::to_value(message).ok())
+        .unwrap_or_else(|| json!({"@type": any.type_url, "value": STANDARD.encode(&any.value)}))
+}
+
+pub(crate) fn to_json(object: &impl Serialize) -> String {
+    serde_json::to_string(object).expect("the keys are strings, and no value fails to serialize")
 }
 
 #[cfg(test)]

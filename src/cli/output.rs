@@ -1,20 +1,20 @@
-//! What the client commands print: lines for a person, or JSON for a program. Only this room writes to
-//! the terminal, and nothing passes through it that could act there.
+//! The output of the client commands. Only this module writes to the terminal, and it escapes control characters.
 
 use std::{
+    env,
     fmt::Write as _,
-    io::{self, ErrorKind, Write as _},
+    io::{self, ErrorKind, IsTerminal, Write as _},
 };
 
 use super::exit::Exit;
 
-/// The form of the output.
+/// The output format.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
-    /// For a person: the outcome on standard output, an error as one line on standard error.
+    /// Text: the result on standard output, an error as one line on standard error
     #[default]
     Text,
-    /// For a program: JSON, one object a line.
+    /// JSON, one object a line
     Json,
 }
 
@@ -28,17 +28,22 @@ pub(crate) fn all_to_stdout(lines: &[String]) -> Exit {
     lines.iter().map(|line| to_stdout(line)).find(|&exit| exit != Exit::Ok).unwrap_or(Exit::Ok)
 }
 
-/// Prints a heading to standard output: bold where the terminal can and the user has not said `NO_COLOR`.
+/// Prints a heading to standard output, in bold on a terminal that supports it, unless `NO_COLOR` is set.
 pub(crate) fn heading(line: &str) -> Exit {
-    written(writeln!(anstream::stdout(), "\x1b[1m{}\x1b[0m", printable(line)))
+    let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
+    let is_plain = env::var_os("TERM").is_none_or(|term| term == "dumb") || is_set("NO_COLOR");
+    if is_plain || !io::stdout().is_terminal() {
+        return to_stdout(line);
+    }
+    written(writeln!(io::stdout(), "\x1b[1m{}\x1b[0m", printable(line)))
 }
 
 fn written(result: io::Result<()>) -> Exit {
     match result {
         Ok(()) => return Exit::Ok,
-        // Whoever read has seen enough (`| head`), and knows it.
+        // The reader closed the pipe (`| head`) and needs no message.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
-        Err(error) => complain(&format!("the output cannot be written: {error}")),
+        Err(error) => complain(&format!("cannot write to standard output: {error}")),
     }
     Exit::Failed
 }
@@ -48,29 +53,29 @@ pub(crate) fn complain(line: &str) {
     to_stderr(&format!("countermand: {line}"));
 }
 
-/// Prints a line to standard error. When even that fails, only the exit code is left to tell.
+/// Prints a line to standard error. If standard error is closed, the exit code still reports the failure.
 pub(crate) fn to_stderr(line: &str) {
     let _ = writeln!(io::stderr(), "{}", printable(line));
 }
 
-/// Puts `line` in the place of what stands in the terminal's last line; standard error must be one.
-pub(crate) fn over_last_line(line: &str) {
-    // Return to the margin; erase to the end (ECMA-48, CR and EL). It only decorates: no harm if it fails.
+/// Replaces the last line of the terminal on standard error.
+pub(crate) fn replace_line(line: &str) {
+    // Carriage return, then erase to the end of the line (ECMA-48, CR and EL). A failure only affects decoration.
     let _ = write!(io::stderr(), "\r\x1b[K{}", printable(line));
 }
 
-/// `text` with each character that would act on a terminal, or hide, as a `\u` escape of JSON: what is
-/// printed may come from a server, and within JSON the escape means the character itself.
+/// Escapes each control or invisible character as JSON's `\u` escape. The text may come from a server; in JSON
+/// output, the escape means the same character.
 pub(crate) fn printable(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
-        let acts = c.is_control()
+        let is_unsafe = c.is_control()
             || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
         match c {
             '\n' => safe.push_str("\\n"),
             '\t' => safe.push_str("\\t"),
-            _ if acts => {
-                // All of these are below U+10000, so that four digits are enough.
+            _ if is_unsafe => {
+                // Each of these is below U+10000, so four digits are enough.
                 let _ = write!(safe, "\\u{:04x}", u32::from(c));
             }
             _ => safe.push(c),

@@ -1,4 +1,4 @@
-//! `countermand probe`: the health check of containers, by gRPC.
+//! `countermand probe`: a gRPC health check, for container probes.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use tonic_health::pb::{
 };
 
 use super::{
-    connect::{Server, ServerArgs},
+    client::{ServerArgs, ServerClient},
+    error::ClientError,
     exit::Exit,
-    failure::Failure,
     output,
 };
 use crate::config::duration;
@@ -21,46 +21,45 @@ Examples:
   countermand probe
   countermand probe --server unix:/run/countermand.sock --timeout 1s
 
-Exit codes: 0 when the server says SERVING, 2 usage, 1 else.";
+Exit codes: 0 the server is SERVING, 2 usage, 130 stopped by Ctrl-C, 143 ended by SIGTERM, 1 otherwise.";
 
-/// Ask a server by grpc.health.v1 whether it serves
+/// Check by grpc.health.v1 whether a server is SERVING
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ProbeArgs {
     #[command(flatten)]
     server: ServerArgs,
 
-    /// The most time to take, connecting included
+    /// The time limit, including the connection
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     timeout: Duration,
 }
 
-/// Asks once and prints the answer. What stands between the two does not matter to a probe: there is one
-/// code for all that is not SERVING.
+/// Prints the health. Every failure has the same exit code, because a container probe checks only for 0.
 pub(crate) async fn run(args: ProbeArgs) -> Exit {
     let ProbeArgs { server, timeout } = args;
     match check(server, timeout).await {
         Ok(ServingStatus::Serving) => output::to_stdout("SERVING"),
-        Ok(other) => {
-            output::complain(&format!("the server says {}", other.as_str_name()));
+        Ok(status) => {
+            output::complain(&format!("the server says {}", status.as_str_name()));
             Exit::Failed
         }
-        Err(failure) => {
-            failure.complain();
+        Err(error) => {
+            error.complain();
             Exit::Failed
         }
     }
 }
 
-async fn check(server: ServerArgs, timeout: Duration) -> Result<ServingStatus, Failure> {
-    let server = Server::connect(server, timeout).await?;
-    // The empty name asks for the server as a whole.
+async fn check(server: ServerArgs, timeout: Duration) -> Result<ServingStatus, ClientError> {
+    let server = ServerClient::connect(server, timeout).await?;
+    // The empty name means the whole server.
     let request = HealthCheckRequest { service: String::new() };
-    let answer = server
+    let response = server
         .call(request, |channel, request| async { HealthClient::new(channel).check(request).await })
         .await?;
-    ServingStatus::try_from(answer.status).map_err(|_| {
-        let message = format!("the server says {}, which is no status", answer.status);
-        Failure::new(Status::new(Code::Internal, message), Exit::Failed)
+    ServingStatus::try_from(response.status).map_err(|_| {
+        let message = format!("the server returned the unknown health status {}", response.status);
+        ClientError::new(Status::new(Code::Internal, message), Exit::Failed)
     })
 }

@@ -1,16 +1,25 @@
 //! `countermand wait`: waits until an operation is done.
 
-use std::time::Duration;
+use std::{
+    convert::Infallible,
+    env,
+    io::{IsTerminal, stderr},
+    time::Duration,
+};
 
 use clap::Args;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{Instant, interval, sleep},
+};
+use tonic::{Code, Status};
 
 use super::{
-    connect::{Server, ServerArgs},
+    client::{ServerArgs, ServerClient},
+    error::ClientError,
     exit::Exit,
-    failure::Failure,
-    operation::{self, State},
+    operation::{self, OperationState},
     output::{self, Format},
-    waiting::{self, Waited},
 };
 use crate::{config::duration, proto::longrunning::Operation};
 
@@ -19,12 +28,20 @@ Examples:
   countermand wait enterprises/LC01/devices/d1/operations/17
   countermand wait enterprises/LC01/devices/d1/operations/17 --timeout 1h --output json | jq .response
 
-Prints the operation as get does: when it is done, or as it stands when the time is over. Ctrl-C stops the
-waiting and changes nothing about the operation. A server that is away for a while is tried again.
-Exit codes: 0 done, 3 cancelled, 4 failed, 5 not done in time, 1 refused, 2 usage, 69 the server cannot
-be reached, 78 unusable TLS files, 130 stopped by Ctrl-C.";
+Prints the operation as get does, when it is done or when the time is over. Ctrl-C stops the wait and leaves
+the operation as it is. While the server is UNAVAILABLE, the wait is retried.
+Exit codes: 0 done, 3 cancelled, 4 failed, 5 not done in time, 1 error, 2 usage, 69 the server cannot
+be reached, 78 unusable TLS files, 130 stopped by Ctrl-C, 143 ended by SIGTERM.";
 
-/// Wait until an operation is done, and tell how it ended
+/// The pause before the next WaitOperation when the server answers at once, as Google's own clients pause.
+const FIRST_POLL_PAUSE: Duration = Duration::from_secs(1);
+
+/// The pause before the first retry.
+const FIRST_RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+const MAX_PAUSE: Duration = Duration::from_secs(20);
+
+/// Wait until an operation is done, and report how it ended
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct WaitArgs {
@@ -34,11 +51,11 @@ pub(crate) struct WaitArgs {
     #[command(flatten)]
     server: ServerArgs,
 
-    /// The most time to wait, connecting included
+    /// The time limit, including the connection
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]
     timeout: Duration,
 
-    /// How to print the operation
+    /// The output format
     #[arg(long, value_enum, default_value_t)]
     output: Format,
 }
@@ -46,45 +63,176 @@ pub(crate) struct WaitArgs {
 /// Waits for one operation and prints it.
 pub(crate) async fn run(args: WaitArgs) -> Exit {
     let WaitArgs { name, server, timeout, output } = args;
-    match wait(&name, server, timeout, output).await {
-        Ok(Waited::Done(operation)) => print(output, &operation, verdict),
+    let result = match ServerClient::connect(server, timeout).await {
+        Ok(server) => wait(&server, &name, output).await,
+        Err(error) => Err(error),
+    };
+    match result {
+        Ok(Waited::Done(operation)) => print(output, &operation, exit_code),
         Ok(Waited::TimedOut(operation)) => print_unfinished(output, &operation, timeout),
         Ok(Waited::Interrupted) => {
             output::to_stderr("stopped waiting; the operation goes on");
             Exit::Interrupted
         }
-        Err(failure) => failure.report(output, &name),
+        Err(error) => error.report(output, &name),
     }
 }
 
-async fn wait(name: &str, server: ServerArgs, time: Duration, format: Format) -> Result<Waited, Failure> {
-    let server = Server::connect(server, time).await?;
-    waiting::wait(&server, name, format).await
-}
-
-fn verdict(state: State) -> Exit {
+fn exit_code(state: OperationState) -> Exit {
     match state {
-        State::Done => Exit::Ok,
-        State::Cancelled => Exit::Cancelled,
-        State::Failed => Exit::OperationFailed,
-        State::Pending => Exit::TimedOut,
+        OperationState::Done => Exit::Ok,
+        OperationState::Cancelled => Exit::Cancelled,
+        OperationState::Failed => Exit::OperationFailed,
+        OperationState::Pending => Exit::TimedOut,
     }
 }
 
-/// Prints an operation and ends with what `verdict` makes of its state. That the printing failed is the
-/// worse news.
-pub(crate) fn print(format: Format, operation: &Operation, verdict: fn(State) -> Exit) -> Exit {
+/// Prints an operation and returns the exit code of its state. A failure to print takes precedence.
+pub(super) fn print(format: Format, operation: &Operation, exit_code: fn(OperationState) -> Exit) -> Exit {
     match operation::print(format, operation) {
-        Exit::Ok => verdict(State::of(operation)),
+        Exit::Ok => exit_code(OperationState::of(operation)),
         failed => failed,
     }
 }
 
-/// Prints an operation that was still not done after `time`.
-pub(crate) fn print_unfinished(format: Format, operation: &Operation, time: Duration) -> Exit {
+/// Prints an operation that was not done after `timeout`.
+pub(super) fn print_unfinished(format: Format, operation: &Operation, timeout: Duration) -> Exit {
     let exit = print(format, operation, |_| Exit::TimedOut);
     if format == Format::Text {
-        output::complain(&format!("not done after {}", humantime::format_duration(time)));
+        output::complain(&format!("not done after {}", humantime::format_duration(timeout)));
     }
     exit
 }
+
+/// The end of a wait.
+#[derive(Debug)]
+pub(super) enum Waited {
+    Done(Operation),
+    /// The latest state at the deadline.
+    TimedOut(Operation),
+    /// The user pressed Ctrl-C.
+    Interrupted,
+}
+
+/// Waits until the operation is done, the deadline passes or the user presses Ctrl-C. Shows progress.
+///
+/// # Errors
+///
+/// An error that is not transient, or the last transient error when no call succeeded before the deadline.
+pub(super) async fn wait(server: &ServerClient, name: &str, format: Format) -> Result<Waited, ClientError> {
+    // Before the progress line, because the user reacts to that line.
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| {
+        ClientError::new(Status::internal(format!("cannot handle Ctrl-C: {error}")), Exit::Failed)
+    })?;
+    let progress = ProgressLine::start(name, format);
+    tokio::select! {
+        waited = until_done(server.deadline(), async |timeout| server.wait(name, timeout).await) => waited,
+        _ = interrupt.recv() => Ok(Waited::Interrupted),
+        never = progress.run() => match never {},
+    }
+}
+
+/// Calls `wait` with the remaining time until the operation is done. A server may answer earlier, for example at a
+/// limit of its own or when it drains, and may be unavailable for a while.
+async fn until_done(
+    deadline: Instant,
+    mut wait: impl AsyncFnMut(Duration) -> Result<Operation, ClientError>,
+) -> Result<Waited, ClientError> {
+    // The last response needs this time to arrive before the deadline.
+    let margin = (remaining(deadline) / 10).min(Duration::from_secs(1));
+    let (mut immediate_answers, mut retries) = (0, 0);
+    let mut latest = None;
+    loop {
+        let started = Instant::now();
+        let result = wait(remaining(deadline).saturating_sub(margin)).await;
+        let is_last = remaining(deadline) <= margin;
+        let pause = match result {
+            Ok(operation) if operation.done => return Ok(Waited::Done(operation)),
+            Ok(operation) if is_last => return Ok(Waited::TimedOut(operation)),
+            Ok(operation) => {
+                latest = Some(operation);
+                retries = 0;
+                let (held, pause) = (started.elapsed(), backoff(FIRST_POLL_PAUSE, immediate_answers));
+                // A server that held the call has paced this loop already.
+                immediate_answers = if held < pause { immediate_answers + 1 } else { 0 };
+                pause.saturating_sub(held)
+            }
+            Err(error) if !matches!(error.code(), Code::Unavailable | Code::DeadlineExceeded) => {
+                return Err(error);
+            }
+            Err(error) if is_last => {
+                let exit = if error.code() == Code::DeadlineExceeded { Exit::TimedOut } else { error.exit() };
+                return latest.map(Waited::TimedOut).ok_or_else(|| error.with_exit(exit));
+            }
+            Err(error) => {
+                let pause = backoff(FIRST_RETRY_PAUSE, retries);
+                retries += 1;
+                pause.max(error.retry_delay().unwrap_or_default())
+            }
+        };
+        // A server can request a pause longer than the clock can represent.
+        sleep(pause.min(remaining(deadline).saturating_sub(margin))).await;
+    }
+}
+
+fn remaining(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
+
+/// The pause after `repeats` earlier pauses. Each pause is half as long again as the one before. Up to a tenth is
+/// subtracted at random, so that clients that started together spread out.
+fn backoff(first: Duration, repeats: i32) -> Duration {
+    let pause = (first.as_secs_f64() * 1.5f64.powi(repeats)).min(MAX_PAUSE.as_secs_f64());
+    Duration::from_secs_f64(pause * (1.0 - fastrand::f64() / 10.0))
+}
+
+/// "waiting for …" on standard error. On a terminal, the line counts the seconds and is erased in the end.
+struct ProgressLine {
+    is_live: bool,
+    operation: String,
+    started: Instant,
+}
+
+impl ProgressLine {
+    /// Without a terminal, the line is printed once, and only in text format.
+    fn start(name: &str, format: Format) -> Self {
+        let is_live = stderr().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb");
+        if !is_live && format == Format::Text {
+            output::to_stderr(&format!("waiting for {name}"));
+        }
+        Self { is_live, operation: short(name), started: Instant::now() }
+    }
+
+    async fn run(&self) -> Infallible {
+        if !self.is_live {
+            return std::future::pending().await;
+        }
+        let mut seconds = interval(Duration::from_secs(1));
+        loop {
+            seconds.tick().await;
+            let elapsed = self.started.elapsed().as_secs();
+            output::replace_line(&format!("waiting for {} ({elapsed} s)", self.operation));
+        }
+    }
+}
+
+impl Drop for ProgressLine {
+    fn drop(&mut self) {
+        if self.is_live {
+            output::replace_line("");
+        }
+    }
+}
+
+/// The end of the name, because a line that wraps cannot be replaced.
+fn short(name: &str) -> String {
+    const MAX_CHARS: usize = 40;
+    let id = name.rsplit('/').next().unwrap_or_default();
+    match id.char_indices().nth_back(MAX_CHARS - 1) {
+        Some((start @ 1.., _)) => format!("operation …{}", &id[start..]),
+        _ => format!("operation {id}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

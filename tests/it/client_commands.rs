@@ -1,4 +1,4 @@
-//! The client commands as a user runs them: the built program against a small server of the contract.
+//! The client commands: the built program against a small server of the contract.
 
 mod operations;
 mod server;
@@ -17,12 +17,16 @@ use std::process::Output;
 use serde_json::Value;
 use tokio::process::Command;
 
-/// How a run ended: exit code, standard output, standard error.
+/// The result of a run: exit code, standard output, standard error.
 type Ended = (i32, String, String);
 
 async fn countermand(line: &str) -> Ended {
+    run(&line.split_whitespace().collect::<Vec<_>>()).await
+}
+
+async fn run(arguments: &[&str]) -> Ended {
     let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_countermand"))
-        .args(line.split_whitespace())
+        .args(arguments)
         .env_clear()
         .kill_on_drop(true)
         .output()
@@ -31,7 +35,7 @@ async fn countermand(line: &str) -> Ended {
     (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
 
-/// The one JSON object on standard output of a run that has nothing to say on standard error.
+/// The only JSON object on standard output, when standard error is empty.
 fn object((_, stdout, stderr): &Ended) -> Value {
     assert_eq!(stderr, "");
     assert_eq!(stdout.lines().count(), 1, "{stdout}");

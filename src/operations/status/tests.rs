@@ -335,3 +335,11 @@ fn an_invalid_name_is_a_violation_of_its_field() {
     let want = vec![info("countermand", "INVALID_NAME"), violations];
     assert_status(&invalid_name("is empty"), Code::InvalidArgument, "name: is empty", want);
 }
+
+#[test]
+fn each_code_has_googles_name() {
+    for number in 0..=16 {
+        let code = Code::from(number);
+        assert_eq!(code_name(code).replace('_', ""), format!("{code:?}").to_uppercase());
+    }
+}

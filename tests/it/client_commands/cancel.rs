@@ -8,7 +8,7 @@ use crate::client_commands::{
 };
 
 #[tokio::test]
-async fn a_cancel_that_is_accepted_says_so() {
+async fn an_accepted_cancel_is_printed() {
     let server = serve(Address::Tcp).await;
     let name = "enterprises/LC01/devices/d1/operations/ok";
     let ended = countermand(&format!("cancel {name} --server {server}")).await;
@@ -73,9 +73,9 @@ async fn each_error_is_one_json_object_on_standard_output() {
 }
 
 #[tokio::test]
-async fn the_timeout_is_sent_and_is_held_to_here_as_well() {
+async fn the_timeout_is_sent_and_enforced() {
     let server = serve(Address::Tcp).await;
-    // This handler answers with the grpc-timeout that it got; its unit is the last letter.
+    // This handler returns its grpc-timeout, whose last letter is the unit.
     let ended = countermand(&format!("cancel echo-timeout --server {server} --output json")).await;
     let sent = object(&ended)["message"].as_str().unwrap().to_owned();
     let (number, unit) = sent.split_at(sent.len() - 1);

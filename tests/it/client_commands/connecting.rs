@@ -1,4 +1,4 @@
-//! The ways to a server, and those that lead nowhere.
+//! Connections, and failures to connect.
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -7,7 +7,7 @@ use tokio::{
 
 use crate::{
     client_commands::{
-        countermand, object,
+        countermand, object, run,
         server::{Address, serve},
         tls::demanding,
     },
@@ -15,7 +15,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_unavailable_and_69() {
+async fn an_unreachable_server_is_unavailable_and_69() {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = free.local_addr().unwrap();
     drop(free);
@@ -34,7 +34,7 @@ async fn a_server_that_is_not_there_is_unavailable_and_69() {
 }
 
 #[tokio::test]
-async fn what_is_no_grpc_server_is_unavailable_and_69() {
+async fn a_server_without_grpc_is_unavailable_and_69() {
     for answer in [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], b""] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -52,9 +52,9 @@ async fn what_is_no_grpc_server_is_unavailable_and_69() {
 }
 
 #[tokio::test]
-async fn a_unix_socket_is_served_like_any_other() {
-    let room = tempfile::tempdir().unwrap();
-    let path = room.path().join("c.sock");
+async fn a_unix_socket_works_like_tcp() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("c.sock");
     serve(Address::Unix(path.clone())).await;
     for server in [format!("unix:{}", path.display()), format!("unix://{}", path.display())] {
         let (code, stdout, _) = countermand(&format!("cancel ok --server {server}")).await;
@@ -65,18 +65,34 @@ async fn a_unix_socket_is_served_like_any_other() {
 }
 
 #[tokio::test]
-async fn tls_checks_the_server_and_shows_the_client_certificate() {
-    let room = tempfile::tempdir().unwrap();
-    let directory = room.path().display();
+async fn a_unix_path_is_not_decoded() {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, probed) in [("a b.sock", "SERVING\n"), ("a%20b.sock", ""), ("100%.sock", "SERVING\n")] {
+        let path = directory.path().join(name);
+        if !probed.is_empty() {
+            serve(Address::Unix(path.clone())).await;
+        }
+        for prefix in ["unix:", "unix://", "unix:///"] {
+            let address = format!("{prefix}{}", path.display());
+            let (_, stdout, stderr) = run(&["probe", "--server", &address]).await;
+            assert_eq!(stdout, probed, "{address} {stderr}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn tls_verifies_the_server_and_presents_the_client_certificate() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().display();
     let authority = Authority::new();
-    authority.console().write(&room.path().join("client.pem"), &room.path().join("client.key"));
-    std::fs::write(room.path().join("ca.pem"), authority.pem()).unwrap();
-    std::fs::write(room.path().join("other-ca.pem"), Authority::new().pem()).unwrap();
+    authority.console().write(&directory.path().join("client.pem"), &directory.path().join("client.key"));
+    std::fs::write(directory.path().join("ca.pem"), authority.pem()).unwrap();
+    std::fs::write(directory.path().join("other-ca.pem"), Authority::new().pem()).unwrap();
     let server = serve(Address::Tls(demanding(&authority))).await;
     let port = server.rsplit_once(':').unwrap().1;
 
-    let mine = format!("--tls-cert {directory}/client.pem --tls-key {directory}/client.key");
-    let ca = format!("--tls-ca {directory}/ca.pem");
+    let mine = format!("--tls-cert {path}/client.pem --tls-key {path}/client.key");
+    let ca = format!("--tls-ca {path}/ca.pem");
     for address in [format!("localhost:{port}"), format!("https://localhost:{port}")] {
         let (code, stdout, stderr) = countermand(&format!("cancel ok --server {address} {ca} {mine}")).await;
         assert_eq!((code, stdout.as_str()), (0, "cancel accepted: ok\n"), "{stderr}");
@@ -86,7 +102,7 @@ async fn tls_checks_the_server_and_shows_the_client_certificate() {
 
     for (flags, cause) in [
         (ca, "--tls-cert"),
-        (format!("--tls-ca {directory}/other-ca.pem {mine}"), "invalid peer certificate"),
+        (format!("--tls-ca {path}/other-ca.pem {mine}"), "invalid peer certificate"),
         (mine, "UnknownIssuer"),
     ] {
         let line = format!("cancel ok --server localhost:{port} {flags} --output json");

@@ -1,17 +1,17 @@
-//! The operations that the test's server knows: each name says how it stands.
+//! The operations of the test server. The name selects the state.
 
 use std::time::Duration;
 
 use countermand::proto::longrunning::{
     ListOperationsRequest, ListOperationsResponse, Operation, WaitOperationRequest,
-    operation::Result as Ended,
+    operation::Result as Outcome,
 };
 use prost::Message;
 use prost_types::{Any, Struct, Value, value::Kind};
 use tonic::Status;
 use tonic_types::pb;
 
-/// A command of this type, as the service passes AMAPI's metadata on.
+/// The metadata of a command of this type, as the service returns it.
 fn command(kind: &str) -> Any {
     let fields = [
         ("@type", "type.googleapis.com/google.android.devicemanagement.v1.Command"),
@@ -27,11 +27,11 @@ fn command(kind: &str) -> Any {
     }
 }
 
-fn error(code: i32, message: &str) -> Option<Ended> {
-    Some(Ended::Error(pb::Status { code, message: message.to_owned(), details: Vec::new() }))
+fn error(code: i32, message: &str) -> Option<Outcome> {
+    Some(Outcome::Error(pb::Status { code, message: message.to_owned(), details: Vec::new() }))
 }
 
-/// What GetOperation answers.
+/// The answer of GetOperation.
 pub(crate) fn named(name: &str) -> Result<Operation, Status> {
     let pending =
         Operation { name: name.to_owned(), metadata: Some(command("LOCK")), ..Operation::default() };
@@ -39,7 +39,7 @@ pub(crate) fn named(name: &str) -> Result<Operation, Status> {
     let empty = Any { type_url: "type.googleapis.com/google.protobuf.Empty".to_owned(), value: Vec::new() };
     Ok(match name.rsplit('/').next().unwrap() {
         "pending" | "late-pending" => pending,
-        "carried-out" | "late-done" | "no-wait" => ended(Some(Ended::Response(empty))),
+        "device-done" | "late-done" => ended(Some(Outcome::Response(empty))),
         "cancelled" | "late-cancelled" => ended(error(1, "")),
         "expired" => ended(error(4, "The command expired.")),
         "hostile" => Operation {
@@ -51,16 +51,16 @@ pub(crate) fn named(name: &str) -> Result<Operation, Status> {
     })
 }
 
-/// What the WaitOperation that is the server's `nth`, from 0, answers.
+/// The answer of the server's `nth` WaitOperation, from 0.
 pub(crate) async fn waited(nth: usize, request: WaitOperationRequest) -> Result<Operation, Status> {
     let WaitOperationRequest { name, timeout } = request;
     let as_pending = |name: &str| named(&name.replace(name.rsplit('/').next().unwrap(), "pending"));
     match name.rsplit('/').next().unwrap() {
         "no-wait" => Err(Status::unimplemented("wait")),
         "hang" => std::future::pending().await,
-        // The connection goes before the answer.
+        // The connection is closed before the answer.
         "breaks" if nth == 0 => std::future::pending().await,
-        // Holds the question for as long as it may, as the service does.
+        // Holds the call for its timeout, as the service does.
         "hold" => {
             let timeout = timeout.unwrap();
             let seconds = Duration::from_secs(timeout.seconds.try_into().unwrap());
@@ -70,13 +70,13 @@ pub(crate) async fn waited(nth: usize, request: WaitOperationRequest) -> Result<
         "second-answer" if nth == 0 => as_pending(&name),
         "third-try" if nth < 2 => Err(Status::unavailable("draining")),
         "second-answer" | "third-try" | "breaks" => {
-            named(&name.replace(name.rsplit('/').next().unwrap(), "carried-out"))
+            named(&name.replace(name.rsplit('/').next().unwrap(), "device-done"))
         }
         _ => named(&name),
     }
 }
 
-/// What ListOperations answers: five operations in pages of two, or what the device's name asks for.
+/// The answer of ListOperations: five operations in pages of two, unless the device's name selects another.
 pub(crate) fn page(request: &ListOperationsRequest) -> Result<ListOperationsResponse, Status> {
     let ListOperationsRequest { name, filter, page_size, page_token, return_partial_success: _ } = request;
     let device = name.strip_suffix("/operations").unwrap_or(name);
@@ -93,7 +93,7 @@ pub(crate) fn page(request: &ListOperationsRequest) -> Result<ListOperationsResp
         ("stuck", _) => answer(&["pending"], "again"),
         ("breaks", "") => answer(&["pending"], "2"),
         ("hostile", _) => answer(&["hostile"], ""),
-        (_, "") => answer(&["pending", "carried-out"], "2"),
+        (_, "") => answer(&["pending", "device-done"], "2"),
         ("d1", "2") => answer(&[], "3"),
         ("d1", "3") => answer(&["cancelled", "expired"], "4"),
         ("d1", "4") => answer(&["bare"], ""),

@@ -6,7 +6,7 @@ use crate::client_commands::{
 };
 
 #[tokio::test]
-async fn a_probe_tells_serving_from_not_serving() {
+async fn the_exit_code_of_a_probe_is_whether_the_server_is_serving() {
     let server = serve(Address::Tcp).await;
     let (code, stdout, stderr) = countermand(&format!("probe --server {server}")).await;
     assert_eq!((code, stdout.as_str(), stderr.as_str()), (0, "SERVING\n", ""));

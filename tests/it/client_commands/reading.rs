@@ -17,7 +17,7 @@ async fn get_shows_each_state() {
     let server = serve(Address::Tcp).await;
     for (id, state, error) in [
         ("pending", "pending", ""),
-        ("carried-out", "done", ""),
+        ("device-done", "done", ""),
         ("cancelled", "cancelled", "error:     CANCELLED\n"),
         ("expired", "failed", "error:     DEADLINE_EXCEEDED: The command expired.\n"),
     ] {
@@ -46,7 +46,7 @@ async fn get_gives_the_operation_in_protobufs_json() {
     for (id, wanted) in [
         ("pending", json!({"metadata": metadata, "done": false})),
         ("bare", json!({"done": false})),
-        ("carried-out", json!({"metadata": metadata, "done": true, "response": empty})),
+        ("device-done", json!({"metadata": metadata, "done": true, "response": empty})),
         ("cancelled", json!({"metadata": metadata, "done": true, "error": {"code": 1, "message": ""}})),
     ] {
         let name = format!("{DEVICE}/operations/{id}");
@@ -58,7 +58,7 @@ async fn get_gives_the_operation_in_protobufs_json() {
 }
 
 #[tokio::test]
-async fn an_operation_that_is_not_there_is_an_error_of_get() {
+async fn a_missing_operation_is_an_error_of_get() {
     let server = serve(Address::Tcp).await;
     let ended = countermand(&format!("get n/gone --server {server}")).await;
     let line = "countermand: NOT_FOUND: Requested entity was not found.\n";
@@ -78,7 +78,7 @@ async fn a_list_is_a_table_of_all_pages() {
         let wanted = [
             "NAME                                                TYPE  STATE    CREATED                   ERROR",
             &format!("{DEVICE}/operations/pending      LOCK  pending  {created}"),
-            &format!("{DEVICE}/operations/carried-out  LOCK  done     {created}"),
+            &format!("{DEVICE}/operations/device-done  LOCK  done     {created}"),
             &format!("{DEVICE}/operations/cancelled    LOCK  cancelled  {created}  CANCELLED"),
             &format!(
                 "{DEVICE}/operations/expired      LOCK  failed     {created}  DEADLINE_EXCEEDED: The command expired."
@@ -96,13 +96,13 @@ async fn a_list_in_json_has_an_operation_a_line() {
     assert_eq!((code, stderr.as_str()), (0, ""));
     let operations: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let names: Vec<_> = operations.iter().map(|operation| operation["name"].as_str().unwrap()).collect();
-    let wanted = ["pending", "carried-out", "cancelled", "expired", "bare"];
+    let wanted = ["pending", "device-done", "cancelled", "expired", "bare"];
     assert_eq!(names, wanted.map(|id| format!("{DEVICE}/operations/{id}")));
     assert_eq!(operations[3]["error"], json!({"code": 4, "message": "The command expired."}));
 }
 
 #[tokio::test]
-async fn a_limit_ends_the_list_and_asks_for_no_more_pages() {
+async fn a_limit_ends_the_list_without_another_page() {
     let server = serve(Address::Tcp).await;
     // The second page of this device is an error.
     let name = "enterprises/LC01/devices/two";
@@ -114,7 +114,7 @@ async fn a_limit_ends_the_list_and_asks_for_no_more_pages() {
 }
 
 #[tokio::test]
-async fn what_the_flags_ask_for_reaches_the_server() {
+async fn the_flags_of_a_list_are_sent() {
     let server = serve(Address::Tcp).await;
     for (flags, wanted) in [("", "e/echo  0"), ("--filter done=true --page-size 7", "e/echo done=true 7")] {
         let (code, _, stderr) = countermand(&format!("list e/echo {flags} --server {server}")).await;
@@ -126,7 +126,7 @@ async fn what_the_flags_ask_for_reaches_the_server() {
 }
 
 #[tokio::test]
-async fn an_error_on_a_later_page_follows_what_came_before() {
+async fn an_error_on_a_later_page_follows_the_earlier_pages() {
     let server = serve(Address::Tcp).await;
     let (code, stdout, stderr) = countermand(&format!("list e/breaks --server {server}")).await;
     assert_eq!((code, stdout.lines().count()), (1, 2), "{stdout}");
@@ -143,11 +143,14 @@ async fn pages_that_go_in_circles_are_an_error() {
     let server = serve(Address::Tcp).await;
     let (code, stdout, stderr) = countermand(&format!("list e/stuck --server {server} --output json")).await;
     assert_eq!((code, stdout.lines().count()), (1, 2), "{stdout}");
-    assert!(stderr.contains("the server names the page it gave as the next one"), "{stderr}");
+    assert!(
+        stderr.contains("the server returned the token of this page as the token of the next page"),
+        "{stderr}"
+    );
 }
 
 #[tokio::test]
-async fn a_device_without_operations_is_told_aside() {
+async fn a_device_without_operations_is_reported_on_standard_error() {
     let server = serve(Address::Tcp).await;
     let ended = countermand(&format!("list e/none --server {server}")).await;
     assert_eq!(ended, (0, String::new(), "no operations\n".to_owned()));
@@ -156,7 +159,7 @@ async fn a_device_without_operations_is_told_aside() {
 }
 
 #[tokio::test]
-async fn nothing_that_an_operation_holds_acts_on_the_terminal() {
+async fn control_characters_of_an_operation_are_escaped() {
     let server = serve(Address::Tcp).await;
     for line in ["get e/hostile", "list e/hostile", "wait e/hostile"] {
         for output in ["text", "json"] {
@@ -170,7 +173,7 @@ async fn nothing_that_an_operation_holds_acts_on_the_terminal() {
 }
 
 #[tokio::test]
-async fn a_reader_that_has_seen_enough_hears_no_complaint() {
+async fn a_closed_pipe_causes_no_message() {
     let server = serve(Address::Tcp).await;
     let mut child = Command::new(env!("CARGO_BIN_EXE_countermand"))
         .args(["list", DEVICE, "--server", &server])

@@ -1,4 +1,4 @@
-//! A server of the contract that answers each name in its own way.
+//! A server of the contract. The name of an operation selects the answer.
 
 use std::{
     convert::Infallible,
@@ -38,16 +38,16 @@ use crate::client_commands::operations;
 
 const GOOGLE: &str = "androidmanagement.googleapis.com";
 
-/// Where the server listens, and what is peculiar about it.
+/// The address and the kind of the server.
 pub(crate) enum Address {
     Tcp,
-    /// TCP, and its health is NOT_SERVING.
+    /// TCP, with the health NOT_SERVING.
     NotServing,
     Unix(PathBuf),
     Tls(TlsAcceptor),
 }
 
-/// Serves until the test's runtime ends; returns the address, on which connections are accepted already.
+/// Serves until the test's runtime ends. Returns the address, which accepts connections already.
 pub(crate) async fn serve(address: Address) -> String {
     let operations = ByName::default();
     if let Address::Unix(path) = address {
@@ -69,7 +69,7 @@ pub(crate) async fn serve(address: Address) -> String {
                 match &*address {
                     Address::NotServing => connection(stream, ServingStatus::NotServing, operations).await,
                     Address::Tls(acceptor) => {
-                        // A handshake that fails is the client's to report.
+                        // The client reports a failed handshake.
                         if let Ok(stream) = acceptor.accept(stream).await {
                             connection(stream, ServingStatus::Serving, operations).await;
                         }
@@ -105,17 +105,17 @@ async fn connection(
     });
     let builder = auto::Builder::new(TokioExecutor::new()).http2_only();
     tokio::select! {
-        // The client ends the connection as it likes; what it saw is what the tests look at.
+        // The tests assert what the client prints, not how it closes the connection.
         _ = builder.serve_connection(TokioIo::new(stream), service) => {}
         () = broken.notified() => {}
     }
 }
 
-/// Answers by the last segment of the name, some by how often that was asked before.
+/// Answers by the last segment of the name, and sometimes by the number of earlier calls.
 #[derive(Clone, Default)]
 struct ByName {
     waits: Arc<AtomicUsize>,
-    /// Ends every connection that is open, as it stands.
+    /// Closes every open connection.
     broken: Arc<Notify>,
 }
 
@@ -129,7 +129,7 @@ impl Operations for ByName {
         let name = request.into_inner().name;
         let mut details = ErrorDetails::new();
         match name.rsplit('/').next().unwrap() {
-            "ok" | "cancelled" | "carried-out" | "expired" | "hold" => Ok(Response::new(())),
+            "ok" | "cancelled" | "device-done" | "expired" | "hold" | "no-wait" => Ok(Response::new(())),
             "late-done" | "late-cancelled" | "late-pending" => {
                 Err(Status::failed_precondition("The operation is already done."))
             }

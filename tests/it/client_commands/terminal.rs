@@ -1,4 +1,4 @@
-//! What a person sees on a terminal, and nobody else.
+//! The output on a terminal.
 
 use std::{fs::File, io::Read, process::Stdio};
 
@@ -7,8 +7,8 @@ use tokio::{process::Command, task::spawn_blocking};
 
 use crate::client_commands::server::{Address, serve};
 
-/// Runs the program with a terminal as its standard output and error; returns the exit code and all that
-/// the terminal got.
+/// Runs the program with a terminal as its standard output and error; returns the exit code and
+/// all output.
 async fn on_terminal(line: &str, variables: &[(&str, &str)]) -> (i32, String) {
     let pty = openpty(None, None).unwrap();
     let (output, error) = (pty.slave.try_clone().unwrap(), pty.slave);
@@ -21,12 +21,12 @@ async fn on_terminal(line: &str, variables: &[(&str, &str)]) -> (i32, String) {
         .stdout(Stdio::from(output))
         .stderr(Stdio::from(error));
     let mut child = command.spawn().unwrap();
-    // With the command goes this process's hold on the terminal, so that the last holder is the child.
+    // Closes this process's descriptors of the terminal, so that only the child holds some.
     drop(command);
     let mut master = File::from(pty.master);
     let seen = spawn_blocking(move || {
         let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
-        // EIO is how a terminal on Linux says that nobody holds its other side any more.
+        // Linux returns EIO when the last descriptor of the other side is closed.
         while let Ok(count @ 1..) = master.read(&mut buffer) {
             seen.extend_from_slice(&buffer[..count]);
         }
@@ -39,7 +39,7 @@ async fn on_terminal(line: &str, variables: &[(&str, &str)]) -> (i32, String) {
 const TERM: (&str, &str) = ("TERM", "xterm");
 
 #[tokio::test]
-async fn a_wait_counts_the_seconds_in_one_line_and_takes_it_away() {
+async fn a_wait_counts_the_seconds_in_one_line_and_erases_it() {
     let server = serve(Address::Tcp).await;
     let (code, seen) = on_terminal(&format!("wait e/second-answer --server {server}"), &[TERM]).await;
     assert_eq!(code, 0, "{seen:?}");
@@ -47,11 +47,11 @@ async fn a_wait_counts_the_seconds_in_one_line_and_takes_it_away() {
     assert!(seen.starts_with(counted), "{seen:?}");
     let (waiting, result) = seen.rsplit_once("\r\u{1b}[K").unwrap();
     assert!(!waiting.contains('\n'), "{seen:?}");
-    assert!(result.starts_with("name:      e/carried-out\r\n"), "{seen:?}");
+    assert!(result.starts_with("name:      e/device-done\r\n"), "{seen:?}");
 }
 
 #[tokio::test]
-async fn a_wait_on_a_terminal_that_cannot_move_its_cursor_says_so_once() {
+async fn a_wait_on_a_dumb_terminal_prints_one_line() {
     let server = serve(Address::Tcp).await;
     let (code, seen) = on_terminal(&format!("wait e/expired --server {server}"), &[("TERM", "dumb")]).await;
     assert_eq!(code, 4, "{seen:?}");
@@ -60,12 +60,12 @@ async fn a_wait_on_a_terminal_that_cannot_move_its_cursor_says_so_once() {
 }
 
 #[tokio::test]
-async fn the_header_of_a_list_is_bold_unless_that_is_not_wanted() {
+async fn the_header_of_a_list_is_bold_unless_disabled() {
     let server = serve(Address::Tcp).await;
     let line = format!("list e/breaks --server {server} --limit 1");
     let (_, seen) = on_terminal(&line, &[TERM]).await;
     assert!(seen.starts_with("\u{1b}[1mNAME") && seen.contains("ERROR\u{1b}[0m\r\n"), "{seen:?}");
-    for variables in [&[TERM, ("NO_COLOR", "1")][..], &[("TERM", "dumb")]] {
+    for variables in [&[TERM, ("NO_COLOR", "1")][..], &[("TERM", "dumb")], &[]] {
         let (code, seen) = on_terminal(&line, variables).await;
         assert_eq!(code, 0);
         assert!(seen.starts_with("NAME") && !seen.contains('\u{1b}'), "{seen:?}");

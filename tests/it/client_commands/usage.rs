@@ -1,11 +1,11 @@
-//! What is refused before any call.
+//! Errors before any call.
 
 use crate::client_commands::{countermand, object};
 
 #[tokio::test]
-async fn flags_and_files_that_make_no_sense_are_refused_before_any_call() {
-    let room = tempfile::tempdir().unwrap();
-    let file = room.path().join("empty");
+async fn contradictory_flags_and_unusable_files_fail_before_any_call() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("empty");
     std::fs::write(&file, "").unwrap();
     let file = file.display();
     for (flags, code) in [
@@ -28,6 +28,8 @@ async fn flags_and_files_that_make_no_sense_are_refused_before_any_call() {
         "cancel n --timeout 0s",
         "cancel n --output yaml",
         "cancel n --tls-cert c",
+        "get n --tls-key k",
+        "list n --page-size 0",
         "probe --output json",
         "launch",
     ] {
@@ -36,7 +38,7 @@ async fn flags_and_files_that_make_no_sense_are_refused_before_any_call() {
 }
 
 #[tokio::test]
-async fn a_wrong_configuration_is_78_for_serve_and_1_for_check() {
+async fn an_invalid_configuration_is_78_for_serve_and_1_for_check() {
     for (line, wanted) in [("serve --listen 0.0.0.0:1 --policy p", 78), ("check --config /nowhere.toml", 1)] {
         let (code, stdout, stderr) = countermand(line).await;
         assert_eq!((code, stdout.as_str()), (wanted, ""), "{line}");

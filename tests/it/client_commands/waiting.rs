@@ -18,14 +18,12 @@ use crate::client_commands::{
 };
 
 #[tokio::test]
-async fn the_exit_code_of_wait_tells_how_the_operation_ended() {
+async fn the_exit_code_of_wait_is_the_state_of_the_operation() {
     let server = serve(Address::Tcp).await;
     for (id, code, state) in [
-        ("carried-out", 0, "done"),
+        ("device-done", 0, "done"),
         ("cancelled", 3, "cancelled"),
         ("expired", 4, "failed"),
-        // By polling: this one's WaitOperation is UNIMPLEMENTED.
-        ("no-wait", 0, "done"),
         ("second-answer", 0, "done"),
     ] {
         let server = if id == "second-answer" { serve(Address::Tcp).await } else { server.clone() };
@@ -38,7 +36,7 @@ async fn the_exit_code_of_wait_tells_how_the_operation_ended() {
 }
 
 #[tokio::test]
-async fn a_wait_outlasts_a_server_that_drains_and_a_connection_that_breaks() {
+async fn a_wait_survives_a_draining_server_and_a_broken_connection() {
     for id in ["third-try", "breaks"] {
         let server = serve(Address::Tcp).await;
         let ended = countermand(&format!("wait e/{id} --server {server} --output json")).await;
@@ -46,13 +44,24 @@ async fn a_wait_outlasts_a_server_that_drains_and_a_connection_that_breaks() {
     }
 }
 
-/// Long enough that the tenth of it that is left for the answer's way is plenty on a busy machine.
-const WHILE: &str = "--timeout 4s";
+#[tokio::test]
+async fn a_server_without_wait_operation_is_an_error() {
+    let server = serve(Address::Tcp).await;
+    let (code, stdout, stderr) = countermand(&format!("wait e/no-wait --server {server}")).await;
+    let error = "countermand: UNIMPLEMENTED: wait\n";
+    assert_eq!((code, stdout, stderr), (1, String::new(), format!("waiting for e/no-wait\n{error}")));
+    let (code, stdout, stderr) = countermand(&format!("cancel e/no-wait --wait --server {server}")).await;
+    assert_eq!((code, stdout.as_str()), (1, "cancel accepted: e/no-wait\n"));
+    assert!(stderr.ends_with(error), "{stderr}");
+}
+
+/// A tenth of this is enough for the response of a busy machine.
+const WAIT_TIMEOUT: &str = "--timeout 4s";
 
 #[tokio::test]
-async fn a_wait_that_takes_too_long_shows_the_latest_state() {
+async fn a_wait_that_times_out_shows_the_latest_state() {
     let server = serve(Address::Tcp).await;
-    let line = format!("wait e/hold --server {server} {WHILE}");
+    let line = format!("wait e/hold --server {server} {WAIT_TIMEOUT}");
     let as_json = format!("{line} --output json");
     let ((code, stdout, stderr), ended) = tokio::join!(countermand(&line), countermand(&as_json));
     assert_eq!(code, 5, "{stderr}");
@@ -62,7 +71,7 @@ async fn a_wait_that_takes_too_long_shows_the_latest_state() {
 }
 
 #[tokio::test]
-async fn a_wait_without_any_answer_is_an_error_with_the_same_code() {
+async fn a_wait_without_a_response_is_an_error_with_the_same_code() {
     let server = serve(Address::Tcp).await;
     let (code, stdout, stderr) = countermand(&format!("wait e/hang --server {server} --timeout 500ms")).await;
     assert_eq!((code, stdout.as_str()), (5, ""));
@@ -70,7 +79,7 @@ async fn a_wait_without_any_answer_is_an_error_with_the_same_code() {
 }
 
 #[tokio::test]
-async fn what_the_server_refuses_ends_the_wait() {
+async fn a_permanent_error_ends_the_wait() {
     let server = serve(Address::Tcp).await;
     let ended = countermand(&format!("wait e/gone --server {server} --output json")).await;
     assert_eq!((ended.0, &object(&ended)["code"]), (1, &json!("NOT_FOUND")));
@@ -80,10 +89,10 @@ async fn what_the_server_refuses_ends_the_wait() {
 }
 
 #[tokio::test]
-async fn a_cancel_that_waits_tells_whether_it_came_in_time() {
+async fn the_exit_code_of_cancel_wait_is_whether_it_was_in_time() {
     let server = serve(Address::Tcp).await;
     for (id, code, state) in
-        [("cancelled", 0, "cancelled"), ("carried-out", 6, "done"), ("expired", 4, "failed")]
+        [("cancelled", 0, "cancelled"), ("device-done", 6, "done"), ("expired", 4, "failed")]
     {
         let (found, stdout, stderr) = countermand(&format!("cancel e/{id} --wait --server {server}")).await;
         assert_eq!((found, stderr), (code, format!("waiting for e/{id}\n")));
@@ -92,20 +101,20 @@ async fn a_cancel_that_waits_tells_whether_it_came_in_time() {
         let ended = countermand(&format!("cancel e/{id} --wait --server {server} --output json")).await;
         assert_eq!((ended.0, &object(&ended)["done"]), (code, &json!(true)));
     }
-    let ended = countermand(&format!("cancel e/hold --wait {WHILE} --server {server} --output json")).await;
+    let ended =
+        countermand(&format!("cancel e/hold --wait {WAIT_TIMEOUT} --server {server} --output json")).await;
     assert_eq!((ended.0, &object(&ended)["done"]), (5, &json!(false)));
 }
 
 #[tokio::test]
-async fn a_cancel_that_is_refused_since_the_operation_is_done_tells_how_it_ended() {
+async fn a_cancel_wait_of_a_done_operation_shows_its_state() {
     let server = serve(Address::Tcp).await;
     for (id, code, state) in [("late-done", 6, "done"), ("late-cancelled", 0, "cancelled")] {
         let (found, stdout, stderr) = countermand(&format!("cancel e/{id} --wait --server {server}")).await;
         assert_eq!((found, stderr.as_str()), (code, ""));
         assert!(stdout.contains(&format!("\nstate:     {state}\n")), "{stdout}");
     }
-    // Without --wait nothing but the cancel is looked at; and what is not done was refused for another
-    // reason.
+    // Without --wait, the operation is not read. A pending operation leaves the error of the cancel.
     for line in ["cancel e/late-done", "cancel e/late-pending --wait"] {
         let (code, stdout, stderr) = countermand(&format!("{line} --server {server}")).await;
         assert_eq!((code, stdout.as_str()), (1, ""), "{line}");
@@ -116,7 +125,7 @@ async fn a_cancel_that_is_refused_since_the_operation_is_done_tells_how_it_ended
 }
 
 #[tokio::test]
-async fn ctrl_c_stops_the_waiting_and_says_what_that_means() {
+async fn ctrl_c_stops_a_wait_and_prints_the_consequence() {
     let server = serve(Address::Tcp).await;
     for (command, last) in [
         ("wait e/hold", "stopped waiting; the operation goes on\n"),
@@ -143,7 +152,7 @@ async fn ctrl_c_stops_the_waiting_and_says_what_that_means() {
     }
 }
 
-/// Starts a command that `server` leaves without an answer, and sends it a signal once the server has its connection.
+/// Connects a command to a server that never responds, and then sends it a signal.
 async fn signalled(command: &str, signal: Signal) -> Option<i32> {
     let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_countermand"))
@@ -161,7 +170,7 @@ async fn signalled(command: &str, signal: Signal) -> Option<i32> {
 }
 
 #[tokio::test]
-async fn a_signal_ends_every_client_command_at_once() {
+async fn a_signal_ends_each_client_command_at_once() {
     for command in ["cancel e/1", "cancel e/1 --wait", "get e/1", "list e", "wait e/1", "probe"] {
         assert_eq!(signalled(command, Signal::SIGTERM).await, Some(143), "{command}");
         assert_eq!(signalled(command, Signal::SIGINT).await, Some(130), "{command}");

@@ -1,4 +1,4 @@
-//! What a status looks like on a terminal and as JSON.
+//! A status as one line and as JSON.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt, pb};
 
-use super::{code_name, line, object};
+use super::{json as to_object, line};
 use crate::cli::output::printable;
 
 fn parsed(status: &Status) -> Value {
-    serde_json::from_str(&object("n", Some(status))).unwrap()
+    serde_json::from_str(&to_object("n", Some(status))).unwrap()
 }
 
 #[test]
@@ -30,7 +30,16 @@ fn a_line_has_the_code_the_message_and_the_hints() {
 }
 
 #[test]
-fn json_has_each_detail_in_protobufs_own_mapping() {
+fn a_violation_that_the_message_contains_is_not_repeated() {
+    let mut details = ErrorDetails::new();
+    details.set_error_info("INVALID_NAME", "countermand", []);
+    details.add_bad_request_violation("name", "has no device");
+    let status = Status::with_error_details(Code::InvalidArgument, "name: has no device", details);
+    assert_eq!(line(&status), "INVALID_ARGUMENT: name: has no device (reason INVALID_NAME of countermand)");
+}
+
+#[test]
+fn json_has_each_detail_in_protobufs_json_mapping() {
     let mut details = ErrorDetails::new();
     details.set_error_info("NOPE", "countermand", [("k".to_owned(), "v".to_owned())]);
     details.set_retry_info(Some(Duration::from_secs(5)));
@@ -53,7 +62,7 @@ fn json_has_each_detail_in_protobufs_own_mapping() {
 }
 
 #[test]
-fn json_keeps_what_it_cannot_read() {
+fn json_keeps_the_bytes_of_an_undecodable_detail() {
     let any = |type_url: &str, value: &[u8]| prost_types::Any {
         type_url: type_url.to_owned(),
         value: value.to_vec(),
@@ -74,23 +83,13 @@ fn json_keeps_what_it_cannot_read() {
 }
 
 #[test]
-fn nothing_that_a_server_sends_acts_on_the_terminal() {
+fn control_characters_of_a_server_are_escaped() {
     let hostile = "a\u{1b}[2J\r\n\u{7f}\u{9b}31m\u{202e}b\u{feff}\tc ä 漢";
     let shown = printable(hostile);
     assert_eq!(shown, "a\\u001b[2J\\u000d\\n\\u007f\\u009b31m\\u202eb\\ufeff\\tc ä 漢");
-    // As JSON the escapes still mean the same text.
+    // In JSON, the escapes mean the same text.
     let status = Status::new(Code::Internal, hostile);
-    let shown = printable(&object("n", Some(&status)));
+    let shown = printable(&to_object("n", Some(&status)));
     assert!(!shown.chars().any(char::is_control), "{shown}");
     assert_eq!(serde_json::from_str::<Value>(&shown).unwrap()["message"], hostile);
-}
-
-#[test]
-fn codes_are_named_as_google_names_them() {
-    for number in 0..=16 {
-        let name = code_name(Code::from(number));
-        // tonic's own variants, in the other notation, are the second source.
-        let variant = format!("{:?}", Code::from(number));
-        assert_eq!(name.replace('_', ""), variant.to_uppercase());
-    }
 }
