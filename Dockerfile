@@ -18,20 +18,20 @@ COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src benches/calls \
     && touch src/lib.rs \
     && for file in build.rs src/main.rs benches/calls/main.rs; do echo 'fn main() {}' > "$file"; done \
-    && cargo build --release --locked --bin countermand \
-    && cargo clean --release --package countermand
+    && cargo build --profile dist --locked --bin countermand \
+    && cargo clean --profile dist --package countermand
 
 COPY build.rs ./
 COPY proto proto
 COPY src src
-RUN cargo build --release --locked --bin countermand
+RUN cargo build --profile dist --locked --bin countermand
 
 FROM gcr.io/distroless/cc-debian12:nonroot
 LABEL org.opencontainers.image.title="countermand" \
       org.opencontainers.image.description="A gRPC google.longrunning.Operations service in front of the Android Management API" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY LICENSE /usr/share/doc/countermand/LICENSE
-COPY --from=build /build/target/release/countermand /usr/local/bin/countermand
+COPY --from=build /build/target/dist/countermand /usr/local/bin/countermand
 
 # By number, so that Kubernetes' runAsNonRoot can tell.
 USER 65532:65532

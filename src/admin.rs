@@ -1,14 +1,30 @@
-//! The operator's HTTP port: is the process alive, is it ready, and if not, what is missing.
+//! The operator's HTTP port: `/livez` and `/readyz`, over HTTP/1.1.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, future::ready, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Router, routing::get};
-use tokio::{net::TcpListener, sync::watch};
+use bytes::Bytes;
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode,
+    header::{ALLOW, CONTENT_TYPE},
+};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{net::TcpListener, sync::watch, time::sleep};
 
 use crate::{credentials::Credentials, serving::Serving};
 
 mod readyz;
 pub mod settings;
+
+/// A client must send the head of its request in this time.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The smallest limit that hyper accepts. Probes send a few hundred bytes.
+const MAX_HEAD_BYTES: usize = 8 * 1024;
+
+/// The pause after a failed accept, such as one for lack of file descriptors.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// The port, bound and not yet serving.
 pub struct Admin {
@@ -17,7 +33,7 @@ pub struct Admin {
     view: Arc<View>,
 }
 
-/// What the answers are made from.
+/// The source of the pages.
 struct View {
     credentials: Arc<Credentials>,
     serving: watch::Receiver<Serving>,
@@ -28,7 +44,7 @@ impl Admin {
     ///
     /// # Errors
     ///
-    /// The address cannot be had; the text names it.
+    /// The address cannot be bound; the text names it.
     pub async fn bind(
         address: SocketAddr,
         credentials: Arc<Credentials>,
@@ -41,19 +57,97 @@ impl Admin {
         Ok(Self { listener, address, view: Arc::new(View { credentials, serving }) })
     }
 
-    /// The address, with the port that was found when 0 was asked for.
+    /// The address, with the port that the system chose for port 0.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves until the process ends: also during a drain, when it says so.
+    /// Serves until the process ends. A drain does not stop it, because `/readyz` reports the drain.
     pub async fn serve(self) {
-        let routes = Router::new()
-            .route("/livez", get(|| async { "ok\n" }))
-            .route("/readyz", get(readyz::ready))
-            .with_state(self.view);
-        // axum's server never ends by itself, and retries what it cannot accept.
-        let _ = axum::serve(self.listener, routes).await;
+        let http = http();
+        loop {
+            let stream = match self.listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "the admin port could not accept a connection");
+                    sleep(RETRY_PAUSE).await;
+                    continue;
+                }
+            };
+            let view = Arc::clone(&self.view);
+            let service = service_fn(move |request| ready(Ok::<_, Infallible>(respond(&view, &request))));
+            let connection = http.serve_connection(TokioIo::new(stream), service);
+            tokio::spawn(async move {
+                if let Err(error) = connection.await {
+                    tracing::debug!(%error, "a connection to the admin port ended early");
+                }
+            });
+        }
+    }
+}
+
+/// One request per connection. With keep-alive, the timeout would close an idle connection just as a probe with the
+/// same period uses it again.
+fn http() -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.keep_alive(false);
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD_BYTES);
+    http
+}
+
+fn respond(view: &View, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let path = request.uri().path();
+    let mut response = Response::default();
+    if !matches!(path, "/livez" | "/readyz") {
+        *response.status_mut() = StatusCode::NOT_FOUND;
+    } else if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET,HEAD"));
+    } else if path == "/livez" {
+        response = page(StatusCode::OK, "text/plain; charset=utf-8", "ok\n");
+    } else {
+        response = readyz::ready(view, request.headers());
+    }
+    response
+}
+
+fn page(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, duplex},
+        time::Instant,
+    };
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_sends_half_a_request_is_disconnected() {
+        for (sent, timeout) in [
+            ("", HEAD_TIMEOUT),
+            ("GET /livez HTTP/1.1\r\nhost:", HEAD_TIMEOUT),
+            ("GET /livez HTTP/1.1\r\nhost: x\r\n\r\n", Duration::ZERO),
+        ] {
+            let (mut client, server) = duplex(1024);
+            let service =
+                service_fn(|_| ready(Ok::<_, Infallible>(page(StatusCode::OK, "text/plain", "ok"))));
+            let connection = tokio::spawn(http().serve_connection(TokioIo::new(server), service));
+            client.write_all(sent.as_bytes()).await.unwrap();
+            let start = Instant::now();
+            let mut response = String::new();
+            client.read_to_string(&mut response).await.unwrap();
+            assert!(start.elapsed().abs_diff(timeout) < Duration::from_millis(10), "{sent:?}");
+            if timeout.is_zero() {
+                assert!(response.contains("connection: close"), "{response}");
+            }
+            connection.await.unwrap().ok();
+        }
     }
 }

@@ -9,33 +9,28 @@ use std::path::Path;
 use std::time::Instant;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use prost::Message;
 use serde_json::json;
 use tokio::process::Command;
 
-use crate::files::Paths;
+use crate::files::Files;
 use crate::grpc::{Connection, Endpoint};
 use crate::process::{Cores, Process};
 use crate::target::{POLL, SERVING_TIMEOUT, Target, free_address};
 use crate::{Error, operation};
 
 /// Starts the Envoy of `program` with one worker thread.
-///
-/// # Errors
-///
-/// When it ends, or does not listen within [`SERVING_TIMEOUT`].
 pub(crate) async fn start(
     program: &Path,
-    paths: &Paths,
+    files: &Files,
     upstream: SocketAddr,
     cores: Option<&Cores>,
 ) -> Result<Target, Error> {
     let address = free_address()?;
-    let file = paths.directory().join("envoy.json");
-    fs::write(&file, configuration(paths, address, upstream).to_string())?;
+    let file = files.directory.join("envoy.json");
+    fs::write(&file, configuration(files, address, upstream).to_string())?;
     let mut command = Command::new(program);
     command.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "error", "-c"]).arg(file);
-    let process = Process::start("Envoy", command, paths, cores)?;
+    let process = Process::start("Envoy", command, files, cores)?;
     let mut target = Target { process, endpoint: Endpoint { address, tls: None } };
     let start = Instant::now();
     while let Err(error) = Connection::open(&target.endpoint).await {
@@ -48,14 +43,14 @@ pub(crate) async fn start(
     Ok(target)
 }
 
-fn configuration(paths: &Paths, address: SocketAddr, upstream: SocketAddr) -> serde_json::Value {
+fn configuration(files: &Files, address: SocketAddr, upstream: SocketAddr) -> serde_json::Value {
     let socket = |address: SocketAddr| json!({"socket_address": {"address": address.ip().to_string(), "port_value": address.port()}});
     let typed = |name: &str| format!("type.googleapis.com/envoy.extensions.{name}");
     let transcoder = json!({
         "name": "envoy.filters.http.grpc_json_reverse_transcoder",
         "typed_config": {
             "@type": typed("filters.http.grpc_json_reverse_transcoder.v3.GrpcJsonReverseTranscoder"),
-            "descriptor_binary": BASE64_STANDARD.encode(descriptors().encode_to_vec()),
+            "descriptor_binary": BASE64_STANDARD.encode(descriptors()),
         },
     });
     let router = json!({
@@ -86,7 +81,7 @@ fn configuration(paths: &Paths, address: SocketAddr, upstream: SocketAddr) -> se
             "sni": "localhost",
             "common_tls_context": {
                 "alpn_protocols": ["h2"],
-                "validation_context": {"trusted_ca": {"filename": paths.authority()}},
+                "validation_context": {"trusted_ca": {"filename": files.authority()}},
             },
         },
     });
@@ -111,105 +106,55 @@ fn configuration(paths: &Paths, address: SocketAddr, upstream: SocketAddr) -> se
     }})
 }
 
-/// `google.longrunning.Operations` with the one method, and with the HTTP rule of AMAPI.
-fn descriptors() -> FileDescriptorSet {
-    let name =
-        FieldDescriptor { name: "name".into(), number: 1, label: 1, r#type: 9, json_name: "name".into() };
-    let request = MessageDescriptor { name: "CancelOperationRequest".into(), field: vec![name] };
-    let response = MessageDescriptor { name: "Empty".into(), field: Vec::new() };
-    let rule = HttpRule { post: "/v1/{name=enterprises/*/devices/*/operations/*}:cancel".into() };
-    let method = MethodDescriptor {
-        name: "CancelOperation".into(),
-        input_type: ".google.longrunning.CancelOperationRequest".into(),
-        output_type: ".google.longrunning.Empty".into(),
-        options: Some(MethodOptions { http: Some(rule) }),
-    };
-    let service = ServiceDescriptor { name: "Operations".into(), method: vec![method] };
-    FileDescriptorSet {
-        file: vec![FileDescriptor {
-            name: "operations.proto".into(),
-            package: "google.longrunning".into(),
-            message_type: vec![request, response],
-            service: vec![service],
-            syntax: "proto3".into(),
-        }],
+/// A `google.protobuf.FileDescriptorSet`: `google.longrunning.Operations` with the one method, and with the HTTP
+/// rule of AMAPI. It is encoded by hand, because the types of `prost-types` have no extensions.
+fn descriptors() -> Vec<u8> {
+    // Field 1, LABEL_OPTIONAL, TYPE_STRING.
+    let name = [text(1, "name"), integer(3, 1), integer(4, 1), integer(5, 9), text(10, "name")].concat();
+    let request = [text(1, "CancelOperationRequest"), bytes(2, &name)].concat();
+    let response = text(1, "Empty");
+    let rule = text(4, "/v1/{name=enterprises/*/devices/*/operations/*}:cancel");
+    let method = [
+        text(1, "CancelOperation"),
+        text(2, ".google.longrunning.CancelOperationRequest"),
+        text(3, ".google.longrunning.Empty"),
+        bytes(4, &bytes(HTTP_EXTENSION, &rule)),
+    ];
+    let service = [text(1, "Operations"), bytes(2, &method.concat())].concat();
+    let file = [
+        text(1, "operations.proto"),
+        text(2, "google.longrunning"),
+        bytes(4, &request),
+        bytes(4, &response),
+        bytes(6, &service),
+        text(12, "proto3"),
+    ];
+    bytes(1, &file.concat())
+}
+
+/// `google.api.http`, an extension of `google.protobuf.MethodOptions`.
+const HTTP_EXTENSION: u64 = 72_295_728;
+
+fn text(number: u64, text: &str) -> Vec<u8> {
+    bytes(number, text.as_bytes())
+}
+
+/// A field of wire type 2: a string, bytes or a message.
+fn bytes(number: u64, content: &[u8]) -> Vec<u8> {
+    [varint(number << 3 | 2), varint(content.len() as u64), content.to_vec()].concat()
+}
+
+/// A field of wire type 0.
+fn integer(number: u64, value: u64) -> Vec<u8> {
+    [varint(number << 3), varint(value)].concat()
+}
+
+fn varint(mut value: u64) -> Vec<u8> {
+    let mut encoded = Vec::new();
+    while value >= 0x80 {
+        encoded.push(value as u8 | 0x80);
+        value >>= 7;
     }
-}
-
-// The messages of `google/protobuf/descriptor.proto`, as far as they are used. Those of `prost-types` have no
-// extensions, and so no HTTP rule.
-
-#[derive(Clone, PartialEq, Message)]
-struct FileDescriptorSet {
-    #[prost(message, repeated, tag = "1")]
-    file: Vec<FileDescriptor>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct FileDescriptor {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    package: String,
-    #[prost(message, repeated, tag = "4")]
-    message_type: Vec<MessageDescriptor>,
-    #[prost(message, repeated, tag = "6")]
-    service: Vec<ServiceDescriptor>,
-    #[prost(string, tag = "12")]
-    syntax: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct MessageDescriptor {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(message, repeated, tag = "2")]
-    field: Vec<FieldDescriptor>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct FieldDescriptor {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(int32, tag = "3")]
-    number: i32,
-    #[prost(int32, tag = "4")]
-    label: i32,
-    #[prost(int32, tag = "5")]
-    r#type: i32,
-    #[prost(string, tag = "10")]
-    json_name: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ServiceDescriptor {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(message, repeated, tag = "2")]
-    method: Vec<MethodDescriptor>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct MethodDescriptor {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    input_type: String,
-    #[prost(string, tag = "3")]
-    output_type: String,
-    #[prost(message, optional, tag = "4")]
-    options: Option<MethodOptions>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct MethodOptions {
-    /// The extension `google.api.http`.
-    #[prost(message, optional, tag = "72295728")]
-    http: Option<HttpRule>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct HttpRule {
-    #[prost(string, tag = "4")]
-    post: String,
+    encoded.push(value as u8);
+    encoded
 }

@@ -1,122 +1,137 @@
-//! The files of a run: a certificate authority, the certificates of the servers and of the callers, and the
-//! service account keys of Countermand. They are deleted when the run ends.
+//! The files of a run, deleted at its end: an authority, certificates of the servers and the callers, and
+//! service account keys. The TLS settings that use them: 1.3 or 1.2, aws-lc-rs, HTTP/2 by ALPN.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PKCS_RSA_SHA256, SanType,
 };
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use serde_json::json;
 use tempfile::TempDir;
+use tokio_rustls::TlsAcceptor;
 
-use crate::workload::{self, CREDENTIALS};
-use crate::{Error, operation};
+use crate::{CREDENTIALS, Error, account, operation};
 
 /// The SPIFFE ID in the certificate of the callers.
 pub(crate) const CLIENT_ID: &str = "spiffe://corp.example/ns/mdm/sa/console";
 
-/// Paths of the files, inside one directory.
-#[derive(Debug, Clone)]
-pub(crate) struct Paths(PathBuf);
+/// Paths of the files.
+#[derive(Debug)]
+pub(crate) struct Files {
+    pub(crate) directory: PathBuf,
+}
 
-impl Paths {
-    /// The files in `directory`, written or not.
-    pub(crate) fn within(directory: &Path) -> Self {
-        Self(directory.to_owned())
+impl Files {
+    /// Writes the authority and the certificates.
+    pub(crate) fn write() -> Result<(TempDir, Self), Error> {
+        let directory = tempfile::Builder::new().prefix("countermand-bench-").tempdir()?;
+        let files = Self { directory: directory.path().to_owned() };
+
+        let mut authority = CertificateParams::default();
+        authority.distinguished_name.push(DnType::CommonName, "Benchmark authority");
+        authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
+        fs::write(files.authority(), authority.pem())?;
+
+        let server = CertificateParams::new(vec!["localhost".to_owned()])?;
+        let mut client = CertificateParams::default();
+        client.subject_alt_names = vec![SanType::URI(CLIENT_ID.try_into()?)];
+        for (name, certificate) in [("server", server), ("client", client)] {
+            let key = KeyPair::generate()?;
+            fs::write(files.certificate(name), certificate.signed_by(&key, &authority)?.pem())?;
+            fs::write(files.private_key(name), key.serialize_pem())?;
+        }
+        Ok((directory, files))
     }
 
-    pub(crate) fn directory(&self) -> &Path {
-        &self.0
+    /// Writes key files of the token endpoint at `https://localhost:{port}`: one of the account that most rows
+    /// use, and one of each of the [`CREDENTIALS`]. They share one key, because making an RSA key takes long.
+    pub(crate) fn write_credentials(&self, port: u16) -> Result<(), Error> {
+        let key = KeyPair::generate_for(&PKCS_RSA_SHA256)?.serialize_pem();
+        for account in (0..CREDENTIALS).map(account).chain([operation::ENTERPRISE.to_owned()]) {
+            let service_account = json!({
+                "type": "service_account",
+                "project_id": "benchmark",
+                "private_key_id": "1",
+                "private_key": key,
+                "client_email": format!("{account}@benchmark.iam.gserviceaccount.com"),
+                "client_id": "1",
+                "token_uri": format!("https://localhost:{port}/token"),
+            });
+            fs::write(self.credentials(&account), service_account.to_string())?;
+        }
+        Ok(())
     }
 
     pub(crate) fn authority(&self) -> PathBuf {
-        self.0.join("authority.pem")
+        self.directory.join("authority.pem")
     }
 
-    pub(crate) fn certificate(&self) -> PathBuf {
-        self.0.join("upstream.pem")
+    /// Of "server" or "client".
+    pub(crate) fn certificate(&self, name: &str) -> PathBuf {
+        self.directory.join(format!("{name}.pem"))
     }
 
-    pub(crate) fn private_key(&self) -> PathBuf {
-        self.0.join("upstream.key")
+    /// Of "server" or "client".
+    pub(crate) fn private_key(&self, name: &str) -> PathBuf {
+        self.directory.join(format!("{name}.key"))
     }
 
-    pub(crate) fn settings(&self) -> PathBuf {
-        self.0.join("countermand.toml")
+    pub(crate) fn credentials(&self, account: &str) -> PathBuf {
+        self.directory.join(format!("service-account-{account}.json"))
     }
 
-    pub(crate) fn credentials(&self) -> PathBuf {
-        self.credentials_of(operation::ENTERPRISE)
+    /// The settings of a client that trusts only the authority; with `certificate`, it presents the callers'.
+    pub(crate) fn client(&self, certificate: bool) -> Result<Arc<ClientConfig>, Error> {
+        let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(self.roots()?);
+        let mut config = match certificate {
+            true => {
+                let (chain, key) = self.pair("client")?;
+                config.with_client_auth_cert(chain, key)?
+            }
+            false => config.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(Arc::new(config))
     }
 
-    pub(crate) fn credentials_of(&self, account: &str) -> PathBuf {
-        self.0.join(format!("service-account-{account}.json"))
+    /// The settings of a server. With `mutual`, it requires a certificate of the authority; otherwise it accepts
+    /// HTTP/1.1 too, for a client that fetches its token with it.
+    pub(crate) fn acceptor(&self, mutual: bool) -> Result<TlsAcceptor, Error> {
+        let provider = Arc::new(default_provider());
+        let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()?;
+        let (chain, key) = self.pair("server")?;
+        let mut config = match mutual {
+            true => config.with_client_cert_verifier(
+                WebPkiClientVerifier::builder_with_provider(Arc::new(self.roots()?), provider).build()?,
+            ),
+            false => config.with_no_client_auth(),
+        }
+        .with_single_cert(chain, key)?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        if !mutual {
+            config.alpn_protocols.push(b"http/1.1".to_vec());
+        }
+        Ok(TlsAcceptor::from(Arc::new(config)))
     }
 
-    pub(crate) fn client_certificate(&self) -> PathBuf {
-        self.0.join("client.pem")
+    fn pair(&self, name: &str) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Error> {
+        let chain = vec![CertificateDer::from_pem_file(self.certificate(name))?];
+        Ok((chain, PrivateKeyDer::from_pem_file(self.private_key(name))?))
     }
 
-    pub(crate) fn client_key(&self) -> PathBuf {
-        self.0.join("client.key")
+    fn roots(&self) -> Result<RootCertStore, Error> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(self.authority())?)?;
+        Ok(roots)
     }
-
-    /// The file for the output of the process `name` to `stream`.
-    pub(crate) fn log(&self, name: &str, stream: &str) -> PathBuf {
-        self.0.join(format!("{name}.{stream}"))
-    }
-}
-
-/// Writes the authority, and the certificates of the servers and of the callers. They are deleted with the
-/// directory that is returned.
-///
-/// # Errors
-///
-/// When a key cannot be made or a file cannot be written.
-pub(crate) fn write_certificates() -> Result<(TempDir, Paths), Error> {
-    let directory = tempfile::Builder::new().prefix("countermand-bench-").tempdir()?;
-    let paths = Paths::within(directory.path());
-
-    let mut authority = CertificateParams::default();
-    authority.distinguished_name.push(DnType::CommonName, "Benchmark authority");
-    authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
-    let key = KeyPair::generate()?;
-    let certificate = CertificateParams::new(vec!["localhost".to_owned()])?.signed_by(&key, &authority)?;
-
-    fs::write(paths.authority(), authority.pem())?;
-    fs::write(paths.certificate(), certificate.pem())?;
-    fs::write(paths.private_key(), key.serialize_pem())?;
-
-    let key = KeyPair::generate()?;
-    let mut client = CertificateParams::default();
-    client.subject_alt_names = vec![SanType::URI(CLIENT_ID.try_into()?)];
-    fs::write(paths.client_certificate(), client.signed_by(&key, &authority)?.pem())?;
-    fs::write(paths.client_key(), key.serialize_pem())?;
-    Ok((directory, paths))
-}
-
-/// Writes key files as Google's console does, for the token endpoint of the upstream at
-/// `https://localhost:{port}`: one of the account that most rows use, and one of each of the [`CREDENTIALS`].
-/// They share one key, because making an RSA key takes long.
-///
-/// # Errors
-///
-/// When the key cannot be made or the file cannot be written.
-pub(crate) fn write_credentials(paths: &Paths, port: u16) -> Result<(), Error> {
-    let key = KeyPair::generate_for(&PKCS_RSA_SHA256)?.serialize_pem();
-    for account in (0..CREDENTIALS).map(workload::account).chain([operation::ENTERPRISE.to_owned()]) {
-        let service_account = json!({
-            "type": "service_account",
-            "project_id": "benchmark",
-            "private_key_id": "1",
-            "private_key": key,
-            "client_email": format!("{account}@benchmark.iam.gserviceaccount.com"),
-            "client_id": "1",
-            "token_uri": format!("https://localhost:{port}/token"),
-        });
-        fs::write(paths.credentials_of(&account), service_account.to_string())?;
-    }
-    Ok(())
 }

@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 use crate::Error;
 
 /// In bytes, as large as gRPC clients set it. With HTTP/2's default of 64 KiB, `h2` takes a few hundred small
-/// answers that arrive at once for an attack, and closes the connection.
+/// responses that arrive at once for an attack, and closes the connection.
 const CONNECTION_WINDOW: u32 = 1 << 20;
 
 /// The address of a target, and its TLS.
@@ -42,16 +42,12 @@ pub(crate) struct Connection {
 #[derive(Debug, Clone)]
 pub(crate) struct Head(Request<()>);
 
-/// A call that was sent and is not answered yet.
+/// A call without a response yet.
 #[derive(Debug)]
 pub(crate) struct Pending(ResponseFuture);
 
 impl Connection {
     /// Connects to `endpoint`.
-    ///
-    /// # Errors
-    ///
-    /// When the connection fails, or the target does not use HTTP/2 or the expected TLS.
     pub(crate) async fn open(endpoint: &Endpoint) -> Result<Self, Error> {
         let socket = TcpStream::connect(endpoint.address).await?;
         socket.set_nodelay(true)?;
@@ -67,10 +63,6 @@ impl Connection {
     }
 
     /// The head for `method`, with a deadline in whole seconds.
-    ///
-    /// # Errors
-    ///
-    /// When `method` is not a path.
     pub(crate) fn head(&self, method: &str, deadline: Duration) -> Result<Head, Error> {
         let request = Request::post(format!("{}://{}{method}", self.scheme, self.address))
             .header("te", "trailers")
@@ -81,20 +73,7 @@ impl Connection {
         Ok(Head(request))
     }
 
-    /// Makes a call, and returns the encoded message of its answer.
-    ///
-    /// # Errors
-    ///
-    /// When the connection fails, the status is not OK, or the answer is not one whole message.
-    pub(crate) async fn call(&self, head: &Head, message: &[u8]) -> Result<Bytes, Error> {
-        self.begin(head, message).await?.answer().await
-    }
-
     /// Sends a call as soon as the peer allows another stream.
-    ///
-    /// # Errors
-    ///
-    /// When the connection fails.
     pub(crate) async fn begin(&self, head: &Head, message: &[u8]) -> Result<Pending, Error> {
         let mut requests = self.requests.clone().ready().await?;
         let (response, mut body) = requests.send_request(head.0.clone(), false)?;
@@ -104,26 +83,22 @@ impl Connection {
 }
 
 impl Pending {
-    /// The encoded message of the answer.
-    ///
-    /// # Errors
-    ///
-    /// As [`Connection::call`].
-    pub(crate) async fn answer(self) -> Result<Bytes, Error> {
+    /// The encoded message of the response. A response with another status than OK is an error.
+    pub(crate) async fn message(self) -> Result<Bytes, Error> {
         let (head, mut body) = self.0.await?.into_parts();
-        let mut answer = BytesMut::new();
+        let mut message = BytesMut::new();
         while let Some(chunk) = body.data().await {
             let chunk = chunk?;
             body.flow_control().release_capacity(chunk.len())?;
-            answer.extend_from_slice(&chunk);
+            message.extend_from_slice(&chunk);
         }
         let trailers = body.trailers().await?;
         if head.status != StatusCode::OK {
             return Err(format!("HTTP status {}", head.status).into());
         }
-        // An answer without a message has its status among the headers.
+        // A response without a message has its status among the headers.
         expect_ok(trailers.as_ref().unwrap_or(&head.headers))?;
-        unframe(answer.freeze())
+        unframe(message.freeze())
     }
 }
 
@@ -141,10 +116,6 @@ where
 }
 
 /// Prefixes an uncompressed `message`.
-///
-/// # Errors
-///
-/// When it is 4 GiB or longer.
 pub(crate) fn frame(message: &[u8]) -> Result<Bytes, Error> {
     let mut frame = BytesMut::with_capacity(5 + message.len());
     frame.put_u8(0);
@@ -154,10 +125,6 @@ pub(crate) fn frame(message: &[u8]) -> Result<Bytes, Error> {
 }
 
 /// The message of a frame.
-///
-/// # Errors
-///
-/// When it is not one whole, uncompressed message.
 pub(crate) fn unframe(mut frame: Bytes) -> Result<Bytes, Error> {
     if frame.len() < 5 {
         return Err("there is no message".into());
@@ -165,7 +132,7 @@ pub(crate) fn unframe(mut frame: Bytes) -> Result<Bytes, Error> {
     let prefix = frame.split_to(5);
     let length = [prefix[1], prefix[2], prefix[3], prefix[4]];
     if prefix[0] != 0 || u32::from_be_bytes(length) as usize != frame.len() {
-        return Err("the answer is not one whole, uncompressed message".into());
+        return Err("the response is not one whole, uncompressed message".into());
     }
     Ok(frame)
 }
@@ -177,6 +144,6 @@ fn expect_ok(trailers: &HeaderMap) -> Result<(), Error> {
             let message = trailers.get("grpc-message");
             Err(format!("gRPC status {status:?}, message {message:?}").into())
         }
-        None => Err("the answer has no gRPC status".into()),
+        None => Err("the response has no gRPC status".into()),
     }
 }

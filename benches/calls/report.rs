@@ -3,12 +3,10 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use crate::Error;
-use crate::options::Options;
 use crate::process::Cores;
-use crate::rows::{Row, Sample};
-use crate::waiters::{self, Held};
-use crate::workload::{CANCEL, CANCEL_GUARDED, CANCEL_ROUTED, CANCEL_SHARED};
+use crate::rows::{CALLERS, CANCEL, CANCEL_GUARDED, CANCEL_ROUTED, CANCEL_SHARED, CONNECTIONS, Row, Sample};
+use crate::waiters::{self, WaiterCost};
+use crate::{Error, Options};
 
 /// From spawn to SERVING, in milliseconds.
 const START_AIM: f64 = 100.0;
@@ -19,55 +17,54 @@ const QUERIES_AIM: f64 = 10.0;
 
 /// Prints how the run is set up.
 pub(crate) fn setting(out: &mut impl Write, options: &Options, cores: Option<&Cores>) -> io::Result<()> {
-    let Options { rounds, calls, in_flight, connections, .. } = options;
+    let Options { rounds, calls, .. } = options;
     writeln!(
         out,
-        "{rounds} rounds of {calls} calls per row, {in_flight} in flight over {connections} connections"
+        "{rounds} rounds of {calls} calls per row, {CALLERS} in flight over {CONNECTIONS} connections"
     )?;
     match cores {
         Some(cores) => {
             writeln!(out, "targets alone on core {}, upstream and callers on the others\n", cores.target)
         }
-        None => writeln!(out, "processes not pinned to cores\n"),
+        None => writeln!(out, "processes not pinned to cores: there is one\n"),
     }
 }
 
 /// Prints a line per row, each figure the median of its rounds.
-pub(crate) fn table(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
+pub(crate) fn table<'a>(out: &mut impl Write, rows: impl Iterator<Item = &'a Row>) -> io::Result<()> {
     writeln!(
         out,
-        "{:<36}{:>12}{:>7}{:>10}{:>9}{:>9}{:>13}{:>9}",
-        "median of rounds", "CPU µs/call", "busy", "calls/s", "p50 ms", "p99 ms", "resident MB", "peak MB"
+        "{:<36}{:>12}{:>10}{:>9}{:>13}",
+        "median of rounds", "CPU µs/call", "calls/s", "p99 ms", "resident MB"
     )?;
     for row in rows {
         let of = |figure: fn(&Sample) -> f64| Spread::of(row.samples.iter().map(figure)).median;
         writeln!(
             out,
-            "{:<36}{:>12.2}{:>6.0}%{:>10.0}{:>9.2}{:>9.2}{:>13.1}{:>9.1}",
-            row_name(row),
-            of(|sample| microseconds(sample.cpu_per_call)),
-            of(|sample| sample.busy * 100.0),
+            "{:<36}{:>12.2}{:>10.0}{:>9.2}{:>13.1}",
+            row.name,
+            of(|sample| sample.cpu_per_call.as_secs_f64() * 1e6),
             of(|sample| sample.calls_per_second),
-            of(|sample| milliseconds(sample.p50)),
             of(|sample| milliseconds(sample.p99)),
             max_resident(row),
-            megabytes(row.peak_resident),
         )?;
     }
     writeln!(out)
 }
 
 /// Compares each of `others` with its baseline, and some rows with one another.
-///
-/// # Errors
-///
-/// When a line cannot be printed, and for a row without a baseline.
 pub(crate) fn comparisons(out: &mut impl Write, baselines: &[Row], others: &[Row]) -> Result<(), Error> {
     for row in others {
-        let baseline = baselines.iter().find(|baseline| {
-            baseline.workload.method == row.workload.method && baseline.is_encrypted() == row.is_encrypted()
-        });
-        against_baseline(out, baseline.ok_or("a row without a baseline")?, row)?;
+        let baseline = baselines.iter().find(|baseline| baseline.is_encrypted() == row.is_encrypted());
+        let baseline = baseline.ok_or("a row without a baseline")?;
+        cpu_to(out, baseline, row, row.workload.max_cpu)?;
+        let p99 = ratio(baseline, row, |sample| sample.p99);
+        let what = format!("{}: p99 to {}", row.name, baseline.name);
+        figure(out, &what, &p99, 2, "×", row.workload.max_p99)?;
+        if row.workload.max_resident.is_some() {
+            let what = format!("{}: resident under load", row.name);
+            figure(out, &what, &Spread::of([max_resident(row)]), 1, "MB", row.workload.max_resident)?;
+        }
     }
     let with_name = |rows: &[Row], name| rows.iter().position(|row| row.workload.name == name);
     for (row, (rows, other)) in [
@@ -76,88 +73,54 @@ pub(crate) fn comparisons(out: &mut impl Write, baselines: &[Row], others: &[Row
         (CANCEL_GUARDED.name, (baselines, CANCEL.name)),
     ] {
         if let (Some(row), Some(other)) = (with_name(others, row), with_name(rows, other)) {
-            cpu_to(out, &rows[other], &others[row])?;
+            cpu_to(out, &rows[other], &others[row], None)?;
         }
     }
     for other in others.iter().filter(|other| other.target_name != "countermand") {
         if let Some(row) = with_name(others, other.workload.name) {
-            cpu_to(out, other, &others[row])?;
+            cpu_to(out, other, &others[row], None)?;
         }
     }
     Ok(())
 }
 
-/// Compares `row` with its baseline and with its aims.
-fn against_baseline(out: &mut impl Write, baseline: &Row, row: &Row) -> io::Result<()> {
-    let (name, aims) = (row_name(row), &row.workload.aims);
-    figure(
-        out,
-        &format!("{name}: CPU to {}", row_name(baseline)),
-        &cpu_ratio(baseline, row),
-        2,
-        "×",
-        aims.cpu,
-    )?;
-    let p99 = ratio(baseline, row, |sample| sample.p99);
-    figure(out, &format!("{name}: p99 to {}", row_name(baseline)), &p99, 2, "×", aims.p99)?;
-    if aims.resident.is_empty() {
-        return Ok(());
-    }
-    let resident = Spread::of([max_resident(row)]);
-    figure(out, &format!("{name}: resident under load"), &resident, 1, "MB", aims.resident)
-}
-
-/// Compares `row` with another that is not its baseline.
-fn cpu_to(out: &mut impl Write, other: &Row, row: &Row) -> io::Result<()> {
-    let what = format!("{}: CPU to {}", row_name(row), row_name(other));
-    figure(out, &what, &cpu_ratio(other, row), 2, "×", &[])
+fn cpu_to(out: &mut impl Write, other: &Row, row: &Row, aim: Option<f64>) -> io::Result<()> {
+    let what = format!("{}: CPU to {}", row.name, other.name);
+    figure(out, &what, &ratio(other, row, |sample| sample.cpu_per_call), 2, "×", aim)
 }
 
 /// Prints how many calls the upstream of the shared cancels received: `upstream_calls` in all.
 pub(crate) fn sharing(out: &mut impl Write, rows: &[Row], upstream_calls: u64) -> io::Result<()> {
     let Some(row) = rows.iter().find(|row| row.workload.name == CANCEL_SHARED.name) else { return Ok(()) };
-    let callers = row.workload.simultaneous.unwrap_or(1);
-    let each = upstream_calls as f64 / row.calls() as f64 * f64::from(callers);
-    let what = format!("{}: upstream calls for {callers} callers", row_name(row));
-    figure(out, &what, &Spread::of([each]), 2, "calls", &[1.0])
+    let each = upstream_calls as f64 / row.calls() as f64 * CALLERS as f64;
+    let what = format!("{}: upstream calls for {CALLERS} callers", row.name);
+    figure(out, &what, &Spread::of([each]), 2, "calls", Some(1.0))
 }
 
-/// Prints how long Countermand took to serve: `starts` with a plain configuration, `others` with more.
-pub(crate) fn starts(
-    out: &mut impl Write,
-    starts: &[Duration],
-    others: &[(String, Duration)],
-) -> io::Result<()> {
+/// Prints how long Countermand took to serve with a plain configuration.
+pub(crate) fn starts(out: &mut impl Write, starts: &[Duration]) -> io::Result<()> {
     let spread = Spread::of(starts.iter().copied().map(milliseconds));
-    figure(out, "from spawn to SERVING", &spread, 0, "ms", &[START_AIM])?;
-    for (name, time) in others {
-        figure(out, &format!("… {name}"), &Spread::of([milliseconds(*time)]), 0, "ms", &[])?;
-    }
-    Ok(())
+    figure(out, "from spawn to SERVING", &spread, 0, "ms", Some(START_AIM))
 }
 
-/// Prints what the waiters cost.
-pub(crate) fn waiters(out: &mut impl Write, held: &Held) -> io::Result<()> {
-    let &Held { waiters, before, during, peak, queries_of_arrival, queries, watched } = held;
+/// Prints the cost of `waiters` waiters.
+pub(crate) fn waiters(out: &mut impl Write, waiters: u32, cost: &WaiterCost) -> io::Result<()> {
+    let &WaiterCost { before, during, peak, queries_per_second } = cost;
+    let (operations, devices, seconds) = (waiters::OPERATIONS, waiters::DEVICES, waiters::WAIT.as_secs());
     writeln!(
         out,
-        "\n{waiters} waiters on {} operations of {} devices, held for {} s",
-        waiters::OPERATIONS,
-        waiters::DEVICES,
-        waiters::TIMEOUT.as_secs()
+        "\n{waiters} waiters on {operations} operations of {devices} devices, held for {seconds} s"
     )?;
     let one = |value| Spread::of([value]);
-    figure(out, "resident before they came", &one(megabytes(before)), 1, "MB", &[])?;
-    figure(out, "resident while they wait", &one(megabytes(during)), 1, "MB", &[WAITERS_MEMORY_AIM])?;
-    figure(out, "peak, with their answers", &one(megabytes(peak)), 1, "MB", &[])?;
+    figure(out, "resident before they came", &one(megabytes(before)), 1, "MB", None)?;
+    figure(out, "resident while they wait", &one(megabytes(during)), 1, "MB", Some(WAITERS_MEMORY_AIM))?;
+    figure(out, "peak, with their answers", &one(megabytes(peak)), 1, "MB", None)?;
     let each = during.saturating_sub(before) as f64 / f64::from(waiters);
-    figure(out, "per waiter", &one(each), 0, "bytes", &[])?;
-    figure(out, "upstream queries while they came", &one(queries_of_arrival as f64), 0, "in all", &[])?;
-    let rate = queries as f64 / watched.as_secs_f64();
-    figure(out, "upstream queries while they wait", &one(rate), 2, "a second", &[])?;
-    let per_interval = rate * waiters::MAX_INTERVAL.as_secs_f64();
-    let what = format!("… in the interval of {} s", waiters::MAX_INTERVAL.as_secs());
-    figure(out, &what, &one(per_interval), 1, "queries", &[QUERIES_AIM])
+    figure(out, "per waiter", &one(each), 0, "bytes", None)?;
+    let interval = waiters::MAX_INTERVAL;
+    let what = format!("upstream queries in {} s", interval.as_secs());
+    let queries = queries_per_second * interval.as_secs_f64();
+    figure(out, &what, &one(queries), 1, "queries", Some(QUERIES_AIM))
 }
 
 /// Several measurements of one figure, at least one.
@@ -179,33 +142,25 @@ impl Spread {
     }
 }
 
-/// Prints a measurement and, for each of `aims`, whether its median is at most that.
+/// Prints a measurement, and whether its median is at most `aim`.
 fn figure(
     out: &mut impl Write,
     what: &str,
     spread: &Spread,
     digits: usize,
     unit: &str,
-    aims: &[f64],
+    aim: Option<f64>,
 ) -> io::Result<()> {
     let Spread { min, median, max } = spread;
     write!(out, "{what:<70}{median:>8.digits$} {unit}")?;
     if min != max {
         write!(out, " ({min:.digits$} to {max:.digits$})")?;
     }
-    for aim in aims {
-        let verdict = if median <= aim { "met" } else { "missed" };
+    if let Some(aim) = aim {
+        let verdict = if *median <= aim { "met" } else { "missed" };
         write!(out, "; aim {aim} {unit}: {verdict}")?;
     }
     writeln!(out)
-}
-
-fn row_name(row: &Row) -> String {
-    format!("{} {}", row.target_name, row.workload.name)
-}
-
-fn cpu_ratio(other: &Row, row: &Row) -> Spread {
-    ratio(other, row, |sample| sample.cpu_per_call)
 }
 
 /// Taken within each round.
@@ -214,17 +169,13 @@ fn ratio(other: &Row, row: &Row, of: fn(&Sample) -> Duration) -> Spread {
     Spread::of(pairs.map(|(ours, theirs)| of(ours).div_duration_f64(of(theirs))))
 }
 
-/// The most memory seen in any round: a median would hide a target that grows.
+/// The most memory of any round: a median would hide a target that grows.
 fn max_resident(row: &Row) -> f64 {
     Spread::of(row.samples.iter().map(|sample| megabytes(sample.resident))).max
 }
 
 fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / 1e6
-}
-
-fn microseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e6
 }
 
 fn milliseconds(time: Duration) -> f64 {

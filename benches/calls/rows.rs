@@ -7,16 +7,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use prost::Message;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::Error;
-use crate::grpc::{Connection, Endpoint, Head};
-use crate::options::Options;
+use crate::grpc::{Connection, Head};
 use crate::process::Meter;
 use crate::target::Target;
-use crate::workload::Workload;
+use crate::{CREDENTIALS, Error, Options, account, operation};
+
+/// The method of all rows, as it stands in `:path`.
+pub(crate) const CANCEL_METHOD: &str = "/google.longrunning.Operations/CancelOperation";
+
+/// Connections kept open to each target.
+pub(crate) const CONNECTIONS: usize = 4;
+
+/// Calls in flight at a time, spread over the connections.
+pub(crate) const CALLERS: usize = 100;
 
 /// Between two samples of a target's memory.
 const MEMORY_SAMPLING: Duration = Duration::from_millis(25);
@@ -27,19 +36,88 @@ const CALL_DEADLINE: Duration = Duration::from_secs(10);
 /// A round is far shorter, unless a call is never answered.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// Cancels, and the limits that Countermand aims at.
+#[derive(Debug)]
+pub(crate) struct Workload {
+    /// Its name in the report.
+    pub(crate) name: &'static str,
+    /// The operation of the call with this number. Numbers never repeat in a run.
+    name_of: fn(u64) -> String,
+    /// Whether the callers start their calls together and wait for one another.
+    simultaneous: bool,
+    /// CPU per call, as a multiple of the baseline's.
+    pub(crate) max_cpu: Option<f64>,
+    /// The 99th percentile of the latency, as a multiple of the baseline's.
+    pub(crate) max_p99: Option<f64>,
+    /// Memory resident under load, in millions of bytes.
+    pub(crate) max_resident: Option<f64>,
+}
+
+/// Cancels, each of another operation, so that no two can share an upstream call.
+pub(crate) const CANCEL: Workload = Workload {
+    name: "cancel",
+    name_of: |number| operation::name(operation::ENTERPRISE, number, number),
+    simultaneous: false,
+    max_cpu: Some(1.5),
+    max_p99: Some(1.25),
+    max_resident: Some(20.0),
+};
+
+/// The cancels of [`CANCEL`] for a target that has no aims.
+pub(crate) const CANCEL_COMPARED: Workload =
+    Workload { max_cpu: None, max_p99: None, max_resident: None, ..CANCEL };
+
+/// The cancels of [`CANCEL`] over mutual TLS: the baseline of [`CANCEL_GUARDED`].
+pub(crate) const CANCEL_ENCRYPTED: Workload = Workload { name: "cancel, mutual TLS", ..CANCEL_COMPARED };
+
+/// The cancels of [`CANCEL`] over mutual TLS, with a policy and an audit log in a file.
+pub(crate) const CANCEL_GUARDED: Workload =
+    Workload { name: "cancel, everything on", max_cpu: Some(1.7), max_resident: Some(24.0), ..CANCEL };
+
+/// Cancels in the enterprises of [`CREDENTIALS`] credentials in turn. In even turns the credential names the
+/// enterprise by its id, in odd turns by a prefix. Names are as long as those of [`CANCEL`].
+pub(crate) const CANCEL_ROUTED: Workload = Workload {
+    name: "cancel, 500 credentials",
+    name_of: |number| {
+        let account = account(number % CREDENTIALS);
+        let suffix = if (number / CREDENTIALS).is_multiple_of(2) { ".main" } else { "-site" };
+        operation::name(&(account + suffix), number, number)
+    },
+    ..CANCEL_COMPARED
+};
+
+/// Cancels of one operation by all [`CALLERS`] at the same time, then of the next one.
+///
+/// Countermand makes one upstream call for all of them. A relay makes one for each, so its cost does not depend
+/// on the names, and the baseline is that of [`CANCEL`].
+pub(crate) const CANCEL_SHARED: Workload = Workload {
+    name: "cancel shared by 100",
+    name_of: |number| {
+        let operation = number / CALLERS as u64;
+        operation::name(operation::ENTERPRISE, operation, operation)
+    },
+    simultaneous: true,
+    ..CANCEL_COMPARED
+};
+
 /// A workload against a target, with its measurements.
 #[derive(Debug)]
 pub(crate) struct Row {
-    /// The target's name in the report.
+    /// The target and the workload, as the report names them.
+    pub(crate) name: String,
+    /// "relay", "countermand", …
     pub(crate) target_name: &'static str,
     pub(crate) workload: &'static Workload,
     /// One per round.
     pub(crate) samples: Vec<Sample>,
-    /// The most memory that was ever resident in the target, in bytes.
-    pub(crate) peak_resident: u64,
     target: Target,
     meter: Meter,
-    load: Load,
+    head: Head,
+    connections: Vec<Connection>,
+    /// In a round.
+    calls: u64,
+    /// The number of the next call. It is counted through all rounds, so that no number repeats.
+    next: Arc<AtomicU64>,
 }
 
 /// One round of one row.
@@ -47,62 +125,41 @@ pub(crate) struct Row {
 pub(crate) struct Sample {
     /// CPU time of the target, user and system, divided by the calls.
     pub(crate) cpu_per_call: Duration,
-    /// The share of the round that the target was on a core: 1.0 is one core, busy throughout.
-    pub(crate) busy: f64,
     pub(crate) calls_per_second: f64,
-    /// The 50th percentile of the latencies.
-    pub(crate) p50: Duration,
     /// The 99th percentile of the latencies.
     pub(crate) p99: Duration,
     /// The most memory seen resident in the round, in bytes.
     pub(crate) resident: u64,
 }
 
-/// The callers of a workload, connected to its target.
-#[derive(Debug)]
-struct Load {
-    workload: &'static Workload,
-    head: Head,
-    connections: Vec<Connection>,
-    callers: usize,
-    /// In a round.
-    calls: u64,
-    /// The number of the next call. It is counted through all rounds, so that no number repeats.
-    next: Arc<AtomicU64>,
-}
-
-/// The latencies of a round.
-#[derive(Debug)]
-struct Latencies {
-    /// From the first call's start to the last call's end.
-    elapsed: Duration,
-    /// One per call, shortest first.
-    sorted: Vec<Duration>,
-}
-
 impl Row {
     /// Connects the callers, and warms the target up with a round that is not counted.
-    ///
-    /// # Errors
-    ///
-    /// As [`measure`].
     pub(crate) async fn prepare(
         target_name: &'static str,
-        mut target: Target,
+        target: Target,
         workload: &'static Workload,
         options: &Options,
     ) -> Result<Self, Error> {
-        let meter = Meter::of(target.process.id()?)?;
-        let warm = async {
-            let load = Load::connect(workload, &target.endpoint, options).await?;
-            load.round().await?;
-            Ok(load)
+        let mut connections = Vec::new();
+        for _ in 0..CONNECTIONS {
+            connections.push(Connection::open(&target.endpoint).await?);
+        }
+        let mut row = Self {
+            name: format!("{target_name} {}", workload.name),
+            target_name,
+            workload,
+            samples: Vec::new(),
+            meter: Meter::of(target.process.id()?)?,
+            target,
+            head: connections[0].head(CANCEL_METHOD, CALL_DEADLINE)?,
+            connections,
+            // Callers that start together make equally many calls.
+            calls: options.calls.next_multiple_of(CALLERS as u64),
+            next: Arc::default(),
         };
-        let load = match warm.await {
-            Ok(load) => load,
-            Err(error) => return Err(target.process.explain(error).await),
-        };
-        Ok(Self { target_name, workload, samples: Vec::new(), peak_resident: 0, target, meter, load })
+        row.sample().await?;
+        row.samples.clear();
+        Ok(row)
     }
 
     /// Whether its callers use TLS. The callers of its baseline then do, too.
@@ -112,119 +169,76 @@ impl Row {
 
     /// The calls of all rounds and of the warm-up.
     pub(crate) fn calls(&self) -> u64 {
-        self.load.next.load(Ordering::Relaxed)
+        self.next.load(Ordering::Relaxed)
     }
 
-    async fn sample(&self) -> Result<Sample, Error> {
+    /// Measures one round. Its error is the death of the target, where that is the cause.
+    pub(crate) async fn sample(&mut self) -> Result<(), Error> {
+        let before = self.meter.cpu()?;
+        let start = Instant::now();
         let mut resident = 0;
         let mut tick = interval(MEMORY_SAMPLING);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let before = self.meter.cpu()?;
-        let mut round = std::pin::pin!(self.load.round());
-        let latencies = loop {
-            tokio::select! {
-                latencies = &mut round => break latencies?,
-                _ = tick.tick() => resident = resident.max(self.meter.resident()?),
+        let round = {
+            let mut round = std::pin::pin!(self.round());
+            loop {
+                tokio::select! {
+                    round = &mut round => break round,
+                    _ = tick.tick() => resident = resident.max(self.meter.resident()?),
+                }
             }
         };
+        let latencies = match round {
+            Ok(latencies) => latencies,
+            Err(error) => return Err(self.target.process.explain(error).await),
+        };
+        let elapsed = start.elapsed();
         let cpu = self.meter.cpu()?.saturating_sub(before);
-        let elapsed = latencies.elapsed.as_secs_f64();
-        let calls = self.load.calls as f64;
-        Ok(Sample {
+        let calls = self.calls as f64;
+        self.samples.push(Sample {
             cpu_per_call: cpu.div_f64(calls),
-            busy: cpu.as_secs_f64() / elapsed,
-            calls_per_second: calls / elapsed,
-            p50: percentile(&latencies.sorted, 50),
-            p99: percentile(&latencies.sorted, 99),
+            calls_per_second: calls / elapsed.as_secs_f64(),
+            // There is at least one call.
+            p99: latencies[(latencies.len() * 99).div_ceil(100) - 1],
             resident,
-        })
-    }
-}
-
-/// Measures the rows in turns.
-///
-/// # Errors
-///
-/// At the first call that fails or is answered wrongly, and when a target dies.
-pub(crate) async fn measure(rows: &mut [Row], options: &Options) -> Result<(), Error> {
-    for _ in 0..options.rounds {
-        for row in &mut *rows {
-            match row.sample().await {
-                Ok(sample) => row.samples.push(sample),
-                Err(error) => return Err(row.target.process.explain(error).await),
-            }
-        }
-    }
-    for row in rows {
-        row.target.process.expect_alive().await?;
-        // The kernel's high-water mark may lag behind the last sample.
-        let seen = row.samples.iter().map(|sample| sample.resident);
-        row.peak_resident = seen.fold(row.meter.peak_resident()?, u64::max);
-    }
-    Ok(())
-}
-
-impl Load {
-    async fn connect(
-        workload: &'static Workload,
-        endpoint: &Endpoint,
-        options: &Options,
-    ) -> Result<Self, Error> {
-        let first = Connection::open(endpoint).await?;
-        let head = first.head(workload.method, CALL_DEADLINE)?;
-        let mut connections = vec![first];
-        for _ in 1..options.connections {
-            connections.push(Connection::open(endpoint).await?);
-        }
-        let callers = workload.simultaneous.unwrap_or(options.in_flight);
-        // Callers that start together make equally many calls.
-        let calls = match workload.simultaneous {
-            Some(callers) => options.calls.next_multiple_of(callers.into()),
-            None => options.calls,
-        };
-        Ok(Self { workload, head, connections, callers: callers as usize, calls, next: Arc::default() })
+        });
+        Ok(())
     }
 
-    /// Makes the calls of a round.
-    ///
-    /// # Errors
-    ///
-    /// At the first call that fails or is answered wrongly, and when the calls do not end.
-    async fn round(&self) -> Result<Latencies, Error> {
-        let limit = self.next.load(Ordering::Relaxed) + self.calls;
-        let together = self.workload.simultaneous.map(|_| Arc::new(Barrier::new(self.callers)));
-        let start = Instant::now();
+    /// Makes the calls of a round. Returns their latencies, shortest first.
+    async fn round(&self) -> Result<Vec<Duration>, Error> {
+        let limit = self.calls() + self.calls;
+        let together = self.workload.simultaneous.then(|| Arc::new(Barrier::new(CALLERS)));
         let mut callers = JoinSet::new();
-        for connection in self.connections.iter().cycle().take(self.callers) {
+        for connection in self.connections.iter().cycle().take(CALLERS) {
             callers.spawn(caller(
-                self.workload,
+                self.workload.name_of,
                 connection.clone(),
                 self.head.clone(),
-                self.next.clone(),
+                Arc::clone(&self.next),
                 limit,
                 together.clone(),
             ));
         }
-        let mut sorted = Vec::with_capacity(usize::try_from(self.calls)?);
+        let mut latencies = Vec::new();
         let joined = async {
             while let Some(caller) = callers.join_next().await {
-                sorted.extend(caller??);
+                latencies.extend(caller??);
             }
             Ok::<_, Error>(())
         };
         tokio::time::timeout(ROUND_TIMEOUT, joined)
             .await
             .map_err(|_| format!("calls still unanswered after {ROUND_TIMEOUT:?}"))??;
-        let elapsed = start.elapsed();
         // Each caller took one number more than it used.
         self.next.store(limit, Ordering::Relaxed);
-        sorted.sort_unstable();
-        Ok(Latencies { elapsed, sorted })
+        latencies.sort_unstable();
+        Ok(latencies)
     }
 }
 
 async fn caller(
-    workload: &'static Workload,
+    name_of: fn(u64) -> String,
     connection: Connection,
     head: Head,
     next: Arc<AtomicU64>,
@@ -240,18 +254,22 @@ async fn caller(
         if number >= limit {
             return Ok(latencies);
         }
-        let request = (workload.request)(number);
+        let request = CancelOperationRequest { name: name_of(number) }.encode_to_vec();
         let start = Instant::now();
-        let answer = connection.call(&head, &request).await?;
+        let message: Bytes = connection.begin(&head, &request).await?.message().await?;
         latencies.push(start.elapsed());
-        if !(workload.is_right)(number, &answer) {
-            return Err(format!("call {number} was answered wrongly: {answer:?}").into());
+        if !message.is_empty() {
+            return Err(
+                format!("call {number} was answered with a message that is not Empty: {message:?}").into()
+            );
         }
     }
 }
 
-/// The value that `percent` of `sorted` do not exceed; `sorted` is not empty.
-fn percentile(sorted: &[Duration], percent: usize) -> Duration {
-    let rank = (sorted.len() * percent).div_ceil(100).max(1);
-    sorted[rank - 1]
+/// `google.longrunning.CancelOperationRequest`, declared apart from Countermand's generated code, so that no error
+/// is common to both.
+#[derive(Clone, PartialEq, Message)]
+struct CancelOperationRequest {
+    #[prost(string, tag = "1")]
+    name: String,
 }

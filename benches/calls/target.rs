@@ -13,11 +13,10 @@ use rustls::ClientConfig;
 use tokio::process::Command;
 use tonic_health::pb::{HealthCheckResponse, health_check_response::ServingStatus};
 
-use crate::files::{self, CLIENT_ID, Paths};
+use crate::files::{CLIENT_ID, Files};
 use crate::grpc::{Connection, Endpoint};
 use crate::process::{Cores, Process};
-use crate::workload::{self, CREDENTIALS};
-use crate::{Error, operation, tls};
+use crate::{CREDENTIALS, Error, account, operation};
 
 /// How long Countermand may take to serve. With many credentials it signs and sends as many token requests
 /// first.
@@ -40,16 +39,16 @@ pub(crate) struct Target {
 }
 
 /// Starts the upstream, and writes the credentials, which name its token endpoint.
-pub(crate) async fn upstream(paths: &Paths) -> Result<Target, Error> {
-    let (process, address) = Process::start_role("upstream", &["upstream"], paths, None).await?;
-    files::write_credentials(paths, address.port())?;
+pub(crate) async fn upstream(files: &Files) -> Result<Target, Error> {
+    let (process, address) = Process::start_role("upstream", &["upstream"], files, None).await?;
+    files.write_credentials(address.port())?;
     Ok(Target { process, endpoint: Endpoint { address, tls: None } })
 }
 
-/// Starts a relay, named `name` in errors, for callers in plaintext or with `tls`.
+/// Starts a relay, named after `workload` in errors, for callers in plaintext or with `tls`.
 pub(crate) async fn relay(
-    name: &str,
-    paths: &Paths,
+    workload: &str,
+    files: &Files,
     upstream: SocketAddr,
     tls: Option<Arc<ClientConfig>>,
     cores: Option<&Cores>,
@@ -57,20 +56,17 @@ pub(crate) async fn relay(
     let port = upstream.port().to_string();
     let mut arguments = vec!["relay", "--upstream", &port];
     arguments.extend(tls.is_some().then_some("--mutual-tls"));
-    let (process, address) = Process::start_role(name, &arguments, paths, cores).await?;
+    let (process, address) =
+        Process::start_role(&format!("relay {workload}"), &arguments, files, cores).await?;
     Ok(Target { process, endpoint: Endpoint { address, tls } })
 }
 
 /// Starts `countermand serve` of `program`, named `name` in errors, with `configuration`. Returns the time until
 /// the health check returned SERVING.
-///
-/// # Errors
-///
-/// When it ends, or does not serve within [`SERVING_TIMEOUT`].
 pub(crate) async fn countermand(
     name: &str,
     program: &Path,
-    paths: &Paths,
+    files: &Files,
     upstream: SocketAddr,
     configuration: &Configuration,
     cores: Option<&Cores>,
@@ -83,10 +79,10 @@ pub(crate) async fn countermand(
         .arg("--upstream-url")
         .arg(format!("https://localhost:{}", upstream.port()))
         .arg("--upstream-ca")
-        .arg(paths.authority())
+        .arg(files.authority())
         .args(&configuration.arguments);
     let start = Instant::now();
-    let process = Process::start(name, command, paths, cores)?;
+    let process = Process::start(name, command, files, cores)?;
     let mut target = Target { process, endpoint: Endpoint { address, tls: configuration.tls.clone() } };
     loop {
         let error = match serving(&target.endpoint).await {
@@ -102,40 +98,16 @@ pub(crate) async fn countermand(
     }
 }
 
-/// Starts Countermand until `timed` has `times` starts, and at least once. The last process is returned.
-///
-/// # Errors
-///
-/// As [`countermand`].
-pub(crate) async fn time_starts(
-    start: impl AsyncFn() -> Result<(Target, Duration), Error>,
-    times: u32,
-    timed: &mut Vec<Duration>,
-) -> Result<Target, Error> {
-    loop {
-        let (countermand, time) = start().await?;
-        timed.push(time);
-        if timed.len() >= times as usize {
-            return Ok(countermand);
-        }
-        countermand.process.end().await?;
-    }
-}
-
 /// Checks the health of the whole server (`grpc.health.v1`).
 async fn serving(endpoint: &Endpoint) -> Result<(), Error> {
     expect_serving(&Connection::open(endpoint).await?).await
 }
 
 /// Checks the health over `connection`.
-///
-/// # Errors
-///
-/// When the status is not SERVING.
 pub(crate) async fn expect_serving(connection: &Connection) -> Result<(), Error> {
     let head = connection.head("/grpc.health.v1.Health/Check", HEALTH_DEADLINE)?;
-    let answer = connection.call(&head, &[]).await?;
-    match HealthCheckResponse::decode(answer)?.status() {
+    let message = connection.begin(&head, &[]).await?.message().await?;
+    match HealthCheckResponse::decode(message)?.status() {
         ServingStatus::Serving => Ok(()),
         other => Err(format!("the health status is {}", other.as_str_name()).into()),
     }
@@ -157,56 +129,52 @@ pub(crate) struct Configuration {
 
 impl Configuration {
     /// Plaintext, one credential, no policy, as in a sidecar.
-    pub(crate) fn plain(paths: &Paths) -> Self {
-        Self { arguments: vec!["--credentials".into(), paths.credentials().into()], tls: None }
+    pub(crate) fn plain(files: &Files) -> Self {
+        Self {
+            arguments: vec!["--credentials".into(), files.credentials(operation::ENTERPRISE).into()],
+            tls: None,
+        }
     }
 
     /// As [`Self::plain`], with a configuration file.
-    pub(crate) fn with_settings(paths: &Paths, settings: &Path) -> Self {
-        let mut plain = Self::plain(paths);
+    pub(crate) fn with_settings(files: &Files, settings: &Path) -> Self {
+        let mut plain = Self::plain(files);
         plain.arguments.extend(["--config".into(), settings.into()]);
         plain
     }
 
     /// Plaintext and no policy, with [`CREDENTIALS`] credentials. Each serves one enterprise by its id and others
     /// by a prefix.
-    ///
-    /// # Errors
-    ///
-    /// When a file cannot be written.
-    pub(crate) fn many_credentials(paths: &Paths) -> Result<Self, Error> {
+    pub(crate) fn many_credentials(files: &Files) -> Result<Self, Error> {
         let mut settings = String::new();
         for number in 0..CREDENTIALS {
-            let account = workload::account(number);
-            let file = paths.credentials_of(&account);
+            let account = account(number);
+            let file = files.credentials(&account);
             let enterprises = format!(r#"["{account}.main", "{account}-*"]"#);
             write!(
                 settings,
                 "[[credentials]]\nname = \"{account}\"\nfile = {file:?}\nenterprises = {enterprises}\n"
             )?;
         }
-        let file = paths.directory().join("many-credentials.toml");
+        let file = files.directory.join("many-credentials.toml");
         fs::write(&file, settings)?;
         Ok(Self { arguments: vec!["--config".into(), file.into()], tls: None })
     }
 
     /// Mutual TLS, a policy that names the caller of the certificate, and an audit log in a file.
-    ///
-    /// # Errors
-    ///
-    /// When a file cannot be written or read.
-    pub(crate) fn everything_on(paths: &Paths) -> Result<Self, Error> {
-        let (policy, audit) = (paths.directory().join("policy.cedar"), paths.directory().join("audit.jsonl"));
+    pub(crate) fn everything_on(files: &Files) -> Result<Self, Error> {
+        let (policy, audit) = (files.directory.join("policy.cedar"), files.directory.join("audit.jsonl"));
         fs::write(&policy, policies())?;
-        let (certificate, key, authority) = (paths.certificate(), paths.private_key(), paths.authority());
+        let (certificate, key) = (files.certificate("server"), files.private_key("server"));
+        let authority = files.authority();
         let settings = format!(
             "[server.tls]\ncertificate = {certificate:?}\nprivate_key = {key:?}\nclient_ca = {authority:?}\n\
              [policy]\nfile = {policy:?}\n[audit]\nfile = {audit:?}\n"
         );
-        let file = paths.directory().join("everything-on.toml");
+        let file = files.directory.join("everything-on.toml");
         fs::write(&file, settings)?;
-        let mut everything = Self::with_settings(paths, &file);
-        everything.tls = Some(tls::client_with_certificate(paths)?);
+        let mut everything = Self::with_settings(files, &file);
+        everything.tls = Some(files.client(true)?);
         Ok(everything)
     }
 }

@@ -1,13 +1,10 @@
 //! `/readyz`: 200 while calls are welcome, else 503; and of each credential, how it stands.
 
-use std::{fmt::Write, sync::Arc};
+use std::fmt::Write;
 
-use axum::{
-    Json,
-    extract::State,
-    http::{HeaderMap, StatusCode, header::ACCEPT},
-    response::{IntoResponse, Response},
-};
+use bytes::Bytes;
+use http::{HeaderMap, Response, StatusCode, header::ACCEPT};
+use http_body_util::Full;
 use serde::Serialize;
 
 use super::View;
@@ -42,7 +39,7 @@ struct Line<'a> {
     for_good: bool,
 }
 
-pub(super) async fn ready(State(view): State<Arc<View>>, headers: HeaderMap) -> Response {
+pub(super) fn ready(view: &View, headers: &HeaderMap) -> Response<Full<Bytes>> {
     let serving = *view.serving.borrow();
     let status = match serving {
         Serving::Ready => StatusCode::OK,
@@ -54,8 +51,9 @@ pub(super) async fn ready(State(view): State<Arc<View>>, headers: HeaderMap) -> 
         .is_some_and(|accept| accept.to_str().is_ok_and(|a| a.contains("application/json")));
     if wants_json {
         let credentials = view.credentials.iter().map(line).collect();
-        return (status, Json(Page { ready: status == StatusCode::OK, draining, credentials }))
-            .into_response();
+        let page = Page { ready: status == StatusCode::OK, draining, credentials };
+        let json = serde_json::to_vec(&page).expect("strings, numbers and booleans");
+        return super::page(status, "application/json", json);
     }
     let mut page = if status == StatusCode::OK { "ready\n" } else { "not ready\n" }.to_owned();
     if draining {
@@ -65,7 +63,7 @@ pub(super) async fn ready(State(view): State<Arc<View>>, headers: HeaderMap) -> 
         // A String takes whatever is written to it.
         let _ = writeln!(page, "credential {}: {}", credential.name(), credential.standing());
     }
-    (status, page).into_response()
+    super::page(status, "text/plain; charset=utf-8", page)
 }
 
 fn line(credential: &Credential) -> Line<'_> {

@@ -6,6 +6,7 @@ mod google;
 mod key;
 mod service;
 
+mod admin;
 mod audit;
 mod check;
 mod configuration;

@@ -39,6 +39,7 @@ async fn serve(
 macro_rules! client {
     ($version:ident) => {
         mod $version {
+            use futures_util::stream;
             use tonic::{Status, transport::Channel};
             use tonic_reflection::pb::$version::{
                 server_reflection_client::ServerReflectionClient, server_reflection_request::MessageRequest,
@@ -53,7 +54,7 @@ macro_rules! client {
             ) -> Result<MessageResponse, Status> {
                 let mut client = ServerReflectionClient::new(channel.clone());
                 let request = ServerReflectionRequest { host: String::new(), message_request: Some(ask) };
-                let asked = client.server_reflection_info(tokio_stream::iter([request])).await?;
+                let asked = client.server_reflection_info(stream::iter([request])).await?;
                 let answer = asked.into_inner().message().await?.expect("an answer");
                 Ok(answer.message_response.expect("an answer of a kind"))
             }

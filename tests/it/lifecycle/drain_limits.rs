@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::{StreamExt, stream};
 use nix::sys::signal::Signal::{SIGINT, SIGTERM};
-use tokio::{net::TcpStream, sync::mpsc, time::timeout};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::{net::TcpStream, time::timeout};
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
     server_reflection_request::MessageRequest,
@@ -89,15 +89,15 @@ async fn an_open_reflection_stream_does_not_hold_the_process() {
     let google = Google::start().await;
     let service = start(&google, "10m").await;
     let mut client = ServerReflectionClient::new(connect(service.address).await.unwrap());
-    let (ask, asked) = mpsc::channel(1);
-    let list = MessageRequest::ListServices(String::new());
-    ask.send(ServerReflectionRequest { host: String::new(), message_request: Some(list) }).await.unwrap();
-    let mut answers = client.server_reflection_info(ReceiverStream::new(asked)).await.unwrap().into_inner();
+    let list = Some(MessageRequest::ListServices(String::new()));
+    let request = ServerReflectionRequest { host: String::new(), message_request: list };
+    // The client never ends its side.
+    let requests = stream::iter([request]).chain(stream::pending());
+    let mut answers = client.server_reflection_info(requests).await.unwrap().into_inner();
     assert!(answers.message().await.unwrap().is_some(), "it is served");
 
     service.process.signal(SIGTERM);
     let end = timeout(LIMIT, answers.message()).await.expect("an end").unwrap();
     assert_eq!(end, None, "the stream ends well, though its client could have asked more");
     assert_eq!(service.process.end().await.code, Some(0));
-    drop(ask);
 }

@@ -80,18 +80,25 @@ impl Service {
 
     /// Likewise, for who accepts only one kind of content.
     pub(crate) async fn get_as(&self, path: &str, accept: &str) -> (u16, String) {
-        let answer = timeout(LIMIT, async {
+        let (status, _, body) = self.request("GET", path, accept).await;
+        (status, body)
+    }
+
+    /// The status, the head and the body of a response of the operator's port.
+    pub(crate) async fn request(&self, method: &str, path: &str, accept: &str) -> (u16, String, String) {
+        let response = timeout(LIMIT, async {
             let mut stream = TcpStream::connect(self.admin).await.unwrap();
-            let request =
-                format!("GET {path} HTTP/1.1\r\nhost: x\r\naccept: {accept}\r\nconnection: close\r\n\r\n");
+            let request = format!(
+                "{method} {path} HTTP/1.1\r\nhost: x\r\naccept: {accept}\r\nconnection: close\r\n\r\n"
+            );
             stream.write_all(request.as_bytes()).await.unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await.unwrap();
-            answer
+            let mut response = String::new();
+            stream.read_to_string(&mut response).await.unwrap();
+            response
         });
-        let answer = answer.await.expect("an answer");
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+        let response = response.await.expect("a response");
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), head.to_lowercase(), body.to_owned())
     }
 }
 
