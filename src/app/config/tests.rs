@@ -46,9 +46,9 @@ files = "policy.cedar"
         )
         .unwrap_err();
     let begins = [
+        "--policy: cannot read the file",
         "server.tls.private_key: this is missing; name a PEM file",
         "credentials: there is no credential; give --credentials FILE, a [[credentials]] section",
-        "--policy: cannot read the file",
         "COUNTERMAND_LOG_FORMAT: there is no such value; give text or json",
         "COUNTERMAND_LISTNE: there is no such variable; did you mean COUNTERMAND_LISTEN?",
         "listen (line 1): there is no such key; the keys here are policy, server, admin,",
