@@ -24,9 +24,6 @@ use crate::{
 };
 
 mod credentials;
-mod development;
-
-pub use development::{Development, DevelopmentError};
 
 /// The process must be gone at the end of `drain_timeout`, and so the drain ends a little earlier.
 const DRAIN_MARGIN: Duration = Duration::from_millis(250);

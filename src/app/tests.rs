@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use countermand_emulator::{Emulator, Settings};
 use futures_util::FutureExt;
 use serde_json::Value;
 use tokio::{sync::oneshot, time::timeout};
@@ -10,7 +11,6 @@ use tonic::transport::Endpoint;
 use super::{App, Defect};
 use crate::{
     config::{Config, ListenAddress, Overrides},
-    emulator::{Emulator, Settings},
     proto::longrunning::{CancelOperationRequest, operations_client::OperationsClient},
     serving::Serving,
 };
@@ -26,7 +26,7 @@ async fn the_death_of_a_background_task_drains_the_process_and_is_its_error() {
     let name = wipe["name"].as_str().unwrap().to_owned();
     let files = tempfile::tempdir().unwrap();
     let (credentials, log) = (files.path().join("credentials.json"), files.path().join("audit.jsonl"));
-    emulator.write_credentials(&credentials).unwrap();
+    emulator.credentials().write(&credentials).unwrap();
     let overrides = Overrides {
         listen: vec!["127.0.0.1:0".to_owned()],
         admin_listen: Some("off".to_owned()),

@@ -4,6 +4,7 @@
 // A helper of a test fails by panicking, as a test does.
 #![allow(clippy::unwrap_used)]
 
+#[cfg(feature = "emulator")]
 mod cli_reference;
 mod client_commands;
 mod credentials;
