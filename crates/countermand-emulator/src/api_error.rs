@@ -149,13 +149,6 @@ impl ApiError {
         });
         Self::new(StatusCode::TOO_MANY_REQUESTS, "RESOURCE_EXHAUSTED", message)
             .with(error_info("RATE_LIMIT_EXCEEDED", metadata))
-            .with(json!({
-                "@type": "type.googleapis.com/google.rpc.Help",
-                "links": [{
-                    "description": "Request a higher quota limit.",
-                    "url": "https://cloud.google.com/docs/quotas/help/request_increase",
-                }],
-            }))
     }
 }
 

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::command::{Command, format_duration};
+use crate::settings::Settings;
 
 const COMMAND: &str = "type.googleapis.com/google.android.devicemanagement.v1.Command";
 
@@ -27,14 +28,6 @@ pub(crate) struct Operation {
     cancel: Option<Instant>,
 }
 
-/// When a command is issued, by both clocks, and the delays of its stages.
-pub(crate) struct Schedule {
-    pub(crate) issued: Instant,
-    pub(crate) created: SystemTime,
-    pub(crate) pick_up: Option<Duration>,
-    pub(crate) default_duration: Duration,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Pending,
@@ -44,16 +37,23 @@ pub(crate) enum Outcome {
 }
 
 impl Operation {
-    pub(crate) fn new(name: String, user: String, command: Command, schedule: &Schedule) -> Self {
-        let Schedule { issued, created, pick_up, default_duration } = *schedule;
-        let duration = command.duration.unwrap_or(default_duration);
+    /// An operation that is issued now, at `issued` and `created` by the two clocks.
+    pub(crate) fn new(
+        name: String,
+        user: String,
+        command: Command,
+        settings: &Settings,
+        issued: Instant,
+        created: SystemTime,
+    ) -> Self {
+        let duration = command.duration.unwrap_or(settings.command_duration);
         Self {
             name,
             command,
             user,
             created,
             duration,
-            pick_up: pick_up.and_then(|delay| issued.checked_add(delay)),
+            pick_up: settings.pick_up.and_then(|delay| issued.checked_add(delay)),
             expiry: issued.checked_add(duration),
             cancel: None,
         }
@@ -137,14 +137,10 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn issue(command: Value, pick_up: Option<Duration>, at: Instant) -> Operation {
-        let schedule = Schedule {
-            issued: at,
-            created: SystemTime::UNIX_EPOCH + Duration::from_millis(1_786_048_723_669),
-            pick_up,
-            default_duration: 600 * SECOND,
-        };
+        let settings = Settings { pick_up, ..Settings::default() };
+        let created = SystemTime::UNIX_EPOCH + Duration::from_millis(1_786_048_723_669);
         let command = Command::parse(command).unwrap();
-        Operation::new("operations/1".to_owned(), "users/1".to_owned(), command, &schedule)
+        Operation::new("operations/1".to_owned(), "users/1".to_owned(), command, &settings, at, created)
     }
 
     #[test]

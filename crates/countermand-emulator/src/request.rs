@@ -1,9 +1,8 @@
 //! HTTP: finds the route of a request, reads its body, and passes both on.
 
 use std::error::Error;
-use std::pin::pin;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Method, Request, StatusCode, Version};
@@ -59,21 +58,11 @@ async fn read<B>(body: B) -> Result<Option<Bytes>, Box<dyn Error + Send + Sync>>
 where
     B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
 {
-    let mut body = pin!(Limited::new(body, MAX_DRAINED));
-    let (mut whole, mut size) = (BytesMut::new(), 0);
-    while let Some(frame) = body.frame().await {
-        let frame = match frame {
-            Err(error) if error.is::<LengthLimitError>() => return Ok(None),
-            frame => frame?,
-        };
-        if let Ok(data) = frame.into_data() {
-            size += data.remaining();
-            if size <= MAX_BODY {
-                whole.put(data);
-            }
-        }
+    match Limited::new(body, MAX_DRAINED).collect().await {
+        Ok(whole) => Ok(Some(whole.to_bytes()).filter(|body| body.len() <= MAX_BODY)),
+        Err(error) if error.is::<LengthLimitError>() => Ok(None),
+        Err(error) => Err(error),
     }
-    Ok((size <= MAX_BODY).then(|| whole.freeze()))
 }
 
 /// Google's front end demands the length of a POST in HTTP/1. In HTTP/2 the frames have it.

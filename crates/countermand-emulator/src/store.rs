@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::api_error::ApiError;
 use crate::command::Command;
-use crate::operation::{Operation, Outcome, Schedule};
+use crate::operation::{Operation, Outcome};
 use crate::route::Device;
 use crate::settings::Settings;
 
@@ -41,14 +41,8 @@ impl Store {
         let operations = self.devices.entry(device.clone()).or_default();
         let last = operations.last_key_value().map(|(id, _)| *id);
         let id = last.map_or(0, |last| last + 1).max(milliseconds(created));
-        let schedule = Schedule {
-            issued: now,
-            created,
-            pick_up: settings.pick_up,
-            default_duration: settings.command_duration,
-        };
         let name = format!("{device}/operations/{id}");
-        let operation = Operation::new(name, user(device), command, &schedule);
+        let operation = Operation::new(name, user(device), command, settings, now, created);
         let issued = operation.to_json(now);
         operations.insert(id, operation);
         Ok(issued)
