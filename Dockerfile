@@ -14,17 +14,21 @@ WORKDIR /build
 
 # A layer of their own for the dependencies, built for a program of nothing: it stays good until
 # Cargo.toml or Cargo.lock changes. The benchmark's file only has to be there, since Cargo.toml names it.
+#
+# Without the default features the program has no emulator, and so no issuer of tokens. Cargo reads the emulator's
+# manifest all the same, because it is in the workspace.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir -p src benches/calls \
-    && touch src/lib.rs \
+COPY crates/countermand-emulator/Cargo.toml crates/countermand-emulator/
+RUN mkdir -p src benches/calls crates/countermand-emulator/src \
+    && touch src/lib.rs crates/countermand-emulator/src/lib.rs \
     && for file in build.rs src/main.rs benches/calls/main.rs; do echo 'fn main() {}' > "$file"; done \
-    && cargo build --profile dist --locked --bin countermand \
+    && cargo build --profile dist --locked --package countermand --no-default-features \
     && cargo clean --profile dist --package countermand
 
 COPY build.rs ./
 COPY proto proto
 COPY src src
-RUN cargo build --profile dist --locked --bin countermand
+RUN cargo build --profile dist --locked --package countermand --no-default-features
 
 FROM gcr.io/distroless/cc-debian12:nonroot
 LABEL org.opencontainers.image.title="countermand" \

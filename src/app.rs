@@ -20,11 +20,9 @@ use crate::{
 
 pub mod config;
 mod credentials;
-mod development;
 
 pub use config::Config;
 use config::{Loaded, Settings};
-pub use development::{Development, DevelopmentError};
 
 /// The process must be gone at the end of `drain_timeout`, and so the drain ends a little earlier.
 const DRAIN_MARGIN: Duration = Duration::from_millis(250);

@@ -17,8 +17,8 @@
 //! # Around it
 //!
 //! [`app`] builds and connects the parts, supervises them ([`background`]) and drains. [`cli`] and [`config`] read the
-//! command line and the settings. [`admin`] and [`telemetry`] serve the operator. [`emulator`] stands in for Google in
-//! development and in tests, and shares nothing with the rest.
+//! command line and the settings. [`admin`] and [`telemetry`] serve the operator. The crate `countermand-emulator`
+//! emulates Google for `dev`, `emulate` and the tests, and imports nothing of this one.
 //!
 //! `docs/ARCHITECTURE.md` has the dependencies between the modules, and the reasons for the design.
 
@@ -31,7 +31,6 @@ pub mod caller;
 pub mod cli;
 pub mod config;
 pub mod credentials;
-pub mod emulator;
 pub mod file_watch;
 pub mod fingerprint;
 pub mod flight;

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use countermand_emulator::{Emulator, Settings};
 use futures_util::FutureExt;
 use serde_json::Value;
 use tokio::{sync::oneshot, time::timeout};
@@ -11,7 +12,6 @@ use super::{App, Config, Defect};
 use crate::{
     config::Flags,
     credentials::Machine,
-    emulator::{Emulator, Settings},
     proto::longrunning::{CancelOperationRequest, operations_client::OperationsClient},
     server::settings::ListenAddress,
     serving::Serving,
@@ -28,7 +28,7 @@ async fn the_death_of_a_background_task_drains_the_process_and_is_its_error() {
     let name = wipe["name"].as_str().unwrap().to_owned();
     let files = tempfile::tempdir().unwrap();
     let (credentials, log) = (files.path().join("credentials.json"), files.path().join("audit.jsonl"));
-    emulator.write_credentials(&credentials).unwrap();
+    emulator.credentials().write(&credentials).unwrap();
     let flags = Flags::default()
         .with("--listen", "127.0.0.1:0")
         .with("--admin-listen", "off")

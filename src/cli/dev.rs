@@ -1,30 +1,42 @@
-//! `countermand dev`: everything at once, to look at.
+//! `countermand dev`: an emulator and the proxy in one process, with operations to call back.
 
 use std::{
     borrow::Cow,
     error::Error,
     net::{Ipv4Addr, SocketAddr},
+    path::Path,
     time::Duration,
 };
 
 use clap::Args;
+use countermand_emulator::{ApiError, Emulator, Settings};
+use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::oneshot};
 use tonic::{Request, transport::Endpoint};
 
 use super::{exit::Exit, output, signals::Signals};
 use crate::{
-    app::Development,
-    emulator::Emulator,
+    app::{App, Config},
+    config::Flags,
+    credentials::Machine,
     proto::longrunning::{CancelOperationRequest, operations_client::OperationsClient},
     serving::Serving,
     telemetry,
 };
 
-/// The port that the client commands call when they are not told another.
-const USUAL_PORT: u16 = 50051;
+/// The port that the client commands call by default.
+const DEFAULT_PORT: u16 = 50051;
 
 /// Longer than a token from the emulator takes on any machine.
-const START_TIME: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The commands that stay pending. The devices are offline for a day.
+const SEEDS: [(&str, &str); 4] = [
+    ("enterprises/LC01/devices/d1", "LOCK"),
+    ("enterprises/LC01/devices/d2", "REBOOT"),
+    ("enterprises/LC01/devices/d2", "RESET_PASSWORD"),
+    ("enterprises/LC01/devices/d3", "LOCK"),
+];
 
 /// Start an emulated Android Management API with the proxy in front of it, and call a wipe back
 #[derive(Debug, Args)]
@@ -34,13 +46,13 @@ pub(crate) struct DevArgs {
     once: bool,
 }
 
-/// Shows a wipe being called back, then stays up for more.
+/// Shows a wipe that is called back, then serves until SIGINT or SIGTERM.
 pub(crate) async fn run(args: DevArgs) -> Exit {
     let DevArgs { once } = args;
     let _log = match telemetry::start(telemetry::settings::LogFormat::Text, "warn") {
         Ok(guard) => guard,
-        Err(fault) => {
-            output::complain(&fault);
+        Err(error) => {
+            output::complain(&error);
             return Exit::Config;
         }
     };
@@ -55,71 +67,99 @@ pub(crate) async fn run(args: DevArgs) -> Exit {
 
 async fn dev(once: bool) -> Result<(), Box<dyn Error + Send + Sync>> {
     let mut signals = Signals::install()?;
-    let development = Development::start(proxy_address().await).await?;
-    let wiped = development.wipe()?;
-    let Development { emulator, app, audit_log, files: _files } = development;
+    let settings = Settings { pick_up: None, ..Settings::default() };
+    let emulator = Emulator::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), settings).await?;
+    for (device, kind) in SEEDS {
+        issue(&emulator, device, kind)?;
+    }
+    let wipe = issue(&emulator, "enterprises/LC01/devices/d1", "WIPE")?;
+    let files = tempfile::tempdir()?;
+    // Standard output is for the user.
+    let audit_log = files.path().join("audit.jsonl");
+    let app = start_proxy(&emulator, &files.path().join("credentials.json"), &audit_log).await?;
     let proxy = app.addresses().first().ok_or("the proxy has no address")?.to_string();
     let mut serving = app.serving();
     let (stop, stopped) = oneshot::channel::<()>();
     let running = tokio::spawn(app.run(async { drop(stopped.await) }, std::future::pending()));
     let ready = serving.wait_for(|serving| *serving == Serving::Ready);
-    drop(tokio::time::timeout(START_TIME, ready).await??);
+    drop(tokio::time::timeout(START_TIMEOUT, ready).await??);
 
-    say(&[
-        "An emulated Android Management API, and Countermand in front of it:",
-        &format!("  emulator  {}", emulator.url()),
-        &format!("  proxy     {proxy}"),
-        &format!("  audit log {}", audit_log.display()),
-        "",
-        "A device is being wiped by mistake. Before:",
-        &shown(&emulator, &wiped),
-        "CancelOperation through the proxy:",
-    ]);
+    print(&format!(
+        "An emulated Android Management API, and Countermand in front of it:\n  emulator  {}\n  proxy     {proxy}\n  \
+         audit log {}\n\nA device is being wiped by mistake. Before:\n{}\nCancelOperation through the proxy:",
+        emulator.url(),
+        audit_log.display(),
+        indented(&emulator, &wipe),
+    ));
     let channel = Endpoint::from_shared(format!("http://{proxy}"))?.connect().await?;
-    let request = Request::new(CancelOperationRequest { name: wiped.clone() });
+    let request = Request::new(CancelOperationRequest { name: wipe.clone() });
     OperationsClient::new(channel).cancel_operation(request).await?;
-    say(&["  OK", "After:", &shown(&emulator, &wiped)]);
+    print(&format!("  OK\nAfter:\n{}", indented(&emulator, &wipe)));
 
     if !once {
-        say(&offer(&emulator, &proxy).iter().map(String::as_str).collect::<Vec<_>>());
+        print(&suggestions(&emulator, &proxy));
         signals.next().await;
     }
-    // Nobody balances load here, so there is nobody to wait for: the process's end closes what is open.
+    // There is no load balancer to wait for, so the proxy is not drained.
     drop(stop);
     running.abort();
     emulator.shutdown().await?;
     Ok(())
 }
 
-/// The usual port when it is free, so that the lines to paste are short.
+async fn start_proxy(
+    emulator: &Emulator,
+    credentials: &Path,
+    audit_log: &Path,
+) -> Result<App, Box<dyn Error + Send + Sync>> {
+    emulator.credentials().write(credentials)?;
+    let flags = Flags::default()
+        .with("--listen", proxy_address().await.to_string())
+        .with("--admin-listen", "off")
+        .with("--credentials", credentials)
+        .with("--upstream-url", emulator.url());
+    let variables = [("COUNTERMAND_AUDIT_FILE".into(), audit_log.into())];
+    let config = Config::load(flags, variables.into_iter().collect(), Machine::Elsewhere)?;
+    Ok(App::start(config).await?)
+}
+
+/// Issues a command and returns the operation's name.
+fn issue(emulator: &Emulator, device: &str, kind: &str) -> Result<String, ApiError> {
+    let mut command = json!({"type": kind, "duration": "86400s"});
+    if kind == "RESET_PASSWORD" {
+        command["newPassword"] = Value::from("emulated");
+    }
+    let operation = emulator.control().issue_command(device, command)?;
+    Ok(operation["name"].as_str().unwrap_or_default().to_owned())
+}
+
+/// The default port when it is free, so that the lines to paste are short, otherwise any free port.
 async fn proxy_address() -> SocketAddr {
-    let usual = SocketAddr::from((Ipv4Addr::LOCALHOST, USUAL_PORT));
-    let free = TcpListener::bind(usual).await.is_ok();
-    if free { usual } else { SocketAddr::from((Ipv4Addr::LOCALHOST, 0)) }
+    let default = SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT));
+    let free = TcpListener::bind(default).await.is_ok();
+    if free { default } else { SocketAddr::from((Ipv4Addr::LOCALHOST, 0)) }
 }
 
-/// An operation as the Android Management API has it, indented.
-fn shown(emulator: &Emulator, name: &str) -> String {
+/// The JSON of an operation in the Android Management API, indented.
+fn indented(emulator: &Emulator, name: &str) -> String {
     let operation = emulator.control().operation(name).unwrap_or_default();
-    format!("{operation:#}")
-        .lines()
-        .map(|line| format!("  {line}\n"))
-        .collect::<String>()
-        .trim_end()
-        .to_owned()
+    let lines: Vec<_> = format!("{operation:#}").lines().map(|line| format!("  {line}")).collect();
+    lines.join("\n")
 }
 
-/// What is there to call back, and the lines that do it: each for an operation of its own, so that every
-/// one of them works.
-fn offer(emulator: &Emulator, proxy: &str) -> Vec<String> {
+/// The pending operations, and a line to paste for each of them.
+fn suggestions(emulator: &Emulator, proxy: &str) -> String {
     let pending = emulator.control().pending();
     let mut lines = vec![String::new(), "Pending operations:".to_owned()];
     lines.extend(pending.iter().map(|name| format!("  {name}")));
     lines.extend([String::new(), "To call one back, paste a line into another terminal:".to_owned()]);
     let program = std::env::args().next().unwrap_or_else(|| "countermand".to_owned());
     let program = quoted(&program);
-    let server =
-        if proxy.ends_with(&format!(":{USUAL_PORT}")) { String::new() } else { format!(" --server {proxy}") };
+    let server = if proxy.ends_with(&format!(":{DEFAULT_PORT}")) {
+        String::new()
+    } else {
+        format!(" --server {proxy}")
+    };
     for (nth, name) in pending.iter().enumerate() {
         lines.push(if nth % 2 == 0 {
             format!("  {program} cancel {name}{server}")
@@ -131,10 +171,10 @@ fn offer(emulator: &Emulator, proxy: &str) -> Vec<String> {
         });
     }
     lines.extend([String::new(), "Ctrl-C ends it.".to_owned()]);
-    lines
+    lines.join("\n")
 }
 
-/// A word as a shell takes it.
+/// Quotes a word for a shell.
 fn quoted(word: &str) -> Cow<'_, str> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
@@ -143,9 +183,9 @@ fn quoted(word: &str) -> Cow<'_, str> {
     Cow::Owned(format!("'{}'", word.replace('\'', r"'\''")))
 }
 
-fn say(lines: &[&str]) {
-    for line in lines.iter().flat_map(|line| line.split('\n')) {
-        // Nobody reads any more: what was asked for is done all the same.
+fn print(text: &str) {
+    for line in text.split('\n') {
+        // A closed standard output does not stop the service.
         let _ = output::to_stdout(line);
     }
 }

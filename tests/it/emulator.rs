@@ -2,6 +2,7 @@
 
 mod calls;
 mod client;
+#[cfg(feature = "emulator")]
 mod command;
 mod connections;
 mod credentials;

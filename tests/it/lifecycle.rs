@@ -11,6 +11,7 @@ mod audit;
 mod check;
 mod configuration;
 mod credentials;
+#[cfg(feature = "emulator")]
 mod dev;
 mod drain;
 mod drain_limits;
@@ -21,5 +22,9 @@ mod readiness;
 mod rotation;
 mod secrets;
 mod tls;
+#[cfg(feature = "emulator")]
 mod two_processes;
 mod unix_socket;
+
+/// Locked by the tests that may bind port 50051, which only one of them can.
+static DEFAULT_PORT: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());

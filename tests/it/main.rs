@@ -9,6 +9,7 @@ mod credentials;
 mod dependencies;
 mod emulator;
 mod front_door;
+#[cfg(feature = "emulator")]
 mod generated_documents;
 mod lifecycle;
 mod support;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use countermand::emulator::{Condition, Endpoint};
+use countermand_emulator::{Condition, Endpoint};
 
 use crate::{
     credentials::{

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use countermand::emulator::{Condition, Endpoint};
+use countermand_emulator::{Condition, Endpoint};
 use tokio::{sync::Semaphore, task::JoinSet};
 
 use crate::credentials::{

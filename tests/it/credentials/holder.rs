@@ -1,6 +1,6 @@
 //! Each kind of credential, by itself and with `impersonate` on top.
 
-use countermand::emulator::{Emulator, Endpoint, Kind};
+use countermand_emulator::{Emulator, Endpoint, Kind};
 
 /// The service account that `impersonate` names.
 const TARGET: &str = "target";

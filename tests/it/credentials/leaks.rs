@@ -3,10 +3,8 @@
 
 use std::{fs, time::Duration};
 
-use countermand::{
-    emulator::{Condition, Endpoint},
-    proto::longrunning::CancelOperationRequest,
-};
+use countermand::proto::longrunning::CancelOperationRequest;
+use countermand_emulator::{Condition, Endpoint};
 use tonic::{Code, Request};
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use countermand::emulator::{Endpoint, Kind};
+use countermand_emulator::{Endpoint, Kind};
 
 use crate::credentials::{
     holder::Holder,

@@ -2,10 +2,8 @@
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
-use countermand::{
-    emulator::{Emulator, Endpoint, Kind, Settings},
-    proto::longrunning::{CancelOperationRequest, operations_client::OperationsClient},
-};
+use countermand::proto::longrunning::{CancelOperationRequest, operations_client::OperationsClient};
+use countermand_emulator::{Emulator, Endpoint, Kind, Quota, Settings};
 use nix::sys::signal::Signal::SIGTERM;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -26,7 +24,7 @@ pub(crate) const EVERYTHING: &str = "trace,countermand=trace,yup_oauth2=trace,hy
     tonic=trace,tower=trace,aws_lc_rs=trace";
 
 pub(crate) async fn emulator(token_lifetime: Duration) -> Emulator {
-    let settings = Settings { pick_up: None, quota: None, token_lifetime, ..Settings::default() };
+    let settings = Settings { pick_up: None, quota: Quota::UNLIMITED, token_lifetime, ..Settings::default() };
     Emulator::start("127.0.0.1:0".parse().unwrap(), settings).await.unwrap()
 }
 

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use countermand::{
-    emulator::{Condition, Emulator},
-    proto::longrunning::{CancelOperationRequest, operations_client::OperationsClient},
-};
+use countermand::proto::longrunning::{CancelOperationRequest, operations_client::OperationsClient};
+use countermand_emulator::{Condition, Emulator};
 use tokio::task::JoinSet;
 use tonic::Code;
 

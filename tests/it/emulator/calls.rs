@@ -1,6 +1,6 @@
 //! The calls and their answers.
 
-use countermand::emulator::{Queries, Settings};
+use countermand_emulator::{Queries, Settings};
 use reqwest::Method;
 use serde_json::{Value, json};
 

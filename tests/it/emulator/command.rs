@@ -37,7 +37,7 @@ impl Drop for Emulate {
 }
 
 #[test]
-fn it_says_when_it_is_ready_and_ends_with_0_on_a_signal() {
+fn it_prints_its_url_when_ready_and_ends_with_0_on_a_signal() {
     for signal in ["-TERM", "-INT"] {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("credentials.json");
@@ -61,7 +61,7 @@ fn it_says_when_it_is_ready_and_ends_with_0_on_a_signal() {
 }
 
 #[test]
-fn it_writes_credentials_of_the_kind_and_meets_the_faults_that_it_is_told() {
+fn it_writes_credentials_of_the_kind_and_injects_faults() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("credentials.json");
     let path_text = path.to_str().unwrap();
@@ -92,17 +92,17 @@ fn it_writes_credentials_of_the_kind_and_meets_the_faults_that_it_is_told() {
 }
 
 #[test]
-fn beyond_loopback_it_listens_only_when_told_twice() {
+fn it_listens_beyond_loopback_only_when_allowed() {
     let run = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_countermand"));
         command.arg("emulate").args(arguments).output().unwrap()
     };
     let refused = run(&["--listen", "0.0.0.0:0"]);
     let complaint = String::from_utf8(refused.stderr).unwrap();
-    assert_eq!(refused.status.code(), Some(78), "{complaint}");
+    assert_eq!(refused.status.code(), Some(2), "{complaint}");
     assert!(complaint.contains("--allow-beyond-loopback"), "{complaint}");
     assert!(refused.stdout.is_empty());
-    // 192.0.2.1 is nobody's (RFC 5737): allowed, it fails only at the bind.
+    // 192.0.2.1 is never assigned (RFC 5737), so the bind fails.
     let allowed = run(&["--listen", "192.0.2.1:0", "--allow-beyond-loopback"]);
     assert_eq!(allowed.status.code(), Some(1));
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use countermand::emulator::Settings;
+use countermand_emulator::Settings;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

@@ -1,6 +1,6 @@
 //! Credential files of each kind, and whom the emulator takes their holders for.
 
-use countermand::emulator::Kind;
+use countermand_emulator::Kind;
 use serde_json::{Value, json};
 
 use crate::emulator::sign_in::{CLOUD_PLATFORM, SCOPE, file, first_answer, list, start, token};

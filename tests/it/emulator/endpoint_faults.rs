@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use countermand::emulator::{Condition, Emulator, Endpoint, Kind};
+use countermand_emulator::{Condition, Emulator, Endpoint, Kind};
 use serde_json::{Value, json};
 
 use crate::emulator::client::{Answer, Client, Protocol, answer};
@@ -188,7 +188,7 @@ async fn requests_are_counted_by_endpoint_whatever_they_are_answered() {
         assert_ne!(asker.ask(endpoint).await.unwrap().status, 200);
     }
     let after = asker.emulator.control().queries();
-    let counts = |queries: countermand::emulator::Queries| {
+    let counts = |queries: countermand_emulator::Queries| {
         [queries.token, queries.sts, queries.subject_token, queries.metadata_token, queries.iam]
     };
     assert_eq!(counts(after), counts(before).map(|count| count + 1));

@@ -1,8 +1,8 @@
-//! What a client meets when told so: faults, a spent quota, a token endpoint in trouble.
+//! Injected faults, a spent quota, and faults of the token endpoint.
 
 use std::time::Duration;
 
-use countermand::emulator::{Fault, FaultRates, Quota, Settings, TokenEndpoint};
+use countermand_emulator::{Condition, Endpoint, Fault, FaultRates, Quota, Settings};
 use reqwest::Method;
 
 use crate::emulator::client::{BOTH, Client, DEVICE, Protocol, answer, assertion, start};
@@ -63,9 +63,9 @@ async fn rates_of_one_fail_every_call_until_they_are_changed() {
 }
 
 #[tokio::test]
-async fn a_spent_quota_refuses_calls_and_leaves_the_token_endpoint_alone() {
-    let quota = Quota { queries: 3, window: Duration::from_secs(3600) };
-    let emulator = start(Settings { quota: Some(quota), ..Settings::default() }).await;
+async fn a_spent_quota_refuses_calls_and_does_not_affect_the_token_endpoint() {
+    let quota = Quota { queries: Some(3), window: Duration::from_secs(3600) };
+    let emulator = start(Settings { quota, ..Settings::default() }).await;
     let client = Client::new(&emulator, Protocol::Http2).await;
     let name = client.lock(DEVICE).await;
     assert_eq!((client.get(&name).await.status, client.get(&name).await.status), (200, 200));
@@ -77,24 +77,24 @@ async fn a_spent_quota_refuses_calls_and_leaves_the_token_endpoint_alone() {
                  'androidmanagement.googleapis.com'";
     assert!(message.starts_with(words), "{message}");
     let again = Client::new(&emulator, Protocol::Http2).await;
-    emulator.control().set_quota(None);
+    emulator.control().set_quota(Quota::UNLIMITED);
     assert_eq!(again.cancel(&name).await.status, 200);
 }
 
 #[tokio::test]
-async fn the_token_endpoint_fails_as_it_is_told() {
+async fn the_token_endpoint_fails_as_set() {
     let emulator = start(Settings::default()).await;
     let client = Client::new(&emulator, Protocol::Http1).await;
     let good = assertion(emulator.credentials().expose());
     let refused = |answer: &crate::emulator::client::Answer| (answer.status, answer.json()["error"].clone());
 
-    emulator.control().set_token_endpoint(TokenEndpoint::Unavailable);
+    emulator.control().set_endpoint(Endpoint::Token, Condition::Unavailable);
     let down = client.sign_in(&good).await;
     assert_eq!(refused(&down), (503, "internal_failure".into()));
-    emulator.control().set_token_endpoint(TokenEndpoint::Refusing);
+    emulator.control().set_endpoint(Endpoint::Token, Condition::Refusing);
     let gone = client.sign_in(&good).await;
     assert_eq!(refused(&gone), (400, "invalid_grant".into()));
-    emulator.control().set_token_endpoint(TokenEndpoint::Healthy);
+    emulator.control().set_endpoint(Endpoint::Token, Condition::Healthy);
     assert_eq!(client.sign_in(&good).await.status, 200);
     let foreign = start(Settings::default()).await;
     let forged = client.sign_in(&assertion(foreign.credentials().expose())).await;

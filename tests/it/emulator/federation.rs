@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use countermand::emulator::Kind;
+use countermand_emulator::Kind;
 use serde_json::json;
 
 use crate::emulator::client::answer;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use countermand::emulator::{Emulator, Kind};
+use countermand_emulator::{Emulator, Kind};
 use serde_json::{Value, json};
 
 use crate::emulator::sign_in::{CLOUD_PLATFORM, SCOPE, file, impersonate, list, start, token};

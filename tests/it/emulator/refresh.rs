@@ -1,6 +1,6 @@
 //! The token endpoint, as a person's credentials ask it.
 
-use countermand::emulator::Kind;
+use countermand_emulator::Kind;
 use reqwest::Method;
 use serde_json::{Value, json};
 

@@ -1,6 +1,6 @@
 //! Signing in with a credential file of any kind, by hand and by the book.
 
-use countermand::emulator::{Emulator, Kind, Settings};
+use countermand_emulator::{Emulator, Kind, Settings};
 use reqwest::Method;
 use serde_json::{Value, json};
 

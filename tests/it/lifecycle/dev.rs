@@ -1,22 +1,22 @@
-//! `countermand dev`: what a newcomer sees, pasted as it is printed.
+//! `countermand dev`: its demonstration, and the lines that it suggests, pasted as printed.
 
 use std::net::TcpListener;
 
 use nix::sys::signal::Signal::SIGINT;
 use serde_json::Value;
-use tokio::{process::Command, sync::Mutex};
+use tokio::process::Command;
 
 use crate::{
-    lifecycle::caller::{cancel_by, connect},
+    lifecycle::{
+        DEFAULT_PORT,
+        caller::{cancel_by, connect},
+    },
     support::process::{Ended, Process, countermand, run},
 };
 
-/// Held by the tests that may take the port 50051: it is there but once.
-pub(crate) static USUAL_PORT: Mutex<()> = Mutex::const_new(());
-
 #[tokio::test]
 async fn once_shows_a_wipe_before_and_after_and_ends_with_0() {
-    let _alone = USUAL_PORT.lock().await;
+    let _alone = DEFAULT_PORT.lock().await;
     let ended = run(&mut countermand(&["dev", "--once"])).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert_eq!(ended.stderr, "");
@@ -30,16 +30,16 @@ async fn once_shows_a_wipe_before_and_after_and_ends_with_0() {
 }
 
 #[tokio::test]
-async fn every_line_that_is_offered_works_as_it_is_printed() {
-    let _alone = USUAL_PORT.lock().await;
+async fn every_suggested_line_works_as_printed() {
+    let _alone = DEFAULT_PORT.lock().await;
     works_as_printed(start().await).await;
 }
 
 #[tokio::test]
-async fn with_the_usual_port_taken_it_takes_another_and_the_lines_still_work() {
-    let _alone = USUAL_PORT.lock().await;
-    // Where this fails, somebody else has the port, which does as well.
-    let _taken = TcpListener::bind("127.0.0.1:50051");
+async fn with_the_default_port_in_use_it_binds_another_and_the_lines_work() {
+    let _alone = DEFAULT_PORT.lock().await;
+    // If this fails, another process has the port, with the same effect.
+    let _listener = TcpListener::bind("127.0.0.1:50051");
     let dev = start().await;
     let text = dev.stdout.text();
     assert!(!text.contains("127.0.0.1:50051"), "{text}");
@@ -51,7 +51,7 @@ async fn with_the_usual_port_taken_it_takes_another_and_the_lines_still_work() {
     works_as_printed(dev).await;
 }
 
-/// Starts `dev` and waits for all that it prints.
+/// Starts `dev` and waits for its last line.
 async fn start() -> Process {
     let dev = Process::start(&mut countermand(&["dev"]));
     dev.stdout.has("Ctrl-C ends it.").await;
@@ -67,7 +67,7 @@ async fn works_as_printed(dev: Process) {
     assert!(lines.iter().any(|line| line.starts_with("grpcurl ")), "{text}");
     assert!(lines.iter().any(|line| !line.starts_with("grpcurl ")), "{text}");
     for line in lines {
-        let name = pending.iter().position(|name| line.contains(name)).expect("one that is still pending");
+        let name = pending.iter().position(|name| line.contains(name)).expect("a pending operation");
         let name = pending.remove(name);
         if line.starts_with("grpcurl ") { grpcurl(line, name).await } else { paste(line).await }
     }
@@ -76,7 +76,7 @@ async fn works_as_printed(dev: Process) {
     assert_eq!(ended.code, Some(0), "{ended:?}");
 }
 
-/// Runs a line as a shell does into which it is pasted.
+/// Runs a line in a shell.
 async fn shell(line: &str) -> Ended {
     run(Command::new("sh").args(["-c", line])).await
 }
@@ -87,7 +87,7 @@ async fn paste(line: &str) {
     assert_eq!(ended.stderr, "", "{line}");
 }
 
-/// Runs the line where there is a grpcurl; elsewhere does what the line says.
+/// Runs the line if grpcurl is installed, otherwise makes the same call.
 async fn grpcurl(line: &str, name: &str) {
     if shell("command -v grpcurl").await.code == Some(0) {
         return paste(line).await;

@@ -4,8 +4,8 @@ use std::{net::TcpListener, path::Path};
 
 use crate::{
     lifecycle::{
+        DEFAULT_PORT,
         caller::{cancel, connect},
-        dev::USUAL_PORT,
         google::Google,
         key::Key,
         service::Service,
@@ -26,7 +26,7 @@ fn room() -> tempfile::TempDir {
 
 #[tokio::test]
 async fn loopback_is_the_default() {
-    let _alone = USUAL_PORT.lock().await;
+    let _alone = DEFAULT_PORT.lock().await;
     let room = room();
     let mut command = countermand(&["serve", "--credentials", "key.json", "--admin-listen", "127.0.0.1:0"]);
     let process = Process::start(command.current_dir(&room));

@@ -1,9 +1,7 @@
 //! A cancel that goes well: what it does, and all that the upstream gets of it.
 
-use countermand::{
-    emulator::{Emulator, Settings},
-    proto::longrunning::{CancelOperationRequest, GetOperationRequest, ListOperationsRequest},
-};
+use countermand::proto::longrunning::{CancelOperationRequest, GetOperationRequest, ListOperationsRequest};
+use countermand_emulator::{Emulator, Settings};
 use http::{Method, Version};
 use serde_json::json;
 use tonic::{Code, Request};

@@ -1,11 +1,9 @@
 //! Get, list and wait over real sockets: what the upstream is asked, and what the caller gets of its JSON.
 
-use countermand::{
-    emulator::{Emulator, Settings},
-    proto::longrunning::{
-        GetOperationRequest, ListOperationsRequest, WaitOperationRequest, operation::Result as Outcome,
-    },
+use countermand::proto::longrunning::{
+    GetOperationRequest, ListOperationsRequest, WaitOperationRequest, operation::Result as Outcome,
 };
+use countermand_emulator::{Emulator, Settings};
 use http::Method;
 use prost::Message;
 use prost_types::{Struct, value::Kind};

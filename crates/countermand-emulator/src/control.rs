@@ -1,0 +1,152 @@
+//! The handle by which a test, or `dev`, controls a running emulator.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use crate::api_error::ApiError;
+use crate::command::Command;
+use crate::endpoint::{Condition, Endpoint};
+use crate::quota::Quota;
+use crate::route::Device;
+use crate::settings::{Fault, FaultRates, InvalidRates};
+use crate::shared::{Queries, Shared, lock};
+
+/// A handle on a running emulator. It issues commands as another client would, reads operations, counts queries, and
+/// changes settings. It does not keep the emulator running.
+#[derive(Clone)]
+pub struct Control(pub(crate) Arc<Shared>);
+
+impl Control {
+    /// Issues a command to `device` (`enterprises/*/devices/*`) and returns the JSON of the new operation, as the API's
+    /// `issueCommand` does. It counts neither against the quota nor as a query.
+    ///
+    /// # Errors
+    /// The API's error: `INVALID_ARGUMENT` for an invalid name or command, `NOT_FOUND` for a device that does not exist.
+    pub fn issue_command(&self, device: &str, command: Value) -> Result<Value, ApiError> {
+        let name = || ApiError::invalid_argument("name", "not enterprises/*/devices/*");
+        let device = Device::parse(device).ok_or_else(name)?;
+        let command = Command::parse(command)?;
+        let settings = lock(&self.0.settings);
+        lock(&self.0.store).issue(&device, command, &settings, Instant::now())
+    }
+
+    /// The JSON of an operation, or `None` when there is none of that name.
+    pub fn operation(&self, name: &str) -> Option<Value> {
+        let (device, id) = split(name)?;
+        lock(&self.0.store).get(&device, id, Instant::now()).ok()
+    }
+
+    /// The names of the pending operations, oldest first.
+    pub fn pending(&self) -> Vec<String> {
+        lock(&self.0.store).pending(Instant::now())
+    }
+
+    /// Makes the device run a pending command now. Returns `false` when there is no operation of that name.
+    pub fn execute(&self, name: &str) -> bool {
+        split(name).is_some_and(|(device, id)| lock(&self.0.store).execute(&device, id, Instant::now()))
+    }
+
+    /// The number of requests of each kind so far.
+    pub fn queries(&self) -> Queries {
+        *lock(&self.0.queries)
+    }
+
+    /// Changes [`Settings::latency`](crate::Settings::latency) for calls that arrive from now on.
+    pub fn set_latency(&self, latency: Duration) {
+        lock(&self.0.settings).latency = latency;
+    }
+
+    /// Changes [`Settings::quota`](crate::Settings::quota). The calls admitted so far still count.
+    pub fn set_quota(&self, quota: Quota) {
+        lock(&self.0.settings).quota = quota;
+    }
+
+    /// Changes [`Settings::token_lifetime`](crate::Settings::token_lifetime) for tokens issued from now on.
+    pub fn set_token_lifetime(&self, lifetime: Duration) {
+        lock(&self.0.settings).token_lifetime = lifetime;
+    }
+
+    /// Changes [`Settings::faults`](crate::Settings::faults).
+    ///
+    /// # Errors
+    /// The rates are not valid.
+    pub fn set_faults(&self, faults: FaultRates) -> Result<(), InvalidRates> {
+        faults.validate()?;
+        lock(&self.0.settings).faults = faults;
+        Ok(())
+    }
+
+    /// Injects `fault` into the next `count` API calls, after the faults that are queued already.
+    pub fn fail_next(&self, count: usize, fault: Fault) {
+        lock(&self.0.queued_faults).extend(std::iter::repeat_n(fault, count));
+    }
+
+    /// Expires every access token: the next call with one gets a 401.
+    pub fn revoke_tokens(&self) {
+        lock(&self.0.tokens).revoke(None, Instant::now());
+    }
+
+    /// Expires every access token of one principal. Returns `false` when there is no such principal.
+    pub fn revoke_tokens_of(&self, principal: &str) -> bool {
+        lock(&self.0.tokens).revoke(Some(principal), Instant::now());
+        lock(&self.0.accounts).exists(principal)
+    }
+
+    /// Enables or disables a principal. A disabled principal gets no token, and its tokens get a 401. Returns `false`
+    /// when there is no such principal.
+    pub fn set_enabled(&self, principal: &str, enabled: bool) -> bool {
+        lock(&self.0.accounts).set_enabled(principal, enabled)
+    }
+
+    /// Sets whether a service account may be impersonated. At first each may. Returns `false` when there is none of that
+    /// address.
+    pub fn set_impersonable(&self, email: &str, impersonable: bool) -> bool {
+        lock(&self.0.accounts).set_impersonable(email, impersonable)
+    }
+
+    /// Replaces the subject tokens and ends the validity of the old ones, as Kubernetes does with projected files.
+    /// Blocks while it writes.
+    ///
+    /// # Errors
+    /// The file cannot be written. The old tokens remain valid.
+    pub fn rotate_subject_tokens(&self) -> io::Result<()> {
+        lock(&self.0.subject_tokens).rotate()
+    }
+
+    /// The principals of the latest API calls, at most a thousand, oldest first. A call counts when it has a token of
+    /// this emulator and no fault of [`Settings::faults`](crate::Settings::faults) or [`fail_next`](Self::fail_next),
+    /// whatever its response.
+    pub fn callers(&self) -> Vec<String> {
+        lock(&self.0.callers).latest()
+    }
+
+    /// Every secret of this emulator, each with its description: the private key in PEM, all secrets of the credential
+    /// files, the current subject tokens, and each access token of the last hour. A test searches its output for them.
+    pub fn secrets(&self) -> Vec<(&'static str, Zeroizing<String>)> {
+        let user = &self.0.user;
+        let mut secrets = vec![
+            ("the private key", lock(&self.0.accounts).key.private().to_owned()),
+            ("the client secret", user.client_secret.clone()),
+            ("the refresh token", user.refresh_token.clone()),
+        ];
+        let subject = |secret: &str| ("a subject token", secret.to_owned());
+        secrets.extend(lock(&self.0.subject_tokens).secrets().map(subject));
+        secrets.extend(lock(&self.0.tokens).all().map(|token| ("an access token", token.to_owned())));
+        secrets.into_iter().map(|(description, secret)| (description, Zeroizing::new(secret))).collect()
+    }
+
+    /// Sets how an endpoint responds from now on.
+    pub fn set_endpoint(&self, endpoint: Endpoint, condition: Condition) {
+        *lock(&self.0.settings).endpoints.get_mut(endpoint) = condition;
+    }
+}
+
+fn split(name: &str) -> Option<(Device, &str)> {
+    let (device, id) = name.split_once("/operations/")?;
+    Some((Device::parse(device)?, id))
+}
