@@ -17,8 +17,9 @@ use crate::{credentials::Credentials, serving::Serving};
 mod readyz;
 pub mod settings;
 
-/// A client must send the head of its request in this time.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// A client must send the head of its request in this time. Pooling clients open spare connections and use them
+/// later, so it is long.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The smallest limit that hyper accepts. Probes send a few hundred bytes.
 const MAX_HEAD_BYTES: usize = 8 * 1024;
