@@ -43,7 +43,7 @@ async fn beyond_loopback_it_takes_both_tls_and_a_policy_and_what_is_missing_is_n
         let refused = serve(room.path(), &format!("{server}{sections}"), &[]).await;
         assert_eq!((refused.code, &*refused.stdout), (Some(78), ""), "{refused:?}");
         let [count, fault] = refused.stderr.lines().collect::<Vec<_>>()[..] else { panic!("{refused:?}") };
-        assert_eq!(count, "countermand: 1 fault in the configuration (c.toml):");
+        assert_eq!(count, "countermand: 1 error in the configuration (c.toml):");
         let begin = format!(
             "server.listen (line 2): {NETWORK} can be reached from beyond this machine, {problem}; {cure}"
         );

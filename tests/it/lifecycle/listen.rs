@@ -50,7 +50,7 @@ async fn beyond_loopback_it_listens_only_when_told_twice() {
             assert_eq!(refused.code, Some(78), "{refused:?}");
             let lines: Vec<_> = refused.stderr.lines().collect();
             let [count, fault] = lines[..] else { panic!("{refused:?}") };
-            assert_eq!(count, "countermand: 1 fault in the configuration:");
+            assert_eq!(count, "countermand: 1 error in the configuration:");
             assert!(fault.starts_with(&format!("{key}: ")) && fault.contains(shown), "{fault}");
             assert!(fault.contains("beyond this machine") && fault.contains("--allow-unauthenticated"));
             assert_eq!(refused.stdout, "");

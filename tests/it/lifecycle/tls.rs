@@ -162,6 +162,6 @@ async fn a_pair_that_is_none_ends_with_78() {
     assert!(
         refused
             .stderr
-            .contains("server.tls.private_key (line 3): tls.key is not the key of the certificate; ")
+            .contains("server.tls.private_key (line 3): the file is not the key of the certificate; ")
     );
 }
