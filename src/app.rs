@@ -11,7 +11,7 @@ use crate::{
     audit::Audit,
     background::{Background, Deaths},
     config::{self, Config, ListenAddress},
-    credentials::{Credentials, SourceError},
+    credentials::Credentials,
     http_client::{Authorities, tls::TlsError},
     operations::{CacheLimits, Operations, PollIntervals, Times},
     policy::{Policy, mistake::Mistakes},
@@ -47,14 +47,6 @@ pub struct App {
 /// Why the service cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A credential's file was replaced since the configuration was checked.
-    #[error("credential {name}: {cause}")]
-    Credential {
-        /// Its name in the configuration.
-        name: String,
-        /// What is wrong with the file now.
-        cause: SourceError,
-    },
     /// The policy was replaced since the configuration was checked.
     #[error("the policy: {0}")]
     Policy(#[from] Mistakes),
@@ -98,7 +90,7 @@ impl App {
         } = config;
         let (background, deaths) = Background::new();
         let authorities = Authorities::of(upstream.ca_certificates.as_deref(), &background)?;
-        let credentials = credentials::start(credentials, upstream, &authorities, &background)?;
+        let credentials = credentials::start(credentials, upstream, &authorities, &background);
 
         let base = upstream.url.url().clone();
         let amapi = Amapi::new(base, &authorities, Arc::clone(&credentials), upstream.timeout)?;

@@ -28,6 +28,7 @@ const REPLACING: Duration = Duration::from_secs(4);
 
 /// A file whose content is compared every few seconds. One that can no longer be read is reported here, once
 /// until it can: its user only hears of contents.
+#[derive(Clone)]
 pub struct FileWatch {
     file: PathBuf,
     seen: [u8; 32],
@@ -36,12 +37,14 @@ pub struct FileWatch {
 }
 
 /// Another content, and when it was first found.
+#[derive(Clone)]
 struct Settling {
     content: [u8; 32],
     since: Instant,
 }
 
 /// Since when, and whether it has been told.
+#[derive(Clone)]
 struct Unreadable {
     since: Instant,
     told: bool,

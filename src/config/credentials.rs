@@ -18,7 +18,7 @@ use super::{
     source::{Given, Origin},
     table::Section,
 };
-use crate::credentials::{self, Definition, Pattern};
+use crate::credentials::{self, Definition, LoadedCredential, Pattern};
 
 use application_default::ApplicationDefault;
 use section::{File, Written};
@@ -37,8 +37,8 @@ pub struct Credential {
     /// What logs call it, unlike any other: 1 to 63 of `A-Z a-z 0-9 - _ .`; `default` for one of the
     /// command line, the environment or Google Cloud.
     pub name: String,
-    /// Where it comes from; a file exists, can be read, and is a credential of a kind that is supported.
-    pub definition: Definition,
+    /// Its file, read and parsed.
+    pub loaded: LoadedCredential,
     /// Which enterprises it serves; at least one pattern, and none that another credential has too.
     pub enterprises: Vec<Pattern>,
 }
@@ -99,10 +99,10 @@ fn resolved(written: Written, default: &mut ApplicationDefault, faults: &mut Fau
         },
     };
     let given = given.map(|origin| Definition { origin, impersonate });
-    check(&given, faults)?;
+    let loaded = load(&given, faults)?;
     Some(Credential {
         name: name?.value,
-        definition: given.value,
+        loaded,
         enterprises: enterprises.into_iter().map(|given| given.value).collect(),
     })
 }
@@ -110,18 +110,18 @@ fn resolved(written: Written, default: &mut ApplicationDefault, faults: &mut Fau
 /// The only credential: it serves all.
 fn unnamed(given: Given<credentials::Origin>, faults: &mut Faults) -> Option<Credential> {
     let given = given.map(|origin| Definition { origin, impersonate: None });
-    check(&given, faults)?;
+    let loaded = load(&given, faults)?;
     let (name, enterprises) = ("default".to_owned(), vec![Pattern::all()]);
-    Some(Credential { name, definition: given.value, enterprises })
+    Some(Credential { name, loaded, enterprises })
 }
 
-/// What can be said of a credential before it is used.
-fn check(given: &Given<Definition>, faults: &mut Faults) -> Option<()> {
+/// Reads and parses a credential, which sends no request.
+fn load(given: &Given<Definition>, faults: &mut Faults) -> Option<LoadedCredential> {
     given.parse(faults, |definition: &Definition| {
         if let credentials::Origin::File(file) = &definition.origin {
             files::readable(file)?;
         }
-        definition.check().map_err(|error| Wrong::new(error.to_string(), error.remedy()))
+        definition.load().map_err(|error| Wrong::new(error.to_string(), error.hint()))
     })
 }
 

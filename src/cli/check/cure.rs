@@ -1,17 +1,17 @@
 //! What to do about a token that cannot be had: it depends on who was asked, and on what came of it.
 
-use crate::credentials::{Asked, FetchError};
+use crate::credentials::{FetchError, FetchErrorKind, TokenService as Asked};
 
 pub(super) fn cure(error: &FetchError) -> &'static str {
-    match error {
-        FetchError::Unanswered(asked, _) => unanswered(*asked),
-        FetchError::Refused(asked, _) => refused(*asked),
-        FetchError::Unusable(asked, _) => unusable(*asked),
-        FetchError::NoSubjectToken(_) => {
+    match error.kind {
+        FetchErrorKind::Unreachable => unanswered(error.service),
+        FetchErrorKind::Refused => refused(error.service),
+        FetchErrorKind::Unusable => unusable(error.service),
+        FetchErrorKind::NoSubjectToken => {
             "see that credential_source in the credential file names what holds the subject token, and that \
              it can be read from here"
         }
-        FetchError::NotAsked(_) => "this is a defect: report it",
+        FetchErrorKind::Internal => "this is a defect: report it",
     }
 }
 

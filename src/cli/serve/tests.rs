@@ -65,7 +65,8 @@ fn tcp(text: &str) -> ListenAddress {
 /// A credential for all enterprises.
 fn credential(name: &str, file: PathBuf) -> Credential {
     let definition = Definition { origin: Origin::File(file), impersonate: None };
-    Credential { name: name.to_owned(), definition, enterprises: vec![Pattern::all()] }
+    let loaded = definition.load().unwrap();
+    Credential { name: name.to_owned(), loaded, enterprises: vec![Pattern::all()] }
 }
 
 /// In seconds, but for the entries.

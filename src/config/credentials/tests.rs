@@ -108,7 +108,7 @@ fn a_flag_takes_the_place_of_all_sections_and_serves_all() {
 /// Each credential: its name, its enterprises, and its file's name or its metadata server.
 fn shown(config: &Config) -> Vec<String> {
     let credentials = config.credentials.iter().map(|credential| {
-        let from = match &credential.definition.origin {
+        let from = match &credential.loaded.definition().origin {
             Origin::File(file) => file.file_name().unwrap().to_str().unwrap().to_owned(),
             Origin::MetadataServer { host } => host.clone(),
         };
@@ -145,7 +145,9 @@ fn application_default_credentials_are_found_in_googles_order() {
     for (without, from) in [(0, "key.json"), (1, gcloud), (2, gcloud)] {
         let config = room.load_in(all_but(&room, without), "", overrides()).unwrap();
         assert_eq!(shown(&config), [format!("default * {from}")]);
-        let Origin::File(file) = &config.credentials[0].definition.origin else { panic!("{config:?}") };
+        let Origin::File(file) = &config.credentials[0].loaded.definition().origin else {
+            panic!("{config:?}")
+        };
         assert_eq!(file.starts_with(room.path("home")), without == 2, "{file:?}");
     }
     for (without, host) in [(3, "127.0.0.1:8080"), (4, METADATA_SERVER)] {

@@ -66,6 +66,6 @@ fn ca(config: &mut Config) {
 }
 
 fn beside_the_key(config: &Config, name: &str) -> PathBuf {
-    let Origin::File(file) = &config.credentials[0].definition.origin else { panic!("{config:?}") };
+    let Origin::File(file) = &config.credentials[0].loaded.definition().origin else { panic!("{config:?}") };
     file.with_file_name(name)
 }

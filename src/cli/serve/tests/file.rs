@@ -75,7 +75,9 @@ on_failure = "continue"
 /// What `--config @/full.toml` alone comes to, but for the URLs, which are compared as text.
 fn full(room: &Path, url: &Config) -> Config {
     let mut emea = credential("emea", room.join("key.json"));
-    emea.definition.impersonate = Some("proxy@p.iam.gserviceaccount.com".to_owned());
+    let mut definition = emea.loaded.definition().clone();
+    definition.impersonate = Some("proxy@p.iam.gserviceaccount.com".to_owned());
+    emea.loaded = definition.load().unwrap();
     emea.enterprises = ["LC01*", "LC02ab"].map(|text| Pattern::parse(text).unwrap()).into();
     Config {
         server: Server {
