@@ -131,8 +131,7 @@ mod tests {
     fn an_error_names_the_member_and_nothing_of_the_content() {
         let inner = |content: &str| {
             let file: File = members(&parse(content.as_bytes())?)?;
-            let inner = required(file.a.map(|a| a.b.unwrap_or_default()), "a.b");
-            inner
+            required(file.a.map(|a| a.b.unwrap_or_default()), "a.b")
         };
         for (content, error) in [
             (r#"{"a": {"b": 73}}"#, r#"its "a.b" has the wrong type"#),

@@ -27,14 +27,19 @@ const PREFIXES: [&str; 2] = ["eyJ", "ya29."];
 ///
 /// The comparison ignores case, the two alphabets of base64 and one layer of percent-encoding, and looks for the
 /// base64 of a secret too. A secret under eight bytes is not recognized.
-pub struct Redactor(HashSet<[u8; PIECE]>);
+pub struct Redactor {
+    pieces: HashSet<[u8; PIECE]>,
+    /// Separators that stand within a secret, but for spaces.
+    own: String,
+}
 
 impl Redactor {
     /// One that removes each of these.
     #[must_use]
     pub fn of<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut pieces = HashSet::new();
+        let (mut pieces, mut own) = (HashSet::new(), HashSet::new());
         for secret in secrets {
+            own.extend(secret.chars());
             pieces.extend(pieces_of(secret.as_bytes()));
             // A base64 text may begin at any of three offsets of the secret. Its last characters depend on what follows.
             for rest in (0..3).filter_map(|offset| secret.as_bytes().get(offset..)) {
@@ -42,7 +47,8 @@ impl Redactor {
                 pieces.extend(pieces_of(base64.as_bytes()));
             }
         }
-        Self(pieces)
+        let own = own.into_iter().filter(|c| is_separator(*c) && !c.is_whitespace()).collect();
+        Self { pieces, own }
     }
 
     /// The text without the secrets.
@@ -52,7 +58,8 @@ impl Redactor {
             self.holds_piece_of(run.as_bytes())
                 || (run.contains('%') && self.holds_piece_of(&Cow::from(percent_decode_str(run))))
         };
-        if self.0.is_empty() || !text.split(is_separator).any(is_known) {
+        let is_separator = |c: char| is_separator(c) && !self.own.contains(c);
+        if self.pieces.is_empty() || !text.split(is_separator).any(is_known) {
             return Cow::Borrowed(text);
         }
         let parts = text.split_inclusive(is_separator).flat_map(|part| {
@@ -81,7 +88,7 @@ impl Redactor {
     }
 
     fn holds_piece_of(&self, bytes: &[u8]) -> bool {
-        pieces_of(bytes).any(|piece| self.0.contains(&piece))
+        pieces_of(bytes).any(|piece| self.pieces.contains(&piece))
     }
 }
 
