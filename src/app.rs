@@ -10,7 +10,7 @@ use crate::{
     amapi::Amapi,
     audit::Audit,
     background::{Background, Deaths},
-    credentials::{Credentials, SourceError},
+    credentials::Credentials,
     http_client::tls::TlsError,
     operations::{CacheLimits, Operations, PollIntervals, Times, settings::Polling},
     policy::Policy,
@@ -43,14 +43,6 @@ pub struct App {
 /// Why the service cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A credential's file was replaced since the configuration was checked.
-    #[error("credential {name}: {cause}")]
-    Credential {
-        /// Its name in the configuration.
-        name: String,
-        /// What is wrong with the file now.
-        cause: SourceError,
-    },
     /// A TLS client cannot be built.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -89,10 +81,15 @@ impl App {
             audit,
             log: _,
         } = settings;
-        let Loaded { tls, authorities, keys, policy } = loaded;
+        let Loaded { tls, authorities, keys, policy, credentials: loaded_credentials } = loaded;
         let (background, deaths) = Background::new();
         let authorities = authorities.start(&background);
-        let credentials = credentials::start(&credentials, &upstream, &authorities, &background)?;
+        let credentials = credentials::start(
+            credentials.into_iter().zip(loaded_credentials),
+            &upstream,
+            &authorities,
+            &background,
+        );
 
         let base = upstream.url.url().clone();
         let amapi = Amapi::new(base, &authorities, Arc::clone(&credentials), upstream.timeout)?;

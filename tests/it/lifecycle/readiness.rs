@@ -39,7 +39,7 @@ async fn nothing_serves_until_the_first_token_is_there() {
 }
 
 #[tokio::test]
-async fn a_refused_token_is_told_and_asked_for_again() {
+async fn a_refused_token_is_on_the_page_and_retried() {
     let google = Google::start().await;
     let refused = r#"{"error": "invalid_grant", "error_description": "Invalid JWT Signature."}"#;
     google.answer_token(Token::Other(400, refused));

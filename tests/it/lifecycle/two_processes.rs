@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use countermand::{
-    credentials::{Credential, Definition, IAM_CREDENTIALS, Origin, Source, Surroundings},
+    credentials::{Credential, Definition, IAM_CREDENTIALS, Origin, Surroundings},
     http_client::{Authorities, HttpClient},
 };
 use http::{
@@ -65,9 +65,9 @@ async fn issue(url: &str, credentials: PathBuf) -> String {
     let surroundings =
         Arc::new(Surroundings::new(Authorities::public(), Url::parse(IAM_CREDENTIALS).unwrap()));
     let definition = Definition { origin: Origin::File(credentials), impersonate: None };
-    let source = Source::read(&definition, &surroundings).unwrap();
+    let loaded = definition.load().unwrap();
     let background = countermand::background::Background::unsupervised();
-    let console = Credential::start(source, "console".to_owned(), None, &background);
+    let console = Credential::start("console", loaded, &surroundings, &background);
     let authorization = console.authorization().await.unwrap().header();
     let headers = HeaderMap::from_iter([
         (AUTHORIZATION, authorization),

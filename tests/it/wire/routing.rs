@@ -152,7 +152,7 @@ impl TokenSource for Fixed {
 async fn the_flight_names_the_credential_whatever_the_outcome() {
     let api = Upstream::start().await;
     api.answers([Reply::ok(), Reply::plain_error(404, "NOT_FOUND", "gone")]);
-    let emea = Credential::start(Fixed("t"), "emea".to_owned(), None, &Background::unsupervised());
+    let emea = Credential::with_source("emea", Fixed("t"), None, &Background::unsupervised());
     let credentials = Credentials::new([(emea, vec![Pattern::parse("LC01*").unwrap()])]);
     let minute = Duration::from_secs(60);
     let (url, credentials) = (api.url().parse().unwrap(), Arc::new(credentials));

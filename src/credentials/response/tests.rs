@@ -3,42 +3,44 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, StatusCode};
 
 use crate::credentials::{
-    ask::{Asked, Reply, Whom},
-    token::FetchError,
+    request::TokenResponse,
+    token::{FetchError, TokenService},
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn reply(status: u16, body: &str) -> Reply<'static> {
-    Reply {
-        whom: Whom { asked: Asked::TokenEndpoint, name: "the token endpoint" },
+fn response(status: u16, body: &str) -> TokenResponse {
+    TokenResponse {
+        service: TokenService::TokenEndpoint,
+        name: "the token endpoint".into(),
         status: StatusCode::from_u16(status).expect("a status"),
         headers: HeaderMap::new(),
-        body: body.as_bytes().to_vec().into(),
+        body: body.as_bytes().to_vec(),
         secrets: vec!["1//refresh".to_owned().into()],
     }
 }
 
 fn refusal(status: u16, body: &str) -> String {
-    reply(status, body).granted().expect_err("a refusal").to_string()
+    response(status, body).granted(0).expect_err("a refusal").to_string()
 }
 
 #[test]
-fn a_token_with_its_lifetime_is_good() {
-    let token = reply(200, r#"{"access_token":"ya29.a","expires_in":3599,"token_type":"Bearer"}"#).granted();
+fn a_token_has_its_lifetime() {
+    let token =
+        response(200, r#"{"access_token":"ya29.a","expires_in":3599,"token_type":"Bearer"}"#).granted(0);
     assert_eq!(token.expect("good").lifetime(), Duration::from_secs(3599));
 }
 
 #[test]
-fn a_token_of_no_said_type_is_good() {
+fn a_token_needs_no_type() {
     for beside in ["", r#","token_type":null"#, r#","token_type":"bearer""#] {
         let body = format!(r#"{{"access_token":"ya29.a","expires_in":3599{beside}}}"#);
-        assert!(reply(200, &body).granted().is_ok(), "{body}");
+        assert!(response(200, &body).granted(0).is_ok(), "{body}");
     }
 }
 
 #[test]
-fn what_google_says_of_an_error_is_told() {
+fn the_description_of_an_error_is_repeated() {
     let body = r#"{"error":"invalid_grant","error_description":"Invalid JWT Signature."}"#;
     let told = refusal(400, body);
     assert_eq!(told, "the token endpoint answered HTTP 400: invalid_grant Invalid JWT Signature.");
@@ -48,7 +50,7 @@ fn what_google_says_of_an_error_is_told() {
 }
 
 #[test]
-fn an_answer_without_a_sane_token_is_refused() {
+fn a_response_without_a_valid_token_is_refused() {
     for (body, told) in [
         ("<html>", "answered with something that is not JSON"),
         ("[]", "answered without an access_token"),
@@ -77,8 +79,9 @@ fn an_answer_without_a_sane_token_is_refused() {
 }
 
 #[test]
-fn only_what_will_stay_refused_is_a_refusal() {
-    let for_good = |status, body| reply(status, body).granted().expect_err("a refusal").is_for_good();
+fn only_a_permanent_error_is_a_refusal() {
+    let is_permanent =
+        |status, body| response(status, body).granted(0).expect_err("a refusal").is_permanent();
     for (status, body) in [
         (400, r#"{"error":"invalid_grant"}"#),
         (401, r#"{"error":"invalid_client"}"#),
@@ -86,7 +89,7 @@ fn only_what_will_stay_refused_is_a_refusal() {
         (404, r#"{"error":{"code":404,"message":"Unknown service account","status":"NOT_FOUND"}}"#),
         (403, "<html>"),
     ] {
-        assert!(for_good(status, body), "{status} {body}");
+        assert!(is_permanent(status, body), "{status} {body}");
     }
     for (status, body) in [
         (200, "{}"),
@@ -99,12 +102,12 @@ fn only_what_will_stay_refused_is_a_refusal() {
         (403, r#"{"error":{"code":403,"message":"Quota","status":"RESOURCE_EXHAUSTED"}}"#),
         (503, r#"{"error":"invalid_grant"}"#),
     ] {
-        assert!(!for_good(status, body), "{status} {body}");
+        assert!(!is_permanent(status, body), "{status} {body}");
     }
 }
 
 #[test]
-fn a_quoted_secret_is_left_out() {
+fn a_quoted_secret_is_removed() {
     let assertion = format!("eyJ{}", "x".repeat(200));
     let told = refusal(400, &format!(r#"{{"error":"invalid_grant","error_description":"bad {assertion}"}}"#));
     assert_eq!(told, "the token endpoint answered HTTP 400: invalid_grant bad [left out]");
@@ -115,7 +118,7 @@ fn a_quoted_secret_is_left_out() {
 }
 
 #[test]
-fn so_is_what_could_be_a_secret_of_somebody_elses() {
+fn so_is_a_word_that_could_be_another_secret() {
     for (said, told) in [
         ("key=AIzaSyA-1234567890abcdefghijklmnopqrs in use", "[left out] in use"),
         ("got MIIEvQIBADANBgkqhkiG9w0BAQEFAASC here", "got MIIEvQIBADANBgkqhkiG9w0BAQEFAASC here"),
@@ -144,7 +147,7 @@ fn described(said: &str) -> String {
 }
 
 #[test]
-fn what_names_the_thing_to_mend_is_told_however_long() {
+fn a_name_that_an_operator_needs_stays_however_long() {
     for said in [
         "Enable it by visiting https://console.developers.google.com/apis/api/iamcredentials.googleapis.com/\
          overview?project=123456789012 then retry.",
@@ -163,7 +166,7 @@ fn what_names_the_thing_to_mend_is_told_however_long() {
 }
 
 #[test]
-fn but_for_what_could_be_a_secret_in_it() {
+fn but_not_with_a_possible_secret_in_it() {
     let digits = "0123456789".repeat(4);
     let short = "abcdefgh.0123456789".repeat(5);
     for word in [
@@ -189,16 +192,18 @@ fn but_for_what_could_be_a_secret_in_it() {
 fn generated(body: &str) -> Result<Duration, FetchError> {
     // 2026-01-01T00:00:00Z
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600);
-    reply(200, body).generated(now, HOUR).map(|token| token.lifetime())
+    response(200, body).generated(now, HOUR).map(|token| token.lifetime())
 }
 
 #[test]
-fn a_generated_token_lives_until_its_expiry_and_no_longer_than_asked() {
+fn a_generated_token_lives_until_its_expiry_and_no_longer_than_requested() {
     for (expires, lifetime) in [
         ("2026-01-01T00:59:59Z", 3599),
         ("2026-01-01T00:59:59.25Z", 3599),
         ("2026-01-01T00:10:00+00:00", 600),
         ("2026-01-01T02:10:00+02:00", 600),
+        ("2025-12-31t19:10:00.25-05:00", 600),
+        ("2026-01-01T05:40:00+05:30", 600),
         ("2026-01-01T02:00:00Z", 3600),
     ] {
         let body = format!(r#"{{"accessToken":"ya29.a","expireTime":"{expires}"}}"#);
@@ -207,15 +212,21 @@ fn a_generated_token_lives_until_its_expiry_and_no_longer_than_asked() {
 }
 
 #[test]
-fn a_generated_answer_without_a_sane_token_is_refused() {
+fn a_generated_response_without_a_valid_token_is_refused() {
     for (body, told) in [
         (r#"{"access_token":"x","expires_in":3600}"#, "answered without an accessToken"),
         (r#"{"accessToken":"x"}"#, "answered without a sane expireTime"),
         (r#"{"accessToken":"x","expireTime":3600}"#, "answered without a sane expireTime"),
         (r#"{"accessToken":"x","expireTime":"soon"}"#, "answered without a sane expireTime"),
+        (r#"{"accessToken":"x","expireTime":"2026-01-01T00:10:00"}"#, "answered without a sane expireTime"),
+        (
+            r#"{"accessToken":"x","expireTime":"2026-01-01T00:10:00+0200"}"#,
+            "answered without a sane expireTime",
+        ),
+        (r#"{"accessToken":"x","expireTime":"2026-13-01T00:10:00Z"}"#, "answered without a sane expireTime"),
         (r#"{"accessToken":"x","expireTime":"2026-01-01Tää:00:00ZZ"}"#, "answered without a sane expireTime"),
         (r#"{"accessToken":"x","expireTime":"2025-12-31T23:59:59Z"}"#, "that is over, by the clock here"),
-        (r#"{"accessToken":"x","expireTime":"2026-01-01T00:00:01Z"}"#, ": the token has a lifetime of 1 s"),
+        (r#"{"accessToken":"x","expireTime":"2026-01-01T00:00:00.9Z"}"#, ": the token has a lifetime of 0 s"),
         (r#"{"accessToken":"x","expireTime":"2099-01-01T00:00:00Z"}"#, ": the token has a lifetime of"),
         (r#"{"accessToken":"","expireTime":"2026-01-01T01:00:00Z"}"#, ": the token is empty"),
     ] {

@@ -1,4 +1,4 @@
-//! What `check` advises when a token cannot be had: it depends on who is to blame.
+//! The hints of `check` when a token cannot be fetched. They depend on the service that failed.
 
 use std::time::Duration;
 

@@ -1,0 +1,140 @@
+//! Removes secrets from the text of a service that was sent them.
+
+use std::{borrow::Cow, collections::HashSet};
+
+use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
+use percent_encoding::percent_decode_str;
+
+/// A secret is recognized by this many bytes in a row.
+const PIECE: usize = 8;
+
+const REMOVED: &str = "[left out]";
+
+/// A longer word of a description is removed, unless it is an address or a name that an operator needs.
+const MAX_WORD: usize = 64;
+
+/// So is a word with a longer run of base64 or percent-encoding: some services quote secrets that they were not
+/// sent.
+const MAX_RUN: usize = 32;
+
+/// The longest description in a log, in characters.
+const MAX_DESCRIPTION: usize = 300;
+
+/// How an assertion begins (base64 of `{"`), and one of Google's access tokens.
+const PREFIXES: [&str; 2] = ["eyJ", "ya29."];
+
+/// Replaces every run of token characters that holds eight bytes of a secret. It does not print.
+///
+/// The comparison ignores case, the two alphabets of base64 and one layer of percent-encoding, and looks for the
+/// base64 of a secret too. A secret under eight bytes is not recognized.
+pub struct Redactor {
+    pieces: HashSet<[u8; PIECE]>,
+    /// Separators that stand within a secret, but for spaces.
+    own: String,
+}
+
+impl Redactor {
+    /// One that removes each of these.
+    #[must_use]
+    pub fn of<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Self {
+        let (mut pieces, mut own) = (HashSet::new(), HashSet::new());
+        for secret in secrets {
+            own.extend(secret.chars());
+            pieces.extend(pieces_of(secret.as_bytes()));
+            // A base64 text may begin at any of three offsets of the secret. Its last characters depend on what follows.
+            for rest in (0..3).filter_map(|offset| secret.as_bytes().get(offset..)) {
+                let base64 = BASE64_STANDARD_NO_PAD.encode(&rest[..rest.len() / 3 * 3]);
+                pieces.extend(pieces_of(base64.as_bytes()));
+            }
+        }
+        let own = own.into_iter().filter(|c| is_separator(*c) && !c.is_whitespace()).collect();
+        Self { pieces, own }
+    }
+
+    /// The text without the secrets.
+    #[must_use]
+    pub fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let is_known = |run: &str| {
+            self.holds_piece_of(run.as_bytes())
+                || (run.contains('%') && self.holds_piece_of(&Cow::from(percent_decode_str(run))))
+        };
+        let is_separator = |c: char| is_separator(c) && !self.own.contains(c);
+        if self.pieces.is_empty() || !text.split(is_separator).any(is_known) {
+            return Cow::Borrowed(text);
+        }
+        let parts = text.split_inclusive(is_separator).flat_map(|part| {
+            let run = part.trim_end_matches(is_separator);
+            [if is_known(run) { REMOVED } else { run }, &part[run.len()..]]
+        });
+        Cow::Owned(parts.collect())
+    }
+
+    /// One line of at most 300 characters, without the secrets and without words that could be another secret.
+    #[must_use]
+    pub(super) fn clean(&self, text: &str) -> String {
+        let text = self.redact(text);
+        let words = text.split_whitespace().map(|word| {
+            let is_suspect = (word.len() > MAX_WORD && !is_address(word))
+                || word.split(|c| !is_encoded(c)).any(|run| run.len() > MAX_RUN)
+                || PREFIXES.iter().any(|prefix| word.contains(prefix))
+                || word.chars().any(char::is_control);
+            if is_suspect { REMOVED } else { word }
+        });
+        let mut line = words.collect::<Vec<_>>().join(" ");
+        if let Some((end, _)) = line.char_indices().nth(MAX_DESCRIPTION) {
+            line.truncate(end);
+        }
+        line
+    }
+
+    fn holds_piece_of(&self, bytes: &[u8]) -> bool {
+        pieces_of(bytes).any(|piece| self.pieces.contains(&piece))
+    }
+}
+
+/// The pieces of a text, in one spelling. Padding is left out: the tokens of a metadata server end in a row of dots.
+fn pieces_of(bytes: &[u8]) -> impl Iterator<Item = [u8; PIECE]> {
+    let pieces = bytes.array_windows::<PIECE>().map(|piece| piece.map(folded));
+    pieces.filter(|piece| {
+        piece.iter().all(|byte| piece.iter().filter(|other| *other == byte).count() <= PIECE / 2)
+    })
+}
+
+fn folded(byte: u8) -> u8 {
+    match byte {
+        b'+' => b'-',
+        b'/' => b'_',
+        other => other.to_ascii_lowercase(),
+    }
+}
+
+/// Whether it cannot stand within a token or an encoding of one.
+fn is_separator(c: char) -> bool {
+    !(c.is_ascii_alphanumeric() || "-._~+/=%\\".contains(c))
+}
+
+/// Whether it may stand in base64 or percent-encoding. Dots and slashes may not: the names of permissions, hosts and
+/// resources are long, and operators need them.
+fn is_encoded(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "-_+=%~".contains(c)
+}
+
+/// Whether a word, without the punctuation around it, is a URL, the name of a Google resource or an email. Its query
+/// and fragment are no longer than a word may be.
+fn is_address(word: &str) -> bool {
+    let bare = word.trim_matches(|c: char| !c.is_ascii_alphanumeric() && c != '/');
+    let (path, query) = bare.split_once(['?', '#']).unwrap_or((bare, ""));
+    let begins_with = |prefixes: &[&str]| prefixes.iter().any(|prefix| path.starts_with(prefix));
+    let is_email = || {
+        let is_part = |part: &str| part.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(&c));
+        path.split_once('@').is_some_and(|(account, domain)| is_part(account) && is_part(domain))
+    };
+    let is_known = begins_with(&["//iam.googleapis.com/", "projects/"])
+        // The part before the @ of a URL may be a password.
+        || (begins_with(&["https://", "http://"]) && !path.contains('@'))
+        || is_email();
+    is_known && query.len() <= MAX_WORD
+}
+
+#[cfg(test)]
+mod tests;
