@@ -14,7 +14,7 @@ use crate::{
     http_client::tls::TlsError,
     operations::{CacheLimits, Operations, PollIntervals, Times, settings::Polling},
     policy::Policy,
-    server::{Drained, Server, call::Calls, identity::Identities, settings::ListenAddress},
+    server::{Drained, Router, Server, call::Calls, identity::Identities, settings::ListenAddress},
     serving::Serving,
 };
 
@@ -106,17 +106,10 @@ impl App {
         let drain_timeout = server.drain_timeout;
         let audit = Audit::start(&audit, &background)?;
         let calls = Calls::new(&limits, upstream.timeout, audit.clone(), in_flight);
-        let server = Server::bind(
-            &server,
-            &limits,
-            tls,
-            operations,
-            identities,
-            Arc::clone(&calls),
-            state.clone(),
-            &background,
-        )
-        .await?;
+        let max_request_bytes = limits.max_request_bytes;
+        let router =
+            Router::new(operations, Arc::clone(&calls), identities, max_request_bytes, state.clone());
+        let server = Server::bind(&server, &limits, tls, router, Arc::clone(&calls), &background).await?;
         let admin = match admin.listen {
             Some(address) => Some(Admin::bind(address, Arc::clone(&credentials), state).await?),
             None => None,
