@@ -2,10 +2,7 @@
 
 use std::{borrow::Cow, collections::HashSet};
 
-use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
-use percent_encoding::percent_decode_str;
-
-/// A secret is recognized by this many bytes in a row.
+/// A secret is recognized by this many characters in a row.
 const PIECE: usize = 8;
 
 const REMOVED: &str = "[left out]";
@@ -23,48 +20,29 @@ const MAX_DESCRIPTION: usize = 300;
 /// How an assertion begins (base64 of `{"`), and one of Google's access tokens.
 const PREFIXES: [&str; 2] = ["eyJ", "ya29."];
 
-/// Replaces every run of token characters that holds eight bytes of a secret. It does not print.
-///
-/// The comparison ignores case, the two alphabets of base64 and one layer of percent-encoding, and looks for the
-/// base64 of a secret too. A secret under eight bytes is not recognized.
+/// Masks each run of token characters that holds [`PIECE`] characters in a row of a secret, as they are. It does not
+/// print.
 pub struct Redactor {
     pieces: HashSet<[u8; PIECE]>,
-    /// Separators that stand within a secret, but for spaces.
-    own: String,
 }
 
 impl Redactor {
-    /// One that removes each of these.
+    /// A redactor of these secrets.
     #[must_use]
     pub fn of<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Self {
-        let (mut pieces, mut own) = (HashSet::new(), HashSet::new());
-        for secret in secrets {
-            own.extend(secret.chars());
-            pieces.extend(pieces_of(secret.as_bytes()));
-            // A base64 text may begin at any of three offsets of the secret. Its last characters depend on what follows.
-            for rest in (0..3).filter_map(|offset| secret.as_bytes().get(offset..)) {
-                let base64 = BASE64_STANDARD_NO_PAD.encode(&rest[..rest.len() / 3 * 3]);
-                pieces.extend(pieces_of(base64.as_bytes()));
-            }
-        }
-        let own = own.into_iter().filter(|c| is_separator(*c) && !c.is_whitespace()).collect();
-        Self { pieces, own }
+        Self { pieces: secrets.into_iter().flat_map(|secret| pieces_of(secret.as_bytes())).collect() }
     }
 
     /// The text without the secrets.
     #[must_use]
     pub fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        let is_known = |run: &str| {
-            self.holds_piece_of(run.as_bytes())
-                || (run.contains('%') && self.holds_piece_of(&Cow::from(percent_decode_str(run))))
-        };
-        let is_separator = |c: char| is_separator(c) && !self.own.contains(c);
-        if self.pieces.is_empty() || !text.split(is_separator).any(is_known) {
+        let is_secret = |run: &str| pieces_of(run.as_bytes()).any(|piece| self.pieces.contains(&piece));
+        if !text.split(is_separator).any(is_secret) {
             return Cow::Borrowed(text);
         }
         let parts = text.split_inclusive(is_separator).flat_map(|part| {
             let run = part.trim_end_matches(is_separator);
-            [if is_known(run) { REMOVED } else { run }, &part[run.len()..]]
+            [if is_secret(run) { REMOVED } else { run }, &part[run.len()..]]
         });
         Cow::Owned(parts.collect())
     }
@@ -86,31 +64,19 @@ impl Redactor {
         }
         line
     }
-
-    fn holds_piece_of(&self, bytes: &[u8]) -> bool {
-        pieces_of(bytes).any(|piece| self.pieces.contains(&piece))
-    }
 }
 
-/// The pieces of a text, in one spelling. Padding is left out: the tokens of a metadata server end in a row of dots.
+/// The pieces of a text. A row of one character is none: the tokens of a metadata server end in a row of dots.
 fn pieces_of(bytes: &[u8]) -> impl Iterator<Item = [u8; PIECE]> {
-    let pieces = bytes.array_windows::<PIECE>().map(|piece| piece.map(folded));
-    pieces.filter(|piece| {
-        piece.iter().all(|byte| piece.iter().filter(|other| *other == byte).count() <= PIECE / 2)
-    })
+    let is_row = |piece: &&[u8; PIECE]| {
+        piece.iter().any(|byte| piece.iter().filter(|other| *other == byte).count() > PIECE / 2)
+    };
+    bytes.array_windows::<PIECE>().filter(move |piece| !is_row(piece)).copied()
 }
 
-fn folded(byte: u8) -> u8 {
-    match byte {
-        b'+' => b'-',
-        b'/' => b'_',
-        other => other.to_ascii_lowercase(),
-    }
-}
-
-/// Whether it cannot stand within a token or an encoding of one.
+/// Whether it cannot stand within a token (RFC 6750, section 2.1).
 fn is_separator(c: char) -> bool {
-    !(c.is_ascii_alphanumeric() || "-._~+/=%\\".contains(c))
+    !(c.is_ascii_alphanumeric() || "-._~+/=".contains(c))
 }
 
 /// Whether it may stand in base64 or percent-encoding. Dots and slashes may not: the names of permissions, hosts and

@@ -110,14 +110,14 @@ async fn an_error_beside_a_token_makes_the_response_unusable() {
 #[tokio::test]
 async fn a_form_that_is_quoted_as_it_was_sent_is_redacted() {
     let mut login = authorized_user("");
-    login["client_secret"] = json!("CS-98/76+x");
-    login["refresh_token"] = json!("1//RSE/CRET");
-    let said = "refresh_token=1%2F%2FRSE%2fCRET and client_secret=CS-98%2F76%2Bx of client";
+    login["client_secret"] = json!("GOCSPX-AbCdEfGhIjKlMnOpQrSt");
+    login["refresh_token"] = json!("1//0gAbCdEfGhIjKlMnOpQrStUvWxYz0123456789");
+    let said = "refresh_token=1%2F%2F0gAbCdEfGhIjKlMnOpQrStUvWxYz0123456789 and client_secret=GOCSPX-AbCdEfGhIjKlMnOpQrSt";
     let body = json!({"error": "invalid_grant", "error_description": said});
     let server = Server::start([Reply::new(400, body.to_string())]).await;
     login["token_uri"] = json!(format!("{}/token", server.url));
     let error = fetch(&login).await.expect_err("refused").to_string();
-    let told = "the token endpoint answered HTTP 400: invalid_grant [left out] and [left out] of client";
+    let told = "the token endpoint answered HTTP 400: invalid_grant [left out] and [left out]";
     assert_eq!(error, told);
     server.seen();
 }
