@@ -117,7 +117,8 @@ async fn a_form_that_is_quoted_as_it_was_sent_is_redacted() {
     let server = Server::start([Reply::new(400, body.to_string())]).await;
     login["token_uri"] = json!(format!("{}/token", server.url));
     let error = fetch(&login).await.expect_err("refused").to_string();
-    let told = "the token endpoint answered HTTP 400: invalid_grant [left out] and [left out]";
+    let told =
+        "the token endpoint answered HTTP 400: invalid_grant refresh_token=1%2F%[left out] and [left out]";
     assert_eq!(error, told);
     server.seen();
 }
