@@ -21,9 +21,9 @@ mod policy_reload;
 mod readiness;
 mod rotation;
 mod secrets;
-mod tls;
 #[cfg(feature = "emulator")]
-mod two_processes;
+mod serve_with_emulator;
+mod tls;
 mod unix_socket;
 
 /// Locked by the tests that may bind port 50051, which only one of them can.

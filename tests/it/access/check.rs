@@ -10,10 +10,10 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    front_door::{
+    access::{
         CONSOLE,
-        program::{Files, Room},
-        visit::only,
+        fixture::permit_only,
+        program::{ConfigDir, ConfigFiles},
     },
     support::{
         files::replace,
@@ -28,15 +28,15 @@ use crate::{
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
-/// A directory with such a configuration for `upstream`.
-fn configured(upstream: &Upstream, authority: &Authority) -> Room {
+/// A directory with a valid configuration for `upstream`.
+fn configured(upstream: &Upstream, authority: &Authority) -> ConfigDir {
     upstream.always_answers(Reply::plain_error(404, "NOT_FOUND", "Not here."));
     let keys = key_set([Key::rsa().jwk(Some("a")), Key::ec().jwk(Some("b"))]);
-    let policy = only(&[("console", CONSOLE)]);
+    let policy = permit_only(&[("console", CONSOLE)]);
     let end = SystemTime::now() + 90 * DAY + HOUR;
     let files =
-        Files { pair: &authority.server_until(end), clients: authority, keys: &keys, policy: &policy };
-    let dir = Room::new(upstream, &files);
+        ConfigFiles { pair: &authority.server_until(end), clients: authority, keys: &keys, policy: &policy };
+    let dir = ConfigDir::new(upstream, &files);
     for secret in ["tls.key", "key.json"] {
         fs::set_permissions(dir.file(secret), Permissions::from_mode(0o600)).unwrap();
     }
@@ -47,7 +47,7 @@ fn may_be_read_by_all(file: &Path) {
     fs::set_permissions(file, Permissions::from_mode(0o644)).unwrap();
 }
 
-async fn check(dir: &Room, words: &[&str]) -> Ended {
+async fn check(dir: &ConfigDir, words: &[&str]) -> Ended {
     run(countermand(&["check", "--config", "c.toml"]).args(words).current_dir(dir.file(""))).await
 }
 

@@ -1,12 +1,12 @@
 //! Callers with several proofs: the strongest identifies the caller, and an invalid one ends the call.
 
 use crate::{
-    front_door::{
+    access::{
         BEARER, CONSOLE,
-        certificates::wire,
+        certificates::connect_with_certificate,
+        fixture::{Fixture, permit_only},
+        jwt::{accept_tokens_of, bearer},
         this_user,
-        tokens::{bearer, believes},
-        visit::{Door, only},
     },
     support::{
         issuer::{Key, claims},
@@ -19,11 +19,12 @@ const LINKERD: &str = "l5d-client-id";
 const BEHIND: &str = "spiffe://corp.example/ns/mdm/sa/behind-a-proxy";
 
 /// A service that listens by TLS and on a unix socket, accepts every kind of proof, and permits each caller.
-async fn service(authority: &Authority, key: &Key) -> Door {
+async fn service(authority: &Authority, key: &Key) -> Fixture {
     let user = this_user();
-    let policy = only(&[("forwarded", BEHIND), ("certificate", CONSOLE), ("token", BEARER), ("unix", &user)]);
-    Door::open(|setup| {
-        believes(setup, key)
+    let policy =
+        permit_only(&[("forwarded", BEHIND), ("certificate", CONSOLE), ("token", BEARER), ("unix", &user)]);
+    Fixture::start(|setup| {
+        accept_tokens_of(setup, key)
             .variable("COUNTERMAND_CALLERS_FORWARDED_CLIENT_CERT", "true")
             .variable("COUNTERMAND_CALLERS_LINKERD_CLIENT_ID", "true")
             .tls(&authority.server(), Some(authority))
@@ -36,11 +37,12 @@ async fn service(authority: &Authority, key: &Key) -> Door {
 #[tokio::test]
 async fn the_strongest_proof_identifies_the_caller() {
     let (authority, key) = (Authority::new(), Key::ec());
-    let door = service(&authority, &key).await;
-    let certified = wire(&door, &authority, &authority.client(vec![uri(CONSOLE)])).await;
+    let fixture = service(&authority, &key).await;
+    let certified =
+        connect_with_certificate(&fixture, &authority, &authority.client(vec![uri(CONSOLE)])).await;
     // A certificate without a name is no proof.
-    let uncertified = wire(&door, &authority, &authority.client(vec![])).await;
-    let unix = door.service.wire_by_unix().await;
+    let uncertified = connect_with_certificate(&fixture, &authority, &authority.client(vec![])).await;
+    let unix = fixture.service.wire_by_unix().await;
     let (token, element) = (bearer(&key.token(Some("a"), &claims())), format!("Hash=1;URI={BEHIND}"));
     let (token, forwarded) = (("authorization", &*token), (FORWARDED, &*element));
     let (linkerd, nameless) = ((LINKERD, BEHIND), (FORWARDED, "Hash=1"));
@@ -51,7 +53,7 @@ async fn the_strongest_proof_identifies_the_caller() {
     let by_certificate = (CONSOLE, "client-certificate", "certificate");
     let by_token = (BEARER, "jwt", "token");
     let by_user = (&*user, "unix-peer", "unix");
-    for (wire, headers, (caller, proof, policy)) in [
+    for (connection, headers, (caller, proof, policy)) in [
         (&certified, &[][..], by_certificate),
         (&certified, &[forwarded], by_proxy),
         (&certified, &[linkerd], by_linkerd),
@@ -71,27 +73,28 @@ async fn the_strongest_proof_identifies_the_caller() {
         (&unix, &[token, nameless], by_token),
         (&unix, &[nameless], by_user),
     ] {
-        door.cancel(wire, headers).await.is_let_in(caller, proof, &[policy]);
+        fixture.cancel(connection, headers).await.assert_allowed(caller, proof, &[policy]);
     }
-    door.cancel(&uncertified, &[]).await.is_denied("anonymous", "none", &[]);
+    fixture.cancel(&uncertified, &[]).await.assert_denied("anonymous", "none", &[]);
 }
 
 #[tokio::test]
 async fn an_invalid_proof_ends_the_call_despite_valid_ones() {
     let (authority, key) = (Authority::new(), Key::ec());
-    let door = service(&authority, &key).await;
-    let certified = wire(&door, &authority, &authority.client(vec![uri(CONSOLE)])).await;
-    let unix = door.service.wire_by_unix().await;
+    let fixture = service(&authority, &key).await;
+    let certified =
+        connect_with_certificate(&fixture, &authority, &authority.client(vec![uri(CONSOLE)])).await;
+    let unix = fixture.service.wire_by_unix().await;
     let (good, bad) = (key.token(Some("a"), &claims()), Key::ec().token(Some("a"), &claims()));
     let (good, bad, element) = (bearer(&good), bearer(&bad), format!("Hash=1;URI={BEHIND}"));
     let (good, bad) = (("authorization", &*good), ("authorization", &*bad));
     let (forwarded, linkerd) = ((FORWARDED, &*element), (LINKERD, BEHIND));
     let (garbled, gibberish) = ((FORWARDED, "URI=\""), (LINKERD, "a b"));
 
-    for wire in [&certified, &unix] {
+    for connection in [&certified, &unix] {
         for with in [&[][..], &[forwarded], &[linkerd], &[forwarded, linkerd]] {
-            let visit = door.cancel(wire, &[with, &[bad]].concat()).await;
-            visit.is_unauthenticated("INVALID_TOKEN");
+            let call = fixture.cancel(connection, &[with, &[bad]].concat()).await;
+            call.assert_unauthenticated("INVALID_TOKEN");
         }
         for with in [
             &[garbled][..],
@@ -100,23 +103,23 @@ async fn an_invalid_proof_ends_the_call_despite_valid_ones() {
             &[gibberish],
             &[gibberish, forwarded, good],
         ] {
-            door.cancel(wire, with).await.is_unauthenticated("INVALID_FORWARDED_IDENTITY");
+            fixture.cancel(connection, with).await.assert_unauthenticated("INVALID_FORWARDED_IDENTITY");
         }
         // Either of two invalid proofs may be reported.
-        let visit = door.cancel(wire, &[garbled, bad]).await;
-        assert_eq!(visit.status().code(), tonic::Code::Unauthenticated);
+        let call = fixture.cancel(connection, &[garbled, bad]).await;
+        assert_eq!(call.status().code(), tonic::Code::Unauthenticated);
     }
 }
 
 #[tokio::test]
 async fn an_invalid_token_is_reported_before_an_invalid_deadline() {
     let (authority, key) = (Authority::new(), Key::ec());
-    let door = service(&authority, &key).await;
-    let unix = door.service.wire_by_unix().await;
-    let visit = door.cancel(&unix, &[("authorization", "Bearer x"), ("grpc-timeout", "soon")]).await;
-    visit.is_unauthenticated("INVALID_TOKEN");
-    let visit = door.cancel(&unix, &[("grpc-timeout", "soon")]).await;
-    assert_eq!(visit.status().code(), tonic::Code::InvalidArgument);
-    assert_eq!(visit.line["caller"], this_user(), "{}", visit.line);
-    assert_eq!(visit.line["decision"], "invalid");
+    let fixture = service(&authority, &key).await;
+    let unix = fixture.service.wire_by_unix().await;
+    let call = fixture.cancel(&unix, &[("authorization", "Bearer x"), ("grpc-timeout", "soon")]).await;
+    call.assert_unauthenticated("INVALID_TOKEN");
+    let call = fixture.cancel(&unix, &[("grpc-timeout", "soon")]).await;
+    assert_eq!(call.status().code(), tonic::Code::InvalidArgument);
+    assert_eq!(call.line["caller"], this_user(), "{}", call.line);
+    assert_eq!(call.line["decision"], "invalid");
 }
