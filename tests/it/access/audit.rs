@@ -146,7 +146,7 @@ async fn long_input_makes_a_short_audit_line_or_none() {
     let trace = "f".repeat(50_000);
     fixture.cancel(&connection, &[("traceparent", &trace)]).await.assert_denied("anonymous", "none", &[]);
     assert_well_formed(&fixture.service.audit_text(), 4);
-    // hyper refuses the request before it becomes a call.
+    // The HTTP/2 server refuses the request before it becomes a call.
     let long = "x".repeat(100_000);
     assert_eq!(connection.start(NAME, &[("x-long", &long)]).await.http_status().await, 431);
     assert_well_formed(&fixture.service.audit_text(), 4);

@@ -43,7 +43,7 @@ fn configured(upstream: &Upstream, authority: &Authority) -> ConfigDir {
     dir
 }
 
-fn may_be_read_by_all(file: &Path) {
+fn make_readable_by_all(file: &Path) {
     fs::set_permissions(file, Permissions::from_mode(0o644)).unwrap();
 }
 
@@ -79,7 +79,7 @@ async fn every_part_has_a_line() {
         assert!(line.starts_with(begin) && line.contains(part), "{line}\nshould be {begin}…{part}");
     }
     assert!(lines.last().unwrap().contains("token obtained"), "{ended:?}");
-    assert!(!dir.file("audit.jsonl").exists(), "it leaves nothing behind");
+    assert!(!dir.file("audit.jsonl").exists(), "check creates no file");
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn a_certificate_that_ends_soon_is_a_warning_and_one_that_has_expired_is_a
     let subjects = ["server.tls.certificate"];
     let now = SystemTime::now();
     authority.server_until(now + 3 * DAY + HOUR).write(&dir.file("tls.crt"), &dir.file("tls.key"));
-    may_be_read_by_all(&dir.file("tls.key"));
+    make_readable_by_all(&dir.file("tls.key"));
     let ended = check(&dir, &[]).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let [line] = about(&ended.stderr, &subjects)[..] else { panic!("{ended:?}") };

@@ -28,13 +28,13 @@ permit (principal, action in [Action::"get", Action::"list", Action::"wait"], re
 const ELSEWHERE: &str = "enterprises/LC02/devices/d1/operations/17";
 const METHODS: [&str; 4] = ["CancelOperation", "GetOperation", "ListOperations", "WaitOperation"];
 
-/// The name that a method takes: an operation's, or that of its device.
+/// The name that a method takes: the operation, or its device for ListOperations.
 fn name_for(method: &str, name: &str) -> String {
     let device = || name.rsplit_once("/operations/").unwrap().0.to_owned();
     if method == "ListOperations" { device() } else { name.to_owned() }
 }
 
-/// A service with this policy, which listens by TLS and on a unix socket.
+/// A service with this policy, a TLS listener and a unix socket.
 async fn service(authority: &Authority, key: &Key, policy: &str) -> Fixture {
     let setup = |setup: Setup| setup.tls(&authority.server(), Some(authority)).policy(policy).unix();
     Fixture::start(|plain| setup(accept_tokens_of(plain, key))).await
@@ -56,7 +56,7 @@ async fn the_examples_permit_their_callers_and_no_other_calls() {
     let unix = async || fixture.service.wire_by_unix().await;
     let user = this_user();
 
-    // Each with the policies that permit its calls. `policy1` permits reading only.
+    // Each caller has the policies that permit its calls. `policy1` permits reading only.
     let (console, reader, denied) = (&["policy0", "policy1"][..], &["policy1"][..], &[][..]);
     let certificate = "client-certificate";
     for (connection, token, caller, proof, permits) in [
@@ -102,7 +102,7 @@ async fn a_forbid_wins_over_a_permit() {
         proof,
         &["policy0", "policy1"],
     );
-    // The id of another device begins alike.
+    // The id of another device may have the same prefix.
     let of_d22 = "enterprises/LC01/devices/d22/operations/17";
     fixture.call(&console, "CancelOperation", of_d22, &[]).await.assert_allowed(caller, proof, &["policy0"]);
 }

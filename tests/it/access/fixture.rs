@@ -43,9 +43,10 @@ impl Fixture {
         self.call(connection, "CancelOperation", NAME, headers).await
     }
 
-    /// Calls a method. No other call may run at the same time. Checks that the call has one audit line with the
-    /// code of the response, that a refused call is not sent upstream, and that the caller's credentials are never
-    /// sent upstream.
+    /// Calls a method, while no other call runs. Checks that:
+    /// - the call has one audit line, with the code of the response;
+    /// - a refused call is not sent upstream;
+    /// - the caller's credentials are not sent upstream.
     pub(crate) async fn call(
         &self,
         connection: &Wire,
@@ -133,7 +134,7 @@ impl AuditedCall {
     }
 }
 
-/// A policy for each of these ids and callers. It permits the caller everything.
+/// One policy per id and caller. Each permits its caller every call.
 pub(crate) fn permit_only(callers: &[(&str, &str)]) -> String {
     let permit = |(id, caller): &(&str, &str)| {
         format!("@id(\"{id}\") permit (principal == Caller::\"{caller}\", action, resource);\n")

@@ -38,7 +38,7 @@ async fn a_call_over_the_limit_is_refused_and_audited_without_a_caller() {
     let host =
         connect_with_certificate(&fixture, &authority, &authority.client(vec![dns("console.corp.example")]))
             .await;
-    // A denied call releases its permit.
+    // Denied calls leave the permit free.
     for _ in 0..3 {
         fixture.cancel(&host, &[]).await.assert_denied(HOST, "client-certificate", &[]);
     }

@@ -1,4 +1,4 @@
-//! Callers with several proofs: the strongest identifies the caller, and an invalid one ends the call.
+//! Callers with several credentials: the strongest identifies the caller, and an invalid one ends the call.
 
 use crate::{
     access::{
@@ -18,7 +18,7 @@ const FORWARDED: &str = "x-forwarded-client-cert";
 const LINKERD: &str = "l5d-client-id";
 const BEHIND: &str = "spiffe://corp.example/ns/mdm/sa/behind-a-proxy";
 
-/// A service that listens by TLS and on a unix socket, accepts every kind of proof, and permits each caller.
+/// A service with a TLS listener and a unix socket. It accepts every kind of credential, and permits each caller.
 async fn service(authority: &Authority, key: &Key) -> Fixture {
     let user = this_user();
     let policy =
@@ -35,12 +35,12 @@ async fn service(authority: &Authority, key: &Key) -> Fixture {
 }
 
 #[tokio::test]
-async fn the_strongest_proof_identifies_the_caller() {
+async fn the_strongest_credential_identifies_the_caller() {
     let (authority, key) = (Authority::new(), Key::ec());
     let fixture = service(&authority, &key).await;
     let certified =
         connect_with_certificate(&fixture, &authority, &authority.client(vec![uri(CONSOLE)])).await;
-    // A certificate without a name is no proof.
+    // A certificate without a name does not identify its caller.
     let uncertified = connect_with_certificate(&fixture, &authority, &authority.client(vec![])).await;
     let unix = fixture.service.wire_by_unix().await;
     let (token, element) = (bearer(&key.token(Some("a"), &claims())), format!("Hash=1;URI={BEHIND}"));
@@ -79,34 +79,34 @@ async fn the_strongest_proof_identifies_the_caller() {
 }
 
 #[tokio::test]
-async fn an_invalid_proof_ends_the_call_despite_valid_ones() {
+async fn an_invalid_credential_ends_the_call_despite_valid_ones() {
     let (authority, key) = (Authority::new(), Key::ec());
     let fixture = service(&authority, &key).await;
     let certified =
         connect_with_certificate(&fixture, &authority, &authority.client(vec![uri(CONSOLE)])).await;
     let unix = fixture.service.wire_by_unix().await;
-    let (good, bad) = (key.token(Some("a"), &claims()), Key::ec().token(Some("a"), &claims()));
-    let (good, bad, element) = (bearer(&good), bearer(&bad), format!("Hash=1;URI={BEHIND}"));
-    let (good, bad) = (("authorization", &*good), ("authorization", &*bad));
+    let (valid, invalid) = (key.token(Some("a"), &claims()), Key::ec().token(Some("a"), &claims()));
+    let (valid, invalid, element) = (bearer(&valid), bearer(&invalid), format!("Hash=1;URI={BEHIND}"));
+    let (valid, invalid) = (("authorization", &*valid), ("authorization", &*invalid));
     let (forwarded, linkerd) = ((FORWARDED, &*element), (LINKERD, BEHIND));
-    let (garbled, gibberish) = ((FORWARDED, "URI=\""), (LINKERD, "a b"));
+    let (malformed_forwarded, malformed_linkerd) = ((FORWARDED, "URI=\""), (LINKERD, "a b"));
 
     for connection in [&certified, &unix] {
         for with in [&[][..], &[forwarded], &[linkerd], &[forwarded, linkerd]] {
-            let call = fixture.cancel(connection, &[with, &[bad]].concat()).await;
+            let call = fixture.cancel(connection, &[with, &[invalid]].concat()).await;
             call.assert_unauthenticated("INVALID_TOKEN");
         }
         for with in [
-            &[garbled][..],
-            &[garbled, good],
-            &[garbled, linkerd, good],
-            &[gibberish],
-            &[gibberish, forwarded, good],
+            &[malformed_forwarded][..],
+            &[malformed_forwarded, valid],
+            &[malformed_forwarded, linkerd, valid],
+            &[malformed_linkerd],
+            &[malformed_linkerd, forwarded, valid],
         ] {
             fixture.cancel(connection, with).await.assert_unauthenticated("INVALID_FORWARDED_IDENTITY");
         }
-        // Either of two invalid proofs may be reported.
-        let call = fixture.cancel(connection, &[garbled, bad]).await;
+        // The service may report either of two invalid credentials.
+        let call = fixture.cancel(connection, &[malformed_forwarded, invalid]).await;
         assert_eq!(call.status().code(), tonic::Code::Unauthenticated);
     }
 }
