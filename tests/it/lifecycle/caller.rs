@@ -16,7 +16,7 @@ use tonic_health::pb::{
 use crate::{lifecycle::google::Google, support::process::LIMIT};
 
 /// The `authorization` header of every caller here. It must not appear upstream or in a log.
-pub(crate) const CALLERS_OWN: &str = "Bearer callers-own-token-5dd0c6";
+pub(crate) const CALLER_AUTHORIZATION: &str = "Bearer callers-own-token-5dd0c6";
 
 /// The name of an operation.
 pub(crate) fn operation(id: usize) -> String {
@@ -35,7 +35,7 @@ pub(crate) async fn cancel(address: SocketAddr, id: usize) -> Result<(), Status>
 
 pub(crate) async fn cancel_by(channel: Channel, name: String) -> Result<(), Status> {
     let mut request = Request::new(CancelOperationRequest { name });
-    request.metadata_mut().insert("authorization", CALLERS_OWN.parse().unwrap());
+    request.metadata_mut().insert("authorization", CALLER_AUTHORIZATION.parse().unwrap());
     let response = timeout(LIMIT, OperationsClient::new(channel).cancel_operation(request)).await;
     response.expect("a response").map(|_| ())
 }

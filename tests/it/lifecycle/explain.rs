@@ -7,7 +7,7 @@ use crate::{
     support::process::{Ended, countermand, run},
 };
 
-const POLICY: &str = r#"// Who may call back.
+const POLICY: &str = r#"// Permissions.
 @id("console")
 permit (principal == Caller::"spiffe://corp.example/ns/mdm/sa/console", action, resource in Enterprise::"LC01");
 permit (principal, action in [Action::"get", Action::"list"], resource in Enterprise::"LC01")
@@ -87,7 +87,7 @@ async fn claims_are_tags_and_the_output_can_be_json() {
 }
 
 #[tokio::test]
-async fn the_proof_of_an_identity_can_be_given() {
+async fn the_proof_flag_sets_how_the_identity_was_verified() {
     let question = ["--explain", "dns:console.corp.example", "cancel", OPERATION];
     for (proof, code) in [
         (&[][..], 1),
