@@ -129,8 +129,14 @@ async fn keys_that_cannot_be_fetched_are_an_error_with_a_hint() {
             Reply::new(404, "text/html", "<html>"),
             Err(": the endpoint answered HTTP 404; check that it is the jwks_uri"),
         ),
-        (Reply::new(200, "text/html", "<html>"), Err(": is not the JSON of a key set; check that")),
-        (Reply::new(200, "application/json", "{\"keys\":[]}"), Err(": holds no key for signatures")),
+        (
+            Reply::new(200, "text/html", "<html>"),
+            Err(": what the endpoint answered is not the JSON of a key set; check that"),
+        ),
+        (
+            Reply::new(200, "application/json", "{\"keys\":[]}"),
+            Err(": what the endpoint answered holds no key for signatures"),
+        ),
     ] {
         issuer.answers([reply]);
         let ended = check(&dir, &[]).await;

@@ -43,7 +43,7 @@ async fn a_listener_beyond_loopback_without_tls_or_a_policy_is_a_config_error() 
         let refused = serve(dir.path(), &format!("{server}{sections}"), &[]).await;
         assert_eq!((refused.code, &*refused.stdout), (Some(78), ""), "{refused:?}");
         let [count, error] = refused.stderr.lines().collect::<Vec<_>>()[..] else { panic!("{refused:?}") };
-        assert_eq!(count, "countermand: 1 fault in the configuration (c.toml):");
+        assert_eq!(count, "countermand: 1 error in the configuration (c.toml):");
         let begin = format!(
             "server.listen (line 2): {NETWORK} can be reached from beyond this machine, {problem}; {hint}"
         );

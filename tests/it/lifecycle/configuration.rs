@@ -25,10 +25,10 @@ async fn serve_prints_every_config_error_at_once_and_exits_with_78() {
     assert_eq!(ended.code, Some(78), "{ended:?}");
     let lines: Vec<_> = ended.stderr.lines().collect();
     let begins = [
-        "countermand: 6 faults in the configuration (c.toml):",
+        "countermand: 6 errors in the configuration (c.toml):",
         "COUNTERMAND_LISTNE: there is no such variable; did you mean COUNTERMAND_LISTEN?",
         "server.listen (line 3): 0.0.0.0:50051 can be reached from beyond this machine",
-        "server.drain_timeout (line 4): \"soon\" is not a duration",
+        "server.drain_timeout (line 4): this is not a duration",
         "server.drian_timeout (line 5): there is no such key; did you mean drain_timeout?",
         "upstream.url (line 7): plain http would send the token in clear",
         "credentials.file (line 10): broken.json is not JSON",

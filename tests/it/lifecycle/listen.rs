@@ -50,7 +50,7 @@ async fn an_address_beyond_loopback_needs_allow_unauthenticated() {
             assert_eq!(refused.code, Some(78), "{refused:?}");
             let lines: Vec<_> = refused.stderr.lines().collect();
             let [count, error] = lines[..] else { panic!("{refused:?}") };
-            assert_eq!(count, "countermand: 1 fault in the configuration:");
+            assert_eq!(count, "countermand: 1 error in the configuration:");
             assert!(error.starts_with(&format!("{key}: ")) && error.contains(shown), "{error}");
             assert!(error.contains("beyond this machine") && error.contains("--allow-unauthenticated"));
             assert_eq!(refused.stdout, "");
