@@ -55,8 +55,7 @@ impl CancelLoop {
     }
 }
 
-/// Ends the program, then asserts that each of these cancels has one audit line with code OK. Calls of [`NAME`] are
-/// ignored.
+/// Ends the program. Asserts that each of these cancels has one audit line with code OK. Calls of [`NAME`] are ignored.
 pub(crate) async fn assert_all_recorded(program: Program, audit_log: &Path, cancelled: &[String]) {
     let Program { process, dir: _dir, .. } = program;
     process.signal(SIGTERM);

@@ -18,7 +18,7 @@ use crate::{
 /// The first bytes of an HTTP/2 client (RFC 9113, section 3.4): the preface and empty SETTINGS.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-/// The service accepts new connections for one second after the signal. The test connects for this time.
+/// The test connects for this period after the signal. The service accepts new connections for one second.
 const CONNECT_PERIOD: Duration = Duration::from_millis(500);
 
 /// A refusal before this time is an error. A later one is possible on a machine that stalls.

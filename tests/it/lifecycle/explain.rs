@@ -24,7 +24,7 @@ permit (principal, action, resource) when { principal.proof == "x-forwarded-clie
 const OPERATION: &str = "enterprises/LC01/devices/d1/operations/17";
 const CONSOLE: &str = "spiffe://corp.example/ns/mdm/sa/console";
 
-/// Explains by the policy `p.cedar`, without any other configuration.
+/// Explains with the policy `p.cedar`, without other configuration.
 async fn explain(words: &[&str]) -> Ended {
     explain_by(POLICY, words).await
 }

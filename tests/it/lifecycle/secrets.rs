@@ -1,4 +1,4 @@
-//! No log line at any level, response or `/readyz` page contains a secret, after every failure and for every `RUST_LOG`.
+//! No log line, response or `/readyz` page contains a secret: at any log level and after every failure.
 
 use nix::sys::signal::Signal::SIGTERM;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
@@ -13,7 +13,7 @@ use crate::lifecycle::{
 mod callers;
 mod search;
 
-use search::Secrets;
+use search::SecretPatterns;
 
 const ALL_LEVELS: &str = "trace";
 const LEVELS_PER_LIBRARY: &str = "countermand=trace,yup_oauth2=trace,h2=trace,hyper=trace,hyper_util=trace,\
@@ -96,7 +96,8 @@ async fn assert_no_secret_is_printed(format: &str, filter: &str) {
     hung_up.abort();
     service.process.signal(SIGTERM);
     texts.push(format!("{:?}", in_flight.await.unwrap().unwrap_err()));
-    let secrets = Secrets::new(google.seen(), &[&service.key, &next], &[CALLER_AUTHORIZATION, NEW_PASSWORD]);
+    let secrets =
+        SecretPatterns::new(google.seen(), &[&service.key, &next], &[CALLER_AUTHORIZATION, NEW_PASSWORD]);
     let ended = service.process.end().await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
 

@@ -50,7 +50,7 @@ async fn a_socket_serves_identifies_its_peer_and_is_removed_at_the_exit() {
 
     // The log line about an invalid connection has its peer.
     let mut invalid = tokio::net::UnixStream::connect(&socket).await.unwrap();
-    invalid.write_all(b"this is not HTTP/2, as the server will notice\r\n\r\n").await.unwrap();
+    invalid.write_all(b"this is not HTTP/2\r\n\r\n").await.unwrap();
     let uid = std::fs::metadata(dir.path()).unwrap().uid();
     service.process.stderr.has(&format!("origin=Unix {{ uid: Some({uid}) }} ")).await;
 
@@ -75,8 +75,8 @@ async fn a_socket_in_use_or_another_file_is_not_replaced() {
     let google = Google::start().await;
     let (dir, socket) = socket_dir();
     let service = start(&google, &socket).await;
-    let file = dir.path().join("letter.txt");
-    std::fs::write(&file, "dear reader").unwrap();
+    let file = dir.path().join("file.txt");
+    std::fs::write(&file, "content").unwrap();
     for in_use in [&socket, &file] {
         let listen = format!("unix:{}", in_use.display());
         let mut second = countermand(&["serve", "--listen", &listen, "--admin-listen", "off"]);
@@ -86,7 +86,7 @@ async fn a_socket_in_use_or_another_file_is_not_replaced() {
     }
     tokio::net::UnixStream::connect(&socket).await.unwrap();
     cancel(&socket, 1).await;
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), "dear reader");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "content");
 }
 
 #[tokio::test]

@@ -8,9 +8,9 @@ use crate::lifecycle::{google::Seen, key::Key};
 const RUN: usize = 40;
 
 /// Texts that must not be printed, each with its description.
-pub(super) struct Secrets(Vec<(&'static str, String)>);
+pub(super) struct SecretPatterns(Vec<(&'static str, String)>);
 
-impl Secrets {
+impl SecretPatterns {
     /// The issued tokens, the keys, and `others`.
     pub(super) fn new(seen: Seen, keys: &[&Key], others: &[&str]) -> Self {
         let mut secrets = Vec::new();
@@ -54,7 +54,7 @@ fn the_search_finds_each_kind_of_secret() {
     let key = Key::generate();
     let token = format!("ya29.c.{}", "x1".repeat(48));
     let seen = Seen { tokens: vec![token.clone()], ..Seen::default() };
-    let secrets = Secrets::new(seen, &[&key], &["Bearer callers-own", "hunter2"]);
+    let secrets = SecretPatterns::new(seen, &[&key], &["Bearer callers-own", "hunter2"]);
     for leak in [
         format!("DEBUG Bearer {token}"),
         BASE64_STANDARD.encode(format!("Bearer {token}")),
