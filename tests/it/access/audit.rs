@@ -165,7 +165,7 @@ async fn calls_without_an_audit_log_are_refused_unless_on_failure_is_continue() 
     let stranger = connect_with_certificate(&fixture, &authority, &authority.client(vec![])).await;
     let invalid = ("authorization", "Bearer x");
     for (connection, name, headers) in [
-        // The first call detects that the log cannot be written. The policy denies it, and the response does not say so.
+        // The first call detects that the log cannot be written. The response hides that the policy denies the call.
         (&stranger, NAME, &[][..]),
         (&console, NAME, &[]),
         (&stranger, NAME, &[]),
