@@ -4,11 +4,11 @@
 // A helper of a test fails by panicking, as a test does.
 #![allow(clippy::unwrap_used)]
 
+mod access;
 mod client_commands;
 mod credentials;
 mod dependencies;
 mod emulator;
-mod front_door;
 #[cfg(feature = "emulator")]
 mod generated_documents;
 mod lifecycle;

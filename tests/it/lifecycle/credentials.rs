@@ -17,18 +17,18 @@ use crate::{
     support::process::eventually,
 };
 
-/// A service with a credential for each enterprise of the same name, whose tokens come from who is named
-/// with it. Calls go to `api`.
+/// A service with one credential per name. Each serves the enterprise of its name, with tokens of its fake Google.
+/// Calls go to `api`.
 async fn routed(api: &Google, list: &[(&str, &Google)]) -> Service {
     Service::start_with(api, |command| {
-        let room = command.as_std().get_current_dir().unwrap().to_owned();
+        let dir = command.as_std().get_current_dir().unwrap().to_owned();
         let mut sections = String::new();
         for (name, google) in list {
-            fs::write(room.join(format!("{name}.json")), Key::generate().file(&google.token_url())).unwrap();
+            fs::write(dir.join(format!("{name}.json")), Key::generate().file(&google.token_url())).unwrap();
             let section = "[[credentials]]\nname = \"@\"\nfile = \"@.json\"\nenterprises = [\"@*\"]\n";
             sections += &section.replace('@', name);
         }
-        fs::write(room.join("named.toml"), sections).unwrap();
+        fs::write(dir.join("named.toml"), sections).unwrap();
         command.args(["--config", "named.toml"]).env_remove("COUNTERMAND_CREDENTIALS");
     })
     .await
@@ -52,35 +52,35 @@ async fn the_service_is_ready_once_no_credential_is_starting() {
     let list = [("good", &good), ("revoked", &refused), ("slow", &hanging)];
     let service = routed(&good, &list).await;
 
-    // Calls do not wait for the others, though the service does not call itself ready yet.
+    // Calls do not wait for the other credentials, although the service is not ready yet.
     cancel_in(&service, "good").await.unwrap();
     let revoked = "credential revoked: no valid token: the token endpoint answered HTTP 400";
     service.not_ready(&["credential good: valid for ", revoked, "credential slow: the first token"]).await;
     let mut watcher = Watcher::of(service.address, "").await;
     assert_eq!(watcher.next().await, Some(NotServing));
 
-    // Ten seconds is as long as one answer is waited for.
+    // The first fetch of the slow credential times out after ten seconds.
     assert_eq!(watcher.next().await, Some(Serving));
     let (status, page) = service.get("/readyz").await;
     assert_eq!(status, 200, "{page}");
     for part in ["ready\n", "credential good: valid for ", revoked, "; to be mended)", "credential slow: no "]
     {
-        assert!(page.contains(part), "{page}\nshould tell {part}");
+        assert!(page.contains(part), "{page}\nshould have {part}");
     }
     for enterprise in ["revoked", "slow"] {
         let refusal = cancel_in(&service, enterprise).await.unwrap_err();
         assert_eq!(refusal.code(), Code::Unavailable, "{refusal:?}");
     }
-    assert_eq!(good.seen().authorizations.len(), 1, "of the good one only");
+    assert_eq!(good.seen().authorizations.len(), 1, "only calls with the good credential are sent");
 
     // A credential that failed at start is still retried.
     hanging.answer_token(Token::Granted(3600));
     eventually("the slow one is served", async || cancel_in(&service, "slow").await.ok()).await;
     let log = service.process.stderr.text();
-    let told =
+    let count =
         |line: &str| log.lines().filter(|l| l.contains(line) && l.contains("credential=\"revoked\"")).count();
-    assert!(told("no token could be fetched") > 1, "it is asked for again and again");
-    assert_eq!(told("are refused as UNAVAILABLE"), 1, "{log}");
+    assert!(count("no token could be fetched") > 1, "the fetch is repeated");
+    assert_eq!(count("are refused as UNAVAILABLE"), 1, "{log}");
 }
 
 #[tokio::test]

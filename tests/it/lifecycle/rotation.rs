@@ -1,4 +1,4 @@
-//! A key file that changes under a running service.
+//! Changes of the key file while the service runs.
 
 use std::{fs, os::unix::fs::symlink};
 
@@ -18,7 +18,7 @@ use crate::{
     support::{files::replace, process::eventually},
 };
 
-/// Whether the latest assertion is one by `key`.
+/// Whether `key` signed the latest assertion.
 fn latest_by(google: &Google, key: &Key) -> bool {
     google.seen().assertions.last().is_some_and(|assertion| key.signed(assertion))
 }
@@ -41,8 +41,8 @@ async fn a_new_key_is_reloaded_and_no_call_is_dropped() {
 
     assert_eq!(service.get("/readyz").await.0, 200);
     let bearer = |nth: usize| format!("Bearer {}", google.seen().tokens[nth]);
-    assert_eq!(google.seen().authorizations, [bearer(0)], "it went with the old key's token");
-    eventually("a call goes with the new key's token", async || {
+    assert_eq!(google.seen().authorizations, [bearer(0)], "the call used the old key's token");
+    eventually("a call uses the new key's token", async || {
         cancel(service.address, 2).await.unwrap();
         (google.seen().authorizations.last() == Some(&bearer(1))).then_some(())
     })
@@ -120,15 +120,15 @@ async fn a_refused_key_is_on_the_page_and_the_old_one_stays() {
     assert!(page.starts_with("ready\ncredential default: valid for "), "{page}");
     assert!(page.contains("invalid_grant") && !page.contains("not renewed"), "{page}");
     let (_, json) = service.get_as("/readyz", "application/json").await;
-    let told: Value = serde_json::from_str(&json).unwrap();
-    let line = &told["credentials"][0];
+    let page: Value = serde_json::from_str(&json).unwrap();
+    let line = &page["credentials"][0];
     assert_eq!((&line["state"], &line["cause"]), (&Value::from("valid"), &Value::Null), "{json}");
     assert!(line["changed_file"].as_str().unwrap().contains("invalid_grant"), "{json}");
     cancel(service.address, 1).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_link_that_kubernetes_swaps_is_followed() {
+async fn a_symlink_that_kubernetes_swaps_is_followed() {
     let google = Google::start().await;
     let mount = tempfile::tempdir().unwrap();
     let (first, second) = (Key::generate(), Key::generate());
@@ -137,7 +137,7 @@ async fn a_link_that_kubernetes_swaps_is_followed() {
         fs::create_dir(at(version)).unwrap();
         fs::write(at(version).join("key.json"), key.file(&google.token_url())).unwrap();
     }
-    // As the kubelet lays out a mounted secret: a name, a link to it, and a directory a version.
+    // The kubelet mounts a secret like this: one directory per version, and two links to the current file.
     symlink("..1", at("..data")).unwrap();
     symlink("..data/key.json", at("key.json")).unwrap();
     let service = Service::start_with(&google, |command| {

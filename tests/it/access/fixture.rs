@@ -1,5 +1,4 @@
-//! A call at the front door, and all that it leaves: the answer, a line in the audit log, and a call upstream
-//! or none.
+//! A service with its upstream, and calls that check the response, the audit line and the upstream call together.
 
 use countermand::proto::longrunning::ListOperationsRequest;
 use http::header;
@@ -8,7 +7,7 @@ use serde_json::{Value, json};
 use tonic::{Code, Status};
 
 use crate::{
-    front_door::NAME,
+    access::NAME,
     support::{
         details::assert_ours,
         grpc::{Answer, Wire, by_name},
@@ -18,21 +17,20 @@ use crate::{
     },
 };
 
-/// A service, and an upstream that knows every operation as done and says yes to all else.
-pub(crate) struct Door {
+/// A service, and an upstream that reports every operation as done and accepts every cancel.
+pub(crate) struct Fixture {
     pub(crate) service: Service,
     pub(crate) upstream: Upstream,
 }
 
-/// What came of a call.
-pub(crate) struct Visit {
-    pub(crate) answer: Answer,
-    /// Its line in the audit log.
+/// The response to a call, and its line in the audit log.
+pub(crate) struct AuditedCall {
+    pub(crate) response: Answer,
     pub(crate) line: Value,
 }
 
-impl Door {
-    pub(crate) async fn open(setup: impl FnOnce(Setup) -> Setup) -> Self {
+impl Fixture {
+    pub(crate) async fn start(setup: impl FnOnce(Setup) -> Setup) -> Self {
         let upstream = Upstream::start().await;
         let done = json!({"done": true, "response": {"@type": "type.googleapis.com/google.protobuf.Empty"}});
         upstream.always_answers(Reply::json(200, &done));
@@ -40,31 +38,32 @@ impl Door {
         Self { service, upstream }
     }
 
-    /// Cancels an operation.
-    pub(crate) async fn cancel(&self, wire: &Wire, headers: &[(&str, &str)]) -> Visit {
-        self.call(wire, "CancelOperation", NAME, headers).await
+    /// Cancels the operation [`NAME`].
+    pub(crate) async fn cancel(&self, connection: &Wire, headers: &[(&str, &str)]) -> AuditedCall {
+        self.call(connection, "CancelOperation", NAME, headers).await
     }
 
-    /// Calls a method, while nobody else does, and holds what there is to see of it against each other:
-    /// one call is one line, which says what the answer says; nothing goes upstream for a call that was not
-    /// let through; and what the caller sent to prove itself goes no further for one that was.
+    /// Calls a method, while no other call runs. Checks that:
+    /// - the call has one audit line, with the code of the response;
+    /// - a refused call is not sent upstream;
+    /// - the caller's credentials are not sent upstream.
     pub(crate) async fn call(
         &self,
-        wire: &Wire,
+        connection: &Wire,
         method: &str,
         name: &str,
         headers: &[(&str, &str)],
-    ) -> Visit {
+    ) -> AuditedCall {
         let (lines, sent) = (self.service.audit_log().len(), self.upstream.seen().len());
         let path = format!("/google.longrunning.Operations/{method}");
-        let answer = wire.start_raw(&path, headers, &request(method, name)).await.answer().await;
+        let response = connection.start_raw(&path, headers, &request(method, name)).await.answer().await;
         let log = self.service.audit_log();
-        let [line] = &log[lines..] else { panic!("one call, one line: {:?}", &log[lines..]) };
-        assert_eq!((&line["method"], &line["code"]), (&json!(method), &json!(name_of(answer.code()))));
+        let [line] = &log[lines..] else { panic!("one line per call: {:?}", &log[lines..]) };
+        assert_eq!((&line["method"], &line["code"]), (&json!(method), &json!(code_name(response.code()))));
         let sent = &self.upstream.seen()[sent..];
         match line["decision"].as_str() {
             Some("allow") if method == "CancelOperation" => assert_eq!(sent.len(), 1, "{line}"),
-            // What is known to be done is not asked for again.
+            // The cache may answer for an operation that is done.
             Some("allow") => assert!(sent.len() <= 1, "{line}"),
             _ => assert_eq!(sent.len(), 0, "{line}"),
         }
@@ -75,11 +74,11 @@ impl Door {
                 assert_eq!(call.headers.get(header), None);
             }
         }
-        Visit { answer, line: line.clone() }
+        AuditedCall { response, line: line.clone() }
     }
 }
 
-/// The request of a method that is about `name`; for a list it is the device's.
+/// The request of a method with the name `name`. ListOperations takes the name of a device.
 fn request(method: &str, name: &str) -> Vec<u8> {
     match method {
         "ListOperations" => {
@@ -89,8 +88,8 @@ fn request(method: &str, name: &str) -> Vec<u8> {
     }
 }
 
-/// A code as the audit log has it.
-fn name_of(code: Code) -> String {
+/// A code as the audit log writes it.
+fn code_name(code: Code) -> String {
     let mut name = String::new();
     for letter in format!("{code:?}").chars() {
         if letter.is_ascii_uppercase() && !name.is_empty() {
@@ -101,42 +100,42 @@ fn name_of(code: Code) -> String {
     if code == Code::Ok { "OK".to_owned() } else { name }
 }
 
-impl Visit {
+impl AuditedCall {
     pub(crate) fn status(&self) -> Status {
-        self.answer.status()
+        self.response.status()
     }
 
-    /// What the line says of the caller: who, by what proof, let through or not, and by which policies.
-    fn told(&self) -> Value {
+    /// The members of the audit line about the caller and the decision.
+    fn decision(&self) -> Value {
         let line = &self.line;
         json!([line["caller"], line["proof"], line["decision"], line["policies"]])
     }
 
-    /// It was let through, for this caller and by these policies.
+    /// Asserts that these policies permitted the call of this caller.
     #[track_caller]
-    pub(crate) fn is_let_in(&self, caller: &str, proof: &str, policies: &[&str]) {
-        assert_eq!(self.answer.code(), Code::Ok, "{} {}", self.answer.message(), self.line);
-        assert_eq!(self.told(), json!([caller, proof, "allow", policies]));
+    pub(crate) fn assert_allowed(&self, caller: &str, proof: &str, policies: &[&str]) {
+        assert_eq!(self.response.code(), Code::Ok, "{} {}", self.response.message(), self.line);
+        assert_eq!(self.decision(), json!([caller, proof, "allow", policies]));
     }
 
-    /// It was not, for this caller; by these policies if any forbids it.
+    /// Asserts that the call of this caller was denied, by these policies if any forbids it.
     #[track_caller]
-    pub(crate) fn is_denied(&self, caller: &str, proof: &str, policies: &[&str]) {
+    pub(crate) fn assert_denied(&self, caller: &str, proof: &str, policies: &[&str]) {
         assert_ours(&self.status(), Code::PermissionDenied, "NOT_PERMITTED");
         let policies = if policies.is_empty() { Value::Null } else { json!(policies) };
-        assert_eq!(self.told(), json!([caller, proof, "deny", policies]));
+        assert_eq!(self.decision(), json!([caller, proof, "deny", policies]));
     }
 
-    /// Nobody can say who called, for this reason.
+    /// Asserts that the caller could not be authenticated, for this reason.
     #[track_caller]
-    pub(crate) fn is_unauthenticated(&self, reason: &str) {
+    pub(crate) fn assert_unauthenticated(&self, reason: &str) {
         assert_ours(&self.status(), Code::Unauthenticated, reason);
-        assert_eq!(self.told(), json!([null, null, "deny", null]));
+        assert_eq!(self.decision(), json!([null, null, "deny", null]));
     }
 }
 
-/// Lets each of these callers in, by a policy of that name, and nobody else.
-pub(crate) fn only(callers: &[(&str, &str)]) -> String {
+/// One policy per id and caller. Each permits its caller every call.
+pub(crate) fn permit_only(callers: &[(&str, &str)]) -> String {
     let permit = |(id, caller): &(&str, &str)| {
         format!("@id(\"{id}\") permit (principal == Caller::\"{caller}\", action, resource);\n")
     };

@@ -1,11 +1,11 @@
-//! Callers who show a token.
+//! Callers with a bearer token.
 
 use serde_json::{Value, json};
 
 use crate::{
-    front_door::{
+    access::{
         BEARER,
-        visit::{Door, only},
+        fixture::{Fixture, permit_only},
     },
     support::{
         issuer::{Key, claims, encoded, key_set, kubernetes_claims, time},
@@ -13,38 +13,42 @@ use crate::{
     },
 };
 
-/// A header with a token.
+/// The value of an `authorization` header.
 pub(crate) fn bearer(token: &str) -> String {
     format!("Bearer {token}")
 }
 
-/// Believes the tokens of `key`, which the issuer calls `a`.
-pub(crate) fn believes(setup: Setup, key: &Key) -> Setup {
+/// Configures the service to accept tokens that `key` signed. The key set has it as `a`.
+pub(crate) fn accept_tokens_of(setup: Setup, key: &Key) -> Setup {
     setup.tokens_by(&key_set([key.jwk(Some("a"))]))
 }
 
 #[tokio::test]
-async fn a_bearer_is_whom_the_token_names_by_whatever_key_of_the_issuer() {
+async fn a_token_of_any_key_of_the_issuer_identifies_its_caller() {
     let (rsa, ec) = (Key::rsa(), Key::ec());
     let keys = key_set([rsa.jwk(Some("rsa")), ec.jwk(Some("ec"))]);
-    let policy = only(&[("bearer", BEARER)]);
-    let door = Door::open(|setup| setup.tokens_by(&keys).policy(&policy)).await;
-    let wire = door.service.wire().await;
+    let policy = permit_only(&[("bearer", BEARER)]);
+    let fixture = Fixture::start(|setup| setup.tokens_by(&keys).policy(&policy)).await;
+    let connection = fixture.service.wire().await;
     let mut other = claims();
-    other["sub"] = "somebody".into();
+    other["sub"] = "other".into();
     for (key, id, algorithm) in [(&rsa, "rsa", "RS256"), (&ec, "ec", "ES256")] {
         assert_eq!(key.algorithm(), algorithm);
         let token = bearer(&key.token(Some(id), &claims()));
-        door.cancel(&wire, &[("authorization", &token)]).await.is_let_in(BEARER, "jwt", &["bearer"]);
+        fixture.cancel(&connection, &[("authorization", &token)]).await.assert_allowed(
+            BEARER,
+            "jwt",
+            &["bearer"],
+        );
         let token = bearer(&key.token(Some(id), &other));
-        let caller = "jwt:https://issuer.example#somebody";
-        door.cancel(&wire, &[("authorization", &token)]).await.is_denied(caller, "jwt", &[]);
+        let caller = "jwt:https://issuer.example#other";
+        fixture.cancel(&connection, &[("authorization", &token)]).await.assert_denied(caller, "jwt", &[]);
     }
-    door.cancel(&wire, &[]).await.is_denied("anonymous", "none", &[]);
+    fixture.cancel(&connection, &[]).await.assert_denied("anonymous", "none", &[]);
 }
 
 #[tokio::test]
-async fn a_workload_of_kubernetes_is_known_by_its_namespace_and_its_claims() {
+async fn kubernetes_claims_are_attributes_and_tags_of_the_caller() {
     let key = Key::rsa();
     let policy = r#"
         @id("namespace") permit (principal, action, resource)
@@ -53,8 +57,8 @@ async fn a_workload_of_kubernetes_is_known_by_its_namespace_and_its_claims() {
         @id("not-on-n2") forbid (principal, action, resource)
           when { principal.hasTag("kubernetes.io/node/name") && principal.getTag("kubernetes.io/node/name").contains("n2") };
     "#;
-    let door = Door::open(|setup| believes(setup, &key).policy(policy)).await;
-    let wire = door.service.wire().await;
+    let fixture = Fixture::start(|setup| accept_tokens_of(setup, &key).policy(policy)).await;
+    let connection = fixture.service.wire().await;
     let with = |path: &str, value: &str| {
         let mut claims = kubernetes_claims();
         *claims.pointer_mut(path).unwrap() = value.into();
@@ -67,22 +71,22 @@ async fn a_workload_of_kubernetes_is_known_by_its_namespace_and_its_claims() {
         (with("/kubernetes.io/namespace", "hr"), Err(&[])),
         (with("/kubernetes.io/serviceaccount/name", "other"), Err(&[])),
     ] {
-        let visit = door.cancel(&wire, &[("authorization", &token)]).await;
+        let call = fixture.cancel(&connection, &[("authorization", &token)]).await;
         match policies {
-            Ok(policies) => visit.is_let_in(caller, "jwt", &policies),
-            Err(policies) => visit.is_denied(caller, "jwt", policies),
+            Ok(policies) => call.assert_allowed(caller, "jwt", &policies),
+            Err(policies) => call.assert_denied(caller, "jwt", policies),
         }
     }
 }
 
 #[tokio::test]
-async fn a_token_that_does_not_verify_is_refused_though_nobody_in_particular_might_call() {
-    let (key, stranger) = (Key::ec(), Key::ec());
-    let door = Door::open(|setup| {
-        believes(setup, &key).policy("@id(\"all\") permit (principal, action, resource);")
+async fn an_invalid_token_is_refused_although_the_policy_permits_all_callers() {
+    let (key, unknown_key) = (Key::ec(), Key::ec());
+    let fixture = Fixture::start(|setup| {
+        accept_tokens_of(setup, &key).policy("@id(\"all\") permit (principal, action, resource);")
     })
     .await;
-    let wire = door.service.wire().await;
+    let connection = fixture.service.wire().await;
     let without = |claim: &str| {
         let mut claims = claims();
         claims.as_object_mut().unwrap().remove(claim).unwrap();
@@ -93,8 +97,8 @@ async fn a_token_that_does_not_verify_is_refused_though_nobody_in_particular_mig
         claims[claim] = value;
         key.token(Some("a"), &claims)
     };
-    let good = key.token(Some("a"), &claims());
-    let (message, signature) = good.rsplit_once('.').unwrap();
+    let valid = key.token(Some("a"), &claims());
+    let (message, signature) = valid.rsplit_once('.').unwrap();
     let unsigned = format!("{}.{}.", encoded(br#"{"alg":"none"}"#), encoded(claims().to_string().as_bytes()));
     for token in [
         String::new(),
@@ -102,10 +106,10 @@ async fn a_token_that_does_not_verify_is_refused_though_nobody_in_particular_mig
         unsigned,
         format!("{message}."),
         format!("{message}.{}", encoded(&[0; 64])),
-        // Another's claims under this signature.
+        // The signature belongs to other claims.
         format!("{}.{signature}", with("sub", "root".into()).rsplit_once('.').unwrap().0),
-        stranger.token(Some("a"), &claims()),
-        stranger.token(None, &claims()),
+        unknown_key.token(Some("a"), &claims()),
+        unknown_key.token(None, &claims()),
         key.token(Some("b"), &claims()),
         key.sign(&json!({"alg": "HS256", "kid": "a"}), &claims().to_string()),
         key.sign(&json!({"alg": "RS256", "kid": "a"}), &claims().to_string()),
@@ -123,13 +127,17 @@ async fn a_token_that_does_not_verify_is_refused_though_nobody_in_particular_mig
         with("aud", json!(["another", "countermand2"])),
         with("aud", json!([])),
     ] {
-        let visit = door.cancel(&wire, &[("authorization", &bearer(&token))]).await;
-        visit.is_unauthenticated("INVALID_TOKEN");
+        let call = fixture.cancel(&connection, &[("authorization", &bearer(&token))]).await;
+        call.assert_unauthenticated("INVALID_TOKEN");
     }
-    let two = [("authorization", &*bearer(&good)), ("authorization", &*bearer(&good))];
-    door.cancel(&wire, &two).await.is_unauthenticated("INVALID_TOKEN");
-    let good = bearer(&good);
-    door.cancel(&wire, &[("authorization", &good)]).await.is_let_in(BEARER, "jwt", &["all"]);
-    // What is no bearer's token is no proof, and none of our business.
-    door.cancel(&wire, &[("authorization", "Basic YTpi")]).await.is_let_in("anonymous", "none", &["all"]);
+    let two = [("authorization", &*bearer(&valid)), ("authorization", &*bearer(&valid))];
+    fixture.cancel(&connection, &two).await.assert_unauthenticated("INVALID_TOKEN");
+    let valid = bearer(&valid);
+    fixture.cancel(&connection, &[("authorization", &valid)]).await.assert_allowed(BEARER, "jwt", &["all"]);
+    // Another authentication scheme is ignored.
+    fixture.cancel(&connection, &[("authorization", "Basic YTpi")]).await.assert_allowed(
+        "anonymous",
+        "none",
+        &["all"],
+    );
 }

@@ -4,12 +4,12 @@ use serde_json::json;
 use tonic::Code;
 
 use crate::{
-    front_door::{
+    access::{
         BEARER, CONSOLE, NAME,
-        certificates::wire,
+        certificates::connect_with_certificate,
+        fixture::Fixture,
+        jwt::{accept_tokens_of, bearer},
         this_user,
-        tokens::{bearer, believes},
-        visit::Door,
     },
     support::{
         details::assert_ours,
@@ -28,23 +28,24 @@ permit (principal, action in [Action::"get", Action::"list", Action::"wait"], re
 const ELSEWHERE: &str = "enterprises/LC02/devices/d1/operations/17";
 const METHODS: [&str; 4] = ["CancelOperation", "GetOperation", "ListOperations", "WaitOperation"];
 
-/// The name that a method takes: an operation's, or that of its device.
-fn of(method: &str, name: &str) -> String {
+/// The name that a method takes: the operation, or its device for ListOperations.
+fn name_for(method: &str, name: &str) -> String {
     let device = || name.rsplit_once("/operations/").unwrap().0.to_owned();
     if method == "ListOperations" { device() } else { name.to_owned() }
 }
 
-/// A service with this policy, which listens by TLS and on a unix socket.
-async fn service(authority: &Authority, key: &Key, policy: &str) -> Door {
+/// A service with this policy, a TLS listener and a unix socket.
+async fn service(authority: &Authority, key: &Key, policy: &str) -> Fixture {
     let setup = |setup: Setup| setup.tls(&authority.server(), Some(authority)).policy(policy).unix();
-    Door::open(|plain| setup(believes(plain, key))).await
+    Fixture::start(|plain| setup(accept_tokens_of(plain, key))).await
 }
 
 #[tokio::test]
 async fn the_examples_permit_their_callers_and_no_other_calls() {
     let (authority, key) = (Authority::new(), Key::ec());
-    let door = service(&authority, &key, EXAMPLES).await;
-    let certified = async |names| wire(&door, &authority, &authority.client(names)).await;
+    let fixture = service(&authority, &key, EXAMPLES).await;
+    let certified =
+        async |names| connect_with_certificate(&fixture, &authority, &authority.client(names)).await;
     let spiffe = async |id: &str| certified(vec![uri(id)]).await;
     let token = |claims| bearer(&key.token(Some("a"), &claims));
     let (viewer, hr) = ("spiffe://corp.example/ns/mdm/sa/viewer", "spiffe://corp.example/ns/hr/sa/console");
@@ -52,13 +53,13 @@ async fn the_examples_permit_their_callers_and_no_other_calls() {
     let account = "jwt:https://issuer.example#system:serviceaccount:mdm:console";
     let mut of_hr = kubernetes_claims();
     of_hr["kubernetes.io"]["namespace"] = "hr".into();
-    let unix = async || door.service.wire_by_unix().await;
+    let unix = async || fixture.service.wire_by_unix().await;
     let user = this_user();
 
-    // Each with the policies that permit its calls. `policy1` permits reading only.
+    // Each caller has the policies that permit its calls. `policy1` permits reading only.
     let (console, reader, denied) = (&["policy0", "policy1"][..], &["policy1"][..], &[][..]);
     let certificate = "client-certificate";
-    for (wire, token, caller, proof, permits) in [
+    for (connection, token, caller, proof, permits) in [
         (spiffe(CONSOLE).await, None, CONSOLE, certificate, console),
         (spiffe(viewer).await, None, viewer, certificate, reader),
         (spiffe(hr).await, None, hr, certificate, denied),
@@ -71,15 +72,15 @@ async fn the_examples_permit_their_callers_and_no_other_calls() {
     ] {
         let headers: Vec<_> = token.iter().map(|token| ("authorization", &**token)).collect();
         for method in METHODS {
-            let visit = door.call(&wire, method, &of(method, NAME), &headers).await;
+            let call = fixture.call(&connection, method, &name_for(method, NAME), &headers).await;
             let permits = permits.iter().filter(|id| **id == "policy0" || method != "CancelOperation");
             let policies: Vec<_> = permits.copied().collect();
             match policies[..] {
-                [] => visit.is_denied(caller, proof, &[]),
-                _ => visit.is_let_in(caller, proof, &policies),
+                [] => call.assert_denied(caller, proof, &[]),
+                _ => call.assert_allowed(caller, proof, &policies),
             }
-            let visit = door.call(&wire, method, &of(method, ELSEWHERE), &headers).await;
-            visit.is_denied(caller, proof, &[]);
+            let call = fixture.call(&connection, method, &name_for(method, ELSEWHERE), &headers).await;
+            call.assert_denied(caller, proof, &[]);
         }
     }
 }
@@ -90,76 +91,82 @@ async fn a_forbid_wins_over_a_permit() {
     let policy = format!(
         "{EXAMPLES}\n@id(\"not-d2\") forbid (principal, action == Action::\"cancel\", resource in Device::\"LC01/d2\");"
     );
-    let door = service(&authority, &key, &policy).await;
-    let console = wire(&door, &authority, &authority.client(vec![uri(CONSOLE)])).await;
+    let fixture = service(&authority, &key, &policy).await;
+    let console = connect_with_certificate(&fixture, &authority, &authority.client(vec![uri(CONSOLE)])).await;
     let of_d2 = "enterprises/LC01/devices/d2/operations/17";
     let (caller, proof) = (CONSOLE, "client-certificate");
-    door.cancel(&console, &[]).await.is_let_in(caller, proof, &["policy0"]);
-    door.call(&console, "CancelOperation", of_d2, &[]).await.is_denied(caller, proof, &["not-d2"]);
-    door.call(&console, "GetOperation", of_d2, &[]).await.is_let_in(caller, proof, &["policy0", "policy1"]);
-    // The id of another device begins alike.
+    fixture.cancel(&console, &[]).await.assert_allowed(caller, proof, &["policy0"]);
+    fixture.call(&console, "CancelOperation", of_d2, &[]).await.assert_denied(caller, proof, &["not-d2"]);
+    fixture.call(&console, "GetOperation", of_d2, &[]).await.assert_allowed(
+        caller,
+        proof,
+        &["policy0", "policy1"],
+    );
+    // The id of another device may have the same prefix.
     let of_d22 = "enterprises/LC01/devices/d22/operations/17";
-    door.call(&console, "CancelOperation", of_d22, &[]).await.is_let_in(caller, proof, &["policy0"]);
+    fixture.call(&console, "CancelOperation", of_d22, &[]).await.assert_allowed(caller, proof, &["policy0"]);
 }
 
 #[tokio::test]
 async fn a_denial_is_the_same_to_the_byte_whether_the_operation_exists_or_not() {
     let (authority, key) = (Authority::new(), Key::ec());
-    let door = service(&authority, &key, EXAMPLES).await;
+    let fixture = service(&authority, &key, EXAMPLES).await;
     let viewer = "spiffe://corp.example/ns/mdm/sa/viewer";
-    let viewer = wire(&door, &authority, &authority.client(vec![uri(viewer)])).await;
-    let stranger = wire(&door, &authority, &authority.client(vec![])).await;
+    let viewer = connect_with_certificate(&fixture, &authority, &authority.client(vec![uri(viewer)])).await;
+    let stranger = connect_with_certificate(&fixture, &authority, &authority.client(vec![])).await;
     // The operation exists, and the process has it in its cache.
-    let visit = door.call(&viewer, "GetOperation", NAME, &[]).await;
-    assert_eq!((visit.answer.code(), door.upstream.seen().len()), (Code::Ok, 1));
+    let call = fixture.call(&viewer, "GetOperation", NAME, &[]).await;
+    assert_eq!((call.response.code(), fixture.upstream.seen().len()), (Code::Ok, 1));
 
-    let mut answers = Vec::new();
+    let mut responses = Vec::new();
     for name in [NAME, "enterprises/LC01/devices/d1/operations/none", ELSEWHERE] {
         for method in METHODS {
-            answers.push(door.call(&stranger, method, &of(method, name), &[]).await.answer.trailers);
+            responses
+                .push(fixture.call(&stranger, method, &name_for(method, name), &[]).await.response.trailers);
         }
         // A caller that may read the operation learns no more from a denied cancel.
-        answers.push(door.call(&viewer, "CancelOperation", name, &[]).await.answer.trailers);
+        responses.push(fixture.call(&viewer, "CancelOperation", name, &[]).await.response.trailers);
     }
-    for answer in &mut answers {
-        answer.remove("date").expect("the response has a date");
+    for response in &mut responses {
+        response.remove("date").expect("the response has a date");
     }
-    for answer in &answers {
-        assert_eq!(*answer, answers[0], "every header and every trailer");
+    for response in &responses {
+        assert_eq!(*response, responses[0], "every header and every trailer");
     }
-    assert_eq!(door.upstream.seen().len(), 1);
+    assert_eq!(fixture.upstream.seen().len(), 1);
 }
 
 #[tokio::test]
 async fn delete_is_unimplemented_for_every_caller() {
     let (authority, key) = (Authority::new(), Key::ec());
-    let door = service(&authority, &key, EXAMPLES).await;
-    let mut answers = Vec::new();
+    let fixture = service(&authority, &key, EXAMPLES).await;
+    let mut responses = Vec::new();
     for (names, caller) in [(vec![uri(CONSOLE)], CONSOLE), (vec![], "anonymous")] {
-        let wire = wire(&door, &authority, &authority.client(names)).await;
-        let visit = door.call(&wire, "DeleteOperation", NAME, &[]).await;
-        assert_eq!(visit.status().code(), Code::Unimplemented);
-        let line = json!([visit.line["caller"], visit.line["decision"], visit.line["name"]]);
+        let connection = connect_with_certificate(&fixture, &authority, &authority.client(names)).await;
+        let call = fixture.call(&connection, "DeleteOperation", NAME, &[]).await;
+        assert_eq!(call.status().code(), Code::Unimplemented);
+        let line = json!([call.line["caller"], call.line["decision"], call.line["name"]]);
         assert_eq!(line, json!([caller, "invalid", NAME]));
-        let mut trailers = visit.answer.trailers;
+        let mut trailers = call.response.trailers;
         trailers.remove("date");
-        answers.push(trailers);
+        responses.push(trailers);
     }
-    assert_eq!(answers[0], answers[1]);
+    assert_eq!(responses[0], responses[1]);
 }
 
 #[tokio::test]
 async fn an_empty_policy_denies_and_an_invalid_name_is_invalid_for_every_caller() {
     let (authority, key) = (Authority::new(), Key::ec());
-    let door = service(&authority, &key, "// Empty.").await;
+    let fixture = service(&authority, &key, "// Empty.").await;
     for names in [vec![uri(CONSOLE)], vec![]] {
-        let wire = wire(&door, &authority, &authority.client(names)).await;
+        let connection = connect_with_certificate(&fixture, &authority, &authority.client(names)).await;
         for method in METHODS {
-            let visit = door.call(&wire, method, &of(method, NAME), &[]).await;
-            assert_ours(&visit.status(), Code::PermissionDenied, "NOT_PERMITTED");
-            let visit = door.call(&wire, method, "enterprises/LC01/devices/../operations/17", &[]).await;
-            assert_eq!(visit.status().code(), Code::InvalidArgument);
-            assert_eq!(visit.line["decision"], "invalid");
+            let call = fixture.call(&connection, method, &name_for(method, NAME), &[]).await;
+            assert_ours(&call.status(), Code::PermissionDenied, "NOT_PERMITTED");
+            let call =
+                fixture.call(&connection, method, "enterprises/LC01/devices/../operations/17", &[]).await;
+            assert_eq!(call.status().code(), Code::InvalidArgument);
+            assert_eq!(call.line["decision"], "invalid");
         }
     }
 }

@@ -10,10 +10,10 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    front_door::{
+    access::{
         CONSOLE,
-        program::{Files, Room},
-        visit::only,
+        fixture::permit_only,
+        program::{ConfigDir, ConfigFiles},
     },
     support::{
         files::replace,
@@ -28,26 +28,26 @@ use crate::{
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
-/// A directory with such a configuration for `upstream`.
-fn configured(upstream: &Upstream, authority: &Authority) -> Room {
+/// A directory with a valid configuration for `upstream`.
+fn configured(upstream: &Upstream, authority: &Authority) -> ConfigDir {
     upstream.always_answers(Reply::plain_error(404, "NOT_FOUND", "Not here."));
     let keys = key_set([Key::rsa().jwk(Some("a")), Key::ec().jwk(Some("b"))]);
-    let policy = only(&[("console", CONSOLE)]);
+    let policy = permit_only(&[("console", CONSOLE)]);
     let end = SystemTime::now() + 90 * DAY + HOUR;
     let files =
-        Files { pair: &authority.server_until(end), clients: authority, keys: &keys, policy: &policy };
-    let dir = Room::new(upstream, &files);
+        ConfigFiles { pair: &authority.server_until(end), clients: authority, keys: &keys, policy: &policy };
+    let dir = ConfigDir::new(upstream, &files);
     for secret in ["tls.key", "key.json"] {
         fs::set_permissions(dir.file(secret), Permissions::from_mode(0o600)).unwrap();
     }
     dir
 }
 
-fn may_be_read_by_all(file: &Path) {
+fn make_readable_by_all(file: &Path) {
     fs::set_permissions(file, Permissions::from_mode(0o644)).unwrap();
 }
 
-async fn check(dir: &Room, words: &[&str]) -> Ended {
+async fn check(dir: &ConfigDir, words: &[&str]) -> Ended {
     run(countermand(&["check", "--config", "c.toml"]).args(words).current_dir(dir.file(""))).await
 }
 
@@ -79,7 +79,7 @@ async fn every_part_has_a_line() {
         assert!(line.starts_with(begin) && line.contains(part), "{line}\nshould be {begin}…{part}");
     }
     assert!(lines.last().unwrap().contains("token obtained"), "{ended:?}");
-    assert!(!dir.file("audit.jsonl").exists(), "it leaves nothing behind");
+    assert!(!dir.file("audit.jsonl").exists(), "check creates no file");
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn a_certificate_that_ends_soon_is_a_warning_and_one_that_has_expired_is_a
     let subjects = ["server.tls.certificate"];
     let now = SystemTime::now();
     authority.server_until(now + 3 * DAY + HOUR).write(&dir.file("tls.crt"), &dir.file("tls.key"));
-    may_be_read_by_all(&dir.file("tls.key"));
+    make_readable_by_all(&dir.file("tls.key"));
     let ended = check(&dir, &[]).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let [line] = about(&ended.stderr, &subjects)[..] else { panic!("{ended:?}") };

@@ -1,11 +1,11 @@
-//! Calls at the same time for one operation: they share what goes upstream, never the right to ask for it.
+//! Concurrent calls for one operation share an upstream call. Each caller needs its own permission.
 
 use tonic::Code;
 
 use crate::{
-    front_door::{
+    access::{
         CONSOLE, HOST, NAME,
-        certificates::{door, wire},
+        certificates::{self, connect_with_certificate},
     },
     support::{
         details::assert_ours,
@@ -16,29 +16,31 @@ use crate::{
 };
 
 #[tokio::test]
-async fn who_is_denied_gets_nothing_of_the_call_of_who_is_not() {
+async fn a_denied_caller_gets_no_result_of_a_permitted_call() {
     let authority = Authority::new();
-    let door = door(&authority).await;
-    let console = wire(&door, &authority, &authority.client(vec![uri(CONSOLE)])).await;
-    let stranger = wire(&door, &authority, &authority.client(vec![dns("other.corp.example")])).await;
+    let fixture = certificates::start(&authority).await;
+    let console = connect_with_certificate(&fixture, &authority, &authority.client(vec![uri(CONSOLE)])).await;
+    let stranger =
+        connect_with_certificate(&fixture, &authority, &authority.client(vec![dns("other.corp.example")]))
+            .await;
     for (nth, path) in [CANCEL, GET, WAIT].into_iter().enumerate() {
         let name = format!("{NAME}{nth}");
         let (reply, gate) = Reply::json(200, &serde_json::json!({"done": true, "response": {}})).held();
-        door.upstream.answers([reply]);
-        let sent = door.upstream.seen().len();
+        fixture.upstream.answers([reply]);
+        let sent = fixture.upstream.seen().len();
         let allowed = console.start_raw(path, &[], &by_name(&name)).await;
-        door.upstream.has_seen(sent + 1).await;
-        // It is answered while the other still waits.
+        fixture.upstream.has_seen(sent + 1).await;
+        // The denial does not wait for the upstream call.
         let denied = stranger.start_raw(path, &[], &by_name(&name)).await.answer().await;
         assert_ours(&denied.status(), Code::PermissionDenied, "NOT_PERMITTED");
         gate.open();
         assert_eq!(allowed.answer().await.code(), Code::Ok);
-        // Nor of what is known from it.
+        // The cached operation is not visible either.
         let denied = stranger.start_raw(path, &[], &by_name(&name)).await.answer().await;
         assert_eq!(denied.code(), Code::PermissionDenied, "{path}");
-        assert_eq!(door.upstream.seen().len(), sent + 1, "{path}");
+        assert_eq!(fixture.upstream.seen().len(), sent + 1, "{path}");
     }
-    for line in door.service.audit_log() {
+    for line in fixture.service.audit_log() {
         let is_console = line["caller"] == CONSOLE;
         assert_eq!(line["decision"], if is_console { "allow" } else { "deny" }, "{line}");
         if !is_console {
@@ -51,24 +53,26 @@ async fn who_is_denied_gets_nothing_of_the_call_of_who_is_not() {
 }
 
 #[tokio::test]
-async fn those_who_share_a_call_are_each_recorded_as_themselves() {
+async fn each_caller_of_a_shared_call_has_its_own_audit_line() {
     let authority = Authority::new();
-    let door = door(&authority).await;
-    let console = wire(&door, &authority, &authority.client(vec![uri(CONSOLE)])).await;
-    let host = wire(&door, &authority, &authority.client(vec![dns("console.corp.example")])).await;
+    let fixture = certificates::start(&authority).await;
+    let console = connect_with_certificate(&fixture, &authority, &authority.client(vec![uri(CONSOLE)])).await;
+    let host =
+        connect_with_certificate(&fixture, &authority, &authority.client(vec![dns("console.corp.example")]))
+            .await;
     let (reply, gate) = Reply::plain_error(404, "NOT_FOUND", "Gone.").held();
-    door.upstream.answers([reply]);
+    fixture.upstream.answers([reply]);
     let first = console.start(NAME, &[]).await;
-    door.upstream.has_seen(1).await;
+    fixture.upstream.has_seen(1).await;
     let second = host.start(NAME, &[]).await;
     host.taken_up().await;
     gate.open();
     for call in [first, second] {
         assert_eq!(call.answer().await.code(), Code::NotFound);
     }
-    assert_eq!(door.upstream.seen().len(), 1);
+    assert_eq!(fixture.upstream.seen().len(), 1);
     for (caller, policy, shared) in [(CONSOLE, "console", None), (HOST, "host", Some(true))] {
-        let log = door.service.audit_log();
+        let log = fixture.service.audit_log();
         let line = log.iter().find(|line| line["caller"] == caller && line["code"] == "NOT_FOUND").unwrap();
         assert_eq!(line["policies"], serde_json::json!([policy]));
         assert_eq!((line["shared"].as_bool(), &line["upstream_status"]), (shared, &404.into()));

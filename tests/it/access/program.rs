@@ -1,4 +1,4 @@
-//! The program itself, by a configuration file in which all of the front door is set up.
+//! A `countermand serve` process, and a configuration with TLS, tokens, a policy and an audit log.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -15,8 +15,8 @@ use crate::support::{
     upstream::Upstream,
 };
 
-/// What its files hold at first.
-pub(crate) struct Files<'a> {
+/// The first contents of the configured files.
+pub(crate) struct ConfigFiles<'a> {
     pub(crate) pair: &'a Pair,
     pub(crate) clients: &'a Authority,
     pub(crate) keys: &'a str,
@@ -24,20 +24,20 @@ pub(crate) struct Files<'a> {
 }
 
 /// A directory with a configuration `c.toml`, and every file that it names.
-pub(crate) struct Room(TempDir);
+pub(crate) struct ConfigDir(TempDir);
 
-impl Room {
-    /// In front of `upstream`, which serves the tokens too.
-    pub(crate) fn new(upstream: &Upstream, files: &Files<'_>) -> Self {
-        let room = Self(tempfile::tempdir().unwrap());
-        let Files { pair, clients, keys, policy } = files;
-        pair.write(&room.file("tls.crt"), &room.file("tls.key"));
-        replace(&room.file("clients.pem"), &clients.pem());
-        replace(&room.file("jwks.json"), keys);
-        replace(&room.file("policy.cedar"), policy);
-        replace(&room.file("key.json"), &account::key_file(&upstream.token_url()));
+impl ConfigDir {
+    /// The upstream is also the token endpoint.
+    pub(crate) fn new(upstream: &Upstream, files: &ConfigFiles<'_>) -> Self {
+        let dir = Self(tempfile::tempdir().unwrap());
+        let ConfigFiles { pair, clients, keys, policy } = files;
+        pair.write(&dir.file("tls.crt"), &dir.file("tls.key"));
+        replace(&dir.file("clients.pem"), &clients.pem());
+        replace(&dir.file("jwks.json"), keys);
+        replace(&dir.file("policy.cedar"), policy);
+        replace(&dir.file("key.json"), &account::key_file(&upstream.token_url()));
         replace(
-            &room.file("c.toml"),
+            &dir.file("c.toml"),
             &format!(
                 r#"
                 [server]
@@ -63,14 +63,14 @@ impl Room {
                 upstream.url(),
             ),
         );
-        room
+        dir
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    /// Starts it, and waits until it has a token.
+    /// Starts the service, and waits until it has a token.
     pub(crate) async fn serve(self) -> Program {
         let process =
             Process::start(countermand(&["serve", "--config", "c.toml"]).current_dir(self.0.path()));
@@ -80,21 +80,21 @@ impl Room {
         });
         let address = address.await;
         process.stderr.has(": serving").await;
-        Program { process, address, room: self }
+        Program { process, address, dir: self }
     }
 }
 
 /// The running program.
 pub(crate) struct Program {
     pub(crate) process: Process,
-    /// Where it speaks TLS.
+    /// The address of the TLS listener.
     pub(crate) address: SocketAddr,
-    pub(crate) room: Room,
+    pub(crate) dir: ConfigDir,
 }
 
 impl Program {
-    /// A connection by the unix socket.
+    /// A connection to the unix socket.
     pub(crate) async fn wire_by_unix(&self) -> Wire {
-        Wire::over(UnixStream::connect(self.room.file("s.sock")).await.unwrap()).await
+        Wire::over(UnixStream::connect(self.dir.file("s.sock")).await.unwrap()).await
     }
 }

@@ -1,4 +1,4 @@
-//! `emulate` and `serve` as two processes, which know of each other by an address and a file.
+//! `emulate` and `serve` as two processes. `serve` gets the URL and the credential file of `emulate`.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -20,10 +20,10 @@ use crate::{
 };
 
 #[tokio::test]
-async fn the_service_works_with_the_emulator_by_the_file_it_writes() {
-    let room = tempfile::tempdir().unwrap();
+async fn serve_works_with_the_credential_file_that_emulate_writes() {
+    let dir = tempfile::tempdir().unwrap();
     let mut emulate = countermand(&["emulate", "--listen", "127.0.0.1:0", "--pick-up", "never"]);
-    emulate.args(["--write-credentials", "emulated.json"]).current_dir(&room);
+    emulate.args(["--write-credentials", "emulated.json"]).current_dir(&dir);
     let emulator = Process::start(&mut emulate);
     let url = emulator.stdout.see(|text| {
         let line = text.lines().find_map(|line| line.strip_prefix("emulator: "));
@@ -31,7 +31,7 @@ async fn the_service_works_with_the_emulator_by_the_file_it_writes() {
     });
     let url = url.await;
     let mut serve = countermand(&["serve", "--listen", "127.0.0.1:0", "--admin-listen", "off"]);
-    serve.args(["--credentials", "emulated.json", "--upstream-url", &url]).current_dir(&room);
+    serve.args(["--credentials", "emulated.json", "--upstream-url", &url]).current_dir(&dir);
     let service = Process::start(&mut serve);
     let address = service.stderr.see(|log| {
         let (_, rest) = log.split_once(": listening address=")?;
@@ -44,7 +44,7 @@ async fn the_service_works_with_the_emulator_by_the_file_it_writes() {
 
     let unknown = cancel(address, 17).await.unwrap_err();
     assert_eq!(unknown.code(), tonic::Code::NotFound, "{unknown:?}");
-    let name = issue(&url, room.path().join("emulated.json")).await;
+    let name = issue(&url, dir.path().join("emulated.json")).await;
     let line = ["cancel", &name, "--server", &address.to_string(), "--output", "json"];
     let cancelled = run(&mut countermand(&line)).await;
     assert_eq!(cancelled.code, Some(0), "{cancelled:?}");
@@ -60,7 +60,7 @@ async fn the_service_works_with_the_emulator_by_the_file_it_writes() {
     }
 }
 
-/// Issues a LOCK as a console would: with the credentials of the file.
+/// Issues a LOCK with the credential file, as a console does.
 async fn issue(url: &str, credentials: PathBuf) -> String {
     let surroundings =
         Arc::new(Surroundings::new(Authorities::public(), Url::parse(IAM_CREDENTIALS).unwrap()));
@@ -75,7 +75,7 @@ async fn issue(url: &str, credentials: PathBuf) -> String {
     ]);
     let url = Url::parse(&format!("{url}/v1/enterprises/LC01/devices/d1:issueCommand")).unwrap();
     let client = HttpClient::new(&url, &Authorities::public()).unwrap();
-    let answer = client.send(Method::POST, url, headers, r#"{"type": "LOCK"}"#).await.unwrap();
-    let operation: Value = serde_json::from_slice(&answer.body(64 * 1024).await.unwrap()).unwrap();
+    let response = client.send(Method::POST, url, headers, r#"{"type": "LOCK"}"#).await.unwrap();
+    let operation: Value = serde_json::from_slice(&response.body(64 * 1024).await.unwrap()).unwrap();
     operation["name"].as_str().unwrap().to_owned()
 }

@@ -1,14 +1,14 @@
-//! The end of the program, while callers of every kind are there.
+//! A drain with calls of every outcome in flight.
 
 use nix::sys::signal::Signal::SIGTERM;
 use serde_json::Value;
 use tonic::Code;
 
 use crate::{
-    front_door::{
+    access::{
         CONSOLE, NAME,
-        program::{Files, Program, Room},
-        visit::only,
+        fixture::permit_only,
+        program::{ConfigDir, ConfigFiles, Program},
     },
     support::{
         issuer::{Key, key_set},
@@ -20,39 +20,39 @@ use crate::{
 };
 
 #[tokio::test]
-async fn calls_of_every_outcome_that_a_stop_meets_are_recorded() {
+async fn calls_of_every_outcome_during_a_drain_are_audited() {
     let upstream = Upstream::start().await;
     let (ok, gate) = Reply::ok().held();
-    let (gone, gone_gate) = Reply::plain_error(404, "NOT_FOUND", "Gone.").held();
-    upstream.answers([ok, gone]);
+    let (not_found, not_found_gate) = Reply::plain_error(404, "NOT_FOUND", "Gone.").held();
+    upstream.answers([ok, not_found]);
     let (authority, key) = (Authority::new(), Key::ec());
-    let policy = only(&[("console", CONSOLE)]);
+    let policy = permit_only(&[("console", CONSOLE)]);
     let keys = key_set([key.jwk(Some("a"))]);
-    let files = Files { pair: &authority.server(), clients: &authority, keys: &keys, policy: &policy };
-    let program = Room::new(&upstream, &files).serve().await;
+    let files = ConfigFiles { pair: &authority.server(), clients: &authority, keys: &keys, policy: &policy };
+    let program = ConfigDir::new(&upstream, &files).serve().await;
     let client = TlsClient::new(&authority, Some(&authority.client(vec![uri(CONSOLE)])));
     let (console, _) = client.open(program.address).await;
     let unix = program.wire_by_unix().await;
-    let waits = console.start(&format!("{NAME}1"), &[]).await;
+    let in_flight = console.start(&format!("{NAME}1"), &[]).await;
     upstream.has_seen(1).await;
-    let (impatient, _) = client.open(program.address).await;
-    let _never_heard = impatient.start(&format!("{NAME}2"), &[]).await;
+    let (hanging_up, _) = client.open(program.address).await;
+    let _call = hanging_up.start(&format!("{NAME}2"), &[]).await;
     upstream.has_seen(2).await;
 
     let denied = unix.cancel(&format!("{NAME}3"), &[]).await;
     assert_eq!(denied.code(), Code::PermissionDenied);
-    let unknown = unix.cancel(&format!("{NAME}4"), &[("authorization", "Bearer x")]).await;
-    assert_eq!(unknown.code(), Code::Unauthenticated);
+    let unauthenticated = unix.cancel(&format!("{NAME}4"), &[("authorization", "Bearer x")]).await;
+    assert_eq!(unauthenticated.code(), Code::Unauthenticated);
 
     program.process.signal(SIGTERM);
     program.process.stderr.has("draining").await;
-    impatient.hang_up();
+    hanging_up.hang_up();
     gate.open();
-    gone_gate.open();
-    assert_eq!(waits.answer().await.code(), Code::Ok);
+    not_found_gate.open();
+    assert_eq!(in_flight.answer().await.code(), Code::Ok);
     drop((console, unix));
-    let audit_log = program.room.file("audit.jsonl");
-    let Program { process, room: _room, .. } = program;
+    let audit_log = program.dir.file("audit.jsonl");
+    let Program { process, dir: _dir, .. } = program;
     assert_eq!(process.end().await.code, Some(0));
     let log = std::fs::read_to_string(audit_log).unwrap();
     let mut codes: Vec<_> = log
