@@ -1,5 +1,4 @@
-//! Errors of Google's that quote our token: the caller reads them without it, in whatever spelling it stands
-//! there.
+//! Google errors that contain our token. The token is removed from the error in every encoding.
 
 use base64::{Engine, prelude::BASE64_STANDARD, prelude::BASE64_URL_SAFE_NO_PAD};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -11,11 +10,11 @@ use crate::{
     wire::NAME,
 };
 
-/// With characters that most spellings write in another way.
+/// A token with characters that most encodings escape.
 const TOKEN: &str = r#"ya29.c/AbCdEfGhIj+KlMnOpQrSt/UvWxYz"0123456789\ab=="#;
 
-/// The token as it may stand in the text of an answer's JSON.
-fn spellings() -> Vec<String> {
+/// The token in the encodings that may occur in a JSON body.
+fn encodings() -> Vec<String> {
     let json = |text: &str| Value::from(text).to_string().trim_matches('"').to_owned();
     let percent = utf8_percent_encode(TOKEN, NON_ALPHANUMERIC).to_string();
     vec![
@@ -33,19 +32,19 @@ fn spellings() -> Vec<String> {
     ]
 }
 
-/// What nobody may read: pieces of it that no spelling takes apart, and of its base64 wherever it begins.
-fn pieces() -> Vec<String> {
+/// Parts of the token that every encoding keeps, and parts of its base64 form at each of the three alignments.
+fn secret_parts() -> Vec<String> {
     let base64 = (0..3).map(|skipped| BASE64_STANDARD.encode(&TOKEN[skipped..][..12]));
     let plain = ["abcdefghij", "klmnopqrst", "uvwxyz", "0123456789"].map(str::to_owned);
-    base64.map(|piece| piece.to_lowercase()).chain(plain).collect()
+    base64.map(|part| part.to_lowercase()).chain(plain).collect()
 }
 
 #[tokio::test]
-async fn is_left_out_of_message_and_details() {
-    let spellings = spellings();
+async fn a_token_is_removed_from_message_and_details() {
+    let encodings = encodings();
     let upstream = Upstream::start().await;
     upstream.answers_for_tokens([Reply::token(TOKEN)]);
-    upstream.answers(spellings.iter().map(|quoted| {
+    upstream.answers(encodings.iter().map(|quoted| {
         let detail = r#""@type": "type.googleapis.com/google.rpc"#;
         let body = format!(
             r#"{{"error": {{"code": 403, "status": "PERMISSION_DENIED", "message": "Not with {quoted}, no.",
@@ -58,7 +57,7 @@ async fn is_left_out_of_message_and_details() {
         Reply::new(403, "application/json", body)
     }));
     let service = Setup::of(&upstream).start().await;
-    for quoted in &spellings {
+    for quoted in &encodings {
         let status = service.cancel(NAME).await.unwrap_err();
         assert_eq!((status.code(), status.message()), (Code::PermissionDenied, "Not with [left out], no."));
         let details = String::from_utf8_lossy(status.details()).to_lowercase();
@@ -66,14 +65,14 @@ async fn is_left_out_of_message_and_details() {
             assert!(details.contains(kind), "{details}");
         }
         assert!(details.matches("[left out]").count() >= 6, "{details}");
-        for piece in pieces() {
-            assert!(!details.contains(&piece), "{quoted}: {piece} in {details}");
+        for part in secret_parts() {
+            assert!(!details.contains(&part), "{quoted}: {part} in {details}");
         }
     }
 }
 
 #[tokio::test]
-async fn and_what_does_not_quote_it_is_told_as_it_is() {
+async fn an_error_without_the_token_is_unchanged() {
     let upstream = Upstream::start().await;
     upstream.answers_for_tokens([Reply::token(TOKEN)]);
     let message = "Not 100% of \\ \u{e9}%20, nor ya29.x.";
