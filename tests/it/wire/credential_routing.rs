@@ -138,9 +138,9 @@ async fn an_impersonated_token_is_requested_from_the_configured_iam_url() {
 }
 
 /// A token source with a constant token.
-struct ConstantToken(&'static str);
+struct Fixed(&'static str);
 
-impl TokenSource for ConstantToken {
+impl TokenSource for Fixed {
     async fn fetch(&self) -> Result<Token, FetchError> {
         Token::new(self.0.to_owned().into(), Duration::from_secs(3600))
     }
@@ -154,7 +154,7 @@ impl TokenSource for ConstantToken {
 async fn a_flight_has_the_name_of_its_credential_for_every_outcome() {
     let api = Upstream::start().await;
     api.answers([Reply::ok(), Reply::plain_error(404, "NOT_FOUND", "gone")]);
-    let emea = Credential::start(ConstantToken("t"), "emea".to_owned(), None, &Background::unsupervised());
+    let emea = Credential::start(Fixed("t"), "emea".to_owned(), None, &Background::unsupervised());
     let credentials = Credentials::new([(emea, vec![Pattern::parse("LC01*").unwrap()])]);
     let minute = Duration::from_secs(60);
     let (url, credentials) = (api.url().parse().unwrap(), Arc::new(credentials));
@@ -168,8 +168,8 @@ async fn a_flight_has_the_name_of_its_credential_for_every_outcome() {
     let (done, flight) = cancel("LC01").await;
     assert!(done.is_ok());
     assert_eq!(flight.credential(), Some("emea"));
-    let (answered, flight) = cancel("LC01b").await;
-    assert!(matches!(answered, Err(Error::Answered(_))), "{answered:?}");
+    let (refused, flight) = cancel("LC01b").await;
+    assert!(matches!(refused, Err(Error::Answered(_))), "{refused:?}");
     assert_eq!(flight.credential(), Some("emea"));
     let (unserved, flight) = cancel("LC02").await;
     assert!(matches!(unserved, Err(Error::NoCredential)), "{unserved:?}");

@@ -41,7 +41,7 @@ async fn a_token_is_verified_and_not_sent_upstream() {
 
     upstream.answers([Reply::ok(), Reply::ok()]);
     assert_eq!(wire.cancel(NAME, &[("authorization", &bearer(&token))]).await.code(), Code::Ok);
-    assert_eq!(wire.cancel(NAME, &[]).await.code(), Code::Ok, "a call without a token is anonymous");
+    assert_eq!(wire.cancel(NAME, &[]).await.code(), Code::Ok, "without one the caller is anonymous");
     let our_token = HeaderValue::from_static("Bearer t1");
     for call in upstream.requests() {
         assert_eq!(call.headers.get_all(header::AUTHORIZATION).iter().collect::<Vec<_>>(), [&our_token]);
