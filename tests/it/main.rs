@@ -1,7 +1,7 @@
-//! The integration tests: the program and the library over real sockets. They are one target, so that what they share
-//! is compiled once.
+//! The integration tests: the program and the library over real sockets. All tests are one target, so that the shared
+//! helpers are compiled once.
 
-// A helper of a test fails by panicking, as a test does.
+// Test helpers fail by panicking, as tests do.
 #![allow(clippy::unwrap_used)]
 
 mod access;

@@ -1,4 +1,4 @@
-//! Several credentials: each call goes with the token of the one that serves its enterprise.
+//! Several credentials: each call uses the token of the credential for its enterprise.
 
 use std::{
     sync::Arc,
@@ -21,11 +21,11 @@ use tokio::time::Instant;
 use tonic::Code;
 
 use crate::support::{
-    details::{assert_ours, assert_ours_with_retry},
+    details::{assert_our_error, assert_our_error_with_retry},
     reply::Reply,
     service::Setup,
-    soon,
     upstream::Upstream,
+    with_timeout,
 };
 
 fn operation(enterprise: &str) -> String {
@@ -33,22 +33,23 @@ fn operation(enterprise: &str) -> String {
 }
 
 /// The token of each call to the API so far.
-fn tokens_of(api: &Upstream) -> Vec<String> {
-    let seen = api.seen();
-    seen.iter().map(|call| call.headers["authorization"].to_str().unwrap().to_owned()).collect()
+fn tokens_used(api: &Upstream) -> Vec<String> {
+    let requests = api.requests();
+    requests.iter().map(|call| call.headers["authorization"].to_str().unwrap().to_owned()).collect()
 }
 
-/// Somebody who gives tokens that tell for whom they are.
-async fn tokens(whose: &str) -> Upstream {
-    let tokens = Upstream::start().await;
-    tokens.always_answers_for_tokens(Reply::token(whose));
-    tokens
+/// A token endpoint that always returns the token `token`.
+async fn token_endpoint(token: &str) -> Upstream {
+    let upstream = Upstream::start().await;
+    upstream.always_answers_for_tokens(Reply::token(token));
+    upstream
 }
 
 #[tokio::test]
-async fn each_enterprise_has_the_token_of_its_credential() {
+async fn each_enterprise_uses_the_token_of_its_credential() {
     let api = Upstream::start().await;
-    let (emea, one, others) = (tokens("emea").await, tokens("one").await, tokens("others").await);
+    let (emea, one, others) =
+        (token_endpoint("emea").await, token_endpoint("one").await, token_endpoint("others").await);
     let list = [
         ("others", "", &others),
         ("emea", r#"enterprises = ["LC0*", "XX"]"#, &emea),
@@ -66,48 +67,48 @@ async fn each_enterprise_has_the_token_of_its_credential() {
     ] {
         api.answers([Reply::ok()]);
         service.cancel(&operation(enterprise)).await.unwrap();
-        assert_eq!(tokens_of(&api).last().unwrap(), &format!("Bearer {token}"), "{enterprise}");
+        assert_eq!(tokens_used(&api).last().unwrap(), &format!("Bearer {token}"), "{enterprise}");
     }
 }
 
 #[tokio::test]
-async fn an_enterprise_that_none_serves_is_refused_and_nothing_is_sent() {
+async fn an_enterprise_without_a_credential_is_refused_without_an_upstream_call() {
     let api = Upstream::start().await;
-    let emea = tokens("emea").await;
+    let emea = token_endpoint("emea").await;
     let service = Setup::of(&api).credentials(&[("emea", r#"enterprises = ["LC01*"]"#, &emea)]).start().await;
     let (name, device) = (operation("LC1"), "enterprises/LC1/devices/d1".to_owned());
     let mut client = service.client();
     let get = GetOperationRequest { name: name.clone() };
     let list = ListOperationsRequest { name: device, ..Default::default() };
     let wait = WaitOperationRequest { name: name.clone(), timeout: None };
-    let refusals = [
+    let statuses = [
         service.cancel(&name).await.unwrap_err(),
-        soon("an answer", client.get_operation(get)).await.unwrap_err(),
-        soon("an answer", client.list_operations(list)).await.unwrap_err(),
-        soon("an answer", client.wait_operation(wait)).await.unwrap_err(),
+        with_timeout("a response", client.get_operation(get)).await.unwrap_err(),
+        with_timeout("a response", client.list_operations(list)).await.unwrap_err(),
+        with_timeout("a response", client.wait_operation(wait)).await.unwrap_err(),
     ];
-    for refusal in refusals {
-        assert_ours(&refusal, Code::FailedPrecondition, "NO_CREDENTIAL_FOR_ENTERPRISE");
+    for status in statuses {
+        assert_our_error(&status, Code::FailedPrecondition, "NO_CREDENTIAL_FOR_ENTERPRISE");
     }
-    assert!(api.seen().is_empty());
+    assert!(api.requests().is_empty());
 }
 
 #[tokio::test]
-async fn a_refused_credential_costs_only_its_own_enterprises() {
+async fn a_revoked_credential_affects_only_its_enterprises() {
     let api = Upstream::start().await;
-    let (revoked, good) = (Upstream::start().await, tokens("good").await);
+    let (revoked, good) = (Upstream::start().await, token_endpoint("good").await);
     revoked.always_answers_for_tokens(Reply::json(400, &json!({"error": "invalid_grant"})));
     let list = [("revoked", r#"enterprises = ["LC01"]"#, &revoked), ("good", "", &good)];
     let service = Setup::of(&api).credentials(&list).start().await;
-    let refusal = service.cancel(&operation("LC01")).await.unwrap_err();
-    assert_ours_with_retry(&refusal, Code::Unavailable, "CREDENTIAL_UNAVAILABLE", 5);
-    assert!(api.seen().is_empty());
+    let status = service.cancel(&operation("LC01")).await.unwrap_err();
+    assert_our_error_with_retry(&status, Code::Unavailable, "CREDENTIAL_UNAVAILABLE", 5);
+    assert!(api.requests().is_empty());
     api.answers([Reply::ok()]);
     service.cancel(&operation("LC02")).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_token_that_google_rejects_is_renewed_and_no_other() {
+async fn only_the_rejected_token_is_renewed() {
     let api = Upstream::start().await;
     let (emea, others) = (Upstream::start().await, Upstream::start().await);
     let list = [("emea", r#"enterprises = ["LC01"]"#, &emea), ("others", "", &others)];
@@ -115,27 +116,28 @@ async fn a_token_that_google_rejects_is_renewed_and_no_other() {
     api.answers([Reply::plain_error(401, "UNAUTHENTICATED", "no"), Reply::ok(), Reply::ok()]);
     service.cancel(&operation("LC01")).await.unwrap();
     service.cancel(&operation("LC02")).await.unwrap();
-    assert_eq!(tokens_of(&api), ["Bearer t1", "Bearer t2", "Bearer t1"]);
+    assert_eq!(tokens_used(&api), ["Bearer t1", "Bearer t2", "Bearer t1"]);
     assert_eq!((emea.token_requests(), others.token_requests()), (2, 1));
 }
 
 #[tokio::test]
-async fn who_is_impersonated_is_asked_for_where_the_configuration_says() {
-    let (api, iam, key) = (Upstream::start().await, Upstream::start().await, tokens("of-the-key").await);
+async fn an_impersonated_token_is_requested_from_the_configured_iam_url() {
+    let (api, iam, key) =
+        (Upstream::start().await, Upstream::start().await, token_endpoint("of-the-key").await);
     let end = humantime::format_rfc3339(SystemTime::now() + Duration::from_secs(3600));
     iam.answers([Reply::json(200, &json!({"accessToken": "of-the-proxy", "expireTime": end.to_string()}))]);
     api.answers([Reply::ok()]);
     let list = [("emea", r#"impersonate = "proxy@p.iam.gserviceaccount.com""#, &key)];
     let service = Setup::of(&api).iam(iam.url()).credentials(&list).start().await;
     service.cancel(&operation("LC01")).await.unwrap();
-    let asked = &iam.seen()[0];
-    let account = asked.path.strip_prefix("/v1/projects/-/serviceAccounts/").unwrap();
+    let request = &iam.requests()[0];
+    let account = request.path.strip_prefix("/v1/projects/-/serviceAccounts/").unwrap();
     assert!(account.starts_with("proxy") && account.ends_with(":generateAccessToken"), "{account}");
-    assert_eq!(asked.headers["authorization"], "Bearer of-the-key");
-    assert_eq!(tokens_of(&api), ["Bearer of-the-proxy"]);
+    assert_eq!(request.headers["authorization"], "Bearer of-the-key");
+    assert_eq!(tokens_used(&api), ["Bearer of-the-proxy"]);
 }
 
-/// A source that always has the same token.
+/// A token source with a constant token.
 struct Fixed(&'static str);
 
 impl TokenSource for Fixed {
@@ -149,7 +151,7 @@ impl TokenSource for Fixed {
 }
 
 #[tokio::test]
-async fn the_flight_names_the_credential_whatever_the_outcome() {
+async fn a_flight_has_the_name_of_its_credential_for_every_outcome() {
     let api = Upstream::start().await;
     api.answers([Reply::ok(), Reply::plain_error(404, "NOT_FOUND", "gone")]);
     let emea = Credential::with_source("emea", Fixed("t"), None, &Background::unsupervised());

@@ -1,5 +1,4 @@
-//! Calls whose message does not come, or not all of it: they end with their time, as every other call does,
-//! and hold no place longer.
+//! Calls whose message is missing or incomplete. They end at their deadline and then release their permit.
 
 use std::time::Duration;
 
@@ -10,97 +9,97 @@ use tonic::Code;
 
 use crate::{
     support::{
-        details::assert_ours,
-        grpc::{Wire, by_name, framed},
+        details::assert_our_error,
+        grpc::{Wire, by_name, grpc_frame},
         reply::Reply,
         service::{Service, Setup},
-        soon,
         upstream::Upstream,
+        with_timeout,
     },
     wire::NAME,
 };
 
-/// What comes of a call of which only `part` is sent, without an end.
-async fn is_late(service: &Service, wire: &Wire, headers: &[(&str, &str)], part: &[u8]) {
+/// Sends `part` of a message without END_STREAM. Asserts DEADLINE_EXCEEDED and one audit line.
+async fn assert_deadline_exceeded(service: &Service, wire: &Wire, headers: &[(&str, &str)], part: &[u8]) {
     let lines = service.audit_log().len();
     let (started, mut body) = wire.start_without_a_message(headers).await;
     if !part.is_empty() {
         body.send_data(Bytes::copy_from_slice(part), false).unwrap();
     }
-    assert_ours(&started.answer().await.status(), Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+    assert_our_error(&started.response().await.status(), Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
     let log = service.audit_log();
-    let [line] = &log[lines..] else { panic!("one call, one line: {:?}", &log[lines..]) };
-    let told = json!([line["method"], line["caller"], line["name"], line["decision"], line["code"]]);
-    assert_eq!(told, json!(["CancelOperation", "anonymous", null, null, "DEADLINE_EXCEEDED"]));
+    let [line] = &log[lines..] else { panic!("not one line: {:?}", &log[lines..]) };
+    let fields = json!([line["method"], line["caller"], line["name"], line["decision"], line["code"]]);
+    assert_eq!(fields, json!(["CancelOperation", "anonymous", null, null, "DEADLINE_EXCEEDED"]));
 }
 
 #[tokio::test]
-async fn the_callers_deadline_ends_a_call_whose_message_is_not_there_and_frees_its_place() {
+async fn the_callers_deadline_ends_an_incomplete_request_and_releases_its_permit() {
     let upstream = Upstream::start().await;
     upstream.always_answers(Reply::ok());
-    let service = Setup::of(&upstream).timeout("1h").places(1).start().await;
+    let service = Setup::of(&upstream).timeout("1h").max_concurrent_calls(1).start().await;
     let wire = service.wire().await;
-    let whole = framed(&by_name(NAME));
+    let whole = grpc_frame(&by_name(NAME));
     for part in [&[], &whole[..3], &whole[..20], &whole[..]] {
-        is_late(&service, &wire, &[("grpc-timeout", "200m")], part).await;
+        assert_deadline_exceeded(&service, &wire, &[("grpc-timeout", "200m")], part).await;
         assert_eq!(wire.cancel(NAME, &[]).await.code(), Code::Ok);
     }
 }
 
 #[tokio::test]
-async fn who_goes_before_the_message_has_come_is_recorded_as_gone_and_not_as_wrong() {
+async fn a_disconnect_before_the_message_is_recorded_as_cancelled_not_invalid() {
     let upstream = Upstream::start().await;
-    for part in [&[][..], &framed(&by_name(NAME))[..20]] {
+    for part in [&[][..], &grpc_frame(&by_name(NAME))[..20]] {
         let service = Setup::of(&upstream).start().await;
         let wire = service.wire().await;
         let (started, mut body) = wire.start_without_a_message(&[]).await;
         if !part.is_empty() {
             body.send_data(Bytes::copy_from_slice(part), false).unwrap();
         }
-        wire.taken_up().await;
+        wire.wait_until_received().await;
         drop((body, started));
-        let line = service.recorded("CancelOperation", "CANCELLED").await;
+        let line = service.audit_line("CancelOperation", "CANCELLED").await;
         assert_eq!(json!([line["caller"], line["name"], line["decision"]]), json!(["anonymous", null, null]));
     }
 }
 
 #[tokio::test]
-async fn the_upstreams_timeout_ends_it_when_the_caller_says_nothing_or_more() {
+async fn the_upstream_timeout_ends_an_incomplete_request_without_a_shorter_deadline() {
     let upstream = Upstream::start().await;
     let service = Setup::of(&upstream).timeout("200ms").start().await;
     let wire = service.wire().await;
     for headers in [&[][..], &[("grpc-timeout", "1H")]] {
-        is_late(&service, &wire, headers, &[]).await;
+        assert_deadline_exceeded(&service, &wire, headers, &[]).await;
     }
 }
 
 #[tokio::test]
-async fn a_message_that_comes_byte_by_byte_buys_no_time() {
+async fn a_message_sent_byte_by_byte_does_not_extend_the_deadline() {
     let upstream = Upstream::start().await;
     let service = Setup::of(&upstream).timeout("1h").start().await;
     let wire = service.wire().await;
     let (started, mut body) = wire.start_without_a_message(&[("grpc-timeout", "300m")]).await;
-    let answer = started.answer();
+    let response = started.response();
     let trickle = async {
-        for byte in framed(&[0; 60_000]).chunks(1) {
-            // It fails once the call is answered.
+        for byte in grpc_frame(&[0; 60_000]).chunks(1) {
+            // Sending fails after the call is answered.
             if body.send_data(Bytes::copy_from_slice(byte), false).is_err() {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    let (answer, ()) = soon("the answer", futures_util::future::join(answer, trickle)).await;
-    assert_ours(&answer.status(), Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+    let (response, ()) = with_timeout("the response", futures_util::future::join(response, trickle)).await;
+    assert_our_error(&response.status(), Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
 }
 
 #[tokio::test]
-async fn it_does_not_hold_a_drain() {
+async fn a_drain_does_not_wait_beyond_the_deadline_of_an_incomplete_request() {
     let upstream = Upstream::start().await;
     let service = Setup::of(&upstream).timeout("500ms").start().await;
     let wire = service.wire().await;
     let (started, _body) = wire.start_without_a_message(&[]).await;
-    wire.taken_up().await;
+    wire.wait_until_received().await;
     assert_eq!(service.drain().await, Drained::Whole);
-    assert_ours(&started.answer().await.status(), Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+    assert_our_error(&started.response().await.status(), Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
 }

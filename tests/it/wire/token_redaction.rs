@@ -20,7 +20,7 @@ fn quotations() -> Vec<String> {
 const PARTS: [&str; 4] = ["abcdefghij", "klmnopqrst", "uvwxyz", "0123456789"];
 
 #[tokio::test]
-async fn is_left_out_of_message_and_details() {
+async fn a_token_is_removed_from_message_and_details() {
     let quotations = quotations();
     let upstream = Upstream::start().await;
     upstream.answers_for_tokens([Reply::token(TOKEN)]);
@@ -52,7 +52,7 @@ async fn is_left_out_of_message_and_details() {
 }
 
 #[tokio::test]
-async fn and_what_does_not_quote_it_is_told_as_it_is() {
+async fn a_text_without_the_token_is_unchanged() {
     let upstream = Upstream::start().await;
     upstream.answers_for_tokens([Reply::token(TOKEN)]);
     let message = "Not 100% of \\ \u{e9}%20, nor ya29.x.";

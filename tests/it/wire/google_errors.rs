@@ -1,5 +1,5 @@
-//! Errors of Google's, from the HTTP answer to the bytes that a gRPC client gets. The whole table is tested
-//! beside the code; here is one of each kind, end to end.
+//! Google's errors, from the HTTP response to the bytes that a gRPC client receives. Unit tests cover the whole table;
+//! these tests cover one error of each kind.
 
 use prost_types::{Any, Struct, Value, value::Kind};
 use serde_json::json;
@@ -8,7 +8,7 @@ use tonic_types::pb;
 
 use crate::{
     support::{
-        details::{GOOGLES, assert_status, decode, info, pack, retry},
+        details::{GOOGLE_DOMAIN, assert_status, decode, error_info, retry_info, to_any},
         reply::Reply,
         service::Setup,
         upstream::Upstream,
@@ -16,8 +16,8 @@ use crate::{
     wire::NAME,
 };
 
-/// What a cancel gets when Google answers once with `reply`, and is to be asked no second time.
-async fn answer(reply: Reply) -> Status {
+/// The status of a cancel that Google answers with `reply`. A second request fails the test.
+async fn cancel_status(reply: Reply) -> Status {
     let upstream = Upstream::start().await;
     upstream.answers([reply]);
     let service = Setup::of(&upstream).start().await;
@@ -25,32 +25,32 @@ async fn answer(reply: Reply) -> Status {
 }
 
 #[tokio::test]
-async fn googles_own_status_and_message_go_through() {
+async fn the_status_and_message_of_google_are_returned() {
     for (http_status, name, code) in [
         (404, "NOT_FOUND", Code::NotFound),
         (403, "PERMISSION_DENIED", Code::PermissionDenied),
         (400, "FAILED_PRECONDITION", Code::FailedPrecondition),
         (500, "UNKNOWN", Code::Unknown),
     ] {
-        let status = answer(Reply::plain_error(http_status, name, "It is so.")).await;
-        assert_status(&status, code, "It is so.", vec![info(GOOGLES, name)]);
+        let status = cancel_status(Reply::plain_error(http_status, name, "It is so.")).await;
+        assert_status(&status, code, "It is so.", vec![error_info(GOOGLE_DOMAIN, name)]);
     }
 }
 
 #[tokio::test]
-async fn the_quirks_of_the_field_get_the_code_that_is_meant() {
+async fn a_403_for_a_rate_limit_and_a_500_for_not_found_get_the_intended_code() {
     let legacy = json!({"error": {"code": 403, "message": "Slow.",
         "errors": [{"domain": "usageLimits", "reason": "rateLimitExceeded"}]}});
-    let status = answer(Reply::json(403, &legacy)).await;
+    let status = cancel_status(Reply::json(403, &legacy)).await;
     assert_eq!((status.code(), status.message()), (Code::ResourceExhausted, "Slow."));
 
     let reply = Reply::plain_error(500, "INTERNAL", "Requested entity was not found.");
-    let status = answer(reply).await;
+    let status = cancel_status(reply).await;
     assert_eq!((status.code(), status.message()), (Code::NotFound, "Requested entity was not found."));
 }
 
 #[tokio::test]
-async fn a_spent_quota_is_told_with_its_details_and_not_asked_again() {
+async fn a_quota_error_keeps_its_details_and_is_not_retried() {
     let violation = json!({"subject": "project:1", "description": "Requests per minute"});
     let details = json!([
         {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [violation]},
@@ -59,7 +59,7 @@ async fn a_spent_quota_is_told_with_its_details_and_not_asked_again() {
          "domain": "googleapis.com", "metadata": {"service": "androidmanagement.googleapis.com"}},
     ]);
     let reply = Reply::error(429, "RESOURCE_EXHAUSTED", "Quota exceeded.", details);
-    let status = answer(reply.header("retry-after", "42")).await;
+    let status = cancel_status(reply.header("retry-after", "42")).await;
 
     let violation = pb::quota_failure::Violation {
         subject: "project:1".to_owned(),
@@ -67,33 +67,33 @@ async fn a_spent_quota_is_told_with_its_details_and_not_asked_again() {
         ..Default::default()
     };
     let metadata = [("service".to_owned(), "androidmanagement.googleapis.com".to_owned())];
-    let googles = pb::ErrorInfo {
+    let google_info = pb::ErrorInfo {
         reason: "RATE_LIMIT_EXCEEDED".to_owned(),
         domain: "googleapis.com".to_owned(),
         metadata: metadata.into(),
     };
     let want = vec![
-        pack("google.rpc.QuotaFailure", &pb::QuotaFailure { violations: vec![violation] }),
-        pack("google.rpc.ErrorInfo", &googles),
-        retry(42),
+        to_any("google.rpc.QuotaFailure", &pb::QuotaFailure { violations: vec![violation] }),
+        to_any("google.rpc.ErrorInfo", &google_info),
+        retry_info(42),
     ];
     assert_status(&status, Code::ResourceExhausted, "Quota exceeded.", want);
 }
 
 #[tokio::test]
-async fn a_detail_of_an_unknown_type_becomes_a_struct_that_names_it() {
+async fn a_detail_of_an_unknown_type_becomes_a_struct_with_its_type() {
     let kind = "type.googleapis.com/google.android.devicemanagement.v1.Trouble";
     let details = json!([{"@type": kind, "newPassword": "hunter2"}]);
-    let status = answer(Reply::error(409, "ABORTED", "Twice.", details)).await;
+    let status = cancel_status(Reply::error(409, "ABORTED", "Twice.", details)).await;
     let text = |text: &str| Value { kind: Some(Kind::StringValue(text.to_owned())) };
     let fields = [("@type".to_owned(), text(kind)), ("newPassword".to_owned(), text("[redacted]"))];
-    let detail = pack("google.protobuf.Struct", &Struct { fields: fields.into() });
-    let googles = info(GOOGLES, "ABORTED");
-    assert_status(&status, Code::Aborted, "Twice.", vec![googles, detail]);
+    let detail = to_any("google.protobuf.Struct", &Struct { fields: fields.into() });
+    let google_info = error_info(GOOGLE_DOMAIN, "ABORTED");
+    assert_status(&status, Code::Aborted, "Twice.", vec![google_info, detail]);
 }
 
 #[tokio::test]
-async fn what_is_not_googles_json_is_not_repeated() {
+async fn a_body_that_is_not_google_json_is_not_copied() {
     for (http_status, code) in [(502, Code::Unavailable), (418, Code::FailedPrecondition)] {
         let upstream = Upstream::start().await;
         let page = Reply::new(http_status, "text/html", "<html>10.0.0.7 is down</html>");
@@ -103,26 +103,31 @@ async fn what_is_not_googles_json_is_not_repeated() {
         let message = format!(
             "the Android Management API answered HTTP {http_status} without an error of its own form"
         );
-        assert_status(&status, code, &message, vec![info(GOOGLES, &format!("HTTP_{http_status}"))]);
+        assert_status(
+            &status,
+            code,
+            &message,
+            vec![error_info(GOOGLE_DOMAIN, &format!("HTTP_{http_status}"))],
+        );
     }
 }
 
 #[tokio::test]
-async fn a_503_is_asked_four_times_and_its_last_word_counts() {
+async fn a_503_is_tried_four_times_and_the_last_error_is_returned() {
     let upstream = Upstream::start().await;
-    let word = |word: &str| Reply::plain_error(503, "UNAVAILABLE", word);
-    upstream.answers([word("1"), word("2"), word("3"), word("4")]);
+    let unavailable = |message: &str| Reply::plain_error(503, "UNAVAILABLE", message);
+    upstream.answers(["1", "2", "3", "4"].map(unavailable));
     let service = Setup::of(&upstream).start().await;
     let status = service.cancel(NAME).await.unwrap_err();
-    assert_status(&status, Code::Unavailable, "4", vec![info(GOOGLES, "UNAVAILABLE")]);
-    assert_eq!(upstream.seen().len(), 4);
+    assert_status(&status, Code::Unavailable, "4", vec![error_info(GOOGLE_DOMAIN, "UNAVAILABLE")]);
+    assert_eq!(upstream.requests().len(), 4);
 
-    upstream.answers([word("5"), Reply::new(504, "text/plain", ""), Reply::ok()]);
+    upstream.answers([unavailable("5"), Reply::new(504, "text/plain", ""), Reply::ok()]);
     service.cancel(NAME).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_408_and_a_425_of_a_front_end_are_retried() {
+async fn a_408_and_a_425_are_retried() {
     let upstream = Upstream::start().await;
     let page = |http_status| Reply::new(http_status, "text/html", "<html>");
     upstream.answers([page(408), page(425), Reply::ok()]);
@@ -135,14 +140,19 @@ async fn a_408_and_a_425_of_a_front_end_are_retried() {
 }
 
 #[tokio::test]
-async fn a_503_that_asks_for_more_time_than_there_is_is_told_at_once() {
+async fn a_503_whose_retry_after_exceeds_the_deadline_is_returned_at_once() {
     let reply = Reply::plain_error(503, "UNAVAILABLE", "Later.").header("retry-after", "3600");
-    let status = answer(reply).await;
-    assert_status(&status, Code::Unavailable, "Later.", vec![info(GOOGLES, "UNAVAILABLE"), retry(3600)]);
+    let status = cancel_status(reply).await;
+    assert_status(
+        &status,
+        Code::Unavailable,
+        "Later.",
+        vec![error_info(GOOGLE_DOMAIN, "UNAVAILABLE"), retry_info(3600)],
+    );
 }
 
 #[tokio::test]
-async fn an_error_of_any_size_arrives_in_less_than_8_kib() {
+async fn the_trailers_of_a_large_error_are_below_8_kib() {
     let metadata: serde_json::Map<_, _> =
         (0..100).map(|n| (format!("key{n}"), json!("€".repeat(1000)))).collect();
     let details = json!([
@@ -154,13 +164,13 @@ async fn an_error_of_any_size_arrives_in_less_than_8_kib() {
     let upstream = Upstream::start().await;
     upstream.answers([Reply::error(404, "NOT_FOUND", &"€".repeat(100_000), details)]);
     let service = Setup::of(&upstream).start().await;
-    let answer = service.wire().await.cancel(NAME, &[]).await;
+    let response = service.wire().await.cancel(NAME, &[]).await;
 
-    assert_eq!(answer.code(), Code::NotFound);
-    assert!(answer.weight() < 8192, "{}", answer.weight());
-    assert_eq!(answer.message(), "€".repeat(1024 / "€".len()));
-    let inner = decode(&answer.status());
-    assert_eq!((inner.code, inner.message), (5, answer.message()));
+    assert_eq!(response.code(), Code::NotFound);
+    assert!(response.header_list_size() < 8192, "{}", response.header_list_size());
+    assert_eq!(response.message(), "€".repeat(1024 / "€".len()));
+    let inner = decode(&response.status());
+    assert_eq!((inner.code, inner.message), (5, response.message()));
     let kinds: Vec<&str> = inner.details.iter().map(|Any { type_url, .. }| type_url.as_str()).collect();
     assert_eq!(
         kinds,

@@ -1,4 +1,4 @@
-//! Get, list and wait over real sockets: what the upstream is asked, and what the caller gets of its JSON.
+//! GetOperation, ListOperations and WaitOperation: the upstream requests, and the messages made from Google's JSON.
 
 use countermand::proto::longrunning::{
     GetOperationRequest, ListOperationsRequest, WaitOperationRequest, operation::Result as Outcome,
@@ -12,7 +12,7 @@ use tonic::Code;
 
 use crate::{
     support::{
-        details::assert_ours,
+        details::assert_our_error,
         reply::Reply,
         service::{Service, Setup},
         upstream::Upstream,
@@ -26,7 +26,7 @@ fn get(name: &str) -> GetOperationRequest {
     GetOperationRequest { name: name.to_owned() }
 }
 
-/// A service in front of an emulator whose devices never run a command.
+/// A service whose upstream is an emulator with devices that never execute a command.
 async fn with_emulator() -> (Emulator, Service) {
     let settings = Settings { pick_up: None, page_size: 2, ..Settings::default() };
     let emulator = Emulator::start("127.0.0.1:0".parse().unwrap(), settings).await.unwrap();
@@ -40,7 +40,7 @@ fn issue(emulator: &Emulator, command: serde_json::Value) -> String {
 }
 
 #[tokio::test]
-async fn an_operation_is_got_with_its_metadata_and_without_its_password() {
+async fn get_returns_the_metadata_without_the_password() {
     let (emulator, service) = with_emulator().await;
     let name = issue(&emulator, json!({"type": "RESET_PASSWORD", "newPassword": "s3cret"}));
     let pending = service.client().get_operation(get(&name)).await.unwrap().into_inner();
@@ -57,7 +57,7 @@ async fn an_operation_is_got_with_its_metadata_and_without_its_password() {
 }
 
 #[tokio::test]
-async fn a_list_is_asked_for_by_the_names_of_the_discovery_document() {
+async fn a_list_request_has_the_query_parameters_of_the_discovery_document() {
     let upstream = Upstream::start().await;
     let page =
         json!({"operations": [{"name": NAME, "done": true}], "nextPageToken": "n", "unreachable": ["u"]});
@@ -78,14 +78,14 @@ async fn a_list_is_asked_for_by_the_names_of_the_discovery_document() {
     let request = ListOperationsRequest { name: DEVICE.to_owned(), ..ListOperationsRequest::default() };
     assert!(service.client().list_operations(request).await.unwrap().into_inner().operations.is_empty());
 
-    let asked: Vec<_> = upstream.seen().into_iter().map(|call| (call.method, call.path)).collect();
+    let requested: Vec<_> = upstream.requests().into_iter().map(|call| (call.method, call.path)).collect();
     let query = "filter=a%3Db%26c&pageSize=7&pageToken=t%2F1&returnPartialSuccess=true";
     let list = format!("/v1/{DEVICE}/operations");
-    assert_eq!(asked, [(Method::GET, format!("{list}?{query}")), (Method::GET, list)]);
+    assert_eq!(requested, [(Method::GET, format!("{list}?{query}")), (Method::GET, list)]);
 }
 
 #[tokio::test]
-async fn the_pages_of_a_device_follow_each_other() {
+async fn the_pages_of_a_list_contain_every_operation_once() {
     let (emulator, service) = with_emulator().await;
     let mut issued: Vec<_> = (0..5).map(|_| issue(&emulator, json!({"type": "LOCK"}))).collect();
     let mut listed = Vec::new();
@@ -107,7 +107,7 @@ async fn the_pages_of_a_device_follow_each_other() {
 }
 
 #[tokio::test]
-async fn a_wait_ends_with_the_operation_or_with_its_time() {
+async fn a_wait_ends_when_the_operation_is_done_or_its_timeout_passes() {
     let (emulator, service) = with_emulator().await;
     let name = issue(&emulator, json!({"type": "LOCK"}));
     let wait = |seconds| WaitOperationRequest {
@@ -115,24 +115,24 @@ async fn a_wait_ends_with_the_operation_or_with_its_time() {
         timeout: Some(prost_types::Duration { seconds, nanos: 0 }),
     };
     let latest = service.client().wait_operation(wait(1)).await.unwrap().into_inner();
-    assert!(!latest.done, "the time is over");
+    assert!(!latest.done, "the wait timed out");
 
     let mut client = service.client();
     let (ended, ()) = tokio::join!(client.wait_operation(wait(60)), async {
-        // A device that runs the command while somebody waits for it.
+        // The device executes the command during the wait.
         assert!(emulator.control().execute(&name));
     });
     assert!(ended.unwrap().into_inner().done);
 }
 
 #[tokio::test]
-async fn what_is_no_operation_is_malformed() {
+async fn a_body_that_is_not_an_operation_is_malformed() {
     let upstream = Upstream::start().await;
     upstream
         .answers([Reply::new(200, "application/json", "{\"name\":"), Reply::json(200, &json!({"done": 1}))]);
     let service = Setup::of(&upstream).start().await;
     for _ in 0..2 {
         let status = service.client().get_operation(get(NAME)).await.unwrap_err();
-        assert_ours(&status, Code::Internal, "UPSTREAM_MALFORMED");
+        assert_our_error(&status, Code::Internal, "UPSTREAM_MALFORMED");
     }
 }

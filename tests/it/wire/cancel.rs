@@ -1,4 +1,4 @@
-//! A cancel that goes well: what it does, and all that the upstream gets of it.
+//! Successful cancels: the upstream request, and the responses that count as success.
 
 use countermand::proto::longrunning::{CancelOperationRequest, GetOperationRequest, ListOperationsRequest};
 use countermand_emulator::{Emulator, Settings};
@@ -7,12 +7,12 @@ use serde_json::json;
 use tonic::{Code, Request};
 
 use crate::{
-    support::{details::assert_ours, reply::Reply, service::Setup, upstream::Upstream},
+    support::{details::assert_our_error, reply::Reply, service::Setup, upstream::Upstream},
     wire::NAME,
 };
 
 #[tokio::test]
-async fn a_pending_wipe_is_called_back() {
+async fn a_pending_wipe_is_cancelled() {
     let settings = Settings { pick_up: None, ..Settings::default() };
     let emulator = Emulator::start("127.0.0.1:0".parse().unwrap(), settings).await.unwrap();
     let wipe = emulator.control().issue_command("enterprises/LC01/devices/d1", json!({"type": "WIPE"}));
@@ -31,7 +31,7 @@ async fn a_pending_wipe_is_called_back() {
 }
 
 #[tokio::test]
-async fn the_upstream_gets_the_request_of_the_discovery_document_and_nothing_of_the_callers() {
+async fn the_upstream_request_matches_the_discovery_document_and_has_no_header_of_the_caller() {
     let upstream = Upstream::start().await;
     upstream.answers([Reply::ok()]);
     let service = Setup::of(&upstream).start().await;
@@ -51,8 +51,8 @@ async fn the_upstream_gets_the_request_of_the_discovery_document_and_nothing_of_
     }
     service.client().cancel_operation(request).await.unwrap();
 
-    let seen = upstream.seen();
-    let [call] = &seen[..] else { panic!("{seen:?}") };
+    let requests = upstream.requests();
+    let [call] = &requests[..] else { panic!("{requests:?}") };
     assert_eq!((&call.method, call.version), (&Method::POST, Version::HTTP_11));
     assert_eq!(call.path, format!("/v1/{NAME}:cancel"));
     assert!(call.body.is_empty());
@@ -71,15 +71,15 @@ async fn the_upstream_gets_the_request_of_the_discovery_document_and_nothing_of_
 }
 
 #[tokio::test]
-async fn a_base_path_stands_before_the_call_and_every_character_of_a_name_as_it_is() {
+async fn the_upstream_url_has_the_base_path_and_the_unescaped_name() {
     let upstream = Upstream::start().await;
     upstream.answers([Reply::ok()]);
     let url = format!("{}/gateway/amapi/", upstream.url());
-    let service = Setup::with_tokens_of(&upstream, &url).start().await;
+    let service = Setup::with_token_endpoint(&upstream, &url).start().await;
 
     let name = "enterprises/a.b_c~d-E9/devices/.../operations/~";
     service.cancel(name).await.unwrap();
-    assert_eq!(upstream.seen()[0].path, format!("/gateway/amapi/v1/{name}:cancel"));
+    assert_eq!(upstream.requests()[0].path, format!("/gateway/amapi/v1/{name}:cancel"));
 }
 
 #[tokio::test]
@@ -106,13 +106,13 @@ async fn a_2xx_with_another_body_did_not_come_from_the_api() {
     let service = Setup::of(&upstream).start().await;
     for _ in 0..=bodies.len() {
         let status = service.cancel(NAME).await.unwrap_err();
-        assert_ours(&status, Code::Internal, "UPSTREAM_MALFORMED");
+        assert_our_error(&status, Code::Internal, "UPSTREAM_MALFORMED");
     }
     assert!(service.audit_log().iter().all(|line| line["code"] == "INTERNAL"));
 }
 
 #[tokio::test]
-async fn a_2xx_that_states_an_error_is_that_error() {
+async fn a_2xx_with_an_error_object_is_that_error() {
     let upstream = Upstream::start().await;
     let error =
         |code: u16, status: &str| json!({"error": {"code": code, "status": status, "message": "No."}});
@@ -129,13 +129,13 @@ async fn a_2xx_that_states_an_error_is_that_error() {
     ] {
         assert_eq!((status.code(), status.message()), (Code::NotFound, "No."));
     }
-    // It speaks of our credential: a fresh token, and a second request.
+    // The 401 concerns our credential, so the service fetches a new token and retries.
     upstream.answers([Reply::json(200, &error(401, "UNAUTHENTICATED")), Reply::ok()]);
     service.cancel(NAME).await.unwrap();
 }
 
 #[tokio::test]
-async fn an_operation_that_ended_in_an_error_is_no_error_of_the_call() {
+async fn get_returns_a_failed_operation_with_ok() {
     let upstream = Upstream::start().await;
     let body =
         format!(r#"{{"error": {{"code": 1, "message": "Cancelled."}}, "name": "{NAME}", "done": true}}"#);

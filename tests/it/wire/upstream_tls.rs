@@ -1,4 +1,4 @@
-//! TLS towards the upstream and its token endpoint.
+//! TLS to the upstream and the token endpoint.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use tonic::Code;
 
 use crate::{
     support::{
-        details::assert_ours,
+        details::assert_our_error,
         files::replace,
         reply::Reply,
         service::Setup,
-        soon,
         tls::{Authority, H2, HTTP1},
         upstream::Upstream,
+        with_timeout,
     },
     wire::NAME,
 };
@@ -38,47 +38,47 @@ async fn the_configured_authority_is_trusted_for_the_api_and_the_token_endpoint(
         service.cancel(NAME).await.unwrap();
         assert_eq!(service.cancel(NAME).await.unwrap_err().message(), "Gone.");
 
-        let seen = upstream.seen();
-        assert_eq!(seen[0].version, version, "{protocols:?}");
-        assert_eq!(seen[0].path, format!("/v1/{NAME}:cancel"));
-        assert_eq!(seen[0].headers["content-length"], "0");
-        assert_eq!(seen[0].headers["authorization"], "Bearer t1");
+        let requests = upstream.requests();
+        assert_eq!(requests[0].version, version, "{protocols:?}");
+        assert_eq!(requests[0].path, format!("/v1/{NAME}:cancel"));
+        assert_eq!(requests[0].headers["content-length"], "0");
+        assert_eq!(requests[0].headers["authorization"], "Bearer t1");
     }
 }
 
 #[tokio::test]
-async fn another_authoritys_certificate_is_not_trusted() {
+async fn a_certificate_of_another_authority_is_not_trusted() {
     let (ours, another) = (Authority::new(), Authority::new());
     let tokens = Upstream::start().await;
     let upstream = Upstream::start_tls(&another, &[H2, HTTP1]).await;
     for setup in [
-        Setup::with_tokens_of(&tokens, upstream.url()),
-        Setup::with_tokens_of(&tokens, upstream.url()).ca(&ours.pem()),
+        Setup::with_token_endpoint(&tokens, upstream.url()),
+        Setup::with_token_endpoint(&tokens, upstream.url()).ca(&ours.pem()),
     ] {
         let service = setup.start().await;
         let status = service.cancel(NAME).await.unwrap_err();
-        assert_ours(&status, Code::Unavailable, "UPSTREAM_UNREACHABLE");
+        assert_our_error(&status, Code::Unavailable, "UPSTREAM_UNREACHABLE");
     }
     assert!(upstream.connections() > 0);
 }
 
 #[tokio::test]
-async fn authorities_that_change_as_soon_as_they_were_read_are_taken_up() {
+async fn a_ca_file_that_changes_right_after_it_was_read_is_reloaded() {
     let (old, new) = (Authority::new(), Authority::new());
     let upstream = Upstream::start_tls(&new, &[H2]).await;
     upstream.always_answers(Reply::ok());
     let url: url::Url = upstream.url().parse().unwrap();
-    let room = tempfile::tempdir().unwrap();
-    let ca = room.path().join("ca.pem");
+    let dir = tempfile::tempdir().unwrap();
+    let ca = dir.path().join("ca.pem");
     replace(&ca, &old.pem());
     let client = HttpClient::new(
         &url,
         &LoadedAuthorities::load(Some(ca.clone())).unwrap().start(&Background::unsupervised()),
     )
     .unwrap();
-    // No task of this runtime, which has one thread, has run since.
+    // The runtime has one thread, so no other task has run since the file was read.
     replace(&ca, &new.pem());
-    soon("the new authority", async {
+    with_timeout("the new authority", async {
         let get = || client.send(Method::GET, url.clone(), HeaderMap::new(), "");
         while get().await.is_err() {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -88,15 +88,15 @@ async fn authorities_that_change_as_soon_as_they_were_read_are_taken_up() {
 }
 
 #[tokio::test]
-async fn authorities_whose_file_breaks_stay_in_force_for_clients_that_are_made_later() {
+async fn the_old_authorities_stay_active_for_new_clients_while_the_file_is_invalid() {
     let (old, new) = (Authority::new(), Authority::new());
     let upstreams = [Upstream::start_tls(&old, &[H2]).await, Upstream::start_tls(&new, &[H2]).await];
     let urls: [url::Url; 2] = [0, 1].map(|nth: usize| {
         upstreams[nth].always_answers(Reply::ok());
         upstreams[nth].url().parse().unwrap()
     });
-    let room = tempfile::tempdir().unwrap();
-    let ca = room.path().join("ca.pem");
+    let dir = tempfile::tempdir().unwrap();
+    let ca = dir.path().join("ca.pem");
     replace(&ca, &old.pem());
     let authorities = LoadedAuthorities::load(Some(ca.clone())).unwrap().start(&Background::unsupervised());
     replace(&ca, "no certificate");
@@ -104,25 +104,25 @@ async fn authorities_whose_file_breaks_stay_in_force_for_clients_that_are_made_l
         client.send(Method::GET, url.clone(), HeaderMap::new(), "").await.is_ok()
     };
     let clients = urls.each_ref().map(|url| HttpClient::new(url, &authorities).unwrap());
-    assert!(get(&clients[0], &urls[0]).await, "by the authority that was there");
-    assert!(!get(&clients[1], &urls[1]).await, "by another");
+    assert!(get(&clients[0], &urls[0]).await, "the client trusts the authority from before");
+    assert!(!get(&clients[1], &urls[1]).await, "the client does not trust another authority");
 
     replace(&ca, &new.pem());
-    soon("the new authority", async {
+    with_timeout("the new authority", async {
         while !get(&clients[1], &urls[1]).await {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })
     .await;
     let later = HttpClient::new(&urls[1], &authorities).unwrap();
-    assert!(get(&later, &urls[1]).await, "which clients that are made later believe, too");
+    assert!(get(&later, &urls[1]).await, "a client that is made later trusts the new authority");
 }
 
 #[tokio::test]
-async fn a_token_endpoint_that_is_not_trusted_gets_no_assertion() {
+async fn an_untrusted_token_endpoint_gets_no_assertion() {
     let upstream = Upstream::start().await;
     let tokens = Upstream::start_tls(&Authority::new(), &[H2, HTTP1]).await;
-    let service = Setup::with_tokens_of(&tokens, upstream.url()).start_without_token().await;
+    let service = Setup::with_token_endpoint(&tokens, upstream.url()).start_without_token().await;
     let status = service.cancel(NAME).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
     assert_eq!(tokens.token_requests(), 0);
@@ -130,20 +130,24 @@ async fn a_token_endpoint_that_is_not_trusted_gets_no_assertion() {
 }
 
 #[tokio::test]
-async fn over_http2_a_body_that_breaks_off_is_unavailable_and_a_2xx_is_a_cancel() {
+async fn over_http2_a_truncated_error_is_unavailable_and_a_truncated_2xx_is_a_cancel() {
     let authority = Authority::new();
     let upstream = Upstream::start_tls(&authority, &[H2]).await;
     let error = Reply::plain_error(404, "NOT_FOUND", "Gone.");
-    upstream.answers([error.breaking_off(), Reply::ok().breaking_off(), Reply::ok().hanging_in_the_body()]);
+    upstream.answers([
+        error.with_truncated_body(),
+        Reply::ok().with_truncated_body(),
+        Reply::ok().with_hanging_body(),
+    ]);
     let service = Setup::of(&upstream).ca(&authority.pem()).start().await;
     let status = service.cancel(NAME).await.unwrap_err();
-    assert_ours(&status, Code::Unavailable, "UPSTREAM_UNREACHABLE");
+    assert_our_error(&status, Code::Unavailable, "UPSTREAM_UNREACHABLE");
     service.cancel(NAME).await.unwrap();
     service.cancel(NAME).await.unwrap();
 }
 
 #[tokio::test]
-async fn many_calls_share_one_connection_of_http2() {
+async fn many_calls_share_one_http2_connection() {
     let authority = Authority::new();
     let upstream = Upstream::start_tls(&authority, &[H2]).await;
     upstream.always_answers(Reply::ok());
@@ -157,13 +161,13 @@ async fn many_calls_share_one_connection_of_http2() {
 }
 
 #[tokio::test]
-async fn a_burst_after_a_reload_of_the_authorities_makes_one_connection() {
+async fn a_burst_after_a_ca_reload_opens_one_connection() {
     const BURST: usize = 20;
     const RELOADS: usize = 3;
     let (authority, tokens) = (Authority::new(), Upstream::start().await);
     let upstream = Upstream::start_tls(&authority, &[H2]).await;
     upstream.always_answers(Reply::ok());
-    let setup = Setup::with_tokens_of(&tokens, upstream.url()).ca(&authority.pem());
+    let setup = Setup::with_token_endpoint(&tokens, upstream.url()).ca(&authority.pem());
     let service = setup.start().await;
     let names: Vec<String> = (0..BURST).map(|id| format!("{NAME}{id}")).collect();
     let burst = async || {
@@ -175,12 +179,12 @@ async fn a_burst_after_a_reload_of_the_authorities_makes_one_connection() {
     service.cancel(NAME).await.unwrap();
     assert_eq!(burst().await, 1);
 
-    // A busy machine may take longer to connect than requests wait for that.
+    // On a slow machine, connecting may take longer than requests queue behind a connecting request.
     let mut fewest = usize::MAX;
     for _ in 0..RELOADS {
         let before = upstream.connections();
         replace(&service.ca_file(), &[authority.pem(), Authority::new().pem()].concat());
-        let after = soon("a connection that trusts the reloaded authorities", async {
+        let after = with_timeout("a connection that trusts the reloaded authorities", async {
             loop {
                 let connections = burst().await;
                 if connections > before {

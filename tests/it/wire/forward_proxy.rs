@@ -1,4 +1,4 @@
-//! The proxy variables, in a process of its own: they are read from the environment once.
+//! The proxy variables. Each test starts a process, because a process reads the variables once.
 
 use std::{
     net::SocketAddr,
@@ -20,70 +20,71 @@ use crate::{
     support::{
         account,
         reply::Reply,
-        service, soon,
+        service,
         tls::{API_HOST, Authority, H2, HTTP1, TOKEN_HOST},
         upstream::Upstream,
+        with_timeout,
     },
     wire::NAME,
 };
 
-/// A forward proxy that takes every CONNECT, whatever its host, to one server.
-struct Proxy {
+/// A forward proxy that connects every CONNECT to one server, regardless of the host.
+struct ForwardProxy {
     url: String,
-    heads: Arc<Mutex<Vec<String>>>,
+    request_lines: Arc<Mutex<Vec<String>>>,
     serving: JoinHandle<()>,
 }
 
-impl Proxy {
+impl ForwardProxy {
     async fn start(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let heads = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&heads);
+        let request_lines = Arc::new(Mutex::new(Vec::new()));
+        let lines = Arc::clone(&request_lines);
         let serving = tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
-                tokio::spawn(tunnel(client, server, Arc::clone(&seen)));
+                tokio::spawn(tunnel(client, server, Arc::clone(&lines)));
             }
         });
-        Self { url, heads, serving }
+        Self { url, request_lines, serving }
     }
 
-    /// The first line of every request.
-    fn asked(&self) -> Vec<String> {
-        self.heads.lock().unwrap().clone()
+    /// The request lines so far.
+    fn request_lines(&self) -> Vec<String> {
+        self.request_lines.lock().unwrap().clone()
     }
 }
 
-impl Drop for Proxy {
+impl Drop for ForwardProxy {
     fn drop(&mut self) {
         self.serving.abort();
     }
 }
 
-async fn tunnel(mut client: TcpStream, server: SocketAddr, heads: Arc<Mutex<Vec<String>>>) {
+async fn tunnel(mut client: TcpStream, server: SocketAddr, request_lines: Arc<Mutex<Vec<String>>>) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(client.read_u8().await.unwrap());
     }
     let head = String::from_utf8(head).unwrap();
     assert!(!head.contains("Bearer"), "{head}");
-    heads.lock().unwrap().push(head.lines().next().unwrap().to_owned());
+    request_lines.lock().unwrap().push(head.lines().next().unwrap().to_owned());
     client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.unwrap();
     let mut server = TcpStream::connect(server).await.unwrap();
-    // It ends when either side does, in whatever way.
+    // An error means that one side closed the connection.
     let _ = copy_bidirectional(&mut client, &mut server).await;
 }
 
-/// `countermand serve` as a process, which is killed when this is dropped.
-struct Serve {
+/// A `countermand serve` process. Dropping the value kills the process.
+struct ServeProcess {
     _child: Child,
     address: SocketAddr,
     _files: TempDir,
 }
 
-impl Serve {
-    /// Starts it and waits until it has a token.
+impl ServeProcess {
+    /// Starts the process and waits until it has a token.
     async fn start(api: &str, token_url: &str, ca: &str, variables: &[(&str, &str)]) -> Self {
         let files = tempfile::tempdir().unwrap();
         let (key, authority) = (files.path().join("key.json"), files.path().join("ca.pem"));
@@ -102,7 +103,7 @@ impl Serve {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = soon("the process to be ready", async {
+        let address = with_timeout("the process to be ready", async {
             let mut address = None;
             let mut log = String::new();
             while let Some(line) = lines.next_line().await.unwrap() {
@@ -117,10 +118,10 @@ impl Serve {
                 }
                 log.push_str(&line);
             }
-            panic!("it ended: {log}");
+            panic!("the process exited: {log}");
         })
         .await;
-        // Read on, so that it never waits for us to take its log.
+        // A full pipe would block the process, so a task reads the rest of the log.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Self { _child: child, address, _files: files }
     }
@@ -133,43 +134,43 @@ impl Serve {
 }
 
 #[tokio::test]
-async fn the_api_and_the_token_endpoint_are_reached_through_https_proxy() {
+async fn the_api_and_the_token_endpoint_are_reached_through_the_https_proxy() {
     let authority = Authority::new();
     for variable in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"] {
         let upstream = Upstream::start_tls(&authority, &[H2, HTTP1]).await;
         upstream.answers([Reply::ok()]);
-        let proxy = Proxy::start(upstream.address).await;
+        let proxy = ForwardProxy::start(upstream.address).await;
         let (api, token_url) = (format!("https://{API_HOST}"), format!("https://{TOKEN_HOST}/token"));
         let variables = [(variable, &*proxy.url)];
-        let serve = Serve::start(&api, &token_url, &authority.pem(), &variables).await;
+        let serve = ServeProcess::start(&api, &token_url, &authority.pem(), &variables).await;
         serve.cancel().await.unwrap();
         let want = [TOKEN_HOST, API_HOST].map(|host| format!("CONNECT {host}:443 HTTP/1.1"));
-        assert_eq!(proxy.asked(), want, "{variable}");
+        assert_eq!(proxy.request_lines(), want, "{variable}");
     }
 }
 
 #[tokio::test]
-async fn no_proxy_names_the_hosts_that_are_reached_directly() {
+async fn hosts_in_no_proxy_are_reached_directly() {
     let authority = Authority::new();
     let upstream = Upstream::start_tls(&authority, &[H2, HTTP1]).await;
     upstream.answers([Reply::ok()]);
-    let proxy = Proxy::start(upstream.address).await;
+    let proxy = ForwardProxy::start(upstream.address).await;
     let token_url = format!("https://{TOKEN_HOST}/token");
     let variables = [("HTTPS_PROXY", &*proxy.url), ("NO_PROXY", "example.com, 127.0.0.1")];
-    let serve = Serve::start(upstream.url(), &token_url, &authority.pem(), &variables).await;
+    let serve = ServeProcess::start(upstream.url(), &token_url, &authority.pem(), &variables).await;
     serve.cancel().await.unwrap();
-    assert_eq!(proxy.asked(), [format!("CONNECT {TOKEN_HOST}:443 HTTP/1.1")]);
+    assert_eq!(proxy.request_lines(), [format!("CONNECT {TOKEN_HOST}:443 HTTP/1.1")]);
 }
 
 #[tokio::test]
-async fn a_loopback_upstream_in_plaintext_is_never_reached_through_a_proxy() {
+async fn a_plaintext_loopback_upstream_is_not_reached_through_a_proxy() {
     let authority = Authority::new();
     let upstream = Upstream::start().await;
     upstream.answers([Reply::ok()]);
-    let proxy = Proxy::start(upstream.address).await;
+    let proxy = ForwardProxy::start(upstream.address).await;
     let variables = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "HTTPS_PROXY"].map(|name| (name, &*proxy.url));
     let (api, token_url) = (upstream.url(), upstream.token_url());
-    let serve = Serve::start(api, &token_url, &authority.pem(), &variables).await;
+    let serve = ServeProcess::start(api, &token_url, &authority.pem(), &variables).await;
     serve.cancel().await.unwrap();
-    assert_eq!(proxy.asked(), [""; 0]);
+    assert_eq!(proxy.request_lines(), [""; 0]);
 }

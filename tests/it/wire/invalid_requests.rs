@@ -1,4 +1,4 @@
-//! What is refused before anything goes upstream: each upstream here fails its test on any call.
+//! Requests that are refused before any upstream call. Every upstream here fails its test on any request.
 
 use countermand::proto::longrunning::{
     DeleteOperationRequest, GetOperationRequest, ListOperationsRequest, WaitOperationRequest,
@@ -7,14 +7,14 @@ use tonic::Code;
 use tonic_types::pb;
 
 use crate::support::{
-    details::{OURS, assert_ours, assert_status, info, pack},
+    details::{OUR_DOMAIN, assert_our_error, assert_status, error_info, to_any},
     grpc::CANCEL,
     service::Setup,
     upstream::Upstream,
 };
 
 #[tokio::test]
-async fn a_name_that_is_none_is_a_field_violation() {
+async fn an_invalid_name_is_a_field_violation() {
     const SEGMENT: &str = "must be 1 to 255 characters of A-Z a-z 0-9 - _ . ~, and not . or ..";
     const PATTERN: &str = "must be of the form enterprises/*/devices/*/operations/*";
     const WILDCARD: &str = "must be named: the wildcard - is not supported";
@@ -22,7 +22,7 @@ async fn a_name_that_is_none_is_a_field_violation() {
     let longer = format!("enterprises/LC01/devices/d1/operations/{}", "1".repeat(60_000));
     let upstream = Upstream::start().await;
     let service = Setup::of(&upstream).start().await;
-    for (name, what) in [
+    for (name, description) in [
         ("", PATTERN.to_owned()),
         ("operations/1", PATTERN.to_owned()),
         ("/enterprises/LC01/devices/d1/operations/1", PATTERN.to_owned()),
@@ -52,26 +52,27 @@ async fn a_name_that_is_none_is_a_field_violation() {
         let status = service.cancel(name).await.unwrap_err();
         let violation = pb::bad_request::FieldViolation {
             field: "name".to_owned(),
-            description: what.clone(),
+            description: description.clone(),
             reason: "INVALID_NAME".to_owned(),
             localized_message: None,
         };
         let violations = pb::BadRequest { field_violations: vec![violation] };
-        let details = vec![info(OURS, "INVALID_NAME"), pack("google.rpc.BadRequest", &violations)];
-        assert_status(&status, Code::InvalidArgument, &format!("name: {what}"), details);
+        let details =
+            vec![error_info(OUR_DOMAIN, "INVALID_NAME"), to_any("google.rpc.BadRequest", &violations)];
+        assert_status(&status, Code::InvalidArgument, &format!("name: {description}"), details);
     }
 }
 
 #[tokio::test]
-async fn nothing_is_deleted() {
+async fn delete_is_unimplemented() {
     let upstream = Upstream::start().await;
     let service = Setup::of(&upstream).start().await;
     let status = service.client().delete_operation(DeleteOperationRequest::default()).await.unwrap_err();
-    assert_ours(&status, Code::Unimplemented, "NOT_SUPPORTED");
+    assert_our_error(&status, Code::Unimplemented, "NOT_SUPPORTED");
 }
 
 #[tokio::test]
-async fn every_method_refuses_a_name_that_is_none() {
+async fn every_method_refuses_an_invalid_name() {
     let upstream = Upstream::start().await;
     let service = Setup::of(&upstream).start().await;
     let mut client = service.client();
@@ -97,33 +98,33 @@ async fn unknown_methods_and_services_are_unimplemented() {
         "/v1/google.longrunning.Operations/CancelOperation",
         "/",
     ] {
-        let answer = wire.start_raw(path, &[], b"").await.answer().await;
-        assert_ours(&answer.status(), Code::Unimplemented, "UNIMPLEMENTED");
+        let response = wire.start_raw(path, &[], b"").await.response().await;
+        assert_our_error(&response.status(), Code::Unimplemented, "UNIMPLEMENTED");
     }
 }
 
 #[tokio::test]
-async fn a_request_over_64_kib_is_refused_and_says_so() {
+async fn a_request_over_64_kib_is_refused_with_the_limit_in_the_message() {
     let upstream = Upstream::start().await;
     let service = Setup::of(&upstream).start().await;
     let status = service.cancel(&"x".repeat(64 * 1024)).await.unwrap_err();
-    assert_ours(&status, Code::InvalidArgument, "REQUEST_TOO_LARGE");
+    assert_our_error(&status, Code::InvalidArgument, "REQUEST_TOO_LARGE");
     assert!(status.message().contains("65536 bytes"), "{status:?}");
-    // The connection is none the worse for it.
+    // The connection stays open.
     assert_eq!(service.cancel("x").await.unwrap_err().code(), Code::InvalidArgument);
 }
 
 #[tokio::test]
-async fn what_is_no_request_is_refused() {
+async fn a_malformed_or_compressed_message_is_refused() {
     let upstream = Upstream::start().await;
     let service = Setup::of(&upstream).start().await;
     let wire = service.wire().await;
-    // A field that is cut off; a name that is not UTF-8.
+    // A truncated field, and a name that is not UTF-8.
     for message in [&b"\x0a\xff"[..], b"\x0a\x01\xff"] {
-        let answer = wire.start_raw(CANCEL, &[], message).await.answer().await;
-        assert_ours(&answer.status(), Code::Internal, "INTERNAL");
+        let response = wire.start_raw(CANCEL, &[], message).await.response().await;
+        assert_our_error(&response.status(), Code::Internal, "INTERNAL");
     }
     let compressed = [("grpc-encoding", "gzip")];
-    let answer = wire.start_raw(CANCEL, &compressed, b"").await.answer().await;
-    assert_ours(&answer.status(), Code::Unimplemented, "UNIMPLEMENTED");
+    let response = wire.start_raw(CANCEL, &compressed, b"").await.response().await;
+    assert_our_error(&response.status(), Code::Unimplemented, "UNIMPLEMENTED");
 }
