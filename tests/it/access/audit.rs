@@ -11,13 +11,13 @@ use crate::{
         jwt::{accept_tokens_of, bearer},
     },
     support::{
-        details::{assert_ours, assert_ours_with_retry},
+        details::{assert_our_error, assert_our_error_with_retry},
         issuer::{Key, claims},
-        raw_client::{HEADERS, Raw},
+        raw_client::{HEADERS, RawClient},
         reply::Reply,
         service::Setup,
-        soon,
         tls::{Authority, uri},
+        with_timeout,
     },
 };
 
@@ -110,10 +110,10 @@ async fn caller_input_cannot_add_or_forge_an_audit_line() {
 async fn a_header_with_a_line_break_ends_the_connection_without_an_audit_line() {
     let fixture = Fixture::start(|setup| setup).await;
     for value in ["a\nb", "a\r\nb", "a\0b"] {
-        let mut raw = Raw::open(fixture.service.address).await;
-        let (_, call) = raw.call_with(1, &[("traceparent", value)]);
+        let mut raw = RawClient::open(fixture.service.address).await;
+        let (_, call) = raw.call_frames_with(1, &[("traceparent", value)]);
         raw.send(&call).await;
-        let responded = soon("a response or the end of the connection", async {
+        let responded = with_timeout("a response or the end of the connection", async {
             loop {
                 match raw.read().await {
                     Some((HEADERS, _)) => break true,
@@ -125,10 +125,10 @@ async fn a_header_with_a_line_break_ends_the_connection_without_an_audit_line() 
         assert!(!responded.await, "{value:?}");
     }
     assert_eq!(fixture.service.audit_text(), "");
-    let mut raw = Raw::open(fixture.service.address).await;
-    let (_, call) = raw.call_with(17, &[("traceparent", "none")]);
+    let mut raw = RawClient::open(fixture.service.address).await;
+    let (_, call) = raw.call_frames_with(17, &[("traceparent", "none")]);
     raw.send(&call).await;
-    soon("a response", async { while raw.read().await.unwrap().0 != HEADERS {} }).await;
+    with_timeout("a response", async { while raw.read().await.unwrap().0 != HEADERS {} }).await;
     assert_well_formed(&fixture.service.audit_text(), 1);
 }
 
@@ -173,11 +173,11 @@ async fn calls_without_an_audit_log_are_refused_unless_on_failure_is_continue() 
         (&console, NAME, &[invalid]),
     ] {
         let status = connection.cancel(name, headers).await.status();
-        assert_ours_with_retry(&status, Code::Unavailable, "AUDIT_UNAVAILABLE", 1);
+        assert_our_error_with_retry(&status, Code::Unavailable, "AUDIT_UNAVAILABLE", 1);
     }
-    assert!(fixture.upstream.seen().is_empty());
+    assert!(fixture.upstream.requests().is_empty());
     let health = console.start_raw("/grpc.health.v1.Health/Check", &[], &[]).await;
-    assert_eq!(health.answer().await.code(), Code::Ok);
+    assert_eq!(health.response().await.code(), Code::Ok);
 
     let fixture =
         Fixture::start(|plain| setup(plain).variable("COUNTERMAND_AUDIT_ON_FAILURE", "continue")).await;
@@ -186,11 +186,11 @@ async fn calls_without_an_audit_log_are_refused_unless_on_failure_is_continue() 
     for _ in 0..3 {
         assert_eq!(console.cancel(NAME, &[]).await.code(), Code::Ok);
         let denied = stranger.cancel(NAME, &[]).await.status();
-        assert_ours(&denied, Code::PermissionDenied, "NOT_PERMITTED");
+        assert_our_error(&denied, Code::PermissionDenied, "NOT_PERMITTED");
         let unknown = stranger.cancel(NAME, &[invalid]).await.status();
-        assert_ours(&unknown, Code::Unauthenticated, "INVALID_TOKEN");
+        assert_our_error(&unknown, Code::Unauthenticated, "INVALID_TOKEN");
     }
-    assert_eq!(fixture.upstream.seen().len(), 3);
+    assert_eq!(fixture.upstream.requests().len(), 3);
 }
 
 #[tokio::test]
@@ -201,10 +201,10 @@ async fn the_audit_line_of_a_caller_that_hung_up_has_its_identity_and_the_outcom
     let (not_found, gate) = Reply::plain_error(404, "NOT_FOUND", "Gone.").held();
     fixture.upstream.answers([not_found]);
     let _call = console.start(NAME, &[]).await;
-    fixture.upstream.has_seen(1).await;
-    console.hang_up();
+    fixture.upstream.wait_for_requests(1).await;
+    console.disconnect();
     gate.open();
-    let line = fixture.service.recorded("CancelOperation", "NOT_FOUND").await;
+    let line = fixture.service.audit_line("CancelOperation", "NOT_FOUND").await;
     let members =
         json!([line["caller"], line["proof"], line["policies"], line["upstream_status"], line["attempts"]]);
     assert_eq!(members, json!([CONSOLE, "client-certificate", ["console"], 404, 1]));

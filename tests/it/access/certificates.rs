@@ -9,10 +9,10 @@ use crate::{
         fixture::{Fixture, permit_only},
     },
     support::{
-        grpc::{Answer, Wire},
-        soon,
+        grpc::{GrpcResponse, Wire},
         tls::{Authority, Pair, dns, uri},
         tls_client::TlsClient,
+        with_timeout,
     },
 };
 
@@ -49,7 +49,7 @@ async fn only_subject_alternative_names_identify_the_caller() {
         (vec![dns("other.corp.example")], "dns:other.corp.example"),
     ] {
         // The common name would identify each as the console's host.
-        let pair = authority.client_called(host, names);
+        let pair = authority.client_with_common_name(host, names);
         let call = fixture.cancel(&connect_with_certificate(&fixture, &authority, &pair).await, &[]).await;
         match caller {
             CONSOLE => call.assert_allowed(CONSOLE, "client-certificate", &["console"]),
@@ -66,10 +66,10 @@ async fn a_failed_handshake_leaves_no_audit_line_and_no_upstream_call() {
     let fixture = start(&authority).await;
     for pair in [None, Some(another.client(vec![uri(CONSOLE)])), Some(authority.expired_client())] {
         let client = TlsClient::new(&authority, pair.as_ref());
-        soon("the handshake to fail", client.refused(fixture.service.address)).await;
+        with_timeout("the handshake to fail", client.rejection(fixture.service.address)).await;
     }
     assert_eq!(fixture.service.audit_text(), "");
-    assert!(fixture.upstream.seen().is_empty());
+    assert!(fixture.upstream.requests().is_empty());
 }
 
 #[tokio::test]
@@ -87,11 +87,11 @@ async fn an_unverified_certificate_identifies_no_caller() {
 }
 
 /// Calls health, and both versions of reflection.
-async fn call_open_services(connection: &Wire) -> [Answer; 3] {
+async fn call_open_services(connection: &Wire) -> [GrpcResponse; 3] {
     // `list_services` is a string in field 7 of the request, in both versions.
     let list_services = [0x3a, 0];
     let call =
-        async |path: &str, message: &[u8]| connection.start_raw(path, &[], message).await.answer().await;
+        async |path: &str, message: &[u8]| connection.start_raw(path, &[], message).await.response().await;
     [
         call("/grpc.health.v1.Health/Check", &[]).await,
         call("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", &list_services).await,

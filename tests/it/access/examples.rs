@@ -12,7 +12,7 @@ use crate::{
         this_user,
     },
     support::{
-        details::assert_ours,
+        details::assert_our_error,
         issuer::{Key, claims, kubernetes_claims},
         service::Setup,
         tls::{Authority, dns, uri},
@@ -116,7 +116,7 @@ async fn a_denial_is_the_same_to_the_byte_whether_the_operation_exists_or_not() 
     let stranger = connect_with_certificate(&fixture, &authority, &authority.client(vec![])).await;
     // The operation exists, and the process has it in its cache.
     let call = fixture.call(&viewer, "GetOperation", NAME, &[]).await;
-    assert_eq!((call.response.code(), fixture.upstream.seen().len()), (Code::Ok, 1));
+    assert_eq!((call.response.code(), fixture.upstream.requests().len()), (Code::Ok, 1));
 
     let mut responses = Vec::new();
     for name in [NAME, "enterprises/LC01/devices/d1/operations/none", ELSEWHERE] {
@@ -133,7 +133,7 @@ async fn a_denial_is_the_same_to_the_byte_whether_the_operation_exists_or_not() 
     for response in &responses {
         assert_eq!(*response, responses[0], "every header and every trailer");
     }
-    assert_eq!(fixture.upstream.seen().len(), 1);
+    assert_eq!(fixture.upstream.requests().len(), 1);
 }
 
 #[tokio::test]
@@ -162,7 +162,7 @@ async fn an_empty_policy_denies_and_an_invalid_name_is_invalid_for_every_caller(
         let connection = connect_with_certificate(&fixture, &authority, &authority.client(names)).await;
         for method in METHODS {
             let call = fixture.call(&connection, method, &name_for(method, NAME), &[]).await;
-            assert_ours(&call.status(), Code::PermissionDenied, "NOT_PERMITTED");
+            assert_our_error(&call.status(), Code::PermissionDenied, "NOT_PERMITTED");
             let call =
                 fixture.call(&connection, method, "enterprises/LC01/devices/../operations/17", &[]).await;
             assert_eq!(call.status().code(), Code::InvalidArgument);

@@ -9,8 +9,8 @@ use tonic::{Code, Status};
 use crate::{
     access::NAME,
     support::{
-        details::assert_ours,
-        grpc::{Answer, Wire, by_name},
+        details::assert_our_error,
+        grpc::{GrpcResponse, Wire, by_name},
         reply::Reply,
         service::{Service, Setup},
         upstream::Upstream,
@@ -25,7 +25,7 @@ pub(crate) struct Fixture {
 
 /// The response to a call, and its line in the audit log.
 pub(crate) struct AuditedCall {
-    pub(crate) response: Answer,
+    pub(crate) response: GrpcResponse,
     pub(crate) line: Value,
 }
 
@@ -54,13 +54,13 @@ impl Fixture {
         name: &str,
         headers: &[(&str, &str)],
     ) -> AuditedCall {
-        let (lines, sent) = (self.service.audit_log().len(), self.upstream.seen().len());
+        let (lines, sent) = (self.service.audit_log().len(), self.upstream.requests().len());
         let path = format!("/google.longrunning.Operations/{method}");
-        let response = connection.start_raw(&path, headers, &request(method, name)).await.answer().await;
+        let response = connection.start_raw(&path, headers, &request(method, name)).await.response().await;
         let log = self.service.audit_log();
         let [line] = &log[lines..] else { panic!("one line per call: {:?}", &log[lines..]) };
         assert_eq!((&line["method"], &line["code"]), (&json!(method), &json!(code_name(response.code()))));
-        let sent = &self.upstream.seen()[sent..];
+        let sent = &self.upstream.requests()[sent..];
         match line["decision"].as_str() {
             Some("allow") if method == "CancelOperation" => assert_eq!(sent.len(), 1, "{line}"),
             // The cache may answer for an operation that is done.
@@ -121,7 +121,7 @@ impl AuditedCall {
     /// Asserts that the call of this caller was denied, by these policies if any forbids it.
     #[track_caller]
     pub(crate) fn assert_denied(&self, caller: &str, proof: &str, policies: &[&str]) {
-        assert_ours(&self.status(), Code::PermissionDenied, "NOT_PERMITTED");
+        assert_our_error(&self.status(), Code::PermissionDenied, "NOT_PERMITTED");
         let policies = if policies.is_empty() { Value::Null } else { json!(policies) };
         assert_eq!(self.decision(), json!([caller, proof, "deny", policies]));
     }
@@ -129,7 +129,7 @@ impl AuditedCall {
     /// Asserts that the caller could not be authenticated, for this reason.
     #[track_caller]
     pub(crate) fn assert_unauthenticated(&self, reason: &str) {
-        assert_ours(&self.status(), Code::Unauthenticated, reason);
+        assert_our_error(&self.status(), Code::Unauthenticated, reason);
         assert_eq!(self.decision(), json!([null, null, "deny", null]));
     }
 }

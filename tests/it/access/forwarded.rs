@@ -115,7 +115,7 @@ async fn on_a_network_connection_only_the_certificate_of_a_mesh_proxy_is_trusted
     .await;
     let open = async |id: &str| {
         let client = TlsClient::new(&authority, Some(&authority.client(vec![uri(id)])));
-        let stream = client.connect_by(connect_from_network(fixture.service.address).await?).await.unwrap();
+        let stream = client.connect_over(connect_from_network(fixture.service.address).await?).await.unwrap();
         Some(Wire::over(stream).await)
     };
     let Some(proxy) = open(PROXY).await else { return };
@@ -140,7 +140,7 @@ async fn on_a_network_connection_without_a_client_certificate_the_headers_are_ig
     let Some(plain) = connect_from_network(plaintext.service.address).await else { return };
     let Some(encrypted_socket) = connect_from_network(encrypted.service.address).await else { return };
     let client = TlsClient::new(&authority, Some(&authority.client(vec![uri(PROXY)])));
-    let encrypted_socket = client.connect_by(encrypted_socket).await.unwrap();
+    let encrypted_socket = client.connect_over(encrypted_socket).await.unwrap();
     for (fixture, connection) in
         [(&plaintext, Wire::over(plain).await), (&encrypted, Wire::over(encrypted_socket).await)]
     {

@@ -20,7 +20,7 @@ pub(crate) fn bearer(token: &str) -> String {
 
 /// Configures the service to accept tokens that `key` signed. The key set has it as `a`.
 pub(crate) fn accept_tokens_of(setup: Setup, key: &Key) -> Setup {
-    setup.tokens_by(&key_set([key.jwk(Some("a"))]))
+    setup.jwt_key_set(&key_set([key.jwk(Some("a"))]))
 }
 
 #[tokio::test]
@@ -28,7 +28,7 @@ async fn a_token_of_any_key_of_the_issuer_identifies_its_caller() {
     let (rsa, ec) = (Key::rsa(), Key::ec());
     let keys = key_set([rsa.jwk(Some("rsa")), ec.jwk(Some("ec"))]);
     let policy = permit_only(&[("bearer", BEARER)]);
-    let fixture = Fixture::start(|setup| setup.tokens_by(&keys).policy(&policy)).await;
+    let fixture = Fixture::start(|setup| setup.jwt_key_set(&keys).policy(&policy)).await;
     let connection = fixture.service.wire().await;
     let mut other = claims();
     other["sub"] = "other".into();

@@ -13,13 +13,13 @@ use crate::{
         fixture::{Fixture, permit_only},
     },
     support::{
-        details::assert_ours_with_retry,
+        details::assert_our_error_with_retry,
         files::replace,
         reply::Reply,
         service::Setup,
-        soon,
         tls::{Authority, dns, uri},
         tls_client::TlsClient,
+        with_timeout,
     },
 };
 
@@ -45,15 +45,15 @@ async fn a_call_over_the_limit_is_refused_and_audited_without_a_caller() {
     let (ok, gate) = Reply::ok().held();
     fixture.upstream.answers([ok]);
     let first = console.start(NAME, &[]).await;
-    fixture.upstream.has_seen(1).await;
+    fixture.upstream.wait_for_requests(1).await;
     for connection in [&console, &host] {
         let call = fixture.cancel(connection, &[]).await;
-        assert_ours_with_retry(&call.status(), Code::Unavailable, "OVERLOADED", 1);
+        assert_our_error_with_retry(&call.status(), Code::Unavailable, "OVERLOADED", 1);
         let line = json!([call.line["caller"], call.line["name"], call.line["decision"]]);
         assert_eq!(line, json!([null, null, null]), "{}", call.line);
     }
     gate.open();
-    assert_eq!(first.answer().await.code(), Code::Ok);
+    assert_eq!(first.response().await.code(), Code::Ok);
     fixture.cancel(&console, &[]).await.assert_allowed(CONSOLE, "client-certificate", &["console"]);
 }
 
@@ -76,7 +76,7 @@ async fn a_connection_over_the_limit_is_closed_before_the_tls_handshake() {
     let call = fixture.cancel(&first, &[]).await;
     call.assert_allowed(CONSOLE, "client-certificate", &["console"]);
     let client = TlsClient::new(&authority, Some(&console));
-    assert!(soon("the handshake to fail", client.connect(fixture.service.address)).await.is_err());
+    assert!(with_timeout("the handshake to fail", client.connect(fixture.service.address)).await.is_err());
     fixture.cancel(&first, &[]).await.assert_allowed(CONSOLE, "client-certificate", &["console"]);
 }
 
@@ -91,13 +91,13 @@ async fn a_connection_of_a_removed_client_ca_is_closed_at_its_maximum_age() {
     let (old, _) = client.open(fixture.service.address).await;
     replace(&ca, &authority.pem());
     fixture.cancel(&old, &[]).await.assert_allowed(CONSOLE, "client-certificate", &["console"]);
-    soon("the handshake to fail", async {
-        while client.try_to_enter(fixture.service.address).await.is_ok() {
+    with_timeout("the handshake to fail", async {
+        while client.try_session(fixture.service.address).await.is_ok() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })
     .await;
-    soon("GOAWAY", async { while old.takes_calls().await {} }).await;
+    with_timeout("GOAWAY", async { while old.accepts_calls().await {} }).await;
     old.end().await.unwrap();
 }
 
@@ -111,7 +111,7 @@ async fn a_silent_connection_delays_no_other_and_a_call_without_a_message_is_aud
     // The server accepts the calls of a connection in order, so it has accepted the incomplete call.
     fixture.cancel(&console, &[]).await.assert_allowed(CONSOLE, "client-certificate", &["console"]);
     drop(incomplete);
-    let line = soon("the audit line", async {
+    let line = with_timeout("the audit line", async {
         loop {
             if let Some(line) = fixture.service.audit_log().get(1) {
                 break line.clone();
@@ -122,5 +122,5 @@ async fn a_silent_connection_delays_no_other_and_a_call_without_a_message_is_aud
     .await;
     let line = json!([line["caller"], line["name"], line["decision"], line["code"], line["upstream_status"]]);
     assert_eq!(line, json!([CONSOLE, null, null, "CANCELLED", null]));
-    assert_eq!(fixture.upstream.seen().len(), 1);
+    assert_eq!(fixture.upstream.requests().len(), 1);
 }

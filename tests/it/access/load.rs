@@ -18,7 +18,7 @@ use tonic::Code;
 
 use crate::{
     access::{BEARER, CONSOLE, NAME, program::Program},
-    support::soon,
+    support::with_timeout,
 };
 
 /// A caller that cancels one operation after another. Each cancel must be answered OK.
@@ -51,7 +51,7 @@ impl CancelLoop {
     /// Stops the caller. Returns the names of the cancelled operations.
     pub(crate) async fn stop(self) -> Vec<String> {
         self.stop.store(true, Ordering::Relaxed);
-        soon("the end of the load", self.task).await.expect("no call was lost")
+        with_timeout("the end of the load", self.task).await.expect("no call was lost")
     }
 }
 

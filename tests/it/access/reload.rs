@@ -18,10 +18,10 @@ use crate::{
         issuer::{Key, claims, key_set},
         process::eventually,
         reply::Reply,
-        soon,
         tls::{Authority, dns, uri},
         tls_client::TlsClient,
         upstream::Upstream,
+        with_timeout,
     },
 };
 
@@ -43,7 +43,7 @@ async fn code(connection: &Wire, headers: &[(&str, &str)]) -> Code {
 
 /// Waits for 50 more upstream calls.
 async fn wait_for_calls(upstream: &Upstream) {
-    upstream.has_seen(upstream.seen().len() + 50).await;
+    upstream.wait_for_requests(upstream.requests().len() + 50).await;
 }
 
 #[tokio::test]
@@ -104,7 +104,7 @@ async fn no_call_is_lost_while_files_are_reloaded_and_broken_files_are_ignored()
     }
     wait_for_calls(&upstream).await;
     assert_eq!(code(&unix, &[("authorization", &new_token)]).await, Code::Unauthenticated);
-    soon("the handshake to fail", new_client.refused(address)).await;
+    with_timeout("the handshake to fail", new_client.rejection(address)).await;
 
     // The files accept old and new callers during the rotation.
     replace(&dir.file("policy.cedar"), &permit_only(&[console, bearer_caller, ("late", late)]));
@@ -115,7 +115,7 @@ async fn no_call_is_lost_while_files_are_reloaded_and_broken_files_are_ignored()
         log.has(message).await;
     }
     eventually("the new certificate", async || {
-        new_client.try_to_enter(address).await.ok()?;
+        new_client.try_session(address).await.ok()?;
         (new_client.open(address).await.1.certificate == second.certificate_der()).then_some(())
     })
     .await;
@@ -137,7 +137,7 @@ async fn no_call_is_lost_while_files_are_reloaded_and_broken_files_are_ignored()
         (code(&unix, &[("authorization", &new_token)]).await == Code::PermissionDenied).then_some(())
     })
     .await;
-    eventually("the old authority is rejected", async || old_client.try_to_enter(address).await.err()).await;
+    eventually("the old authority is rejected", async || old_client.try_session(address).await.err()).await;
     assert_eq!(code(&new_client.open(address).await.0, &[]).await, Code::PermissionDenied);
     wait_for_calls(&upstream).await;
     cancelled.extend(on_one_connection.stop().await);

@@ -8,7 +8,7 @@ use crate::{
         certificates::{self, connect_with_certificate},
     },
     support::{
-        details::assert_ours,
+        details::assert_our_error,
         grpc::{CANCEL, GET, WAIT, by_name},
         reply::Reply,
         tls::{Authority, dns, uri},
@@ -27,18 +27,18 @@ async fn a_denied_caller_gets_no_result_of_a_permitted_call() {
         let name = format!("{NAME}{nth}");
         let (reply, gate) = Reply::json(200, &serde_json::json!({"done": true, "response": {}})).held();
         fixture.upstream.answers([reply]);
-        let sent = fixture.upstream.seen().len();
+        let sent = fixture.upstream.requests().len();
         let allowed = console.start_raw(path, &[], &by_name(&name)).await;
-        fixture.upstream.has_seen(sent + 1).await;
+        fixture.upstream.wait_for_requests(sent + 1).await;
         // The denial does not wait for the upstream call.
-        let denied = stranger.start_raw(path, &[], &by_name(&name)).await.answer().await;
-        assert_ours(&denied.status(), Code::PermissionDenied, "NOT_PERMITTED");
+        let denied = stranger.start_raw(path, &[], &by_name(&name)).await.response().await;
+        assert_our_error(&denied.status(), Code::PermissionDenied, "NOT_PERMITTED");
         gate.open();
-        assert_eq!(allowed.answer().await.code(), Code::Ok);
+        assert_eq!(allowed.response().await.code(), Code::Ok);
         // The cached operation is not visible either.
-        let denied = stranger.start_raw(path, &[], &by_name(&name)).await.answer().await;
+        let denied = stranger.start_raw(path, &[], &by_name(&name)).await.response().await;
         assert_eq!(denied.code(), Code::PermissionDenied, "{path}");
-        assert_eq!(fixture.upstream.seen().len(), sent + 1, "{path}");
+        assert_eq!(fixture.upstream.requests().len(), sent + 1, "{path}");
     }
     for line in fixture.service.audit_log() {
         let is_console = line["caller"] == CONSOLE;
@@ -63,14 +63,14 @@ async fn each_caller_of_a_shared_call_has_its_own_audit_line() {
     let (reply, gate) = Reply::plain_error(404, "NOT_FOUND", "Gone.").held();
     fixture.upstream.answers([reply]);
     let first = console.start(NAME, &[]).await;
-    fixture.upstream.has_seen(1).await;
+    fixture.upstream.wait_for_requests(1).await;
     let second = host.start(NAME, &[]).await;
-    host.taken_up().await;
+    host.wait_until_received().await;
     gate.open();
     for call in [first, second] {
-        assert_eq!(call.answer().await.code(), Code::NotFound);
+        assert_eq!(call.response().await.code(), Code::NotFound);
     }
-    assert_eq!(fixture.upstream.seen().len(), 1);
+    assert_eq!(fixture.upstream.requests().len(), 1);
     for (caller, policy, shared) in [(CONSOLE, "console", None), (HOST, "host", Some(true))] {
         let log = fixture.service.audit_log();
         let line = log.iter().find(|line| line["caller"] == caller && line["code"] == "NOT_FOUND").unwrap();

@@ -34,10 +34,10 @@ async fn calls_of_every_outcome_during_a_drain_are_audited() {
     let (console, _) = client.open(program.address).await;
     let unix = program.wire_by_unix().await;
     let in_flight = console.start(&format!("{NAME}1"), &[]).await;
-    upstream.has_seen(1).await;
+    upstream.wait_for_requests(1).await;
     let (hanging_up, _) = client.open(program.address).await;
     let _call = hanging_up.start(&format!("{NAME}2"), &[]).await;
-    upstream.has_seen(2).await;
+    upstream.wait_for_requests(2).await;
 
     let denied = unix.cancel(&format!("{NAME}3"), &[]).await;
     assert_eq!(denied.code(), Code::PermissionDenied);
@@ -46,10 +46,10 @@ async fn calls_of_every_outcome_during_a_drain_are_audited() {
 
     program.process.signal(SIGTERM);
     program.process.stderr.has("draining").await;
-    hanging_up.hang_up();
+    hanging_up.disconnect();
     gate.open();
     not_found_gate.open();
-    assert_eq!(in_flight.answer().await.code(), Code::Ok);
+    assert_eq!(in_flight.response().await.code(), Code::Ok);
     drop((console, unix));
     let audit_log = program.dir.file("audit.jsonl");
     let Program { process, dir: _dir, .. } = program;
