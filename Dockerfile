@@ -1,22 +1,22 @@
-# The image holds the program and its licence, no shell and no package manager.
+# The image has the program and its licence, no shell and no package manager.
 #
 #   docker build --tag countermand .
 #   docker run --rm \
 #     --volume "$PWD/key.json:/etc/countermand/key.json:ro" \
 #     countermand serve --credentials /etc/countermand/key.json
 #
-# In a container "loopback" is the container's own (in Kubernetes, the pod's). That is all that a sidecar
-# needs. Serving other pods or hosts means listening beyond loopback, which takes TLS and a policy, or
-# --allow-unauthenticated (COUNTERMAND_ALLOW_UNAUTHENTICATED=true) where a mesh encrypts and authorises.
+# The default addresses are on loopback, which is that of the container, or in Kubernetes that of the pod. A sidecar
+# needs no more. A listener beyond loopback needs TLS and a policy. In a mesh that encrypts and authorises, set
+# --allow-unauthenticated (COUNTERMAND_ALLOW_UNAUTHENTICATED=true) instead.
 
 FROM rust:1.95-bookworm AS build
 WORKDIR /build
 
-# A layer of their own for the dependencies, built for a program of nothing: it stays good until
-# Cargo.toml or Cargo.lock changes. The benchmark's file only has to be there, since Cargo.toml names it.
+# This layer has the dependencies, built with an empty program. It is valid until Cargo.toml or Cargo.lock changes. The
+# file of the benchmark must exist, because Cargo.toml names it.
 #
-# Without the default features the program has no emulator, and so no issuer of tokens. Cargo reads the emulator's
-# manifest all the same, because it is in the workspace.
+# Without the default features, the program has no emulator, and cannot issue tokens. Cargo reads the emulator's manifest
+# nevertheless, because the emulator is in the workspace.
 COPY Cargo.toml Cargo.lock ./
 COPY crates/countermand-emulator/Cargo.toml crates/countermand-emulator/
 RUN mkdir -p src benches/calls crates/countermand-emulator/src \
@@ -37,17 +37,17 @@ LABEL org.opencontainers.image.title="countermand" \
 COPY LICENSE /usr/share/doc/countermand/LICENSE
 COPY --from=build /build/target/dist/countermand /usr/local/bin/countermand
 
-# By number, so that Kubernetes' runAsNonRoot can tell.
+# Kubernetes' runAsNonRoot needs a number.
 USER 65532:65532
 
-# gRPC, and the operator's HTTP port. Both are bound to loopback unless told otherwise.
+# gRPC, and the admin port. Both are on loopback by default.
 EXPOSE 50051 9464
 
-# Asks 127.0.0.1:50051, or what COUNTERMAND_SERVER names. Kubernetes does not look at this: give it an
-# exec probe of the same words, or its own gRPC probe.
+# The probe calls 127.0.0.1:50051, or the server in COUNTERMAND_SERVER. Kubernetes ignores this line: configure an exec
+# probe with the same command, or a gRPC probe.
 HEALTHCHECK --interval=10s --timeout=6s --start-period=15s --retries=3 \
     CMD ["/usr/local/bin/countermand", "probe"]
 
-# SIGTERM drains for up to `drain_timeout`, 25 s by default: give `docker stop` that time (--timeout 30).
+# SIGTERM drains for at most `drain_timeout`, 25 s by default. Stop the container with `docker stop --timeout 30`.
 ENTRYPOINT ["/usr/local/bin/countermand"]
 CMD ["serve"]

@@ -1,24 +1,29 @@
-//! Countermand: `google.longrunning.Operations` over gRPC, in front of the Android Management API (AMAPI)
-//! over REST, with a credential that only this process holds.
+//! Countermand serves `google.longrunning.Operations` over gRPC, and calls the Android Management API (AMAPI) over REST
+//! with a credential that only this process holds.
 //!
 //! # The path of a call
 //!
-//! 1. A socket ([`server::listener`]) accepts a connection, `server::connection` drives it, and `server::router` finds
-//!    the service of each request.
-//! 2. [`server::call`] takes the call from its arrival to its response: permit, message, caller
-//!    ([`server::identity`]), service, audit line, response.
-//! 3. [`operations`] serves the method: the [`name`] is parsed, [`policy`] makes a [`policy::Permit`], and
-//!    `operations::flights` joins an identical upstream call or starts one.
-//! 4. [`amapi`] sends the request: a token from [`credentials`], one attempt after another, over [`http_client`]. The
-//!    [`flight`] bounds the upstream call and keeps its account.
-//! 5. [`operations::status`] makes the status of an error. [`audit`] writes the line of the call, and then the response
-//!    leaves.
+//! 1. [`server::listener`] accepts a connection, `server::connection` runs it, and `server::router` finds the service of
+//!    each request.
+//! 2. [`server::call`] takes the call from its arrival to its response: permit, message, caller ([`server::identity`]),
+//!    service, audit line, response.
+//! 3. [`operations`] serves the method. It parses the [`name`], and [`policy`] makes a [`policy::Permit`].
+//!    `operations::flights` joins an identical upstream call, or starts one.
+//! 4. [`amapi`] sends the request in one or several attempts, with a token from [`credentials`], over [`http_client`]. The
+//!    [`flight`] bounds the upstream call and is its account.
+//! 5. [`operations::status`] makes the status of an error. [`audit`] writes the line of the call, and then the response is
+//!    sent.
 //!
-//! # Around it
+//! # Other modules
 //!
-//! [`app`] builds and connects the parts, supervises them ([`background`]) and drains. [`cli`] and [`config`] read the
-//! command line and the settings. [`admin`] and [`telemetry`] serve the operator. The crate `countermand-emulator`
-//! emulates Google for `dev`, `emulate` and the tests, and imports nothing of this one.
+//! - [`app`] builds and connects the parts, supervises them ([`background`]) and drains. [`serving`] is the state that
+//!   [`server::health`] and [`admin`] report.
+//! - [`cli`] has the subcommands. [`config`] reads settings, which each component declares, and [`app::config`] puts them
+//!   together and loads the files that they name.
+//! - [`file_watch`] notices changed files. [`telemetry`] is the log.
+//! - [`caller`] has the identities of callers. [`proto`] has the generated code. [`fingerprint`], [`loopback`] and [`pem`]
+//!   are small helpers.
+//! - The crate `countermand-emulator` emulates Google for `dev`, `emulate` and the tests. It imports nothing of this crate.
 //!
 //! `docs/ARCHITECTURE.md` has the dependencies between the modules, and the reasons for the design.
 
