@@ -1,4 +1,4 @@
-//! The settings of the way upstream.
+//! The settings of the upstream.
 
 use std::{
     fmt,
@@ -28,16 +28,15 @@ settings! {
     }
 }
 
-/// The URL under which an API's `/v1/…` lies: `https`, or `http` on a loopback host; no user, password, query or
-/// fragment.
+/// The URL before an API's `/v1/…`: `https`, or `http` on a loopback host, without user, password, query and fragment.
 ///
-/// A path is allowed, for an API gateway that offers AMAPI below a prefix: with `https://gw/amapi`, a call goes to
-/// `https://gw/amapi/v1/…`. The version itself is not part of it.
+/// A path is allowed, for an API gateway that serves AMAPI below a prefix: with `https://gw/amapi`, a call goes to
+/// `https://gw/amapi/v1/…`. The version is not part of the path.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BaseUrl(Url);
 
 impl BaseUrl {
-    /// The URL. Its path ends in a slash only if it is nothing else.
+    /// The URL. Its path ends in a slash only if the path is `/`.
     #[must_use]
     pub fn url(&self) -> &Url {
         &self.0
@@ -88,7 +87,7 @@ mod tests {
     use super::BaseUrl;
 
     #[test]
-    fn slashes_at_the_end_are_no_part_of_a_base_url() {
+    fn trailing_slashes_are_removed_from_a_base_url() {
         for (given, url, text) in [
             ("https://gw.example", "https://gw.example/", "https://gw.example"),
             ("https://gw.example//", "https://gw.example/", "https://gw.example"),

@@ -50,7 +50,7 @@ fn destination(text: &str, directory: &Path) -> Result<Destination, Invalid> {
 }
 
 impl Audit {
-    /// Adds an error if the file cannot be written. Blocks.
+    /// Adds an error if the file is not writable. Blocks.
     pub(crate) fn check(&self, section: &Section, errors: &mut ConfigErrors) {
         let Destination::File(path) = &self.file else { return };
         if let Err(problem) = writable(path) {
@@ -73,7 +73,7 @@ fn writable(path: &Path) -> Result<(), String> {
     .map_err(|error| format!("the file cannot be written: {error}"))
 }
 
-/// Whether a file can be created at `path`. Creates and removes one without a name.
+/// Whether a file can be created at `path`. Creates and removes an unnamed file in its directory.
 fn can_be_created(path: &Path) -> io::Result<()> {
     let directory = match (path.file_name(), path.parent()) {
         (None, _) => return Err(io::ErrorKind::InvalidFilename.into()),

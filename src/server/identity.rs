@@ -1,15 +1,14 @@
 //! Identifies the caller of a request, by its connection and its headers.
 //!
-//! The first of these that a request has is its caller:
+//! The caller is the first of these that a request has:
 //!
 //! 1. the identity that a trusted mesh proxy forwards ([`forwarded`]);
 //! 2. the verified client certificate of the connection ([`certificate`]);
 //! 3. a bearer token ([`jwt`]), verified by the issuer's keys ([`jwks`]);
 //! 4. the user of a unix socket's peer.
 //!
-//! Without any of them, the caller is anonymous. An invalid token or forwarded identity ends the call even when
-//! there is other evidence, because ignoring it would make the request another caller's. Nothing here logs a
-//! token, a header or a certificate.
+//! Otherwise the caller is anonymous. An invalid token or forwarded identity ends the call even with other evidence,
+//! because the request would otherwise get another caller. This module never logs a token, a header or a certificate.
 
 use std::{sync::Arc, time::Duration};
 
@@ -59,7 +58,7 @@ pub struct PeerIdentity {
 pub enum Identified {
     /// The result is known.
     Now(Result<Caller, Refusal>),
-    /// The result is known once the token issuer's keys have been fetched, successfully or not, within seconds.
+    /// The result is known after a fetch of the token issuer's keys, which takes seconds at most.
     Later(BoxFuture<'static, Result<Caller, Refusal>>),
 }
 
@@ -69,17 +68,17 @@ pub enum Refusal {
     /// A trusted proxy's `x-forwarded-client-cert` is invalid.
     #[error("x-forwarded-client-cert {0}")]
     ForwardedClientCert(forwarded::InvalidXfcc),
-    /// A trusted proxy's `l5d-client-id` is no identity, or there are several.
+    /// A trusted proxy's `l5d-client-id` is not an identity, or there are several.
     #[error("l5d-client-id is not one DNS name or SPIFFE ID")]
     LinkerdClientId,
-    /// Both headers are accepted and name different callers, so that the proxy did not write one of them.
+    /// Both headers are accepted and name different callers, so the proxy did not write one of them.
     #[error("x-forwarded-client-cert and l5d-client-id name two callers")]
     Contradiction,
     /// The token is invalid.
     #[error("the bearer token {0}")]
     Token(InvalidToken),
     /// The token cannot be verified now, because its issuer's keys cannot be fetched.
-    #[error("the keys that the bearer token is verified with cannot be had at the moment")]
+    #[error("the keys for verifying the bearer token are not available at the moment")]
     KeysUnavailable {
         /// The time until the next fetch.
         retry_after: Duration,

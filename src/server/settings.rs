@@ -47,7 +47,7 @@ settings! {
 pub enum ListenAddress {
     /// A TCP address; port 0 lets the system choose.
     Tcp(SocketAddr),
-    /// A unix socket. Its directory exists, the socket itself need not.
+    /// A unix socket. Its directory exists. The socket may not exist.
     Unix(PathBuf),
 }
 

@@ -87,7 +87,7 @@ async fn jwks(jwt: &Jwt, keys: LoadedKeys) -> Finding {
 fn jwks_hint(error: &FetchError) -> &'static str {
     match error {
         FetchError::Client(_) => "report this",
-        FetchError::Unanswered(_) | FetchError::Late | FetchError::Body(_) => {
+        FetchError::NoResponse(_) | FetchError::TimedOut | FetchError::Body(_) => {
             "check that it can be reached from here, by way of HTTPS_PROXY if that is set, and that its \
              certificate is trusted (callers.jwt.jwks_ca_certificates)"
         }

@@ -95,14 +95,14 @@ async fn a_rotation_is_told_once_and_a_broken_one_leaves_the_old_in_force() {
 
     let old_key = fs::read(room.path().join("tls.key")).unwrap();
     room.serves_by(&room.authority.server());
-    log.has("the TLS files changed: reloaded for new connections").await;
+    log.has("reloaded the TLS files for new connections").await;
     assert_eq!(room.cancel(&service, &CLIENT).await.code, Some(0));
 
     fs::write(room.path().join("tls.key"), old_key).unwrap();
-    log.has("the TLS files changed and are broken: the old ones stay in use").await;
+    log.has("failed to reload the TLS files: the old ones stay active").await;
     assert!(log.text().contains("server.tls.private_key: "), "{}", log.text());
     assert_eq!(room.cancel(&service, &CLIENT).await.code, Some(0));
-    for line in ["reloaded for new connections", "the old ones stay in use"] {
+    for line in ["reloaded the TLS files", "the old ones stay active"] {
         assert_eq!(log.text().matches(line).count(), 1, "{}", log.text());
     }
 }
@@ -121,8 +121,8 @@ async fn a_certificate_renewed_for_its_key_is_taken_up_though_the_key_is_away_me
     replace(&room.path().join("tls.crt"), &room.authority.renewed(&pair).certificate);
     log.has("a file cannot be read any more: what it held stays in use").await;
     fs::rename(&away, &key).unwrap();
-    log.has("the TLS files changed: reloaded for new connections").await;
-    assert!(!log.text().contains("are broken"), "{}", log.text());
+    log.has("reloaded the TLS files for new connections").await;
+    assert!(!log.text().contains("failed to reload"), "{}", log.text());
     assert_eq!(room.cancel(&service, &CLIENT).await.code, Some(0));
 }
 
@@ -132,7 +132,7 @@ async fn a_certificate_that_ends_soon_or_has_ended_is_told_and_served() {
     let now = SystemTime::now();
     let hour = Duration::from_secs(3600);
     for (end, line) in [
-        (now + 75 * hour, "the TLS certificate ends soon certificate="),
+        (now + 75 * hour, "the TLS certificate expires soon certificate="),
         (now - hour, "the TLS certificate has expired: clients will refuse it"),
     ] {
         let room = Room::new();

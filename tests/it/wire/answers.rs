@@ -101,7 +101,7 @@ async fn what_is_not_googles_json_is_not_repeated() {
         let service = Setup::of(&upstream).start().await;
         let status = service.cancel(NAME).await.unwrap_err();
         let message = format!(
-            "the Android Management API answered HTTP {http_status} without an error of its own form"
+            "the Android Management API answered HTTP {http_status} without an error in Google's format"
         );
         assert_status(&status, code, &message, vec![info(GOOGLES, &format!("HTTP_{http_status}"))]);
     }

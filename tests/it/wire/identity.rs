@@ -41,7 +41,7 @@ async fn a_token_is_verified_and_goes_no_further() {
 
     upstream.answers([Reply::ok(), Reply::ok()]);
     assert_eq!(wire.cancel(NAME, &[("authorization", &bearer(&token))]).await.code(), Code::Ok);
-    assert_eq!(wire.cancel(NAME, &[]).await.code(), Code::Ok, "without one nobody in particular calls");
+    assert_eq!(wire.cancel(NAME, &[]).await.code(), Code::Ok, "without one the caller is anonymous");
     let own = HeaderValue::from_static("Bearer t1");
     for call in upstream.seen() {
         assert_eq!(call.headers.get_all(header::AUTHORIZATION).iter().collect::<Vec<_>>(), [&own]);
@@ -53,10 +53,10 @@ async fn a_token_is_verified_and_goes_no_further() {
     let mut expired = claims();
     expired["exp"] = 1.into();
     for (token, message) in [
-        ("opaque".to_owned(), "the bearer token is no JWT, or malformed"),
+        ("opaque".to_owned(), "the bearer token is not a JWT, or is malformed"),
         (key.token(Some("a"), &expired), "the bearer token has expired"),
-        (key.token(Some("b"), &claims()), "the bearer token is signed by an unknown key"),
-        (format!("{token}A"), "the bearer token has a bad signature"),
+        (key.token(Some("b"), &claims()), "the bearer token is signed with an unknown key"),
+        (format!("{token}A"), "the bearer token has an invalid signature"),
     ] {
         let status = refused(&wire, &[("authorization", &bearer(&token))]).await;
         assert_ours(&status, Code::Unauthenticated, "INVALID_TOKEN");

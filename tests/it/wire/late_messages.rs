@@ -101,6 +101,6 @@ async fn it_does_not_hold_a_drain() {
     let wire = service.wire().await;
     let (started, _body) = wire.start_without_a_message(&[]).await;
     wire.taken_up().await;
-    assert_eq!(service.drain().await, Drained::Whole);
+    assert_eq!(service.drain().await, Drained::Complete);
     assert_ours(&started.answer().await.status(), Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
 }

@@ -17,7 +17,7 @@ use crate::{
     wire::NAME,
 };
 
-const MESSAGE: &str = "the caller may not do this here";
+const MESSAGE: &str = "the policy does not permit this call";
 
 /// Permits everything except the device `d2` to the user of this test by a unix socket, and nothing to others.
 fn this_user_only() -> String {

@@ -142,5 +142,5 @@ async fn the_limit_holds_during_a_drain() {
 
     assert!(!drain.is_finished(), "the upstream holds what it was asked");
     gate.open();
-    assert_eq!(soon("the end of the drain", drain).await.unwrap(), Drained::Whole);
+    assert_eq!(soon("the end of the drain", drain).await.unwrap(), Drained::Complete);
 }

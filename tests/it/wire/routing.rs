@@ -167,7 +167,7 @@ async fn the_flight_names_the_credential_whatever_the_outcome() {
     assert!(done.is_ok());
     assert_eq!(flight.credential(), Some("emea"));
     let (refused, flight) = cancel("LC01b").await;
-    assert!(matches!(refused, Err(Error::Answered(_))), "{refused:?}");
+    assert!(matches!(refused, Err(Error::Response(_))), "{refused:?}");
     assert_eq!(flight.credential(), Some("emea"));
     let (unserved, flight) = cancel("LC02").await;
     assert!(matches!(unserved, Err(Error::NoCredential)), "{unserved:?}");

@@ -151,6 +151,6 @@ async fn a_drain_lets_the_calls_over_tls_finish() {
     let draining = tokio::spawn(service.drain());
     gate.open();
     assert_eq!(call.answer().await.code(), Code::Ok);
-    assert_eq!(draining.await.unwrap(), countermand::server::Drained::Whole);
+    assert_eq!(draining.await.unwrap(), countermand::server::Drained::Complete);
     drop(wire);
 }

@@ -111,7 +111,7 @@ async fn a_drain_waits_until_a_slow_reader_has_its_answer() {
         assert!(!drain.is_finished() || size > SURELY - WINDOW, "it has not been sent yet");
     })
     .await;
-    assert_eq!(soon("the end of the drain", drain).await.unwrap(), Drained::Whole);
+    assert_eq!(soon("the end of the drain", drain).await.unwrap(), Drained::Complete);
 }
 
 #[tokio::test]
@@ -120,7 +120,7 @@ async fn an_answer_that_nobody_reads_is_cut_at_the_end_of_the_drain_and_that_is_
     let service = Setup::of(&upstream).variable("COUNTERMAND_DRAIN_TIMEOUT", "3s").start().await;
     let wire = service.wire().await;
     let _answer = begin(&upstream, &wire).await;
-    assert_eq!(service.drain().await, Drained::Cut { calls: 1 });
+    assert_eq!(service.drain().await, Drained::TimedOut { calls: 1 });
 }
 
 /// A drain that lasts until then has waited for more than `upstream.timeout`, which is shorter below.

@@ -1,9 +1,5 @@
-//! The times of fetches, and the keys in use meanwhile, on a paused clock.
+//! Tests of the refresh, with a paused clock.
 
-use crate::{
-    file_watch::FileWatch,
-    server::identity::jwks::{KeyFile, KeySet},
-};
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex},
@@ -15,9 +11,10 @@ use tokio::time::{Instant, advance, sleep};
 use super::{FETCH_TIMEOUT, IssuerKeys, KeySource, MIN_FETCH_INTERVAL, REFRESH_INTERVAL, Renewal};
 use crate::{
     background::Background,
+    file_watch::FileWatch,
     server::identity::{
         issuer::{Key, key_set},
-        jwks::{Algorithm, FetchError},
+        jwks::{Algorithm, FetchError, KeyFile, KeySet},
     },
 };
 
@@ -93,7 +90,7 @@ async fn callers_wait_for_the_first_fetch_and_share_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unknown_key_causes_one_fetch_and_no_other_soon() {
+async fn an_unknown_key_causes_at_most_one_fetch_per_minimum_interval() {
     let script = Script::new([set(&["a"]), set(&["a", "b"])]);
     let keys = script.start();
     keys.renewed().await;
@@ -131,20 +128,20 @@ async fn the_same_set_keeps_its_generation() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failed_first_fetches_are_retried_at_a_known_time() {
+async fn failed_first_fetches_are_retried_after_a_known_time() {
     let script = Script::new([Fetch::Fails, Fetch::Fails, Fetch::Fails, set(&["a"])]);
     let keys = script.start();
     keys.renewed().await;
     let Renewal::Failing { retry_after } = keys.renewal() else { panic!("{:?}", keys.renewal()) };
     assert!(!retry_after.is_zero() && retry_after <= Duration::from_millis(500));
-    // 0.5, 1 and 2 s at most.
+    // At most 0.5, 1 and 2 s.
     sleep(Duration::from_secs(4)).await;
     assert!(has(&keys, "a"));
     assert_eq!(script.count(), 4);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fetch_that_times_out_has_failed() {
+async fn a_fetch_that_times_out_is_a_failure() {
     let script = Script::new([Fetch::Hangs]);
     let keys = script.start();
     let start = Instant::now();
@@ -154,7 +151,7 @@ async fn a_fetch_that_times_out_has_failed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_old_set_stays_in_use_while_fetches_fail() {
+async fn an_old_set_stays_active_while_fetches_fail() {
     let garbage = Fetch::Set("<html>".to_owned());
     let empty = Fetch::Set(key_set([]));
     let script = Script::new([set(&["a"]), garbage, empty, Fetch::Fails]);
@@ -164,17 +161,17 @@ async fn an_old_set_stays_in_use_while_fetches_fail() {
     sleep(10 * REFRESH_INTERVAL).await;
     assert!(script.count() > 3 && has(&keys, "a"));
     assert_eq!(keys.generation(), generation);
-    // There may be a new key.
+    // A fetch may return a new key.
     assert!(matches!(keys.renewal(), Renewal::Failing { .. }));
-    // The pause is bounded.
+    // The pause is limited.
     let times = script.times.lock().unwrap().clone();
     let last = times.windows(2).last().unwrap();
     assert!(last[1] - last[0] <= Duration::from_secs(30));
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_task_ends_with_the_keys_and_is_not_reported() {
-    let (background, mut deaths) = Background::new();
+async fn the_drop_of_the_keys_ends_the_task_without_a_report() {
+    let (background, mut exits) = Background::new();
     let script = Script::new([set(&["a"])]);
     let keys = IssuerKeys::fetched(script, Algorithm::ALL.to_vec(), &background);
     keys.renewed().await;
@@ -182,11 +179,11 @@ async fn the_task_ends_with_the_keys_and_is_not_reported() {
     drop(keys);
     state.wait_for(|_| false).await.expect_err("the task has dropped its sender");
     background.spawn("returns", async {});
-    assert_eq!(deaths.next().await, "returns");
+    assert_eq!(exits.next().await, "returns");
 }
 
 #[tokio::test]
-async fn a_changed_file_is_reloaded_unless_it_is_broken() {
+async fn a_changed_file_is_reloaded_unless_it_is_invalid() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("jwks.json");
     let write = |content: &Fetch| {
