@@ -50,7 +50,7 @@ const ACCEPT_GRACE: Duration = Duration::from_secs(1);
 /// exit (hyper #4170).
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The gRPC server, bound and not yet serving.
+/// The gRPC server, which is bound and does not serve yet.
 pub struct Server {
     listeners: Vec<Listener>,
     conn_limit: ConnLimit,
@@ -81,7 +81,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// An address is not available; the text names it.
+    /// An address is not available. The text has the address.
     pub async fn bind(
         settings: &settings::Server,
         limits: &settings::Limits,

@@ -10,14 +10,13 @@ use std::{
 use crate::config::{ConfigErrors, Invalid, Parsed, Section, Words, settings};
 
 settings! {
-    /// `[audit]`: the destination of the audit log, and what a failure to write it means.
+    /// `[audit]`: the destination of the audit log, and the effect of a failed write.
     pub struct Audit in "audit" {
-        /// The destination of the lines: `stdout`, or a file, which is appended to, or created in its directory.
-        /// SIGHUP reopens it.
+        /// The destination of the lines: `stdout`, or a file, which is appended to or created. SIGHUP reopens the file.
         file: Destination = "stdout", Parsed { form: "\"stdout\" or a path", parse: destination },
             env "COUNTERMAND_AUDIT_FILE";
-        /// What happens to calls when the audit log cannot be written: they fail, or they are answered without a
-        /// record.
+        /// The effect on calls when the audit log cannot be written: `fail` refuses calls, and `continue` serves calls
+        /// without a record.
         on_failure: OnFailure = "fail", Words(&[("fail", OnFailure::Fail), ("continue", OnFailure::Continue)]),
             env "COUNTERMAND_AUDIT_ON_FAILURE";
     }
@@ -28,17 +27,17 @@ settings! {
 pub enum Destination {
     /// Standard output.
     Stdout,
-    /// A file. It is appended to, or created in its directory.
+    /// A file, which is appended to or created.
     File(PathBuf),
 }
 
-/// What happens to calls when the audit log cannot be written.
+/// The effect on calls when the audit log cannot be written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OnFailure {
     /// Calls fail.
     #[default]
     Fail,
-    /// Calls are answered without a record.
+    /// Calls are served without a record.
     Continue,
 }
 

@@ -41,7 +41,7 @@ impl Output for Sink {
     }
 }
 
-struct Writer<O> {
+struct LineWriter<O> {
     buffer: Arc<Buffer>,
     output: O,
     /// The lines that were taken from the buffer and are not written yet.
@@ -66,7 +66,7 @@ pub(super) fn start(buffer: Arc<Buffer>, output: impl Output, background: &Backg
         // A panic drops the guards too.
         let _guard = guard;
         let _end = EndGuard(Arc::clone(&buffer));
-        Writer { buffer, output, lines: Vec::new(), retry: None }.run();
+        LineWriter { buffer, output, lines: Vec::new(), retry: None }.run();
     })?;
     Ok(())
 }
@@ -80,7 +80,7 @@ impl Drop for EndGuard {
     }
 }
 
-impl<O: Output> Writer<O> {
+impl<O: Output> LineWriter<O> {
     fn run(mut self) {
         loop {
             let retry_at = self.retry.as_ref().map(|retry| retry.retry_at);

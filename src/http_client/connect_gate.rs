@@ -14,8 +14,8 @@ use tokio::{
     time::timeout,
 };
 
-/// The maximum wait for the first request. By then a connection is established, and one slow response must not delay
-/// the other requests.
+/// The maximum wait for the first request. A connection is usually established earlier, and one slow response must not
+/// delay the other requests.
 const CONNECT_GATE_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Lets one request through while it is closed. A response opens the gate, and the loss of a connection closes it.

@@ -299,7 +299,7 @@ async fn identify(identity: &PeerIdentity, headers: &HeaderMap, deadline: Instan
     identified.map_err(|refusal| {
         tracing::debug!(%refusal, "caller not identified");
         match refusal {
-            Refusal::ForwardedClientCert(_) | Refusal::LinkerdClientId | Refusal::Contradiction => {
+            Refusal::ForwardedClientCert(_) | Refusal::LinkerdClientId | Refusal::ConflictingIdentities => {
                 status::invalid_forwarded_identity(&refusal.to_string())
             }
             Refusal::Token(_) => status::invalid_token(&refusal.to_string()),

@@ -55,7 +55,7 @@ impl ConnLimit {
     }
 }
 
-/// A bounded number of handshake slots.
+/// The limit of concurrent handshakes.
 struct HandshakeLimit {
     max: usize,
     slots: Mutex<Slots>,

@@ -48,8 +48,8 @@ pub struct Identities {
 #[derive(Clone)]
 pub struct PeerIdentity {
     identities: Arc<Identities>,
-    /// The caller by the connection alone.
-    own: Caller,
+    /// The caller according to the connection.
+    connection_caller: Caller,
     /// Whether the peer is a trusted mesh proxy.
     may_forward: bool,
 }
@@ -73,7 +73,7 @@ pub enum Refusal {
     LinkerdClientId,
     /// Both headers are accepted and name different callers, so the proxy did not write one of them.
     #[error("x-forwarded-client-cert and l5d-client-id name two callers")]
-    Contradiction,
+    ConflictingIdentities,
     /// The token is invalid.
     #[error("the bearer token {0}")]
     Token(InvalidToken),
@@ -112,7 +112,7 @@ impl Identities {
     pub fn of_peer(self: &Arc<Self>, peer: &Peer) -> PeerIdentity {
         let certified = peer.certificate.as_ref().map(certificate::identities).unwrap_or_default();
         let is_mesh_proxy = certified.iter().any(|name| self.mesh_proxies.contains(name));
-        let own = match (certified.into_iter().next(), peer.origin) {
+        let connection_caller = match (certified.into_iter().next(), peer.origin) {
             (Some(identity), _) => Caller::new(identity, Proof::ClientCertificate),
             (None, PeerOrigin::Unix { uid: Some(uid) }) => Caller::unix(uid),
             (None, PeerOrigin::Unix { uid: None } | PeerOrigin::Loopback | PeerOrigin::Network) => {
@@ -120,7 +120,7 @@ impl Identities {
             }
         };
         let may_forward = peer.origin.is_local() || is_mesh_proxy;
-        PeerIdentity { identities: Arc::clone(self), own, may_forward }
+        PeerIdentity { identities: Arc::clone(self), connection_caller, may_forward }
     }
 }
 
@@ -133,10 +133,13 @@ impl PeerIdentity {
             Err(refusal) => return Identified::Now(Err(refusal)),
         };
         let bearer = self.identities.tokens.as_ref().map_or(Bearer::None, |tokens| tokens.bearer(headers));
-        let by_certificate = || (self.own.proof() == Proof::ClientCertificate).then(|| self.own.clone());
+        let by_certificate = || {
+            (self.connection_caller.proof() == Proof::ClientCertificate)
+                .then(|| self.connection_caller.clone())
+        };
         // A token must be valid even when other evidence precedes it.
         match bearer {
-            Bearer::None => Identified::Now(Ok(forwarded.unwrap_or_else(|| self.own.clone()))),
+            Bearer::None => Identified::Now(Ok(forwarded.unwrap_or_else(|| self.connection_caller.clone()))),
             Bearer::Now(bearer) => {
                 let preceding = forwarded.or_else(by_certificate);
                 Identified::Now(bearer.map(|bearer| preceding.unwrap_or(bearer)))
@@ -159,7 +162,7 @@ impl PeerIdentity {
         let by_xfcc = if *forwarded_client_cert { forwarded::by_xfcc(headers)? } else { None };
         let by_linkerd = if *linkerd_client_id { forwarded::by_linkerd(headers)? } else { None };
         match (by_xfcc, by_linkerd) {
-            (Some(one), Some(other)) if one != other => Err(Refusal::Contradiction),
+            (Some(one), Some(other)) if one != other => Err(Refusal::ConflictingIdentities),
             (Some(identity), _) => Ok(Some(Caller::new(identity, Proof::ForwardedClientCert))),
             (None, Some(identity)) => Ok(Some(Caller::new(identity, Proof::LinkerdClientId))),
             (None, None) => Ok(None),

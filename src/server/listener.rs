@@ -41,7 +41,7 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// The address cannot be bound; the text names it.
+    /// The address cannot be bound. The text has the address.
     pub async fn bind(address: &ListenAddress, access: SocketAccess) -> io::Result<Self> {
         let with_address =
             |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));

@@ -202,11 +202,11 @@ fn can_verify(key: &AlgorithmParameters, algorithm: jsonwebtoken::Algorithm) -> 
 /// Fetches key sets. Only one task uses a source.
 pub(super) trait KeySource: Send + Sync + 'static {
     /// Fetches the JSON of the set, never from a cache.
-    fn fetch(&self) -> impl Future<Output = Result<Vec<u8>, FetchError>> + Send;
+    fn fetch(&self) -> impl Future<Output = Result<Vec<u8>, JwksFetchError>> + Send;
 }
 
 /// An HTTPS endpoint that serves a key set.
-pub(super) struct Endpoint {
+pub(super) struct JwksEndpoint {
     client: HttpClient,
     url: Url,
     token_file: Option<PathBuf>,
@@ -215,7 +215,7 @@ pub(super) struct Endpoint {
 /// A key set could not be fetched. `Display` is for the log. It may have addresses and file names, and never quotes a
 /// token or a body.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum FetchError {
+pub enum JwksFetchError {
     /// The HTTP client cannot be built.
     #[error(transparent)]
     Client(#[from] TlsError),
@@ -244,7 +244,7 @@ pub enum FetchError {
     },
 }
 
-impl Endpoint {
+impl JwksEndpoint {
     /// The endpoint at `url`, whose certificate must be trusted by `authorities`. Each request has the bearer token in
     /// `token_file`, which is read each time because Kubernetes replaces it every hour or so.
     ///
@@ -262,23 +262,23 @@ impl Endpoint {
     }
 }
 
-impl KeySource for Endpoint {
-    async fn fetch(&self) -> Result<Vec<u8>, FetchError> {
+impl KeySource for JwksEndpoint {
+    async fn fetch(&self) -> Result<Vec<u8>, JwksFetchError> {
         let mut headers = HeaderMap::from_iter([(header::ACCEPT, ACCEPT)]);
         if let Some(file) = &self.token_file {
             headers.insert(header::AUTHORIZATION, authorization(file.clone()).await?);
         }
         let response = self.client.send(Method::GET, self.url.clone(), headers, "").await?;
         if response.status() != StatusCode::OK {
-            return Err(FetchError::Status(response.status().as_u16()));
+            return Err(JwksFetchError::Status(response.status().as_u16()));
         }
         Ok(response.body(MAX_BODY).await?)
     }
 }
 
 /// The `authorization` header with the token in `file`.
-async fn authorization(file: PathBuf) -> Result<HeaderValue, FetchError> {
-    let token_error = |problem: String| FetchError::Token { file: file.clone(), problem };
+async fn authorization(file: PathBuf) -> Result<HeaderValue, JwksFetchError> {
+    let token_error = |problem: String| JwksFetchError::Token { file: file.clone(), problem };
     let path = file.clone();
     let read = tokio::task::spawn_blocking(move || file_watch::read(&path)).await;
     let token = read
@@ -378,7 +378,7 @@ impl LoadedKeys {
         Ok(match self {
             Self::File(file) => IssuerKeys::of_file(file, algorithms.to_vec(), background),
             Self::Url { url, authorities, token_file } => {
-                let endpoint = Endpoint::new(url, authorities, token_file, background)?;
+                let endpoint = JwksEndpoint::new(url, authorities, token_file, background)?;
                 IssuerKeys::fetched(endpoint, algorithms.to_vec(), background)
             }
         })
@@ -389,14 +389,14 @@ impl LoadedKeys {
     /// # Errors
     ///
     /// The keys cannot be fetched, or none is usable.
-    pub async fn count(self, algorithms: &[Algorithm]) -> Result<usize, FetchError> {
+    pub async fn count(self, algorithms: &[Algorithm]) -> Result<usize, JwksFetchError> {
         let endpoint = match self {
             Self::File(file) => return Ok(file.keys.len()),
             Self::Url { url, authorities, token_file } => {
-                Endpoint::new(url, authorities, token_file, &Background::unsupervised())?
+                JwksEndpoint::new(url, authorities, token_file, &Background::unsupervised())?
             }
         };
-        let json = timeout(FETCH_TIMEOUT, endpoint.fetch()).await.unwrap_or(Err(FetchError::TimedOut))?;
+        let json = timeout(FETCH_TIMEOUT, endpoint.fetch()).await.unwrap_or(Err(JwksFetchError::TimedOut))?;
         Ok(KeySet::parse(&json, algorithms)?.len())
     }
 }

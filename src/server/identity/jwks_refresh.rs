@@ -8,7 +8,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::jwks::{Algorithm, FETCH_TIMEOUT, FetchError, KeyFile, KeySet, KeySource};
+use super::jwks::{Algorithm, FETCH_TIMEOUT, JwksFetchError, KeyFile, KeySet, KeySource};
 use crate::{background::Background, file_watch::FileWatch};
 
 /// The interval between two fetches, and therefore the maximum time for which a withdrawn key is accepted.
@@ -131,7 +131,7 @@ async fn refresh(
     let mut failures = 0;
     let mut has_keys = false;
     loop {
-        let fetched = timeout(FETCH_TIMEOUT, source.fetch()).await.unwrap_or(Err(FetchError::TimedOut));
+        let fetched = timeout(FETCH_TIMEOUT, source.fetch()).await.unwrap_or(Err(JwksFetchError::TimedOut));
         let pause = match fetched.and_then(|json| Ok(KeySet::parse(&json, &allowed)?)) {
             Ok(keys) => {
                 if failures > 0 || !has_keys {

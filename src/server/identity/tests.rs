@@ -178,7 +178,7 @@ fn an_invalid_forwarded_identity_is_refused() {
         (&[(L5D.0, "")], Refusal::LinkerdClientId),
         (&[(L5D.0, "a b")], Refusal::LinkerdClientId),
         (&[L5D, L5D], Refusal::LinkerdClientId),
-        (&[XFCC, L5D], Refusal::Contradiction),
+        (&[XFCC, L5D], Refusal::ConflictingIdentities),
     ] {
         assert_eq!(identify(&trusting(), &local, lines), Err(refusal), "{lines:?}");
     }

@@ -8,12 +8,12 @@ use super::*;
 use crate::pem::{KEY_ON_ONE_LINE, shows_the_key};
 
 /// A directory with a key pair and a CA.
-struct Directory {
+struct TlsDirectory {
     directory: tempfile::TempDir,
     files: TlsFiles,
 }
 
-impl Directory {
+impl TlsDirectory {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
@@ -43,7 +43,7 @@ impl Directory {
 
 #[test]
 fn the_config_offers_h2_and_no_resumption() {
-    let loaded = Directory::new().files.load().unwrap().content;
+    let loaded = TlsDirectory::new().files.load().unwrap().content;
     assert_eq!(loaded.config.alpn_protocols, [H2]);
     assert_eq!(loaded.config.send_tls13_tickets, 0);
     assert!(!loaded.config.session_storage.can_cache());
@@ -73,7 +73,7 @@ fn each_error_names_its_file_and_does_not_quote_the_key() {
         ("ca.pem", KEY_ON_ONE_LINE, TlsFile::ClientCa, "is not PEM"),
         ("ca.pem", malformed, TlsFile::ClientCa, "cannot be used"),
     ] {
-        let directory = Directory::new();
+        let directory = TlsDirectory::new();
         directory.write(name, content);
         let error = directory.error();
         assert_eq!(error.file, file, "{error}");
@@ -82,14 +82,14 @@ fn each_error_names_its_file_and_does_not_quote_the_key() {
         let whole = format!("{text} {error:?}");
         assert!(!whole.contains(&secret) && !shows_the_key(&whole), "{whole}");
     }
-    let directory = Directory::new();
+    let directory = TlsDirectory::new();
     fs::remove_file(&directory.files.private_key).unwrap();
     assert!(directory.error().to_string().starts_with("server.tls.private_key: "), "{}", directory.error());
 }
 
 #[test]
 fn a_key_that_every_user_may_read_is_public() {
-    let directory = Directory::new();
+    let directory = TlsDirectory::new();
     for (mode, is_public) in [(0o600, false), (0o640, false), (0o604, true), (0o644, true)] {
         fs::set_permissions(&directory.files.private_key, fs::Permissions::from_mode(mode)).unwrap();
         assert_eq!(directory.files.clone().load().unwrap().content.key_is_public, is_public, "{mode:o}");
@@ -98,7 +98,7 @@ fn a_key_that_every_user_may_read_is_public() {
 
 #[test]
 fn a_content_change_changes_the_fingerprint() {
-    let directory = Directory::new();
+    let directory = TlsDirectory::new();
     let before = directory.files.clone().load().unwrap().content.fingerprint;
     assert_eq!(directory.files.clone().load().unwrap().content.fingerprint, before);
     let ca = fs::read_to_string(directory.files.client_ca.as_ref().unwrap()).unwrap();
@@ -108,7 +108,7 @@ fn a_content_change_changes_the_fingerprint() {
 
 #[tokio::test(start_paused = true)]
 async fn a_file_that_is_being_written_is_not_loaded_with_a_complete_one() {
-    let directory = Directory::new();
+    let directory = TlsDirectory::new();
     let mut watched = directory.files.open().map_err(drop).unwrap();
     let before = directory.files.clone().load().unwrap().content.fingerprint;
     let certificate = fs::read_to_string(&directory.files.certificate).unwrap();

@@ -129,7 +129,10 @@ async fn keys_that_cannot_be_fetched_are_an_error_with_a_hint() {
             Reply::new(404, "text/html", "<html>"),
             Err(": the endpoint returned HTTP 404; check that it is the jwks_uri"),
         ),
-        (Reply::new(200, "text/html", "<html>"), Err(": the endpoint's response is not a JSON key set; check that")),
+        (
+            Reply::new(200, "text/html", "<html>"),
+            Err(": the endpoint's response is not a JSON key set; check that"),
+        ),
         (
             Reply::new(200, "application/json", "{\"keys\":[]}"),
             Err(": the endpoint's response has no key for the allowed algorithms"),

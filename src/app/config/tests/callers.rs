@@ -29,7 +29,7 @@ fn callers_are_checked() {
             "mesh_proxies (line 2): this is a string; give a list",
         ),
         ("[callers]\nmesh_proxies = [\"a\"]".to_owned(), "this is not an identity of a certificate"),
-        ("[callers]\nmesh_proxies = [\"dns:*.a\"]".to_owned(), "give what its certificate names"),
+        ("[callers]\nmesh_proxies = [\"dns:*.a\"]".to_owned(), "give a name in its certificate"),
         (
             "[callers]\njwt = true".to_owned(),
             "callers.jwt (line 2): this is a boolean; give a section, [callers.jwt]",
@@ -48,7 +48,10 @@ fn callers_are_checked() {
         // Of a list that is not whole, what the key set lacks cannot be told.
         (jwt(", algorithms = [\"RS256\", 1]"), "callers.jwt.algorithms (line 2): this is an integer"),
         (jwt(", algorithms = [\"RS256\"]"), "the file has no key for the allowed algorithms"),
-        (jwt(", jwks_token_file = \"key.json\""), "jwks_token_file (line 2): it is for a jwks that is a URL"),
+        (
+            jwt(", jwks_token_file = \"key.json\""),
+            "jwks_token_file (line 2): it requires a jwks that is a URL",
+        ),
         (jwks("\"none.json\""), "callers.jwt.jwks (line 2): cannot read"),
         (jwks("\"html.json\""), "the file is not a JSON key set"),
         (jwks("\"http://issuer.example/jwks\""), "over plain http an attacker on the network"),
@@ -88,7 +91,7 @@ fn an_issuer_is_one_whose_callers_a_policy_can_name() {
         // JSON's texts are TOML's too.
         let section = format!("[callers.jwt]\nissuer = {}", serde_json::json!(issuer));
         let is_refused =
-            directory.errors(&section).iter().any(|error| error.contains("is no text of a token"));
+            directory.errors(&section).iter().any(|error| error.contains("is not the text of a claim"));
         let is_named = format!("jwt:{issuer}#s").parse::<Identity>().is_ok();
         assert_eq!(is_named, !is_refused, "{issuer:?}");
     }

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use axum::{Router, http::HeaderMap, response::Redirect, routing::get};
 use serde_json::{Value, json};
 
-use super::{Algorithm, Endpoint, FetchError, InvalidKeySet, KeySet, KeySource, MAX_BODY};
+use super::{Algorithm, InvalidKeySet, JwksEndpoint, JwksFetchError, KeySet, KeySource, MAX_BODY};
 use crate::{
     background::Background,
     http_client::{BodyError, LoadedAuthorities, Progress},
@@ -119,9 +119,13 @@ async fn serve() -> SocketAddr {
     address
 }
 
-async fn fetch(address: SocketAddr, path: &str, token_file: Option<PathBuf>) -> Result<Vec<u8>, FetchError> {
+async fn fetch(
+    address: SocketAddr,
+    path: &str,
+    token_file: Option<PathBuf>,
+) -> Result<Vec<u8>, JwksFetchError> {
     let url = format!("http://{address}{path}").parse().unwrap();
-    Endpoint::new(url, LoadedAuthorities::load(None).unwrap(), token_file, &Background::unsupervised())
+    JwksEndpoint::new(url, LoadedAuthorities::load(None).unwrap(), token_file, &Background::unsupervised())
         .unwrap()
         .fetch()
         .await
@@ -133,10 +137,10 @@ async fn only_a_200_with_a_short_body_is_accepted() {
     assert_eq!(fetch(address, "/jwks", None).await.unwrap(), b"{\"keys\": []}");
     assert_eq!(fetch(address, "/longest", None).await.unwrap().len(), MAX_BODY);
     let long = fetch(address, "/long", None).await.unwrap_err();
-    assert!(matches!(long, FetchError::Body(BodyError::TooLong(MAX_BODY))), "{long}");
+    assert!(matches!(long, JwksFetchError::Body(BodyError::TooLong(MAX_BODY))), "{long}");
     for (path, status) in [("/none", 404), ("/redirect", 307)] {
         let error = fetch(address, path, None).await.unwrap_err();
-        assert!(matches!(error, FetchError::Status(found) if found == status), "{path}: {error}");
+        assert!(matches!(error, JwksFetchError::Status(found) if found == status), "{path}: {error}");
     }
 }
 
@@ -147,7 +151,7 @@ async fn an_unreachable_endpoint_is_not_connected() {
     drop(listener);
     let error = fetch(address, "/jwks", None).await.unwrap_err();
     assert!(
-        matches!(&error, FetchError::NoResponse(error) if error.progress == Progress::NotConnected),
+        matches!(&error, JwksFetchError::NoResponse(error) if error.progress == Progress::NotConnected),
         "{error}"
     );
 }

@@ -14,7 +14,7 @@ use crate::{
         identity::{
             Refusal,
             issuer::{AUDIENCE, ISSUER, Key, claims, encoded, key_set, kubernetes_claims},
-            jwks::{Algorithm, FetchError, KeySource, LoadedKeys},
+            jwks::{Algorithm, JwksFetchError, KeySource, LoadedKeys},
             jwks_refresh::IssuerKeys,
         },
         settings::{Jwks, Jwt},
@@ -259,9 +259,9 @@ impl Published {
 }
 
 impl KeySource for Published {
-    async fn fetch(&self) -> Result<Vec<u8>, FetchError> {
+    async fn fetch(&self) -> Result<Vec<u8>, JwksFetchError> {
         let published = self.0.lock().unwrap().clone();
-        published.map(String::into_bytes).ok_or(FetchError::Status(503))
+        published.map(String::into_bytes).ok_or(JwksFetchError::Status(503))
     }
 }
 
