@@ -36,7 +36,7 @@ pub struct Flight {
     /// The HTTP status of the latest response; 0 for none.
     upstream_status: AtomicU16,
     credential: OnceLock<Arc<str>>,
-    outlives_a_caller: AtomicBool,
+    has_caller_timeout: AtomicBool,
 }
 
 /// The latest deadline of the callers has passed.
@@ -49,7 +49,7 @@ pub enum SendTimeout {
     /// The deadline passed before the request was handed to a connection. The request did not leave this process.
     Unsent,
     /// The request was sent, and the limit passed without a response.
-    Unanswered,
+    NoResponse,
 }
 
 impl Flight {
@@ -65,7 +65,7 @@ impl Flight {
             sent: AtomicU64::new(0),
             upstream_status: AtomicU16::new(0),
             credential: OnceLock::new(),
-            outlives_a_caller: AtomicBool::new(false),
+            has_caller_timeout: AtomicBool::new(false),
         })
     }
 
@@ -108,7 +108,7 @@ impl Flight {
         let end = || if is_sent() { self.sent_at() + limit } else { self.deadline() };
         self.wait(request, end)
             .await
-            .map_err(|()| if is_sent() { SendTimeout::Unanswered } else { SendTimeout::Unsent })
+            .map_err(|()| if is_sent() { SendTimeout::NoResponse } else { SendTimeout::Unsent })
     }
 
     /// Waits for `work` until `end`, which may move to a later time.
@@ -157,9 +157,9 @@ impl Flight {
         self.credential.get_or_init(|| Arc::clone(name));
     }
 
-    /// Records that a caller was answered before the outcome was known.
-    pub fn outlive_a_caller(&self) {
-        self.outlives_a_caller.store(true, Relaxed);
+    /// Records that the deadline of a caller passed before the outcome was known.
+    pub fn record_caller_timeout(&self) {
+        self.has_caller_timeout.store(true, Relaxed);
     }
 
     /// The number of requests that were handed to a connection.
@@ -180,10 +180,10 @@ impl Flight {
         self.credential.get().map(|name| &**name)
     }
 
-    /// Whether a caller was answered before the outcome was known.
+    /// Whether the deadline of a caller passed before the outcome was known.
     #[must_use]
-    pub fn outlives_a_caller(&self) -> bool {
-        self.outlives_a_caller.load(Relaxed)
+    pub fn has_caller_timeout(&self) -> bool {
+        self.has_caller_timeout.load(Relaxed)
     }
 }
 
@@ -232,7 +232,7 @@ mod tests {
         };
         assert_eq!(
             flight.send(10 * SECOND, request(SECOND, 60 * SECOND)).await,
-            Err(SendTimeout::Unanswered)
+            Err(SendTimeout::NoResponse)
         );
         assert_eq!(start.elapsed(), 17 * SECOND);
     }

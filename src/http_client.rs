@@ -226,7 +226,7 @@ impl Response {
         self.0.headers()
     }
 
-    /// Reads the whole body, of at most `limit` bytes.
+    /// Reads the complete body, of at most `limit` bytes.
     ///
     /// # Errors
     ///

@@ -100,7 +100,7 @@ impl<A: Api> operations_server::Operations for Operations<A> {
             async move {
                 let result = amapi.cancel(&permit, &flight).await;
                 log_outcome(permit.resource(), permit.action(), &result, &flight);
-                if result.is_ok() && flight.outlives_a_caller() {
+                if result.is_ok() && flight.has_caller_timeout() {
                     // The caller's audit line has DEADLINE_EXCEEDED, so this line has the true outcome.
                     let operation = permit.resource();
                     tracing::info!(%operation, "Google accepted a cancel after its caller was answered DEADLINE_EXCEEDED");

@@ -146,7 +146,7 @@ impl UpstreamClient {
         match flight.send(self.timeout, exchange).await {
             Ok(result) => result,
             Err(SendTimeout::Unsent) => Err(deadline_exceeded("before anything was sent to the upstream")),
-            Err(SendTimeout::Unanswered) => {
+            Err(SendTimeout::NoResponse) => {
                 let error = Error::DeadlineExceeded { while_doing: "before the upstream answered" };
                 Err(FailedAttempt { error, next: Next::Retry { not_before: Duration::ZERO } })
             }

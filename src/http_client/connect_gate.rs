@@ -30,7 +30,7 @@ impl ConnectGate {
         Self { is_open: AtomicBool::new(false), first: Semaphore::new(1) }
     }
 
-    /// Waits for the gate. The first request gets a permit, and holds it until it has its response.
+    /// Waits for the gate. The first request gets a permit, which it must hold until it has its response.
     pub(super) async fn pass(&self) -> Option<SemaphorePermit<'_>> {
         if self.is_open.load(Ordering::Relaxed) {
             return None;

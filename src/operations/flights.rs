@@ -107,7 +107,7 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         if shared.flight.attempts() == 0 {
             return Err(UNSENT);
         }
-        shared.flight.outlive_a_caller();
+        shared.flight.record_caller_timeout();
         Err(Error::DeadlineExceeded { while_doing: "before the upstream answered" })
     }
 

@@ -131,7 +131,7 @@ impl Connections {
                 () = self.age() => CloseReason::Age,
             }
         }]);
-        // The connection is first, so that a response that hyper could not write yet does not exceed the limit.
+        // The connection is polled first, so that hyper can write a response before its limit is checked.
         let reason = tokio::select! {
             biased;
             ended = &mut connection => return Ok(ended?),

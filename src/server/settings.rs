@@ -134,7 +134,7 @@ settings! {
         /// The age at which a connection accepts no more calls (GOAWAY), plus or minus a tenth. Client certificates are
         /// verified once per connection, and load balancers distribute connections, so connections must be renewed.
         max_connection_age: Option<Duration> = "30m", TimeOrOff, env "COUNTERMAND_MAX_CONNECTION_AGE";
-        /// The time for the calls in flight to finish then. It must exceed the longest wait (`polling.max_wait`).
+        /// The time for the calls in flight to finish then. It should exceed the longest wait (`polling.max_wait`).
         max_connection_age_grace: Duration = "11m", Time, env "COUNTERMAND_MAX_CONNECTION_AGE_GRACE";
     }
 }

@@ -76,8 +76,8 @@ fn flight_fields(record: &Record) -> serde_json::Value {
 async fn identical_calls_share_one_upstream_call() {
     let (flights, upstream) = (flights(), FakeUpstream::default());
     let callers = (0..50).map(|_| join(&flights, &upstream, 10 * SECOND));
-    for answer in futures_util::future::join_all(callers).await {
-        assert_eq!(answer.expect("a response"), 1);
+    for result in futures_util::future::join_all(callers).await {
+        assert_eq!(result.expect("a response"), 1);
     }
     assert_eq!(upstream.counts(), (1, 1));
     assert_eq!(
