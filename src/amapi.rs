@@ -1,8 +1,8 @@
 //! The client of the Android Management API (AMAPI): one method for each call of the API.
 //!
-//! A call takes a [`Permit`], which only `policy` makes, and a [`Flight`], which bounds the call and keeps its
-//! account. [`Amapi::call`] reads top to bottom: credential → attempt → retry. One attempt is in `attempt`: slot →
-//! token → send → classify the response.
+//! A call takes a [`Permit`], which only `policy` creates, and a [`Flight`], which has the deadline and the record of the
+//! call. [`Amapi::call`] reads top to bottom: credential → attempt → retry. One attempt is in `attempt`: slot → token →
+//! send → classify the response.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -28,39 +28,38 @@ pub mod settings;
 
 pub use list_query::ListQuery;
 
-use attempt::{Response, Upstream};
+use attempt::{SuccessResponse, UpstreamClient};
 use error::Error;
 use retry::Retries;
 
 /// The API behind one base URL, called with the credential that serves the enterprise.
 pub struct Amapi {
     credentials: Arc<Credentials>,
-    upstream: Upstream,
+    upstream: UpstreamClient,
     retries: Retries,
 }
 
-/// The calls of the API. Tests implement it without sockets.
+/// The calls of the API. Tests implement this trait without sockets.
 pub trait Api: Send + Sync + 'static {
-    /// `POST /v1/{name}:cancel` with an empty body. Google starts a best-effort cancel and answers
-    /// `{}`. A 2xx with another body than none or a JSON object did not come from the API.
+    /// `POST /v1/{name}:cancel` with an empty body. Google starts a best-effort cancel and returns `{}`. A 2xx whose
+    /// body is neither empty nor a JSON object did not come from the API.
     ///
-    /// A cancel is safe to repeat, so it is retried like a read: the command is cancelled or it is not, however often
-    /// the cancel is sent, and no command is ever issued by it. At worst a repeated cancel meets an operation that
-    /// its predecessor already ended, and Google's response says so.
+    /// A cancel is idempotent, so it is retried like a read. It issues no command. A repeated cancel may find that the
+    /// first one ended the operation; Google's response then reports that.
     fn cancel(
         &self,
         permit: &Permit<Cancel>,
         flight: &Arc<Flight>,
     ) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// `GET /v1/{name}`: an Operation in Google's JSON.
+    /// `GET /v1/{name}`. Returns an Operation in Google's JSON.
     fn get(
         &self,
         permit: &Permit<Get>,
         flight: &Arc<Flight>,
     ) -> impl Future<Output = Result<Json, Error>> + Send;
 
-    /// `GET /v1/{device}/operations`: `{operations, nextPageToken, unreachable}` in Google's JSON.
+    /// `GET /v1/{device}/operations`. Returns `{operations, nextPageToken, unreachable}` in Google's JSON.
     fn list(
         &self,
         permit: &Permit<List>,
@@ -69,15 +68,15 @@ pub trait Api: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Json, Error>> + Send;
 }
 
-/// A JSON object that keeps each number as it was written.
+/// A JSON object that keeps the text of each number.
 pub type Json = serde_json::Map<String, Value>;
 
 impl Amapi {
-    /// A client of the API at `base`, which `authorities` vouch for.
+    /// Builds a client of the API at `base`, whose certificate must be trusted by `authorities`.
     ///
     /// # Errors
     ///
-    /// TLS cannot be set up.
+    /// The TLS configuration cannot be built.
     pub fn new(
         base: Url,
         authorities: &Authorities,
@@ -87,7 +86,7 @@ impl Amapi {
         let client = HttpClient::new(&base, authorities)?;
         Ok(Self {
             credentials,
-            upstream: Upstream::new(client, base, upstream_timeout),
+            upstream: UpstreamClient::new(client, base, upstream_timeout),
             retries: Retries::new(),
         })
     }
@@ -99,7 +98,7 @@ impl Amapi {
         url: impl Fn() -> Url + Sync,
         enterprise: &str,
         flight: &Arc<Flight>,
-    ) -> Result<Response, Error> {
+    ) -> Result<SuccessResponse, Error> {
         let credential = self.credentials.serving(enterprise).ok_or(Error::NoCredential)?;
         flight.use_credential(credential.name());
         let attempt = || self.upstream.attempt(&method, &url, credential, flight);
@@ -112,8 +111,8 @@ impl Amapi {
         enterprise: &str,
         flight: &Arc<Flight>,
     ) -> Result<Json, Error> {
-        let Response { http_status, body } = self.call(Method::GET, url, enterprise, flight).await?;
-        let body = body.map_err(|error| unreadable(error, http_status))?;
+        let SuccessResponse { http_status, body } = self.call(Method::GET, url, enterprise, flight).await?;
+        let body = body.map_err(|error| body_error(error, http_status))?;
         serde_json::from_slice(&body).map_err(|_| Error::Malformed { what: "malformed JSON", http_status })
     }
 }
@@ -122,14 +121,15 @@ impl Api for Amapi {
     async fn cancel(&self, permit: &Permit<Cancel>, flight: &Arc<Flight>) -> Result<(), Error> {
         let name = permit.resource();
         let url = || self.upstream.url(name.as_str(), ":cancel");
-        let Response { http_status, body } = self.call(Method::POST, url, name.enterprise(), flight).await?;
+        let SuccessResponse { http_status, body } =
+            self.call(Method::POST, url, name.enterprise(), flight).await?;
         match body {
-            Ok(body) if is_cancelled(&body) => Ok(()),
-            // A filtering proxy, for example, answers 200 with a page of its own.
+            Ok(body) if is_cancel_response(&body) => Ok(()),
+            // For example, a filtering proxy returns its own page with HTTP 200.
             Ok(_) => Err(Error::Malformed { what: "a body that is not a JSON object", http_status }),
-            // Google has accepted the cancel, and the rest of its response would not change that.
-            Err(BodyError::BrokenOff(_)) => Ok(()),
-            Err(error @ BodyError::TooLong(_)) => Err(unreadable(error, http_status)),
+            // Google has accepted the cancel. The rest of the body cannot change that.
+            Err(BodyError::Incomplete(_)) => Ok(()),
+            Err(error @ BodyError::TooLong(_)) => Err(body_error(error, http_status)),
         }
     }
 
@@ -154,15 +154,15 @@ impl Api for Amapi {
     }
 }
 
-/// Whether a cancel's 2xx has the body of the API: none, or a JSON object.
-fn is_cancelled(body: &[u8]) -> bool {
+/// Whether the body of a cancel's 2xx is from the API: empty, or a JSON object.
+fn is_cancel_response(body: &[u8]) -> bool {
     let body = body.trim_ascii();
     body.is_empty() || body == b"{}" || serde_json::from_slice::<Json>(body).is_ok()
 }
 
-fn unreadable(error: BodyError, http_status: u16) -> Error {
+fn body_error(error: BodyError, http_status: u16) -> Error {
     match error {
         BodyError::TooLong(_) => Error::Malformed { what: "a body of more than 4 MiB", http_status },
-        BodyError::BrokenOff(cause) => Error::Unreachable { cause },
+        BodyError::Incomplete(cause) => Error::Unreachable { cause },
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     admin::Admin,
     amapi::Amapi,
     audit::Audit,
-    background::{Background, Deaths},
+    background::{Background, TaskExits},
     credentials::Credentials,
     http_client::tls::TlsError,
     operations::{CacheLimits, Operations, PollIntervals, Times, settings::Polling},
@@ -36,7 +36,7 @@ pub struct App {
     calls: Arc<Calls>,
     audit: Audit,
     background: Background,
-    deaths: Deaths,
+    exits: TaskExits,
     drain_timeout: Duration,
 }
 
@@ -82,7 +82,7 @@ impl App {
             log: _,
         } = settings;
         let Loaded { tls, authorities, keys, policy, credentials: loaded_credentials } = loaded;
-        let (background, deaths) = Background::new();
+        let (background, exits) = Background::new();
         let authorities = authorities.start(&background);
         let credentials = credentials::start(
             credentials.into_iter().zip(loaded_credentials),
@@ -114,7 +114,7 @@ impl App {
             Some(address) => Some(Admin::bind(address, Arc::clone(&credentials), state).await?),
             None => None,
         };
-        Ok(Self { server, admin, credentials, serving, calls, audit, background, deaths, drain_timeout })
+        Ok(Self { server, admin, credentials, serving, calls, audit, background, exits, drain_timeout })
     }
 
     /// The addresses that gRPC is served on.
@@ -154,7 +154,7 @@ impl App {
         stop: impl Future<Output = ()>,
         cut: impl Future<Output = ()>,
     ) -> Result<Drained, Defect> {
-        let Self { server, admin, credentials, serving, calls, audit, background, mut deaths, drain_timeout } =
+        let Self { server, admin, credentials, serving, calls, audit, background, mut exits, drain_timeout } =
             self;
         if let Some(admin) = admin {
             background.spawn("admin port", admin.serve());
@@ -163,9 +163,9 @@ impl App {
         let margin = DRAIN_MARGIN.min(drain_timeout / 10);
         let limit = drain_timeout.saturating_sub(margin);
         let mut server = tokio::spawn({
-            let watch = background.watch("server");
+            let guard = background.guard("server");
             async move {
-                let _watch = watch;
+                let _guard = guard;
                 server.serve(draining, limit).await
             }
         });
@@ -173,7 +173,7 @@ impl App {
         let dead = tokio::select! {
             () = stop => None,
             () = credentials::report(&credentials, &serving) => None,
-            task = deaths.next() => Some(task),
+            task = exits.next() => Some(task),
         };
         let since = Instant::now();
         match dead {
@@ -183,15 +183,15 @@ impl App {
         serving.send_replace(Serving::Draining);
         drain.send_replace(true);
         let drained = tokio::select! {
-            drained = &mut server => drained.unwrap_or(Drained::Cut { calls: calls.in_flight().len() }),
+            drained = &mut server => drained.unwrap_or(Drained::TimedOut { calls: calls.in_flight().len() }),
             () = cut => Drained::Stopped { calls: calls.in_flight().len() },
         };
         // Calls that outlast the drain are answered and recorded now. Then the audit log is written to its end.
-        calls.cut();
+        calls.abort();
         calls.in_flight().close();
         let end = match drained {
             Drained::Stopped { .. } => (since + limit).min(Instant::now() + DRAIN_MARGIN),
-            Drained::Whole | Drained::Cut { .. } => since + limit,
+            Drained::Complete | Drained::TimedOut { .. } => since + limit,
         };
         let _ = tokio::time::timeout_at(end + margin / 4, calls.in_flight().wait()).await;
         if tokio::time::timeout_at(end + margin / 2, audit.end()).await.is_err() {

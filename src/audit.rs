@@ -1,9 +1,9 @@
-//! The audit log: one JSON object a line for every call of the contract's five methods. A response leaves after
-//! the operating system has its line.
+//! The audit log: one JSON object per line for every call of the contract's five methods. A response is sent after its line
+//! was written to the operating system.
 //!
-//! A call collects facts in its [`Record`], and its end makes a line of them ([`line`](mod@line)). Calls append their
-//! lines to one `buffer`. A thread of its own, the `writer`, writes them to the `sink`, so that a slow disk
-//! delays nothing but the calls whose lines it writes.
+//! A call collects facts in its [`Record`]. At its end, [`line`](mod@line) formats the facts. Calls append their lines to one
+//! `buffer`. The `writer` thread writes the lines to the `sink`, so that a slow disk delays only the calls whose lines
+//! are in the write.
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
@@ -29,21 +29,21 @@ use settings::OnFailure;
 use sink::Sink;
 use writer::Output;
 
-/// How long [`Audit::end`] waits for the last lines to be written.
+/// The maximum time for which [`Audit::end`] waits for the last lines.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The audit log. Cheap to clone.
 #[derive(Clone)]
 pub struct Audit(Arc<Handle>);
 
-/// Ends the thread and the task of the log when the last clone of the log is dropped.
+/// Ends the thread and the task when the last clone of the log is dropped.
 struct Handle {
     buffer: Arc<Buffer>,
     stall_watch: AbortHandle,
 }
 
-/// The line of a call is not in the log, and `on_failure` is `Fail`. The line is kept and written later, as far
-/// as memory allows.
+/// The line of a call is not written, and `on_failure` is `Fail`. The line is kept for a later write, within the memory
+/// limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the audit log cannot be written")]
 pub struct Unwritten;
@@ -53,8 +53,8 @@ impl Audit {
     ///
     /// # Errors
     ///
-    /// The file cannot be opened, or its incomplete last line cannot be ended; the text names the file. Or the
-    /// system refuses another thread.
+    /// The file cannot be opened, or its incomplete last line cannot be terminated; the text names the file. Or the
+    /// system cannot start a thread.
     pub fn start(settings: &settings::Audit, background: &Background) -> io::Result<Self> {
         let settings::Audit { file, on_failure } = settings;
         let stall_timeout = match on_failure {
@@ -77,20 +77,19 @@ impl Audit {
         Ok(Self(Arc::new(Handle { buffer, stall_watch })))
     }
 
-    /// Whether new calls are to be refused because their lines could not be written: `on_failure` is `Fail`, and
-    /// the latest write failed or takes longer than 5 seconds.
+    /// Whether to refuse new calls because their lines could not be written: `on_failure` is `Fail`, and the latest write
+    /// failed or takes longer than 5 seconds.
     #[must_use]
     pub fn is_refusing(&self) -> bool {
         self.0.buffer.is_refusing()
     }
 
-    /// Appends a line, which ends with a newline, and waits until the operating system has it. The line is
-    /// written also when the future is dropped.
+    /// Appends a line, which must end with a newline, and waits until the line is written to the operating system. A drop
+    /// of the future does not prevent the write.
     ///
     /// # Errors
     ///
-    /// The line is not written, and `on_failure` is `Fail`. With `Continue` the result is `Ok` then, after one
-    /// second at the latest.
+    /// The line is not written, and `on_failure` is `Fail`. With `Continue`, the result is `Ok` after at most one second.
     pub fn write(&self, line: Vec<u8>) -> impl Future<Output = Result<(), Unwritten>> {
         let buffer = &self.0.buffer;
         let ticket = buffer.append(&line);
@@ -103,25 +102,25 @@ impl Audit {
         }
     }
 
-    /// Keeps the line of a call that was refused because the log cannot be written. The line is lost when too
-    /// many wait already.
+    /// Keeps the line of a call that was refused because the log cannot be written. The line is lost when the memory for
+    /// such lines is full.
     pub fn keep_refusal(&self, line: Vec<u8>) {
         self.0.buffer.append_refusal(&line);
     }
 
-    /// Reopens the file by its name, because the old one may have been renamed. Lines go to the old file when
-    /// the new one cannot be opened, which is logged.
+    /// Reopens the file by its name, because the old file may have been renamed. If the new file cannot be opened, logs the
+    /// error and continues with the old file.
     pub fn reopen(&self) {
         self.0.buffer.reopen();
     }
 
-    /// Writes the lines so far and ends. Later lines are not written. Lines that cannot be written are counted in
-    /// the operator's log, also when the future is dropped.
+    /// Writes the appended lines and ends. Later lines are not written. Logs the number of lines that could not be written,
+    /// also when the future is dropped.
     pub async fn end(&self) {
         let buffer = &self.0.buffer;
         let report = ReportMissing(buffer);
         buffer.close();
-        // The report says what the timeout means.
+        // After a timeout, the report has the number of missing lines.
         let _ = timeout(END_TIMEOUT, buffer.ended()).await;
         drop(report);
     }
@@ -134,7 +133,7 @@ impl Drop for Handle {
     }
 }
 
-/// Logs how many lines are not written, when dropped.
+/// Logs the number of missing lines when dropped.
 struct ReportMissing<'a>(&'a Buffer);
 
 impl Drop for ReportMissing<'_> {

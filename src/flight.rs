@@ -1,7 +1,7 @@
-//! One upstream call in flight: how long it may go on, and the account of what was sent.
+//! An upstream call in flight: its deadline, and the record of the requests that were sent.
 //!
-//! Several callers may share a flight. The AMAPI client writes the account, and the audit log reads it, also while
-//! the flight still goes on after its callers were answered.
+//! Several callers may share a flight. The AMAPI client writes the record. The audit log reads the record, also when
+//! the callers were answered before the flight completed.
 
 use std::{
     future::Future,
@@ -21,9 +21,9 @@ use tokio::{
 
 /// An upstream call in flight.
 ///
-/// Work may be *begun* (queueing, a token, a connection, a retry) until the latest deadline of the callers. A request
-/// that was *sent* is waited for until [`Self::send`]'s limit has passed, because a cancel on its way to Google takes
-/// effect whether or not a caller still waits, and its true outcome is recorded.
+/// Work that precedes a request (queueing, a token, a connection, a retry) must end at the latest deadline of the
+/// callers. A request that was sent has until the limit of [`Self::send`]: a cancel that Google received takes effect
+/// whether or not a caller waits, and the audit log needs its true outcome.
 #[derive(Debug)]
 pub struct Flight {
     started: Instant,
@@ -31,29 +31,29 @@ pub struct Flight {
     deadline: AtomicU64,
     extended: Notify,
     attempts: AtomicU32,
-    /// When the latest request was handed to a connection, in nanoseconds from the start.
+    /// The time at which the latest request was handed to a connection, in nanoseconds from the start.
     sent: AtomicU64,
     /// The HTTP status of the latest response; 0 for none.
     upstream_status: AtomicU16,
     credential: OnceLock<Arc<str>>,
-    outlives_a_caller: AtomicBool,
+    has_caller_timeout: AtomicBool,
 }
 
-/// The latest deadline of the callers has passed, and nothing more is begun.
+/// The latest deadline of the callers has passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeadlinePassed;
 
-/// A request was given up.
+/// A request timed out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Late {
-    /// The deadline passed before the request was handed to a connection: it never left this process.
+pub enum SendTimeout {
+    /// The deadline passed before the request was handed to a connection. The request did not leave this process.
     Unsent,
-    /// The request was sent, and its response is overdue.
-    Unanswered,
+    /// The request was sent, and the limit passed without a response.
+    NoResponse,
 }
 
 impl Flight {
-    /// A flight that starts now, for a caller who waits until `deadline`.
+    /// Starts a flight for a caller that waits until `deadline`.
     #[must_use]
     pub fn new(deadline: Instant) -> Arc<Self> {
         let started = Instant::now();
@@ -65,11 +65,11 @@ impl Flight {
             sent: AtomicU64::new(0),
             upstream_status: AtomicU16::new(0),
             credential: OnceLock::new(),
-            outlives_a_caller: AtomicBool::new(false),
+            has_caller_timeout: AtomicBool::new(false),
         })
     }
 
-    /// Another caller joins, and waits until `deadline`.
+    /// Moves the deadline to `deadline` if that is later, because another caller joins.
     pub fn extend(&self, deadline: Instant) {
         let deadline = nanos(deadline - self.started);
         if self.deadline.fetch_max(deadline, Relaxed) < deadline {
@@ -77,9 +77,9 @@ impl Flight {
         }
     }
 
-    /// The time in which work may still be begun; zero when it is over.
+    /// The time until the deadline; zero when the deadline has passed.
     #[must_use]
-    pub fn left(&self) -> Duration {
+    pub fn time_left(&self) -> Duration {
         self.deadline().saturating_duration_since(Instant::now())
     }
 
@@ -87,26 +87,28 @@ impl Flight {
         self.started + Duration::from_nanos(self.deadline.load(Relaxed))
     }
 
-    /// Waits for work that has not left this process.
+    /// Runs work that precedes a request.
     ///
     /// # Errors
     ///
-    /// Every caller's deadline has passed first; the work is dropped.
+    /// The latest deadline of the callers passed first. The work is dropped.
     pub async fn begin<T>(&self, work: impl Future<Output = T>) -> Result<T, DeadlinePassed> {
         self.wait(work, || self.deadline()).await.map_err(|()| DeadlinePassed)
     }
 
-    /// Waits for the response to `request`, which calls [`Self::sent`] when it is handed to a connection. Until then
-    /// the callers' deadlines bound it, and from then on `limit`.
+    /// Waits for the response to `request`, which must call [`Self::sent`] when it is handed to a connection. The
+    /// callers' deadlines limit the time before that call, and `limit` the time after it.
     ///
     /// # Errors
     ///
-    /// See [`Late`]; the request is dropped.
-    pub async fn send<T>(&self, limit: Duration, request: impl Future<Output = T>) -> Result<T, Late> {
+    /// See [`SendTimeout`]. The request is dropped.
+    pub async fn send<T>(&self, limit: Duration, request: impl Future<Output = T>) -> Result<T, SendTimeout> {
         let attempts = self.attempts();
         let is_sent = || self.attempts() > attempts;
         let end = || if is_sent() { self.sent_at() + limit } else { self.deadline() };
-        self.wait(request, end).await.map_err(|()| if is_sent() { Late::Unanswered } else { Late::Unsent })
+        self.wait(request, end)
+            .await
+            .map_err(|()| if is_sent() { SendTimeout::NoResponse } else { SendTimeout::Unsent })
     }
 
     /// Waits for `work` until `end`, which may move to a later time.
@@ -115,7 +117,7 @@ impl Flight {
             return Err(());
         }
         let mut work = pin!(work);
-        // Most work that is bounded by a deadline is done at once, and takes no timer.
+        // Most work completes at the first poll and needs no timer.
         if let Poll::Ready(done) = futures_util::poll!(work.as_mut()) {
             return Ok(done);
         }
@@ -126,7 +128,7 @@ impl Flight {
                 return Err(());
             }
             tokio::select! {
-                // The deadline is first: a caller who waits for the same instant then learns that nothing was sent.
+                // The deadline is first, so that a caller with the same deadline sees that nothing was sent.
                 biased;
                 () = sleep_until(until) => {}
                 () = extended => {}
@@ -135,7 +137,7 @@ impl Flight {
         }
     }
 
-    /// A request was handed to a connection.
+    /// Records that a request was handed to a connection.
     pub fn sent(&self) {
         self.sent.store(nanos(self.started.elapsed()), Relaxed);
         self.attempts.fetch_add(1, Relaxed);
@@ -145,19 +147,19 @@ impl Flight {
         self.started + Duration::from_nanos(self.sent.load(Relaxed))
     }
 
-    /// A response arrived.
+    /// Records the status of a response.
     pub fn responded(&self, http_status: u16) {
         self.upstream_status.store(http_status, Relaxed);
     }
 
-    /// The credential of this name serves the call.
+    /// Records the name of the credential. Later names are ignored.
     pub fn use_credential(&self, name: &Arc<str>) {
         self.credential.get_or_init(|| Arc::clone(name));
     }
 
-    /// A caller was answered before the outcome was known.
-    pub fn outlive_a_caller(&self) {
-        self.outlives_a_caller.store(true, Relaxed);
+    /// Records that the deadline of a caller passed before the outcome was known.
+    pub fn record_caller_timeout(&self) {
+        self.has_caller_timeout.store(true, Relaxed);
     }
 
     /// The number of requests that were handed to a connection.
@@ -178,10 +180,10 @@ impl Flight {
         self.credential.get().map(|name| &**name)
     }
 
-    /// Whether a caller was answered before the outcome was known.
+    /// Whether the deadline of a caller passed before the outcome was known.
     #[must_use]
-    pub fn outlives_a_caller(&self) -> bool {
-        self.outlives_a_caller.load(Relaxed)
+    pub fn has_caller_timeout(&self) -> bool {
+        self.has_caller_timeout.load(Relaxed)
     }
 }
 
@@ -195,22 +197,22 @@ mod tests {
 
     use tokio::time::{Instant, sleep};
 
-    use super::{DeadlinePassed, Flight, Late};
+    use super::{DeadlinePassed, Flight, SendTimeout};
 
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
-    async fn work_is_begun_until_the_deadline() {
+    async fn work_ends_at_the_deadline() {
         let start = Instant::now();
         let flight = Flight::new(start + SECOND);
         assert_eq!(flight.begin(sleep(5 * SECOND)).await, Err(DeadlinePassed));
         assert_eq!(start.elapsed(), SECOND);
-        assert_eq!(flight.left(), Duration::ZERO);
-        assert_eq!(flight.begin(async {}).await, Err(DeadlinePassed), "nothing is begun after the deadline");
+        assert_eq!(flight.time_left(), Duration::ZERO);
+        assert_eq!(flight.begin(async {}).await, Err(DeadlinePassed), "no work starts after the deadline");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_that_was_sent_is_waited_for_until_its_limit() {
+    async fn a_request_that_was_sent_times_out_after_its_limit() {
         let start = Instant::now();
         let flight = Flight::new(start + 3 * SECOND);
         let request = async |connect: Duration, respond: Duration| {
@@ -220,7 +222,7 @@ mod tests {
         };
         assert_eq!(flight.send(10 * SECOND, request(SECOND, 5 * SECOND)).await, Ok(()));
         assert_eq!(start.elapsed(), 6 * SECOND);
-        assert_eq!(flight.send(10 * SECOND, async {}).await, Err(Late::Unsent));
+        assert_eq!(flight.send(10 * SECOND, async {}).await, Err(SendTimeout::Unsent));
 
         let flight = Flight::new(Instant::now() + 3 * SECOND);
         let request = async |connect: Duration, respond: Duration| {
@@ -228,24 +230,27 @@ mod tests {
             flight.sent();
             sleep(respond).await;
         };
-        assert_eq!(flight.send(10 * SECOND, request(SECOND, 60 * SECOND)).await, Err(Late::Unanswered));
+        assert_eq!(
+            flight.send(10 * SECOND, request(SECOND, 60 * SECOND)).await,
+            Err(SendTimeout::NoResponse)
+        );
         assert_eq!(start.elapsed(), 17 * SECOND);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_that_was_not_sent_is_given_up_at_the_deadline_and_is_no_attempt() {
+    async fn a_request_that_was_not_sent_times_out_at_the_deadline_and_is_not_an_attempt() {
         let start = Instant::now();
         let flight = Flight::new(start + SECOND);
         let request = async {
             sleep(2 * SECOND).await;
             flight.sent();
         };
-        assert_eq!(flight.send(10 * SECOND, request).await, Err(Late::Unsent));
+        assert_eq!(flight.send(10 * SECOND, request).await, Err(SendTimeout::Unsent));
         assert_eq!((start.elapsed(), flight.attempts()), (SECOND, 0));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_caller_who_joins_brings_more_time() {
+    async fn a_caller_that_joins_extends_the_deadline() {
         let start = Instant::now();
         let flight = Flight::new(start + SECOND);
         let joiner = Arc::clone(&flight);

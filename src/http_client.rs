@@ -1,9 +1,9 @@
-//! HTTPS towards Google: the one module that names reqwest's client. The AMAPI client, the token endpoints and the
+//! The HTTPS client: the only module that names reqwest's client. The AMAPI client, the token endpoints and the
 //! issuers' key endpoints use the same roots, proxies, limits and timeouts.
 //!
-//! Redirects are never followed, so no credential goes to a host that was not named. Nothing that was sent is sent
-//! again here: `amapi::retry` is the one place for that. Only a request that never reached a connection, because a
-//! kept connection had closed, is dispatched again by hyper-util (`retry_canceled_requests`, which reqwest leaves on).
+//! Redirects are never followed, so no credential is sent to a host that is not configured. This module does not
+//! retry; `amapi::retry` does. hyper-util dispatches a request again only when a pooled connection had closed before
+//! the request reached it (`retry_canceled_requests`, which reqwest leaves on).
 
 use std::{
     pin::Pin,
@@ -26,81 +26,83 @@ use tokio_util::task::AbortOnDropHandle;
 mod authorities;
 mod body;
 mod connect_gate;
-mod failure;
+mod send_error;
 pub mod tls;
 
 pub use authorities::{Authorities, LoadedAuthorities};
 pub use body::BodyError;
-pub use failure::{Failure, Progress};
+pub use send_error::{Progress, SendError};
 
 use connect_gate::ConnectGate;
 use tls::TlsError;
 
-/// The bound on making a connection: TCP, a proxy's CONNECT and the TLS handshake together.
+/// The timeout of connecting: TCP, a proxy's CONNECT and the TLS handshake together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A kept HTTP/2 connection that was silent for this long gets a PING, and is closed when no reply comes within
-/// [`PING_TIMEOUT`]. Otherwise a call on a dead connection would hang.
+/// The idle time after which an HTTP/2 connection gets a PING. A connection without a reply within [`PING_TIMEOUT`] is
+/// closed. Otherwise a call on a dead connection would hang.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Our name in Google's logs.
+/// The client's name in Google's logs.
 const USER_AGENT: &str = concat!("countermand/", env!("CARGO_PKG_VERSION"));
 
-/// A client for one kind of endpoint. Cheap to clone; clones share the connections.
+/// A client for one kind of endpoint. Cheap to clone. Clones share the connections.
 #[derive(Clone, Debug)]
 pub struct HttpClient {
     active: Arc<ArcSwap<Pool>>,
-    /// Ends with the last clone.
-    _follower: Option<Arc<AbortOnDropHandle<()>>>,
+    /// The task that rebuilds the pool, aborted with the last clone.
+    _rebuild: Option<Arc<AbortOnDropHandle<()>>>,
 }
 
-/// The connections of one set of trusted roots. A new set gets a pool of its own, empty and with a closed gate.
+/// The connections of one set of trusted roots. A new set gets a new pool, which is empty and has a closed gate.
 #[derive(Debug)]
 struct Pool {
     client: reqwest::Client,
     gate: ConnectGate,
 }
 
-/// Learns when a request is sent.
+/// Is notified when a request is sent.
 pub trait OnSent: Send + Sync + 'static {
-    /// The request was handed to a connection: from now on the peer may act on it.
+    /// The request was handed to a connection. From now on the peer may act on it.
     fn sent(&self);
 }
 
 impl HttpClient {
-    /// A client for `https` URLs, which honours `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, or for `http` URLs of a
-    /// loopback host, which never uses a proxy: a token would cross the network in clear text.
+    /// Builds a client for the scheme of `url`.
     ///
-    /// Reloaded authorities hold for new connections.
+    /// A client for `https` honors `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`. A client for `http`, which is for loopback
+    /// hosts only, never uses a proxy, because a token would cross the network in clear text.
+    ///
+    /// Reloaded authorities apply to new connections.
     ///
     /// # Errors
     ///
-    /// TLS cannot be set up.
+    /// The TLS configuration cannot be built.
     pub fn new(url: &Url, authorities: &Authorities) -> Result<Self, TlsError> {
         let mut authorities = authorities.clone();
         let active = Arc::new(ArcSwap::from_pointee(Pool::new(url, authorities.active())?));
-        let follower = authorities.may_change().then(|| {
+        let rebuild = authorities.may_change().then(|| {
             let background = authorities.background().clone();
-            let follower = follow(Arc::clone(&active), authorities, url.clone());
-            Arc::new(AbortOnDropHandle::new(background.spawn("HTTP client reload", follower)))
+            let rebuild = rebuild_pool(Arc::clone(&active), authorities, url.clone());
+            Arc::new(AbortOnDropHandle::new(background.spawn("HTTP client reload", rebuild)))
         });
-        Ok(Self { active, _follower: follower })
+        Ok(Self { active, _rebuild: rebuild })
     }
 
-    /// Sends a request and waits for the head of its response, of whatever status.
+    /// Sends a request and waits for the head of its response, whatever its status.
     ///
     /// # Errors
     ///
-    /// No response; [`Failure`] says how far the request went.
-    // No async fn, whose future would have room for the request twice: as an argument and as a local.
+    /// There is no response. [`SendError`] has the progress of the request.
+    // Not an async fn, because its future would store the request twice: as an argument and as a local.
     pub fn send(
         &self,
         method: Method,
         url: Url,
         headers: HeaderMap,
         body: impl Into<reqwest::Body>,
-    ) -> impl Future<Output = Result<Response, Failure>> + Send {
+    ) -> impl Future<Output = Result<Response, SendError>> + Send {
         let mut request = reqwest::Request::new(method, url);
         *request.headers_mut() = headers;
         *request.body_mut() = Some(body.into());
@@ -108,7 +110,7 @@ impl HttpClient {
         async move { pool.send(request).await }
     }
 
-    /// Sends a request without a body, likewise, and reports when it is sent.
+    /// Sends a request without a body as [`Self::send`] does, and notifies `on_sent`.
     ///
     /// # Errors
     ///
@@ -119,7 +121,7 @@ impl HttpClient {
         url: Url,
         headers: HeaderMap,
         on_sent: Arc<impl OnSent>,
-    ) -> impl Future<Output = Result<Response, Failure>> + Send {
+    ) -> impl Future<Output = Result<Response, SendError>> + Send {
         let body = EmptyBody { on_sent, is_sent: AtomicBool::new(false) };
         self.send(method, url, headers, reqwest::Body::wrap(body))
     }
@@ -130,24 +132,24 @@ impl Pool {
         Ok(Self { client: build(url, roots)?, gate: ConnectGate::new() })
     }
 
-    async fn send(&self, request: reqwest::Request) -> Result<Response, Failure> {
+    async fn send(&self, request: reqwest::Request) -> Result<Response, SendError> {
         let _first = self.gate.pass().await;
-        match self.client.execute(request).await.map_err(Failure::from) {
+        match self.client.execute(request).await.map_err(SendError::from) {
             Ok(response) => {
                 self.gate.open();
                 Ok(Response(response))
             }
-            Err(failure) => {
-                if failure.is_connection_lost {
+            Err(error) => {
+                if error.is_connection_lost {
                     self.gate.close();
                 }
-                Err(failure)
+                Err(error)
             }
         }
     }
 }
 
-/// The body of a request without one, which reports when the request is sent.
+/// The body of a request without a body. Detects that the request is sent.
 struct EmptyBody<S> {
     on_sent: Arc<S>,
     is_sent: AtomicBool,
@@ -164,9 +166,8 @@ impl<S: OnSent> http_body::Body for EmptyBody<S> {
         Poll::Ready(None)
     }
 
-    /// hyper asks this once it has a connection for the request, and a stream where the connection is HTTP/2, right
-    /// before it writes the head. No other sign of that moment passes through reqwest; tests over both versions hold
-    /// hyper to it.
+    /// hyper calls this immediately before it writes the head, when it has a connection and, with HTTP/2, a stream.
+    /// reqwest exposes no other hook for that moment. Tests with both HTTP versions verify hyper's behavior.
     fn is_end_stream(&self) -> bool {
         if !self.is_sent.swap(true, Ordering::Relaxed) {
             self.on_sent.sent();
@@ -196,19 +197,19 @@ fn build(url: &Url, roots: Arc<RootCertStore>) -> Result<reqwest::Client, TlsErr
 }
 
 /// Replaces the pool when the authorities change.
-async fn follow(active: Arc<ArcSwap<Pool>>, mut authorities: Authorities, url: Url) {
+async fn rebuild_pool(active: Arc<ArcSwap<Pool>>, mut authorities: Authorities, url: Url) {
     loop {
         authorities.changed().await;
         match Pool::new(&url, authorities.active()) {
             Ok(pool) => active.store(Arc::new(pool)),
             Err(error) => {
-                tracing::warn!(%error, "cannot build an HTTP client with the reloaded authorities: kept the old one");
+                tracing::warn!(%error, "failed to build an HTTP client with the reloaded certificates: the old client stays active");
             }
         }
     }
 }
 
-/// The head of a response, with its body still to come.
+/// The head of a response. The body is not read yet.
 #[derive(Debug)]
 pub struct Response(reqwest::Response);
 
@@ -225,11 +226,11 @@ impl Response {
         self.0.headers()
     }
 
-    /// Reads the whole body, of at most `limit` bytes.
+    /// Reads the complete body, of at most `limit` bytes.
     ///
     /// # Errors
     ///
-    /// It is longer, in which case reading stops there, or it breaks off.
+    /// The body is longer than `limit`, or incomplete. Reading stops at `limit`.
     pub async fn body(self, limit: usize) -> Result<Vec<u8>, BodyError> {
         body::read(self.0, limit).await
     }

@@ -20,6 +20,8 @@ use crate::{
 
 mod cache;
 pub mod call;
+#[cfg(test)]
+mod fake_amapi;
 mod flights;
 mod json_struct;
 mod poller;
@@ -27,8 +29,6 @@ mod reader;
 pub mod settings;
 pub mod status;
 mod status_size;
-#[cfg(test)]
-mod testing;
 #[cfg(test)]
 mod tests;
 mod translate;
@@ -51,12 +51,12 @@ pub struct Operations<A = Amapi> {
     times: Times,
 }
 
-/// How long calls take, and what is asked how often.
+/// The timeouts of calls, and the limits of polling and caching.
 #[derive(Debug, Clone, Copy)]
 pub struct Times {
-    /// The most time of a call, but for WaitOperation.
+    /// The timeout of a call other than WaitOperation.
     pub upstream_timeout: Duration,
-    /// The most time of WaitOperation.
+    /// The timeout of WaitOperation.
     pub max_wait: Duration,
     /// The time between two polls of an awaited operation.
     pub intervals: PollIntervals,
@@ -65,8 +65,8 @@ pub struct Times {
 }
 
 impl<A: Api> Operations<A> {
-    /// The service. An upstream call whose callers left goes on as a task of `in_flight`. Waits end when `serving`
-    /// becomes `Draining`.
+    /// Creates the service. An upstream call whose callers disconnected continues as a task of `in_flight`. Waits end
+    /// when `serving` becomes `Draining`.
     #[must_use]
     pub fn new(
         policy: Policy,
@@ -90,8 +90,8 @@ impl<A: Api> operations_server::Operations for Operations<A> {
         &self,
         request: Request<CancelOperationRequest>,
     ) -> Result<Response<()>, Status> {
-        let (call, CancelOperationRequest { name }) = Call::of(request);
-        let name = call.name(name, OperationName::parse)?;
+        let (call, CancelOperationRequest { name }) = Call::from_request(request);
+        let name = call.parse_name(name, OperationName::parse)?;
         let permit = call.permit(self.policy.decide::<action::Cancel>(&call.caller, name.clone()))?;
         let deadline = call.deadline(self.times.upstream_timeout);
         let cancelled = self.cancels.join(&name, deadline, Some(&call.record), |flight| {
@@ -99,13 +99,13 @@ impl<A: Api> operations_server::Operations for Operations<A> {
                 (Arc::clone(&self.amapi), self.reader.clone(), self.pollers.clone());
             async move {
                 let result = amapi.cancel(&permit, &flight).await;
-                log(permit.resource(), permit.action(), &result, &flight);
-                if result.is_ok() && flight.outlives_a_caller() {
-                    // The audit line of that caller says DEADLINE_EXCEEDED.
+                log_outcome(permit.resource(), permit.action(), &result, &flight);
+                if result.is_ok() && flight.has_caller_timeout() {
+                    // The caller's audit line has DEADLINE_EXCEEDED, so this line has the true outcome.
                     let operation = permit.resource();
-                    tracing::info!(%operation, "the cancel was accepted after the deadline of one who asked for it");
+                    tracing::info!(%operation, "Google accepted a cancel after its caller was answered DEADLINE_EXCEEDED");
                 }
-                // Also after a failure the operation may have changed.
+                // The operation may have changed, also when the cancel failed.
                 reader.forget(permit.resource());
                 pollers.poll_soon(permit.resource());
                 result
@@ -118,19 +118,21 @@ impl<A: Api> operations_server::Operations for Operations<A> {
         &self,
         request: Request<GetOperationRequest>,
     ) -> Result<Response<Operation>, Status> {
-        let (call, GetOperationRequest { name }) = Call::of(request);
-        let name = call.name(name, OperationName::parse)?;
+        let (call, GetOperationRequest { name }) = Call::from_request(request);
+        let name = call.parse_name(name, OperationName::parse)?;
         let permit = call.permit(self.policy.decide::<action::Get>(&call.caller, name))?;
-        operation(self.reader.get(&permit, call.deadline(self.times.upstream_timeout), &call.record).await)
+        operation_response(
+            self.reader.get(&permit, call.deadline(self.times.upstream_timeout), &call.record).await,
+        )
     }
 
     async fn list_operations(
         &self,
         request: Request<ListOperationsRequest>,
     ) -> Result<Response<ListOperationsResponse>, Status> {
-        let (call, request) = Call::of(request);
+        let (call, request) = Call::from_request(request);
         let ListOperationsRequest { name, filter, page_size, page_token, return_partial_success } = request;
-        let name = call.name(name, DeviceName::parse)?;
+        let name = call.parse_name(name, DeviceName::parse)?;
         let page_size = u32::try_from(page_size).map_err(|_| {
             call.invalid(status::invalid_field("page_size", "INVALID_PAGE_SIZE", "must not be negative"))
         })?;
@@ -145,52 +147,55 @@ impl<A: Api> operations_server::Operations for Operations<A> {
         &self,
         request: Request<WaitOperationRequest>,
     ) -> Result<Response<Operation>, Status> {
-        let (call, WaitOperationRequest { name, timeout }) = Call::of(request);
-        let name = call.name(name, OperationName::parse)?;
-        let allowed = poller::requested_timeout(timeout.as_ref()).map_err(|()| {
-            let wrong = "must be a duration of 0s or more";
-            call.invalid(status::invalid_field("timeout", "INVALID_TIMEOUT", wrong))
+        let (call, WaitOperationRequest { name, timeout }) = Call::from_request(request);
+        let name = call.parse_name(name, OperationName::parse)?;
+        let timeout = poller::requested_timeout(timeout.as_ref()).map_err(|()| {
+            let problem = "must be a duration of 0s or more";
+            call.invalid(status::invalid_field("timeout", "INVALID_TIMEOUT", problem))
         })?;
         let permit = call.permit(self.policy.decide::<action::Wait>(&call.caller, name))?.into_get();
-        if allowed == Some(Duration::ZERO) {
-            // No wait is wanted: the latest state is.
+        if timeout == Some(Duration::ZERO) {
+            // The caller requests the latest state without a wait.
             let deadline = call.deadline(self.times.upstream_timeout);
-            return operation(self.reader.get(&permit, deadline, &call.record).await);
+            return operation_response(self.reader.get(&permit, deadline, &call.record).await);
         }
-        let limit = allowed.map_or(self.times.max_wait, |allowed| allowed.min(self.times.max_wait));
-        let end = call.time_to_answer(limit);
+        let limit = timeout.map_or(self.times.max_wait, |timeout| timeout.min(self.times.max_wait));
+        let end = call.wait_end(limit);
         let first = self.reader.get(&permit, end, &call.record).await;
-        operation(self.pollers.wait(permit, first, end).await)
+        operation_response(self.pollers.wait(permit, first, end).await)
     }
 
     async fn delete_operation(
         &self,
         request: Request<DeleteOperationRequest>,
     ) -> Result<Response<()>, Status> {
-        let (call, DeleteOperationRequest { name }) = Call::of(request);
+        let (call, DeleteOperationRequest { name }) = Call::from_request(request);
         call.record.set_name(name);
         Err(call.invalid(status::not_supported("DeleteOperation")))
     }
 }
 
-fn operation(answer: Result<Arc<Operation>, Error>) -> Result<Response<Operation>, Status> {
-    match answer {
+fn operation_response(result: Result<Arc<Operation>, Error>) -> Result<Response<Operation>, Status> {
+    match result {
         Ok(operation) => Ok(Response::new(Operation::clone(&operation))),
         Err(error) => Err(status::from_upstream(&error)),
     }
 }
 
-/// Logs an upstream call once, however many callers share it: louder when the operator must act.
-fn log<T>(resource: &impl Display, action: Action, result: &Result<T, Error>, flight: &Flight) {
+/// Logs the outcome of an upstream call, once for all callers that share it. The level is `warn` when the operator may
+/// have to act.
+fn log_outcome<T>(resource: &impl Display, action: Action, result: &Result<T, Error>, flight: &Flight) {
     let (attempts, upstream_status) = (flight.attempts(), flight.upstream_status());
     let credential = flight.credential();
     match result {
-        Ok(_) => tracing::debug!(%resource, ?action, attempts, upstream_status, credential, "done"),
-        Err(Error::Answered(answer)) if answer.http_status < 500 => {
-            tracing::info!(%resource, ?action, attempts, credential, %answer, "refused by Google");
+        Ok(_) => {
+            tracing::debug!(%resource, ?action, attempts, upstream_status, credential, "upstream call completed")
+        }
+        Err(error @ Error::Response(response)) if response.http_status < 500 => {
+            tracing::info!(%resource, ?action, attempts, credential, %error, "Google rejected an upstream call");
         }
         Err(error) => {
-            tracing::warn!(%resource, ?action, attempts, upstream_status, credential, %error, "failed upstream");
+            tracing::warn!(%resource, ?action, attempts, upstream_status, credential, %error, "upstream call failed");
         }
     }
 }

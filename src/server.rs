@@ -1,8 +1,8 @@
-//! What serves gRPC: sockets, connections, and the services behind them.
+//! The gRPC server: sockets, connections, and the services behind them.
 //!
-//! A connection enters in [`listener`], is admitted by [`conn_limit`], shakes hands by [`tls`] and is driven in [`connection`].
-//! For each of its requests [`router`] finds the service, and [`call`] takes a call of the five RPCs from its arrival to
-//! its response. [`identity`] finds the caller.
+//! [`listener`] accepts a connection, [`conn_limit`] admits it, [`tls`] performs the handshake, and [`connection`] serves
+//! it. [`router`] finds the service for a request. [`call`] handles a call of the five RPCs from its arrival to its
+//! response. [`identity`] identifies the caller.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -40,15 +40,15 @@ pub use router::Router;
 use tls::{LoadedTls, Tls};
 use unix_socket::SocketAccess;
 
-/// The longest time in which new connections are still accepted after a drain began, so that load balancers see
+/// The maximum time for which new connections are accepted after a drain started, so that load balancers see
 /// NOT_SERVING before a connection is refused.
 const ACCEPT_GRACE: Duration = Duration::from_secs(1);
 
-/// The time for idle connections to close after the last call ended. A peer that does not answer must not delay the
+/// The time for idle connections to close after the last call ended. A peer that does not respond must not delay the
 /// exit (hyper #4170).
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The gRPC server, bound and not yet serving.
+/// The gRPC server, which is bound and does not serve yet.
 pub struct Server {
     listeners: Vec<Listener>,
     conn_limit: ConnLimit,
@@ -57,19 +57,19 @@ pub struct Server {
     background: Background,
 }
 
-/// How a drain went.
+/// The result of a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drained {
-    /// Every call was answered, and every upstream call that was sent has completed.
-    Whole,
-    /// The time was over with this many calls still in flight.
-    Cut {
-        /// Calls without a whole response, and upstream calls of callers that left.
+    /// Every call has its response, and every upstream call that was sent has completed.
+    Complete,
+    /// The drain timeout passed with this many calls in flight.
+    TimedOut {
+        /// Calls without a complete response, and upstream calls of callers that disconnected.
         calls: usize,
     },
-    /// The operator ended it at once, with this many calls still in flight.
+    /// The operator ended the drain early, with this many calls in flight.
     Stopped {
-        /// As for [`Self::Cut`].
+        /// As for [`Self::TimedOut`].
         calls: usize,
     },
 }
@@ -79,7 +79,8 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// An address is not available; the text names it.
+    /// An address is not available. The text has the address.
+    #[expect(clippy::too_many_arguments, reason = "each argument is a part that `app` builds")]
     pub async fn bind(
         settings: &settings::Server,
         limits: &settings::Limits,
@@ -100,14 +101,14 @@ impl Server {
         Ok(Self { listeners, conn_limit, connections, calls, background: background.clone() })
     }
 
-    /// The addresses that are listened on, with the ports that were found.
+    /// The bound addresses, with the ports that the system chose.
     #[must_use]
     pub fn addresses(&self) -> Vec<settings::ListenAddress> {
         self.listeners.iter().map(|listener| listener.address().clone()).collect()
     }
 
-    /// Serves until `drain` says so, then takes no new connection after a short grace, answers the calls
-    /// in flight, and ends: at the latest after `drain_timeout`.
+    /// Serves until `drain` is true. Then accepts no new connection after a short grace, and waits for the calls in
+    /// flight, at most `drain_timeout`.
     pub async fn serve(self, mut drain: watch::Receiver<bool>, drain_timeout: Duration) -> Drained {
         let Self { listeners, conn_limit, connections, calls, background } = self;
         let (stop_accepting, stopped) = watch::channel(false);
@@ -118,9 +119,9 @@ impl Server {
         for listener in listeners {
             let (conn_limit, connections) = (Arc::clone(&conn_limit), Arc::clone(&connections));
             let (mut stopped, ending, tasks) = (stopped.clone(), ending.clone(), tasks.clone());
-            let watch = background.watch("listener");
+            let guard = background.guard("listener");
             accepting.spawn(async move {
-                let _watch = watch;
+                let _guard = guard;
                 loop {
                     let admitted = tokio::select! {
                         admitted = async { conn_limit.admit(listener.accept().await).await } => admitted,
@@ -142,18 +143,18 @@ impl Server {
             tasks.close();
             calls.in_flight().close();
             calls.in_flight().wait().await;
-            // A connection that is still open is idle: it ends with the process.
+            // A connection that is still open is idle. The end of the process closes it.
             let _ = timeout(CLOSE_TIMEOUT, tasks.wait()).await;
         })
         .await;
         match drained {
-            Ok(()) => Drained::Whole,
-            Err(_) => Drained::Cut { calls: calls.in_flight().len() },
+            Ok(()) => Drained::Complete,
+            Err(_) => Drained::TimedOut { calls: calls.in_flight().len() },
         }
     }
 }
 
-/// Waits until the signal is true, or its sender is gone.
+/// Waits until the signal is true, or its sender was dropped.
 async fn signalled(signal: &mut watch::Receiver<bool>) {
     let _ = signal.wait_for(|is_set| *is_set).await;
 }

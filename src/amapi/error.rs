@@ -1,81 +1,80 @@
-//! How a call to the Android Management API can end other than well.
+//! The errors of a call to the Android Management API.
 
 use std::{sync::Arc, time::Duration};
 
 use super::google_error::GoogleError;
 
-/// A call that did not succeed. `Display` is for the operator's log; what a caller is told is decided by
-/// `operations::status` alone.
+/// A call failed. `Display` is for the operator's log. `operations::status` makes the status for the caller.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    /// No credential of the configuration serves the enterprise: nothing was sent.
+    /// No credential of the configuration serves the enterprise. Nothing was sent.
     #[error("no credential serves the enterprise")]
     NoCredential,
 
-    /// Google answered, with a status that is not 2xx.
-    #[error("Google answered {0}")]
-    Answered(Answer),
+    /// Google returned an error.
+    #[error("Google returned {0}")]
+    Response(ErrorResponse),
 
-    /// Google rejected our credential (401), again after one refresh of the token.
+    /// Google rejected the credential (401), also after one refresh of the token.
     #[error("Google rejected the credential, also after a refresh: {0}")]
-    CredentialRejected(Answer),
+    CredentialRejected(ErrorResponse),
 
-    /// There is no valid token now, and the next attempt to get one is `retry_after` away.
+    /// No valid token is available. The next attempt to fetch one is in `retry_after`.
     #[error("no valid token; the next attempt is in {retry_after:?}")]
     CredentialUnavailable {
         /// The time until the next attempt.
         retry_after: Duration,
     },
 
-    /// An answer that Google's API does not give: a redirect, a body over the limit, malformed JSON.
-    #[error("the upstream's answer is not the API's: {what}")]
+    /// A response that is not from Google's API: a redirect, a body over the limit, malformed JSON.
+    #[error("the upstream's response is not from the API: {what}")]
     Malformed {
-        /// What is wrong with it, in our words, which the caller reads too: "its body is over 4 MiB".
+        /// The reason, which callers get too: "a body of more than 4 MiB".
         what: &'static str,
-        /// The HTTP status of the answer.
+        /// The HTTP status of the response.
         http_status: u16,
     },
 
-    /// What answered does not speak HTTP.
-    #[error("what answers at the upstream does not speak HTTP: {cause}")]
+    /// The upstream does not speak HTTP.
+    #[error("the upstream does not speak HTTP: {cause}")]
     NotHttp {
         /// The cause, for the log only.
         cause: String,
     },
 
-    /// No whole answer: the connection could not be made, was reset, or broke off in the body.
-    #[error("no answer from the upstream: {cause}")]
+    /// No complete response: the connection could not be established, was reset, or ended within the body.
+    #[error("no response from the upstream: {cause}")]
     Unreachable {
-        /// The cause, for the log only: it may name addresses.
+        /// The cause, for the log only. It may have addresses.
         cause: String,
     },
 
-    /// The deadline passed first.
+    /// The deadline passed before the call completed.
     #[error("the deadline passed {while_doing}")]
     DeadlineExceeded {
-        /// What was being waited for.
+        /// The step that was not complete. It completes "the deadline passed …".
         while_doing: &'static str,
     },
 
-    /// The task that carried the call ended without an outcome: a defect of ours.
-    #[error("the task that carried the call was lost")]
+    /// The task of the call ended without an outcome, because of a defect of this server.
+    #[error("the task of the call ended without an outcome")]
     Lost,
 }
 
-/// What Google answered in place of success.
+/// A response from Google whose status is an error.
 #[derive(Debug, Clone)]
-pub struct Answer {
-    /// The HTTP status, never 2xx or 3xx.
+pub struct ErrorResponse {
+    /// The HTTP status. A 2xx has an `error` in its body; a 3xx is [`Error::Malformed`].
     pub http_status: u16,
-    /// Google's JSON error, when the body was one. Shared, since all who share a call get its error.
+    /// Google's JSON error; `None` when the body is not one. Shared, because all callers of a flight get it.
     pub google: Option<Arc<GoogleError>>,
-    /// The `Retry-After` header, as the time from its arrival.
+    /// The `Retry-After` header, as a time from its arrival.
     pub retry_after: Option<Duration>,
 }
 
-impl Answer {
-    /// Whether it speaks of our credential: 401, or the error's status `UNAUTHENTICATED` under any HTTP
-    /// status. It never speaks of the caller, whom Google does not see.
+impl ErrorResponse {
+    /// Whether Google rejects this server's credential: HTTP 401, or the error status `UNAUTHENTICATED` with any HTTP
+    /// status. The response is never about the caller, because Google does not see the caller.
     #[must_use]
     pub fn rejects_credential(&self) -> bool {
         let status = self.google.as_ref().and_then(|google| google.status.as_deref());
@@ -83,7 +82,7 @@ impl Answer {
     }
 }
 
-impl std::fmt::Display for Answer {
+impl std::fmt::Display for ErrorResponse {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "HTTP {}", self.http_status)?;
         match &self.google {
@@ -97,8 +96,12 @@ impl std::fmt::Display for Answer {
 mod tests {
     use super::*;
 
-    fn answer(http_status: u16, body: &str) -> Answer {
-        Answer { http_status, google: GoogleError::parse(body.as_bytes()).map(Arc::new), retry_after: None }
+    fn response(http_status: u16, body: &str) -> ErrorResponse {
+        ErrorResponse {
+            http_status,
+            google: GoogleError::parse(body.as_bytes()).map(Arc::new),
+            retry_after: None,
+        }
     }
 
     #[test]
@@ -111,16 +114,16 @@ mod tests {
             (403, r#"{"error":{"message":"UNAUTHENTICATED"}}"#, false),
             (500, "UNAUTHENTICATED", false),
         ] {
-            let answer = answer(http_status, body);
-            assert_eq!(answer.rejects_credential(), rejects, "{http_status} {body}");
+            let response = response(http_status, body);
+            assert_eq!(response.rejects_credential(), rejects, "{http_status} {body}");
         }
     }
 
     #[test]
-    fn the_log_never_quotes_a_body_that_is_not_googles() {
-        let line = Error::Answered(answer(502, "<html>10.0.0.7</html>")).to_string();
-        assert_eq!(line, "Google answered HTTP 502, with a body that is not Google's JSON");
-        let line = Error::Answered(answer(404, r#"{"error":{"status":"NOT_FOUND","message":"gone"}}"#));
-        assert_eq!(line.to_string(), "Google answered HTTP 404, NOT_FOUND: gone");
+    fn the_display_never_quotes_a_body_that_is_not_googles() {
+        let line = Error::Response(response(502, "<html>10.0.0.7</html>")).to_string();
+        assert_eq!(line, "Google returned HTTP 502, with a body that is not Google's JSON");
+        let line = Error::Response(response(404, r#"{"error":{"status":"NOT_FOUND","message":"gone"}}"#));
+        assert_eq!(line.to_string(), "Google returned HTTP 404, NOT_FOUND: gone");
     }
 }

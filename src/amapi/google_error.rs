@@ -1,4 +1,4 @@
-//! The JSON in which Google's APIs tell an error, read tolerantly.
+//! Parses the JSON of an error of Google's APIs, and tolerates deviations.
 
 use std::fmt::{self, Write};
 
@@ -6,41 +6,42 @@ use serde_json::Value;
 
 use crate::credentials::Redactor;
 
-/// How much of Google's message goes into a line of the log, in characters before escaping.
-const LOGGED_MESSAGE: usize = 512;
-/// How many reasons go into a line of the log, and how much of each, likewise.
-const LOGGED_REASONS: usize = 3;
-const LOGGED_NAME: usize = 64;
+/// The maximum length of Google's message in a log line, in characters before escaping.
+const MAX_LOGGED_MESSAGE: usize = 512;
+/// The maximum number of reasons in a log line.
+const MAX_LOGGED_REASONS: usize = 3;
+/// The maximum length of a status or a reason in a log line, in characters before escaping.
+const MAX_LOGGED_NAME: usize = 64;
 
-/// How much of one text is looked through for secrets and kept, in bytes: many times what an answer to a caller
-/// has room for.
-const LONGEST_TEXT: usize = 64 * 1024;
+/// The maximum length of a redacted text, in bytes. A longer text is cut. A response to a caller is much shorter.
+const MAX_TEXT: usize = 64 * 1024;
 
-/// What decisions and answers need of Google's JSON error,
+/// The used members of Google's JSON error,
 /// `{"error": {"code", "message", "status", "details": […], "errors": [{"reason", …}]}}`
 /// (<https://cloud.google.com/apis/design/errors#http_mapping>; `errors` is the older form, still sent).
 ///
-/// `code` only repeats the HTTP status and is not kept. `Display` is one line for the log, bounded and
-/// without control characters.
+/// `code` repeats the HTTP status and is not kept. `Display` is one line for the log, of limited length and without
+/// control characters.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GoogleError {
-    /// `error.status`, `NOT_FOUND` for example, as it came; absent when missing or empty.
+    /// `error.status` as received, for example `NOT_FOUND`; `None` when missing or empty.
     pub status: Option<String>,
-    /// `error.message`; absent when missing or empty.
+    /// `error.message`; `None` when missing or empty.
     pub message: Option<String>,
-    /// The reasons in the order of the body: of each `google.rpc.ErrorInfo`, then of each `error.errors`.
+    /// The reasons in their order: of each `google.rpc.ErrorInfo`, then of each item of `error.errors`.
     pub reasons: Vec<String>,
-    /// `error.details` as they came. An entry may be any JSON.
+    /// `error.details` as received. An entry may be any JSON.
     pub details: Vec<Value>,
 }
 
 impl GoogleError {
-    /// Reads a body, alone or wrapped in an array (`[{"error": …}]`, as Google's streaming endpoints do).
+    /// Parses a body. Also accepts an array around the object (`[{"error": …}]`, from Google's streaming endpoints).
     ///
-    /// `None` when it is not Google's: not JSON, nested deeper than serde_json's limit (128), an `error`
-    /// that is no object (OAuth's `{"error": "invalid_grant"}`), or an object in which not one member of
-    /// Google's has its type (`{"error": {}}`). One such member is enough, whatever else is missing, of
-    /// another type, or there in addition.
+    /// Returns `None` when the body is not Google's:
+    ///
+    /// - it is not JSON, or exceeds serde_json's depth limit (128);
+    /// - `error` is not an object (OAuth's `{"error": "invalid_grant"}`);
+    /// - no member of `error` that Google defines has its type (`{"error": {}}`). One such member is enough.
     #[must_use]
     pub fn parse(body: &[u8]) -> Option<Self> {
         let body: Value = serde_json::from_slice(body).ok()?;
@@ -53,18 +54,18 @@ impl GoogleError {
         let status = text(error.get("status"));
         let message = text(error.get("message"));
         let details = list(error.get("details"));
-        let legacy = list(error.get("errors"));
+        let errors = list(error.get("errors"));
         let code = error.get("code").is_some_and(is_code);
-        if !code && status.is_none() && message.is_none() && details.is_empty() && legacy.is_empty() {
+        if !code && status.is_none() && message.is_none() && details.is_empty() && errors.is_empty() {
             return None;
         }
 
         let infos = details.iter().filter(|detail| type_name(detail) == Some("google.rpc.ErrorInfo"));
-        let reasons = infos.chain(legacy).filter_map(|entry| text(entry.get("reason"))).collect();
+        let reasons = infos.chain(errors).filter_map(|entry| text(entry.get("reason"))).collect();
         Some(Self { status, message, reasons, details: details.to_vec() })
     }
 
-    /// The same without what `redactor` knows, in any text of it and in the names of members.
+    /// Redacts the secrets that `redactor` knows, in all texts and member names.
     #[must_use]
     pub fn redacted(self, redactor: &Redactor) -> Self {
         let text = |text| redacted_text(text, redactor);
@@ -78,7 +79,7 @@ impl GoogleError {
     }
 }
 
-/// The full name of the type that a JSON `Any` says it is: what follows the last `/` of its `@type`.
+/// The full type name of a JSON `Any`: the part of its `@type` after the last `/`.
 #[must_use]
 pub fn type_name(any: &Value) -> Option<&str> {
     any.get("@type")?.as_str()?.rsplit('/').next()
@@ -97,7 +98,7 @@ fn redacted(json: Value, redactor: &Redactor) -> Value {
 }
 
 fn redacted_text(mut text: String, redactor: &Redactor) -> String {
-    text.truncate(text.floor_char_boundary(LONGEST_TEXT));
+    text.truncate(text.floor_char_boundary(MAX_TEXT));
     redactor.redact(&text).into_owned()
 }
 
@@ -117,23 +118,22 @@ fn is_code(code: &Value) -> bool {
 impl fmt::Display for GoogleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.status {
-            Some(status) => escaped(f, status, LOGGED_NAME)?,
+            Some(status) => escaped(f, status, MAX_LOGGED_NAME)?,
             None => f.write_str("without a status")?,
         }
-        for reason in self.reasons.iter().take(LOGGED_REASONS) {
+        for reason in self.reasons.iter().take(MAX_LOGGED_REASONS) {
             f.write_str(", reason ")?;
-            escaped(f, reason, LOGGED_NAME)?;
+            escaped(f, reason, MAX_LOGGED_NAME)?;
         }
         if let Some(message) = &self.message {
             f.write_str(": ")?;
-            escaped(f, message, LOGGED_MESSAGE)?;
+            escaped(f, message, MAX_LOGGED_MESSAGE)?;
         }
         Ok(())
     }
 }
 
-/// Writes at most `limit` characters, escaped so that no text from outside can start a line of the log
-/// or steer a terminal.
+/// Writes at most `limit` characters. The escapes prevent that a text starts a log line or controls a terminal.
 fn escaped(f: &mut fmt::Formatter<'_>, text: &str, limit: usize) -> fmt::Result {
     let mut characters = text.chars();
     for character in characters.by_ref().take(limit) {

@@ -1,22 +1,22 @@
-//! What a list is asked with.
+//! The query parameters of a list request.
 
 use reqwest::Url;
 
-/// The query of `enterprises.devices.operations.list`. Each part is sent only when it is set.
+/// The query of `enterprises.devices.operations.list`. A parameter is sent only when it is set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListQuery {
-    /// A filter in AMAPI's own language, passed on as it is; empty for none.
+    /// A filter in AMAPI's language, forwarded unchanged; empty for none.
     pub filter: String,
-    /// The most operations on a page; 0 leaves it to Google.
+    /// The maximum number of operations on a page; 0 for Google's default.
     pub page_size: u32,
-    /// Where the page starts; empty for the first.
+    /// The token of the page; empty for the first page.
     pub page_token: String,
-    /// Whether to answer with what can be reached.
+    /// Whether Google may return the reachable part of the operations.
     pub return_partial_success: bool,
 }
 
 impl ListQuery {
-    /// Writes the query under the names that AMAPI's discovery document gives the parameters.
+    /// Adds the parameters to `url`. The names are from AMAPI's discovery document.
     pub(super) fn write(&self, url: &mut Url) {
         let Self { filter, page_size, page_token, return_partial_success } = self;
         if *self == Self::default() {
@@ -51,14 +51,14 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_set_is_sent() {
+    fn only_parameters_that_are_set_are_sent() {
         assert_eq!(written(&ListQuery::default()), "https://host.example/v1/x/operations");
         let query = ListQuery { page_size: 7, ..ListQuery::default() };
         assert_eq!(written(&query), "https://host.example/v1/x/operations?pageSize=7");
     }
 
     #[test]
-    fn nothing_in_a_value_becomes_another_parameter() {
+    fn a_value_cannot_add_a_parameter() {
         let query = ListQuery {
             filter: "done = true&pageSize=9#x".to_owned(),
             page_size: 7,

@@ -1,4 +1,4 @@
-//! The settings of the way upstream.
+//! The settings of the upstream.
 
 use std::{
     fmt,
@@ -18,26 +18,25 @@ settings! {
         /// The URL of the Android Management API.
         url: BaseUrl = "https://androidmanagement.googleapis.com", Parsed { form: URL_FORM, parse: BaseUrl::parse },
             env "COUNTERMAND_UPSTREAM_URL", flag "--upstream-url URL";
-        /// CA certificates (PEM) to trust beside the public ones, for the API and the token endpoint.
+        /// CA certificates (PEM) to trust in addition to the public ones, for the API and the token endpoint.
         ca_certificates: Option<PathBuf>, FilePath, env "COUNTERMAND_UPSTREAM_CA", flag "--upstream-ca FILE";
         /// The URL of the IAM Service Account Credentials API, which impersonates service accounts.
         iam_credentials_url: BaseUrl = "https://iamcredentials.googleapis.com",
             Parsed { form: URL_FORM, parse: BaseUrl::parse }, env "COUNTERMAND_UPSTREAM_IAM_CREDENTIALS_URL";
-        /// The longest time of one call, token and retries included.
+        /// The maximum time of one call, including its token and retries.
         timeout: Duration = "30s", Time, env "COUNTERMAND_UPSTREAM_TIMEOUT";
     }
 }
 
-/// The URL under which an API's `/v1/…` lies: `https`, or `http` on a loopback host; no user, password, query or
-/// fragment.
+/// The URL before an API's `/v1/…`: `https`, or `http` on a loopback host, without user, password, query and fragment.
 ///
-/// A path is allowed, for an API gateway that offers AMAPI below a prefix: with `https://gw/amapi`, a call goes to
-/// `https://gw/amapi/v1/…`. The version itself is not part of it.
+/// A path is allowed, for an API gateway that serves AMAPI below a prefix: with `https://gw/amapi`, a call goes to
+/// `https://gw/amapi/v1/…`. The version is not part of the path.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BaseUrl(Url);
 
 impl BaseUrl {
-    /// The URL. Its path ends in a slash only if it is nothing else.
+    /// The URL. Its path ends in a slash only if the path is `/`.
     #[must_use]
     pub fn url(&self) -> &Url {
         &self.0
@@ -54,17 +53,20 @@ impl BaseUrl {
         let danger = "plain http would send the token in clear over the network";
         let mut url = endpoint(text, danger, "give https://host[:port]")?;
         if url.query().is_some() || url.fragment().is_some() {
-            return invalid("the URL holds a query or a fragment", "end it after the host or the path");
+            return invalid("the URL has a query or a fragment", "end it after the host or the path");
         }
         if url.port() == Some(0) {
             return invalid("no server has the port 0", "give the server's port, or none");
         }
         let path = url.path().trim_end_matches('/').to_owned();
         if path.contains("//") || path.contains('%') {
-            return invalid("the path has an empty or an escaped part", "give a plain prefix or none");
+            return invalid(
+                "the path has an empty or an escaped part",
+                "give a prefix without such parts, or none",
+            );
         }
         if path.rsplit('/').next() == Some("v1") {
-            return invalid("the path ends in /v1, which each call adds by itself", "leave /v1 out");
+            return invalid("the path ends in /v1, which each call adds", "leave /v1 out");
         }
         url.set_path(&path);
         Ok(Self(url))
@@ -88,7 +90,7 @@ mod tests {
     use super::BaseUrl;
 
     #[test]
-    fn slashes_at_the_end_are_no_part_of_a_base_url() {
+    fn trailing_slashes_are_removed_from_a_base_url() {
         for (given, url, text) in [
             ("https://gw.example", "https://gw.example/", "https://gw.example"),
             ("https://gw.example//", "https://gw.example/", "https://gw.example"),

@@ -1,7 +1,7 @@
 //! The lines that are not written yet, shared by the calls and the writer thread.
 //!
-//! A call appends its line under a lock. The writer thread takes all lines at once, writes them, and settles
-//! their [`Batch`]: one notification, however many calls wait for it.
+//! A call appends its line while it holds a lock. The writer thread takes all lines at once, writes them, and settles their
+//! [`Batch`], with one notification for all its calls.
 
 use std::{
     mem,
@@ -17,43 +17,43 @@ use tokio_util::sync::CancellationToken;
 
 use super::settings::OnFailure;
 
-/// The most bytes of unwritten lines in memory: the lines of some ten thousand calls.
+/// The maximum size of unwritten lines in memory, in bytes: the lines of tens of thousands of calls.
 const MAX_UNWRITTEN: usize = 16 * 1024 * 1024;
 
-/// The most bytes of unwritten lines to which the line of a refused call is added.
+/// The maximum size of unwritten lines to which the line of a refused call is added, in bytes.
 const MAX_UNWRITTEN_FOR_REFUSALS: usize = MAX_UNWRITTEN / 2;
 
 pub(super) struct Buffer {
     pub(super) on_failure: OnFailure,
-    /// How long a write may take before its calls stop waiting for it.
+    /// The maximum time for which calls wait for a write.
     stall_timeout: Duration,
     is_refusing: AtomicBool,
-    state: Mutex<State>,
+    state: Mutex<BufferState>,
     /// Wakes the writer thread.
     work: Condvar,
     /// Cancelled when the writer thread has ended.
     ended: CancellationToken,
 }
 
-struct State {
+struct BufferState {
     condition: Condition,
     /// The lines that the writer thread has not taken yet.
     lines: Vec<u8>,
-    /// How many lines `lines` has.
+    /// The number of lines in `lines`.
     new: u64,
     /// The calls that wait for `lines`.
     batch: Arc<Batch>,
-    /// The bytes that the writer thread has taken and not written.
+    /// The number of bytes that the writer thread has taken and not written.
     taken: usize,
-    /// The write under way.
-    writing: Option<InFlight>,
-    /// Lines in `lines` or with the writer thread.
+    /// The write in progress.
+    writing: Option<PendingWrite>,
+    /// The number of lines in `lines` and with the writer thread.
     unwritten: u64,
-    /// Lines that were dropped since the log could last be written.
+    /// The number of lines that were dropped since the last successful write.
     lost: u64,
-    /// The writer thread has to take `lines` now.
+    /// The writer thread must take `lines` now.
     is_due: bool,
-    /// The writer thread has to reopen the file.
+    /// The writer thread must reopen the file.
     must_reopen: bool,
     is_writer_waiting: bool,
 }
@@ -64,11 +64,11 @@ enum Condition {
     Writable,
     /// The latest write failed, or takes too long. Lines are kept, and no call waits.
     Unwritable,
-    /// The log ends or has ended. Lines are dropped.
+    /// The log is ending or has ended. Lines are dropped.
     Closed,
 }
 
-struct InFlight {
+struct PendingWrite {
     since: Instant,
     batch: Arc<Batch>,
 }
@@ -80,7 +80,7 @@ pub(super) struct Job {
     pub(super) is_last: bool,
 }
 
-/// How many lines are not in the log.
+/// The numbers of lines that are not in the log.
 pub(super) struct Missing {
     /// Lines that are still in memory.
     pub(super) kept: u64,
@@ -90,7 +90,7 @@ pub(super) struct Missing {
 
 impl Buffer {
     pub(super) fn new(on_failure: OnFailure, stall_timeout: Duration) -> Self {
-        let state = State {
+        let state = BufferState {
             condition: Condition::Writable,
             lines: Vec::new(),
             new: 0,
@@ -117,8 +117,7 @@ impl Buffer {
         self.is_refusing.load(Ordering::Relaxed)
     }
 
-    /// Appends the line of a call. Returns what the call has to wait for, or `None` when it must not wait
-    /// because the log cannot be written.
+    /// Appends the line of a call. Returns a ticket to wait for, or `None` if the log cannot be written.
     pub(super) fn append(&self, line: &[u8]) -> Option<Ticket<'_>> {
         let mut state = self.lock();
         let is_first = state.lines.is_empty();
@@ -126,7 +125,7 @@ impl Buffer {
             return None;
         }
         let (batch, end) = (Arc::clone(&state.batch), state.lines.len());
-        // Not `then_some`, which would make a `Flush` for every line and drop it under the lock.
+        // Not `then_some`, which would create a `Flush` for every line and drop it while the lock is held.
         Some(Ticket { batch, end, flush: is_first.then(|| Flush(self)) })
     }
 
@@ -139,24 +138,24 @@ impl Buffer {
         }
     }
 
-    /// Has the writer thread write the lines so far.
+    /// Makes the writer thread write the appended lines.
     fn flush(&self) {
         let mut state = self.lock();
-        // After a failure the writer thread retries at its own pace.
+        // After a failure, the writer thread retries at its interval.
         if state.condition == Condition::Writable {
             state.is_due = true;
             self.wake_writer(state);
         }
     }
 
-    /// Has the writer thread reopen the file before it writes the next lines.
+    /// Makes the writer thread reopen the file before it writes the next lines.
     pub(super) fn reopen(&self) {
         let mut state = self.lock();
         state.must_reopen = true;
         self.wake_writer(state);
     }
 
-    /// Has the writer thread write the lines so far and end.
+    /// Makes the writer thread write the appended lines and end.
     pub(super) fn close(&self) {
         let mut state = self.lock();
         self.set_condition(&mut state, Condition::Closed);
@@ -192,12 +191,12 @@ impl Buffer {
         }
         state.new = 0;
         state.taken = lines.len();
-        state.writing = Some(InFlight { since: Instant::now(), batch: mem::take(&mut state.batch) });
+        state.writing = Some(PendingWrite { since: Instant::now(), batch: mem::take(&mut state.batch) });
         Job { must_reopen: mem::take(&mut state.must_reopen), is_last: state.condition == Condition::Closed }
     }
 
-    /// All lines that were taken are written. Returns how many lines were lost when the log could not be
-    /// written until now, or dropped lines.
+    /// Records that all taken lines are written. Returns the number of lost lines, if lines were lost or the log was not
+    /// writable before.
     pub(super) fn write_succeeded(&self) -> Option<u64> {
         let mut state = self.lock();
         let written = mem::take(&mut state.taken);
@@ -208,21 +207,21 @@ impl Buffer {
         let has_recovered = state.condition == Condition::Unwritable;
         if has_recovered {
             self.set_condition(&mut state, Condition::Writable);
-            // No call has seen to the flush of lines that came meanwhile.
+            // No call flushes the lines that were appended since the failure.
             state.is_due = !state.lines.is_empty();
         }
         let lost = mem::take(&mut state.lost);
         (has_recovered || lost > 0).then_some(lost)
     }
 
-    /// The first `written` bytes and `written_lines` lines are written. The rest, which are `left` bytes, stays
+    /// Records that the first `written` bytes, which are `written_lines` lines, are written. The remaining `left` bytes stay
     /// with the writer thread.
     pub(super) fn write_failed(&self, written: usize, written_lines: u64, left: usize) -> Missing {
         let mut state = self.lock();
         state.taken = left;
         state.unwritten -= written_lines;
         state.is_due = false;
-        // Before a call goes on, so that it finds the log refusing.
+        // Before the calls are released, so that they find the log unwritable.
         if state.condition == Condition::Writable {
             self.set_condition(&mut state, Condition::Unwritable);
         }
@@ -233,7 +232,7 @@ impl Buffer {
         state.missing()
     }
 
-    /// The writer thread has ended, by [`Self::close`] or by a panic.
+    /// Records that the writer thread has ended, by [`Self::close`] or by a panic.
     pub(super) fn end(&self) {
         let mut state = self.lock();
         self.set_condition(&mut state, Condition::Closed);
@@ -242,8 +241,8 @@ impl Buffer {
         self.ended.cancel();
     }
 
-    /// Has calls wait no longer when a write takes too long. Returns the time until a write can next have
-    /// taken too long, and whether the log became unwritable.
+    /// Releases the waiting calls when a write takes too long. Returns the time until the next check, and whether the log
+    /// became unwritable.
     pub(super) fn check_stall(&self) -> (Duration, bool) {
         let mut state = self.lock();
         let elapsed = state.writing.as_ref().map_or(Duration::ZERO, |write| write.since.elapsed());
@@ -258,29 +257,29 @@ impl Buffer {
         (self.stall_timeout, is_new)
     }
 
-    fn set_condition(&self, state: &mut State, condition: Condition) {
+    fn set_condition(&self, state: &mut BufferState, condition: Condition) {
         state.condition = condition;
         let is_refusing = condition != Condition::Writable && self.on_failure == OnFailure::Fail;
         self.is_refusing.store(is_refusing, Ordering::Relaxed);
     }
 
-    /// A wake-up is a system call, so a thread that works is not woken.
-    fn wake_writer(&self, mut state: MutexGuard<'_, State>) {
+    /// Wakes the writer thread if it waits. A wake-up is a system call.
+    fn wake_writer(&self, mut state: MutexGuard<'_, BufferState>) {
         if mem::take(&mut state.is_writer_waiting) {
-            // The thread would wait for the lock at once.
+            // Otherwise the thread would wait for the lock.
             drop(state);
             self.work.notify_one();
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // No code that holds the lock panics half-way through a change.
+    fn lock(&self) -> MutexGuard<'_, BufferState> {
+        // A panic cannot leave the state inconsistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    /// Keeps a line, unless there would be more than `max` bytes of unwritten lines.
+impl BufferState {
+    /// Keeps a line, unless the unwritten lines would exceed `max` bytes.
     fn keep(&mut self, line: &[u8], max: usize) -> bool {
         if self.condition == Condition::Closed || self.taken + self.lines.len() + line.len() > max {
             self.lost += 1;
@@ -292,7 +291,7 @@ impl State {
         true
     }
 
-    /// Has no call wait for lines that are not written yet.
+    /// Releases the calls that wait for unwritten lines.
     fn release_calls(&mut self) {
         if let Some(write) = &self.writing {
             write.batch.settle(0);
@@ -308,17 +307,17 @@ impl State {
 /// The calls whose lines are in the same write.
 #[derive(Default)]
 struct Batch {
-    /// How many bytes of the batch were written when its calls could go on.
+    /// The number of bytes of the batch that were written when its calls were released.
     written: OnceLock<usize>,
     settled: Notify,
 }
 
 impl Batch {
-    /// Lets the calls go on. Only the first time counts.
+    /// Releases the calls. Has an effect only the first time.
     fn settle(&self, written: usize) {
         if self.written.set(written).is_ok() {
-            // A wake-up from another thread is a system call. The first call wakes the others, on its own
-            // thread. When its future is dropped instead, `Notify` passes the wake-up on.
+            // A wake-up from another thread is a system call, so only one call is woken. This call wakes the others on
+            // its thread. If its future is dropped, `Notify` wakes another call.
             self.settled.notify_one();
         }
     }
@@ -335,12 +334,12 @@ impl Batch {
     }
 }
 
-/// A line that is to be written.
+/// Waits for the write of a line.
 pub(super) struct Ticket<'a> {
     batch: Arc<Batch>,
     /// The end of the line in its batch, in bytes.
     end: usize,
-    /// Only the first line of a batch has it.
+    /// `Some` for the first line of a batch.
     flush: Option<Flush<'a>>,
 }
 
@@ -348,8 +347,8 @@ impl Ticket<'_> {
     /// Waits for the write, or for its stall timeout. Returns whether the line is written.
     pub(super) async fn wait(self) -> bool {
         if let Some(flush) = self.flush {
-            // Calls that end in the same turn of the runtime append their lines first. A wake-up of the writer
-            // thread costs more than many lines.
+            // Other calls that end in the same turn of the runtime then append their lines to this batch. A wake-up of the
+            // writer thread costs more than many lines.
             yield_now().await;
             drop(flush);
         }

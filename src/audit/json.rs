@@ -1,19 +1,19 @@
-//! JSON in printable ASCII. Every other character is escaped, so no text of a client ends a line, for any reader
-//! of the log, or controls the terminal that shows it.
+//! Writes JSON in printable ASCII. All other characters are escaped, so that a client's text cannot end a line or control a
+//! terminal.
 //!
-//! Most strings need no escape. They are scanned once and copied whole.
+//! Most strings need no escape. They are scanned once and copied.
 
 use std::{fmt::Display, io::Write};
 
-/// The length of a usual line, with a margin.
-const USUAL_LENGTH: usize = 512;
+/// The initial capacity: the length of a typical line with a margin.
+const INITIAL_CAPACITY: usize = 512;
 
 /// An object that is being written.
 pub(super) struct Object(Vec<u8>);
 
 impl Object {
     pub(super) fn new() -> Self {
-        Self(Vec::with_capacity(USUAL_LENGTH))
+        Self(Vec::with_capacity(INITIAL_CAPACITY))
     }
 
     /// Adds a string.
@@ -30,7 +30,7 @@ impl Object {
     }
 
     /// Adds the `Display` of a value as a string.
-    pub(super) fn shown(&mut self, key: &'static str, value: impl Display) {
+    pub(super) fn display(&mut self, key: &'static str, value: impl Display) {
         self.begin(key);
         self.0.push(b'"');
         let start = self.0.len();
@@ -59,7 +59,7 @@ impl Object {
         self.digits(number, 1);
     }
 
-    /// Adds a number of thousandths, with three digits behind the point.
+    /// Adds a number of thousandths as a decimal with three fraction digits.
     pub(super) fn thousandths(&mut self, key: &'static str, number: u64) {
         self.begin(key);
         self.digits(number / 1000, 1);
@@ -67,9 +67,9 @@ impl Object {
         self.digits(number % 1000, 3);
     }
 
-    /// Writes a number with `width` digits at least. The formatter of `Display` would cost several times as much.
+    /// Writes a number with at least `width` digits. This is several times faster than the formatter of `Display`.
     fn digits(&mut self, mut number: u64, width: usize) {
-        // As many as a u64 can have.
+        // The maximum number of digits of a u64.
         let mut digits = [b'0'; 20];
         let mut start = digits.len();
         while number > 0 || digits.len() - start < width {
@@ -102,7 +102,7 @@ impl Object {
         }
     }
 
-    /// The whole object, with a newline.
+    /// The complete object, with a newline.
     pub(super) fn line(mut self) -> Vec<u8> {
         if self.0.is_empty() {
             self.0.push(b'{');
@@ -133,17 +133,16 @@ impl Object {
     }
 
     fn write(&mut self, value: impl Display) {
-        write!(self.0, "{value}")
-            .expect("a Vec takes every write, and the Display of the values does not fail");
+        write!(self.0, "{value}").expect("a write to a Vec and the Display of the values do not fail");
     }
 }
 
-/// Whether every byte [`is_plain`]. Looks at all of them, so that the compiler can look at many at once.
+/// Whether every byte [`is_plain`]. Checks all bytes, so that the compiler can vectorize the loop.
 fn are_plain(bytes: &[u8]) -> bool {
     bytes.iter().fold(true, |plain, byte| plain & is_plain(byte))
 }
 
-/// Whether a JSON string has the byte unescaped, and it is printable ASCII.
+/// Whether the byte is printable ASCII and needs no escape in a JSON string.
 fn is_plain(byte: &u8) -> bool {
     (b' '..=b'~').contains(byte) & (*byte != b'"') & (*byte != b'\\')
 }
@@ -170,7 +169,7 @@ mod tests {
         object.text("text", "plain");
         object.text_if("absent", None);
         object.text_if("present", Some(""));
-        object.shown("shown", 17);
+        object.display("display", 17);
         object.bare("number", 0.25);
         object.number("whole", 17);
         object.number("largest", u64::MAX);
@@ -180,7 +179,7 @@ mod tests {
         object.texts_if("none", &[]);
         object.texts_if("some", &["a".to_owned(), "\"".to_owned()]);
         let want = json!({
-            "text": "plain", "present": "", "shown": "17", "number": 0.25, "whole": 17,
+            "text": "plain", "present": "", "display": "17", "number": 0.25, "whole": 17,
             "largest": u64::MAX, "zero": 0, "thousandths": 60.025, "plain": "as it is", "some": ["a", "\""],
         });
         assert_eq!(parsed(object), want);
@@ -188,12 +187,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_read_back_as_it_was(text in any::<String>()) {
+        fn any_text_is_parsed_back_unchanged(text in any::<String>()) {
             let mut object = Object::new();
             object.text("text", &text);
-            object.shown("shown", &text);
+            object.display("display", &text);
             object.texts_if("texts", std::slice::from_ref(&text));
-            prop_assert_eq!(parsed(object), json!({"text": text, "shown": text, "texts": [text]}));
+            prop_assert_eq!(parsed(object), json!({"text": text, "display": text, "texts": [text]}));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Makes a line from a record.
+//! Formats the line of a call.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,13 +10,13 @@ use super::{
     trace_id::TraceId,
 };
 
-/// The last second that a date of RFC 3339 can name.
+/// The last second that RFC 3339 can represent.
 const LAST_SECOND: Duration = Duration::from_secs(253_402_300_799);
 
 /// The arrival of a call.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival {
-    /// The method called.
+    /// The method.
     pub method: Method,
     /// The trace of the call.
     pub trace_id: TraceId,
@@ -25,21 +25,21 @@ pub struct Arrival {
 }
 
 impl Arrival {
-    /// A call that arrives now.
+    /// The arrival of a call now.
     #[must_use]
     pub fn now(method: Method, trace_id: TraceId) -> Self {
         Self { method, trace_id, time: SystemTime::now(), since: Instant::now() }
     }
 
-    /// The line of the call, which ended with `code` (`NOT_FOUND`), its newline included; `None` when the line
-    /// was made before. A fact that does not apply is absent.
+    /// The line of the call, which ended with `code` (`NOT_FOUND`), including a newline. Returns `None` if the line exists
+    /// already. Facts that do not apply are absent.
     #[must_use]
     pub fn line(&self, record: &Record, code: &'static str) -> Option<Vec<u8>> {
         let Facts { caller, name, decision, policies, flight, is_shared, .. } = &record.close()?;
         let mut line = Object::new();
-        line.shown("time", timestamp(self.time));
+        line.display("time", timestamp(self.time));
         if let Some(caller) = caller {
-            line.shown("caller", caller);
+            line.display("caller", caller);
             line.text("proof", caller.proof().as_str());
         }
         line.text("method", self.method.name());
@@ -65,7 +65,7 @@ impl Arrival {
     }
 }
 
-/// With milliseconds. A clock that is beyond all dates shows the nearest.
+/// A timestamp with milliseconds. A time out of range becomes the nearest valid one.
 fn timestamp(time: SystemTime) -> humantime::Rfc3339Timestamp {
     let last = SystemTime::UNIX_EPOCH + LAST_SECOND;
     humantime::format_rfc3339_millis(time.clamp(SystemTime::UNIX_EPOCH, last))

@@ -1,4 +1,4 @@
-//! The account of a call while it runs.
+//! The facts of a call for its audit line.
 
 use std::{
     fmt,
@@ -7,7 +7,8 @@ use std::{
 
 use crate::{caller::Caller, flight::Flight, policy::Policies};
 
-/// The longest name in a line, in bytes: longer than any valid name, and too short to fill the disk with.
+/// The maximum length of a name in a line, in bytes. It exceeds the length of any valid name. Longer names are cut, so that
+/// invalid names cannot fill the disk.
 const MAX_NAME: usize = 1024;
 
 /// One of the contract's five methods.
@@ -34,7 +35,7 @@ impl Method {
         Self::ALL.into_iter().find(|method| method.name() == name)
     }
 
-    /// Its name in the contract: `CancelOperation`.
+    /// The name in the contract, for example `CancelOperation`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -47,18 +48,18 @@ impl Method {
     }
 }
 
-/// The account of a call while it runs: each fact is noted as soon as it is known. Clones are the same record.
+/// Collects the facts of a call while it runs. Clones share the facts.
 #[derive(Clone, Default)]
 pub struct Record(Arc<Mutex<Facts>>);
 
-/// The facts noted so far.
+/// The facts of a call.
 #[derive(Default)]
 pub(super) struct Facts {
     pub(super) caller: Option<Caller>,
     pub(super) name: Option<String>,
     pub(super) decision: Option<Decision>,
     pub(super) policies: Option<Policies>,
-    /// The upstream call that it started or joined. The flight may outlast the call.
+    /// The upstream call that the call started or joined. The flight may end after the call.
     pub(super) flight: Option<Arc<Flight>>,
     pub(super) is_shared: bool,
     has_disconnected: bool,
@@ -85,32 +86,33 @@ impl Decision {
 
 impl Record {
     fn lock(&self) -> MutexGuard<'_, Facts> {
-        // A panic leaves no fact half written.
+        // A panic cannot leave the facts in an inconsistent state.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The caller is known.
+    /// Records the caller.
     pub fn set_caller(&self, caller: &Caller) {
         self.lock().caller = Some(caller.clone());
     }
 
-    /// The name in the request as the caller wrote it, valid or not; cut at 1 KiB.
+    /// Records the name in the request, valid or not. A longer name is cut at 1 KiB.
     pub fn set_name(&self, mut name: String) {
         name.truncate(name.floor_char_boundary(MAX_NAME));
         self.lock().name = Some(name);
     }
 
-    /// These policies permit the call; none when there are no rules.
+    /// Records that these policies permit the call. The list is empty without rules.
     pub fn allowed(&self, policies: &Policies) {
         self.decided(Decision::Allow, Some(policies));
     }
 
-    /// These policies forbid the call; none when no policy permits it, or the caller is not authenticated.
+    /// Records that these policies forbid the call. The list is empty when no policy permits the call. It is `None` when
+    /// the caller is not authenticated.
     pub fn denied(&self, policies: Option<&Policies>) {
         self.decided(Decision::Deny, policies);
     }
 
-    /// The contract does not allow the request: no policy was evaluated.
+    /// Records that the request is invalid. No policy was evaluated.
     pub fn invalid(&self) {
         self.decided(Decision::Invalid, None);
     }
@@ -121,31 +123,31 @@ impl Record {
         facts.policies = policies.cloned();
     }
 
-    /// Whether the call was allowed, denied or found invalid.
+    /// Whether the call was allowed, denied or invalid.
     #[must_use]
     pub fn is_decided(&self) -> bool {
         self.lock().decision.is_some()
     }
 
-    /// The call started this upstream call, or joined it when it `is_shared`.
+    /// Records the upstream call that the call started, or joined if it `is_shared`.
     pub fn joined(&self, flight: &Arc<Flight>, is_shared: bool) {
         let mut facts = self.lock();
         facts.flight = Some(Arc::clone(flight));
         facts.is_shared = is_shared;
     }
 
-    /// The caller is gone: it reset the call or lost its connection.
+    /// Records that the caller has disconnected: it reset the call, or its connection was lost.
     pub fn disconnected(&self) {
         self.lock().has_disconnected = true;
     }
 
-    /// Whether the caller is gone.
+    /// Whether the caller has disconnected.
     #[must_use]
     pub fn has_disconnected(&self) -> bool {
         self.lock().has_disconnected
     }
 
-    /// All facts, for the one line of the call; `None` the second time.
+    /// Takes all facts for the line of the call. Returns `None` after the first time.
     pub(super) fn close(&self) -> Option<Facts> {
         let mut facts = self.lock();
         if facts.is_closed {
@@ -155,7 +157,7 @@ impl Record {
     }
 }
 
-/// Prints nothing of the call, which other log lines must not repeat.
+/// Prints no facts, because other log lines must not have them.
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Record")

@@ -10,14 +10,13 @@ use std::{
 use crate::config::{ConfigErrors, Invalid, Parsed, Section, Words, settings};
 
 settings! {
-    /// `[audit]`: the destination of the audit log, and what a failure to write it means.
+    /// `[audit]`: the destination of the audit log, and the effect of a failed write.
     pub struct Audit in "audit" {
-        /// The destination of the lines: `stdout`, or a file, which is appended to, or created in its directory.
-        /// SIGHUP reopens it.
+        /// The destination of the lines: `stdout`, or a file, which is appended to or created. SIGHUP reopens the file.
         file: Destination = "stdout", Parsed { form: "\"stdout\" or a path", parse: destination },
             env "COUNTERMAND_AUDIT_FILE";
-        /// What happens to calls when the audit log cannot be written: they fail, or they are answered without a
-        /// record.
+        /// The effect on calls when the audit log cannot be written: `fail` refuses calls, and `continue` serves calls
+        /// without a record.
         on_failure: OnFailure = "fail", Words(&[("fail", OnFailure::Fail), ("continue", OnFailure::Continue)]),
             env "COUNTERMAND_AUDIT_ON_FAILURE";
     }
@@ -28,17 +27,17 @@ settings! {
 pub enum Destination {
     /// Standard output.
     Stdout,
-    /// A file. It is appended to, or created in its directory.
+    /// A file, which is appended to or created.
     File(PathBuf),
 }
 
-/// What happens to calls when the audit log cannot be written.
+/// The effect on calls when the audit log cannot be written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OnFailure {
     /// Calls fail.
     #[default]
     Fail,
-    /// Calls are answered without a record.
+    /// Calls are served without a record.
     Continue,
 }
 
@@ -50,7 +49,7 @@ fn destination(text: &str, directory: &Path) -> Result<Destination, Invalid> {
 }
 
 impl Audit {
-    /// Adds an error if the file cannot be written. Blocks.
+    /// Adds an error if the file is not writable. Blocks.
     pub(crate) fn check(&self, section: &Section, errors: &mut ConfigErrors) {
         let Destination::File(path) = &self.file else { return };
         if let Err(problem) = writable(path) {
@@ -73,7 +72,7 @@ fn writable(path: &Path) -> Result<(), String> {
     .map_err(|error| format!("the file cannot be written: {error}"))
 }
 
-/// Whether a file can be created at `path`. Creates and removes one without a name.
+/// Whether a file can be created at `path`. Creates and removes an unnamed file in its directory.
 fn can_be_created(path: &Path) -> io::Result<()> {
     let directory = match (path.file_name(), path.parent()) {
         (None, _) => return Err(io::ErrorKind::InvalidFilename.into()),

@@ -13,7 +13,7 @@ use std::{
 
 use super::settings::Destination;
 
-/// The owner writes, and a log shipper reads as a member of the group. The umask may restrict it further.
+/// The mode of a new file: the owner writes, and a log shipper reads as a member of the group. The umask may restrict it.
 const MODE: u32 = 0o640;
 
 /// The time between attempts to write to a full non-blocking pipe.
@@ -23,22 +23,22 @@ const FULL_PIPE_INTERVAL: Duration = Duration::from_millis(5);
 pub(super) struct Sink {
     path: Option<PathBuf>,
     file: File,
-    /// The length of the file when no other process writes to it.
+    /// The length of the file if no other process writes to it.
     length: u64,
-    /// The bytes of the next line that a failed write left in the log and that could not be cut off.
-    torn: usize,
+    /// The number of bytes of an incomplete line that a failed write left in the log and that could not be removed.
+    incomplete: usize,
 }
 
-/// An error before all lines were written.
+/// A write failed before all lines were written.
 #[derive(Debug)]
-pub(super) struct Failed {
-    /// The bytes of the whole lines that were written.
+pub(super) struct WriteError {
+    /// The number of bytes of the complete lines that were written.
     pub(super) written: usize,
     pub(super) error: io::Error,
 }
 
 impl Sink {
-    /// Opens the log. A missing file is created, and an incomplete last line is ended.
+    /// Opens the log. Creates a missing file, and terminates an incomplete last line.
     ///
     /// # Errors
     ///
@@ -48,7 +48,7 @@ impl Sink {
             // A second descriptor bypasses the lock and the buffer of the standard library.
             Destination::Stdout => {
                 let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-                Ok(Self { path: None, file, length: 0, torn: 0 })
+                Ok(Self { path: None, file, length: 0, incomplete: 0 })
             }
             Destination::File(path) => Self::open_file(path).map_err(|error| {
                 io::Error::new(error.kind(), format!("the audit log {}: {error}", path.display()))
@@ -67,15 +67,15 @@ impl Sink {
             file.write_all(b"\n")?;
             length += 1;
         }
-        Ok(Self { path: Some(path.to_owned()), file, length, torn: 0 })
+        Ok(Self { path: Some(path.to_owned()), file, length, incomplete: 0 })
     }
 
-    /// Reopens the file when its name now means another file, and returns whether it did. Standard output is
-    /// never reopened.
+    /// Reopens the file if its path now refers to another file, and returns whether it did. Standard output is never
+    /// reopened.
     ///
     /// # Errors
     ///
-    /// The file cannot be opened; the old one stays in use.
+    /// The file cannot be opened. The old file stays open.
     pub(super) fn reopen(&mut self) -> io::Result<bool> {
         let Some(path) = &self.path else { return Ok(false) };
         let identity = |file: &File| file.metadata().map(|metadata| (metadata.dev(), metadata.ino()));
@@ -88,14 +88,14 @@ impl Sink {
         Ok(true)
     }
 
-    /// Writes whole lines. After a failure, the caller passes the lines that are missing, from the first on. An
-    /// incomplete line is cut off where possible, otherwise the next call completes it.
+    /// Writes complete lines. After a failure, the caller must pass the missing lines again, from the first one. An
+    /// incomplete line is removed if possible, otherwise the next call completes it.
     ///
     /// # Errors
     ///
-    /// The system refuses the write, because the disk is full for example.
-    pub(super) fn append(&mut self, lines: &[u8]) -> Result<(), Failed> {
-        let mut done = self.torn;
+    /// The write fails, for example because the disk is full.
+    pub(super) fn append(&mut self, lines: &[u8]) -> Result<(), WriteError> {
+        let mut done = self.incomplete;
         let result = loop {
             if done >= lines.len() {
                 break Ok(());
@@ -113,26 +113,26 @@ impl Sink {
         };
         let done = done.min(lines.len());
         let written = lines[..done].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        self.torn = done - written;
-        self.cut_off();
-        result.map_err(|error| Failed { written, error })
+        self.incomplete = done - written;
+        self.remove_incomplete_line();
+        result.map_err(|error| WriteError { written, error })
     }
 
-    /// Cuts off an incomplete line at the end of a file, unless another process writes to the file, too.
-    fn cut_off(&mut self) {
-        if self.torn == 0 || self.path.is_none() {
+    /// Removes an incomplete line at the end of the file, unless another process also writes to the file.
+    fn remove_incomplete_line(&mut self) {
+        if self.incomplete == 0 || self.path.is_none() {
             return;
         }
         let is_ours = self.file.metadata().is_ok_and(|metadata| metadata.len() == self.length);
-        let without = self.length.saturating_sub(self.torn as u64);
-        if is_ours && self.file.set_len(without).is_ok() {
-            self.length = without;
-            self.torn = 0;
+        let complete_length = self.length.saturating_sub(self.incomplete as u64);
+        if is_ours && self.file.set_len(complete_length).is_ok() {
+            self.length = complete_length;
+            self.incomplete = 0;
         }
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "on the writer thread, which has no other work")]
+#[expect(clippy::disallowed_methods, reason = "runs on the writer thread, which has no other work")]
 fn pause() {
     std::thread::sleep(FULL_PIPE_INTERVAL);
 }

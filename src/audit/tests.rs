@@ -11,9 +11,9 @@ use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use super::*;
-use super::{settings::Destination, sink::Failed};
+use super::{settings::Destination, sink::WriteError};
 
-/// Longer than any step takes on a slow machine.
+/// A timeout that is longer than any step on a slow machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A stall timeout that a test can wait for.
@@ -43,7 +43,7 @@ impl LogDir {
         Audit::start(&settings, &Background::unsupervised()).unwrap()
     }
 
-    /// Has the next write succeed.
+    /// Makes the next write succeed.
     fn repair(&self) {
         fs::remove_file(self.log()).unwrap();
     }
@@ -77,11 +77,11 @@ async fn a_line_is_in_the_file_when_its_write_completes() {
         assert_eq!(text(&dir.log()).lines().count(), nth);
     }
     let mode = fs::metadata(dir.log()).unwrap().permissions().mode();
-    assert_eq!(mode & 0o027, 0, "only the owner writes, and others do not read");
+    assert_eq!(mode & 0o027, 0, "only the owner may write, and others may not read");
 }
 
 #[tokio::test]
-async fn thousands_of_lines_at_once_are_written_whole() {
+async fn thousands_of_concurrent_lines_are_written_completely() {
     let dir = LogDir::new();
     let audit = dir.start(OnFailure::Fail);
     let lines: Vec<_> = (0..5000).map(|nth| format!("{nth} {}\n", "x".repeat(nth % 500))).collect();
@@ -92,7 +92,7 @@ async fn thousands_of_lines_at_once_are_written_whole() {
 }
 
 #[tokio::test]
-async fn a_file_is_appended_to_and_its_incomplete_last_line_is_ended() {
+async fn a_file_is_appended_to_and_its_incomplete_last_line_is_terminated() {
     let dir = LogDir::new();
     fs::write(dir.log(), "old\nbroken o").unwrap();
     let audit = dir.start(OnFailure::Fail);
@@ -101,7 +101,7 @@ async fn a_file_is_appended_to_and_its_incomplete_last_line_is_ended() {
 }
 
 #[tokio::test]
-async fn a_reopened_log_leaves_the_renamed_file() {
+async fn a_reopened_log_writes_to_a_new_file_after_a_rename() {
     let dir = LogDir::new();
     let audit = dir.start(OnFailure::Fail);
     let old = dir.0.path().join("audit.jsonl.1");
@@ -110,7 +110,7 @@ async fn a_reopened_log_leaves_the_renamed_file() {
     write(&audit, "2\n").await.unwrap();
     audit.reopen();
     write(&audit, "3\n").await.unwrap();
-    // This time the name still means the same file.
+    // The path still refers to the same file.
     audit.reopen();
     write(&audit, "4\n").await.unwrap();
     assert_eq!((text(&old).as_str(), text(&dir.log()).as_str()), ("1\n2\n", "3\n4\n"));
@@ -135,7 +135,7 @@ async fn a_full_disk_refuses_calls_and_their_lines_are_written_later() {
     assert!(!audit.is_refusing());
     assert_eq!(write(&audit, "1\n").await, Err(Unwritten));
     assert!(audit.is_refusing());
-    assert_eq!(write(&audit, "2\n").await, Err(Unwritten), "at once, without a retry");
+    assert_eq!(write(&audit, "2\n").await, Err(Unwritten), "immediately, without a retry");
     audit.keep_refusal(b"3\n".to_vec());
     dir.repair();
     eventually(|| !audit.is_refusing()).await;
@@ -157,7 +157,7 @@ async fn a_full_disk_refuses_no_call_when_on_failure_is_continue() {
 }
 
 #[tokio::test]
-async fn unwritten_lines_are_bounded_and_refusals_may_take_half() {
+async fn unwritten_lines_are_limited_and_refusals_may_use_half_of_the_limit() {
     let dir = LogDir::full();
     let audit = dir.start(OnFailure::Fail);
     let line = |mark: char| format!("{}\n", String::from(mark).repeat(1024 * 1024 - 1));
@@ -172,12 +172,12 @@ async fn unwritten_lines_are_bounded_and_refusals_may_take_half() {
     dir.repair();
     eventually(|| !audit.is_refusing()).await;
     let log = text(&dir.log());
-    let begins = |mark: char| log.lines().filter(|line| line.starts_with(mark)).count();
-    assert_eq!([begins('a'), begins('r'), begins('-'), begins('b')], [1, 6, 20, 8]);
+    let count = |mark: char| log.lines().filter(|line| line.starts_with(mark)).count();
+    assert_eq!([count('a'), count('r'), count('-'), count('b')], [1, 6, 20, 8]);
 }
 
 #[tokio::test]
-async fn the_end_writes_every_line_before_it() {
+async fn the_end_writes_all_appended_lines() {
     let dir = LogDir::new();
     let audit = dir.start(OnFailure::Fail);
     let lines = join_all((0..2000).map(|_| write(&audit, "x\n")));
@@ -188,14 +188,14 @@ async fn the_end_writes_every_line_before_it() {
         assert!(!log.is_empty() && log.ends_with('\n'));
     });
     let written = lines.iter().filter(|line| line.is_ok()).count();
-    assert_eq!(text(&dir.log()).lines().count(), written, "a result says whether its line is written");
+    assert_eq!(text(&dir.log()).lines().count(), written, "the result is Ok for written lines only");
     assert_eq!(write(&audit, "late\n").await, Err(Unwritten));
 }
 
 /// The writes of a [`TestOutput`].
 type Writes = Arc<Mutex<Vec<String>>>;
 
-/// An output that keeps every write, and runs `before` ahead of each.
+/// An output that records every write, and runs `before` ahead of each.
 struct TestOutput<F> {
     before: F,
     writes: Writes,
@@ -206,7 +206,7 @@ impl<F: FnMut() + Send + 'static> Output for TestOutput<F> {
         Ok(false)
     }
 
-    fn append(&mut self, lines: &[u8]) -> Result<(), Failed> {
+    fn append(&mut self, lines: &[u8]) -> Result<(), WriteError> {
         (self.before)();
         self.writes.lock().unwrap().push(String::from_utf8(lines.to_vec()).unwrap());
         Ok(())
@@ -284,7 +284,7 @@ async fn a_stalled_write_delays_calls_no_longer_than_its_timeout_when_on_failure
     for _ in 0..100 {
         write(&audit, "2\n").await.unwrap();
     }
-    assert!(start.elapsed() < 20 * STALL_TIMEOUT, "no call waits while the write is known to stall");
+    assert!(start.elapsed() < 20 * STALL_TIMEOUT, "no call waits during a known stall");
     assert!(!audit.is_refusing());
     drop(release);
     eventually(|| writes.lock().unwrap().concat() == format!("1\n{}", "2\n".repeat(100))).await;
@@ -296,7 +296,7 @@ async fn a_stalled_write_refuses_calls_after_its_timeout_when_on_failure_is_fail
     let (audit, writes, release) = start_stalled(OnFailure::Fail, STALL_TIMEOUT);
     let first = write(&audit, "1\n");
     let second = async {
-        // The thread has the first line by then.
+        // The thread has taken the first line by then.
         tokio::time::sleep(STALL_TIMEOUT / 10).await;
         write(&audit, "2\n").await
     };
@@ -311,7 +311,7 @@ async fn a_stalled_write_refuses_calls_after_its_timeout_when_on_failure_is_fail
 }
 
 #[tokio::test]
-async fn lines_beyond_the_bound_are_lost_and_counted_while_a_write_stalls() {
+async fn lines_beyond_the_limit_are_lost_and_counted_while_a_write_stalls() {
     let (audit, writes, release) = start_stalled(OnFailure::Continue, STALL_TIMEOUT);
     let line = format!("{}\n", "x".repeat(1024 * 1024 - 1));
     for _ in 0..20 {
@@ -325,7 +325,7 @@ async fn lines_beyond_the_bound_are_lost_and_counted_while_a_write_stalls() {
 }
 
 #[tokio::test]
-async fn refusals_beyond_the_bound_are_counted_as_lost() {
+async fn refusals_beyond_the_limit_are_counted_as_lost() {
     let dir = LogDir::full();
     let audit = dir.start(OnFailure::Fail);
     write(&audit, "1\n").await.unwrap_err();
@@ -336,13 +336,13 @@ async fn refusals_beyond_the_bound_are_counted_as_lost() {
 }
 
 #[tokio::test]
-async fn a_panic_of_the_writer_thread_is_reported_and_leaves_no_call_waiting() {
+async fn a_panic_of_the_writer_thread_is_reported_and_releases_the_calls() {
     for (on_failure, result) in [(OnFailure::Fail, Err(Unwritten)), (OnFailure::Continue, Ok(()))] {
-        let (background, mut deaths) = Background::new();
+        let (background, mut exits) = Background::new();
         let output = TestOutput { before: || panic!("on purpose"), writes: Writes::default() };
         let audit = Audit::start_with(output, on_failure, LIMIT, &background).unwrap();
         assert_eq!(write(&audit, "1\n").await, result);
-        assert_eq!(timeout(LIMIT, deaths.next()).await, Ok("audit log writer"));
+        assert_eq!(timeout(LIMIT, exits.next()).await, Ok("audit log writer"));
         assert_eq!(audit.is_refusing(), result.is_err());
         assert_eq!(write(&audit, "2\n").await, result);
         audit.keep_refusal(b"3\n".to_vec());
@@ -352,9 +352,9 @@ async fn a_panic_of_the_writer_thread_is_reported_and_leaves_no_call_waiting() {
     }
 }
 
-// The paused clock passes the timeout of the end, and not the time of the stalled write.
+// The paused clock skips the timeout of the end. The stalled write uses the real clock.
 #[tokio::test(start_paused = true)]
-async fn the_end_of_a_stalled_log_comes_and_its_lines_are_counted() {
+async fn a_stalled_log_ends_and_its_missing_lines_are_counted() {
     let (audit, _writes, _release) = start_stalled(OnFailure::Fail, STALL_TIMEOUT);
     let call = tokio::spawn({
         let audit = audit.clone();

@@ -1,17 +1,16 @@
-//! The id of the trace that a call is part of.
+//! The ID of a call's trace.
 
 use std::fmt;
 
-/// The id of a trace: 16 bytes, never all zero. `Display` is 32 hexadecimal digits in lower case, as in
-/// `traceparent`.
+/// The ID of a trace: 16 bytes, never all zero. `Display` is 32 lowercase hexadecimal digits, as in `traceparent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceId(u128);
 
 impl TraceId {
-    /// Parses a `traceparent` header (W3C Trace Context, section 3.2). Returns `None` when the header is not
-    /// valid. In a header of a later version, the fields of version 00 are read.
+    /// Parses a `traceparent` header (W3C Trace Context, section 3.2). Returns `None` for an invalid header. For a later
+    /// version, parses the fields of version 00.
     #[must_use]
-    pub fn of(traceparent: &[u8]) -> Option<Self> {
+    pub fn from_traceparent(traceparent: &[u8]) -> Option<Self> {
         let (known, more) = traceparent.split_at_checked(55)?;
         let mut fields = known.split(|byte| *byte == b'-');
         let version = hexadecimal(fields.next()?, 2)?;
@@ -26,7 +25,7 @@ impl TraceId {
         (fields.next().is_none() && has_valid_end && trace != 0 && parent != 0).then_some(Self(trace))
     }
 
-    /// A new trace. Its id needs to be unique, not secret.
+    /// Generates the ID of a new trace. The ID must be unique, not secret.
     #[must_use]
     pub fn random() -> Self {
         Self(fastrand::u128(1..))
@@ -34,7 +33,7 @@ impl TraceId {
 }
 
 impl TraceId {
-    /// The 32 digits of its `Display`, without the cost of the formatter.
+    /// The 32 digits of `Display`, without the cost of the formatter.
     pub(super) fn hexadecimal(self) -> [u8; 32] {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut text = [0; 32];
@@ -80,7 +79,11 @@ mod tests {
             format!("01-{TRACE}-b7ad6b7169203331-01"),
             format!("cc-{TRACE}-b7ad6b7169203331-01-what-comes-later"),
         ] {
-            assert_eq!(TraceId::of(header.as_bytes()).expect("valid").to_string(), TRACE, "{header}");
+            assert_eq!(
+                TraceId::from_traceparent(header.as_bytes()).expect("valid").to_string(),
+                TRACE,
+                "{header}"
+            );
         }
     }
 
@@ -101,9 +104,9 @@ mod tests {
             format!("00-{}-{TRACE}-01", "b7ad6b7169203331"),
             "-".repeat(55),
         ] {
-            assert_eq!(TraceId::of(header.as_bytes()), None, "{header}");
+            assert_eq!(TraceId::from_traceparent(header.as_bytes()), None, "{header}");
         }
-        assert_eq!(TraceId::of(&[0xff; 55]), None);
+        assert_eq!(TraceId::from_traceparent(&[0xff; 55]), None);
     }
 
     #[test]

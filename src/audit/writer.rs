@@ -1,4 +1,4 @@
-//! The thread that writes the lines, and its retries.
+//! The thread that writes the lines and retries failed writes.
 
 use std::{
     io,
@@ -10,17 +10,17 @@ use std::{
 use super::{
     buffer::{Buffer, Job},
     settings::OnFailure,
-    sink::{Failed, Sink},
+    sink::{Sink, WriteError},
 };
 use crate::background::Background;
 
 /// The time between a failed write and the next attempt.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The least time between two reports of a log that cannot be written.
+/// The minimum time between two reports of a log that cannot be written.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The capacity of a buffer that is kept for the next lines. A failure lets it grow far beyond.
+/// The maximum capacity of a buffer that is reused. The buffer grows beyond it after a failed write.
 const MAX_SPARE_CAPACITY: usize = 1024 * 1024;
 
 /// The destination of lines. The methods block.
@@ -28,7 +28,7 @@ pub(super) trait Output: Send + 'static {
     /// See [`Sink::reopen`].
     fn reopen(&mut self) -> io::Result<bool>;
     /// See [`Sink::append`].
-    fn append(&mut self, lines: &[u8]) -> Result<(), Failed>;
+    fn append(&mut self, lines: &[u8]) -> Result<(), WriteError>;
 }
 
 impl Output for Sink {
@@ -36,21 +36,21 @@ impl Output for Sink {
         Sink::reopen(self)
     }
 
-    fn append(&mut self, lines: &[u8]) -> Result<(), Failed> {
+    fn append(&mut self, lines: &[u8]) -> Result<(), WriteError> {
         Sink::append(self, lines)
     }
 }
 
-struct Writer<O> {
+struct LineWriter<O> {
     buffer: Arc<Buffer>,
     output: O,
-    /// The lines that were taken and are not written yet.
+    /// The lines that were taken from the buffer and are not written yet.
     lines: Vec<u8>,
-    failure: Option<Failure>,
+    retry: Option<RetryState>,
 }
 
-/// The latest attempt to write failed.
-struct Failure {
+/// The state of retries after a failed write.
+struct RetryState {
     retry_at: Instant,
     reported_at: Instant,
 }
@@ -59,34 +59,34 @@ struct Failure {
 ///
 /// # Errors
 ///
-/// The system refuses another thread.
+/// The system cannot start a thread.
 pub(super) fn start(buffer: Arc<Buffer>, output: impl Output, background: &Background) -> io::Result<()> {
-    let watch = background.watch("audit log writer");
+    let guard = background.guard("audit log writer");
     thread::Builder::new().name("audit".to_owned()).spawn(move || {
-        // A panic drops it, too.
-        let _watch = watch;
-        let _end = End(Arc::clone(&buffer));
-        Writer { buffer, output, lines: Vec::new(), failure: None }.run();
+        // A panic drops the guards too.
+        let _guard = guard;
+        let _end = EndGuard(Arc::clone(&buffer));
+        LineWriter { buffer, output, lines: Vec::new(), retry: None }.run();
     })?;
     Ok(())
 }
 
-/// Tells the buffer that the thread has ended, also by a panic.
-struct End(Arc<Buffer>);
+/// Marks the buffer as ended when the thread ends, also by a panic.
+struct EndGuard(Arc<Buffer>);
 
-impl Drop for End {
+impl Drop for EndGuard {
     fn drop(&mut self) {
         self.0.end();
     }
 }
 
-impl<O: Output> Writer<O> {
+impl<O: Output> LineWriter<O> {
     fn run(mut self) {
         loop {
-            let retry_at = self.failure.as_ref().map(|failure| failure.retry_at);
+            let retry_at = self.retry.as_ref().map(|retry| retry.retry_at);
             let Job { must_reopen, is_last } = self.buffer.take(&mut self.lines, retry_at);
-            // The operator may have replaced a file that cannot be written.
-            if must_reopen || self.failure.is_some() {
+            // The operator may have replaced a file that could not be written.
+            if must_reopen || self.retry.is_some() {
                 self.reopen(must_reopen);
             }
             match self.output.append(&self.lines) {
@@ -101,18 +101,18 @@ impl<O: Output> Writer<O> {
 
     fn reopen(&mut self, must_reopen: bool) {
         match self.output.reopen() {
-            Ok(true) => tracing::info!("the audit log goes on in a new file"),
+            Ok(true) => tracing::info!("reopened the audit log"),
             Ok(false) => {}
             Err(error) if must_reopen => {
-                tracing::error!(%error, "the audit log cannot be reopened: the old file stays in use");
+                tracing::error!(%error, "failed to reopen the audit log: the old file stays open");
             }
-            // The retry of the write reports what is wrong.
+            // The retry of the write reports the error.
             Err(_) => {}
         }
     }
 
     fn succeed(&mut self) {
-        self.failure = None;
+        self.retry = None;
         self.lines.clear();
         if self.lines.capacity() > MAX_SPARE_CAPACITY {
             self.lines = Vec::new();
@@ -122,30 +122,30 @@ impl<O: Output> Writer<O> {
         }
     }
 
-    fn fail(&mut self, Failed { written, error }: Failed) {
+    fn fail(&mut self, WriteError { written, error }: WriteError) {
         let written_lines = self.lines.drain(..written).filter(|byte| *byte == b'\n').count() as u64;
         let missing = self.buffer.write_failed(written, written_lines, self.lines.len());
         let now = Instant::now();
         let is_report_due =
-            self.failure.as_ref().is_none_or(|failure| now >= failure.reported_at + REPORT_INTERVAL);
-        let failure = self.failure.get_or_insert(Failure { retry_at: now, reported_at: now });
-        failure.retry_at = now + RETRY_INTERVAL;
+            self.retry.as_ref().is_none_or(|retry| now >= retry.reported_at + REPORT_INTERVAL);
+        let retry = self.retry.get_or_insert(RetryState { retry_at: now, reported_at: now });
+        retry.retry_at = now + RETRY_INTERVAL;
         if is_report_due {
-            failure.reported_at = now;
+            retry.reported_at = now;
             let (kept, lost) = (missing.kept, missing.lost);
             match self.buffer.on_failure {
                 OnFailure::Fail => {
                     tracing::error!(%error, kept, lost, "the audit log cannot be written: calls are refused");
                 }
                 OnFailure::Continue => {
-                    tracing::error!(%error, kept, lost, "the audit log cannot be written: calls go on");
+                    tracing::error!(%error, kept, lost, "the audit log cannot be written: calls continue");
                 }
             }
         }
     }
 }
 
-/// Has calls wait no longer when a write takes too long. Never returns.
+/// Releases the waiting calls when a write takes too long. Never returns.
 pub(super) async fn watch_stalls(buffer: Arc<Buffer>) {
     loop {
         let (next_check, has_stalled) = buffer.check_stall();
@@ -154,7 +154,9 @@ pub(super) async fn watch_stalls(buffer: Arc<Buffer>) {
                 OnFailure::Fail => {
                     tracing::error!("the audit log takes seconds to write: calls are refused");
                 }
-                OnFailure::Continue => tracing::error!("the audit log takes seconds to write: calls go on"),
+                OnFailure::Continue => {
+                    tracing::error!("the audit log takes seconds to write: calls continue")
+                }
             }
         }
         tokio::time::sleep(next_check).await;

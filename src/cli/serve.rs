@@ -122,8 +122,8 @@ async fn serve(config: Config) -> Result<Exit, Box<dyn Error + Send + Sync>> {
     });
     let drained = app.run(async { drop(stopped.await) }, async { drop(second.await) }).await?;
     match drained {
-        Drained::Whole => tracing::info!("drained"),
-        Drained::Cut { calls } => {
+        Drained::Complete => tracing::info!("drained"),
+        Drained::TimedOut { calls } => {
             tracing::warn!(calls, "the drain timeout passed: ending with calls in flight")
         }
         Drained::Stopped { calls } => {

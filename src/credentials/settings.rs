@@ -25,7 +25,7 @@ const MAX_EMAIL: usize = 254;
 settings! {
     /// The credential that replaces all others.
     pub struct CredentialOverride in "" {
-        /// A Google credential file for all enterprises, in place of every [[credentials]] of the configuration.
+        /// A Google credential file for all enterprises, in place of every `[[credentials]]` of the configuration.
         /// Without either, application default credentials are used.
         credentials: Option<PathBuf>, FilePath, env "COUNTERMAND_CREDENTIALS", flag "--credentials FILE";
     }

@@ -1,4 +1,4 @@
-//! The trusted root certificates: the public ones (Mozilla's), and those of a file.
+//! The trusted root certificates: the public roots (Mozilla's), and the certificates of a file.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -8,14 +8,14 @@ use tokio::sync::watch;
 use super::tls::TlsError;
 use crate::{background::Background, file_watch::FileWatch, pem};
 
-/// The roots of a file and the public ones, before their reload starts.
+/// The public roots and the certificates of a file, before their reload starts.
 pub struct LoadedAuthorities {
     roots: Arc<RootCertStore>,
     file: Option<(PathBuf, FileWatch)>,
 }
 
-/// The active roots, which change when their file does. A broken version is reported once for all clients, and the old
-/// roots stay active, also for a client that is made later.
+/// The active roots, reloaded when their file changes. An invalid version is logged once for all clients. The old roots
+/// then stay active, also for a client that is built later.
 #[derive(Debug, Clone)]
 pub struct Authorities {
     active: watch::Receiver<Arc<RootCertStore>>,
@@ -29,12 +29,12 @@ impl LoadedAuthorities {
     ///
     /// The file cannot be read, or its certificates cannot be trusted.
     pub fn load(file: Option<PathBuf>) -> Result<Self, TlsError> {
-        let Some(file) = file else { return Ok(Self { roots: Arc::new(public()), file: None }) };
+        let Some(file) = file else { return Ok(Self { roots: Arc::new(public_roots()), file: None }) };
         let (watch, content) = FileWatch::open(&file)?;
-        Ok(Self { roots: Arc::new(with(&content)?), file: Some((file, watch)) })
+        Ok(Self { roots: Arc::new(roots_with(&content)?), file: Some((file, watch)) })
     }
 
-    /// The roots, which a task reloads when their file changes. The task ends when the last client is dropped.
+    /// Starts the task that reloads the roots when their file changes. The task ends when the last client is dropped.
     #[must_use]
     pub fn start(self, background: &Background) -> Authorities {
         let (publish, active) = watch::channel(self.roots);
@@ -46,20 +46,20 @@ impl LoadedAuthorities {
 }
 
 impl Authorities {
-    /// The public roots alone.
+    /// Only the public roots.
     #[must_use]
     pub fn public() -> Self {
-        LoadedAuthorities { roots: Arc::new(public()), file: None }.start(&Background::unsupervised())
+        LoadedAuthorities { roots: Arc::new(public_roots()), file: None }.start(&Background::unsupervised())
     }
 
-    /// The starter of the tasks that follow a change.
+    /// The starter of the tasks that apply a change.
     pub(super) fn background(&self) -> &Background {
         &self.background
     }
 
     /// Whether the roots may change.
     pub(super) fn may_change(&self) -> bool {
-        // An error means that no task reloads them.
+        // An error means that no task reloads the roots.
         self.active.has_changed().is_ok()
     }
 
@@ -68,7 +68,7 @@ impl Authorities {
         Arc::clone(&self.active.borrow_and_update())
     }
 
-    /// Waits until the roots are others than those that [`Self::active`] last returned. Never returns if they cannot
+    /// Waits until the roots differ from those that [`Self::active`] last returned. Never returns if the roots cannot
     /// change.
     pub(super) async fn changed(&mut self) {
         if self.active.changed().await.is_err() {
@@ -84,25 +84,25 @@ async fn reload(file: PathBuf, mut watch: FileWatch, publish: watch::Sender<Arc<
             content = watch.changed() => content,
             () = publish.closed() => return,
         };
-        match with(&content) {
+        match roots_with(&content) {
             Ok(roots) => {
                 tracing::info!(%file, "reloaded the trusted certificates");
                 publish.send_replace(Arc::new(roots));
             }
             Err(error) => {
-                tracing::warn!(%file, %error, "reload of the trusted certificates failed: the old ones stay active");
+                tracing::warn!(%file, %error, "failed to reload the trusted certificates: the old ones stay active");
             }
         }
     }
 }
 
-fn public() -> RootCertStore {
+fn public_roots() -> RootCertStore {
     RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }
 }
 
-/// The public roots and those in `content`.
-fn with(content: &[u8]) -> Result<RootCertStore, TlsError> {
-    let mut roots = public();
+/// The public roots and the certificates in `content`.
+fn roots_with(content: &[u8]) -> Result<RootCertStore, TlsError> {
+    let mut roots = public_roots();
     pem::add_roots(content, &mut roots)?;
     Ok(roots)
 }

@@ -1,8 +1,8 @@
-//! One request connects while no connection is known to be up.
+//! Lets only one request connect while no connection is established.
 //!
-//! Whether a server speaks HTTP/2 shows in the TLS handshake. Until then the pool lets every request that finds it empty
-//! open a connection of its own: a burst at the start would make as many handshakes, and throw away all but one. So
-//! the first request connects, and the others follow when it has its response.
+//! The TLS handshake negotiates HTTP/2. Before its end, reqwest's pool opens a connection for each request. A burst of
+//! requests at the start would make as many handshakes, and use one connection. Therefore the first request connects,
+//! and the others wait for its response.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -14,11 +14,11 @@ use tokio::{
     time::timeout,
 };
 
-/// The time for which others wait for the first request. A connection is up by then, and a slow response of one
-/// request must not delay the rest.
+/// The maximum wait for the first request. A connection is usually established earlier, and one slow response must not
+/// delay the other requests.
 const CONNECT_GATE_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Lets one request through while it is closed. It opens with a response and closes with the loss of a connection.
+/// Lets one request through while it is closed. A response opens the gate, and the loss of a connection closes it.
 #[derive(Debug)]
 pub(super) struct ConnectGate {
     is_open: AtomicBool,
@@ -30,8 +30,7 @@ impl ConnectGate {
         Self { is_open: AtomicBool::new(false), first: Semaphore::new(1) }
     }
 
-    /// Passes the gate: at once while it is open. The request that gets a permit is the first, as long as it holds
-    /// the permit.
+    /// Waits for the gate. The first request gets a permit, which it must hold until it has its response.
     pub(super) async fn pass(&self) -> Option<SemaphorePermit<'_>> {
         if self.is_open.load(Ordering::Relaxed) {
             return None;
@@ -41,12 +40,12 @@ impl ConnectGate {
         permit.ok()?.ok().filter(|_| !self.is_open.load(Ordering::Relaxed))
     }
 
-    /// A response came: a connection is up.
+    /// Opens the gate, because a response arrived.
     pub(super) fn open(&self) {
         self.is_open.store(true, Ordering::Relaxed);
     }
 
-    /// A connection was lost, or could not be made.
+    /// Closes the gate, because a connection was lost or could not be established.
     pub(super) fn close(&self) {
         self.is_open.store(false, Ordering::Relaxed);
     }
@@ -61,7 +60,7 @@ mod tests {
     use super::{CONNECT_GATE_TIMEOUT, ConnectGate};
 
     #[tokio::test(start_paused = true)]
-    async fn the_others_follow_when_the_first_has_its_response() {
+    async fn other_requests_wait_for_the_response_of_the_first() {
         let (start, gate) = (Instant::now(), Arc::new(ConnectGate::new()));
         let first = gate.pass().await;
         assert!(first.is_some());
@@ -73,12 +72,12 @@ mod tests {
         assert!(!other.is_finished());
         gate.open();
         drop(first);
-        assert!(!other.await.expect("no panic"), "a request that follows is not the first");
+        assert!(!other.await.expect("no panic"), "a request that waited gets no permit");
         assert_eq!(start.elapsed(), CONNECT_GATE_TIMEOUT / 2);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_first_request_does_not_delay_the_others_for_long() {
+    async fn a_slow_first_request_delays_the_others_until_the_timeout() {
         let (start, gate) = (Instant::now(), ConnectGate::new());
         let _first = gate.pass().await;
         assert!(gate.pass().await.is_none());
@@ -86,7 +85,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_the_loss_of_a_connection_one_request_is_the_first_again() {
+    async fn after_the_loss_of_a_connection_one_request_gets_the_permit() {
         let gate = ConnectGate::new();
         gate.open();
         assert!(gate.pass().await.is_none());

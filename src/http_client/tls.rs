@@ -1,4 +1,4 @@
-//! TLS towards Google.
+//! The TLS configuration of the client.
 
 use std::{io, sync::Arc};
 
@@ -6,7 +6,7 @@ use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 
 use crate::pem::PemError;
 
-/// The reason why there can be no TLS towards Google. No text names the file.
+/// The TLS configuration cannot be built. No text names the file.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TlsError {
     /// The file of certificates cannot be read.
@@ -15,10 +15,10 @@ pub enum TlsError {
     /// The certificates in the file cannot be trusted.
     #[error("the file {0}")]
     Certificates(#[from] PemError),
-    /// rustls refuses its own defaults.
-    #[error("TLS cannot be set up: {0}")]
+    /// rustls rejects its defaults.
+    #[error("the TLS configuration cannot be built: {0}")]
     Provider(String),
-    /// reqwest refuses the settings.
+    /// reqwest rejects the settings.
     #[error("the HTTP client cannot be built: {0}")]
     Client(Arc<reqwest::Error>),
 }
@@ -29,7 +29,7 @@ impl From<io::Error> for TlsError {
     }
 }
 
-/// The TLS of a client that trusts `roots`.
+/// The TLS configuration of a client that trusts `roots`.
 pub(super) fn client_config(roots: Arc<RootCertStore>) -> Result<ClientConfig, TlsError> {
     let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()

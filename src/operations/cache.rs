@@ -15,19 +15,19 @@ use crate::{
     proto::longrunning::Operation,
 };
 
-/// The largest operation in the cache, in encoded bytes, so that one entry does not cost the memory of many.
+/// The maximum encoded size of a cached operation, in bytes. It limits the memory of the cache.
 const MAX_OPERATION_SIZE: usize = 64 * 1024;
 
-/// How many cancelled operations the cache remembers. A get takes up to the upstream timeout, usually far
-/// less than the time in which this many operations are cancelled.
+/// The maximum number of recorded cancels. It exceeds the usual number of cancels within the upstream timeout, which
+/// is the maximum duration of a get.
 const MAX_CANCELS: NonZeroUsize = NonZeroUsize::new(1024).expect("is not zero");
 
 /// The limits of the cache.
 #[derive(Debug, Clone, Copy)]
 pub struct CacheLimits {
-    /// The number of operations. The least recently used ones are evicted. 0 switches the cache off.
+    /// The maximum number of operations. The least recently used operation is evicted. 0 disables the cache.
     pub entries: usize,
-    /// The maximum age of a finished operation. It never changes, but Google deletes it eventually.
+    /// The maximum age of a finished operation. A finished operation never changes, but Google deletes it eventually.
     pub max_age: Duration,
     /// The maximum age of an unfinished operation.
     pub min_interval: Duration,
@@ -35,7 +35,7 @@ pub struct CacheLimits {
 
 /// The cache of operation states.
 pub(super) struct Cache {
-    /// `None` when the cache is switched off.
+    /// `None` when the cache is disabled.
     contents: Option<Mutex<Contents>>,
     limits: CacheLimits,
 }
@@ -47,14 +47,14 @@ struct Contents {
 
 struct Cached {
     operation: Arc<Operation>,
-    /// The time of the request to Google that returned it.
-    asked: Instant,
+    /// The time at which the request for it was sent to Google.
+    sent_at: Instant,
 }
 
 /// The times at which operations were last cancelled.
 struct Cancels {
     recent: LruCache<OperationName, Instant, NameHasher>,
-    /// The newest time evicted from `recent`. Any operation may have been cancelled until then.
+    /// The latest time that was evicted from `recent`. Any operation may have been cancelled until then.
     evicted: Option<Instant>,
 }
 
@@ -75,33 +75,33 @@ impl Cache {
     /// The state of an operation, unless it is too old.
     pub(super) fn get(&self, name: &OperationName) -> Option<Arc<Operation>> {
         let mut contents = self.lock()?;
-        let Cached { operation, asked } = contents.states.get(name)?;
+        let Cached { operation, sent_at } = contents.states.get(name)?;
         let max_age = if operation.done { self.limits.max_age } else { self.limits.min_interval };
-        if asked.elapsed() < max_age {
+        if sent_at.elapsed() < max_age {
             return Some(Arc::clone(operation));
         }
         contents.states.pop(name);
         None
     }
 
-    /// Caches Google's answer to a request that was sent at `asked`. An unfinished state is not cached when the
+    /// Caches Google's response to a request that was sent at `sent_at`. An unfinished state is not cached if the
     /// operation may have been cancelled since.
-    pub(super) fn insert(&self, name: &OperationName, operation: &Arc<Operation>, asked: Instant) {
+    pub(super) fn insert(&self, name: &OperationName, operation: &Arc<Operation>, sent_at: Instant) {
         if operation.encoded_len() > MAX_OPERATION_SIZE {
             return;
         }
         let Some(mut contents) = self.lock() else { return };
-        let is_void = !operation.done && contents.cancels.any_since(asked, name);
-        // Answers may arrive out of order, and a finished state does not become younger by another answer.
-        let is_better = |cached: &Cached| cached.operation.done || cached.asked > asked;
-        if !is_void && !contents.states.peek(name).is_some_and(is_better) {
-            contents.states.put(name.clone(), Cached { operation: Arc::clone(operation), asked });
+        let is_outdated = !operation.done && contents.cancels.any_since(sent_at, name);
+        // Responses may arrive out of order. A finished state keeps its age.
+        let is_better = |cached: &Cached| cached.operation.done || cached.sent_at > sent_at;
+        if !is_outdated && !contents.states.peek(name).is_some_and(is_better) {
+            contents.states.put(name.clone(), Cached { operation: Arc::clone(operation), sent_at });
         }
     }
 
-    /// Records that a cancel of an operation has ended. Removes its unfinished state, and voids the answers to
-    /// all requests about it that were sent before.
-    pub(super) fn cancelled(&self, name: &OperationName) {
+    /// Records that a cancel of an operation has completed. Removes its unfinished state. Responses to requests that
+    /// were sent earlier are then outdated.
+    pub(super) fn record_cancel(&self, name: &OperationName) {
         let Some(mut contents) = self.lock() else { return };
         contents.cancels.record(name);
         if contents.states.peek(name).is_some_and(|cached| !cached.operation.done) {
@@ -112,7 +112,7 @@ impl Cache {
 
 impl Cancels {
     fn record(&mut self, name: &OperationName) {
-        // Records are in the order of time, because the lock of the cache is held.
+        // Records are in chronological order, because the caller holds the lock of the cache.
         let now = Instant::now();
         if let Some(cancelled) = self.recent.get_mut(name) {
             *cancelled = now;
@@ -121,10 +121,10 @@ impl Cancels {
         }
     }
 
-    /// Whether the operation may have been cancelled at `asked` or later.
-    fn any_since(&self, asked: Instant, name: &OperationName) -> bool {
-        self.evicted.is_some_and(|evicted| asked <= evicted)
-            || self.recent.peek(name).is_some_and(|cancelled| asked <= *cancelled)
+    /// Whether the operation may have been cancelled at `sent_at` or later.
+    fn any_since(&self, sent_at: Instant, name: &OperationName) -> bool {
+        self.evicted.is_some_and(|evicted| sent_at <= evicted)
+            || self.recent.peek(name).is_some_and(|cancelled| sent_at <= *cancelled)
     }
 }
 
@@ -168,33 +168,33 @@ mod tests {
         let cache = Cache::new(LIMITS);
         cache.insert(&name(1), &state(false), Instant::now());
         cache.insert(&name(2), &state(true), Instant::now());
-        cache.cancelled(&name(1));
-        cache.cancelled(&name(2));
+        cache.record_cancel(&name(1));
+        cache.record_cancel(&name(2));
         assert!(cache.get(&name(1)).is_none());
-        assert!(cache.get(&name(2)).is_some(), "a finished one never changes");
+        assert!(cache.get(&name(2)).is_some(), "a finished operation never changes");
         let before_the_cancel = Instant::now();
         advance(SECOND / 4).await;
-        cache.cancelled(&name(1));
+        cache.record_cancel(&name(1));
         cache.insert(&name(1), &state(false), before_the_cancel);
-        assert!(cache.get(&name(1)).is_none(), "the answer to a request before the cancel is void");
+        assert!(cache.get(&name(1)).is_none(), "the request was sent before the cancel");
         cache.insert(&name(1), &state(true), before_the_cancel);
-        assert!(cache.get(&name(1)).is_some(), "unless the operation is finished");
+        assert!(cache.get(&name(1)).is_some(), "a finished operation is cached nevertheless");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_cancel_does_not_void_a_get_in_flight_of_another_operation() {
+    async fn a_cancel_does_not_affect_a_get_in_flight_of_another_operation() {
         let cache = Cache::new(LIMITS);
-        let asked = Instant::now();
+        let sent_at = Instant::now();
         advance(SECOND / 4).await;
-        cache.cancelled(&name(1));
-        cache.insert(&name(1), &state(false), asked);
-        cache.insert(&name(2), &state(false), asked);
+        cache.record_cancel(&name(1));
+        cache.insert(&name(1), &state(false), sent_at);
+        cache.insert(&name(2), &state(false), sent_at);
         assert!(cache.get(&name(1)).is_none());
         assert!(cache.get(&name(2)).is_some());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_late_answer_does_not_replace_a_newer_one() {
+    async fn a_late_response_does_not_replace_a_newer_one() {
         let cache = Cache::new(LIMITS);
         let early = Instant::now();
         advance(SECOND / 4).await;
@@ -220,24 +220,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_cancel_that_is_no_longer_recorded_voids_earlier_requests_about_any_operation() {
+    async fn an_evicted_cancel_makes_earlier_requests_for_any_operation_outdated() {
         let cache = Cache::new(LIMITS);
-        let before = Instant::now();
-        cache.cancelled(&name(0));
+        let before_cancel = Instant::now();
+        cache.record_cancel(&name(0));
         advance(SECOND / 4).await;
-        let between = Instant::now();
+        let after_cancel = Instant::now();
         advance(SECOND / 4).await;
-        // The second cancel of one operation takes no second record.
-        cache.cancelled(&name(1));
-        (1..MAX_CANCELS.get()).for_each(|id| cache.cancelled(&name(id)));
-        cache.insert(&name(9999), &state(false), before);
+        // A second cancel of an operation replaces the first record.
+        cache.record_cancel(&name(1));
+        (1..MAX_CANCELS.get()).for_each(|id| cache.record_cancel(&name(id)));
+        cache.insert(&name(9999), &state(false), before_cancel);
         assert!(cache.get(&name(9999)).is_some(), "all cancels are recorded");
-        cache.cancelled(&name(MAX_CANCELS.get()));
-        cache.insert(&name(0), &state(false), before);
-        cache.insert(&name(8888), &state(false), before);
+        cache.record_cancel(&name(MAX_CANCELS.get()));
+        cache.insert(&name(0), &state(false), before_cancel);
+        cache.insert(&name(8888), &state(false), before_cancel);
         assert!(cache.get(&name(0)).is_none() && cache.get(&name(8888)).is_none());
-        cache.insert(&name(0), &state(false), between);
-        cache.insert(&name(1), &state(false), between);
+        cache.insert(&name(0), &state(false), after_cancel);
+        cache.insert(&name(1), &state(false), after_cancel);
         assert!(cache.get(&name(0)).is_some(), "the request was sent after the evicted cancel");
         assert!(cache.get(&name(1)).is_none());
     }

@@ -1,4 +1,4 @@
-//! The facts of a call that `server` hands to the five RPCs.
+//! The facts of a call that `server` passes to the five RPCs.
 
 use std::time::Duration;
 
@@ -13,26 +13,26 @@ use crate::{
     policy::{Denied, Permit, action::ActionType},
 };
 
-/// The most of the caller's time that is reserved, so that a response that is due at the deadline arrives before it.
-const MARGIN: Duration = Duration::from_millis(250);
+/// The maximum time before the caller's deadline at which a wait ends, so that its response arrives in time.
+const MAX_MARGIN: Duration = Duration::from_millis(250);
 
 /// The facts of a call, in the extensions of its request.
 #[derive(Debug, Clone)]
 pub struct Call {
     /// The caller.
     pub caller: Caller,
-    /// When the call arrived.
+    /// The arrival time.
     pub arrived: Instant,
     /// The caller's `grpc-timeout`, if there is one.
     pub timeout: Option<Duration>,
-    /// The account for the audit log.
+    /// The record for the audit log.
     pub record: Record,
 }
 
 impl Call {
-    /// Splits a request into its call and its message. Without a call in its extensions, which `server` never sends,
-    /// the caller is anonymous and has no deadline.
-    pub(super) fn of<T>(mut request: Request<T>) -> (Self, T) {
+    /// Splits a request into its call and its message. `server` always adds a call to the extensions. Otherwise the
+    /// caller is anonymous and has no deadline.
+    pub(super) fn from_request<T>(mut request: Request<T>) -> (Self, T) {
         let call = request.extensions_mut().remove().unwrap_or_else(|| Self {
             caller: Caller::anonymous(),
             arrived: Instant::now(),
@@ -42,8 +42,8 @@ impl Call {
         (call, request.into_inner())
     }
 
-    /// Reads the name that the call is about.
-    pub(super) fn name<N>(
+    /// Parses and records the resource name.
+    pub(super) fn parse_name<N>(
         &self,
         given: String,
         parse: impl FnOnce(&str) -> Result<N, InvalidName>,
@@ -53,18 +53,18 @@ impl Call {
         name.map_err(|error| self.invalid(status::invalid_name(&error.to_string())))
     }
 
-    /// The request is not what the method takes, as `status` says.
+    /// Records that the request is invalid, and returns `status`.
     pub(super) fn invalid(&self, status: Status) -> Status {
         self.record.invalid();
         status
     }
 
-    /// What was decided of the call.
+    /// Records the decision, and returns the permit or PERMISSION_DENIED.
     pub(super) fn permit<A: ActionType>(
         &self,
-        decided: Result<Permit<A>, Denied>,
+        decision: Result<Permit<A>, Denied>,
     ) -> Result<Permit<A>, Status> {
-        match decided {
+        match decision {
             Ok(permit) => {
                 self.record.allowed(permit.policies());
                 Ok(permit)
@@ -76,17 +76,17 @@ impl Call {
         }
     }
 
-    /// When the answer is no longer waited for: at the caller's deadline, or when `limit` is over.
+    /// The deadline: the caller's deadline, or `limit` after the arrival if that is earlier.
     #[must_use]
     pub fn deadline(&self, limit: Duration) -> Instant {
         self.arrived + self.timeout.map_or(limit, |timeout| timeout.min(limit))
     }
 
-    /// When to answer whatever there is, so that it arrives in time: a little before the caller's deadline,
-    /// or when `limit` is over.
+    /// The time at which a wait returns the latest state: a margin before the caller's deadline, or `limit` after the
+    /// arrival if that is earlier.
     #[must_use]
-    pub fn time_to_answer(&self, limit: Duration) -> Instant {
-        let before = |timeout: Duration| timeout - MARGIN.min(timeout / 10);
+    pub fn wait_end(&self, limit: Duration) -> Instant {
+        let before = |timeout: Duration| timeout - MAX_MARGIN.min(timeout / 10);
         self.arrived + self.timeout.map_or(limit, |timeout| before(timeout).min(limit))
     }
 }
@@ -107,18 +107,18 @@ mod tests {
     }
 
     #[test]
-    fn the_smaller_time_counts() {
-        let patient = call(None);
-        assert_eq!(patient.deadline(30 * SECOND), patient.arrived + 30 * SECOND);
-        let hasty = call(Some(SECOND));
-        assert_eq!(hasty.deadline(30 * SECOND), hasty.arrived + SECOND);
-        assert_eq!(hasty.deadline(SECOND / 2), hasty.arrived + SECOND / 2);
+    fn the_earlier_deadline_applies() {
+        let without_timeout = call(None);
+        assert_eq!(without_timeout.deadline(30 * SECOND), without_timeout.arrived + 30 * SECOND);
+        let with_timeout = call(Some(SECOND));
+        assert_eq!(with_timeout.deadline(30 * SECOND), with_timeout.arrived + SECOND);
+        assert_eq!(with_timeout.deadline(SECOND / 2), with_timeout.arrived + SECOND / 2);
     }
 
     #[test]
-    fn an_answer_that_is_due_comes_before_the_callers_deadline() {
+    fn a_wait_ends_before_the_callers_deadline() {
         let call = call(Some(10 * SECOND));
-        assert_eq!(call.time_to_answer(60 * SECOND), call.arrived + Duration::from_millis(9750));
-        assert_eq!(call.time_to_answer(5 * SECOND), call.arrived + 5 * SECOND);
+        assert_eq!(call.wait_end(60 * SECOND), call.arrived + Duration::from_millis(9750));
+        assert_eq!(call.wait_end(5 * SECOND), call.arrived + 5 * SECOND);
     }
 }

@@ -1,7 +1,7 @@
-//! Identical calls in flight at the same time share one upstream call.
+//! Identical calls that are in flight at the same time share one upstream call.
 //!
-//! The caller that starts an upstream call polls it in place, and the others wait for its outcome. When that caller
-//! leaves first, by its deadline or a disconnect, the upstream call goes on as a task of the [`TaskTracker`].
+//! The caller that starts an upstream call polls it, and the other callers wait for its outcome. When the deadline of
+//! that caller passes, or the caller disconnects, the upstream call continues as a task of the [`TaskTracker`].
 
 use std::{
     collections::{HashMap, hash_map},
@@ -26,9 +26,9 @@ use crate::{
     name::{NameHasher, OperationName},
 };
 
-/// The upstream calls in flight of one kind, by the operation they are about. Clones share them.
+/// The upstream calls of one method that are in flight, by operation. Clones share them.
 pub(super) struct Flights<T> {
-    in_flight: Arc<Mutex<InFlight<T>>>,
+    in_flight: Arc<Mutex<CallsByName<T>>>,
     tasks: TaskTracker,
 }
 
@@ -38,36 +38,36 @@ impl<T> Clone for Flights<T> {
     }
 }
 
-type InFlight<T> = HashMap<OperationName, Arc<Shared<T>>, NameHasher>;
+type CallsByName<T> = HashMap<OperationName, Arc<SharedCall<T>>, NameHasher>;
 
-/// An upstream call and its outcome, which every caller of it gets.
-struct Shared<T> {
+/// An upstream call and its outcome, which all its callers get.
+struct SharedCall<T> {
     flight: Arc<Flight>,
     outcome: OnceLock<Result<T, Error>>,
     completed: Notify,
 }
 
-/// The caller's part in an upstream call.
+/// The role of a caller in an upstream call.
 enum Joined<T: Clone + Send + Sync + 'static> {
-    /// It started the call, and polls it.
+    /// The caller started the call and polls it.
     Leader(Leader<T>),
     /// Another caller polls the call.
-    Follower(Arc<Shared<T>>),
+    Follower(Arc<SharedCall<T>>),
 }
 
 impl<T: Clone + Send + Sync + 'static> Flights<T> {
-    /// No calls yet. One whose caller leaves goes on as a task of `tasks`.
+    /// Creates an empty set. A call whose caller leaves continues as a task of `tasks`.
     #[must_use]
     pub(super) fn new(tasks: TaskTracker) -> Self {
         Self { in_flight: Arc::default(), tasks }
     }
 
-    /// Joins the in-flight upstream call for `name`, or starts one. The caller's `record` gets the flight. When the
-    /// record says at `deadline` that the caller has disconnected, the outcome is waited for all the same.
+    /// Joins the in-flight upstream call for `name`, or starts one. The caller's `record` gets the flight. If the caller
+    /// has disconnected by `deadline`, according to the record, this waits for the outcome beyond `deadline`.
     ///
     /// # Errors
     ///
-    /// [`Error::DeadlineExceeded`] when `deadline` passes first, else the error of the upstream call.
+    /// [`Error::DeadlineExceeded`] when `deadline` passes first, otherwise the error of the upstream call.
     pub(super) async fn join<F>(
         &self,
         name: &OperationName,
@@ -96,7 +96,7 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
             }
         });
         tokio::select! {
-            // The deadline is first, so that its answer does not depend on what the upstream call was waiting for.
+            // The deadline is first, so that its error does not depend on the state of the upstream call.
             biased;
             () = sleep_until(deadline) => {}
             outcome = outcome.as_mut() => return outcome,
@@ -107,11 +107,11 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         if shared.flight.attempts() == 0 {
             return Err(UNSENT);
         }
-        shared.flight.outlive_a_caller();
+        shared.flight.record_caller_timeout();
         Err(Error::DeadlineExceeded { while_doing: "before the upstream answered" })
     }
 
-    /// Lets no other caller join the call for `name`: its outcome may be outdated.
+    /// Prevents other callers from joining the call for `name`, because its outcome may be outdated.
     pub(super) fn forget(&self, name: &OperationName) {
         self.lock().remove(name);
     }
@@ -135,7 +135,7 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
             hash_map::Entry::Vacant(vacant) => vacant,
         };
         let flight = Flight::new(deadline);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SharedCall {
             flight: Arc::clone(&flight),
             outcome: OnceLock::new(),
             completed: Notify::new(),
@@ -144,20 +144,20 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         drop(in_flight);
         let mut leader =
             Leader { work: None, shared, name: name.clone(), flights: self.clone(), is_task: false };
-        // A panic in `start` drops the leader, which then completes the call for its followers.
+        // A panic in `start` drops the leader. The drop completes the call for its followers.
         leader.work = Some(Box::pin(start(flight)));
         Joined::Leader(leader)
     }
 
-    fn lock(&self) -> MutexGuard<'_, InFlight<T>> {
-        // Every change of the map is one step.
+    fn lock(&self) -> MutexGuard<'_, CallsByName<T>> {
+        // A panic cannot leave the map in an inconsistent state.
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 const UNSENT: Error = Error::DeadlineExceeded { while_doing: "before anything was sent to the upstream" };
 
-impl<T: Clone> Shared<T> {
+impl<T: Clone> SharedCall<T> {
     /// Waits for the outcome.
     async fn outcome(&self) -> Result<T, Error> {
         loop {
@@ -170,11 +170,11 @@ impl<T: Clone> Shared<T> {
     }
 }
 
-/// The upstream call, polled by the caller that started it. Dropped before its end, it goes on as a task.
+/// The upstream call, polled by the caller that started it. When dropped before its end, it continues as a task.
 struct Leader<T: Clone + Send + Sync + 'static> {
-    /// `None` while it is polled, so that a panic leaves nothing to poll again, and after its end.
+    /// `None` while the call is polled, so that it is not polled again after a panic; also `None` after its end.
     work: Option<BoxFuture<'static, Result<T, Error>>>,
-    shared: Arc<Shared<T>>,
+    shared: Arc<SharedCall<T>>,
     name: OperationName,
     flights: Flights<T>,
     is_task: bool,
@@ -201,7 +201,7 @@ impl<T: Clone + Send + Sync + 'static> Future for Leader<T> {
 impl<T: Clone + Send + Sync + 'static> Leader<T> {
     fn complete(&self, outcome: &Result<T, Error>) {
         let mut in_flight = self.flights.lock();
-        // After `forget`, the entry may be that of a later call.
+        // After `forget`, the entry may be of a later call.
         if in_flight.get(&self.name).is_some_and(|entry| Arc::ptr_eq(entry, &self.shared)) {
             in_flight.remove(&self.name);
         }
@@ -228,7 +228,7 @@ impl<T: Clone + Send + Sync + 'static> Drop for Leader<T> {
                 };
                 self.flights.tasks.spawn_on(rest, &runtime);
             }
-            // It panicked, or the process ends: there will be no outcome.
+            // The call panicked or the process ends, so there is no outcome.
             _ => self.complete(&Err(Error::Lost)),
         }
     }

@@ -1,20 +1,20 @@
-//! Converts JSON into `google.protobuf.Struct`, for Google's types without a published proto.
+//! Converts JSON to `google.protobuf.Struct`, for Google's types whose protos are not published.
 
 use prost_types::{ListValue, Struct, Value, value::Kind};
 use serde_json::{Map, Number, Value as Json};
 
-/// Deeper objects and arrays stay JSON text. Protobuf decoders stop at 100 nested messages, and a nested object
-/// takes three of them.
+/// The maximum depth of nested values. Deeper objects and arrays become JSON text. Protobuf decoders allow 100 nested
+/// messages, and a nested object takes three of them.
 const MAX_DEPTH: usize = 30;
 
-/// Converts an object with every member. A `Struct` has doubles only, so a number that a double cannot hold
-/// exactly becomes a string of its digits: an identifier must not change.
+/// Converts an object with every member. A `Struct` has only doubles. A number that a double cannot represent exactly
+/// becomes a string, because an identifier must not change.
 #[must_use]
 pub(super) fn from_object(members: &Map<String, Json>) -> Struct {
     object(members, 1)
 }
 
-/// Converts any JSON in the same way.
+/// Converts any JSON as [`from_object`] does.
 #[must_use]
 pub(super) fn from_value(json: &Json) -> Value {
     value(json, 0)
@@ -48,8 +48,7 @@ fn number(number: &Number) -> Kind {
     }
 }
 
-/// Whether a double equals its decimal text. For a fraction, the shortest text of the double must have the same
-/// digits.
+/// Whether a double equals its decimal text. The digits of a fraction must equal the shortest text of the double.
 fn is_exact(text: &str, value: f64) -> bool {
     if let Ok(integer) = text.parse::<i128>() {
         // The cast saturates far beyond every 64-bit integer.

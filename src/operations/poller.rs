@@ -1,5 +1,5 @@
-//! Polls for WaitOperation, because the Android Management API has no call that waits. One task per device polls
-//! the awaited operations of the device, for any number of waiters.
+//! Polls for WaitOperation, because the Android Management API has no wait method. One task per device polls the
+//! awaited operations of the device for all waiters.
 
 use std::{
     collections::HashMap,
@@ -27,13 +27,13 @@ use crate::{
 /// The factor between two intervals.
 const GROWTH: f64 = 1.5;
 
-/// The fraction of an interval that is added at random, so that pollers do not run in step.
+/// The maximum random fraction that is added to an interval, so that pollers do not synchronize.
 const JITTER: f64 = 0.1;
 
 /// The requested page size. The API may return smaller pages.
 const PAGE_SIZE: u32 = 1000;
 
-/// The number of rounds without a list after a list cost more queries than gets would have.
+/// The number of rounds without a list, after a round in which lists took more queries than gets.
 const ROUNDS_WITHOUT_LIST: u32 = 10;
 
 /// The time between two polls of a device.
@@ -46,9 +46,9 @@ pub struct PollIntervals {
 }
 
 /// The pollers of all devices. Cheap to clone.
-pub(super) struct Pollers<A>(Arc<Shared<A>>);
+pub(super) struct Pollers<A>(Arc<PollersInner<A>>);
 
-struct Shared<A> {
+struct PollersInner<A> {
     reader: Reader<A>,
     intervals: PollIntervals,
     serving: watch::Receiver<Serving>,
@@ -78,7 +78,7 @@ struct Snapshot {
 }
 
 impl Snapshot {
-    /// The result for a waiter: a permanent error, else the latest state, else the latest error.
+    /// The result for a waiter: a permanent error, otherwise the latest state, otherwise the latest error.
     fn result(&self) -> Result<Arc<Operation>, Error> {
         match (&self.state, &self.error) {
             (_, Some(error)) if self.is_final && !is_transient(error) => Err(error.clone()),
@@ -91,12 +91,12 @@ impl Snapshot {
     }
 }
 
-/// Whether a later poll may succeed. Quotas, tokens, networks and servers recover. Errors about the operation,
-/// the permissions or the form of the answer stay.
+/// Whether a later poll may succeed. Errors of quotas, tokens, networks and servers are transient. Errors of the
+/// operation, of permissions and of the response's format are permanent.
 fn is_transient(error: &Error) -> bool {
     match error {
-        Error::Answered(answer) => matches!(
-            status::code_of(answer),
+        Error::Response(response) => matches!(
+            status::code_of(response),
             Code::Unavailable
                 | Code::ResourceExhausted
                 | Code::DeadlineExceeded
@@ -119,7 +119,7 @@ fn is_transient(error: &Error) -> bool {
 ///
 /// # Errors
 ///
-/// It is negative, or not a valid duration.
+/// The timeout is negative, or not a valid duration.
 pub(super) fn requested_timeout(timeout: Option<&prost_types::Duration>) -> Result<Option<Duration>, ()> {
     let Some(timeout) = timeout else { return Ok(None) };
     let seconds = u64::try_from(timeout.seconds).map_err(|_| ())?;
@@ -139,14 +139,14 @@ impl<A> Pollers<A> {
         intervals: PollIntervals,
         serving: watch::Receiver<Serving>,
     ) -> Self {
-        Self(Arc::new(Shared { reader, intervals, serving, devices: Mutex::default() }))
+        Self(Arc::new(PollersInner { reader, intervals, serving, devices: Mutex::default() }))
     }
 
     /// Polls the device of an operation soon, because the operation was cancelled. Does nothing when the
     /// operation is not awaited.
     pub(super) fn poll_soon(&self, name: &OperationName) {
         let devices = self.lock();
-        // Usually nothing is awaited, and `name.device()` allocates.
+        // Usually no operation is awaited, and `name.device()` allocates.
         if devices.is_empty() {
             return;
         }
@@ -164,7 +164,7 @@ impl<A> Pollers<A> {
 
 impl<A: Api> Pollers<A> {
     /// Waits until the operation is done, until `end`, or until the server drains. Returns the latest state.
-    /// `first` is the result of the get with which the call began.
+    /// `first` is the result of the get with which the call started.
     ///
     /// # Errors
     ///
@@ -246,7 +246,7 @@ impl<A> Drop for Poller<A> {
 }
 
 impl<A> Poller<A> {
-    /// The operations that are still awaited. With none left, the device no longer has a poller.
+    /// The operations that are still awaited. Without any, removes the device, so that it has no poller.
     fn awaited(&self) -> Vec<Permit<Get>> {
         let mut devices = self.pollers.lock();
         let Some(device) = devices.get_mut(&self.device) else { return Vec::new() };
@@ -283,7 +283,7 @@ impl<A> Poller<A> {
     }
 
     /// Ends the waits for the operations of the device, with `error` or with the latest state of each. Does
-    /// nothing when this poller has ended already: the device may have another poller by now.
+    /// nothing when this poller has ended before, because the device may have another poller by now.
     fn end(&self, error: Option<&Error>) {
         let mut devices = self.pollers.lock();
         if !devices.get(&self.device).is_some_and(|device| Arc::ptr_eq(&device.poll_soon, &self.poll_soon)) {
@@ -303,14 +303,14 @@ impl<A> Poller<A> {
 }
 
 /// The result of a round for each operation.
-type Polled = Vec<(OperationName, Result<Arc<Operation>, Error>)>;
+type RoundResults = Vec<(OperationName, Result<Arc<Operation>, Error>)>;
 
 impl<A: Api> Poller<A> {
     /// Polls until no operation of the device is awaited, or until the server drains.
     async fn run(mut self) {
         let mut serving = self.pollers.0.serving.clone();
         let mut draining = pin!(async move {
-            // An error says that the server has ended, which ends the waits as well.
+            // An error means that the server has ended. The waits then end too.
             let _ = serving.wait_for(|serving| *serving == Serving::Draining).await;
         });
         let poll_soon = Arc::clone(&self.poll_soon);
@@ -340,8 +340,8 @@ impl<A: Api> Poller<A> {
 
     /// Polls every awaited operation once. One operation is polled by a get. Several are polled by lists as long
     /// as lists take fewer queries.
-    async fn round(&mut self, awaited: &[Permit<Get>]) -> Polled {
-        let mut polled = Polled::with_capacity(awaited.len());
+    async fn round(&mut self, awaited: &[Permit<Get>]) -> RoundResults {
+        let mut polled = RoundResults::with_capacity(awaited.len());
         let mut missing: HashMap<&str, &Permit<Get>> =
             awaited.iter().map(|permit| (permit.resource().as_str(), permit)).collect();
         let use_list = missing.len() > 1 && self.rounds_without_list == 0;
@@ -364,31 +364,31 @@ impl<A: Api> Poller<A> {
         &self,
         awaited: &[Permit<Get>],
         missing: &mut HashMap<&str, &Permit<Get>>,
-        polled: &mut Polled,
+        polled: &mut RoundResults,
     ) -> usize {
         let Some(permit) = awaited.first() else { return 0 };
         let mut query = ListQuery { page_size: PAGE_SIZE, ..ListQuery::default() };
-        // More pages than half of the gets cannot save enough.
+        // More pages than half the number of gets do not save enough queries.
         let max_pages = (awaited.len() / 2).max(1);
         let mut pages = 0;
         while missing.len() > 1 && pages < max_pages {
             pages += 1;
-            let asked = Instant::now();
+            let sent_at = Instant::now();
             let page = match self.list(permit, &query).await {
                 Ok(page) => page,
                 Err(error) if is_transient(&error) => {
-                    // As many gets would not help the upstream to recover.
+                    // Gets would add load to an upstream that fails.
                     let failed = missing.drain().map(|(_, permit)| permit.resource().clone());
                     polled.extend(failed.map(|name| (name, Err(error.clone()))));
                     break;
                 }
-                // The gets return the error of each operation.
+                // The gets return each operation's error.
                 Err(_) => break,
             };
             for operation in page.operations {
                 if let Some(permit) = missing.remove(operation.name.as_str()) {
                     let operation = Arc::new(operation);
-                    self.pollers.0.reader.learn(permit.resource(), &operation, asked);
+                    self.pollers.0.reader.cache(permit.resource(), &operation, sent_at);
                     polled.push((permit.resource().clone(), Ok(operation)));
                 }
             }
@@ -400,10 +400,10 @@ impl<A: Api> Poller<A> {
         pages
     }
 
-    /// The end of a query that starts now. A query that hangs must not delay the next round, which the other operations
-    /// of the device wait for, beyond the longest interval.
+    /// The deadline of a query that starts now. A query that hangs must not delay the next round, with the device's other
+    /// operations, beyond the longest interval.
     fn deadline(&self) -> Instant {
-        let Shared { reader, intervals, .. } = &*self.pollers.0;
+        let PollersInner { reader, intervals, .. } = &*self.pollers.0;
         Instant::now() + reader.upstream_timeout().min(intervals.max)
     }
 
@@ -424,7 +424,7 @@ struct PollTimer {
 }
 
 impl PollTimer {
-    /// The first poll is due after the shortest interval, because the first waiter has just sent a get.
+    /// The first poll is due after the shortest interval, because the first waiter has sent a get.
     fn new(intervals: PollIntervals) -> Self {
         Self { intervals, current: intervals.min, due: Instant::now() + jittered(intervals.min) }
     }
@@ -472,6 +472,6 @@ mod tests {
         assert!((1.0..=1.1).contains(&wait(&timer)));
         advance(SECOND / 2).await;
         timer.poll_soon();
-        assert!(wait(&timer) <= 0.6, "resetting again and again does not delay the poll");
+        assert!(wait(&timer) <= 0.6, "repeated resets do not delay the poll");
     }
 }

@@ -1,5 +1,5 @@
-//! Reads the states of operations with as few queries as possible: from the cache, by joining an identical query in
-//! flight, or from Google.
+//! Reads the states of operations with few queries: from the cache, by joining an identical query in flight, or from
+//! Google.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     cache::{Cache, CacheLimits},
     flights::Flights,
-    log, translate,
+    log_outcome, translate,
 };
 use crate::{
     amapi::{Api, ListQuery, error::Error},
@@ -23,7 +23,7 @@ use crate::{
     proto::longrunning::{ListOperationsResponse, Operation},
 };
 
-/// Reads the states of operations. Cheap to clone; clones share the cache.
+/// Reads the states of operations. Cheap to clone. Clones share the cache.
 pub(super) struct Reader<A>(Arc<ReaderInner<A>>);
 
 struct ReaderInner<A> {
@@ -50,7 +50,7 @@ impl<A: Api> Reader<A> {
         Self(Arc::new(ReaderInner { amapi, upstream_timeout, cache: Cache::new(limits), gets }))
     }
 
-    /// The latest state of one operation: the cached one when it is fresh enough, else Google's.
+    /// The latest state of an operation: the cached state if it is recent enough, otherwise Google's.
     pub(super) async fn get(
         &self,
         permit: &Permit<Get>,
@@ -63,7 +63,7 @@ impl<A: Api> Reader<A> {
         }
     }
 
-    /// Google's state of one operation, for a call with a `record`, or for the waiters of a poller.
+    /// Fetches the state of an operation from Google, for a call with a `record` or for a poller.
     pub(super) async fn fetch(
         &self,
         permit: &Permit<Get>,
@@ -74,18 +74,18 @@ impl<A: Api> Reader<A> {
         let start = |flight: Arc<Flight>| {
             let (inner, permit) = (Arc::clone(&self.0), permit.clone());
             async move {
-                let asked = Instant::now();
+                let sent_at = Instant::now();
                 let result = inner.amapi.get(&permit, &flight).await.and_then(translate::operation);
-                log(permit.resource(), permit.action(), &result, &flight);
+                log_outcome(permit.resource(), permit.action(), &result, &flight);
                 let operation = Arc::new(result?);
-                inner.cache.insert(permit.resource(), &operation, asked);
+                inner.cache.insert(permit.resource(), &operation, sent_at);
                 Ok(operation)
             }
         };
         self.0.gets.join(permit.resource(), deadline, record, start).await
     }
 
-    /// One page of a device's operations, for a call with a `record`, or for the waiters of a poller.
+    /// Fetches a page of a device's operations from Google, for a call with a `record` or for a poller.
     pub(super) async fn list(
         &self,
         permit: &Permit<List>,
@@ -99,7 +99,7 @@ impl<A: Api> Reader<A> {
         }
         let page = async {
             let result = self.0.amapi.list(permit, query, &flight).await.and_then(translate::page);
-            log(permit.resource(), permit.action(), &result, &flight);
+            log_outcome(permit.resource(), permit.action(), &result, &flight);
             result
         };
         match timeout_at(deadline, page).await {
@@ -108,19 +108,19 @@ impl<A: Api> Reader<A> {
         }
     }
 
-    /// The bound on one query.
+    /// The timeout of one query.
     pub(super) fn upstream_timeout(&self) -> Duration {
         self.0.upstream_timeout
     }
 
-    /// Caches the state of an operation from a list that was sent at `asked`.
-    pub(super) fn learn(&self, name: &OperationName, operation: &Arc<Operation>, asked: Instant) {
-        self.0.cache.insert(name, operation, asked);
+    /// Caches the state of an operation from the response to a list that was sent at `sent_at`.
+    pub(super) fn cache(&self, name: &OperationName, operation: &Arc<Operation>, sent_at: Instant) {
+        self.0.cache.insert(name, operation, sent_at);
     }
 
-    /// A cancel has completed: a state that was cached or queried before it no longer counts.
+    /// Discards the states of an operation that were cached or requested before its cancel completed.
     pub(super) fn forget(&self, name: &OperationName) {
         self.0.gets.forget(name);
-        self.0.cache.cancelled(name);
+        self.0.cache.record_cancel(name);
     }
 }

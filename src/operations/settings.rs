@@ -5,20 +5,20 @@ use std::time::Duration;
 use crate::config::{ConfigErrors, Invalid, Section, Time, integer, settings};
 
 settings! {
-    /// `[polling]`: how often Google is queried about an operation, and for how long. Queries are what Google rations:
-    /// 1,000 in 100 seconds and project by default (Android Management API, "Usage limits").
+    /// `[polling]`: the frequency and duration of queries about an operation. By default, Google allows 1,000 queries in 100
+    /// seconds per project (Android Management API, "Usage limits").
     pub struct Polling in "polling" {
-        /// The greatest age of an unfinished operation's state that is answered, and the first interval between two
-        /// polls.
+        /// The maximum age of a cached state of an unfinished operation, and the first interval between two polls.
         min_interval: Duration = "1s", Time, env "COUNTERMAND_POLLING_MIN_INTERVAL";
         /// The longest interval between two polls; not shorter than `min_interval`.
         max_interval: Duration = "20s", Time, env "COUNTERMAND_POLLING_MAX_INTERVAL";
-        /// The longest time of one WaitOperation. Proxies end a stream that is silent for five minutes (Envoy's
-        /// `stream_idle_timeout`), and a WaitOperation is silent until its answer.
+        /// The maximum time of one WaitOperation. Proxies end a stream that is idle for five minutes (Envoy's
+        /// `stream_idle_timeout`), and a WaitOperation is idle until its response.
         max_wait: Duration = "4m", Time, env "COUNTERMAND_POLLING_MAX_WAIT";
         /// The number of finished operations in the cache; 0 for no cache.
         cache_entries: usize = 2000, integer::<usize>(0..=1_000_000), env "COUNTERMAND_POLLING_CACHE_ENTRIES";
-        /// The time that a finished operation stays in the cache. It never changes, but Google deletes it in the end.
+        /// The maximum age of a finished operation in the cache. A finished operation never changes, but Google deletes it
+        /// eventually.
         cache_max_age: Duration = "1h", Time, env "COUNTERMAND_POLLING_CACHE_MAX_AGE";
     }
 }

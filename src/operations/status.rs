@@ -1,7 +1,7 @@
 //! Makes the gRPC status of every error: its code, its message and its details.
 //!
-//! A message holds no cause, no address and no part of an answer that is not Google's JSON. [`status_size`]
-//! keeps all trailers within the limits of gRPC clients.
+//! A message has no cause, no address and no part of a response that is not Google's JSON. [`status_size`] limits the
+//! size of all trailers to what gRPC clients accept.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 use tonic_types::pb;
 
 use super::{status_size, translate};
-use crate::amapi::error::{Answer, Error};
+use crate::amapi::error::{Error, ErrorResponse};
 
 /// The `domain` of every error that this server originates.
 pub const OUR_DOMAIN: &str = "countermand";
@@ -64,9 +64,9 @@ pub fn from_upstream(error: &Error) -> Status {
             "the proxy has no credential for this enterprise",
             [],
         ),
-        Error::Answered(answer) if !answer.rejects_credential() => google_error(answer),
-        // No part of Google's answer is forwarded. A caller would apply UNAUTHENTICATED to its own credential.
-        Error::Answered(_) | Error::CredentialRejected(_) => local(
+        Error::Response(response) if !response.rejects_credential() => google_error(response),
+        // Google's response is not forwarded, because a caller would apply UNAUTHENTICATED to its own credential.
+        Error::Response(_) | Error::CredentialRejected(_) => local(
             Code::Internal,
             "UPSTREAM_CREDENTIAL_REJECTED",
             "the Android Management API rejected the proxy's credential",
@@ -81,21 +81,19 @@ pub fn from_upstream(error: &Error) -> Status {
         Error::Malformed { what, http_status } => local(
             Code::Internal,
             "UPSTREAM_MALFORMED",
-            &format!(
-                "the answer of the Android Management API, HTTP {http_status}, is not one of its own: {what}"
-            ),
+            &format!("the response, HTTP {http_status}, is not from the Android Management API: {what}"),
             [],
         ),
         Error::NotHttp { cause: _ } => local(
             Code::Internal,
             "UPSTREAM_MALFORMED",
-            "what answers for the Android Management API does not speak HTTP",
+            "the upstream of the Android Management API does not speak HTTP",
             [],
         ),
         Error::Unreachable { cause: _ } => local(
             Code::Unavailable,
             "UPSTREAM_UNREACHABLE",
-            "the Android Management API gave no whole answer",
+            "the Android Management API did not send a complete response",
             [],
         ),
         Error::DeadlineExceeded { while_doing } => deadline_exceeded(while_doing),
@@ -103,15 +101,15 @@ pub fn from_upstream(error: &Error) -> Status {
     }
 }
 
-/// The gRPC code of an error that Google returned: by a known quirk, else by the error's `status`, else by
-/// the HTTP status. Never OK.
-pub(super) fn code_of(answer: &Answer) -> Code {
-    match (answer.http_status, answer.google.as_deref()) {
+/// The gRPC code of an error that Google returned: from a known quirk, otherwise from the error's `status`, otherwise
+/// from the HTTP status. Never OK.
+pub(super) fn code_of(response: &ErrorResponse) -> Code {
+    match (response.http_status, response.google.as_deref()) {
         (403, Some(google)) if google.reasons.iter().any(|reason| is_quota(reason)) => {
             Code::ResourceExhausted
         }
         (500, Some(google)) if google.message.as_deref() == Some(NOT_FOUND_MESSAGE) => Code::NotFound,
-        _ => google_code(answer).unwrap_or_else(|| http_code(answer.http_status)),
+        _ => google_code(response).unwrap_or_else(|| http_code(response.http_status)),
     }
 }
 
@@ -124,14 +122,14 @@ fn is_quota(reason: &str) -> bool {
     reason.ends_with("limitexceeded") || reason.ends_with("quotaexceeded")
 }
 
-/// The error's own `status`. `None` when it has none, or one that no error can have.
-fn google_code(answer: &Answer) -> Option<Code> {
-    let status = answer.google.as_ref()?.status.as_deref()?;
+/// The error's `status`. `None` when it is missing, unknown or `OK`.
+fn google_code(response: &ErrorResponse) -> Option<Code> {
+    let status = response.google.as_ref()?.status.as_deref()?;
     CODE_NAMES.iter().find(|entry| entry.1 == status && entry.0 != Code::Ok).map(|entry| entry.0)
 }
 
 /// Inverts <https://cloud.google.com/apis/design/errors#handling_errors>. Where several codes share an HTTP
-/// status, the result is the code that misleads no client.
+/// status, the result is the most general code.
 fn http_code(status: u16) -> Code {
     match status {
         400 => Code::InvalidArgument,
@@ -144,16 +142,16 @@ fn http_code(status: u16) -> Code {
         501 => Code::Unimplemented,
         408 | 425 | 502 | 503 => Code::Unavailable,
         504 => Code::DeadlineExceeded,
-        // Includes 401, which `from_upstream` handles before it asks for a code.
+        // Includes 401, which `from_upstream` handles separately.
         401..=498 => Code::FailedPrecondition,
         _ => Code::Internal,
     }
 }
 
-fn google_error(answer: &Answer) -> Status {
-    let code = code_of(answer);
-    let http_status = answer.http_status;
-    let (message, mut details) = match answer.google.as_deref() {
+fn google_error(response: &ErrorResponse) -> Status {
+    let code = code_of(response);
+    let http_status = response.http_status;
+    let (message, mut details) = match response.google.as_deref() {
         Some(google) => {
             let message = google.message.as_deref().map(Cow::from).unwrap_or_else(|| {
                 format!("the Android Management API answered HTTP {http_status} without a message").into()
@@ -162,7 +160,7 @@ fn google_error(answer: &Answer) -> Status {
         }
         None => {
             let message = format!(
-                "the Android Management API answered HTTP {http_status} without an error of its own form"
+                "the Android Management API answered HTTP {http_status} without an error in Google's format"
             );
             (message.into(), Vec::new())
         }
@@ -170,16 +168,16 @@ fn google_error(answer: &Answer) -> Status {
 
     let mut has_error_info = false;
     details.retain(|any| {
-        !is_error_info(any) || (is_googles(any) && !std::mem::replace(&mut has_error_info, true))
+        !is_error_info(any) || (is_from_google(any) && !std::mem::replace(&mut has_error_info, true))
     });
     if !has_error_info {
-        let reason = match google_code(answer) {
+        let reason = match google_code(response) {
             Some(_) => code_name(code).to_owned(),
             None => format!("HTTP_{http_status}"),
         };
         details.insert(0, error_info(&reason, GOOGLE_DOMAIN));
     }
-    if let Some(delay) = answer.retry_after
+    if let Some(delay) = response.retry_after
         && !details.iter().any(|any| translate::is_type(any, "google.rpc.RetryInfo"))
     {
         details.push(retry_info(delay));
@@ -195,7 +193,7 @@ pub fn invalid_name(description: &str) -> Status {
 }
 
 /// A request field that the method does not accept: INVALID_ARGUMENT with a field violation. The description
-/// states the error and the accepted form. It is cut at 1 KiB.
+/// states the error and the accepted format. It is cut at 1 KiB.
 #[must_use]
 pub fn invalid_field(field: &str, reason: &str, description: &str) -> Status {
     let description = &description[..description.floor_char_boundary(MAX_DESCRIPTION)];
@@ -254,7 +252,7 @@ pub fn overloaded(retry_after: Duration) -> Status {
 /// operation exists.
 #[must_use]
 pub fn denied() -> Status {
-    local(Code::PermissionDenied, "NOT_PERMITTED", "the caller may not do this here", [])
+    local(Code::PermissionDenied, "NOT_PERMITTED", "the policy does not permit this call", [])
 }
 
 /// A trusted proxy forwarded a malformed identity: UNAUTHENTICATED, `INVALID_FORWARDED_IDENTITY`.
@@ -301,24 +299,24 @@ pub fn audit_unavailable(retry_after: Duration) -> Status {
     )
 }
 
-/// The process ends before the call does: UNAVAILABLE, `SHUTTING_DOWN`. A request that was sent may still
-/// take effect.
+/// The process ends before the call completes: UNAVAILABLE, `SHUTTING_DOWN`. A request that was sent may still take
+/// effect.
 #[must_use]
 pub fn shutting_down() -> Status {
-    local(Code::Unavailable, "SHUTTING_DOWN", "the proxy shuts down, and could not wait for this call", [])
+    local(Code::Unavailable, "SHUTTING_DOWN", "the proxy shut down before this call completed", [])
 }
 
-/// A defect of this server, for example a panic: INTERNAL, `INTERNAL`. Only the log has the cause.
+/// A defect of this server, for example a panic: INTERNAL, `INTERNAL`. The log has the cause.
 #[must_use]
 pub fn internal() -> Status {
     local(Code::Internal, "INTERNAL", "an internal error of the proxy", [])
 }
 
 /// Adds an `ErrorInfo` to an error of the gRPC library: a message that is too long or does not decode, or an
-/// unknown method. The code stays because gRPC prescribes it; the reason is its name.
+/// unknown method. The code is unchanged, because gRPC defines it. The reason is the name of the code.
 #[must_use]
 pub fn from_tonic(error: &Status) -> Status {
-    let message = if error.message().is_empty() { "there is no such method" } else { error.message() };
+    let message = if error.message().is_empty() { "unknown method" } else { error.message() };
     let mut status = local(error.code(), code_name(error.code()), message, []);
     // Keeps `grpc-accept-encoding`, which names the supported compressions.
     *status.metadata_mut() = error.metadata().clone();
@@ -335,9 +333,9 @@ fn is_error_info(any: &Any) -> bool {
     translate::is_type(any, "google.rpc.ErrorInfo")
 }
 
-/// Whether an `ErrorInfo` is outside our domain. Callers trust our domain for errors about themselves, so
-/// Google's answer must not use it.
-fn is_googles(error_info: &Any) -> bool {
+/// Whether the domain of an `ErrorInfo` is not this server's. Callers rely on this server's domain for errors about
+/// themselves, so a response of Google must not use it.
+fn is_from_google(error_info: &Any) -> bool {
     <pb::ErrorInfo as prost::Message>::decode(&error_info.value[..])
         .is_ok_and(|info| info.domain != OUR_DOMAIN)
 }
@@ -349,7 +347,7 @@ fn error_info(reason: &str, domain: &str) -> Any {
 }
 
 fn retry_info(delay: Duration) -> Any {
-    // Both casts are lossless: seconds are bounded, and nanoseconds are below 10⁹.
+    // Both casts are lossless, because seconds are limited and nanoseconds are below 10⁹.
     let delay = prost_types::Duration {
         seconds: delay.as_secs().min(MAX_DURATION_SECONDS) as i64,
         nanos: if delay.as_secs() < MAX_DURATION_SECONDS { delay.subsec_nanos() as i32 } else { 0 },

@@ -1,4 +1,4 @@
-//! The five RPCs against an API that counts, on a paused clock.
+//! Tests of the RPCs with a fake API and a paused clock.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use tonic::{Code, Request, Status};
 
 use super::{
     Operations,
-    testing::{Counting, Counts, SECOND, not_found, unreachable},
+    fake_amapi::{Counts, FakeAmapi, SECOND, not_found, unreachable},
 };
 use crate::{
     proto::longrunning::{
@@ -21,7 +21,7 @@ mod get;
 mod list;
 mod wait;
 
-type Service = Arc<Operations<Counting>>;
+type Service = Arc<Operations<FakeAmapi>>;
 
 fn name(device: usize, id: usize) -> String {
     format!("enterprises/LC01/devices/d{device}/operations/{id}")

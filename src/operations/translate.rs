@@ -1,4 +1,4 @@
-//! Translates Google's JSON into the messages of the contract: operations, pages and error details.
+//! Translates Google's JSON to the messages of the contract: operations, pages and error details.
 
 use prost::Message;
 use prost_reflect::{DeserializeOptions, DynamicMessage};
@@ -58,8 +58,8 @@ pub(super) fn page(mut json: Json) -> Result<ListOperationsResponse, Error> {
     })
 }
 
-/// The error with which a command ended. A cancelled command has code 1 (CANCELLED). An error without a code
-/// becomes UNKNOWN, because clients would read 0 as success.
+/// The error of a command. A cancelled command has code 1 (CANCELLED). An error without a code becomes UNKNOWN,
+/// because clients treat 0 as success.
 fn command_error(mut json: Json) -> Result<pb::Status, Error> {
     let code = match json.remove("code") {
         None | Some(Value::Null) => None,
@@ -72,8 +72,8 @@ fn command_error(mut json: Json) -> Result<pb::Status, Error> {
     })
 }
 
-/// Translates the details of an error in their order. An entry that is not an object is left out, because no
-/// `Any` can hold it. `DebugInfo` is left out at any depth, because it describes Google's internals.
+/// Translates the details of an error in their order. An entry that is not an object is removed, because an `Any`
+/// cannot represent it. `DebugInfo` is removed at any depth, because it describes Google's internals.
 #[must_use]
 pub(super) fn error_details(details: &[Value]) -> Vec<Any> {
     let kept = details.iter().filter(|detail| !is_debug_info(detail)).cloned();
@@ -96,11 +96,11 @@ fn typed(mut json: Value) -> Option<Any> {
     Some(known_type(members).unwrap_or_else(as_struct))
 }
 
-/// A type whose proto is public, as itself. `None` for any other, and when the JSON does not fit.
+/// Packs a type whose proto is public. `None` for any other type, and for JSON that does not fit the proto.
 fn known_type(members: &Json) -> Option<Any> {
     let name = members.get("@type")?.as_str()?.strip_prefix(HOST)?;
     match name {
-        // Google leaves out the `value` that the JSON mapping requires of a well-known type.
+        // Google omits the `value` that the JSON mapping requires for a well-known type.
         "google.protobuf.Empty" => Some(pack(name, &())),
         // prost-reflect would round the numbers of the next three.
         "google.protobuf.Struct" => {
@@ -201,8 +201,7 @@ fn flag(json: Option<Value>) -> Result<bool, Error> {
 }
 
 fn malformed() -> Error {
-    // `what` is part of the message to the caller.
-    Error::Malformed { what: "an operation that has not the API's form", http_status: 200 }
+    Error::Malformed { what: "an operation with a member of another type", http_status: 200 }
 }
 
 #[cfg(test)]

@@ -1,15 +1,15 @@
-//! One function for a call: [`handle`] reads top to bottom.
+//! The steps of a call. [`handle`] reads top to bottom.
 //!
-//! 1. Refuse the call when the audit log cannot be written.
-//! 2. Refuse what is not gRPC ([`not_grpc`]).
-//! 3. Take a permit, or refuse the call as OVERLOADED.
+//! 1. Refuse the call if the audit log cannot be written.
+//! 2. Refuse a request that is not gRPC ([`not_grpc`]).
+//! 3. Acquire a permit, or refuse the call as OVERLOADED.
 //! 4. Collect the request message, within its deadline and the size limit ([`message`]).
-//! 5. Identify the caller. The message is collected first, so that the audit line of a refused caller has the name.
-//! 6. Run the tonic service; a panic costs its own call only.
+//! 5. Identify the caller. This follows the message, so that the audit line of a refused caller has the name.
+//! 6. Run the tonic service. A panic affects only its call.
 //! 7. Write the audit line.
-//! 8. Respond. The response holds the permit until it has been written ([`ResponseBody`]).
+//! 8. Respond. The response holds the permit until it is written ([`ResponseBody`]).
 //!
-//! When the caller disconnects, hyper drops the call's future. [`InFlight`] then moves what is left to a task, so that a
+//! When the caller disconnects, hyper drops the call's future. [`InFlight`] then moves the call to a task, so that a
 //! cancel that was sent completes and is recorded.
 
 use std::{
@@ -40,7 +40,7 @@ use super::{
     identity::{Identified, PeerIdentity, Refusal},
     message::{self, MessageError},
     resets::Resets,
-    response_body::{Hold, ResponseBody},
+    response_body::{CallGuard, ResponseBody},
     settings::Limits,
     write_stall::WriteStalls,
 };
@@ -51,10 +51,10 @@ use crate::{
     proto::longrunning::{GetOperationRequest, ListOperationsRequest},
 };
 
-/// When a refused caller may try again.
+/// The `RetryInfo` of a refused call.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// The path of a method up to its name.
+/// The path of a method before its name.
 const SERVICE_PATH: &str = "/google.longrunning.Operations/";
 
 /// The limits and the audit log of all calls of the process.
@@ -63,16 +63,16 @@ pub struct Calls {
     max_request_bytes: usize,
     upstream_timeout: Duration,
     audit: Audit,
-    /// Everything in flight: a token for each call until its response has been written, and the tasks that go on for
-    /// callers that have left.
+    /// All calls in flight: a token for each call until its response is written, and the tasks of callers that
+    /// disconnected.
     in_flight: TaskTracker,
-    /// Ends the calls that outlast the drain.
-    cut: CancellationToken,
+    /// Ends the calls that are in flight after the drain timeout.
+    aborted: CancellationToken,
 }
 
 impl Calls {
-    /// Calls within `limits`, each recorded in `audit`, and all of them tracked by `in_flight`. A request message
-    /// must arrive within `upstream_timeout`, and so must a response be taken.
+    /// Limits calls by `limits`, records them in `audit`, and tracks them in `in_flight`. `upstream_timeout` limits the
+    /// time for a request message to arrive, and the time for a response to be written.
     #[must_use]
     pub fn new(
         limits: &Limits,
@@ -81,28 +81,28 @@ impl Calls {
         in_flight: TaskTracker,
     ) -> Arc<Self> {
         let permits = Arc::new(Semaphore::new(limits.max_concurrent_calls));
-        let (max_request_bytes, cut) = (limits.max_request_bytes, CancellationToken::new());
-        Arc::new(Self { permits, max_request_bytes, upstream_timeout, audit, in_flight, cut })
+        let (max_request_bytes, aborted) = (limits.max_request_bytes, CancellationToken::new());
+        Arc::new(Self { permits, max_request_bytes, upstream_timeout, audit, in_flight, aborted })
     }
 
-    /// The bound on the time for a request message, and on the time for a response to be written.
+    /// The timeout of a request message, and of writing a response.
     pub(super) fn upstream_timeout(&self) -> Duration {
         self.upstream_timeout
     }
 
-    /// Everything in flight.
+    /// All calls in flight.
     #[must_use]
     pub fn in_flight(&self) -> &TaskTracker {
         &self.in_flight
     }
 
-    /// Answers the calls that are still in flight with UNAVAILABLE, SHUTTING_DOWN.
-    pub fn cut(&self) {
-        self.cut.cancel();
+    /// Ends the calls in flight with UNAVAILABLE, SHUTTING_DOWN.
+    pub fn abort(&self) {
+        self.aborted.cancel();
     }
 }
 
-/// Starts a call of the contract's service. Health and reflection do not pass here.
+/// Starts a call of the contract's service. Health and reflection calls do not use this function.
 pub(super) fn start<S, B>(
     calls: &Arc<Calls>,
     service: S,
@@ -116,17 +116,17 @@ where
     B::Error: Send,
 {
     let method = request.uri().path().strip_prefix(SERVICE_PATH).and_then(Method::from_name);
-    let recorded = method.map(|method| Recorded {
+    let audit_data = method.map(|method| AuditData {
         arrival: Arrival::now(method, trace_id(request.headers())),
         record: Record::default(),
         calls: Arc::clone(calls),
     });
-    let record = recorded.as_ref().map(|recorded| (recorded.arrival, recorded.record.clone()));
+    let record = audit_data.as_ref().map(|data| (data.arrival, data.record.clone()));
     let call = handle(Arc::clone(calls), service, identity.clone(), record, request);
-    InFlight { call: Some(call.boxed()), recorded }
+    InFlight { call: Some(call.boxed()), audit_data }
 }
 
-/// A call from its arrival to its response. A path that is none of the contract's methods has no `record`.
+/// Handles a call from its arrival to its response. `record` is `None` for a path without a method of the contract.
 async fn handle<S, B>(
     calls: Arc<Calls>,
     service: S,
@@ -140,9 +140,9 @@ where
 {
     let Some((arrival, record)) = record else {
         let unrecorded = Record::default();
-        let mut hold = None;
-        let response = respond(&calls, service, &identity, None, &unrecorded, request, &mut hold).await;
-        return response.map(|body| ResponseBody::new(body, hold));
+        let mut guard = None;
+        let response = respond(&calls, service, &identity, None, &unrecorded, request, &mut guard).await;
+        return response.map(|body| ResponseBody::new(body, guard));
     };
     if calls.audit.is_refusing() {
         let refused = status::audit_unavailable(RETRY_AFTER);
@@ -151,12 +151,12 @@ where
         }
         return refused.into_http();
     }
-    let mut hold = None;
+    let mut guard = None;
     let method = Some(arrival.method);
     let response = tokio::select! {
         biased;
-        response = respond(&calls, service, &identity, method, &record, request, &mut hold) => response,
-        () = calls.cut.cancelled() => status::shutting_down().into_http(),
+        response = respond(&calls, service, &identity, method, &record, request, &mut guard) => response,
+        () = calls.aborted.cancelled() => status::shutting_down().into_http(),
     };
     let response = match arrival.line(&record, status::code_name(code(&response))) {
         Some(line) => match calls.audit.write(line).await {
@@ -165,10 +165,10 @@ where
         },
         None => response,
     };
-    response.map(|body| ResponseBody::new(body, hold))
+    response.map(|body| ResponseBody::new(body, guard))
 }
 
-/// The steps between the arrival of a call and its audit line. `hold` gets the permit of a call that has one.
+/// The steps between the arrival of a call and its audit line. `guard` gets the permit.
 async fn respond<S, B>(
     calls: &Calls,
     service: S,
@@ -176,7 +176,7 @@ async fn respond<S, B>(
     method: Option<Method>,
     record: &Record,
     request: Request<B>,
-    hold: &mut Option<Hold>,
+    guard: &mut Option<CallGuard>,
 ) -> Response<Body>
 where
     S: Service<Request<Full<Bytes>>, Response = Response<Body>, Error = Infallible>,
@@ -191,7 +191,7 @@ where
     let Ok(permit) = Arc::clone(&calls.permits).try_acquire_owned() else {
         return status::overloaded(RETRY_AFTER).into_http();
     };
-    *hold = Some(Hold::new(permit, calls.in_flight.token()));
+    *guard = Some(CallGuard::new(permit, calls.in_flight.token()));
 
     let timeout = grpc_timeout(&head.headers);
     let limit = calls.upstream_timeout;
@@ -228,10 +228,10 @@ where
 
     let mut request = Request::from_parts(head, Full::new(message));
     request.extensions_mut().insert(Call { caller, arrived, timeout, record: record.clone() });
-    // After a panic nothing of the call is used again, so that no half-written state is visible.
+    // The call's state is not used after a panic, so no inconsistent state is visible.
     let response = AssertUnwindSafe(run(service, request)).catch_unwind().await;
     match response {
-        Ok(response) => explain(response, record),
+        Ok(response) => with_details(response, record),
         // The panic hook has logged the cause.
         Err(_) => status::internal().into_http(),
     }
@@ -246,19 +246,20 @@ where
     response
 }
 
-/// Refuses what is no POST with 405, and what has no content type of gRPC with 415 (gRPC over HTTP/2, "Requests").
+/// Refuses a request that is not a POST with 405, and one without gRPC's content type with 415 (gRPC over HTTP/2,
+/// "Requests").
 ///
-/// tonic would serve both. A web page can make a browser send such requests to other hosts without asking first, from
-/// the network and with the certificate of its reader; it cannot send this content type.
+/// tonic would serve both. A web page can make a browser send such requests to other hosts without a CORS preflight, from
+/// the user's network and with the user's certificate. This content type requires a preflight.
 pub(super) fn not_grpc(head: &Parts) -> Option<Response<Body>> {
     let (http_status, message) = if head.method != http::Method::POST {
-        (StatusCode::METHOD_NOT_ALLOWED, "the method of a call is POST")
+        (StatusCode::METHOD_NOT_ALLOWED, "a gRPC call requires the method POST")
     } else if !is_grpc(&head.headers) {
-        (StatusCode::UNSUPPORTED_MEDIA_TYPE, "the content type of a call is application/grpc")
+        (StatusCode::UNSUPPORTED_MEDIA_TYPE, "a gRPC call requires the content type application/grpc")
     } else {
         return None;
     };
-    // The HTTP status is for HTTP clients, and the gRPC status for gRPC clients.
+    // HTTP clients read the HTTP status, and gRPC clients the gRPC status.
     let mut refused = status::not_grpc(message).into_http();
     *refused.status_mut() = http_status;
     if http_status == StatusCode::METHOD_NOT_ALLOWED {
@@ -270,15 +271,15 @@ pub(super) fn not_grpc(head: &Parts) -> Option<Response<Body>> {
 /// Whether the content type is `application/grpc`, alone or with a message format (`+proto`) or parameters.
 fn is_grpc(headers: &HeaderMap) -> bool {
     const GRPC: &[u8] = b"application/grpc";
-    let Some(given) = headers.get(header::CONTENT_TYPE) else { return false };
-    let Some((begin, rest)) = given.as_bytes().split_at_checked(GRPC.len()) else { return false };
-    begin.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';' | b' ' | b'\t'))
+    let Some(content_type) = headers.get(header::CONTENT_TYPE) else { return false };
+    let Some((prefix, rest)) = content_type.as_bytes().split_at_checked(GRPC.len()) else { return false };
+    prefix.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';' | b' ' | b'\t'))
 }
 
 fn refused_message(error: &MessageError, record: &Record) -> Status {
     match error {
-        MessageError::Late => status::deadline_exceeded("before the message had come"),
-        // The caller is gone: this status is for the audit log alone.
+        MessageError::DeadlinePassed => status::deadline_exceeded("before the message arrived"),
+        // The caller has disconnected. This status is only for the audit log.
         MessageError::Incomplete => Status::cancelled("the caller disconnected"),
         MessageError::TooLong { limit } => {
             record.invalid();
@@ -287,7 +288,7 @@ fn refused_message(error: &MessageError, record: &Record) -> Status {
     }
 }
 
-/// The caller, when it is known before `deadline`.
+/// Identifies the caller before `deadline`.
 async fn identify(identity: &PeerIdentity, headers: &HeaderMap, deadline: Instant) -> Result<Caller, Status> {
     let identified = match identity.identify(headers) {
         Identified::Now(caller) => caller,
@@ -298,7 +299,7 @@ async fn identify(identity: &PeerIdentity, headers: &HeaderMap, deadline: Instan
     identified.map_err(|refusal| {
         tracing::debug!(%refusal, "caller not identified");
         match refusal {
-            Refusal::ForwardedClientCert(_) | Refusal::LinkerdClientId | Refusal::Contradiction => {
+            Refusal::ForwardedClientCert(_) | Refusal::LinkerdClientId | Refusal::ConflictingIdentities => {
                 status::invalid_forwarded_identity(&refusal.to_string())
             }
             Refusal::Token(_) => status::invalid_token(&refusal.to_string()),
@@ -322,9 +323,9 @@ fn name_in(method: Method, message: &Bytes) -> Option<String> {
     .ok()
 }
 
-/// Adds the details that every error has to an error of tonic's own. tonic read no whole message of such a call.
-fn explain(response: Response<Body>, record: &Record) -> Response<Body> {
-    // A response without a message has its status in the headers; others have it in their trailers.
+/// Adds the details that every error has to an error that tonic returned. The message of such a call was not decoded.
+fn with_details(response: Response<Body>, record: &Record) -> Response<Body> {
+    // A response without a message has its status in the headers. Other responses have it in the trailers.
     match Status::from_header_map(response.headers()) {
         Some(refused) if refused.code() != Code::Ok && refused.details().is_empty() => {
             if !record.is_decided() {
@@ -336,19 +337,19 @@ fn explain(response: Response<Body>, record: &Record) -> Response<Body> {
     }
 }
 
-/// The code of a response: in its headers when it has no message, otherwise OK.
+/// The code of a response: from its headers if it has no message, otherwise OK.
 fn code(response: &Response<Body>) -> Code {
     response.headers().get("grpc-status").map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()))
 }
 
 /// The trace of the caller's `traceparent` header, or a new one.
 fn trace_id(headers: &HeaderMap) -> TraceId {
-    let mut given = headers.get_all("traceparent").iter();
-    let only = given.next().filter(|_| given.next().is_none());
-    only.and_then(|only| TraceId::of(only.as_bytes())).unwrap_or_else(TraceId::random)
+    let mut values = headers.get_all("traceparent").iter();
+    let only = values.next().filter(|_| values.next().is_none());
+    only.and_then(|only| TraceId::from_traceparent(only.as_bytes())).unwrap_or_else(TraceId::random)
 }
 
-/// The header is not one to eight digits and a unit.
+/// The `grpc-timeout` header is not one to eight digits and a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct InvalidTimeout;
 
@@ -371,24 +372,24 @@ fn grpc_timeout(headers: &HeaderMap) -> Result<Option<Duration>, InvalidTimeout>
     }))
 }
 
-/// A call until its response begins. Dropped before, because the caller disconnected, it goes on as a task.
+/// A call until its response starts. When dropped earlier, because the caller disconnected, it continues as a task.
 pub(super) struct InFlight {
-    /// `None` after the response.
+    /// `None` after the response started.
     call: Option<BoxFuture<'static, Response<ResponseBody>>>,
-    recorded: Option<Recorded>,
+    audit_data: Option<AuditData>,
 }
 
-/// The part of a call that its audit line needs.
-struct Recorded {
+/// The data for the audit line of a call.
+struct AuditData {
     arrival: Arrival,
     record: Record,
     calls: Arc<Calls>,
 }
 
 impl InFlight {
-    /// A call that leaves no audit line and ends with its connection.
+    /// A call without an audit line, which ends with its connection.
     pub(super) fn unrecorded(call: impl Future<Output = Response<ResponseBody>> + Send + 'static) -> Self {
-        Self { call: Some(call.boxed()), recorded: None }
+        Self { call: Some(call.boxed()), audit_data: None }
     }
 }
 
@@ -405,14 +406,14 @@ impl Future for InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let (Some(call), Some(Recorded { arrival, record, calls })) = (self.call.take(), &self.recorded)
+        let (Some(call), Some(AuditData { arrival, record, calls })) = (self.call.take(), &self.audit_data)
         else {
             return;
         };
-        // Without a runtime the process ends.
+        // Without a runtime, the process is ending.
         let Ok(runtime) = Handle::try_current() else { return };
         record.disconnected();
-        // A wait has nothing to complete for a caller that is gone.
+        // A wait has no effect, so it ends with its caller.
         let cancelled = match arrival.method {
             Method::Wait => arrival.line(record, status::code_name(Code::Cancelled)),
             Method::Cancel | Method::Get | Method::List | Method::Delete => None,
@@ -427,24 +428,24 @@ impl Drop for InFlight {
     }
 }
 
-/// A call as its connection sees it: a reset before the response counts, and so does the time that the response takes
-/// to be written.
-pub(super) struct OnConnection {
+/// A call with the limits of its connection: a reset before the response is counted, and the time for writing the
+/// response is limited.
+pub(super) struct ConnectionCall {
     call: InFlight,
-    began: Instant,
+    started_at: Instant,
     has_response: bool,
     resets: Arc<Resets>,
     stalls: Arc<WriteStalls>,
 }
 
-impl OnConnection {
+impl ConnectionCall {
     pub(super) fn new(call: InFlight, resets: &Arc<Resets>, stalls: &Arc<WriteStalls>) -> Self {
         let (resets, stalls) = (Arc::clone(resets), Arc::clone(stalls));
-        Self { call, began: Instant::now(), has_response: false, resets, stalls }
+        Self { call, started_at: Instant::now(), has_response: false, resets, stalls }
     }
 }
 
-impl Future for OnConnection {
+impl Future for ConnectionCall {
     type Output = Result<Response<ResponseBody>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -455,10 +456,10 @@ impl Future for OnConnection {
     }
 }
 
-impl Drop for OnConnection {
+impl Drop for ConnectionCall {
     fn drop(&mut self) {
         if !self.has_response {
-            self.resets.count(self.began);
+            self.resets.count(self.started_at);
         }
     }
 }

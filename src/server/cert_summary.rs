@@ -1,4 +1,4 @@
-//! A summary of a certificate for operators: its names and its validity.
+//! Summarizes a certificate for operators: its names and its validity.
 
 use std::{
     fs,
@@ -14,8 +14,8 @@ use crate::pem;
 
 const DAY: u64 = 24 * 60 * 60;
 
-/// The time left below which a certificate expires soon. Automatic renewal happens long before.
-const SOON: Duration = Duration::from_secs(14 * DAY);
+/// A certificate with less time than this expires soon. Automatic renewal happens earlier.
+const EXPIRY_WARNING: Duration = Duration::from_secs(14 * DAY);
 
 /// A certificate's names and validity.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,26 +31,26 @@ pub struct CertSummary {
 /// The validity period of a certificate, or the intersection of those of a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Validity {
-    begin: SystemTime,
+    start: SystemTime,
     end: SystemTime,
 }
 
 /// The state of a validity period at some time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValidityState {
-    /// It has not begun.
+    /// The period has not started.
     NotYet,
-    /// It ends in 14 days or more.
-    Fresh {
-        /// Whole days until it ends.
+    /// The period ends in 14 days or more.
+    Valid {
+        /// The whole days until the end.
         days_left: u64,
     },
-    /// It ends in less than 14 days.
-    EndsSoon {
-        /// Whole days until it ends.
+    /// The period ends in less than 14 days.
+    ExpiresSoon {
+        /// The whole days until the end.
         days_left: u64,
     },
-    /// It has ended.
+    /// The period has ended.
     Expired,
 }
 
@@ -58,8 +58,7 @@ pub enum ValidityState {
 ///
 /// # Errors
 ///
-/// The file cannot be read, has no certificate, or has a malformed one. The text says which, and quotes no
-/// content.
+/// The file cannot be read, has no certificate, or has a malformed one. The text never quotes the content.
 pub fn of_file(path: &Path) -> Result<Vec<CertSummary>, String> {
     let content = fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
     let certificates = pem::certificates(&content).map_err(|error| error.to_string())?;
@@ -80,13 +79,13 @@ fn subject(certificate: &X509Certificate<'_>) -> String {
     let names = names.map_or(&[][..], |extension| &extension.value.general_names);
     let known = names.iter().filter_map(|name| match name {
         GeneralName::DNSName(name) => Some(format!("dns:{name}")),
-        // The scheme of a URI says its kind.
+        // The scheme of a URI is its kind.
         GeneralName::URI(uri) => Some((*uri).to_owned()),
         GeneralName::IPAddress(octets) => ip_address(octets).map(|address| format!("ip:{address}")),
         _ => None,
     });
     let all: Vec<_> = Some(subject).filter(|subject| !subject.is_empty()).into_iter().chain(known).collect();
-    if all.is_empty() { "nobody in particular".to_owned() } else { all.join(", ") }
+    if all.is_empty() { "no name".to_owned() } else { all.join(", ") }
 }
 
 /// Four octets, or sixteen (RFC 5280, section 4.2.1.6).
@@ -96,16 +95,16 @@ fn ip_address(octets: &[u8]) -> Option<IpAddr> {
 }
 
 impl Validity {
-    /// The time in which all certificates of `chain` are valid. The error names a certificate that cannot be
-    /// parsed.
+    /// The period in which all certificates of `chain` are valid. The error has the number of a certificate that cannot
+    /// be parsed.
     pub(super) fn of_chain(chain: &[CertificateDer<'_>]) -> Result<Self, String> {
-        let mut validity = Self { begin: SystemTime::UNIX_EPOCH, end: unix_time(u64::MAX) };
+        let mut validity = Self { start: SystemTime::UNIX_EPOCH, end: unix_time(u64::MAX) };
         for (index, certificate) in chain.iter().enumerate() {
             let (_, parsed) = parse_x509_certificate(certificate)
                 .map_err(|_| format!("certificate {} is malformed", index + 1))?;
             // A time before 1970 counts as 1970.
             let at = |timestamp: i64| unix_time(u64::try_from(timestamp).unwrap_or(0));
-            validity.begin = validity.begin.max(at(parsed.validity().not_before.timestamp()));
+            validity.start = validity.start.max(at(parsed.validity().not_before.timestamp()));
             validity.end = validity.end.min(at(parsed.validity().not_after.timestamp()));
         }
         Ok(validity)
@@ -118,25 +117,25 @@ impl Validity {
     }
 
     pub(super) fn at(&self, now: SystemTime) -> ValidityState {
-        if now < self.begin {
+        if now < self.start {
             return ValidityState::NotYet;
         }
         match self.end.duration_since(now) {
             Err(_) => ValidityState::Expired,
             Ok(left) => {
                 let days_left = left.as_secs() / DAY;
-                if left < SOON {
-                    ValidityState::EndsSoon { days_left }
+                if left < EXPIRY_WARNING {
+                    ValidityState::ExpiresSoon { days_left }
                 } else {
-                    ValidityState::Fresh { days_left }
+                    ValidityState::Valid { days_left }
                 }
             }
         }
     }
 }
 
-/// A time in seconds of the Unix epoch, at most the end of the year 9999: humantime writes no later time, and
-/// X.509 has none.
+/// A time in seconds since the Unix epoch, at most the end of the year 9999, which is the maximum of humantime and
+/// X.509.
 fn unix_time(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.min(253_402_300_799))
 }
@@ -183,16 +182,16 @@ mod tests {
             [
                 (
                     "CN=a, dns:a.test, ip:127.0.0.1, spiffe://corp.example/a".to_owned(),
-                    ValidityState::Fresh { days_left: 100 }
+                    ValidityState::Valid { days_left: 100 }
                 ),
-                ("CN=CA".to_owned(), ValidityState::EndsSoon { days_left: 3 }),
-                ("nobody in particular".to_owned(), ValidityState::Expired),
+                ("CN=CA".to_owned(), ValidityState::ExpiresSoon { days_left: 3 }),
+                ("no name".to_owned(), ValidityState::Expired),
             ]
         );
     }
 
     #[test]
-    fn a_file_without_a_certificate_is_an_error_that_quotes_nothing() {
+    fn an_error_of_a_file_does_not_quote_its_content() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
             .unwrap();
@@ -217,16 +216,16 @@ mod tests {
         assert_eq!(validity.end().to_string(), "2030-02-01T00:00:00Z");
         let at = |text: &str| validity.at(humantime::parse_rfc3339(text).unwrap());
         assert_eq!(at("2029-12-31T23:59:59Z"), ValidityState::NotYet);
-        assert_eq!(at("2030-01-01T00:00:00Z"), ValidityState::Fresh { days_left: 31 });
-        assert_eq!(at("2030-01-18T00:00:00Z"), ValidityState::Fresh { days_left: 14 });
-        assert_eq!(at("2030-01-18T00:00:01Z"), ValidityState::EndsSoon { days_left: 13 });
-        assert_eq!(at("2030-01-31T12:00:00Z"), ValidityState::EndsSoon { days_left: 0 });
+        assert_eq!(at("2030-01-01T00:00:00Z"), ValidityState::Valid { days_left: 31 });
+        assert_eq!(at("2030-01-18T00:00:00Z"), ValidityState::Valid { days_left: 14 });
+        assert_eq!(at("2030-01-18T00:00:01Z"), ValidityState::ExpiresSoon { days_left: 13 });
+        assert_eq!(at("2030-01-31T12:00:00Z"), ValidityState::ExpiresSoon { days_left: 0 });
         assert_eq!(at("2030-02-01T00:00:01Z"), ValidityState::Expired);
     }
 
     #[test]
-    fn a_validity_from_before_1970_until_9999_is_fresh() {
+    fn a_validity_from_before_1970_until_9999_is_valid() {
         let validity = validity((1950, 1, 1), (9999, 12, 31));
-        assert!(matches!(validity.at(SystemTime::now()), ValidityState::Fresh { .. }));
+        assert!(matches!(validity.at(SystemTime::now()), ValidityState::Valid { .. }));
     }
 }

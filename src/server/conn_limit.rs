@@ -1,10 +1,10 @@
 //! The limits on connections and on TLS handshakes.
 //!
-//! A connection over `max_connections` is closed. A connection over `max_handshakes` waits in the socket's
-//! backlog, so that many clients that connect at the same time are served one after the other.
+//! A connection over `max_connections` is closed. A connection over `max_handshakes` waits, so that a burst of clients is
+//! served in turn.
 //!
-//! While a connection waits, the oldest handshake is revoked once it is older than [`HANDSHAKE_GRACE`]. Clients
-//! that connect and send nothing therefore delay the others by no more than that.
+//! While a connection waits, the oldest handshake is revoked when it is older than [`HANDSHAKE_GRACE`]. Therefore clients
+//! that connect and send nothing delay other clients by at most that time.
 
 use std::{
     collections::BTreeMap,
@@ -38,12 +38,12 @@ impl ConnLimit {
         }
     }
 
-    /// Admits a connection; with TLS, which is for TCP only, after it has a handshake slot. Returns `None`, and
-    /// closes the connection, when there are `max_connections` already.
+    /// Admits a connection. A TCP connection with TLS waits for a handshake slot. Closes the connection and returns `None`
+    /// if `max_connections` connections are open.
     pub(super) async fn admit(&self, socket: Connected) -> Option<Admitted> {
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             if let Some(suppressed) = self.refusals.permit() {
-                tracing::warn!(suppressed, "a connection was refused: there are max_connections already");
+                tracing::warn!(suppressed, "refused a connection: max_connections connections are open");
             }
             return None;
         };
@@ -55,7 +55,7 @@ impl ConnLimit {
     }
 }
 
-/// A bounded number of handshake slots.
+/// The limit of concurrent handshakes.
 struct HandshakeLimit {
     max: usize,
     slots: Mutex<Slots>,
@@ -65,12 +65,11 @@ struct HandshakeLimit {
 #[derive(Default)]
 struct Slots {
     next: u64,
-    /// By number, so that the first is the oldest: when each was acquired, and the sender that revokes it when
-    /// dropped.
+    /// The acquired slots by number, so the first is the oldest: the time of each, and the sender whose drop revokes it.
     acquired: BTreeMap<u64, (Instant, oneshot::Sender<()>)>,
 }
 
-/// A handshake's slot, released on drop.
+/// The slot of a handshake, released on drop.
 pub(super) struct HandshakeSlot {
     number: u64,
     limit: Arc<HandshakeLimit>,
@@ -96,7 +95,7 @@ impl HandshakeLimit {
         }
     }
 
-    /// Returns a slot, or the time at which the oldest one was acquired when there is none left.
+    /// Returns a slot. If none is free, returns the time at which the oldest slot was acquired.
     fn try_acquire(self: &Arc<Self>) -> Result<HandshakeSlot, Instant> {
         let mut slots = self.slots();
         if slots.acquired.len() >= self.max
@@ -111,7 +110,7 @@ impl HandshakeLimit {
         Ok(HandshakeSlot { number, limit: Arc::clone(self), revoked })
     }
 
-    /// Revokes the oldest slot, unless it was acquired after `since`: another waiter has revoked that one.
+    /// Revokes the oldest slot, unless it was acquired after `since` because another waiter has revoked the previous one.
     fn revoke_oldest(&self, since: Instant) {
         let mut slots = self.slots();
         if let Some(oldest) = slots.acquired.first_entry()
@@ -122,7 +121,7 @@ impl HandshakeLimit {
     }
 
     fn slots(&self) -> MutexGuard<'_, Slots> {
-        // No holder of the lock can panic halfway through a change.
+        // A panic cannot leave the map in an inconsistent state.
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -130,7 +129,7 @@ impl HandshakeLimit {
 impl HandshakeSlot {
     /// Waits until the handshake must end because others wait for its slot.
     pub(super) async fn revoked(&mut self) {
-        // The sender never sends. Its drop ends this wait with an error.
+        // The sender sends no value. Its drop ends this wait with an error.
         let _ = (&mut self.revoked).await;
     }
 }

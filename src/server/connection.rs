@@ -1,5 +1,4 @@
-//! One connection, from its first byte to its last: TLS where it is spoken, the preface of HTTP/2, the calls,
-//! and an end in good time.
+//! Serves a connection: the TLS handshake, the HTTP/2 preface, the calls, and the close.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -26,7 +25,7 @@ use super::{
     write_stall::WriteStalls,
 };
 
-/// A connection that was admitted.
+/// An admitted connection.
 pub(super) struct Admitted {
     /// The connection.
     pub(super) socket: Connected,
@@ -40,18 +39,18 @@ pub(super) struct Admitted {
 pub(super) struct Connections {
     router: Arc<Router>,
     limits: Limits,
-    /// The time in which a caller must take a response.
+    /// The timeout of writing a response.
     write_timeout: Duration,
     http2: http2::Builder<TokioExecutor>,
 }
 
-/// Why a connection must end.
-enum End {
+/// The reason for closing a connection.
+enum CloseReason {
     /// The process drains.
     Drain,
-    /// It has reached `max_connection_age`.
+    /// The connection has reached `max_connection_age`.
     Age,
-    /// It has exceeded a limit.
+    /// The connection has exceeded a limit.
     Exceeded(&'static str),
 }
 
@@ -69,33 +68,33 @@ impl Connections {
         Self { router: Arc::new(router), limits, write_timeout, http2 }
     }
 
-    /// Serves one connection until its peer closes it, it reaches its age, or `ending`: then no new call is
-    /// taken (GOAWAY), and it ends with the last one in flight.
+    /// Serves a connection until the peer closes it. When it reaches its maximum age, or when `ending` is true, the server
+    /// accepts no new call (GOAWAY), and closes the connection after the last call in flight.
     pub(super) async fn serve(self: Arc<Self>, admitted: Admitted, ending: watch::Receiver<bool>) {
         let Admitted { socket, permit: _permit, tls } = admitted;
         let origin = socket.origin();
         let deadline = Instant::now() + self.limits.handshake_timeout;
         let served = match (socket, tls) {
             (Connected::Unix(stream), _) => {
-                self.drive(stream, Peer { origin, certificate: None }, deadline, ending).await
+                self.serve_http2(stream, Peer { origin, certificate: None }, deadline, ending).await
             }
             (Connected::Tcp(stream), None) => {
-                self.drive(stream, Peer { origin, certificate: None }, deadline, ending).await
+                self.serve_http2(stream, Peer { origin, certificate: None }, deadline, ending).await
             }
             (Connected::Tcp(stream), Some((tls, handshake))) => {
                 match perform_handshake(stream, &tls, handshake, origin, deadline, ending.clone()).await {
-                    Ok((stream, peer)) => self.drive(stream, peer, deadline, ending).await,
+                    Ok((stream, peer)) => self.serve_http2(stream, peer, deadline, ending).await,
                     Err(error) => Err(error.into()),
                 }
             }
         };
         if let Err(error) = served {
-            // A peer that disconnects or speaks another protocol is no error of ours.
-            tracing::debug!(?origin, error = %error, "a connection ended early");
+            // At debug level, because peers may disconnect or speak another protocol.
+            tracing::debug!(?origin, %error, "a connection ended early");
         }
     }
 
-    async fn drive<T>(
+    async fn serve_http2<T>(
         &self,
         mut stream: T,
         peer: Peer,
@@ -106,10 +105,10 @@ impl Connections {
         T: AsyncRead + AsyncWrite + Unpin,
     {
         tokio::select! {
-            // Who has said it gets a goodbye in a drain too.
+            // The preface is first, so that a client that has sent it gets a GOAWAY in a drain.
             biased;
             read = preface::read(&mut stream) => read?,
-            () = sleep_until(deadline) => return Err(late("HTTP/2 was not spoken in time").into()),
+            () = sleep_until(deadline) => return Err(timed_out("the HTTP/2 preface timed out").into()),
             () = super::signalled(&mut ending) => return Ok(()),
         }
         let Limits { max_resets_per_window, reset_window, max_connection_age_grace, .. } = self.limits;
@@ -120,46 +119,46 @@ impl Connections {
         let mut connection = std::pin::pin!(self.http2.serve_connection(io, service));
         let exceeded = async || {
             tokio::select! {
-                () = resets.exceeded() => "it reset too many calls",
-                () = stalls.exceeded() => "it left a response unread for too long",
+                () = resets.exceeded() => "the peer reset too many calls",
+                () = stalls.exceeded() => "the peer did not read a response in time",
             }
         };
-        // FuturesUnordered polls its future only when that was woken itself, so that calls do not pay for it.
-        let mut ends = FuturesUnordered::from_iter([async {
+        // FuturesUnordered polls its future only when that future is woken. Otherwise each call would poll it.
+        let mut close_reasons = FuturesUnordered::from_iter([async {
             tokio::select! {
-                () = super::signalled(&mut ending) => End::Drain,
-                limit = exceeded() => End::Exceeded(limit),
-                () = self.age() => End::Age,
+                () = super::signalled(&mut ending) => CloseReason::Drain,
+                limit = exceeded() => CloseReason::Exceeded(limit),
+                () = self.age() => CloseReason::Age,
             }
         }]);
-        // The connection is first: a response that there was no time to write has not been left unread.
-        let end = tokio::select! {
+        // The connection is polled first, so that hyper can write a response before its limit is checked.
+        let reason = tokio::select! {
             biased;
             ended = &mut connection => return Ok(ended?),
-            Some(end) = ends.next() => end,
+            Some(reason) = close_reasons.next() => reason,
         };
-        let grace = match end {
-            End::Exceeded(limit) => return Err(limit.into()),
-            // A drain has a deadline of its own.
-            End::Drain => None,
-            End::Age => Some(max_connection_age_grace),
+        let grace = match reason {
+            CloseReason::Exceeded(limit) => return Err(limit.into()),
+            // A drain has its own deadline.
+            CloseReason::Drain => None,
+            CloseReason::Age => Some(max_connection_age_grace),
         };
         connection.as_mut().graceful_shutdown();
         tokio::select! {
             biased;
             ended = &mut connection => Ok(ended?),
             limit = exceeded() => Err(limit.into()),
-            () = passes(grace) => Err("it had calls in flight at the end of its age".into()),
+            () = elapsed(grace) => Err("calls were in flight at the end of the grace".into()),
         }
     }
 
     async fn age(&self) {
-        passes(self.limits.max_connection_age.map(jittered)).await;
+        elapsed(self.limits.max_connection_age.map(jittered)).await;
     }
 }
 
-/// Waits for a time; forever, when there is none.
-async fn passes(time: Option<Duration>) {
+/// Waits for a time; forever without one.
+async fn elapsed(time: Option<Duration>) {
     match time {
         Some(time) => sleep(time).await,
         None => std::future::pending().await,
@@ -179,17 +178,17 @@ async fn perform_handshake(
             let (stream, certificate) = accepted?;
             Ok((stream, Peer { origin, certificate }))
         }
-        () = sleep_until(deadline) => Err(late("the TLS handshake took too long")),
-        () = handshake.revoked() => Err(late("the TLS handshake was revoked for a waiting connection")),
-        () = super::signalled(&mut ending) => Err(late("the process drains")),
+        () = sleep_until(deadline) => Err(timed_out("the TLS handshake timed out")),
+        () = handshake.revoked() => Err(timed_out("the TLS handshake was revoked for a waiting connection")),
+        () = super::signalled(&mut ending) => Err(timed_out("the process drains")),
     }
 }
 
-fn late(what: &'static str) -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, what)
+fn timed_out(problem: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, problem)
 }
 
-/// Varied by a tenth, so that connections that began together do not reconnect together.
+/// Varies an age by up to a tenth, so that connections with the same start do not reconnect at the same time.
 fn jittered(age: Duration) -> Duration {
     age.mul_f64(0.9 + 0.2 * fastrand::f64())
 }

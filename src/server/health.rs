@@ -1,11 +1,10 @@
-//! `grpc.health.v1.Health`, from one state of the whole process.
+//! `grpc.health.v1.Health`, which reports the state of the process.
 //!
-//! It implements tonic-health's trait anew. tonic-health's own service starts the overall health as SERVING,
-//! and its watches never end, so that a drain would wait for them.
+//! This module implements tonic-health's trait. tonic-health's own service reports SERVING at the start, and its watches
+//! never end, so a drain would wait for them.
 
 use std::pin::Pin;
 
-use crate::serving::Serving;
 use futures_util::{Stream, stream};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
@@ -15,11 +14,13 @@ use tonic_health::pb::{
     health_server::{Health as HealthService, HealthServer},
 };
 
-/// The services that have a health: the process as a whole, and the operations service.
+use crate::serving::Serving;
+
+/// The services with a health status: the process as a whole, and the operations service.
 const SERVICES: [&str; 2] = ["", "google.longrunning.Operations"];
 
-/// The health service. A watch sends each change of the health; in a drain it sends NOT_SERVING and ends with
-/// OK. It does the same when the state's sender is gone.
+/// Creates the health service. A watch sends each change of the status. In a drain, a watch sends NOT_SERVING and ends
+/// with OK. The same happens when the sender of the state is dropped.
 #[must_use]
 pub fn service(serving: watch::Receiver<Serving>) -> HealthServer<Health> {
     HealthServer::new(Health { serving })
@@ -36,12 +37,12 @@ struct Watcher {
     serving: watch::Receiver<Serving>,
     is_known_service: bool,
     sent: Option<ServingStatus>,
-    /// Whether the state's sender is gone, so that the last state may be wrong.
+    /// Whether the sender of the state was dropped. The last state may then be outdated.
     is_lost: bool,
 }
 
 impl Watcher {
-    /// Waits for a status that differs from the last one sent, and returns it; `None` at the end.
+    /// Waits for a status that differs from the last one sent. Returns `None` at the end.
     async fn next(&mut self) -> Option<ServingStatus> {
         loop {
             let serving = if self.is_lost { Serving::Draining } else { *self.serving.borrow_and_update() };
@@ -65,7 +66,7 @@ impl HealthService for Health {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
         if !SERVICES.contains(&request.get_ref().service.as_str()) {
-            return Err(Status::not_found("there is no service of this name here"));
+            return Err(Status::not_found("unknown service"));
         }
         Ok(Response::new(response(status(*self.serving.borrow()))))
     }

@@ -1,15 +1,14 @@
 //! Identifies the caller of a request, by its connection and its headers.
 //!
-//! The first of these that a request has is its caller:
+//! The caller is the first of these that a request has:
 //!
 //! 1. the identity that a trusted mesh proxy forwards ([`forwarded`]);
 //! 2. the verified client certificate of the connection ([`certificate`]);
 //! 3. a bearer token ([`jwt`]), verified by the issuer's keys ([`jwks`]);
 //! 4. the user of a unix socket's peer.
 //!
-//! Without any of them, the caller is anonymous. An invalid token or forwarded identity ends the call even when
-//! there is other evidence, because ignoring it would make the request another caller's. Nothing here logs a
-//! token, a header or a certificate.
+//! Otherwise the caller is anonymous. An invalid token or forwarded identity ends the call even with other evidence,
+//! because the request would otherwise get another caller. This module never logs a token, a header or a certificate.
 
 use std::{sync::Arc, time::Duration};
 
@@ -49,8 +48,8 @@ pub struct Identities {
 #[derive(Clone)]
 pub struct PeerIdentity {
     identities: Arc<Identities>,
-    /// The caller by the connection alone.
-    own: Caller,
+    /// The caller according to the connection.
+    connection_caller: Caller,
     /// Whether the peer is a trusted mesh proxy.
     may_forward: bool,
 }
@@ -59,7 +58,7 @@ pub struct PeerIdentity {
 pub enum Identified {
     /// The result is known.
     Now(Result<Caller, Refusal>),
-    /// The result is known once the token issuer's keys have been fetched, successfully or not, within seconds.
+    /// The result is known after a fetch of the token issuer's keys, which takes seconds at most.
     Later(BoxFuture<'static, Result<Caller, Refusal>>),
 }
 
@@ -69,17 +68,17 @@ pub enum Refusal {
     /// A trusted proxy's `x-forwarded-client-cert` is invalid.
     #[error("x-forwarded-client-cert {0}")]
     ForwardedClientCert(forwarded::InvalidXfcc),
-    /// A trusted proxy's `l5d-client-id` is no identity, or there are several.
+    /// A trusted proxy's `l5d-client-id` is not an identity, or there are several.
     #[error("l5d-client-id is not one DNS name or SPIFFE ID")]
     LinkerdClientId,
-    /// Both headers are accepted and name different callers, so that the proxy did not write one of them.
+    /// Both headers are accepted and name different callers, so the proxy did not write one of them.
     #[error("x-forwarded-client-cert and l5d-client-id name two callers")]
-    Contradiction,
+    ConflictingIdentities,
     /// The token is invalid.
     #[error("the bearer token {0}")]
     Token(InvalidToken),
     /// The token cannot be verified now, because its issuer's keys cannot be fetched.
-    #[error("the keys that the bearer token is verified with cannot be had at the moment")]
+    #[error("the keys for verifying the bearer token are not available at the moment")]
     KeysUnavailable {
         /// The time until the next fetch.
         retry_after: Duration,
@@ -113,7 +112,7 @@ impl Identities {
     pub fn of_peer(self: &Arc<Self>, peer: &Peer) -> PeerIdentity {
         let certified = peer.certificate.as_ref().map(certificate::identities).unwrap_or_default();
         let is_mesh_proxy = certified.iter().any(|name| self.mesh_proxies.contains(name));
-        let own = match (certified.into_iter().next(), peer.origin) {
+        let connection_caller = match (certified.into_iter().next(), peer.origin) {
             (Some(identity), _) => Caller::new(identity, Proof::ClientCertificate),
             (None, PeerOrigin::Unix { uid: Some(uid) }) => Caller::unix(uid),
             (None, PeerOrigin::Unix { uid: None } | PeerOrigin::Loopback | PeerOrigin::Network) => {
@@ -121,7 +120,7 @@ impl Identities {
             }
         };
         let may_forward = peer.origin.is_local() || is_mesh_proxy;
-        PeerIdentity { identities: Arc::clone(self), own, may_forward }
+        PeerIdentity { identities: Arc::clone(self), connection_caller, may_forward }
     }
 }
 
@@ -134,10 +133,13 @@ impl PeerIdentity {
             Err(refusal) => return Identified::Now(Err(refusal)),
         };
         let bearer = self.identities.tokens.as_ref().map_or(Bearer::None, |tokens| tokens.bearer(headers));
-        let by_certificate = || (self.own.proof() == Proof::ClientCertificate).then(|| self.own.clone());
+        let by_certificate = || {
+            (self.connection_caller.proof() == Proof::ClientCertificate)
+                .then(|| self.connection_caller.clone())
+        };
         // A token must be valid even when other evidence precedes it.
         match bearer {
-            Bearer::None => Identified::Now(Ok(forwarded.unwrap_or_else(|| self.own.clone()))),
+            Bearer::None => Identified::Now(Ok(forwarded.unwrap_or_else(|| self.connection_caller.clone()))),
             Bearer::Now(bearer) => {
                 let preceding = forwarded.or_else(by_certificate);
                 Identified::Now(bearer.map(|bearer| preceding.unwrap_or(bearer)))
@@ -160,7 +162,7 @@ impl PeerIdentity {
         let by_xfcc = if *forwarded_client_cert { forwarded::by_xfcc(headers)? } else { None };
         let by_linkerd = if *linkerd_client_id { forwarded::by_linkerd(headers)? } else { None };
         match (by_xfcc, by_linkerd) {
-            (Some(one), Some(other)) if one != other => Err(Refusal::Contradiction),
+            (Some(one), Some(other)) if one != other => Err(Refusal::ConflictingIdentities),
             (Some(identity), _) => Ok(Some(Caller::new(identity, Proof::ForwardedClientCert))),
             (None, Some(identity)) => Ok(Some(Caller::new(identity, Proof::LinkerdClientId))),
             (None, None) => Ok(None),

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::loopback::is_loopback;
 
-/// The pause after a failed accept, such as one for lack of file descriptors.
+/// The pause after a failed accept, for example without free file descriptors.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// A bound address.
@@ -36,23 +36,23 @@ pub enum Connected {
 }
 
 impl Listener {
-    /// Binds `address`. A unix socket's file gets the mode and the owner of `access`. The file of a socket
-    /// whose server is gone is replaced.
+    /// Binds `address`. The file of a unix socket gets the mode and the owner of `access`. A file whose server has ended is
+    /// replaced.
     ///
     /// # Errors
     ///
-    /// The address cannot be bound; the text names it.
+    /// The address cannot be bound. The text has the address.
     pub async fn bind(address: &ListenAddress, access: SocketAccess) -> io::Result<Self> {
-        let named =
+        let with_address =
             |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
         let (socket, address) = match address {
-            ListenAddress::Tcp(wanted) => {
-                let socket = TcpListener::bind(wanted).await.map_err(named)?;
-                let address = ListenAddress::Tcp(socket.local_addr().map_err(named)?);
+            ListenAddress::Tcp(requested) => {
+                let socket = TcpListener::bind(requested).await.map_err(with_address)?;
+                let address = ListenAddress::Tcp(socket.local_addr().map_err(with_address)?);
                 (Socket::Tcp(socket), address)
             }
             ListenAddress::Unix(path) => {
-                let socket = BoundSocket::bind(path, access).await.map_err(named)?;
+                let socket = BoundSocket::bind(path, access).await.map_err(with_address)?;
                 (Socket::Unix(socket), address.clone())
             }
         };
@@ -65,7 +65,7 @@ impl Listener {
         &self.address
     }
 
-    /// Waits for a connection. A failed accept is logged and retried. Safe to drop and call again.
+    /// Waits for a connection. Logs and retries a failed accept. Cancel-safe.
     pub async fn accept(&self) -> Connected {
         loop {
             match self.socket.accept().await {
@@ -73,7 +73,7 @@ impl Listener {
                 Err(error) => {
                     if let Some(suppressed) = self.errors.permit() {
                         let address = &self.address;
-                        tracing::warn!(%address, %error, suppressed, "a connection could not be accepted");
+                        tracing::warn!(%address, %error, suppressed, "failed to accept a connection");
                     }
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }
@@ -87,7 +87,7 @@ impl Socket {
         match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
-                // A response is one small write. Nagle's algorithm would only delay it.
+                // A response is one small write, which Nagle's algorithm would delay.
                 stream.set_nodelay(true)?;
                 Ok(Connected::Tcp(stream))
             }
@@ -97,7 +97,7 @@ impl Socket {
 }
 
 impl Connected {
-    /// The network that the peer connects from.
+    /// The network of the peer.
     #[must_use]
     pub fn origin(&self) -> PeerOrigin {
         match self {

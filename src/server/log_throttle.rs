@@ -1,4 +1,4 @@
-//! A log line that clients could otherwise repeat without limit.
+//! Limits the rate of a log line that clients can cause.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -21,8 +21,8 @@ struct Window {
 }
 
 impl LogThrottle {
-    /// Returns how many lines were suppressed since the last one when a line may be written now, otherwise
-    /// `None`.
+    /// Returns the number of lines that were suppressed since the last permitted line. Returns `None` if no line is
+    /// permitted now.
     pub(super) fn permit(&self) -> Option<u64> {
         let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn one_line_per_period_passes_and_counts_the_suppressed_ones() {
+    async fn one_line_per_period_is_permitted_with_the_count_of_suppressed_lines() {
         let throttle = LogThrottle::default();
         assert_eq!(throttle.permit(), Some(0));
         for _ in 0..3 {

@@ -1,4 +1,4 @@
-//! The request message of a call, collected before anything else is done with it.
+//! Collects the request message of a call.
 
 use std::pin::pin;
 
@@ -7,22 +7,22 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
-/// The bytes before a message: a flag for compression, and the length (gRPC over HTTP/2, "Length-Prefixed-Message").
+/// The length of a message's prefix: a compression flag and the length (gRPC over HTTP/2, "Length-Prefixed-Message").
 const PREFIX: usize = 5;
 
-/// A request message that was not collected.
+/// A request message could not be collected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MessageError {
-    /// The deadline passed before its end.
-    Late,
-    /// It is longer than `limit` bytes.
+    /// The deadline passed before the end of the message.
+    DeadlinePassed,
+    /// The message is longer than `limit` bytes.
     TooLong { limit: usize },
-    /// The caller disconnected before its end.
+    /// The caller disconnected before the end of the message.
     Incomplete,
 }
 
-/// Collects the body of a unary call, prefix included. Without this bound on time, a caller that sends no message, or
-/// one byte of it, would hold a permit for as long as it likes.
+/// Collects the body of a unary call, including the prefix. Without the deadline, a caller that sends no complete
+/// message could hold a permit forever.
 ///
 /// # Errors
 ///
@@ -34,7 +34,7 @@ pub(super) async fn collect(
 ) -> Result<Bytes, MessageError> {
     let mut body = pin!(body);
     let mut message = Bytes::new();
-    // Most messages arrive whole in one frame, and take no copy.
+    // Most messages arrive in one frame and need no copy.
     let mut joined = BytesMut::new();
     loop {
         let frame = match timeout_at(deadline, body.frame()).await {
@@ -42,9 +42,9 @@ pub(super) async fn collect(
             Ok(Some(Err(_))) => return Err(MessageError::Incomplete),
             Ok(None) if joined.is_empty() => return Ok(message),
             Ok(None) => return Ok(joined.freeze()),
-            Err(_) => return Err(MessageError::Late),
+            Err(_) => return Err(MessageError::DeadlinePassed),
         };
-        // A frame of trailers has no data.
+        // A trailers frame has no data.
         let Ok(data) = frame.into_data() else { continue };
         if message.is_empty() && joined.is_empty() {
             message = data;
@@ -59,13 +59,13 @@ pub(super) async fn collect(
     }
 }
 
-/// The message without its prefix. `None` when it is shorter than its prefix says.
+/// The message without its prefix. `None` when it is shorter than the length in its prefix.
 pub(super) fn payload(message: &Bytes) -> Option<Bytes> {
     let end = PREFIX + announced(message)?;
     (message.len() >= end).then(|| message.slice(PREFIX..end))
 }
 
-/// The length in the prefix, once that has arrived.
+/// The length in the prefix; `None` before the prefix has arrived.
 fn announced(mut collected: &[u8]) -> Option<usize> {
     if collected.len() < PREFIX {
         return None;

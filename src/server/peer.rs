@@ -1,17 +1,17 @@
-//! The other end of a connection.
+//! The peer of a connection.
 
 use rustls::pki_types::CertificateDer;
 
-/// The other end of a connection.
+/// The peer of a connection.
 #[derive(Debug, Clone)]
 pub struct Peer {
-    /// The network that it connects from.
+    /// The network of the peer.
     pub origin: PeerOrigin,
-    /// Its leaf certificate, verified against `server.tls.client_ca`; `None` when it showed none.
+    /// The peer's leaf certificate, verified against `server.tls.client_ca`; `None` without client certificates.
     pub certificate: Option<CertificateDer<'static>>,
 }
 
-/// The network that a peer connects from.
+/// The network of a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerOrigin {
     /// A unix socket.

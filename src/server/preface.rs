@@ -1,6 +1,6 @@
-//! The connection preface of HTTP/2, the first bytes of a connection.
+//! The HTTP/2 connection preface, the first bytes of a connection.
 //!
-//! It is read before hyper gets the connection, because hyper waits for it without a time limit.
+//! This module reads the preface before hyper gets the connection, because hyper waits for it without a timeout.
 
 use std::{
     io,
@@ -17,11 +17,11 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The first byte of a TLS record with a ClientHello (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
 
-/// Reads the preface from `stream`, and not a byte more.
+/// Reads exactly the preface from `stream`.
 ///
 /// # Errors
 ///
-/// The peer sends something else, or closes the connection.
+/// The peer sends other bytes, or closes the connection.
 pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
     let mut read = 0;
     let mut preface = [0; PREFACE.len()];
@@ -34,19 +34,19 @@ pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<()
             ));
         }
         read += more;
-        // Fail at the first wrong byte: a client of another protocol may send no more before it has a response.
+        // Fails at the first other byte, because a client of another protocol may wait for a response.
         if preface[..read] != PREFACE[..read] {
-            let what = match preface[0] {
-                TLS_HANDSHAKE => "the peer speaks TLS, which is not served here",
+            let problem = match preface[0] {
+                TLS_HANDSHAKE => "the peer speaks TLS on a plaintext listener",
                 _ => "the peer does not speak HTTP/2",
             };
-            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
         }
     }
     Ok(())
 }
 
-/// A connection whose preface was read. hyper reads the preface from here again.
+/// A connection whose preface was read. It returns the preface again to hyper.
 pub(super) struct AfterPreface<T> {
     unread: &'static [u8],
     inner: T,
@@ -67,9 +67,9 @@ impl<T: rt::Read + Unpin> rt::Read for AfterPreface<T> {
         if self.unread.is_empty() {
             return Pin::new(&mut self.inner).poll_read(cx, buffer);
         }
-        let (now, later) = self.unread.split_at(self.unread.len().min(buffer.remaining()));
-        buffer.put_slice(now);
-        self.unread = later;
+        let (next, rest) = self.unread.split_at(self.unread.len().min(buffer.remaining()));
+        buffer.put_slice(next);
+        self.unread = rest;
         Poll::Ready(Ok(()))
     }
 }

@@ -1,5 +1,5 @@
-//! Server reflection, v1 and v1alpha. It has every descriptor that a client without stubs needs to call the
-//! service and to decode its responses, error details and `Struct` included.
+//! Server reflection, v1 and v1alpha. It has every descriptor that a client without stubs needs to call the service and
+//! to decode its responses, including error details and `Struct`.
 
 use tokio::sync::watch;
 use tonic_reflection::server::{Builder, v1, v1alpha};
@@ -7,7 +7,7 @@ use tonic_reflection::server::{Builder, v1, v1alpha};
 use super::until_drain::UntilDrain;
 use crate::{proto, serving::Serving};
 
-/// Both builders fail on broken descriptors only.
+/// The builders fail only for invalid descriptors.
 const VALID: &str = "the descriptors are compiled in, and a test decodes all of them";
 
 /// `grpc.reflection.v1.ServerReflection`. Its streams end when `serving` is `Draining`.

@@ -1,9 +1,9 @@
-//! Calls that are reset soon after they began: how many of them one connection may make in a window.
+//! Limits the calls of a connection that are reset soon after their start.
 //!
-//! To begin a call and reset it at once costs the caller next to nothing and costs us the work (CVE-2023-44487). A
-//! client that makes us reset its calls by protocol errors does the same (CVE-2025-8671). h2 bounds only the calls that
-//! it has not handed on yet. A caller that gives up after a while is not counted, however many callers a proxy brings:
-//! a call that lived longer than [`MIN_LIFETIME`] does not count, as in Envoy
+//! A client can start and reset calls at little cost, and the server has the cost of each call (CVE-2023-44487). A client
+//! can also cause the server to reset calls, by protocol errors (CVE-2025-8671). h2 limits only the calls that hyper has
+//! not accepted yet. A call that lived longer than [`MIN_LIFETIME`] is not counted, because the callers behind one proxy
+//! may reach their deadlines at the same time. Envoy has the same rule
 //! (`overload.premature_reset_min_stream_lifetime_seconds`).
 
 use std::{
@@ -13,7 +13,7 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
-/// A call that is reset before this has passed counts.
+/// The minimum lifetime of a call whose reset is not counted.
 const MIN_LIFETIME: Duration = Duration::from_secs(1);
 
 /// The resets of one connection.
@@ -31,18 +31,18 @@ impl Resets {
         Arc::new(Self { max, window, counted: Mutex::new((Instant::now(), 0)), exceeded: Notify::new() })
     }
 
-    /// Waits until there are too many.
+    /// Waits until the limit is exceeded.
     pub(super) async fn exceeded(&self) {
         self.exceeded.notified().await;
     }
 
-    /// A call that `began` then was reset now.
-    pub(super) fn count(&self, began: Instant) {
-        if began.elapsed() >= MIN_LIFETIME {
+    /// Counts the reset of a call that started at `started_at`.
+    pub(super) fn count(&self, started_at: Instant) {
+        if started_at.elapsed() >= MIN_LIFETIME {
             return;
         }
         let now = Instant::now();
-        // Both numbers are right whenever the lock is free.
+        // A panic cannot leave the two values inconsistent.
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
         if now.duration_since(counted.0) >= self.window {
             *counted = (now, 0);
@@ -63,7 +63,7 @@ mod tests {
 
     use super::{MIN_LIFETIME, Resets};
     use crate::server::{
-        call::{InFlight, OnConnection},
+        call::{ConnectionCall, InFlight},
         response_body::ResponseBody,
         write_stall::WriteStalls,
     };
@@ -73,12 +73,12 @@ mod tests {
     fn call(
         resets: &Arc<Resets>,
         call: impl Future<Output = http::Response<ResponseBody>> + Send + 'static,
-    ) -> OnConnection {
-        OnConnection::new(InFlight::unrecorded(call), resets, &WriteStalls::new(WINDOW))
+    ) -> ConnectionCall {
+        ConnectionCall::new(InFlight::unrecorded(call), resets, &WriteStalls::new(WINDOW))
     }
 
     /// A call without a response.
-    fn begin(resets: &Arc<Resets>) -> OnConnection {
+    fn start_call(resets: &Arc<Resets>) -> ConnectionCall {
         call(resets, std::future::pending())
     }
 
@@ -87,22 +87,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn more_than_the_limit_in_a_window_are_too_many() {
+    async fn more_resets_than_the_limit_in_a_window_exceed_it() {
         let resets = Resets::new(3, WINDOW);
         for _ in 0..3 {
-            drop(begin(&resets));
+            drop(start_call(&resets));
         }
         assert!(!is_exceeded(&resets).await);
-        drop(begin(&resets));
+        drop(start_call(&resets));
         assert!(is_exceeded(&resets).await);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_next_window_begins_anew() {
+    async fn the_next_window_starts_at_zero() {
         let resets = Resets::new(3, WINDOW);
         for _ in 0..10 {
             for _ in 0..3 {
-                drop(begin(&resets));
+                drop(start_call(&resets));
             }
             tokio::time::advance(WINDOW).await;
         }
@@ -110,9 +110,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn callers_that_give_up_after_a_while_do_not_count() {
+    async fn resets_after_the_minimum_lifetime_are_not_counted() {
         let resets = Resets::new(3, WINDOW);
-        let calls: Vec<_> = (0..100).map(|_| begin(&resets)).collect();
+        let calls: Vec<_> = (0..100).map(|_| start_call(&resets)).collect();
         tokio::time::advance(MIN_LIFETIME).await;
         drop(calls);
         assert!(!is_exceeded(&resets).await);
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_call_with_a_response_does_not_count() {
+    async fn a_call_with_a_response_is_not_counted() {
         let resets = Resets::new(3, WINDOW);
         for _ in 0..100 {
             let response = async { http::Response::new(ResponseBody::default()) };

@@ -1,4 +1,4 @@
-//! The body of a response, which holds its call's permit until it has been written.
+//! The body of a response, which holds the call's permit until it is written.
 
 use std::{
     pin::Pin,
@@ -12,48 +12,48 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::{Status, body::Body};
 
-use super::write_stall::{Unwritten, WriteStalls};
+use super::write_stall::{PendingResponse, WriteStalls};
 
-/// The permit of a call and the token that a drain waits for, held until the response has been written.
-pub(super) struct Hold {
+/// The permit of a call and the token that a drain waits for, held until the response is written.
+pub(super) struct CallGuard {
     _permit: OwnedSemaphorePermit,
     _in_flight: TaskTrackerToken,
-    unwritten: Option<Unwritten>,
+    pending: Option<PendingResponse>,
 }
 
-impl Hold {
+impl CallGuard {
     pub(super) fn new(permit: OwnedSemaphorePermit, in_flight: TaskTrackerToken) -> Self {
-        Self { _permit: permit, _in_flight: in_flight, unwritten: None }
+        Self { _permit: permit, _in_flight: in_flight, pending: None }
     }
 }
 
-/// The body of a response. What the call holds goes with the message to HTTP/2, which drops it when the last byte has
-/// been written, or cannot be written any more.
+/// The body of a response. The message owns the [`CallGuard`]. h2 drops the message when its last byte is written, or
+/// when the stream has ended.
 ///
-/// The end of the body as such says nothing of that: HTTP/2 takes the message whole, and keeps the part for which the
-/// caller's flow-control window is too small. Until then the message takes memory, and a drain would cut it off.
+/// The end of the body is too early for the drop: h2 buffers the part of the message that exceeds the caller's
+/// flow-control window. The buffered part uses memory, and a drain must wait for it.
 #[derive(Default)]
 pub(super) struct ResponseBody {
     body: Body,
-    hold: Option<Hold>,
+    guard: Option<CallGuard>,
 }
 
 impl ResponseBody {
-    pub(super) fn new(body: Body, hold: Option<Hold>) -> Self {
-        Self { body, hold }
+    pub(super) fn new(body: Body, guard: Option<CallGuard>) -> Self {
+        Self { body, guard }
     }
 
-    /// The response is handed to HTTP/2: the time in which the caller must take it starts, if it holds a permit.
+    /// Starts the timer for writing the response, if the response holds a permit.
     pub(super) fn start_writing(&mut self, stalls: &Arc<WriteStalls>) {
-        if let Some(hold) = &mut self.hold {
-            hold.unwritten = Some(stalls.start());
+        if let Some(guard) = &mut self.guard {
+            guard.pending = Some(stalls.start());
         }
     }
 }
 
 impl From<Body> for ResponseBody {
     fn from(body: Body) -> Self {
-        Self { body, hold: None }
+        Self { body, guard: None }
     }
 }
 
@@ -66,8 +66,8 @@ impl http_body::Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Chunk>, Status>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        // A response of the contract is one message, and a message is one chunk.
-        let chunk = |bytes| Chunk { bytes, hold: self.hold.take() };
+        // A response of the contract is one message in one chunk.
+        let chunk = |bytes| Chunk { bytes, guard: self.guard.take() };
         Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(chunk))))
     }
 
@@ -83,7 +83,7 @@ impl http_body::Body for ResponseBody {
 /// A message that is being written.
 pub(super) struct Chunk {
     bytes: Bytes,
-    hold: Option<Hold>,
+    guard: Option<CallGuard>,
 }
 
 impl Buf for Chunk {
@@ -98,9 +98,9 @@ impl Buf for Chunk {
     fn advance(&mut self, count: usize) {
         self.bytes.advance(count);
         if self.bytes.has_remaining()
-            && let Some(unwritten) = self.hold.as_mut().and_then(|hold| hold.unwritten.as_mut())
+            && let Some(pending) = self.guard.as_mut().and_then(|guard| guard.pending.as_mut())
         {
-            unwritten.progress(count);
+            pending.progress(count);
         }
     }
 }

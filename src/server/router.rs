@@ -1,4 +1,4 @@
-//! Finds the service for a request.
+//! Routes a request to its service.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -9,7 +9,7 @@ use tonic::{Status, body::Body};
 use tower::{ServiceExt, util::BoxCloneSyncService};
 
 use super::{
-    call::{self, Calls, InFlight, OnConnection},
+    call::{self, Calls, ConnectionCall, InFlight},
     health,
     identity::{Identities, PeerIdentity},
     peer::Peer,
@@ -24,17 +24,17 @@ use crate::{
     serving::Serving,
 };
 
-/// A service beside the contract's.
-type SideService = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
+/// A service other than the contract's.
+type OtherService = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
 
 /// All services of the process.
 pub struct Router {
     operations: OperationsServer<Operations>,
     calls: Arc<Calls>,
     identities: Arc<Identities>,
-    health: SideService,
-    reflection: SideService,
-    reflection_alpha: SideService,
+    health: OtherService,
+    reflection: OtherService,
+    reflection_alpha: OtherService,
 }
 
 impl Router {
@@ -81,27 +81,29 @@ pub(super) struct ConnectionRouter {
 impl Service<Request<Incoming>> for ConnectionRouter {
     type Response = Response<ResponseBody>;
     type Error = Infallible;
-    type Future = OnConnection;
+    type Future = ConnectionCall;
 
-    fn call(&self, request: Request<Incoming>) -> OnConnection {
+    fn call(&self, request: Request<Incoming>) -> ConnectionCall {
         let service = request.uri().path().strip_prefix('/').and_then(|path| path.split_once('/'));
         let call = match service.map(|(service, _)| service) {
             Some("google.longrunning.Operations") => {
                 call::start(&self.router.calls, self.router.operations.clone(), &self.identity, request)
             }
-            Some("grpc.health.v1.Health") => side(&self.router.health, request),
-            Some("grpc.reflection.v1.ServerReflection") => side(&self.router.reflection, request),
-            Some("grpc.reflection.v1alpha.ServerReflection") => side(&self.router.reflection_alpha, request),
+            Some("grpc.health.v1.Health") => call_other(&self.router.health, request),
+            Some("grpc.reflection.v1.ServerReflection") => call_other(&self.router.reflection, request),
+            Some("grpc.reflection.v1alpha.ServerReflection") => {
+                call_other(&self.router.reflection_alpha, request)
+            }
             _ => {
-                let unknown = status::from_tonic(&Status::unimplemented("no such service"));
+                let unknown = status::from_tonic(&Status::unimplemented("unknown service"));
                 InFlight::unrecorded(std::future::ready(unknown.into_http()))
             }
         };
-        OnConnection::new(call, &self.resets, &self.stalls)
+        ConnectionCall::new(call, &self.resets, &self.stalls)
     }
 }
 
-fn side(service: &SideService, request: Request<Incoming>) -> InFlight {
+fn call_other(service: &OtherService, request: Request<Incoming>) -> InFlight {
     let service = service.clone();
     InFlight::unrecorded(async move {
         let (head, body) = request.into_parts();

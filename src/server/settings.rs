@@ -29,13 +29,13 @@ settings! {
         listen: Vec<ListenAddress> = ["127.0.0.1:50051"],
             List { form: "host:port or unix:/path", or_one: false, parse: ListenAddress::parse },
             env "COUNTERMAND_LISTEN", flag "--listen ADDR";
-        /// The time that calls in flight have to finish after a signal to stop.
+        /// The time for calls in flight to finish after a signal to stop.
         drain_timeout: Duration = "25s", Time, env "COUNTERMAND_DRAIN_TIMEOUT";
-        /// The permission bits of unix socket files. Connecting takes write permission (unix(7)). By default only the
-        /// process's own user may connect, because every client may do everything without a policy.
+        /// The permission bits of unix socket files. Connecting requires write permission (unix(7)). By default only the
+        /// process's user may connect, because without a policy every client may do everything.
         unix_socket_mode: u32 = "0600", Parsed { form: "octal digits, as \"0660\"", parse: mode },
             env "COUNTERMAND_UNIX_SOCKET_MODE";
-        /// The owner of unix socket files; the process's own user and group by default.
+        /// The owner of unix socket files; by default the process's user and group.
         unix_socket_owner: Option<Owner>,
             Parsed { form: "\"user\", \"user:group\" or \":group\", by name or number", parse: Owner::parse },
             env "COUNTERMAND_UNIX_SOCKET_OWNER";
@@ -47,7 +47,7 @@ settings! {
 pub enum ListenAddress {
     /// A TCP address; port 0 lets the system choose.
     Tcp(SocketAddr),
-    /// A unix socket. Its directory exists, the socket itself need not.
+    /// A unix socket. Its directory exists. The socket may not exist.
     Unix(PathBuf),
 }
 
@@ -71,8 +71,8 @@ pub struct Owner {
 }
 
 settings! {
-    /// `[server.tls]`: TLS on the TCP addresses, by PEM files. Without it they are plaintext, as unix sockets always
-    /// are, because only the kernel is between their ends.
+    /// `[server.tls]`: TLS on the TCP addresses, with PEM files. Without this section, TCP is plaintext. Unix sockets are
+    /// always plaintext, because their data does not leave the machine.
     pub struct TlsSettings in "server.tls" {
         /// The server's certificate, then the intermediate certificates.
         certificate: Option<PathBuf>, FilePath, env "COUNTERMAND_SERVER_TLS_CERTIFICATE";
@@ -102,15 +102,15 @@ settings! {
         max_connections: usize = 10_000, integer::<usize>(1..=1_000_000), env "COUNTERMAND_MAX_CONNECTIONS";
         /// Concurrent TLS handshakes, over all listeners.
         max_handshakes: usize = 256, integer::<usize>(1..=100_000), env "COUNTERMAND_MAX_HANDSHAKES";
-        /// The time that a connection has to complete TLS and send the HTTP/2 preface.
+        /// The time for a connection to complete TLS and send the HTTP/2 preface.
         handshake_timeout: Duration = "10s", Time, env "COUNTERMAND_HANDSHAKE_TIMEOUT";
         /// Concurrent calls, over all connections. A call over the limit is UNAVAILABLE.
         max_concurrent_calls: usize = 4096, integer::<usize>(1..=1_000_000), env "COUNTERMAND_MAX_CONCURRENT_CALLS";
-        /// The longest request message, in bytes. A longer one is INVALID_ARGUMENT. A name is at most 804 characters;
-        /// the rest is for the filter of a list.
+        /// The maximum length of a request message, in bytes. A longer message is INVALID_ARGUMENT. A name has at most 804
+        /// characters; the rest is for the filter of a list.
         max_request_bytes: usize = 65_536, integer::<usize>(1024..=4 * 1024 * 1024), env "COUNTERMAND_MAX_REQUEST_BYTES";
-        /// The largest header list, in bytes, by RFC 9113's measure (section 6.5.2). A Python future's headers grow by
-        /// one with each poll.
+        /// The maximum size of a header list, in bytes, as RFC 9113 counts it (section 6.5.2). The future of Google's Python
+        /// client adds a header with each poll.
         max_header_list_bytes: u32 = 65_536, integer::<u32>(1024..=1024 * 1024),
             env "COUNTERMAND_MAX_HEADER_LIST_BYTES";
         /// Concurrent calls on one connection (SETTINGS_MAX_CONCURRENT_STREAMS). A client queues the calls over the
@@ -120,35 +120,35 @@ settings! {
         /// Calls on one connection that were reset before they were accepted. A connection over the limit is closed
         /// (GOAWAY, ENHANCE_YOUR_CALM).
         max_pending_resets: usize = 256, integer::<usize>(1..=1_000_000), env "COUNTERMAND_MAX_PENDING_RESETS";
-        /// Calls on one connection that were reset soon after they began, in one `reset_window`; also the HTTP/2
-        /// violations that make this server reset a stream, over the connection's life. A connection over the limit
-        /// is closed. The default equals that of `max_concurrent_calls`: all callers behind one proxy may give up at
-        /// the same time.
+        /// Calls on one connection that were reset soon after their start, in one `reset_window`. Also the HTTP/2 violations
+        /// that make this server reset a stream, over the lifetime of the connection. A connection over the limit is
+        /// closed. The default equals that of `max_concurrent_calls`, because all callers behind one proxy may reach
+        /// their deadlines at the same time.
         max_resets_per_window: usize = 4096, integer::<usize>(1..=1_000_000), env "COUNTERMAND_MAX_RESETS_PER_WINDOW";
         /// The window of `max_resets_per_window`.
         reset_window: Duration = "30s", Time, env "COUNTERMAND_RESET_WINDOW";
         /// The time without a frame from the client after which the server sends an HTTP/2 PING.
         keepalive_interval: Duration = "30s", Time, env "COUNTERMAND_KEEPALIVE_INTERVAL";
-        /// The time that the client has to answer the PING.
+        /// The time for the client to reply to the PING.
         keepalive_timeout: Duration = "10s", Time, env "COUNTERMAND_KEEPALIVE_TIMEOUT";
-        /// The age at which a connection stops taking calls (GOAWAY), plus or minus a tenth. Client certificates are
-        /// verified once per connection, and load balancers distribute connections: both must be repeated.
+        /// The age at which a connection accepts no more calls (GOAWAY), plus or minus a tenth. Client certificates are
+        /// verified once per connection, and load balancers distribute connections, so connections must be renewed.
         max_connection_age: Option<Duration> = "30m", TimeOrOff, env "COUNTERMAND_MAX_CONNECTION_AGE";
-        /// The time that the calls in flight then have to finish: the longest wait (`polling.max_wait`) and more.
+        /// The time for the calls in flight to finish then. It should exceed the longest wait (`polling.max_wait`).
         max_connection_age_grace: Duration = "11m", Time, env "COUNTERMAND_MAX_CONNECTION_AGE_GRACE";
     }
 }
 
 settings! {
-    /// `[callers]`: the evidence of a caller's identity that is accepted. Verified client certificates and the users
-    /// of unix sockets always are.
+    /// `[callers]`: the accepted evidence of a caller's identity. Verified client certificates and the users of unix
+    /// sockets are always accepted.
     pub struct Callers in "callers" {
         /// Whether the last element of a mesh proxy's `x-forwarded-client-cert` names the caller.
         forwarded_client_cert: bool = false, Switch, env "COUNTERMAND_CALLERS_FORWARDED_CLIENT_CERT";
         /// Whether a mesh proxy's `l5d-client-id` names the caller.
         linkerd_client_id: bool = false, Switch, env "COUNTERMAND_CALLERS_LINKERD_CLIENT_ID";
-        /// The mesh proxies on other machines, each by the SPIFFE ID or a DNS name of its verified certificate. A proxy
-        /// on this machine, on loopback or a unix socket, need not be named.
+        /// The mesh proxies on other machines, each by the SPIFFE ID or a DNS name of its verified certificate. A proxy on
+        /// this machine, on loopback or a unix socket, is trusted without an entry.
         mesh_proxies: Option<Vec<Identity>>,
             List { form: "spiffe://trust-domain/path or dns:host", or_one: false, parse: mesh_proxy },
             env "COUNTERMAND_CALLERS_MESH_PROXIES";
@@ -161,17 +161,17 @@ settings! {
         /// The `iss` of its tokens.
         issuer: Option<String>, Parsed { form: "a text without #", parse: issuer },
             env "COUNTERMAND_CALLERS_JWT_ISSUER";
-        /// The audiences that stand for this service. The `aud` of a token must be, or contain, one of them.
+        /// The audiences of this service. The `aud` of a token must be, or contain, one of them.
         audience: Option<Vec<String>>, List { form: "texts, or one text", or_one: true, parse: audience },
             env "COUNTERMAND_CALLERS_JWT_AUDIENCE";
         /// The issuer's public keys (RFC 7517, section 5): a URL, or a file.
         jwks: Option<JwksLocation>, Parsed { form: "https://… or a path", parse: JwksLocation::parse },
             env "COUNTERMAND_CALLERS_JWT_JWKS";
-        /// The signature algorithms that are accepted; by default RS256, RS384, RS512, PS256, PS384, PS512, ES256,
+        /// The accepted signature algorithms; by default RS256, RS384, RS512, PS256, PS384, PS512, ES256,
         /// ES384 and EdDSA.
         algorithms: Option<Vec<Algorithm>>, List { form: "algorithms", or_one: false, parse: algorithm },
             env "COUNTERMAND_CALLERS_JWT_ALGORITHMS";
-        /// CA certificates (PEM) to trust beside the public ones for the URL of the keys.
+        /// CA certificates (PEM) to trust in addition to the public ones, for the URL of the keys.
         jwks_ca_certificates: Option<PathBuf>, FilePath, env "COUNTERMAND_CALLERS_JWT_JWKS_CA_CERTIFICATES";
         /// A file with the bearer token for the URL of the keys. Kubernetes' API server requires one.
         jwks_token_file: Option<PathBuf>, FilePath, env "COUNTERMAND_CALLERS_JWT_JWKS_TOKEN_FILE";
@@ -183,10 +183,10 @@ settings! {
 pub struct Jwt {
     /// The `iss` of its tokens; not empty.
     pub issuer: String,
-    /// The audiences that stand for this service. The `aud` of a token must be, or contain, one of them. At
+    /// The audiences of this service. The `aud` of a token must be, or contain, one of them. At
     /// least one, none empty.
     pub audiences: Vec<String>,
-    /// The signature algorithms that are accepted; at least one.
+    /// The accepted signature algorithms; at least one.
     pub algorithms: Vec<Algorithm>,
     /// The issuer's public keys.
     pub jwks: Jwks,
@@ -201,7 +201,7 @@ pub enum Jwks {
     Url {
         /// The URL: `https`, or `http` on a loopback host; no user, password or fragment.
         url: Url,
-        /// A PEM file of at least one certificate, trusted beside the public roots.
+        /// A PEM file of at least one certificate, trusted in addition to the public roots.
         ca_certificates: Option<PathBuf>,
         /// A file with the bearer token for the endpoint. Kubernetes' API server requires one.
         token_file: Option<PathBuf>,
@@ -231,7 +231,7 @@ impl Server {
 }
 
 impl TlsSettings {
-    /// The files; `None` without the section, or with an error in it.
+    /// The files; `None` without the section, or with an error in the section.
     pub(crate) fn files(self, section: &Section, errors: &mut ConfigErrors) -> Option<TlsFiles> {
         for key in ["certificate", "private_key"] {
             if section.lacks(key) {
@@ -260,7 +260,7 @@ impl JwtSettings {
         let before = errors.len();
         for (key, hint) in [
             ("issuer", "give the iss of the tokens"),
-            ("audience", "give the aud of the tokens that are meant for this service"),
+            ("audience", "give the aud of the tokens for this service"),
             ("jwks", "give the https:// URL or the file of the issuer's keys"),
         ] {
             if section.lacks(key) {
@@ -273,7 +273,7 @@ impl JwtSettings {
             JwksLocation::File(file) => {
                 for key in ["jwks_ca_certificates", "jwks_token_file"] {
                     if section.origin(key).is_some() {
-                        let problem = "it is for a jwks that is a URL, and jwks is a file";
+                        let problem = "it requires a jwks that is a URL, and jwks is a file";
                         section.invalid(key, Invalid::new(problem, "leave it out"), errors);
                     }
                 }

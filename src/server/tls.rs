@@ -1,7 +1,7 @@
 //! TLS on the TCP listeners. The files are reloaded when they change.
 //!
-//! Sessions are never resumed. Connections live long, so that resumption would save next to nothing. A client
-//! whose certificate has expired, or whose CA was removed, could still connect by a resumed session.
+//! Sessions are never resumed. Connections are long-lived, so resumption would save little. A client whose certificate has
+//! expired, or whose CA was removed, could still connect with a resumed session.
 
 use std::{
     fs, io,
@@ -34,8 +34,8 @@ use crate::{background::Background, file_watch::FileWatch, pem};
 /// HTTP/2 in ALPN (RFC 9113, section 3.1).
 const H2: &[u8] = b"h2";
 
-/// How long a changed file that does not fit the others is not reported yet. A certificate and its key are two
-/// files, and each is checked every two seconds.
+/// The time before an error of changed files is logged. A certificate and its key are two files, which may change at
+/// different times.
 const MISMATCH_GRACE: Duration = Duration::from_secs(10);
 
 /// The interval between two warnings about a certificate that expires soon.
@@ -59,7 +59,7 @@ pub enum TlsFile {
     ClientCa,
 }
 
-/// An error in a file. Quotes nothing of the content.
+/// An error in a file. The text never quotes the content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("server.tls.{}: {problem}; {hint}", file.key())]
 pub struct TlsFileError {
@@ -75,7 +75,7 @@ pub struct TlsFileError {
 pub struct LoadedTls {
     files: TlsFiles,
     watched: PerFile<WatchedFile>,
-    /// Their content.
+    /// The valid content of the files.
     pub content: TlsContent,
 }
 
@@ -85,7 +85,7 @@ pub struct TlsContent {
     pub config: Arc<ServerConfig>,
     /// The validity of the server's certificate chain.
     pub validity: Validity,
-    /// Whether every user of the machine may read the private key.
+    /// Whether every user of this machine may read the private key.
     pub key_is_public: bool,
     /// A digest of all contents.
     fingerprint: [u8; 32],
@@ -102,8 +102,8 @@ struct PerFile<T> {
 }
 
 impl Tls {
-    /// Starts the task that reloads the files whenever they change. A broken new version is reported, and the old one
-    /// stays active. The task is aborted when the last clone is dropped.
+    /// Starts the task that reloads the files when they change. An invalid version is logged, and the old one stays active.
+    /// The task is aborted when the last clone is dropped.
     #[must_use]
     pub fn start(loaded: LoadedTls, background: &Background) -> Self {
         let LoadedTls { files, watched, content } = loaded;
@@ -148,17 +148,17 @@ impl TlsFile {
     fn error(self, problem: String) -> TlsFileError {
         let hint = match self {
             Self::Certificate => {
-                "name a PEM file of the server's certificate and those that lead to its root"
+                "name a PEM file with the server's certificate and the intermediate certificates"
             }
-            Self::PrivateKey => "name the PEM file of the certificate's own private key, not encrypted",
-            Self::ClientCa => "name a PEM file with the CA certificates of your clients",
+            Self::PrivateKey => "name the PEM file with the certificate's private key, not encrypted",
+            Self::ClientCa => "name a PEM file with the CA certificates of the clients",
         };
         TlsFileError { file: self, problem, hint }
     }
 }
 
 impl TlsFiles {
-    /// Reads and checks the files whole, so that no handshake fails for an error that can be found now. Blocks.
+    /// Reads and checks the files completely, so that their errors do not fail later handshakes. Blocks.
     ///
     /// # Errors
     ///
@@ -196,7 +196,7 @@ impl TlsFiles {
         let PerFile { certificate: chain, private_key: key, client_ca: roots } = contents;
         let mut digest = Context::new(&SHA256);
         for content in [chain, key].into_iter().chain(roots) {
-            // The lengths make a byte that moves from one file to the next a change.
+            // The lengths separate the files in the digest.
             digest.update(&content.len().to_be_bytes());
             digest.update(content);
         }
@@ -216,20 +216,20 @@ impl TlsFiles {
     }
 }
 
-/// The certificate chain with its key. The libraries' own error texts may quote the key file, and are dropped.
+/// The certificate chain with its key. The error texts of the libraries may quote the key file, so they are discarded.
 fn certified_key(chain: Vec<CertificateDer<'static>>, pem: &[u8]) -> Result<CertifiedKey, TlsFileError> {
-    let wrong = |what: &str| TlsFile::PrivateKey.error(format!("the file {what}"));
+    let key_error = |problem: &str| TlsFile::PrivateKey.error(format!("the file {problem}"));
     let key = PrivateKeyDer::from_pem_slice(pem).map(Zeroizing::new);
     let key = key.map_err(|_| {
         let is_encrypted = pem.windows(9).any(|word| word == b"ENCRYPTED");
-        wrong(if is_encrypted { "holds an encrypted key" } else { "holds no private key" })
+        key_error(if is_encrypted { "holds an encrypted key" } else { "holds no private key" })
     })?;
-    let key =
-        any_supported_type(&key).map_err(|_| wrong("holds a key of no use: RSA, ECDSA and Ed25519 are"))?;
+    let key = any_supported_type(&key)
+        .map_err(|_| key_error("holds an unsupported key: RSA, ECDSA and Ed25519 are supported"))?;
     let certified = CertifiedKey::new(chain, key);
     match certified.keys_match() {
         Ok(()) => Ok(certified),
-        Err(rustls::Error::InconsistentKeys(_)) => Err(wrong("is not the key of the certificate")),
+        Err(rustls::Error::InconsistentKeys(_)) => Err(key_error("is not the key of the certificate")),
         Err(error) => Err(TlsFile::Certificate.error(format!("the certificate cannot be used: {error}"))),
     }
 }
@@ -249,7 +249,9 @@ fn server_config(key: CertifiedKey, client_ca: Option<&[u8]>) -> Result<ServerCo
     };
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| TlsFile::Certificate.error(format!("TLS cannot be set up: {error}")))?
+        .map_err(|error| {
+            TlsFile::Certificate.error(format!("the TLS configuration cannot be built: {error}"))
+        })?
         .with_client_cert_verifier(client_verifier)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
     config.alpn_protocols = vec![H2.to_vec()];
@@ -258,14 +260,14 @@ fn server_config(key: CertifiedKey, client_ca: Option<&[u8]>) -> Result<ServerCo
     Ok(config)
 }
 
-/// Whether every user may read the file. A file whose metadata cannot be read is being replaced, and is not
-/// reported.
+/// Whether every user may read the file. Returns false if the metadata cannot be read, because the file is being
+/// replaced.
 fn is_public(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|about| about.permissions().mode() & 0o004 != 0)
+    fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
 }
 
-/// A file and its last settled content. The content of a file that is being written is not loaded together
-/// with that of another file that changed. A file that is absent for a moment does not delay the others.
+/// A file and its last complete content. When another file changes, the content of a file that is being written is not
+/// loaded. A file that is temporarily absent does not delay the others.
 struct WatchedFile {
     watch: FileWatch,
     content: Content,
@@ -308,7 +310,7 @@ impl PerFile<WatchedFile> {
     }
 }
 
-/// Reloads the files into `current` whenever they change.
+/// Reloads the files into `current` when they change.
 async fn reload(
     current: Arc<ArcSwap<ServerConfig>>,
     files: TlsFiles,
@@ -321,7 +323,7 @@ async fn reload(
             () = watched.changed() => {}
             () = tokio::time::sleep(MISMATCH_GRACE), if unreported.is_some() => {
                 if let Some(error) = unreported.take() {
-                    tracing::warn!(%error, "the TLS files changed and are broken: the old ones stay in use");
+                    tracing::warn!(%error, "failed to reload the TLS files: the old ones stay active");
                 }
                 continue;
             }
@@ -339,7 +341,7 @@ async fn reload(
                 unreported = None;
                 current.store(Arc::clone(&loaded.config));
                 let valid_until = loaded.validity.end();
-                tracing::info!(%valid_until, "the TLS files changed: reloaded for new connections");
+                tracing::info!(%valid_until, "reloaded the TLS files for new connections");
                 warn(&files, &loaded);
                 active = loaded;
             }
@@ -348,16 +350,16 @@ async fn reload(
     }
 }
 
-/// Warns about a certificate that clients will refuse, or soon will, and about a key that every user can read.
+/// Warns about a certificate that is expired, not valid yet or expires soon, and about a key that every user can read.
 ///
-/// The server starts with an expired certificate, as nginx and Envoy do. Clients refuse the certificate
-/// themselves, and a restart must not turn a late renewal or a wrong clock into an outage.
+/// The server starts with an expired certificate, as nginx and Envoy do. Clients reject the certificate. A restart must
+/// not turn a late renewal or an incorrect clock into an outage.
 fn warn(files: &TlsFiles, loaded: &TlsContent) {
     let certificate = files.certificate.display();
     match loaded.validity.at(SystemTime::now()) {
-        ValidityState::Fresh { .. } => {}
-        ValidityState::EndsSoon { days_left } => {
-            tracing::warn!(%certificate, days_left, "the TLS certificate ends soon");
+        ValidityState::Valid { .. } => {}
+        ValidityState::ExpiresSoon { days_left } => {
+            tracing::warn!(%certificate, days_left, "the TLS certificate expires soon");
         }
         ValidityState::Expired => {
             tracing::error!(%certificate, expired_at = %loaded.validity.end(),

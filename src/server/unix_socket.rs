@@ -1,5 +1,5 @@
-//! A unix socket's file. No client can connect before the file has its mode and owner, and two processes that
-//! bind the same path never take it from each other.
+//! Binds a unix socket. No client can connect before the file has its mode and owner. A process never replaces the file
+//! of another process that is serving.
 
 use std::{
     fs::{File, Permissions, TryLockError, set_permissions, symlink_metadata},
@@ -13,10 +13,11 @@ use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
 use super::settings::{Owner, directory_of};
 
-/// Connections that wait to be accepted. The system may limit them further (`net.core.somaxconn`).
+/// The maximum number of connections that wait to be accepted. The system may have a lower limit
+/// (`net.core.somaxconn`).
 const BACKLOG: u32 = 1024;
 
-/// The attempts to lock the directory, and the pause between two.
+/// The number of attempts to lock the directory, and the pause between them.
 const LOCK_ATTEMPTS: usize = 50;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
@@ -33,7 +34,7 @@ pub struct SocketAccess {
 pub(super) struct BoundSocket {
     pub(super) listener: UnixListener,
     path: PathBuf,
-    /// The file's device and inode: a file of the same name may belong to another process by then.
+    /// The device and inode of the file. By the time of the drop, another process may have replaced the file.
     file: (u64, u64),
 }
 
@@ -43,10 +44,10 @@ impl BoundSocket {
         remove_stale(path).await?;
         let socket = UnixSocket::new_stream()?;
         socket.bind(path)?;
-        // A bound socket that does not listen yet refuses connections, whatever its mode.
+        // A bound socket refuses connections before it listens, with any mode.
         let (listener, file) =
             match prepare(path, access).and_then(|file| Ok((socket.listen(BACKLOG)?, file))) {
-                Ok(made) => made,
+                Ok(prepared) => prepared,
                 Err(error) => {
                     std::fs::remove_file(path)?;
                     return Err(error);
@@ -59,13 +60,13 @@ impl BoundSocket {
 impl Drop for BoundSocket {
     fn drop(&mut self) {
         if identity(&self.path).is_ok_and(|file| file == self.file) {
-            // An error means that another process removed it first.
+            // An error means that another process removed the file first.
             let _ = std::fs::remove_file(&self.path);
         }
     }
 }
 
-/// Sets the file's owner and then its mode, because a change of owner may clear mode bits.
+/// Sets the file's owner, then its mode, because a change of owner may clear mode bits.
 fn prepare(path: &Path, access: SocketAccess) -> io::Result<(u64, u64)> {
     let SocketAccess { mode, owner } = access;
     if owner.user.is_some() || owner.group.is_some() {
@@ -82,11 +83,11 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     Ok((file.dev(), file.ino()))
 }
 
-/// Locks the directory. Otherwise another process could bind a socket there after this one found a stale file
+/// Locks the directory. Otherwise another process could bind a socket at the path after this process found a stale file
 /// and before it replaces the file.
 ///
-/// Any user who can read the directory can hold the lock, and must not keep the service from starting.
-/// Therefore this returns `None` after a second; also without file locks or without read permission.
+/// Any user who can read the directory can hold the lock, and must not prevent the start of the service. Therefore this
+/// returns `None` after a second, without file locks, or without read permission.
 async fn lock(path: &Path) -> Option<File> {
     let directory = File::open(directory_of(path)).ok()?;
     for _ in 0..LOCK_ATTEMPTS {
@@ -99,7 +100,7 @@ async fn lock(path: &Path) -> Option<File> {
     None
 }
 
-/// Removes the file of a socket that refuses connections, because its server is gone.
+/// Removes the file of a socket that refuses connections, because its server has ended.
 async fn remove_stale(path: &Path) -> io::Result<()> {
     let is_socket = symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
     if !is_socket {
@@ -107,7 +108,7 @@ async fn remove_stale(path: &Path) -> io::Result<()> {
     }
     match UnixStream::connect(path).await {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
-        // The socket is in use or its state is unknown. The bind reports it.
+        // The socket is in use or its state is unknown. The bind then fails.
         _ => Ok(()),
     }
 }

@@ -1,8 +1,8 @@
 //! Streams that end when the process drains.
 //!
-//! A client may keep a bidirectional stream open forever, as in reflection, and a graceful shutdown would wait
-//! for it. In a drain the request body ends as if the client had ended it. The service then answers the
-//! requests that it has and ends the call with OK.
+//! A client may keep a bidirectional stream, such as reflection's, open forever. A graceful shutdown would wait for it.
+//! In a drain, this module ends the request body as if the client had ended it. The service then responds to the
+//! received requests and ends the call with OK.
 
 use std::{
     pin::Pin,
@@ -27,7 +27,7 @@ pub struct UntilDrain<S> {
 }
 
 impl<S> UntilDrain<S> {
-    /// Ends the request bodies of `inner` once `serving` is `Draining` or its sender is gone.
+    /// Ends the request bodies of `inner` when `serving` is `Draining` or its sender was dropped.
     pub fn new(inner: S, serving: watch::Receiver<Serving>) -> Self {
         Self { inner, serving }
     }
@@ -52,7 +52,7 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let mut serving = self.serving.clone();
         let end = async move {
-            // An error means that the sender is gone, which ends the body too.
+            // An error means that the sender was dropped, which ends the body too.
             let _ = serving.wait_for(|serving| *serving == Serving::Draining).await;
         };
         self.inner.call(request.map(|body| EndingBody { body, end: Some(end.boxed()) }))
@@ -64,7 +64,7 @@ pin_project! {
     pub struct EndingBody<B> {
         #[pin]
         body: B,
-        // `None` once the drain has begun.
+        // `None` after the drain started.
         end: Option<BoxFuture<'static, ()>>,
     }
 }
@@ -78,7 +78,7 @@ impl<B: Body> Body for EndingBody<B> {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let this = self.project();
-        // Received frames come first: the service still answers them in a drain.
+        // Received frames are first, because the service responds to them in a drain.
         if this.end.is_some()
             && let Poll::Ready(frame) = this.body.poll_frame(context)
         {
@@ -96,7 +96,7 @@ impl<B: Body> Body for EndingBody<B> {
     }
 
     fn size_hint(&self) -> SizeHint {
-        // The drain may end the body below the lower bound of the inner body.
+        // A drain may end the body before the lower bound of the inner body.
         SizeHint::default()
     }
 }

@@ -8,7 +8,7 @@ fn parse(body: &str) -> Option<GoogleError> {
 }
 
 #[test]
-fn a_whole_error_is_read() {
+fn a_complete_error_is_parsed() {
     let info = json!({"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "NEW"});
     let body = json!({"error": {
         "code": 403, "message": "no", "status": "PERMISSION_DENIED", "details": [info],
@@ -22,7 +22,7 @@ fn a_whole_error_is_read() {
 }
 
 #[test]
-fn one_member_is_enough() {
+fn one_valid_member_is_enough() {
     for body in [
         r#"{"error":{"code":404}}"#,
         r#"{"error":{"code":"404"}}"#,
@@ -37,7 +37,7 @@ fn one_member_is_enough() {
 }
 
 #[test]
-fn what_is_not_googles_is_none() {
+fn a_body_that_is_not_googles_is_none() {
     let deep = format!(r#"{{"error":{{"code":500,"details":[{}{}]}}}}"#, "[".repeat(200), "]".repeat(200));
     for body in [
         "",
@@ -62,7 +62,7 @@ fn what_is_not_googles_is_none() {
 }
 
 #[test]
-fn the_log_gets_one_short_line() {
+fn the_display_is_one_short_line() {
     let error = GoogleError {
         status: Some("A\nB".to_owned()),
         message: Some(format!("\u{1b}[31m\r\n{}", "é".repeat(5000))),
@@ -79,14 +79,14 @@ fn the_log_gets_one_short_line() {
 
 proptest! {
     #[test]
-    fn no_bytes_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn no_body_causes_a_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
         if let Some(error) = GoogleError::parse(&body) {
             prop_assert!(!error.to_string().contains(char::is_control));
         }
     }
 
     #[test]
-    fn any_message_is_read_back_and_logged_on_one_line(message in "\\PC{1,40}|[\\x00-\\x1f]{1,9}") {
+    fn any_message_is_parsed_and_displayed_on_one_line(message in "\\PC{1,40}|[\\x00-\\x1f]{1,9}") {
         let body = json!({"error": {"message": message}}).to_string();
         let error = parse(&body).unwrap();
         prop_assert_eq!(error.message.as_deref(), Some(message.as_str()));

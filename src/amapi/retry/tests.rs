@@ -5,7 +5,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Failed, Next, Retries, retry_after};
+use super::{FailedAttempt, Next, Retries, retry_after};
 use crate::{amapi::error::Error, flight::Flight};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -16,13 +16,14 @@ struct Outcome {
     attempts: u32,
 }
 
-/// Runs attempts that end as scripted, and then succeed.
-async fn run(retries: &Retries, allowed: Duration, script: impl IntoIterator<Item = Next>) -> Outcome {
+/// Runs attempts that fail as scripted, and then succeed.
+async fn run(retries: &Retries, timeout: Duration, script: impl IntoIterator<Item = Next>) -> Outcome {
     let mut script: VecDeque<Next> = script.into_iter().collect();
-    let flight = Flight::new(Instant::now() + allowed);
+    let flight = Flight::new(Instant::now() + timeout);
     let attempt = || {
         flight.sent();
-        let failed = |next| Failed { error: Error::Unreachable { cause: "scripted".to_owned() }, next };
+        let failed =
+            |next| FailedAttempt { error: Error::Unreachable { cause: "scripted".to_owned() }, next };
         std::future::ready(script.pop_front().map_or(Ok(()), |next| Err(failed(next))))
     };
     let result = retries.run(&flight, attempt).await;
@@ -30,7 +31,7 @@ async fn run(retries: &Retries, allowed: Duration, script: impl IntoIterator<Ite
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_passing_failure_is_overcome_by_the_fourth_try() {
+async fn a_transient_error_is_retried_up_to_the_fourth_try() {
     let start = Instant::now();
     let outcome = run(&Retries::new(), 30 * SECOND, [RETRY; 3]).await;
     assert!(outcome.result.is_ok());
@@ -39,20 +40,20 @@ async fn a_passing_failure_is_overcome_by_the_fourth_try() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn four_tries_are_the_most() {
+async fn a_request_has_at_most_four_tries() {
     let outcome = run(&Retries::new(), 30 * SECOND, [RETRY; 10]).await;
     assert!(matches!(outcome.result, Err(Error::Unreachable { .. })));
     assert_eq!(outcome.attempts, 4);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_will_not_pass_is_tried_once() {
+async fn a_permanent_error_is_not_retried() {
     let outcome = run(&Retries::new(), 30 * SECOND, [Next::Stop]).await;
     assert_eq!(outcome.attempts, 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_upstream_says_when_to_come_back() {
+async fn a_retry_waits_for_the_retry_after_of_the_upstream() {
     let start = Instant::now();
     let outcome = run(&Retries::new(), 30 * SECOND, [Next::Retry { not_before: 7 * SECOND }]).await;
     assert!(outcome.result.is_ok());
@@ -60,23 +61,23 @@ async fn the_upstream_says_when_to_come_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pause_that_outlasts_the_deadline_is_not_begun() {
+async fn a_pause_beyond_the_deadline_does_not_start() {
     let start = Instant::now();
     let outcome = run(&Retries::new(), 5 * SECOND, [Next::Retry { not_before: 7 * SECOND }]).await;
-    assert!(matches!(outcome.result, Err(Error::Unreachable { .. })), "the cause, not a deadline");
+    assert!(matches!(outcome.result, Err(Error::Unreachable { .. })), "the cause, not the deadline");
     assert_eq!(outcome.attempts, 1);
     assert_eq!(start.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_was_not_looked_at_queues_again_as_often_as_it_takes() {
+async fn a_request_that_was_not_processed_is_requeued_without_a_limit() {
     let outcome = run(&Retries::new(), 30 * SECOND, [Next::Requeue; 20]).await;
     assert!(outcome.result.is_ok());
     assert_eq!(outcome.attempts, 21);
 }
 
 #[tokio::test(start_paused = true)]
-async fn requeueing_ends_with_the_deadline() {
+async fn requeueing_ends_at_the_deadline() {
     let start = Instant::now();
     let outcome = run(&Retries::new(), 5 * SECOND, std::iter::repeat_n(Next::Requeue, 10_000)).await;
     assert!(outcome.result.is_err());
@@ -84,21 +85,21 @@ async fn requeueing_ends_with_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_failing_calls_share_a_budget_of_retries() {
+async fn failing_calls_share_the_retry_budget() {
     let retries = Retries::new();
     let calls = (0..1000).map(|_| run(&retries, 30 * SECOND, [RETRY; 4]));
     let attempts: u32 = futures_util::future::join_all(calls).await.iter().map(|call| call.attempts).sum();
-    // A fifth of the calls, and the floor of ten a second for the ten seconds that are looked at.
+    // A fifth of the calls, and the floor of ten per second for the window of ten seconds.
     assert!((1200..=1320).contains(&attempts), "{attempts} attempts for 1000 calls");
 }
 
-/// Sun, 06 Nov 1994 08:49:37 GMT, RFC 9110's own example.
+/// Sun, 06 Nov 1994 08:49:37 GMT, the example of RFC 9110.
 fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777)
 }
 
 #[test]
-fn retry_after_reads_seconds_and_dates() {
+fn retry_after_parses_seconds_and_dates() {
     for (header, seconds) in [
         ("0", 0),
         ("120", 120),

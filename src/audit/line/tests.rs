@@ -9,21 +9,22 @@ use crate::{
 };
 
 fn arrival(method: Method) -> Arrival {
-    let trace_id = TraceId::of(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").expect("valid");
+    let trace_id =
+        TraceId::from_traceparent(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").expect("valid");
     let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_007);
     Arrival { method, trace_id, time, since: Instant::now() }
 }
 
 /// The line, parsed, without its duration.
 fn parsed(record: &Record, method: Method, code: &'static str) -> Value {
-    let line = arrival(method).line(record, code).expect("the first");
+    let line = arrival(method).line(record, code).expect("the first line");
     let mut line: Value = serde_json::from_slice(&line).expect("JSON");
-    assert!(line.as_object_mut().expect("an object").remove("duration_ms").expect("there").is_number());
+    assert!(line.as_object_mut().expect("an object").remove("duration_ms").expect("a duration").is_number());
     line
 }
 
 #[test]
-fn a_line_says_all_that_was_noted() {
+fn a_line_has_all_facts() {
     let record = Record::default();
     record.set_caller(&Caller::unix(1000));
     record.set_name("enterprises/LC01/devices/d1/operations/17".to_owned());
@@ -53,7 +54,7 @@ fn a_line_says_all_that_was_noted() {
 }
 
 #[test]
-fn what_does_not_apply_is_absent() {
+fn facts_that_do_not_apply_are_absent() {
     let want = json!({
         "time": "2023-11-14T22:13:20.007Z",
         "method": "WaitOperation",
@@ -64,7 +65,7 @@ fn what_does_not_apply_is_absent() {
 }
 
 #[test]
-fn a_call_that_is_still_under_way_upstream_has_what_was_sent() {
+fn the_line_of_an_upstream_call_in_flight_has_the_sent_requests() {
     let flight = Flight::new(Instant::now());
     let record = Record::default();
     record.joined(&flight, true);
@@ -82,7 +83,7 @@ fn a_denial_names_the_policies_that_forbid_it() {
     record.denied(Some(&Arc::from(["no-wipes".to_owned()])));
     let line = parsed(&record, Method::Cancel, "PERMISSION_DENIED");
     assert_eq!((&line["decision"], &line["policies"]), (&json!("deny"), &json!(["no-wipes"])));
-    // Nothing permits it, which no policy says.
+    // No policy permits the call.
     let record = Record::default();
     record.denied(Some(&Arc::default()));
     let line = parsed(&record, Method::Cancel, "PERMISSION_DENIED");
@@ -98,7 +99,7 @@ fn a_call_has_one_line() {
 }
 
 #[test]
-fn nothing_that_a_caller_writes_ends_the_line_or_changes_another_field() {
+fn no_text_of_a_caller_ends_the_line_or_changes_another_field() {
     for name in [
         "a\nb",
         "a\r\nb",
@@ -113,7 +114,7 @@ fn nothing_that_a_caller_writes_ends_the_line_or_changes_another_field() {
         record.set_caller(&Caller::of_token("i".to_owned(), name.to_owned(), Claims::new()));
         record.set_name(name.to_owned());
         record.invalid();
-        let line = arrival(Method::Delete).line(&record, "UNIMPLEMENTED").expect("the first");
+        let line = arrival(Method::Delete).line(&record, "UNIMPLEMENTED").expect("the first line");
         let (end, text) = line.split_last().expect("not empty");
         assert_eq!(*end, b'\n');
         let is_printable = |byte: &u8| (b' '..=b'~').contains(byte);
@@ -133,7 +134,7 @@ fn a_long_name_is_cut_between_characters() {
 }
 
 #[test]
-fn a_clock_beyond_all_dates_does_no_harm() {
+fn a_time_out_of_range_becomes_the_nearest_valid_one() {
     let far = Duration::from_secs(1 << 40);
     for (time, want) in [
         (SystemTime::UNIX_EPOCH - far, "1970-01-01T00:00:00.000Z"),

@@ -6,11 +6,11 @@ fn sink(path: &Path) -> Sink {
     Sink::open(&Destination::File(path.to_owned())).unwrap()
 }
 
-/// A pipe into which an earlier write put `torn` bytes of the next line.
-fn pipe(torn: usize) -> (Sink, UnixStream) {
+/// A pipe to which an earlier write wrote `incomplete` bytes of the next line.
+fn pipe(incomplete: usize) -> (Sink, UnixStream) {
     let (near, far) = UnixStream::pair().unwrap();
     let file = File::from(OwnedFd::from(near));
-    (Sink { path: None, file, length: 0, torn }, far)
+    (Sink { path: None, file, length: 0, incomplete }, far)
 }
 
 #[test]
@@ -25,7 +25,7 @@ fn an_incomplete_line_in_a_pipe_is_completed() {
 }
 
 #[test]
-fn a_pipe_without_a_reader_is_a_failure() {
+fn a_write_to_a_pipe_without_a_reader_fails() {
     let (mut sink, far) = pipe(0);
     drop(far);
     let failed = sink.append(b"1\n").unwrap_err();
@@ -33,28 +33,28 @@ fn a_pipe_without_a_reader_is_a_failure() {
 }
 
 #[test]
-fn an_incomplete_line_at_the_end_of_a_file_is_cut_off() {
+fn an_incomplete_line_at_the_end_of_a_file_is_removed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
     fs::write(&path, "1\n2 tw").unwrap();
-    let mut sink = Sink { torn: 4, ..sink(&path) };
+    let mut sink = Sink { incomplete: 4, ..sink(&path) };
     fs::write(&path, "1\n2 tw").unwrap();
     sink.length = 6;
-    sink.cut_off();
-    assert_eq!((sink.torn, fs::read_to_string(&path).unwrap().as_str()), (0, "1\n"));
+    sink.remove_incomplete_line();
+    assert_eq!((sink.incomplete, fs::read_to_string(&path).unwrap().as_str()), (0, "1\n"));
     sink.append(b"2 two\n").unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), "1\n2 two\n");
 }
 
 #[test]
-fn lines_of_another_process_are_never_cut_off() {
+fn lines_of_another_process_are_never_removed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
     let mut ours = sink(&path);
     ours.append(b"1\n").unwrap();
     sink(&path).append(b"theirs\n").unwrap();
-    ours.torn = 1;
-    ours.cut_off();
+    ours.incomplete = 1;
+    ours.remove_incomplete_line();
     assert_eq!(fs::read_to_string(&path).unwrap(), "1\ntheirs\n");
-    assert_eq!(ours.torn, 1);
+    assert_eq!(ours.incomplete, 1);
 }

@@ -93,10 +93,10 @@ fn certificate(which: TlsFile, path: &Path, summary: &CertSummary) -> Finding {
         }
     };
     match *state {
-        ValidityState::Fresh { days_left } => {
+        ValidityState::Valid { days_left } => {
             Finding::ok(format!("server.tls.{}", which.key()), left(days_left))
         }
-        ValidityState::EndsSoon { days_left } => {
+        ValidityState::ExpiresSoon { days_left } => {
             let hint = "renew it, and check that its automatic renewal works";
             Finding::warning(format!("server.tls.{}", which.key()), left(days_left), hint)
         }

@@ -13,7 +13,7 @@ use crate::{
     credentials::{LoadedCredential, Surroundings, settings::CredentialConfig},
     http_client::{Authorities, HttpClient, Progress},
     server::{
-        identity::jwks::{FetchError, LoadedKeys},
+        identity::jwks::{JwksFetchError, LoadedKeys},
         settings::{Jwks, Jwt},
     },
 };
@@ -84,21 +84,21 @@ async fn jwks(jwt: &Jwt, keys: LoadedKeys) -> Finding {
     }
 }
 
-fn jwks_hint(error: &FetchError) -> &'static str {
+fn jwks_hint(error: &JwksFetchError) -> &'static str {
     match error {
-        FetchError::Client(_) => "report this",
-        FetchError::Unanswered(_) | FetchError::Late | FetchError::Body(_) => {
+        JwksFetchError::Client(_) => "report this",
+        JwksFetchError::NoResponse(_) | JwksFetchError::TimedOut | JwksFetchError::Body(_) => {
             "check that it can be reached from here, by way of HTTPS_PROXY if that is set, and that its \
              certificate is trusted (callers.jwt.jwks_ca_certificates)"
         }
-        FetchError::Status(401 | 403) => {
+        JwksFetchError::Status(401 | 403) => {
             "let callers.jwt.jwks_token_file name a token that may read the keys, as Kubernetes' API server \
              requires"
         }
-        FetchError::Token { .. } => {
+        JwksFetchError::Token { .. } => {
             "let callers.jwt.jwks_token_file name a file with a token that this user may read"
         }
-        FetchError::Status(_) | FetchError::Unusable(_) => {
+        JwksFetchError::Status(_) | JwksFetchError::Unusable(_) => {
             "check that it is the jwks_uri of the issuer, and that callers.jwt.algorithms has those of its \
              keys"
         }

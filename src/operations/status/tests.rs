@@ -6,12 +6,16 @@ use serde_json::json;
 use super::*;
 use crate::amapi::google_error::GoogleError;
 
-fn answer(http_status: u16, body: &str) -> Answer {
-    Answer { http_status, google: GoogleError::parse(body.as_bytes()).map(Arc::new), retry_after: None }
+fn response(http_status: u16, body: &str) -> ErrorResponse {
+    ErrorResponse {
+        http_status,
+        google: GoogleError::parse(body.as_bytes()).map(Arc::new),
+        retry_after: None,
+    }
 }
 
 fn status_of(http_status: u16, body: &str) -> Status {
-    from_upstream(&Error::Answered(answer(http_status, body)))
+    from_upstream(&Error::Response(response(http_status, body)))
 }
 
 /// Checks the code, the message and each byte of `grpc-status-details-bin`.
@@ -29,7 +33,7 @@ fn info(domain: &str, reason: &str) -> Any {
     Any { type_url: "type.googleapis.com/google.rpc.ErrorInfo".to_owned(), value: message.encode_to_vec() }
 }
 
-fn googles(reason: &str) -> Any {
+fn google_info(reason: &str) -> Any {
     info("androidmanagement.googleapis.com", reason)
 }
 
@@ -39,7 +43,7 @@ fn retry(seconds: i64, nanos: i32) -> Any {
 }
 
 #[test]
-fn without_googles_json_the_http_status_gives_the_code() {
+fn the_http_status_determines_the_code_without_googles_json() {
     for (http_status, code) in [
         (400, Code::InvalidArgument),
         (402, Code::FailedPrecondition),
@@ -66,16 +70,16 @@ fn without_googles_json_the_http_status_gives_the_code() {
     ] {
         for body in ["", "<html>10.0.0.7 is down</html>", r#"{"error":"invalid_grant"}"#, r#"{"error":{}}"#] {
             let message = format!(
-                "the Android Management API answered HTTP {http_status} without an error of its own form"
+                "the Android Management API answered HTTP {http_status} without an error in Google's format"
             );
             let reason = format!("HTTP_{http_status}");
-            assert_status(&status_of(http_status, body), code, &message, vec![googles(&reason)]);
+            assert_status(&status_of(http_status, body), code, &message, vec![google_info(&reason)]);
         }
     }
 }
 
 #[test]
-fn the_errors_status_precedes_the_http_status() {
+fn the_error_status_takes_precedence_over_the_http_status() {
     for (number, name) in [
         (1, "CANCELLED"),
         (2, "UNKNOWN"),
@@ -96,21 +100,26 @@ fn the_errors_status_precedes_the_http_status() {
         let body = json!({"error": {"code": 404, "message": "m", "status": name}}).to_string();
         for http_status in [400, 404, 500, 503] {
             let status = status_of(http_status, &body);
-            assert_status(&status, Code::from(number), "m", vec![googles(name)]);
+            assert_status(&status, Code::from(number), "m", vec![google_info(name)]);
         }
-        assert_status(&status_of(404, &format!("[{body}]")), Code::from(number), "m", vec![googles(name)]);
+        assert_status(
+            &status_of(404, &format!("[{body}]")),
+            Code::from(number),
+            "m",
+            vec![google_info(name)],
+        );
     }
 }
 
 #[test]
-fn the_http_status_replaces_an_unknown_error_status() {
+fn the_http_status_determines_the_code_for_an_unknown_error_status() {
     for name in ["OK", "not_found", "SOMETHING_NEW", ""] {
         let body = json!({"error": {"code": 409, "message": "m", "status": name}}).to_string();
-        assert_status(&status_of(409, &body), Code::Aborted, "m", vec![googles("HTTP_409")]);
+        assert_status(&status_of(409, &body), Code::Aborted, "m", vec![google_info("HTTP_409")]);
     }
     let message = "the Android Management API answered HTTP 404 without a message";
     let status = status_of(404, r#"{"error":{"code":404}}"#);
-    assert_status(&status, Code::NotFound, message, vec![googles("HTTP_404")]);
+    assert_status(&status, Code::NotFound, message, vec![google_info("HTTP_404")]);
 }
 
 #[test]
@@ -130,12 +139,12 @@ fn a_403_for_quota_is_resource_exhausted() {
     ] {
         let legacy = json!({"error": {"code": 403, "message": "m", "errors": [{"reason": reason}]}});
         let status = status_of(403, &legacy.to_string());
-        assert_status(&status, Code::ResourceExhausted, "m", vec![googles("HTTP_403")]);
+        assert_status(&status, Code::ResourceExhausted, "m", vec![google_info("HTTP_403")]);
 
         let mut both = legacy.clone();
         both["error"]["status"] = json!("PERMISSION_DENIED");
         let status = status_of(403, &both.to_string());
-        assert_status(&status, Code::ResourceExhausted, "m", vec![googles("RESOURCE_EXHAUSTED")]);
+        assert_status(&status, Code::ResourceExhausted, "m", vec![google_info("RESOURCE_EXHAUSTED")]);
 
         let new = json!({"error": {"message": "m", "status": "PERMISSION_DENIED", "details": [
             {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "domain": "googleapis.com"},
@@ -150,13 +159,13 @@ fn a_403_for_quota_is_resource_exhausted() {
 }
 
 #[test]
-fn a_500_for_an_entity_that_was_not_found_is_not_found() {
+fn a_500_with_the_not_found_message_is_not_found() {
     let message = "Requested entity was not found.";
     let body = json!({"error": {"code": 500, "message": message, "status": "INTERNAL"}}).to_string();
-    assert_status(&status_of(500, &body), Code::NotFound, message, vec![googles("NOT_FOUND")]);
+    assert_status(&status_of(500, &body), Code::NotFound, message, vec![google_info("NOT_FOUND")]);
     let bare = json!({"error": {"message": message}}).to_string();
-    assert_status(&status_of(500, &bare), Code::NotFound, message, vec![googles("HTTP_500")]);
-    assert_status(&status_of(503, &body), Code::Internal, message, vec![googles("INTERNAL")]);
+    assert_status(&status_of(500, &bare), Code::NotFound, message, vec![google_info("HTTP_500")]);
+    assert_status(&status_of(503, &body), Code::Internal, message, vec![google_info("INTERNAL")]);
     let other = json!({"error": {"message": "Requested entity was not found"}}).to_string();
     assert_eq!(status_of(500, &other).code(), Code::Internal);
 }
@@ -167,7 +176,7 @@ fn googles_details_are_forwarded_with_exactly_one_error_info() {
         let kind = "type.googleapis.com/google.rpc.ErrorInfo";
         json!({"@type": kind, "reason": reason, "domain": domain})
     };
-    let android = "type.googleapis.com/google.android.devicemanagement.v1.Trouble";
+    let android = "type.googleapis.com/google.android.devicemanagement.v1.Problem";
     let unknown = json!({"@type": android});
     let fields = [(
         "@type".to_owned(),
@@ -181,11 +190,11 @@ fn googles_details_are_forwarded_with_exactly_one_error_info() {
 
     for (details, want) in [
         (json!([unknown, own("A", "x"), debug, own("B", "x")]), vec![structure.clone(), info("x", "A")]),
-        (json!([unknown]), vec![googles("NOT_FOUND"), structure]),
+        (json!([unknown]), vec![google_info("NOT_FOUND"), structure]),
         // Google's details must not use our domain.
         (json!([own("DENIED", "countermand"), own("A", "x")]), vec![info("x", "A")]),
-        (json!([own("DENIED", "countermand")]), vec![googles("NOT_FOUND")]),
-        (json!([3, "x", null]), vec![googles("NOT_FOUND")]),
+        (json!([own("DENIED", "countermand")]), vec![google_info("NOT_FOUND")]),
+        (json!([3, "x", null]), vec![google_info("NOT_FOUND")]),
     ] {
         let body = json!({"error": {"status": "NOT_FOUND", "message": "m", "details": details}}).to_string();
         assert_status(&status_of(404, &body), Code::NotFound, "m", want);
@@ -194,25 +203,25 @@ fn googles_details_are_forwarded_with_exactly_one_error_info() {
 
 #[test]
 fn retry_after_becomes_retry_info_when_the_body_has_none() {
-    let mut bare = answer(429, "");
+    let mut bare = response(429, "");
     bare.retry_after = Some(Duration::from_millis(1500));
-    let status = from_upstream(&Error::Answered(bare.clone()));
-    let message = "the Android Management API answered HTTP 429 without an error of its own form";
-    let want = vec![googles("HTTP_429"), retry(1, 500_000_000)];
+    let status = from_upstream(&Error::Response(bare.clone()));
+    let message = "the Android Management API answered HTTP 429 without an error in Google's format";
+    let want = vec![google_info("HTTP_429"), retry(1, 500_000_000)];
     assert_status(&status, Code::ResourceExhausted, message, want);
 
     bare.retry_after = Some(Duration::MAX);
-    let status = from_upstream(&Error::Answered(bare));
-    let want = vec![googles("HTTP_429"), retry(315_576_000_000, 0)];
+    let status = from_upstream(&Error::Response(bare));
+    let want = vec![google_info("HTTP_429"), retry(315_576_000_000, 0)];
     assert_status(&status, Code::ResourceExhausted, message, want);
 
     let body = json!({"error": {"status": "UNAVAILABLE", "message": "m", "details": [
         {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "7s"},
     ]}});
-    let mut own = answer(503, &body.to_string());
+    let mut own = response(503, &body.to_string());
     own.retry_after = Some(Duration::from_secs(60));
-    let status = from_upstream(&Error::Answered(own));
-    assert_status(&status, Code::Unavailable, "m", vec![googles("UNAVAILABLE"), retry(7, 0)]);
+    let status = from_upstream(&Error::Response(own));
+    assert_status(&status, Code::Unavailable, "m", vec![google_info("UNAVAILABLE"), retry(7, 0)]);
 }
 
 #[test]
@@ -222,9 +231,9 @@ fn a_401_of_google_is_not_forwarded() {
     ]}});
     let body = body.to_string();
     for error in [
-        Error::CredentialRejected(answer(401, &body)),
-        Error::Answered(answer(401, "")),
-        Error::Answered(answer(403, &body)),
+        Error::CredentialRejected(response(401, &body)),
+        Error::Response(response(401, "")),
+        Error::Response(response(403, &body)),
     ] {
         let message = "the Android Management API rejected the proxy's credential";
         let want = vec![info("countermand", "UPSTREAM_CREDENTIAL_REJECTED")];
@@ -251,26 +260,26 @@ fn local_errors_have_our_domain() {
     assert_status(
         &from_upstream(&Error::Malformed { what: "a redirect", http_status: 302 }),
         Code::Internal,
-        "the answer of the Android Management API, HTTP 302, is not one of its own: a redirect",
+        "the response, HTTP 302, is not from the Android Management API: a redirect",
         vec![own("UPSTREAM_MALFORMED")],
     );
     assert_status(
         &from_upstream(&Error::NotHttp { cause: "10.0.0.7:443 sent garbage".to_owned() }),
         Code::Internal,
-        "what answers for the Android Management API does not speak HTTP",
+        "the upstream of the Android Management API does not speak HTTP",
         vec![own("UPSTREAM_MALFORMED")],
     );
     assert_status(
         &from_upstream(&Error::Unreachable { cause: "10.0.0.7:443 refused".to_owned() }),
         Code::Unavailable,
-        "the Android Management API gave no whole answer",
+        "the Android Management API did not send a complete response",
         vec![own("UPSTREAM_UNREACHABLE")],
     );
-    let deadline = Error::DeadlineExceeded { while_doing: "waiting for an answer" };
+    let deadline = Error::DeadlineExceeded { while_doing: "before the upstream answered" };
     assert_status(
         &from_upstream(&deadline),
         Code::DeadlineExceeded,
-        "the deadline passed waiting for an answer",
+        "the deadline passed before the upstream answered",
         vec![own("DEADLINE_EXCEEDED")],
     );
     let message = "an internal error of the proxy";
@@ -290,7 +299,7 @@ fn local_errors_have_our_domain() {
     assert_status(
         &shutting_down(),
         Code::Unavailable,
-        "the proxy shuts down, and could not wait for this call",
+        "the proxy shut down before this call completed",
         vec![own("SHUTTING_DOWN")],
     );
     assert_status(

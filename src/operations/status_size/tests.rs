@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     amapi::{
-        error::{Answer, Error},
+        error::{Error, ErrorResponse},
         google_error::GoogleError,
     },
     operations::status::{GOOGLE_DOMAIN, from_upstream, invalid_name},
 };
 
-/// The size that HTTP/2 counts for a trailers-only response with the status as tonic writes it.
-fn on_the_wire(status: &Status) -> usize {
+/// The size of a trailers-only response with the status, as tonic writes it and HTTP/2 counts it.
+fn size_on_wire(status: &Status) -> usize {
     let response: http::Response<()> = status.clone().into_http();
     let date = ("date".len(), "Sun, 06 Nov 1994 08:49:37 GMT".len());
     let pseudo = (":status".len(), "200".len());
@@ -54,12 +54,12 @@ fn inner(status: &Status) -> pb::Status {
     let inner = pb::Status::decode(status.details()).unwrap();
     assert_eq!(inner.code, i32::from(status.code()));
     assert_eq!(inner.message, status.message());
-    assert!(on_the_wire(status) < MAX_TRAILERS, "{}", on_the_wire(status));
+    assert!(size_on_wire(status) < MAX_TRAILERS, "{}", size_on_wire(status));
     inner
 }
 
 #[test]
-fn details_that_fit_stay_unchanged() {
+fn details_that_fit_are_unchanged() {
     let structure = translate::pack("google.protobuf.Struct", &Struct::default());
     let all = vec![structure, localized(1500), retry(), bad_request(1500), info("R", &[("k", 500)])];
     let built = limited(Code::NotFound, "gone", all.clone());
@@ -83,7 +83,7 @@ fn a_long_message_is_cut_between_characters() {
 }
 
 #[test]
-fn the_least_useful_details_are_left_out_first() {
+fn details_of_the_lowest_priority_are_removed_first() {
     let structure = translate::pack("google.protobuf.Struct", &Struct::default());
     let all = vec![localized(3000), structure.clone(), bad_request(3000), retry(), info("R", &[])];
     let built = limited(Code::NotFound, "gone", all);
@@ -92,7 +92,7 @@ fn the_least_useful_details_are_left_out_first() {
 }
 
 #[test]
-fn two_hundred_details_keep_the_first_of_a_kind() {
+fn error_info_and_retry_info_remain_among_two_hundred_details() {
     let mut all = vec![localized(100); 200];
     all.push(retry());
     all.push(info("R", &[]));
@@ -127,14 +127,14 @@ fn percent_encoding_is_counted_as_tonic_encodes() {
     assert_eq!(response.headers()["grpc-message"].len(), percent_encoded_len(&message));
 }
 
-/// Text of one to four bytes a character, short and long.
+/// Short and long texts with characters of one to four bytes.
 fn text() -> impl Strategy<Value = String> {
     ("[\\x01 %aé€😀]{0,9}", 0..500_usize).prop_map(|(text, times)| text.repeat(times))
 }
 
 proptest! {
     #[test]
-    fn the_limits_hold_for_any_details(
+    fn the_limits_apply_to_any_details(
         message in text(),
         reason in text(),
         metadata in prop::collection::hash_map("\\PC{0,9}", text(), 0..12),
@@ -154,7 +154,7 @@ proptest! {
     }
 }
 
-/// Checks what must hold for every error: a code other than OK, exactly one `ErrorInfo`, and the limits.
+/// Checks the invariants of every error: a code other than OK, exactly one `ErrorInfo`, and the limits.
 fn check(error: &Error) -> Result<pb::Status, TestCaseError> {
     let status = from_upstream(error);
     prop_assert_ne!(status.code(), Code::Ok);
@@ -172,17 +172,17 @@ fn check(error: &Error) -> Result<pb::Status, TestCaseError> {
     Ok(inner)
 }
 
-fn answered(http_status: u16, body: &[u8], retry_after: Option<Duration>) -> Error {
+fn error_response(http_status: u16, body: &[u8], retry_after: Option<Duration>) -> Error {
     let google = GoogleError::parse(body).map(Arc::new);
-    Error::Answered(Answer { http_status, google, retry_after })
+    Error::Response(ErrorResponse { http_status, google, retry_after })
 }
 
 fn checked(http_status: u16, body: &Value) -> pb::Status {
-    check(&answered(http_status, body.to_string().as_bytes(), None)).unwrap()
+    check(&error_response(http_status, body.to_string().as_bytes(), None)).unwrap()
 }
 
 #[test]
-fn a_long_description_keeps_its_violation() {
+fn a_status_with_a_long_description_has_its_violation() {
     for description in ["\u{1}".repeat(70_000), "é".repeat(70_000)] {
         let inner = pb::Status::decode(invalid_name(&description).details()).unwrap();
         assert_eq!(inner.details.len(), 2);
@@ -225,7 +225,7 @@ fn two_hundred_json_details_fit() {
     assert!(inner.details.len() > 20, "{}", inner.details.len());
 }
 
-/// JSON that has the words which the code matches, in likely and unlikely places.
+/// JSON with the words that the code matches, in expected and unexpected positions.
 fn json_value() -> impl Strategy<Value = Value> {
     let word = prop::sample::select(vec![
         "type.googleapis.com/google.rpc.ErrorInfo",
@@ -284,7 +284,7 @@ fn json_value() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn any_body_fits(http_status: u16, body in prop::collection::vec(any::<u8>(), 0..300)) {
-        check(&answered(http_status, &body, None))?;
+        check(&error_response(http_status, &body, None))?;
     }
 
     #[test]
@@ -299,6 +299,6 @@ proptest! {
             error.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         error.insert("details".to_owned(), Value::from(details));
         let body = json!({"error": error}).to_string();
-        check(&answered(http_status, body.as_bytes(), retry_after.map(Duration::from_secs)))?;
+        check(&error_response(http_status, body.as_bytes(), retry_after.map(Duration::from_secs)))?;
     }
 }

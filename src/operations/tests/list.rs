@@ -11,8 +11,8 @@ fn device(page_token: &str) -> ListOperationsRequest {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pages_are_passed_through() {
-    let api = Counting::default();
+async fn pages_are_forwarded() {
+    let api = FakeAmapi::default();
     (1..=5).for_each(|id| api.issue(&name(1, id)));
     api.issue(&name(2, 1));
     api.set_page_size(3);
@@ -25,8 +25,8 @@ async fn pages_are_passed_through() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_asked_is_refused_without_asking() {
-    let api = Counting::default();
+async fn an_invalid_list_request_is_refused_without_a_query() {
+    let api = FakeAmapi::default();
     let (service, _serving) = api.serve();
     for request in [
         ListOperationsRequest { page_size: -1, ..device("") },

@@ -5,14 +5,14 @@ use futures_util::future::join_all;
 use super::*;
 
 /// The number of gets and lists.
-fn queries(api: &Counting) -> usize {
+fn queries(api: &FakeAmapi) -> usize {
     let Counts { cancels: _, gets, lists } = api.counts();
     gets + lists
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_ends_when_the_operation_does() {
-    let api = Counting::default();
+    let api = FakeAmapi::default();
     api.issue(&name(1, 1));
     let (service, _serving) = api.serve();
     let finish = async {
@@ -21,14 +21,14 @@ async fn a_wait_ends_when_the_operation_does() {
     };
     let start = Instant::now();
     let name = name(1, 1);
-    let (answer, ()) = tokio::join!(wait(&service, &name, 600), finish);
-    assert!(answer.expect("answered").done);
+    let (result, ()) = tokio::join!(wait(&service, &name, 600), finish);
+    assert!(result.expect("answered").done);
     assert!(start.elapsed() >= 5 * SECOND && start.elapsed() <= 12 * SECOND, "{:?}", start.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_finished_operation_is_returned_at_once() {
-    let api = Counting::default();
+    let api = FakeAmapi::default();
     api.finish(&name(1, 1));
     let (service, _serving) = api.serve();
     let start = Instant::now();
@@ -39,49 +39,49 @@ async fn a_finished_operation_is_returned_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_times_out_returns_the_latest_state() {
-    let api = Counting::default();
+    let api = FakeAmapi::default();
     api.issue(&name(1, 1));
     let (service, _serving) = api.serve();
-    for (seconds, least, most) in [(0, 0, 1), (30, 30, 30)] {
+    for (seconds, min, max) in [(0, 0, 1), (30, 30, 30)] {
         let start = Instant::now();
         assert!(!wait(&service, &name(1, 1), seconds).await.expect("answered").done);
-        assert!((least * SECOND..=most * SECOND).contains(&start.elapsed()), "{:?}", start.elapsed());
+        assert!((min * SECOND..=max * SECOND).contains(&start.elapsed()), "{:?}", start.elapsed());
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_waiters_cost_as_many_queries_as_one() {
+async fn a_thousand_waiters_cost_as_many_queries_as_one_waiter() {
     let mut costs = Vec::new();
     for waiters in [1, 1000] {
-        let api = Counting::default();
+        let api = FakeAmapi::default();
         api.issue(&name(1, 1));
         let (service, _serving) = api.serve();
         let name = name(1, 1);
-        let answers = join_all((0..waiters).map(|_| wait(&service, &name, 300))).await;
-        assert!(answers.iter().all(Result::is_ok));
+        let results = join_all((0..waiters).map(|_| wait(&service, &name, 300))).await;
+        assert!(results.iter().all(Result::is_ok));
         costs.push(queries(&api));
     }
-    // Jitter may save or cost a query over five minutes.
+    // Jitter may add or remove a query in five minutes.
     assert!(costs[0].abs_diff(costs[1]) <= 2, "{costs:?}");
     assert!(costs[1] <= 25, "{costs:?}: the interval grows to 20 s");
 }
 
 #[tokio::test(start_paused = true)]
 async fn several_operations_of_a_device_are_polled_by_one_list() {
-    let api = Counting::default();
+    let api = FakeAmapi::default();
     let (service, _serving) = api.serve();
     let names: Vec<_> = (1..=10).flat_map(|device| (1..=10).map(move |id| name(device, id))).collect();
     names.iter().for_each(|name| api.issue(name));
     let waits = names.iter().map(|name| wait(&service, name, 300));
-    let at_rest = async {
-        // By now, every interval has its maximum.
+    let at_max_interval = async {
+        // By now, every interval is at its maximum.
         sleep(120 * SECOND).await;
         let before = api.counts();
         sleep(100 * SECOND).await;
         (before, api.counts())
     };
-    let (answers, (before, after)) = tokio::join!(join_all(waits), at_rest);
-    assert!(answers.iter().all(Result::is_ok));
+    let (results, (before, after)) = tokio::join!(join_all(waits), at_max_interval);
+    assert!(results.iter().all(Result::is_ok));
     assert_eq!(after.gets, before.gets);
     // Five intervals of 20 s, ten devices.
     assert!((40..=50).contains(&(after.lists - before.lists)), "{before:?} {after:?}");
@@ -89,14 +89,14 @@ async fn several_operations_of_a_device_are_polled_by_one_list() {
 
 #[tokio::test(start_paused = true)]
 async fn gets_replace_a_list_that_costs_more() {
-    let api = Counting::default();
+    let api = FakeAmapi::default();
     let (service, _serving) = api.serve();
     (1..=1000).for_each(|id| api.issue(&name(1, id)));
     api.set_page_size(10);
     // Both are at the end of a list of 100 pages.
     let names = [name(1, 998), name(1, 999)];
-    let answers = join_all(names.iter().map(|name| wait(&service, name, 300))).await;
-    assert!(answers.iter().all(Result::is_ok));
+    let results = join_all(names.iter().map(|name| wait(&service, name, 300))).await;
+    assert!(results.iter().all(Result::is_ok));
     let Counts { gets, lists, .. } = api.counts();
     assert!(lists <= 20, "{lists} lists");
     assert!(gets >= 30, "{gets} gets");
@@ -104,7 +104,7 @@ async fn gets_replace_a_list_that_costs_more() {
 
 #[tokio::test(start_paused = true)]
 async fn a_poller_without_waiters_stops() {
-    let api = Counting::default();
+    let api = FakeAmapi::default();
     api.issue(&name(1, 1));
     let (service, _serving) = api.serve();
     wait(&service, &name(1, 1), 10).await.expect("answered");
@@ -115,7 +115,7 @@ async fn a_poller_without_waiters_stops() {
 
 #[tokio::test(start_paused = true)]
 async fn a_transient_error_does_not_end_a_wait() {
-    let api = Counting::default();
+    let api = FakeAmapi::default();
     api.issue(&name(1, 1));
     let (service, _serving) = api.serve();
     let outage = async {
@@ -126,60 +126,60 @@ async fn a_transient_error_does_not_end_a_wait() {
         api.finish(&name(1, 1));
     };
     let name = name(1, 1);
-    let (answer, ()) = tokio::join!(wait(&service, &name, 600), outage);
-    assert!(answer.expect("answered").done);
+    let (result, ()) = tokio::join!(wait(&service, &name, 600), outage);
+    assert!(result.expect("answered").done);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_lasting_transient_error_is_returned_at_the_end_of_the_wait() {
-    let api = Counting::default();
+    let api = FakeAmapi::default();
     api.fail(Some(unreachable()));
     let (service, _serving) = api.serve();
     let start = Instant::now();
-    let error = wait(&service, &name(1, 1), 60).await.expect_err("no state was ever seen");
+    let error = wait(&service, &name(1, 1), 60).await.expect_err("no state is known");
     assert_eq!(error.code(), Code::Unavailable);
     assert_eq!(start.elapsed(), 60 * SECOND);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_permanent_error_ends_the_wait_with_its_status() {
-    let api = Counting::default();
+    let api = FakeAmapi::default();
     api.issue(&name(1, 1));
     let (service, _serving) = api.serve();
     let error = wait(&service, &name(1, 2), 600).await.expect_err("unknown");
     assert_eq!(error.code(), Code::NotFound);
     let deleted = async {
         sleep(3 * SECOND).await;
-        api.forget(&name(1, 1));
+        api.delete(&name(1, 1));
     };
     let start = Instant::now();
     let name = name(1, 1);
-    let (answer, ()) = tokio::join!(wait(&service, &name, 600), deleted);
-    assert_eq!(answer.expect_err("deleted").code(), Code::NotFound);
+    let (result, ()) = tokio::join!(wait(&service, &name, 600), deleted);
+    assert_eq!(result.expect_err("deleted").code(), Code::NotFound);
     assert!(start.elapsed() < 10 * SECOND);
     api.fail(Some(not_found()));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_cancel_ends_a_wait_within_the_shortest_interval() {
-    let api = Counting::default();
+    let api = FakeAmapi::default();
     api.issue(&name(1, 1));
     let (service, _serving) = api.serve();
     let name = name(1, 1);
     let cancelled = async {
-        // The interval is at its longest.
+        // The interval is at its maximum.
         sleep(200 * SECOND).await;
         cancel(&service, &name).await.expect("cancelled");
         Instant::now()
     };
-    let (answer, cancelled) = tokio::join!(wait(&service, &name, 600), cancelled);
-    assert!(is_cancelled(&answer.expect("answered")));
+    let (result, cancelled) = tokio::join!(wait(&service, &name, 600), cancelled);
+    assert!(is_cancelled(&result.expect("answered")));
     assert!(cancelled.elapsed() <= Duration::from_millis(1300), "{:?}", cancelled.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_drain_ends_all_waits_with_the_latest_state() {
-    let api = Counting::default();
+    let api = FakeAmapi::default();
     (1..=3).for_each(|id| api.issue(&name(1, id)));
     let (service, serving) = api.serve();
     let start = Instant::now();
@@ -188,8 +188,8 @@ async fn a_drain_ends_all_waits_with_the_latest_state() {
         serving.send_replace(Serving::Draining);
     };
     let names = [name(1, 1), name(1, 2), name(1, 3)];
-    let (answers, ()) = tokio::join!(join_all(names.iter().map(|name| wait(&service, name, 600))), drain);
-    assert!(answers.iter().all(|answer| answer.as_ref().is_ok_and(|operation| !operation.done)));
+    let (results, ()) = tokio::join!(join_all(names.iter().map(|name| wait(&service, name, 600))), drain);
+    assert!(results.iter().all(|result| result.as_ref().is_ok_and(|operation| !operation.done)));
     assert_eq!(start.elapsed(), 5 * SECOND);
     let late = wait(&service, &names[0], 600).await.expect("answered");
     assert!(!late.done && start.elapsed() < 7 * SECOND);
@@ -197,7 +197,7 @@ async fn a_drain_ends_all_waits_with_the_latest_state() {
 
 #[tokio::test(start_paused = true)]
 async fn a_negative_timeout_is_rejected() {
-    let api = Counting::default();
+    let api = FakeAmapi::default();
     let (service, _serving) = api.serve();
     let error = wait(&service, &name(1, 1), -1).await.expect_err("refused");
     assert_eq!(error.code(), Code::InvalidArgument);
@@ -206,7 +206,7 @@ async fn a_negative_timeout_is_rejected() {
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_of_the_poller_ends_its_waits_and_the_next_wait_starts_another_poller() {
-    let api = Counting::default();
+    let api = FakeAmapi::default();
     let names = [name(1, 1), name(1, 2)];
     names.iter().for_each(|name| api.issue(name));
     let (service, _serving) = api.serve();
@@ -216,9 +216,9 @@ async fn a_panic_of_the_poller_ends_its_waits_and_the_next_wait_starts_another_p
         api.set_lists_panic(true);
     };
     let waits = names.iter().map(|name| wait(&service, name, 600));
-    let (answers, ()) = tokio::join!(join_all(waits), panic);
-    for answer in answers {
-        assert_eq!(answer.expect_err("the poller panicked").code(), Code::Internal);
+    let (results, ()) = tokio::join!(join_all(waits), panic);
+    for result in results {
+        assert_eq!(result.expect_err("the poller panicked").code(), Code::Internal);
     }
     assert!(start.elapsed() < 12 * SECOND, "{:?}", start.elapsed());
 
@@ -228,16 +228,16 @@ async fn a_panic_of_the_poller_ends_its_waits_and_the_next_wait_starts_another_p
         api.finish(&names[0]);
     };
     let start = Instant::now();
-    let (answer, ()) = tokio::join!(wait(&service, &names[0], 600), finish);
-    assert!(answer.expect("answered").done);
+    let (result, ()) = tokio::join!(wait(&service, &names[0], 600), finish);
+    assert!(result.expect("answered").done);
     assert!(start.elapsed() < 12 * SECOND, "{:?}", start.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_poll_that_hangs_does_not_delay_the_waits_for_other_operations_of_the_device() {
-    let api = Counting::default();
+    let api = FakeAmapi::default();
     (1..=2).for_each(|id| api.issue(&name(1, id)));
-    // One operation on a page, so that each is polled by a get of its own.
+    // One operation per page, so that each operation is polled by a get.
     api.set_page_size(1);
     let (service, _serving) = api.serve();
     let start = Instant::now();
@@ -249,8 +249,8 @@ async fn a_poll_that_hangs_does_not_delay_the_waits_for_other_operations_of_the_
     };
     let (hung, other) = (name(1, 1), name(1, 2));
     let waits = (wait(&service, &hung, 10), wait(&service, &other, 300));
-    let (_, answer, ()) = tokio::join!(waits.0, waits.1, finish);
-    assert!(answer.expect("answered").done);
+    let (_, result, ()) = tokio::join!(waits.0, waits.1, finish);
+    assert!(result.expect("answered").done);
     // The round in which the query hangs ends after the longest interval, 20 s, and not after the upstream's 30 s.
     assert!(start.elapsed() <= 30 * SECOND, "{:?}", start.elapsed());
 }

@@ -14,7 +14,7 @@ use crate::{
 fn object(json: Value) -> Json {
     match json {
         Value::Object(members) => members,
-        other => panic!("{other} is no object"),
+        other => panic!("{other} is not an object"),
     }
 }
 
@@ -99,7 +99,7 @@ fn a_response_of_a_known_type_becomes_itself() {
 }
 
 #[test]
-fn a_page_keeps_all_its_members() {
+fn a_page_keeps_all_members() {
     let json =
         json!({"operations": [{"name": "a"}, {"name": "b"}], "nextPageToken": "t", "unreachable": ["u"]});
     let page = page(object(json)).expect("a page");
@@ -112,7 +112,7 @@ fn a_page_keeps_all_its_members() {
 }
 
 #[test]
-fn members_of_the_wrong_type_are_malformed() {
+fn members_of_another_type_are_malformed() {
     for json in [
         json!({"name": 1}),
         json!({"done": "true"}),
@@ -147,7 +147,7 @@ fn string(text: &str) -> Kind {
     Kind::StringValue(text.to_owned())
 }
 
-/// Each type of `google.rpc`, all its members set, beside the message that it means.
+/// Each type of `google.rpc` with all members, and the message that it becomes.
 #[test]
 fn every_google_rpc_type_becomes_itself() {
     let s = str::to_owned;
@@ -236,7 +236,7 @@ fn every_google_rpc_type_becomes_itself() {
     for (mut json, want) in table {
         json["@type"] = Value::from(want.type_url.clone());
         assert_eq!(details_of(json.clone()), std::slice::from_ref(&want), "{json}");
-        // What a newer proto adds is left out.
+        // Members of a newer proto are removed.
         json["addedLater"] = json!({"x": [1]});
         assert_eq!(details_of(json.clone()), [want], "{json}");
     }
@@ -262,7 +262,7 @@ fn google_protobuf_types_become_themselves() {
 
 #[test]
 fn other_types_and_json_that_does_not_fit_become_structs() {
-    let android = "type.googleapis.com/google.android.devicemanagement.v1.Trouble";
+    let android = "type.googleapis.com/google.android.devicemanagement.v1.Problem";
     let info = "type.googleapis.com/google.rpc.ErrorInfo";
     for (json, want) in [
         (

@@ -21,10 +21,10 @@ use crate::{
 
 type Handled = Result<Response<Body>, Infallible>;
 
-/// Stands in for the contract's service.
+/// A fake of the contract's service.
 type Handler = fn() -> BoxFuture<'static, Handled>;
 
-/// The calls of a process whose audit log is in `directory`.
+/// Calls with an audit log in `directory`.
 fn calls(directory: &TempDir, on_failure: OnFailure) -> Arc<Calls> {
     let file = Destination::File(directory.path().join("audit.jsonl"));
     let audit = Audit::start(&settings::Audit { file, on_failure }, &Background::unsupervised()).unwrap();
@@ -52,9 +52,9 @@ fn code_of(response: &Response<ResponseBody>) -> Code {
     response.headers().get("grpc-status").map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()))
 }
 
-/// Writes all lines, and reads them.
+/// Ends all calls and reads the audit lines.
 async fn lines(directory: &TempDir, calls: &Calls) -> Vec<Value> {
-    calls.cut();
+    calls.abort();
     calls.in_flight.close();
     calls.in_flight.wait().await;
     calls.audit.end().await;
@@ -82,7 +82,7 @@ async fn a_panic_is_answered_and_recorded() {
 }
 
 #[tokio::test]
-async fn no_call_is_served_when_the_audit_log_cannot_be_written() {
+async fn calls_are_refused_when_the_audit_log_cannot_be_written() {
     let directory = tempfile::tempdir().unwrap();
     symlink("/dev/full", directory.path().join("audit.jsonl")).unwrap();
     let calls = calls(&directory, OnFailure::Fail);
@@ -95,19 +95,19 @@ async fn no_call_is_served_when_the_audit_log_cannot_be_written() {
         });
         let response = start(&calls, service, &identity(), request("CancelOperation")).await;
         assert_eq!(code_of(&response), Code::Unavailable);
-        assert_eq!(served.load(Ordering::Relaxed), 1, "the first found out, and the others are refused");
+        assert_eq!(
+            served.load(Ordering::Relaxed),
+            1,
+            "the first call detects the error, and the others are refused"
+        );
     }
     std::fs::remove_file(directory.path().join("audit.jsonl")).unwrap();
     let codes: Vec<_> = lines(&directory, &calls).await.iter().map(|line| line["code"].clone()).collect();
-    assert_eq!(
-        codes,
-        ["OK", "UNAVAILABLE", "UNAVAILABLE"],
-        "the lines that were kept are written at the end"
-    );
+    assert_eq!(codes, ["OK", "UNAVAILABLE", "UNAVAILABLE"], "the kept lines are written at the end");
 }
 
 #[tokio::test]
-async fn calls_are_served_without_an_audit_log_when_that_is_configured() {
+async fn calls_are_served_without_an_audit_log_when_on_failure_is_continue() {
     let directory = tempfile::tempdir().unwrap();
     symlink("/dev/full", directory.path().join("audit.jsonl")).unwrap();
     let calls = calls(&directory, OnFailure::Continue);
@@ -117,7 +117,7 @@ async fn calls_are_served_without_an_audit_log_when_that_is_configured() {
 }
 
 #[tokio::test]
-async fn a_call_that_outlasts_the_drain_is_cut_and_recorded() {
+async fn an_aborted_call_is_answered_and_recorded() {
     let directory = tempfile::tempdir().unwrap();
     let calls = calls(&directory, OnFailure::Fail);
     let hangs: Handler = || std::future::pending().boxed();
@@ -126,14 +126,14 @@ async fn a_call_that_outlasts_the_drain_is_cut_and_recorded() {
     drop(disconnects);
     let stays = tokio::spawn(start_call(&calls, "GetOperation", hangs).map(|response| code_of(&response)));
     tokio::task::yield_now().await;
-    let mut ends: Vec<_> = lines(&directory, &calls)
+    let mut recorded: Vec<_> = lines(&directory, &calls)
         .await
         .iter()
         .map(|line| format!("{} {}", line["method"], line["code"]))
         .collect();
     assert_eq!(stays.await.unwrap(), Code::Unavailable);
-    ends.sort_unstable();
-    assert_eq!(ends, [r#""CancelOperation" "UNAVAILABLE""#, r#""GetOperation" "UNAVAILABLE""#]);
+    recorded.sort_unstable();
+    assert_eq!(recorded, [r#""CancelOperation" "UNAVAILABLE""#, r#""GetOperation" "UNAVAILABLE""#]);
 }
 
 fn timeout_of(text: &[u8]) -> Result<Option<Duration>, InvalidTimeout> {
@@ -142,7 +142,7 @@ fn timeout_of(text: &[u8]) -> Result<Option<Duration>, InvalidTimeout> {
 }
 
 #[test]
-fn grpc_timeout_reads_every_unit() {
+fn grpc_timeout_accepts_every_unit() {
     for (text, nanos) in [
         ("0n", 0),
         ("99999999n", 99_999_999),
@@ -159,7 +159,7 @@ fn grpc_timeout_reads_every_unit() {
 }
 
 #[test]
-fn grpc_timeout_refuses_anything_else() {
+fn grpc_timeout_rejects_malformed_values() {
     for text in [&b""[..], b"S", b"1", b"1s", b"-1S", b"1.5S", b"123456789S", b" 1S", b"1 S", b"\xff"] {
         assert_eq!(timeout_of(text), Err(InvalidTimeout), "{text:?}");
     }
@@ -170,7 +170,7 @@ fn is_grpc_type(content_type: &'static str) -> bool {
 }
 
 #[test]
-fn a_content_type_of_grpc_may_have_a_format_and_parameters() {
+fn the_grpc_content_type_may_have_a_format_and_parameters() {
     for grpc in [
         "application/grpc",
         "application/grpc+proto",
@@ -183,7 +183,7 @@ fn a_content_type_of_grpc_may_have_a_format_and_parameters() {
 }
 
 #[test]
-fn a_content_type_that_only_resembles_grpc_is_refused() {
+fn another_content_type_is_not_grpc() {
     for other in [
         "",
         "text/plain",

@@ -23,13 +23,13 @@ async fn watch(health: &Health, service: &str) -> Watch {
     health.watch(request(service)).await.unwrap().into_inner()
 }
 
-/// The next status, or `None` at the end of the watch; panics when the watch has neither yet.
-fn sent(watch: &mut Watch) -> Option<ServingStatus> {
+/// The next status, or `None` at the end of the watch. Panics when neither is available.
+fn next_status(watch: &mut Watch) -> Option<ServingStatus> {
     let next = watch.next().now_or_never().expect("a status or the end");
     next.map(|response| response.unwrap().status())
 }
 
-fn assert_silent(watch: &mut Watch) {
+fn assert_pending(watch: &mut Watch) {
     assert!(watch.next().now_or_never().is_none());
 }
 
@@ -56,15 +56,15 @@ async fn a_watch_sends_each_change_once_and_ends_in_a_drain() {
     for service in ["", "google.longrunning.Operations"] {
         let (state, health) = health(Serving::NotReady);
         let mut watch = watch(&health, service).await;
-        assert_eq!(sent(&mut watch), Some(ServingStatus::NotServing));
-        assert_silent(&mut watch);
+        assert_eq!(next_status(&mut watch), Some(ServingStatus::NotServing));
+        assert_pending(&mut watch);
         state.send_replace(Serving::Ready);
-        assert_eq!(sent(&mut watch), Some(ServingStatus::Serving));
+        assert_eq!(next_status(&mut watch), Some(ServingStatus::Serving));
         state.send_replace(Serving::Ready);
-        assert_silent(&mut watch);
+        assert_pending(&mut watch);
         state.send_replace(Serving::Draining);
-        assert_eq!(sent(&mut watch), Some(ServingStatus::NotServing));
-        assert_eq!(sent(&mut watch), None);
+        assert_eq!(next_status(&mut watch), Some(ServingStatus::NotServing));
+        assert_eq!(next_status(&mut watch), None);
     }
 }
 
@@ -82,31 +82,31 @@ async fn a_drain_wakes_a_waiting_watch() {
 async fn a_watch_at_not_serving_ends_in_a_drain_without_a_status() {
     let (state, health) = health(Serving::NotReady);
     let mut early = watch(&health, "").await;
-    assert_eq!(sent(&mut early), Some(ServingStatus::NotServing));
+    assert_eq!(next_status(&mut early), Some(ServingStatus::NotServing));
     state.send_replace(Serving::Draining);
-    assert_eq!(sent(&mut early), None);
+    assert_eq!(next_status(&mut early), None);
     let mut late = watch(&health, "").await;
-    assert_eq!(sent(&mut late), Some(ServingStatus::NotServing));
-    assert_eq!(sent(&mut late), None);
+    assert_eq!(next_status(&mut late), Some(ServingStatus::NotServing));
+    assert_eq!(next_status(&mut late), None);
 }
 
 #[tokio::test]
 async fn an_unknown_service_stays_unknown_and_its_watch_ends_too() {
     let (state, health) = health(Serving::Ready);
     let mut watch = watch(&health, "x").await;
-    assert_eq!(sent(&mut watch), Some(ServingStatus::ServiceUnknown));
+    assert_eq!(next_status(&mut watch), Some(ServingStatus::ServiceUnknown));
     state.send_replace(Serving::NotReady);
-    assert_silent(&mut watch);
+    assert_pending(&mut watch);
     state.send_replace(Serving::Draining);
-    assert_eq!(sent(&mut watch), None);
+    assert_eq!(next_status(&mut watch), None);
 }
 
 #[tokio::test]
 async fn a_lost_sender_ends_a_watch_as_not_serving() {
     let (state, health) = health(Serving::Ready);
     let mut watch = watch(&health, "").await;
-    assert_eq!(sent(&mut watch), Some(ServingStatus::Serving));
+    assert_eq!(next_status(&mut watch), Some(ServingStatus::Serving));
     drop(state);
-    assert_eq!(sent(&mut watch), Some(ServingStatus::NotServing));
-    assert_eq!(sent(&mut watch), None);
+    assert_eq!(next_status(&mut watch), Some(ServingStatus::NotServing));
+    assert_eq!(next_status(&mut watch), None);
 }

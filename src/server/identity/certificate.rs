@@ -12,20 +12,20 @@ const URI: Tag = Tag(6);
 /// The identities in the subject alternative names of a verified leaf certificate: the URI when it is a SPIFFE
 /// ID, then the DNS names without wildcards, in their order. The first of them is the caller.
 ///
-/// A certificate with several URIs is no X509-SVID (X509-SVID, section 2), and only its DNS names count. The
-/// subject's common name never counts (RFC 9525, section 2).
+/// A certificate with several URIs is not an X509-SVID (X509-SVID, section 2), so only its DNS names are used. The
+/// subject's common name is never used (RFC 9525, section 2).
 #[must_use]
 pub fn identities(leaf: &CertificateDer<'_>) -> Vec<Identity> {
     let parsed = parse_x509_certificate(leaf);
     let names = parsed.as_ref().ok().map(|(_, certificate)| certificate.subject_alternative_name());
     let Some(Ok(names)) = names else {
-        tracing::debug!("a verified client certificate cannot be parsed: it has no identity");
+        tracing::debug!("failed to parse a verified client certificate: it has no identity");
         return Vec::new();
     };
     let names = names.map_or(&[][..], |extension| &extension.value.general_names);
     let mut uris = names.iter().filter_map(|name| match name {
         GeneralName::URI(uri) => Some(*uri),
-        // An undecodable URI counts as a URI, so that another one is not the only one.
+        // An undecodable URI counts as a URI, because the certificate then has several URIs.
         GeneralName::Invalid(URI, _) => Some(""),
         _ => None,
     });
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn several_uris_are_no_spiffe_id() {
+    fn several_uris_are_not_a_spiffe_id() {
         let ids = || vec![uri("spiffe://corp.example/a"), uri("spiffe://corp.example/b")];
         assert_eq!(caller(ids()), None);
         assert_eq!(caller(vec![uri("https://corp.example"), uri("spiffe://corp.example/b")]), None);
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_without_such_names_has_no_identity() {
+    fn a_certificate_without_a_spiffe_id_or_dns_name_has_no_identity() {
         let email = SanType::Rfc822Name("console@corp.example".try_into().unwrap());
         let address = SanType::IpAddress([10, 0, 0, 1].into());
         for names in [

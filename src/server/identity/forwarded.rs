@@ -2,17 +2,16 @@
 //!
 //! # x-forwarded-client-cert
 //!
-//! The header has an element for each client certificate that a proxy on the way verified (Envoy, "HTTP header
-//! manipulation"). Commas separate the elements, semicolons their `Key=Value` pairs. A value with one of `,;="`
-//! is in double quotes, with `\"` and `\\` for `"` and `\`.
+//! The header has an element for each client certificate that a proxy verified (Envoy, "HTTP header manipulation").
+//! Commas separate the elements. Semicolons separate the `Key=Value` pairs of an element. A value with one of `,;="` is
+//! in double quotes, with `\"` and `\\` for `"` and `\`.
 //!
-//! Each proxy appends its element. Therefore only the last element is from the trusted proxy. Any client may
-//! have sent the elements before it.
+//! Each proxy appends its element. Therefore only the last element is from the trusted proxy. A client may have sent the
+//! elements before it.
 //!
-//! A client cannot move the beginning of the last element by a quote that it leaves open. The proxy's own
-//! element has an even number of quotes, so that one quote is still open at the end, and such a header is
-//! refused. A `\"` in one of the proxy's values could make the number even again; but that backslash is then
-//! outside of quotes, where a backslash is refused.
+//! A client cannot move the start of the last element with an unclosed quote. The proxy's element has an even number of
+//! quotes, so one quote is unclosed at the end, and such a header is refused. A `\"` in one of the proxy's values could
+//! make the number even. But then its backslash is outside of quotes, where a backslash is refused.
 
 use std::borrow::Cow;
 
@@ -26,13 +25,13 @@ const XFCC: &str = "x-forwarded-client-cert";
 /// The identity that Linkerd's proxy verified (Linkerd, "Identity").
 const L5D_CLIENT_ID: &str = "l5d-client-id";
 
-/// A header from which no identity can be read.
+/// An invalid `x-forwarded-client-cert` header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidXfcc {
     /// The header is malformed.
     #[error("cannot be parsed")]
     Form,
-    /// The last element has several URIs, and nothing says which of them is the caller.
+    /// The last element has several URIs, so the caller is ambiguous.
     #[error("has several URIs in its last element")]
     SeveralUris,
 }
@@ -87,7 +86,7 @@ fn linkerd_identity(value: &[u8]) -> Option<Identity> {
 }
 
 /// The identity in the last element of an `x-forwarded-client-cert` header: its URI when that is a SPIFFE ID,
-/// otherwise the first of its DNS names that is no wildcard. `None` when the element has neither.
+/// otherwise the first of its DNS names that is not a wildcard. `None` when the element has neither.
 ///
 /// # Errors
 ///
@@ -103,7 +102,7 @@ pub fn xfcc_identity(header: &[u8]) -> Result<Option<Identity>, InvalidXfcc> {
     }
 }
 
-/// The client's names in an element, unquoted and in order. Empty values are left out: Envoy writes `URI=` for a
+/// The client's names in an element, unquoted and in order. Empty values are ignored, because Envoy writes `URI=` for a
 /// certificate without a URI.
 #[derive(Debug, Default)]
 struct Element<'a> {
@@ -153,10 +152,10 @@ impl<'a> Element<'a> {
     }
 }
 
-/// Reads the value at the beginning of `text`. Returns the unquoted value, and the text after it.
+/// Reads the value at the start of `text`. Returns the unquoted value, and the text after it.
 fn read_value(text: &[u8]) -> Result<(Cow<'_, [u8]>, &[u8]), InvalidXfcc> {
     let Some(quoted) = text.strip_prefix(b"\"") else {
-        // A quote or a backslash ends the value too. The caller then finds no separator and fails.
+        // A quote or a backslash ends the value too. The caller then fails, because no separator follows.
         let end = text.iter().position(|c| b",;\"\\".contains(c)).unwrap_or(text.len());
         let (value, tail) = text.split_at(end);
         return Ok((value.trim_ascii_end().into(), tail));
@@ -178,8 +177,8 @@ fn read_value(text: &[u8]) -> Result<(Cow<'_, [u8]>, &[u8]), InvalidXfcc> {
     Ok((value, &tail[1..]))
 }
 
-/// Replaces `\"` and `\\` by `"` and `\`. A backslash before any other character stays, because the names of
-/// certificate subjects have such escapes (RFC 4514, section 2.4).
+/// Replaces `\"` and `\\` by `"` and `\`. A backslash before any other character is kept, because names of certificate
+/// subjects have such escapes (RFC 4514, section 2.4).
 fn unescaped(value: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(value.len());
     let mut bytes = value.iter().copied().peekable();

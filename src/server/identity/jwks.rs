@@ -17,20 +17,20 @@ use crate::{
     background::Background,
     file_watch::{self, FileWatch},
     fingerprint::fingerprint,
-    http_client::{BodyError, Failure, HttpClient, LoadedAuthorities, tls::TlsError},
+    http_client::{BodyError, HttpClient, LoadedAuthorities, SendError, tls::TlsError},
     server::settings::{Jwks, Jwt},
 };
 
-/// The most keys of a set that are read. Issuers have a handful.
+/// The maximum number of keys of a set. Issuers have only a few.
 const MAX_KEYS: usize = 64;
 
-/// The limit on one fetch, and so on the time that a caller waits for it.
+/// The timeout of a fetch, and therefore the maximum wait of a caller.
 pub(super) const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The longest response of an endpoint in bytes, far more than any issuer's keys.
+/// The maximum length of a response, in bytes. Key sets of issuers are much shorter.
 const MAX_BODY: usize = 256 * 1024;
 
-/// The content type of a key set (RFC 7517, section 8.5), and the one that most endpoints have.
+/// The content type of a key set (RFC 7517, section 8.5), and the one that most endpoints use.
 const ACCEPT: HeaderValue = HeaderValue::from_static("application/jwk-set+json, application/json");
 
 /// An asymmetric signature algorithm of JWTs (RFC 7518, section 3.1; RFC 8037).
@@ -55,17 +55,17 @@ impl Algorithm {
     };
 }
 
-/// The name is of no algorithm, of a symmetric one (`HS256`), or `none`.
+/// The name is not of an asymmetric algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not an algorithm of signatures by a private key")]
+#[error("not an asymmetric signature algorithm")]
 pub struct UnknownAlgorithm;
 
 impl FromStr for Algorithm {
     type Err = UnknownAlgorithm;
 
     fn from_str(name: &str) -> Result<Self, UnknownAlgorithm> {
-        let named = name.parse().map_err(|_| UnknownAlgorithm)?;
-        Self::ALL.into_iter().find(|known| known.0 == named).ok_or(UnknownAlgorithm)
+        let parsed = name.parse().map_err(|_| UnknownAlgorithm)?;
+        Self::ALL.into_iter().find(|known| known.0 == parsed).ok_or(UnknownAlgorithm)
     }
 }
 
@@ -82,20 +82,20 @@ pub struct KeySet {
     fingerprint: [u8; 32],
 }
 
-/// A text is no key set. `Display` quotes nothing of it.
+/// A text is not a usable key set. `Display` never quotes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidKeySet {
-    /// It is not a JSON object with a list `keys`.
-    #[error("is not the JSON of a key set")]
+    /// The text is not a JSON object with a list `keys`.
+    #[error("is not a JSON key set")]
     Form,
-    /// It has no key that verifies signatures by an allowed algorithm.
-    #[error("holds no key for signatures by the allowed algorithms")]
+    /// The set has no key for an allowed algorithm.
+    #[error("has no key for the allowed algorithms")]
     NoKey,
 }
 
 impl KeySet {
-    /// Reads the keys in `json` that verify signatures by one of `allowed`. Keys of other kinds or uses, and
-    /// malformed ones, are ignored, as the standard requires.
+    /// Parses the keys in `json` for one of the `allowed` algorithms. Malformed keys and keys of other types or uses are
+    /// ignored, as RFC 7517 requires.
     ///
     /// # Errors
     ///
@@ -119,7 +119,7 @@ impl KeySet {
         self.keys.len()
     }
 
-    /// Whether both sets were read from the same text.
+    /// Whether both sets were parsed from the same text.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.fingerprint == other.fingerprint
     }
@@ -134,7 +134,7 @@ impl KeySet {
     }
 }
 
-/// Shows the number of keys, and none of their content.
+/// Prints the number of keys, and never their content.
 impl fmt::Debug for KeySet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeySet").field("keys", &self.keys.len()).finish_non_exhaustive()
@@ -154,11 +154,11 @@ impl VerifyingKey {
         let common = &jwk.common;
         let signs = common.public_key_use.as_ref().is_none_or(|purpose| *purpose == PublicKeyUse::Signature);
         let verifies = common.key_operations.as_ref().is_none_or(|all| all.contains(&KeyOperations::Verify));
-        let may = |algorithm: &Algorithm| {
+        let is_usable = |algorithm: &Algorithm| {
             let own = common.key_algorithm.is_none_or(|own| own == KeyAlgorithm::from(algorithm.0));
             own && can_verify(&jwk.algorithm, algorithm.0)
         };
-        let algorithms: Vec<_> = allowed.iter().copied().filter(may).collect();
+        let algorithms: Vec<_> = allowed.iter().copied().filter(is_usable).collect();
         if !signs || !verifies || algorithms.is_empty() {
             return None;
         }
@@ -176,13 +176,13 @@ impl VerifyingKey {
         self.algorithms.contains(&algorithm)
     }
 
-    /// Whether `signature`, in base64url, is the key's signature of `message`.
+    /// Whether `signature`, in base64url, is a valid signature of `message`.
     pub(super) fn verifies(&self, message: &[u8], signature: &str, algorithm: Algorithm) -> bool {
         jsonwebtoken::crypto::verify(signature, message, &self.key, algorithm.0).unwrap_or(false)
     }
 }
 
-/// Whether a key of this kind can verify by `algorithm` (RFC 7518, section 3.1; RFC 8037).
+/// Whether a key of this type supports `algorithm` (RFC 7518, section 3.1; RFC 8037).
 fn can_verify(key: &AlgorithmParameters, algorithm: jsonwebtoken::Algorithm) -> bool {
     match key {
         AlgorithmParameters::RSA(_) => algorithm.family() == AlgorithmFamily::Rsa,
@@ -194,45 +194,45 @@ fn can_verify(key: &AlgorithmParameters, algorithm: jsonwebtoken::Algorithm) -> 
         AlgorithmParameters::OctetKeyPair(key) => {
             key.curve == EllipticCurve::Ed25519 && algorithm == jsonwebtoken::Algorithm::EdDSA
         }
-        // A symmetric key in a public key set is no secret and must verify nothing.
+        // A symmetric key in a public key set is not secret, so it must not verify signatures.
         _ => false,
     }
 }
 
-/// Fetches key sets. Only one task calls it.
+/// Fetches key sets. Only one task uses a source.
 pub(super) trait KeySource: Send + Sync + 'static {
     /// Fetches the JSON of the set, never from a cache.
-    fn fetch(&self) -> impl Future<Output = Result<Vec<u8>, FetchError>> + Send;
+    fn fetch(&self) -> impl Future<Output = Result<Vec<u8>, JwksFetchError>> + Send;
 }
 
 /// An HTTPS endpoint that serves a key set.
-pub(super) struct Endpoint {
+pub(super) struct JwksEndpoint {
     client: HttpClient,
     url: Url,
     token_file: Option<PathBuf>,
 }
 
-/// A key set could not be fetched. `Display` is for the log: it may name addresses and files, and quotes nothing
-/// of a token or a body.
+/// A key set could not be fetched. `Display` is for the log. It may have addresses and file names, and never quotes a
+/// token or a body.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum FetchError {
+pub enum JwksFetchError {
     /// The HTTP client cannot be built.
     #[error(transparent)]
     Client(#[from] TlsError),
     /// No connection, or a connection that ended before the response.
-    #[error("the endpoint gave no answer: {0}")]
-    Unanswered(#[from] Failure),
+    #[error("the endpoint did not respond: {0}")]
+    NoResponse(#[from] SendError),
     /// No complete response in time.
-    #[error("the endpoint did not answer in time")]
-    Late,
+    #[error("the endpoint did not respond in time")]
+    TimedOut,
     /// A status other than 200. Redirects are not followed.
-    #[error("the endpoint answered HTTP {0}")]
+    #[error("the endpoint returned HTTP {0}")]
     Status(u16),
     /// The body is too long or incomplete.
-    #[error("of the endpoint's answer {0}")]
+    #[error("reading the endpoint's response failed: {0}")]
     Body(#[from] BodyError),
-    /// The body is no key set.
-    #[error("the response {0}")]
+    /// The body is not a usable key set.
+    #[error("the endpoint's response {0}")]
     Unusable(#[from] InvalidKeySet),
     /// The token for the endpoint cannot be read.
     #[error("the token file {file:?} {problem}")]
@@ -244,7 +244,7 @@ pub enum FetchError {
     },
 }
 
-impl Endpoint {
+impl JwksEndpoint {
     /// The endpoint at `url`, whose certificate must be trusted by `authorities`. Each request has the bearer token in
     /// `token_file`, which is read each time because Kubernetes replaces it every hour or so.
     ///
@@ -262,31 +262,31 @@ impl Endpoint {
     }
 }
 
-impl KeySource for Endpoint {
-    async fn fetch(&self) -> Result<Vec<u8>, FetchError> {
+impl KeySource for JwksEndpoint {
+    async fn fetch(&self) -> Result<Vec<u8>, JwksFetchError> {
         let mut headers = HeaderMap::from_iter([(header::ACCEPT, ACCEPT)]);
         if let Some(file) = &self.token_file {
             headers.insert(header::AUTHORIZATION, authorization(file.clone()).await?);
         }
         let response = self.client.send(Method::GET, self.url.clone(), headers, "").await?;
         if response.status() != StatusCode::OK {
-            return Err(FetchError::Status(response.status().as_u16()));
+            return Err(JwksFetchError::Status(response.status().as_u16()));
         }
         Ok(response.body(MAX_BODY).await?)
     }
 }
 
 /// The `authorization` header with the token in `file`.
-async fn authorization(file: PathBuf) -> Result<HeaderValue, FetchError> {
-    let wrong = |problem: String| FetchError::Token { file: file.clone(), problem };
+async fn authorization(file: PathBuf) -> Result<HeaderValue, JwksFetchError> {
+    let token_error = |problem: String| JwksFetchError::Token { file: file.clone(), problem };
     let path = file.clone();
     let read = tokio::task::spawn_blocking(move || file_watch::read(&path)).await;
     let token = read
-        .map_err(|_| wrong("was not read: the process ends".to_owned()))?
-        .map_err(|error| wrong(format!("cannot be read: {error}")))?;
+        .map_err(|_| token_error("was not read: the process is ending".to_owned()))?
+        .map_err(|error| token_error(format!("cannot be read: {error}")))?;
     let bearer = Zeroizing::new([b"Bearer ", token.trim_ascii()].concat());
     let mut header = HeaderValue::from_bytes(&bearer)
-        .map_err(|_| wrong("holds characters that no token has".to_owned()))?;
+        .map_err(|_| token_error("has characters that a token cannot have".to_owned()))?;
     header.set_sensitive(true);
     Ok(header)
 }
@@ -299,7 +299,7 @@ pub enum LoadedKeys {
     Url {
         /// The URL.
         url: Url,
-        /// The certificates that the URL's server is trusted by.
+        /// The CA certificates for the URL's server.
         authorities: LoadedAuthorities,
         /// The file of the bearer token for the URL.
         token_file: Option<PathBuf>,
@@ -313,13 +313,13 @@ pub struct KeyFile {
     pub(super) keys: KeySet,
 }
 
-/// The reason why the keys cannot be loaded. `Display` quotes nothing of a file, and does not name it.
+/// The keys cannot be loaded. `Display` never quotes or names a file.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyLoadError {
-    /// The file of keys cannot be read.
+    /// The key file cannot be read.
     #[error("cannot read the file: {0}")]
     Unreadable(#[from] io::Error),
-    /// The file of keys has no usable key.
+    /// The key file has no usable key.
     #[error("the file {0}")]
     Unusable(#[from] InvalidKeySet),
     /// The certificates of `jwks_ca_certificates` cannot be used.
@@ -343,7 +343,7 @@ impl KeyLoadError {
 }
 
 impl LoadedKeys {
-    /// Reads the file of keys, or the files for fetching them. Blocks.
+    /// Reads the key file, or the files for fetching the keys. Blocks.
     ///
     /// # Errors
     ///
@@ -378,25 +378,25 @@ impl LoadedKeys {
         Ok(match self {
             Self::File(file) => IssuerKeys::of_file(file, algorithms.to_vec(), background),
             Self::Url { url, authorities, token_file } => {
-                let endpoint = Endpoint::new(url, authorities, token_file, background)?;
+                let endpoint = JwksEndpoint::new(url, authorities, token_file, background)?;
                 IssuerKeys::fetched(endpoint, algorithms.to_vec(), background)
             }
         })
     }
 
-    /// The number of the keys for `algorithms`. Fetches them once if they are not in a file.
+    /// The number of keys for `algorithms`. Fetches the keys if they are not in a file.
     ///
     /// # Errors
     ///
     /// The keys cannot be fetched, or none is usable.
-    pub async fn count(self, algorithms: &[Algorithm]) -> Result<usize, FetchError> {
+    pub async fn count(self, algorithms: &[Algorithm]) -> Result<usize, JwksFetchError> {
         let endpoint = match self {
             Self::File(file) => return Ok(file.keys.len()),
             Self::Url { url, authorities, token_file } => {
-                Endpoint::new(url, authorities, token_file, &Background::unsupervised())?
+                JwksEndpoint::new(url, authorities, token_file, &Background::unsupervised())?
             }
         };
-        let json = timeout(FETCH_TIMEOUT, endpoint.fetch()).await.unwrap_or(Err(FetchError::Late))?;
+        let json = timeout(FETCH_TIMEOUT, endpoint.fetch()).await.unwrap_or(Err(JwksFetchError::TimedOut))?;
         Ok(KeySet::parse(&json, algorithms)?.len())
     }
 }

@@ -1,4 +1,4 @@
-//! The issuer's keys in use, and the background task that refreshes them.
+//! The active keys of the issuer, and the background task that refreshes them.
 
 use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
@@ -8,24 +8,23 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::jwks::{Algorithm, FETCH_TIMEOUT, FetchError, KeyFile, KeySet, KeySource};
+use super::jwks::{Algorithm, FETCH_TIMEOUT, JwksFetchError, KeyFile, KeySet, KeySource};
 use crate::{background::Background, file_watch::FileWatch};
 
-/// The interval between two fetches, and so the longest time that a withdrawn key is accepted.
+/// The interval between two fetches, and therefore the maximum time for which a withdrawn key is accepted.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(300);
 
-/// The time after a fetch in which an unknown key causes no other one, because any client can invent key IDs.
+/// The minimum time between a fetch and another one for an unknown key, because clients can invent key IDs.
 const MIN_FETCH_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The pause after the first failure. It doubles with each further one, up to [`MAX_BACKOFF`].
+/// The pause after the first failure. It doubles with each further failure, up to [`MAX_BACKOFF`].
 const MIN_BACKOFF: Duration = Duration::from_millis(500);
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
-/// The name under which the death of the task is reported.
+/// The name with which the exit of the task is reported.
 const TASK: &str = "token key refresh";
 
-/// The issuer's keys. A set stays in use until a newer one is fetched. The task that refreshes them is aborted
-/// when this is dropped.
+/// The issuer's keys. A set stays active until a newer one is fetched. The drop aborts the task that refreshes the keys.
 pub(super) struct IssuerKeys {
     state: watch::Receiver<KeyState>,
     /// Requests a fetch; `None` for a file, which is watched instead.
@@ -52,14 +51,14 @@ pub(super) struct CurrentKeys {
     pub(super) generation: u64,
 }
 
-/// Whether a fetch may find a key that the current set does not have.
+/// Whether a fetch may return a key that is not in the current set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Renewal {
-    /// [`IssuerKeys::renewed`] waits for a fetch that may find it.
+    /// A fetch may return the key. [`IssuerKeys::renewed`] waits for it.
     Worthwhile,
-    /// No: the set was fetched moments ago.
+    /// The set was fetched recently.
     Useless,
-    /// Unknown: the last fetch failed.
+    /// The last fetch failed.
     Failing {
         /// The time until the next attempt.
         retry_after: Duration,
@@ -67,7 +66,7 @@ pub(super) enum Renewal {
 }
 
 impl IssuerKeys {
-    /// The keys of `source`. The first fetch starts at once.
+    /// The keys of `source`. The first fetch starts immediately.
     pub(super) fn fetched(source: impl KeySource, allowed: Vec<Algorithm>, background: &Background) -> Self {
         let (publish, state) = watch::channel(KeyState::new(None));
         let (requests, requested) = mpsc::channel(1);
@@ -93,13 +92,13 @@ impl IssuerKeys {
         self.state.borrow().current.generation
     }
 
-    /// Whether a fetch may find a key that the current set does not have.
+    /// Whether a fetch may return a key that is not in the current set.
     pub(super) fn renewal(&self) -> Renewal {
         let state = self.state.borrow();
         let wait = state.next_attempt.map(|next| next.saturating_duration_since(Instant::now()));
         match wait {
             Some(retry_after) if !retry_after.is_zero() => Renewal::Failing { retry_after },
-            // The next attempt is under way.
+            // The next attempt is in progress.
             Some(_) => Renewal::Worthwhile,
             None if self.requests.is_none() => Renewal::Useless,
             None if state.fetches > 0 && state.last_fetch.elapsed() < MIN_FETCH_INTERVAL => Renewal::Useless,
@@ -107,17 +106,16 @@ impl IssuerKeys {
         }
     }
 
-    /// Requests a fetch and waits for its end, successful or not, at most [`FETCH_TIMEOUT`]. All who wait share
-    /// one fetch.
+    /// Requests a fetch and waits for its end, at most [`FETCH_TIMEOUT`]. All waiters share one fetch.
     pub(super) fn renewed(&self) -> impl Future<Output = ()> + Send + 'static {
         let mut state = self.state.clone();
         let before = state.borrow_and_update().fetches;
         if let Some(requests) = &self.requests {
-            // A full channel has a request already.
+            // A full channel already has a request.
             let _ = requests.try_send(());
         }
         async move {
-            // An error means that the task is gone, and then the process ends.
+            // An error means that the task has exited, so the process is ending.
             let _ = state.wait_for(|state| state.fetches > before).await;
         }
     }
@@ -133,11 +131,11 @@ async fn refresh(
     let mut failures = 0;
     let mut has_keys = false;
     loop {
-        let fetched = timeout(FETCH_TIMEOUT, source.fetch()).await.unwrap_or(Err(FetchError::Late));
+        let fetched = timeout(FETCH_TIMEOUT, source.fetch()).await.unwrap_or(Err(JwksFetchError::TimedOut));
         let pause = match fetched.and_then(|json| Ok(KeySet::parse(&json, &allowed)?)) {
             Ok(keys) => {
                 if failures > 0 || !has_keys {
-                    tracing::info!(keys = keys.len(), "the keys that tokens are verified with were fetched");
+                    tracing::info!(keys = keys.len(), "fetched the token keys");
                 }
                 (failures, has_keys) = (0, true);
                 publish.send_modify(|state| state.replace(keys));
@@ -146,8 +144,8 @@ async fn refresh(
             Err(error) => {
                 if failures == 0 {
                     tracing::warn!(
-                        %error, in_use = has_keys,
-                        "the keys that tokens are verified with cannot be fetched: retrying"
+                        %error, has_keys,
+                        "failed to fetch the token keys: retrying"
                     );
                 }
                 failures += 1;
@@ -156,17 +154,17 @@ async fn refresh(
                 pause
             }
         };
-        // A request from before the end of the fetch has been served.
+        // The fetch has served the requests that arrived before its end.
         while requested.try_recv().is_ok() {}
         tokio::select! {
             () = sleep(pause) => {}
-            // `None` means that the keys are dropped, and this task is about to be aborted.
+            // `None` means that the keys were dropped. This task will be aborted.
             Some(()) = requested.recv() => {}
         }
     }
 }
 
-/// Reloads the keys of `file` when it changes. A broken set is reported, and the old one stays in use.
+/// Reloads the keys of `file` when it changes. An invalid set is logged, and the old one stays active.
 async fn reload(
     file: PathBuf,
     mut watch: FileWatch,
@@ -179,13 +177,13 @@ async fn reload(
             Ok(keys) => {
                 tracing::info!(
                     file = %file.display(), keys = keys.len(),
-                    "the keys that tokens are verified with changed: reloaded"
+                    "reloaded the token keys"
                 );
                 publish.send_modify(|state| state.replace(keys));
             }
             Err(error) => tracing::warn!(
                 file = %file.display(), %error,
-                "the keys that tokens are verified with changed and are broken: the old ones stay in use"
+                "failed to reload the token keys: the old ones stay active"
             ),
         }
     }

@@ -1,8 +1,8 @@
-//! Bearer tokens: JWTs (RFC 7519) of one issuer, verified by the keys that it publishes.
+//! Verifies bearer tokens: JWTs (RFC 7519) of one issuer, signed with the keys that the issuer publishes.
 //!
-//! jsonwebtoken parses keys and verifies signatures. This module checks header and claims itself, because
-//! jsonwebtoken accepts a list as `iss`, ignores `crit`, and finds no `exp` when serde_json's
-//! `arbitrary_precision` is on, which other modules need.
+//! jsonwebtoken parses keys and verifies signatures. This module checks the header and the claims, because jsonwebtoken
+//! accepts a list as `iss`, ignores `crit`, and does not find `exp` with serde_json's `arbitrary_precision`, which other
+//! modules need.
 
 use std::{
     num::NonZeroUsize,
@@ -30,76 +30,76 @@ use crate::{
     server::settings::Jwt,
 };
 
-/// The longest token in bytes. Kubernetes' tokens have about a thousand.
+/// The maximum length of a token, in bytes. Kubernetes' tokens have about a thousand bytes.
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
-/// The most keys that a token is verified with. Each verification costs CPU time before the client is known.
+/// The maximum number of keys for verifying a token. Each verification costs CPU time for an unknown client.
 const MAX_KEYS_TRIED: usize = 4;
 
-/// The clock skew between the issuer and this machine that is accepted, in seconds.
+/// The accepted clock skew between the issuer and this machine, in seconds.
 const LEEWAY: u64 = 30;
 
-/// Claims that differ between two tokens of one caller, and that no policy can decide by. Without them, all
-/// tokens of a caller are one caller to the policy's cache of decisions.
+/// Claims that differ between two tokens of one caller and are not available to policies. They are removed, so that all
+/// tokens of a caller share entries of the policy's decision cache.
 const PER_TOKEN_CLAIMS: [&str; 4] = ["exp", "nbf", "iat", "jti"];
 
-/// The most tokens in the [`TokenCache`].
+/// The maximum number of tokens in the [`TokenCache`].
 const MAX_CACHED_TOKENS: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
 
-/// The reason why a token is not accepted. `Display` completes "the bearer token …", and quotes nothing of it.
+/// A token is invalid. `Display` completes "the bearer token …" and never quotes the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidToken {
     /// There are several `authorization` headers.
     #[error("is not the only authorization header")]
     Several,
-    /// It is longer than 16 KiB.
+    /// The token is longer than 16 KiB.
     #[error("is longer than 16 KiB")]
     TooLong,
-    /// It is not a signed JWT, or a part of it cannot be parsed.
-    #[error("is no JWT, or malformed")]
+    /// The token is not a signed JWT, or a part of it cannot be parsed.
+    #[error("is not a JWT, or is malformed")]
     Malformed,
-    /// Its header requires an extension (`crit`), and none is supported.
+    /// The header requires an extension (`crit`). None is supported.
     #[error("has a critical extension (crit), and none is supported")]
     Critical,
-    /// Its algorithm is not accepted, or does not suit the key that it names.
-    #[error("is signed by an algorithm that is not allowed")]
+    /// The algorithm is not accepted, or does not suit the key in `kid`.
+    #[error("is signed with an algorithm that is not allowed")]
     Algorithm,
-    /// The issuer's keys have none that may have signed it.
-    #[error("is signed by an unknown key")]
+    /// No key of the issuer may have signed the token.
+    #[error("is signed with an unknown key")]
     UnknownKey,
-    /// It has no `kid`, and more than four keys suit its algorithm.
-    #[error("does not name its key (kid), and there are too many to try")]
+    /// The token has no `kid`, and more than four keys suit its algorithm.
+    #[error("has no key ID (kid), and too many keys suit its algorithm")]
     NoKeyId,
-    /// Its signature is not by the key that it names.
-    #[error("has a bad signature")]
+    /// The signature is not from the key in `kid`.
+    #[error("has an invalid signature")]
     Signature,
-    /// It has no `exp`, or one that is no number.
-    #[error("does not say when it expires (exp)")]
+    /// The token has no `exp`, or `exp` is not a number.
+    #[error("has no expiry (exp)")]
     NoExpiry,
-    /// Its `exp` has passed.
+    /// `exp` has passed.
     #[error("has expired")]
     Expired,
-    /// Its `nbf` is in the future, or is no number.
+    /// `nbf` is in the future, or not a number.
     #[error("is not valid yet (nbf)")]
     NotYetValid,
-    /// Its `iss` is another issuer.
-    #[error("is of another issuer (iss)")]
+    /// `iss` is another issuer.
+    #[error("is from another issuer (iss)")]
     Issuer,
-    /// Its `aud` has no audience of this service.
+    /// `aud` has no audience of this service.
     #[error("is for another audience (aud)")]
     Audience,
-    /// It has no `sub`.
-    #[error("does not say whom it is about (sub)")]
+    /// The token has no `sub`.
+    #[error("has no subject (sub)")]
     NoSubject,
 }
 
-/// The caller by a request's bearer token.
+/// The caller in a request's bearer token.
 pub(super) enum Bearer {
     /// The request has no bearer token.
     None,
     /// The result is known.
     Now(Result<Caller, Refusal>),
-    /// The result is known once the issuer's keys have been fetched.
+    /// The result is known after a fetch of the issuer's keys.
     Later(BoxFuture<'static, Result<Caller, Refusal>>),
 }
 
@@ -113,7 +113,7 @@ pub(super) struct TokenVerifier {
 }
 
 impl TokenVerifier {
-    /// A verifier, and the task that refreshes the issuer's keys, which is aborted when the verifier is dropped.
+    /// Creates a verifier and starts the task that refreshes the issuer's keys. The drop aborts the task.
     ///
     /// # Errors
     ///
@@ -130,7 +130,7 @@ impl TokenVerifier {
         })
     }
 
-    /// The caller by the bearer token of a request with these headers.
+    /// The caller in the bearer token of a request with these headers.
     pub(super) fn bearer(self: &Arc<Self>, headers: &HeaderMap) -> Bearer {
         let mut all = headers.get_all(header::AUTHORIZATION).iter();
         let Some(header) = all.next() else { return Bearer::None };
@@ -162,7 +162,7 @@ impl TokenVerifier {
         }
     }
 
-    /// Verifies a token after a fetch of the keys. There is no second fetch for it.
+    /// Verifies a token after a fetch of the keys, without a second fetch.
     fn verify_after_renewal(&self, header: &HeaderValue) -> Result<Caller, Refusal> {
         let token = bearer_token(header).ok_or(Refusal::Token(InvalidToken::Malformed))?;
         let verified = self.verify(token, unix_seconds());
@@ -174,7 +174,7 @@ impl TokenVerifier {
         }
     }
 
-    /// Verifies a token by the current keys. `now` is in seconds of the Unix epoch.
+    /// Verifies a token with the current keys. `now` is in seconds since the Unix epoch.
     fn verify(&self, token: &[u8], now: u64) -> Result<Caller, InvalidToken> {
         let CurrentKeys { keys, generation } = self.keys.current();
         let claims = signed_claims(token, keys.as_deref(), &self.algorithms)?;
@@ -188,8 +188,8 @@ fn refused(error: InvalidToken) -> Bearer {
     Bearer::Now(Err(Refusal::Token(error)))
 }
 
-/// The token of an `authorization` header of the scheme Bearer, in any case (RFC 9110, section 11.1; RFC 6750,
-/// section 2.1). `None` for another scheme, which a proxy on the way may use.
+/// The token of an `authorization` header with the scheme Bearer, in any case (RFC 9110, section 11.1; RFC 6750, section
+/// 2.1). `None` for another scheme, which may be for a proxy.
 fn bearer_token(header: &HeaderValue) -> Option<&[u8]> {
     const SCHEME: &[u8] = b"bearer";
     let (scheme, rest) = header.as_bytes().split_at_checked(SCHEME.len())?;
@@ -197,12 +197,12 @@ fn bearer_token(header: &HeaderValue) -> Option<&[u8]> {
     (scheme.eq_ignore_ascii_case(SCHEME) && ends).then(|| rest.trim_ascii())
 }
 
-/// The time in seconds of the Unix epoch. With a clock before 1970, every token has expired.
+/// The time in seconds since the Unix epoch. With a clock before 1970, every token has expired.
 fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(u64::MAX, |since| since.as_secs())
 }
 
-/// The fields of a JWS header that are used (RFC 7515, section 4.1). Fields that point to keys are not.
+/// The used fields of a JWS header (RFC 7515, section 4.1). Fields with keys or URLs of keys are ignored.
 #[derive(Deserialize)]
 struct JwsHeader {
     alg: String,
@@ -210,12 +210,12 @@ struct JwsHeader {
     crit: Option<Value>,
 }
 
-/// The claims of a token (a JWS, RFC 7515) that one of `keys` signed by one of the `allowed` algorithms. `keys`
-/// is `None` before the first fetch.
+/// The claims of a token (a JWS, RFC 7515) that is signed with one of `keys` and one of the `allowed` algorithms. `keys` is
+/// `None` before the first fetch.
 ///
 /// # Errors
 ///
-/// The token is malformed, or not signed so.
+/// The token is malformed, or its signature is not valid.
 fn signed_claims(
     token: &[u8],
     keys: Option<&KeySet>,
@@ -247,7 +247,7 @@ fn signed_claims(
     if suitable.iter().any(|key| key.verifies(message.as_bytes(), signature, algorithm)) {
         return decode_part(claims);
     }
-    // With an ID on both sides, the key is the right one. Otherwise the right key may not have been fetched yet.
+    // With an ID in the token and in the key, the key is the signer's. Otherwise a fetch may return the signer's key.
     let is_identified = kid.is_some() && suitable.iter().any(|key| key.has_id());
     Err(if is_identified { InvalidToken::Signature } else { InvalidToken::UnknownKey })
 }
@@ -258,12 +258,12 @@ fn decode_part<T: DeserializeOwned>(encoded: &str) -> Result<T, InvalidToken> {
     serde_json::from_slice(&json).map_err(|_| InvalidToken::Malformed)
 }
 
-/// The caller by these claims, and the second of the Unix epoch at which the token expires.
+/// The caller in these claims, and the expiry of the token in seconds since the Unix epoch.
 ///
 /// # Errors
 ///
-/// The claims are not from `issuer` for one of `audiences`, or not valid at the time `now`, in seconds of the
-/// Unix epoch (RFC 7519, section 4.1).
+/// The claims are not from `issuer`, not for one of `audiences`, or not valid at `now`, in seconds since the Unix epoch
+/// (RFC 7519, section 4.1).
 fn caller(
     mut claims: Map<String, Value>,
     issuer: &str,
@@ -306,16 +306,16 @@ fn caller(
     Ok((Caller::of_token(issuer.to_owned(), subject, flat), until))
 }
 
-/// A NumericDate (RFC 7519, section 2), which may have a fraction, in whole seconds. `None` for a value that is
-/// no number, or before the epoch.
+/// A NumericDate (RFC 7519, section 2) in whole seconds. Fractions are truncated. `None` for a value that is not a number
+/// or is before the epoch.
 fn numeric_date(time: Option<&Value>) -> Option<u64> {
     let time = time?.as_f64().filter(|time| *time >= 0.0)?;
     // The cast saturates.
     Some(time as u64)
 }
 
-/// Adds the values of a claim to `into`: each item of a list, and each member of an object as `name/member`. A
-/// claim whose own name is `name/member` adds to the same values.
+/// Adds the values of a claim to `into`: each item of a list, and each member of an object as `name/member`. A claim with
+/// the name `name/member` adds to the same values.
 fn flatten(name: String, value: &Value, into: &mut Claims) {
     let text = match value {
         Value::Null => return,
@@ -332,15 +332,14 @@ fn flatten(name: String, value: &Value, into: &mut Claims) {
     into.entry(name).or_default().insert(text);
 }
 
-/// The callers of verified tokens, because a client sends the same token with every call, and verifying a
-/// signature costs about 50 µs. The key is a digest of the token. Only tokens that the current keys have
-/// verified are in it.
+/// Caches the callers of verified tokens, because a client sends the same token with every call, and verifying a signature
+/// takes about 50 µs. The cache key is a digest of the token. Only tokens that are valid with the current keys are cached.
 struct TokenCache(Mutex<CachedTokens>);
 
 struct CachedTokens {
     /// The generation of the keys.
     generation: u64,
-    /// The caller, and the second of the Unix epoch at which the token expires.
+    /// The caller, and the expiry of the token in seconds since the Unix epoch.
     by_digest: LruCache<[u8; 32], (Caller, u64)>,
 }
 
@@ -349,7 +348,7 @@ impl TokenCache {
         Self(Mutex::new(CachedTokens { generation: 0, by_digest: LruCache::new(MAX_CACHED_TOKENS) }))
     }
 
-    /// The caller by `token`, if the keys of this generation verified it and it has not expired `now`.
+    /// The caller in `token`, if the keys of this generation verified the token and it has not expired at `now`.
     fn get(&self, token: &[u8], generation: u64, now: u64) -> Option<Caller> {
         let mut tokens = self.lock(generation)?;
         let digest = fingerprint(token);
@@ -368,10 +367,9 @@ impl TokenCache {
         }
     }
 
-    /// The tokens of this generation, after removing those of an older one; `None` when `generation` itself is
-    /// older.
+    /// The tokens of this generation. Removes the tokens of an older generation. `None` when `generation` is older.
     fn lock(&self, generation: u64) -> Option<MutexGuard<'_, CachedTokens>> {
-        // No holder of the lock can panic halfway through a change.
+        // A panic cannot leave the cache in an inconsistent state.
         let mut tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if tokens.generation < generation {
             tokens.generation = generation;

@@ -1,6 +1,5 @@
-//! The evidence that counts, and the peers that may forward identities.
+//! Tests of the precedence of evidence, and of the peers that may forward identities.
 
-use crate::server::identity::jwks::LoadedKeys;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -11,7 +10,7 @@ use super::{
     Identified, Identities, InvalidToken, Refusal,
     forwarded::{InvalidXfcc, workload_identity},
     issuer::{AUDIENCE, ISSUER, Key, claims, key_set},
-    jwks::Algorithm,
+    jwks::{Algorithm, LoadedKeys},
 };
 use crate::{
     background::Background,
@@ -29,10 +28,10 @@ const XFCC: (&str, &str) = ("x-forwarded-client-cert", "Hash=1;URI=spiffe://corp
 const L5D: (&str, &str) = ("l5d-client-id", LINKERD);
 
 fn certificate(id: &str) -> CertificateDer<'static> {
-    of_names(vec![SanType::URI(id.try_into().unwrap())])
+    certificate_with(vec![SanType::URI(id.try_into().unwrap())])
 }
 
-fn of_names(names: Vec<SanType>) -> CertificateDer<'static> {
+fn certificate_with(names: Vec<SanType>) -> CertificateDer<'static> {
     let mut parameters = CertificateParams::default();
     parameters.subject_alt_names = names;
     parameters.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
@@ -42,7 +41,7 @@ fn peer(origin: PeerOrigin, id: Option<&str>) -> Peer {
     Peer { origin, certificate: id.map(certificate) }
 }
 
-/// Accepts both headers, from this machine and from one proxy elsewhere.
+/// Accepts both headers from this machine and from one remote proxy.
 fn trusting() -> Callers {
     Callers {
         forwarded_client_cert: true,
@@ -65,7 +64,7 @@ fn identify(callers: &Callers, peer: &Peer, lines: &[(&str, &str)]) -> Result<Ca
     identify_by(callers, None, peer, lines)
 }
 
-/// The same where the tokens of an issuer are accepted.
+/// As [`identify`], with the tokens of an issuer.
 fn identify_by(
     callers: &Callers,
     issuer: Option<&Jwt>,
@@ -96,7 +95,7 @@ fn a_connection_identifies_its_peer() {
         (peer(PeerOrigin::Network, None), "anonymous", Proof::None),
         (peer(PeerOrigin::Network, Some(CONSOLE)), CONSOLE, Proof::ClientCertificate),
         (peer(UNIX, Some(CONSOLE)), CONSOLE, Proof::ClientCertificate),
-        // A certificate without an identity leaves the next evidence.
+        // A certificate without an identity is ignored.
         (peer(UNIX, Some("https://corp.example")), "unix:7", Proof::UnixPeer),
     ] {
         let want = (id.to_owned(), proof);
@@ -106,7 +105,7 @@ fn a_connection_identifies_its_peer() {
 }
 
 #[test]
-fn only_trusted_proxies_forward() {
+fn only_trusted_proxies_may_forward_identities() {
     let forwarded = ("spiffe://corp.example/forwarded".to_owned(), Proof::ForwardedClientCert);
     let by_linkerd = (format!("dns:{LINKERD}"), Proof::LinkerdClientId);
     for peer in [
@@ -126,7 +125,7 @@ fn only_trusted_proxies_forward() {
             assert_eq!(shown(identify(&trusting(), &peer, lines)).0, id, "{peer:?}");
         }
     }
-    // Each is switched on by itself.
+    // Each header is enabled separately.
     let one = Callers { linkerd_client_id: false, ..trusting() };
     assert_eq!(shown(identify(&one, &peer(PeerOrigin::Loopback, None), &[L5D])).0, "anonymous");
     let other = Callers { forwarded_client_cert: false, ..trusting() };
@@ -146,16 +145,16 @@ fn a_proxy_without_a_forwarded_identity_is_the_caller() {
 fn a_proxy_matches_any_name_of_its_certificate_and_calls_as_the_first() {
     let name = |name: &str| SanType::DnsName(name.try_into().unwrap());
     let names = vec![name("a.corp.example"), SanType::URI(CONSOLE.try_into().unwrap()), name("P.example")];
-    let proxy = Peer { origin: PeerOrigin::Network, certificate: Some(of_names(names)) };
-    let naming =
+    let proxy = Peer { origin: PeerOrigin::Network, certificate: Some(certificate_with(names)) };
+    let trusting_proxy =
         |id: &str| Callers { mesh_proxies: Some(vec![workload_identity(id).unwrap()]), ..trusting() };
     for id in [CONSOLE, "dns:a.corp.example", "dns:p.example"] {
-        let forwarded = shown(identify(&naming(id), &proxy, &[XFCC])).0;
+        let forwarded = shown(identify(&trusting_proxy(id), &proxy, &[XFCC])).0;
         assert_eq!(forwarded, "spiffe://corp.example/forwarded", "{id}");
-        assert_eq!(shown(identify(&naming(id), &proxy, &[])).0, CONSOLE, "{id}");
+        assert_eq!(shown(identify(&trusting_proxy(id), &proxy, &[])).0, CONSOLE, "{id}");
     }
     for id in [PROXY, "dns:b.corp.example"] {
-        assert_eq!(shown(identify(&naming(id), &proxy, &[XFCC])).0, CONSOLE, "{id}");
+        assert_eq!(shown(identify(&trusting_proxy(id), &proxy, &[XFCC])).0, CONSOLE, "{id}");
     }
 }
 
@@ -179,17 +178,17 @@ fn an_invalid_forwarded_identity_is_refused() {
         (&[(L5D.0, "")], Refusal::LinkerdClientId),
         (&[(L5D.0, "a b")], Refusal::LinkerdClientId),
         (&[L5D, L5D], Refusal::LinkerdClientId),
-        (&[XFCC, L5D], Refusal::Contradiction),
+        (&[XFCC, L5D], Refusal::ConflictingIdentities),
     ] {
         assert_eq!(identify(&trusting(), &local, lines), Err(refusal), "{lines:?}");
     }
-    // Both may say the same.
+    // Both headers may name the same caller.
     let same = [(XFCC.0, "DNS=a.example"), (L5D.0, "a.example")];
     assert_eq!(shown(identify(&trusting(), &local, &same)).0, "dns:a.example");
 }
 
 #[tokio::test]
-async fn a_token_comes_after_certificates_and_before_users_and_must_be_valid() {
+async fn a_token_follows_certificates_precedes_unix_users_and_must_be_valid() {
     let (key, file) = (Key::ec(), tempfile::NamedTempFile::new().unwrap());
     std::fs::write(file.path(), key_set([key.jwk(Some("a"))])).unwrap();
     let jwt = Jwt {

@@ -13,14 +13,14 @@ async fn read_from(sent: &[u8]) -> (io::Result<()>, Vec<u8>) {
 }
 
 #[tokio::test]
-async fn the_preface_is_read_and_not_a_byte_more() {
+async fn exactly_the_preface_is_read() {
     let (result, rest) = read_from(&[PREFACE, &b"more"[..]].concat()).await;
     result.unwrap();
     assert_eq!(rest, b"more");
 }
 
 #[tokio::test]
-async fn another_protocol_is_an_error_at_the_first_wrong_byte() {
+async fn another_protocol_is_an_error_at_the_first_other_byte() {
     for (sent, what) in [
         (&b"\x16\x03\x01"[..], "speaks TLS"),
         (b"G", "does not speak HTTP/2"),
@@ -45,11 +45,11 @@ async fn a_close_before_the_preface_is_unexpected_eof() {
     }
 }
 
-/// Reads everything as hyper would, at most `bite` bytes at a time.
-fn bites(io: &mut AfterPreface<hyper_util::rt::TokioIo<&[u8]>>, bite: usize) -> Vec<u8> {
+/// Reads all bytes as hyper does, at most `size` bytes at a time.
+fn read_in_chunks(io: &mut AfterPreface<hyper_util::rt::TokioIo<&[u8]>>, size: usize) -> Vec<u8> {
     let mut all = Vec::new();
     loop {
-        let mut space = vec![0; bite];
+        let mut space = vec![0; size];
         let mut buffer = rt::ReadBuf::new(&mut space);
         let cx = &mut Context::from_waker(std::task::Waker::noop());
         assert!(rt::Read::poll_read(Pin::new(io), cx, buffer.unfilled()).is_ready());
@@ -62,8 +62,8 @@ fn bites(io: &mut AfterPreface<hyper_util::rt::TokioIo<&[u8]>>, bite: usize) -> 
 
 #[test]
 fn hyper_reads_the_preface_again() {
-    for bite in [1, 7, 24, 100] {
+    for size in [1, 7, 24, 100] {
         let mut io = AfterPreface::new(hyper_util::rt::TokioIo::new(&b"and the rest"[..]));
-        assert_eq!(bites(&mut io, bite), [&PREFACE[..], b"and the rest"].concat(), "{bite}");
+        assert_eq!(read_in_chunks(&mut io, size), [&PREFACE[..], b"and the rest"].concat(), "{size}");
     }
 }

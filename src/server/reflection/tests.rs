@@ -1,4 +1,4 @@
-//! Over h2c and through both generated clients, as tools use it.
+//! Tests of reflection over h2c with both generated clients.
 
 use std::{collections::HashSet, future::pending, net::Ipv4Addr, time::Duration};
 
@@ -12,10 +12,10 @@ use tonic::transport::Channel;
 
 use super::*;
 
-/// Far longer than any of this takes, so that a hang fails the test.
+/// A timeout that is longer than any step, so that a hang fails the test.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Reflection on an ephemeral port; a message on the sender starts a graceful shutdown.
+/// Serves reflection on an ephemeral port. A message on the sender starts a graceful shutdown.
 async fn serve(
     serving: watch::Receiver<Serving>,
 ) -> (Channel, oneshot::Sender<()>, JoinHandle<std::io::Result<()>>) {
@@ -35,7 +35,7 @@ async fn serve(
     (channel, stop, server)
 }
 
-/// The same questions of either version, whose generated types differ in their module only.
+/// The requests of one version. The generated types of the two versions differ only in their module.
 macro_rules! client {
     ($version:ident) => {
         mod $version {
@@ -46,34 +46,34 @@ macro_rules! client {
                 server_reflection_response::MessageResponse, *,
             };
 
-            pub(super) use tonic_reflection::pb::$version::server_reflection_request::MessageRequest as Ask;
+            pub(super) use tonic_reflection::pb::$version::server_reflection_request::MessageRequest as Request;
 
-            pub(super) async fn ask(
+            pub(super) async fn send(
                 channel: &Channel,
-                ask: MessageRequest,
+                message_request: MessageRequest,
             ) -> Result<MessageResponse, Status> {
                 let mut client = ServerReflectionClient::new(channel.clone());
-                let request = ServerReflectionRequest { host: String::new(), message_request: Some(ask) };
-                let asked = client.server_reflection_info(stream::iter([request])).await?;
-                let answer = asked.into_inner().message().await?.expect("an answer");
-                Ok(answer.message_response.expect("an answer of a kind"))
+                let request = ServerReflectionRequest { host: String::new(), message_request: Some(message_request) };
+                let responses = client.server_reflection_info(stream::iter([request])).await?;
+                let response = responses.into_inner().message().await?.expect("a response");
+                Ok(response.message_response.expect("a message"))
             }
 
             pub(super) async fn list(channel: &Channel) -> Vec<String> {
                 let MessageResponse::ListServicesResponse(list) =
-                    ask(channel, MessageRequest::ListServices(String::new())).await.unwrap()
+                    send(channel, MessageRequest::ListServices(String::new())).await.unwrap()
                 else {
                     panic!("not a list")
                 };
                 list.service.into_iter().map(|service| service.name).collect()
             }
 
-            pub(super) async fn files(channel: &Channel, question: MessageRequest) -> Vec<Vec<u8>> {
-                let MessageResponse::FileDescriptorResponse(files) = ask(channel, question.clone())
+            pub(super) async fn files(channel: &Channel, request: MessageRequest) -> Vec<Vec<u8>> {
+                let MessageResponse::FileDescriptorResponse(files) = send(channel, request.clone())
                     .await
-                    .unwrap_or_else(|status| panic!("{question:?}: {status}"))
+                    .unwrap_or_else(|status| panic!("{request:?}: {status}"))
                 else {
-                    panic!("{question:?}: not files")
+                    panic!("{request:?}: not files")
                 };
                 files.file_descriptor_proto
             }
@@ -91,7 +91,7 @@ const SERVICES: [&str; 4] = [
     "grpc.reflection.v1alpha.ServerReflection",
 ];
 
-/// What an answer can contain, in `Any` or outright.
+/// The messages that a response can contain, directly or in `Any`.
 const MESSAGES: [&str; 29] = [
     "google.longrunning.Operation",
     "google.longrunning.ListOperationsResponse",
@@ -125,7 +125,7 @@ const MESSAGES: [&str; 29] = [
 ];
 
 #[tokio::test]
-async fn both_versions_list_the_four_services_once() {
+async fn both_versions_list_each_service_once() {
     let (_state, serving) = watch::channel(Serving::Ready);
     let (channel, _stop, _server) = serve(serving).await;
     for mut listed in [v1::list(&channel).await, v1alpha::list(&channel).await] {
@@ -134,7 +134,7 @@ async fn both_versions_list_the_four_services_once() {
     }
 }
 
-/// Follows the imports by file name, as clients do; the pool accepts a set only when all are there.
+/// Follows the imports by file name, as clients do. The pool accepts only a complete set.
 macro_rules! assert_all_resolve {
     ($version:ident, $channel:expr) => {
         let mut set = FileDescriptorSet::default();
@@ -142,13 +142,13 @@ macro_rules! assert_all_resolve {
         let mut wanted: Vec<_> = SERVICES
             .into_iter()
             .chain(MESSAGES)
-            .map(|name| $version::Ask::FileContainingSymbol(name.to_owned()))
+            .map(|name| $version::Request::FileContainingSymbol(name.to_owned()))
             .collect();
-        while let Some(question) = wanted.pop() {
-            for bytes in $version::files($channel, question).await {
+        while let Some(request) = wanted.pop() {
+            for bytes in $version::files($channel, request).await {
                 let file = FileDescriptorProto::decode(&bytes[..]).unwrap();
                 if known.insert(file.name().to_owned()) {
-                    wanted.extend(file.dependency.iter().cloned().map($version::Ask::FileByFilename));
+                    wanted.extend(file.dependency.iter().cloned().map($version::Request::FileByFilename));
                     set.file.push(file);
                 }
             }
@@ -164,7 +164,7 @@ macro_rules! assert_all_resolve {
 }
 
 #[tokio::test]
-async fn everything_that_an_answer_can_contain_resolves_with_its_imports() {
+async fn all_messages_of_a_response_resolve_with_their_imports() {
     let (_state, serving) = watch::channel(Serving::Ready);
     let (channel, _stop, _server) = serve(serving).await;
     assert_all_resolve!(v1, &channel);
@@ -172,15 +172,15 @@ async fn everything_that_an_answer_can_contain_resolves_with_its_imports() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_not_found() {
+async fn an_unknown_symbol_is_not_found() {
     let (_state, serving) = watch::channel(Serving::Ready);
     let (channel, _stop, _server) = serve(serving).await;
-    let asked = v1::ask(&channel, v1::Ask::FileContainingSymbol("google.rpc.Missing".to_owned())).await;
-    assert_eq!(asked.unwrap_err().code(), tonic::Code::NotFound);
+    let result = v1::send(&channel, v1::Request::FileContainingSymbol("google.rpc.Missing".to_owned())).await;
+    assert_eq!(result.unwrap_err().code(), tonic::Code::NotFound);
 }
 
 #[tokio::test]
-async fn an_open_stream_ends_at_the_drain_and_lets_the_server_end() {
+async fn an_open_stream_ends_in_a_drain_and_does_not_block_the_shutdown() {
     use tonic_reflection::pb::v1::{
         ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
         server_reflection_request::MessageRequest,
@@ -189,14 +189,14 @@ async fn an_open_stream_ends_at_the_drain_and_lets_the_server_end() {
     let (channel, stop, server) = serve(serving).await;
     let message_request = Some(MessageRequest::ListServices(String::new()));
     let request = ServerReflectionRequest { host: String::new(), message_request };
-    // The client never ends its side.
+    // The client never ends its stream.
     let requests = stream::iter([request]).chain(stream::pending());
     let mut client = ServerReflectionClient::new(channel);
-    let mut answers = client.server_reflection_info(requests).await.unwrap().into_inner();
-    assert!(answers.message().await.unwrap().is_some());
+    let mut responses = client.server_reflection_info(requests).await.unwrap().into_inner();
+    assert!(responses.message().await.unwrap().is_some());
 
     state.send_replace(Serving::Draining);
-    let end = timeout(LIMIT, answers.message()).await.expect("the stream ends");
+    let end = timeout(LIMIT, responses.message()).await.expect("the stream ends");
     assert_eq!(end.unwrap(), None);
     stop.send(()).unwrap();
     timeout(LIMIT, server).await.expect("the server ends").unwrap().unwrap();

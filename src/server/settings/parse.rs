@@ -1,4 +1,4 @@
-//! Readers of the server's settings.
+//! Parsers of the server's settings.
 
 use std::{
     os::unix::net::SocketAddr as UnixAddress,
@@ -17,7 +17,7 @@ use crate::{
 const ADDRESS_FORMS: &str = "give host:port, for example 127.0.0.1:50051 or [::1]:50051, or unix:/path";
 
 impl ListenAddress {
-    /// Reads `host:port` or `unix:path`; a relative path starts at `directory`.
+    /// Parses `host:port` or `unix:path`. A relative path starts at `directory`.
     pub(super) fn parse(text: &str, directory: &Path) -> Result<Self, Invalid> {
         match text.strip_prefix("unix:") {
             Some(path) => socket_path(path, directory).map(Self::Unix),
@@ -25,7 +25,7 @@ impl ListenAddress {
         }
     }
 
-    /// Whether the system refuses to bind the second of the two.
+    /// Whether the system refuses to bind both addresses.
     pub(crate) fn collides_with(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Tcp(one), Self::Tcp(two)) => collide(*one, *two),
@@ -36,7 +36,7 @@ impl ListenAddress {
 }
 
 fn socket_path(path: &str, directory: &Path) -> Result<PathBuf, Invalid> {
-    // unix:///path, as gRPC clients write it.
+    // gRPC clients write unix:///path.
     let path = path.strip_prefix("//").unwrap_or(path);
     if path.is_empty() {
         return Err(Invalid::new("the address has no path", ADDRESS_FORMS));
@@ -54,21 +54,21 @@ fn socket_path(path: &str, directory: &Path) -> Result<PathBuf, Invalid> {
     Ok(path)
 }
 
-/// Three octal digits, with or without a zero before them.
+/// Parses three octal digits, with or without a leading zero.
 pub(super) fn mode(text: &str, _: &Path) -> Result<u32, Invalid> {
     let is_octal = matches!(text.len(), 3 | 4) && text.bytes().all(|digit| matches!(digit, b'0'..=b'7'));
     let mode = if is_octal { u32::from_str_radix(text, 8).ok() } else { None };
-    // No manual says what a bit beyond these means on a socket.
+    // Other mode bits have no defined meaning for a socket.
     mode.filter(|mode| *mode <= 0o777).ok_or_else(|| {
         Invalid::new(
-            "this is no mode of a file",
+            "this is not a file mode",
             r#"give octal digits in quotes, for example "0600" or "0660""#,
         )
     })
 }
 
 impl Owner {
-    /// Reads `user`, `user:group` or `:group`, by name or by number.
+    /// Parses `user`, `user:group` or `:group`, by name or by number.
     pub(super) fn parse(text: &str, _: &Path) -> Result<Self, Invalid> {
         let (user, group) = match text.split_once(':') {
             Some((user, group)) => (user, Some(group)),
@@ -89,14 +89,14 @@ impl Owner {
     }
 }
 
-/// The number that `name` is, or that the system's databases have for it.
+/// Parses `name` as a number, otherwise looks up its number in the system's databases.
 fn number(
     kind: &str,
     name: &str,
     look_up: impl FnOnce(&str) -> nix::Result<Option<u32>>,
 ) -> Result<u32, Invalid> {
     let hint = r#"give "user", "user:group" or ":group", each a name that this machine knows or a number"#;
-    // chown(2) takes the highest number for "leave it".
+    // chown(2) does not change the owner for the highest number.
     if let Ok(number) = name.parse()
         && number != u32::MAX
     {
@@ -112,8 +112,8 @@ fn number(
 pub(super) fn mesh_proxy(text: &str, _: &Path) -> Result<Identity, Invalid> {
     workload_identity(text).ok_or_else(|| {
         Invalid::new(
-            "this is no identity of a certificate",
-            "give what its certificate names: spiffe://trust-domain/path or dns:host.example",
+            "this is not an identity of a certificate",
+            "give a name in its certificate: spiffe://trust-domain/path or dns:host.example",
         )
     })
 }
@@ -122,16 +122,16 @@ pub(super) fn mesh_proxy(text: &str, _: &Path) -> Result<Identity, Invalid> {
 /// 1.0, section 3).
 pub(super) fn issuer(text: &str, directory: &Path) -> Result<String, Invalid> {
     if text.contains('#') {
-        let problem = "the issuer holds a #, which ends the issuer in the name of a caller";
-        return Err(Invalid::new(problem, "let the issuer write another text into its tokens"));
+        let problem = "the issuer has a #, which ends the issuer in the name of a caller";
+        return Err(Invalid::new(problem, "configure the issuer to use another name"));
     }
     audience(text, directory)
 }
 
 pub(super) fn audience(text: &str, _: &Path) -> Result<String, Invalid> {
     if text.trim().is_empty() || text.chars().any(char::is_control) {
-        let hint = "give the very text that the issuer writes into its tokens";
-        return Err(Invalid::new("this is no text of a token", hint));
+        let hint = "give the exact text of the issuer's tokens";
+        return Err(Invalid::new("this is not the text of a claim", hint));
     }
     Ok(text.to_owned())
 }
@@ -139,21 +139,21 @@ pub(super) fn audience(text: &str, _: &Path) -> Result<String, Invalid> {
 pub(super) fn algorithm(text: &str, _: &Path) -> Result<Algorithm, Invalid> {
     text.parse().map_err(|_| {
         let known = Algorithm::ALL.map(|known| known.to_string()).join(", ");
-        Invalid::new("this is no algorithm of signatures by a private key", format!("give some of {known}"))
+        Invalid::new("this is not an asymmetric signature algorithm", format!("give some of {known}"))
     })
 }
 
 impl JwksLocation {
-    /// Reads a URL, which begins with a scheme (RFC 3986, section 3.1), or a path.
+    /// Parses a URL, which starts with a scheme (RFC 3986, section 3.1), or a path.
     pub(super) fn parse(text: &str, directory: &Path) -> Result<Self, Invalid> {
         let is_scheme = |text: &str| text.bytes().all(|c| c.is_ascii_alphanumeric() || b"+-.".contains(&c));
         if !text.split_once("://").is_some_and(|(scheme, _)| is_scheme(scheme)) {
             return Ok(Self::File(directory.join(text)));
         }
-        let danger = "over plain http anybody on the way could replace the keys";
+        let danger = "over plain http an attacker on the network could replace the keys";
         let url = endpoint(text, danger, "give https://host/path, or a file")?;
         if url.fragment().is_some() {
-            return Err(Invalid::new("the URL holds a fragment", "end it before the #"));
+            return Err(Invalid::new("the URL has a fragment", "end it before the #"));
         }
         Ok(Self::Url(url))
     }

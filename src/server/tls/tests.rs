@@ -1,4 +1,4 @@
-//! The checks of the files. Handshakes and reloads are tested over real sockets.
+//! Tests of the file checks. The integration tests cover handshakes and reloads.
 
 use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
@@ -8,12 +8,12 @@ use super::*;
 use crate::pem::{KEY_ON_ONE_LINE, shows_the_key};
 
 /// A directory with a key pair and a CA.
-struct Directory {
+struct TlsDirectory {
     directory: tempfile::TempDir,
     files: TlsFiles,
 }
 
-impl Directory {
+impl TlsDirectory {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
@@ -22,14 +22,14 @@ impl Directory {
             private_key: at("tls.key"),
             client_ca: Some(at("ca.pem")),
         };
-        let made = Self { directory, files };
+        let created = Self { directory, files };
         let key = KeyPair::generate().unwrap();
         let certificate =
             CertificateParams::new(vec!["a.test".to_owned()]).unwrap().self_signed(&key).unwrap();
-        made.write("tls.crt", &certificate.pem());
-        made.write("tls.key", &key.serialize_pem());
-        made.write("ca.pem", &certificate.pem());
-        made
+        created.write("tls.crt", &certificate.pem());
+        created.write("tls.key", &key.serialize_pem());
+        created.write("ca.pem", &certificate.pem());
+        created
     }
 
     fn write(&self, name: &str, content: &str) {
@@ -43,7 +43,7 @@ impl Directory {
 
 #[test]
 fn the_config_offers_h2_and_no_resumption() {
-    let loaded = Directory::new().files.load().unwrap().content;
+    let loaded = TlsDirectory::new().files.load().unwrap().content;
     assert_eq!(loaded.config.alpn_protocols, [H2]);
     assert_eq!(loaded.config.send_tls13_tickets, 0);
     assert!(!loaded.config.session_storage.can_cache());
@@ -52,44 +52,44 @@ fn the_config_offers_h2_and_no_resumption() {
 }
 
 #[test]
-fn each_error_names_its_file_and_quotes_nothing_of_the_key() {
+fn each_error_names_its_file_and_does_not_quote_the_key() {
     let other_key = KeyPair::generate().unwrap().serialize_pem();
     let secret = other_key.lines().nth(1).unwrap().to_owned();
     let encrypted = other_key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
     let garbled = other_key.replace(&secret, "????");
-    let cut = other_key.replace("-----END PRIVATE KEY-----", "");
-    let of_nothing = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-    for (name, content, file, what) in [
+    let truncated = other_key.replace("-----END PRIVATE KEY-----", "");
+    let malformed = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    for (name, content, file, problem) in [
         ("tls.crt", "", TlsFile::Certificate, "holds no certificate"),
         ("tls.crt", KEY_ON_ONE_LINE, TlsFile::Certificate, "is not PEM"),
-        ("tls.crt", of_nothing, TlsFile::Certificate, "certificate 1 is malformed"),
+        ("tls.crt", malformed, TlsFile::Certificate, "certificate 1 is malformed"),
         ("tls.key", "", TlsFile::PrivateKey, "holds no private key"),
         ("tls.key", KEY_ON_ONE_LINE, TlsFile::PrivateKey, "holds no private key"),
-        ("tls.key", &cut, TlsFile::PrivateKey, "holds no private key"),
+        ("tls.key", &truncated, TlsFile::PrivateKey, "holds no private key"),
         ("tls.key", &garbled, TlsFile::PrivateKey, "holds no private key"),
         ("tls.key", &encrypted, TlsFile::PrivateKey, "holds an encrypted key"),
         ("tls.key", &other_key, TlsFile::PrivateKey, "is not the key of the certificate"),
         ("ca.pem", "", TlsFile::ClientCa, "holds no certificate"),
         ("ca.pem", KEY_ON_ONE_LINE, TlsFile::ClientCa, "is not PEM"),
-        ("ca.pem", of_nothing, TlsFile::ClientCa, "cannot be used"),
+        ("ca.pem", malformed, TlsFile::ClientCa, "cannot be used"),
     ] {
-        let directory = Directory::new();
+        let directory = TlsDirectory::new();
         directory.write(name, content);
         let error = directory.error();
         assert_eq!(error.file, file, "{error}");
         let text = error.to_string();
-        assert!(text.contains(file.key()) && text.contains(what), "{what}: {text}");
+        assert!(text.contains(file.key()) && text.contains(problem), "{problem}: {text}");
         let whole = format!("{text} {error:?}");
         assert!(!whole.contains(&secret) && !shows_the_key(&whole), "{whole}");
     }
-    let directory = Directory::new();
+    let directory = TlsDirectory::new();
     fs::remove_file(&directory.files.private_key).unwrap();
     assert!(directory.error().to_string().starts_with("server.tls.private_key: "), "{}", directory.error());
 }
 
 #[test]
 fn a_key_that_every_user_may_read_is_public() {
-    let directory = Directory::new();
+    let directory = TlsDirectory::new();
     for (mode, is_public) in [(0o600, false), (0o640, false), (0o604, true), (0o644, true)] {
         fs::set_permissions(&directory.files.private_key, fs::Permissions::from_mode(mode)).unwrap();
         assert_eq!(directory.files.clone().load().unwrap().content.key_is_public, is_public, "{mode:o}");
@@ -97,8 +97,8 @@ fn a_key_that_every_user_may_read_is_public() {
 }
 
 #[test]
-fn only_other_content_changes_the_fingerprint() {
-    let directory = Directory::new();
+fn a_content_change_changes_the_fingerprint() {
+    let directory = TlsDirectory::new();
     let before = directory.files.clone().load().unwrap().content.fingerprint;
     assert_eq!(directory.files.clone().load().unwrap().content.fingerprint, before);
     let ca = fs::read_to_string(directory.files.client_ca.as_ref().unwrap()).unwrap();
@@ -107,20 +107,20 @@ fn only_other_content_changes_the_fingerprint() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_file_that_is_being_written_is_not_loaded_with_a_settled_one() {
-    let directory = Directory::new();
+async fn a_file_that_is_being_written_is_not_loaded_with_a_complete_one() {
+    let directory = TlsDirectory::new();
     let mut watched = directory.files.open().map_err(drop).unwrap();
     let before = directory.files.clone().load().unwrap().content.fingerprint;
     let certificate = fs::read_to_string(&directory.files.certificate).unwrap();
     directory.write("tls.crt", &format!("{certificate}\n"));
-    let settled = directory.files.clone().load().unwrap().content.fingerprint;
-    let meanwhile = async {
+    let complete = directory.files.clone().load().unwrap().content.fingerprint;
+    let concurrent_write = async {
         tokio::time::sleep(Duration::from_millis(500)).await;
         directory.write("ca.pem", &format!("{certificate}-----BEGIN"));
         fs::remove_file(&directory.files.private_key).unwrap();
     };
-    tokio::join!(watched.changed(), meanwhile);
+    tokio::join!(watched.changed(), concurrent_write);
     let loaded = directory.files.check(&watched.contents()).unwrap().fingerprint;
     assert_ne!(loaded, before);
-    assert_eq!(loaded, settled);
+    assert_eq!(loaded, complete);
 }

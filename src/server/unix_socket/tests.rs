@@ -6,15 +6,15 @@ use nix::unistd::{getgid, getuid};
 use super::*;
 use crate::server::settings::Owner;
 
-/// Only the process's own user may connect.
-const OWN: SocketAccess = SocketAccess { mode: 0o600, owner: Owner { user: None, group: None } };
+/// Only the process's user may connect.
+const PRIVATE: SocketAccess = SocketAccess { mode: 0o600, owner: Owner { user: None, group: None } };
 
 fn mode_of(path: &Path) -> u32 {
     symlink_metadata(path).unwrap().mode() & 0o777
 }
 
 #[tokio::test]
-async fn the_file_has_its_mode_whatever_the_umask() {
+async fn the_file_has_its_mode_with_any_umask() {
     let directory = tempfile::tempdir().unwrap();
     for mode in [0o600, 0o660, 0o666, 0o777] {
         let path = directory.path().join(format!("{mode:o}.sock"));
@@ -29,7 +29,7 @@ async fn the_file_has_its_mode_whatever_the_umask() {
 async fn the_file_has_the_owner_and_keeps_the_mode() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s.sock");
-    // Root may set any owner, other users only themselves.
+    // Root may set any owner. Other users may set only themselves.
     let is_root = getuid().is_root();
     let (user, group) = if is_root { (12_345, 54_321) } else { (getuid().as_raw(), getgid().as_raw()) };
     let wanted = SocketAccess { mode: 0o660, owner: Owner { user: Some(user), group: Some(group) } };
@@ -44,8 +44,7 @@ async fn one_of_many_processes_replaces_a_stale_file_and_keeps_it() {
     let path = directory.path().join("s.sock");
     for _ in 0..10 {
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let wanted = OWN;
-        let all = join_all((0..8).map(|_| BoundSocket::bind(&path, wanted))).await;
+        let all = join_all((0..8).map(|_| BoundSocket::bind(&path, PRIVATE))).await;
         let (bound, refused): (Vec<_>, Vec<_>) = all.into_iter().partition(Result::is_ok);
         assert_eq!(bound.len(), 1);
         for refused in refused {
@@ -59,7 +58,7 @@ async fn one_of_many_processes_replaces_a_stale_file_and_keeps_it() {
 async fn a_file_of_another_process_is_not_removed() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s.sock");
-    let ours = BoundSocket::bind(&path, OWN).await.unwrap();
+    let ours = BoundSocket::bind(&path, PRIVATE).await.unwrap();
     std::fs::rename(&path, directory.path().join("elsewhere")).unwrap();
     let theirs = std::os::unix::net::UnixListener::bind(&path).unwrap();
     drop(ours);
@@ -72,5 +71,5 @@ async fn a_lock_that_is_never_released_does_not_prevent_the_start() {
     let directory = tempfile::tempdir().unwrap();
     let held = File::open(directory.path()).unwrap();
     held.lock().unwrap();
-    BoundSocket::bind(&directory.path().join("s.sock"), OWN).await.unwrap();
+    BoundSocket::bind(&directory.path().join("s.sock"), PRIVATE).await.unwrap();
 }

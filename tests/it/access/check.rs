@@ -123,19 +123,19 @@ async fn keys_that_cannot_be_fetched_are_an_error_with_a_hint() {
         (Reply::new(200, "application/json", keys), Ok(": 1 key to verify")),
         (
             Reply::new(403, "text/plain", "who?"),
-            Err(": the endpoint answered HTTP 403; let callers.jwt.jwks_token_file"),
+            Err(": the endpoint returned HTTP 403; let callers.jwt.jwks_token_file"),
         ),
         (
             Reply::new(404, "text/html", "<html>"),
-            Err(": the endpoint answered HTTP 404; check that it is the jwks_uri"),
+            Err(": the endpoint returned HTTP 404; check that it is the jwks_uri"),
         ),
         (
             Reply::new(200, "text/html", "<html>"),
-            Err(": the response is not the JSON of a key set; check that"),
+            Err(": the endpoint's response is not a JSON key set; check that"),
         ),
         (
             Reply::new(200, "application/json", "{\"keys\":[]}"),
-            Err(": the response holds no key for signatures"),
+            Err(": the endpoint's response has no key for the allowed algorithms"),
         ),
     ] {
         issuer.answers([reply]);
@@ -152,7 +152,7 @@ async fn keys_that_cannot_be_fetched_are_an_error_with_a_hint() {
     let ended = check(&dir, &[]).await;
     let [line] = about(&ended.stderr, &["callers.jwt.jwks"])[..] else { panic!("{ended:?}") };
     assert!(
-        line.contains("the endpoint gave no answer: ") && line.contains("can be reached from here"),
+        line.contains("the endpoint did not respond: ") && line.contains("can be reached from here"),
         "{line}"
     );
 }

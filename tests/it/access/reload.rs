@@ -28,13 +28,13 @@ use crate::{
 /// A broken version of each file, and the log message about it.
 const BROKEN: [(&str, &str, &str); 3] = [
     ("policy.cedar", "permit (principal", "the policy changed and is broken: the old one stays in use"),
-    ("jwks.json", "{\"keys\": []}", "are verified with changed and are broken: the old ones stay in use"),
-    ("clients.pem", "no PEM", "the TLS files changed and are broken: the old ones stay in use"),
+    ("jwks.json", "{\"keys\": []}", "failed to reload the token keys: the old ones stay active"),
+    ("clients.pem", "no PEM", "failed to reload the TLS files: the old ones stay active"),
 ];
 const RELOADED: [&str; 3] = [
     "the policy changed: reloaded",
-    "the keys that tokens are verified with changed: reloaded",
-    "the TLS files changed: reloaded for new connections",
+    "reloaded the token keys",
+    "reloaded the TLS files for new connections",
 ];
 
 async fn code(connection: &Wire, headers: &[(&str, &str)]) -> Code {

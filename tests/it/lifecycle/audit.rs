@@ -212,7 +212,7 @@ async fn calls_continue_on_a_full_disk_when_on_failure_is_continue() {
     for id in 1..=3 {
         cancel(service.address, id).await.unwrap();
     }
-    service.process.stderr.has("the audit log cannot be written: calls go on").await;
+    service.process.stderr.has("the audit log cannot be written: calls continue").await;
     service.process.signal(SIGTERM);
     let ended = service.process.end().await;
     assert!(ended.stderr.contains("the audit log could not be written to the end lost=3"), "{ended:?}");
@@ -252,7 +252,7 @@ async fn calls_are_answered_while_the_log_blocks_when_on_failure_is_continue() {
         cancel(service.address, id).await.unwrap();
     }
     assert!(start.elapsed() < Duration::from_secs(10), "only the first call waits for the log");
-    service.process.stderr.has("the audit log takes seconds to write: calls go on").await;
+    service.process.stderr.has("the audit log takes seconds to write: calls continue").await;
 
     let mut log = vec![0; 1024 * 1024];
     let padding = pipe.read(&mut log).unwrap();

@@ -169,7 +169,7 @@ async fn a_flight_has_the_name_of_its_credential_for_every_outcome() {
     assert!(done.is_ok());
     assert_eq!(flight.credential(), Some("emea"));
     let (refused, flight) = cancel("LC01b").await;
-    assert!(matches!(refused, Err(Error::Answered(_))), "{refused:?}");
+    assert!(matches!(refused, Err(Error::Response(_))), "{refused:?}");
     assert_eq!(flight.credential(), Some("emea"));
     let (unserved, flight) = cancel("LC02").await;
     assert!(matches!(unserved, Err(Error::NoCredential)), "{unserved:?}");

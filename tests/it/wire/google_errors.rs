@@ -101,7 +101,7 @@ async fn a_body_that_is_not_google_json_is_not_copied() {
         let service = Setup::of(&upstream).start().await;
         let status = service.cancel(NAME).await.unwrap_err();
         let message = format!(
-            "the Android Management API answered HTTP {http_status} without an error of its own form"
+            "the Android Management API answered HTTP {http_status} without an error in Google's format"
         );
         assert_status(
             &status,

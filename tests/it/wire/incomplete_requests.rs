@@ -100,6 +100,6 @@ async fn a_drain_does_not_wait_beyond_the_deadline_of_an_incomplete_request() {
     let wire = service.wire().await;
     let (started, _body) = wire.start_without_a_message(&[]).await;
     wire.wait_until_received().await;
-    assert_eq!(service.drain().await, Drained::Whole);
+    assert_eq!(service.drain().await, Drained::Complete);
     assert_our_error(&started.response().await.status(), Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
 }

@@ -17,7 +17,7 @@ use crate::{
     wire::NAME,
 };
 
-const MESSAGE: &str = "the caller may not do this here";
+const MESSAGE: &str = "the policy does not permit this call";
 
 /// Permits the user of this test all calls on the unix socket except for the device `d2`, and denies other callers.
 fn this_user_only() -> String {

@@ -152,6 +152,6 @@ async fn a_drain_completes_calls_over_tls() {
     let draining = tokio::spawn(service.drain());
     gate.open();
     assert_eq!(call.response().await.code(), Code::Ok);
-    assert_eq!(draining.await.unwrap(), countermand::server::Drained::Whole);
+    assert_eq!(draining.await.unwrap(), countermand::server::Drained::Complete);
     drop(wire);
 }

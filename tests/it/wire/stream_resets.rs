@@ -146,5 +146,5 @@ async fn the_reset_limit_applies_during_a_drain() {
 
     assert!(!drain.is_finished(), "requests are in flight at the upstream");
     gate.open();
-    assert_eq!(with_timeout("the end of the drain", drain).await.unwrap(), Drained::Whole);
+    assert_eq!(with_timeout("the end of the drain", drain).await.unwrap(), Drained::Complete);
 }

@@ -111,7 +111,7 @@ async fn a_drain_waits_until_a_slow_client_has_its_response() {
         assert!(!drain.is_finished() || size > MIN_SIZE - WINDOW, "the response has not been sent yet");
     })
     .await;
-    assert_eq!(with_timeout("the end of the drain", drain).await.unwrap(), Drained::Whole);
+    assert_eq!(with_timeout("the end of the drain", drain).await.unwrap(), Drained::Complete);
 }
 
 #[tokio::test]
@@ -120,7 +120,7 @@ async fn a_drain_that_times_out_reports_an_unread_response() {
     let service = Setup::of(&upstream).variable("COUNTERMAND_DRAIN_TIMEOUT", "3s").start().await;
     let wire = service.wire().await;
     let _response = start_list(&upstream, &wire).await;
-    assert_eq!(service.drain().await, Drained::Cut { calls: 1 });
+    assert_eq!(service.drain().await, Drained::TimedOut { calls: 1 });
 }
 
 /// A bound on the drain that exceeds the `upstream.timeout` of the test.

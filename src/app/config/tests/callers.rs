@@ -28,8 +28,8 @@ fn callers_are_checked() {
             "[callers]\nmesh_proxies = \"a\"".to_owned(),
             "mesh_proxies (line 2): this is a string; give a list",
         ),
-        ("[callers]\nmesh_proxies = [\"a\"]".to_owned(), "this is no identity of a certificate"),
-        ("[callers]\nmesh_proxies = [\"dns:*.a\"]".to_owned(), "give what its certificate names"),
+        ("[callers]\nmesh_proxies = [\"a\"]".to_owned(), "this is not an identity of a certificate"),
+        ("[callers]\nmesh_proxies = [\"dns:*.a\"]".to_owned(), "give a name in its certificate"),
         (
             "[callers]\njwt = true".to_owned(),
             "callers.jwt (line 2): this is a boolean; give a section, [callers.jwt]",
@@ -43,18 +43,21 @@ fn callers_are_checked() {
             "callers.jwt.audiences (line 2): there is no such key; did you mean audience?",
         ),
         (jwt(", algorithms = []"), "callers.jwt.algorithms (line 2): the list is empty"),
-        (jwt(", algorithms = [\"HS256\"]"), "this is no algorithm of signatures by a private key"),
+        (jwt(", algorithms = [\"HS256\"]"), "this is not an asymmetric signature algorithm"),
         (jwt(", algorithms = [\"none\"]"), "give some of RS256, RS384, RS512, PS256"),
         // Of a list that is not whole, what the key set lacks cannot be told.
         (jwt(", algorithms = [\"RS256\", 1]"), "callers.jwt.algorithms (line 2): this is an integer"),
-        (jwt(", algorithms = [\"RS256\"]"), "the file holds no key for signatures by the allowed algorithms"),
-        (jwt(", jwks_token_file = \"key.json\""), "jwks_token_file (line 2): it is for a jwks that is a URL"),
+        (jwt(", algorithms = [\"RS256\"]"), "the file has no key for the allowed algorithms"),
+        (
+            jwt(", jwks_token_file = \"key.json\""),
+            "jwks_token_file (line 2): it requires a jwks that is a URL",
+        ),
         (jwks("\"none.json\""), "callers.jwt.jwks (line 2): cannot read"),
-        (jwks("\"html.json\""), "the file is not the JSON of a key set"),
-        (jwks("\"http://issuer.example/jwks\""), "over plain http anybody on the way"),
+        (jwks("\"html.json\""), "the file is not a JSON key set"),
+        (jwks("\"http://issuer.example/jwks\""), "over plain http an attacker on the network"),
         (jwks("\"ftp://issuer.example/jwks\""), "the scheme is not https"),
         (jwks("\"https://\""), "not a URL"),
-        (jwks("\"https://a.example/#b\""), "holds a fragment"),
+        (jwks("\"https://a.example/#b\""), "has a fragment"),
         (
             jwks("\"https://a.example\", jwks_ca_certificates = \"jwks.json\""),
             "jwks_ca_certificates (line 2): ",
@@ -62,11 +65,11 @@ fn callers_are_checked() {
         (jwks("\"https://a.example\", jwks_token_file = \"none\""), "jwks_token_file (line 2): cannot read"),
         (
             "[callers.jwt]\nissuer = \"https://i#x\"\naudience = [\"a\"]\njwks = \"jwks.json\"".to_owned(),
-            "callers.jwt.issuer (line 2): the issuer holds a #",
+            "callers.jwt.issuer (line 2): the issuer has a #",
         ),
         (
             "[callers.jwt]\nissuer = \"\"\naudience = [\"a\"]\njwks = \"jwks.json\"".to_owned(),
-            "callers.jwt.issuer (line 2): this is no text of a token",
+            "callers.jwt.issuer (line 2): this is not the text of a claim",
         ),
         (
             "[callers.jwt]\nissuer = \"i\"\naudience = []\njwks = \"jwks.json\"".to_owned(),
@@ -88,7 +91,7 @@ fn an_issuer_is_one_whose_callers_a_policy_can_name() {
         // JSON's texts are TOML's too.
         let section = format!("[callers.jwt]\nissuer = {}", serde_json::json!(issuer));
         let is_refused =
-            directory.errors(&section).iter().any(|error| error.contains("is no text of a token"));
+            directory.errors(&section).iter().any(|error| error.contains("is not the text of a claim"));
         let is_named = format!("jwt:{issuer}#s").parse::<Identity>().is_ok();
         assert_eq!(is_named, !is_refused, "{issuer:?}");
     }

@@ -24,7 +24,7 @@ fn each_error_has_its_text() {
         ),
         (
             "[server.tls]\ncertificate = \"ca.pem\"\nprivate_key = \"other.key\"",
-            "is not the key of the certificate; name the PEM file of the certificate's own",
+            "is not the key of the certificate; name the PEM file with the certificate's private key",
         ),
         (
             "[server.tls]\nclient_ca = \"empty.pem\"\ncertificate = \"ca.pem\"\nprivate_key = \"ca.key\"",

@@ -1,4 +1,4 @@
-//! The identities in headers, and that only the last element of x-forwarded-client-cert has one.
+//! Tests of the forwarded identities. Only the last element of x-forwarded-client-cert has an identity.
 
 use proptest::{
     collection::vec,
@@ -9,7 +9,7 @@ use super::{Element, InvalidXfcc, dns, linkerd_identity, workload_identity, xfcc
 
 const CONSOLE: &str = "spiffe://corp.example/ns/mdm/sa/console";
 
-fn who(header: &str) -> Result<Option<String>, InvalidXfcc> {
+fn identity_of(header: &str) -> Result<Option<String>, InvalidXfcc> {
     xfcc_identity(header.as_bytes()).map(|id| id.map(|id| id.to_string()))
 }
 
@@ -18,13 +18,13 @@ fn the_last_element_names_the_caller() {
     for (header, id) in [
         ("URI=spiffe://corp.example/ns/mdm/sa/console", CONSOLE),
         ("uri=\"spiffe://corp.example/ns/mdm/sa/console\"", CONSOLE),
-        // As Istio writes it.
+        // The format of Istio.
         (
             "By=spiffe://corp.example/ns/mdm/sa/proxy;Hash=4680\
              ;Subject=\"\";URI=spiffe://corp.example/ns/mdm/sa/console",
             CONSOLE,
         ),
-        // As Envoy's documentation shows it, with elements of others before the proxy's own.
+        // The example of Envoy's documentation, with other elements before the proxy's element.
         (
             "By=http://frontend.lyft.com;Hash=468e;Subject=\"/C=US/ST=CA/L=San \\\"Francisco\\\"/CN=x\"\
              ;URI=spiffe://evil/a,By=b;DNS=evil.example, Hash=9ba6;DNS=Console.corp.example;dns=b.example",
@@ -36,7 +36,7 @@ fn the_last_element_names_the_caller() {
         ("DNS=*.example;DNS=a.example", "dns:a.example"),
         ("Subject=\"a\\,b\\\\\";Chain=\"URI=spiffe://evil/x,\";DNS=a.example ", "dns:a.example"),
     ] {
-        assert_eq!(who(header), Ok(Some(id.to_owned())), "{header}");
+        assert_eq!(identity_of(header), Ok(Some(id.to_owned())), "{header}");
     }
 }
 
@@ -54,7 +54,7 @@ fn an_element_without_a_name_has_no_identity() {
         "DNS=*.example",
         "URI=SPIFFE://a/b",
     ] {
-        assert_eq!(who(header), Ok(None), "{header}");
+        assert_eq!(identity_of(header), Ok(None), "{header}");
     }
 }
 
@@ -79,17 +79,17 @@ fn a_malformed_element_anywhere_is_an_error() {
         "U RI=spiffe://a/b",
         "\u{dc}=1",
     ] {
-        assert_eq!(who(header), Err(InvalidXfcc::Form), "{header}");
+        assert_eq!(identity_of(header), Err(InvalidXfcc::Form), "{header}");
     }
     let two = "URI=spiffe://corp.example/a;URI=spiffe://corp.example/a";
-    assert_eq!(who(two), Err(InvalidXfcc::SeveralUris));
-    assert_eq!(who(&format!("{two},DNS=a.example")), Ok(Some("dns:a.example".to_owned())));
+    assert_eq!(identity_of(two), Err(InvalidXfcc::SeveralUris));
+    assert_eq!(identity_of(&format!("{two},DNS=a.example")), Ok(Some("dns:a.example".to_owned())));
 }
 
-/// A value as proxies write it: in quotes when needed, or when `always`.
-fn written(value: &str, always: bool) -> String {
+/// A value in the format of proxies: quoted if necessary or if `always_quote` is true.
+fn written(value: &str, always_quote: bool) -> String {
     let special = value.contains([',', ';', '=', '"', '\\']) || value.trim_ascii() != value;
-    if !(special || always) {
+    if !(special || always_quote) {
         return value.to_owned();
     }
     format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
@@ -117,7 +117,7 @@ fn element() -> impl Strategy<Value = (Pairs, String)> {
 
 proptest! {
     #[test]
-    fn written_elements_are_read_back(elements in vec(element(), 1..4)) {
+    fn written_elements_are_parsed_back(elements in vec(element(), 1..4)) {
         let header = elements.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join(",");
         let mut rest = Some(header.as_bytes());
         for (pairs, _) in &elements {
@@ -159,7 +159,7 @@ proptest! {
 }
 
 #[test]
-fn linkerd_s_header_is_one_dns_name_or_spiffe_id() {
+fn l5d_client_id_is_one_dns_name_or_spiffe_id() {
     for (value, id) in [
         (
             "console.mdm.serviceaccount.identity.linkerd.cluster.local",
@@ -175,7 +175,7 @@ fn linkerd_s_header_is_one_dns_name_or_spiffe_id() {
 }
 
 #[test]
-fn a_dns_name_has_no_case() {
+fn a_dns_name_is_case_insensitive() {
     let known = dns("Console.Corp.Example").expect("a name");
     assert_eq!(known.to_string(), "dns:console.corp.example");
     assert_eq!(workload_identity("dns:CONSOLE.corp.example"), Some(known));

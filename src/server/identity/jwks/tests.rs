@@ -1,15 +1,14 @@
-//! The keys that are read from a set, and the responses of an endpoint, over real sockets.
+//! Tests of parsing key sets, and of fetching them over real sockets.
 
-use crate::http_client::LoadedAuthorities;
 use std::{net::SocketAddr, path::PathBuf};
 
 use axum::{Router, http::HeaderMap, response::Redirect, routing::get};
 use serde_json::{Value, json};
 
-use super::{Algorithm, Endpoint, FetchError, InvalidKeySet, KeySet, KeySource, MAX_BODY};
-use crate::background::Background;
+use super::{Algorithm, InvalidKeySet, JwksEndpoint, JwksFetchError, KeySet, KeySource, MAX_BODY};
 use crate::{
-    http_client::{BodyError, Progress},
+    background::Background,
+    http_client::{BodyError, LoadedAuthorities, Progress},
     server::identity::issuer::{Key, key_set},
 };
 
@@ -28,7 +27,7 @@ fn with(mut jwk: Value, name: &str, value: Value) -> Value {
 }
 
 #[test]
-fn a_key_is_for_the_algorithms_of_its_kind_and_its_fields() {
+fn the_algorithms_of_a_key_depend_on_its_type_and_fields() {
     let (rsa, ec, ed) = (Key::rsa().jwk(None), Key::ec().jwk(None), Key::ed().jwk(None));
     assert_eq!(algorithms(rsa.clone()), ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"]);
     assert_eq!(algorithms(ec.clone()), ["ES256"]);
@@ -45,14 +44,14 @@ fn a_key_is_for_the_algorithms_of_its_kind_and_its_fields() {
         ("use", json!("enc")),
         ("key_ops", json!(["encrypt"])),
         ("n", json!("not base64!")),
-        ("kty", json!("unheard of")),
+        ("kty", json!("unknown")),
     ] {
         assert_eq!(algorithms(with(rsa.clone(), name, value.clone())), [""; 0], "{name}: {value}");
     }
     for curve in ["P-521", "Ed25519", "secp256k1"] {
         assert_eq!(algorithms(with(ec.clone(), "crv", json!(curve))), [""; 0], "{curve}");
     }
-    // A symmetric key, which could sign as well.
+    // A symmetric key could also sign.
     assert_eq!(algorithms(json!({"kty": "oct", "alg": "HS256", "k": "c2VjcmV0"})), [""; 0]);
     assert_eq!(algorithms(json!({"kty": "oct", "k": "c2VjcmV0"})), [""; 0]);
 }
@@ -61,7 +60,7 @@ fn a_key_is_for_the_algorithms_of_its_kind_and_its_fields() {
 fn unusable_keys_of_a_set_are_ignored() {
     let set = key_set([
         json!({"kty": "oct", "k": "c2VjcmV0"}),
-        json!("no key"),
+        json!("not a key"),
         json!({"kty": "OKP", "crv": "X25519", "x": "AA"}),
         Key::ec().jwk(Some("a")),
     ]);
@@ -71,7 +70,7 @@ fn unusable_keys_of_a_set_are_ignored() {
 }
 
 #[test]
-fn a_text_that_is_no_set_is_an_error() {
+fn a_text_that_is_not_a_key_set_is_an_error() {
     for (text, error) in [
         ("", InvalidKeySet::Form),
         ("<html>", InvalidKeySet::Form),
@@ -85,7 +84,7 @@ fn a_text_that_is_no_set_is_an_error() {
 }
 
 #[test]
-fn only_asymmetric_algorithms_are_known() {
+fn only_asymmetric_algorithms_are_supported() {
     for known in Algorithm::ALL {
         assert_eq!(known.to_string().parse(), Ok(known));
     }
@@ -95,13 +94,13 @@ fn only_asymmetric_algorithms_are_known() {
 }
 
 #[test]
-fn debug_shows_no_key() {
+fn debug_prints_no_key() {
     let jwk = Key::ec().jwk(Some("a"));
     let set = KeySet::parse(key_set([jwk.clone()]).as_bytes(), &Algorithm::ALL).unwrap();
     assert!(!format!("{set:?}").contains(jwk["x"].as_str().unwrap()));
 }
 
-/// Serves a key set and unusable responses on loopback, until the end of the runtime.
+/// Serves a key set and invalid responses on loopback until the runtime ends.
 async fn serve() -> SocketAddr {
     let router = Router::new()
         .route("/jwks", get(|| async { "{\"keys\": []}" }))
@@ -120,9 +119,13 @@ async fn serve() -> SocketAddr {
     address
 }
 
-async fn fetch(address: SocketAddr, path: &str, token_file: Option<PathBuf>) -> Result<Vec<u8>, FetchError> {
+async fn fetch(
+    address: SocketAddr,
+    path: &str,
+    token_file: Option<PathBuf>,
+) -> Result<Vec<u8>, JwksFetchError> {
     let url = format!("http://{address}{path}").parse().unwrap();
-    Endpoint::new(url, LoadedAuthorities::load(None).unwrap(), token_file, &Background::unsupervised())
+    JwksEndpoint::new(url, LoadedAuthorities::load(None).unwrap(), token_file, &Background::unsupervised())
         .unwrap()
         .fetch()
         .await
@@ -134,27 +137,27 @@ async fn only_a_200_with_a_short_body_is_accepted() {
     assert_eq!(fetch(address, "/jwks", None).await.unwrap(), b"{\"keys\": []}");
     assert_eq!(fetch(address, "/longest", None).await.unwrap().len(), MAX_BODY);
     let long = fetch(address, "/long", None).await.unwrap_err();
-    assert!(matches!(long, FetchError::Body(BodyError::TooLong(MAX_BODY))), "{long}");
+    assert!(matches!(long, JwksFetchError::Body(BodyError::TooLong(MAX_BODY))), "{long}");
     for (path, status) in [("/none", 404), ("/redirect", 307)] {
         let error = fetch(address, path, None).await.unwrap_err();
-        assert!(matches!(error, FetchError::Status(found) if found == status), "{path}: {error}");
+        assert!(matches!(error, JwksFetchError::Status(found) if found == status), "{path}: {error}");
     }
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_down_is_not_connected() {
+async fn an_unreachable_endpoint_is_not_connected() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
     let error = fetch(address, "/jwks", None).await.unwrap_err();
     assert!(
-        matches!(&error, FetchError::Unanswered(failure) if failure.progress == Progress::NotConnected),
+        matches!(&error, JwksFetchError::NoResponse(error) if error.progress == Progress::NotConnected),
         "{error}"
     );
 }
 
 #[tokio::test]
-async fn the_token_is_read_for_each_fetch_and_never_shown() {
+async fn the_token_is_read_for_each_fetch_and_never_printed() {
     let address = serve().await;
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("token");

@@ -1,9 +1,5 @@
-//! The times of fetches, and the keys in use meanwhile, on a paused clock.
+//! Tests of the refresh, with a paused clock.
 
-use crate::{
-    file_watch::FileWatch,
-    server::identity::jwks::{KeyFile, KeySet},
-};
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex},
@@ -15,9 +11,10 @@ use tokio::time::{Instant, advance, sleep};
 use super::{FETCH_TIMEOUT, IssuerKeys, KeySource, MIN_FETCH_INTERVAL, REFRESH_INTERVAL, Renewal};
 use crate::{
     background::Background,
+    file_watch::FileWatch,
     server::identity::{
         issuer::{Key, key_set},
-        jwks::{Algorithm, FetchError},
+        jwks::{Algorithm, JwksFetchError, KeyFile, KeySet},
     },
 };
 
@@ -30,12 +27,12 @@ enum Fetch {
 
 /// Returns the results in order, and then repeats the last one.
 #[derive(Clone, Default)]
-struct Script {
+struct ScriptedSource {
     fetches: Arc<Mutex<VecDeque<Fetch>>>,
     times: Arc<Mutex<Vec<Instant>>>,
 }
 
-impl Script {
+impl ScriptedSource {
     fn new(fetches: impl IntoIterator<Item = Fetch>) -> Self {
         let fetches = Arc::new(Mutex::new(fetches.into_iter().collect()));
         Self { fetches, times: Arc::default() }
@@ -50,8 +47,8 @@ impl Script {
     }
 }
 
-impl KeySource for Script {
-    async fn fetch(&self) -> Result<Vec<u8>, FetchError> {
+impl KeySource for ScriptedSource {
+    async fn fetch(&self) -> Result<Vec<u8>, JwksFetchError> {
         self.times.lock().unwrap().push(Instant::now());
         let next = {
             let mut fetches = self.fetches.lock().unwrap();
@@ -67,7 +64,7 @@ impl KeySource for Script {
         };
         match next {
             Fetch::Set(set) => Ok(set.into_bytes()),
-            Fetch::Fails => Err(FetchError::Status(503)),
+            Fetch::Fails => Err(JwksFetchError::Status(503)),
             Fetch::Hangs => std::future::pending().await,
         }
     }
@@ -83,19 +80,19 @@ fn has(keys: &IssuerKeys, name: &str) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn callers_wait_for_the_first_fetch_and_share_it() {
-    let script = Script::new([set(&["a"])]);
-    let keys = script.start();
+    let source = ScriptedSource::new([set(&["a"])]);
+    let keys = source.start();
     assert_eq!(keys.renewal(), Renewal::Worthwhile);
     let waiting: Vec<_> = (0..100).map(|_| keys.renewed()).collect();
     futures_util::future::join_all(waiting).await;
     assert!(has(&keys, "a"));
-    assert_eq!((script.count(), keys.renewal()), (1, Renewal::Useless));
+    assert_eq!((source.count(), keys.renewal()), (1, Renewal::Useless));
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unknown_key_causes_one_fetch_and_no_other_soon() {
-    let script = Script::new([set(&["a"]), set(&["a", "b"])]);
-    let keys = script.start();
+async fn an_unknown_key_causes_at_most_one_fetch_per_minimum_interval() {
+    let source = ScriptedSource::new([set(&["a"]), set(&["a", "b"])]);
+    let keys = source.start();
     keys.renewed().await;
     let generation = keys.generation();
     advance(MIN_FETCH_INTERVAL).await;
@@ -105,15 +102,15 @@ async fn an_unknown_key_causes_one_fetch_and_no_other_soon() {
     let waiting: Vec<_> = (0..100).map(|_| keys.renewed()).collect();
     futures_util::future::join_all(waiting).await;
     assert!(has(&keys, "b") && keys.generation() > generation);
-    assert_eq!((script.count(), start.elapsed(), keys.renewal()), (2, Duration::ZERO, Renewal::Useless));
+    assert_eq!((source.count(), start.elapsed(), keys.renewal()), (2, Duration::ZERO, Renewal::Useless));
     sleep(MIN_FETCH_INTERVAL - Duration::from_millis(1)).await;
-    assert_eq!((script.count(), keys.renewal()), (2, Renewal::Useless));
+    assert_eq!((source.count(), keys.renewal()), (2, Renewal::Useless));
 }
 
 #[tokio::test(start_paused = true)]
 async fn keys_are_fetched_at_the_interval() {
-    let script = Script::new([set(&["a"]), set(&["b"])]);
-    let keys = script.start();
+    let source = ScriptedSource::new([set(&["a"]), set(&["b"])]);
+    let keys = source.start();
     keys.renewed().await;
     sleep(REFRESH_INTERVAL).await;
     assert!(has(&keys, "b") && !has(&keys, "a"));
@@ -121,32 +118,32 @@ async fn keys_are_fetched_at_the_interval() {
 
 #[tokio::test(start_paused = true)]
 async fn the_same_set_keeps_its_generation() {
-    let script = Script::new([set(&["a"])]);
-    let keys = script.start();
+    let source = ScriptedSource::new([set(&["a"])]);
+    let keys = source.start();
     keys.renewed().await;
     let generation = keys.generation();
     sleep(3 * REFRESH_INTERVAL).await;
-    assert!(script.count() > 3);
+    assert!(source.count() > 3);
     assert_eq!(keys.generation(), generation);
 }
 
 #[tokio::test(start_paused = true)]
-async fn failed_first_fetches_are_retried_at_a_known_time() {
-    let script = Script::new([Fetch::Fails, Fetch::Fails, Fetch::Fails, set(&["a"])]);
-    let keys = script.start();
+async fn failed_first_fetches_are_retried_after_a_known_time() {
+    let source = ScriptedSource::new([Fetch::Fails, Fetch::Fails, Fetch::Fails, set(&["a"])]);
+    let keys = source.start();
     keys.renewed().await;
     let Renewal::Failing { retry_after } = keys.renewal() else { panic!("{:?}", keys.renewal()) };
     assert!(!retry_after.is_zero() && retry_after <= Duration::from_millis(500));
-    // 0.5, 1 and 2 s at most.
+    // At most 0.5, 1 and 2 s.
     sleep(Duration::from_secs(4)).await;
     assert!(has(&keys, "a"));
-    assert_eq!(script.count(), 4);
+    assert_eq!(source.count(), 4);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fetch_that_times_out_has_failed() {
-    let script = Script::new([Fetch::Hangs]);
-    let keys = script.start();
+async fn a_fetch_that_times_out_is_a_failure() {
+    let source = ScriptedSource::new([Fetch::Hangs]);
+    let keys = source.start();
     let start = Instant::now();
     keys.renewed().await;
     assert_eq!(start.elapsed(), FETCH_TIMEOUT);
@@ -154,39 +151,39 @@ async fn a_fetch_that_times_out_has_failed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_old_set_stays_in_use_while_fetches_fail() {
+async fn an_old_set_stays_active_while_fetches_fail() {
     let garbage = Fetch::Set("<html>".to_owned());
     let empty = Fetch::Set(key_set([]));
-    let script = Script::new([set(&["a"]), garbage, empty, Fetch::Fails]);
-    let keys = script.start();
+    let source = ScriptedSource::new([set(&["a"]), garbage, empty, Fetch::Fails]);
+    let keys = source.start();
     keys.renewed().await;
     let generation = keys.generation();
     sleep(10 * REFRESH_INTERVAL).await;
-    assert!(script.count() > 3 && has(&keys, "a"));
+    assert!(source.count() > 3 && has(&keys, "a"));
     assert_eq!(keys.generation(), generation);
-    // There may be a new key.
+    // A fetch may return a new key.
     assert!(matches!(keys.renewal(), Renewal::Failing { .. }));
-    // The pause is bounded.
-    let times = script.times.lock().unwrap().clone();
+    // The pause is limited.
+    let times = source.times.lock().unwrap().clone();
     let last = times.windows(2).last().unwrap();
     assert!(last[1] - last[0] <= Duration::from_secs(30));
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_task_ends_with_the_keys_and_is_not_reported() {
-    let (background, mut deaths) = Background::new();
-    let script = Script::new([set(&["a"])]);
-    let keys = IssuerKeys::fetched(script, Algorithm::ALL.to_vec(), &background);
+async fn the_drop_of_the_keys_ends_the_task_without_a_report() {
+    let (background, mut exits) = Background::new();
+    let source = ScriptedSource::new([set(&["a"])]);
+    let keys = IssuerKeys::fetched(source, Algorithm::ALL.to_vec(), &background);
     keys.renewed().await;
     let mut state = keys.state.clone();
     drop(keys);
     state.wait_for(|_| false).await.expect_err("the task has dropped its sender");
     background.spawn("returns", async {});
-    assert_eq!(deaths.next().await, "returns");
+    assert_eq!(exits.next().await, "returns");
 }
 
 #[tokio::test]
-async fn a_changed_file_is_reloaded_unless_it_is_broken() {
+async fn a_changed_file_is_reloaded_unless_it_is_invalid() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("jwks.json");
     let write = |content: &Fetch| {

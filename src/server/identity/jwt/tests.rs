@@ -1,6 +1,5 @@
-//! Tokens in headers, by keys from a file and by keys that change; claims; the cache.
+//! Tests of tokens with keys from a file and with fetched keys, of claims, and of the cache.
 
-use crate::server::identity::jwks::LoadedKeys;
 use std::sync::{Arc, Mutex};
 
 use http::{HeaderMap, HeaderValue};
@@ -15,14 +14,14 @@ use crate::{
         identity::{
             Refusal,
             issuer::{AUDIENCE, ISSUER, Key, claims, encoded, key_set, kubernetes_claims},
-            jwks::{Algorithm, FetchError, KeySource},
+            jwks::{Algorithm, JwksFetchError, KeySource, LoadedKeys},
             jwks_refresh::IssuerKeys,
         },
         settings::{Jwks, Jwt},
     },
 };
 
-/// A verifier by a file of these keys.
+/// A verifier with a file of these keys.
 fn verifier(keys: impl IntoIterator<Item = Value>) -> Arc<TokenVerifier> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), key_set(keys)).unwrap();
@@ -42,8 +41,8 @@ fn header(value: &str) -> HeaderMap {
     HeaderMap::from_iter([(http::header::AUTHORIZATION, HeaderValue::from_str(value).unwrap())])
 }
 
-/// The caller of a request with these headers, by keys from a file; `None` when it has no token.
-fn of_headers(verifier: &Arc<TokenVerifier>, headers: &HeaderMap) -> Option<Result<Caller, InvalidToken>> {
+/// The caller of a request with these headers; `None` without a token. The verifier has keys from a file.
+fn identify(verifier: &Arc<TokenVerifier>, headers: &HeaderMap) -> Option<Result<Caller, InvalidToken>> {
     match verifier.bearer(headers) {
         Bearer::None => None,
         Bearer::Now(Err(Refusal::Token(error))) => Some(Err(error)),
@@ -53,7 +52,7 @@ fn of_headers(verifier: &Arc<TokenVerifier>, headers: &HeaderMap) -> Option<Resu
 }
 
 fn verify(verifier: &Arc<TokenVerifier>, token: &str) -> Result<Caller, InvalidToken> {
-    of_headers(verifier, &header(&format!("Bearer {token}"))).expect("a token")
+    identify(verifier, &header(&format!("Bearer {token}"))).expect("a token")
 }
 
 #[tokio::test]
@@ -77,13 +76,13 @@ async fn each_key_type_verifies_only_its_own_tokens() {
 }
 
 #[tokio::test]
-async fn a_changed_token_has_a_bad_signature() {
+async fn a_changed_token_has_an_invalid_signature() {
     let key = Key::ec();
     let verifier = verifier([key.jwk(Some("a"))]);
     let good = key.token(Some("a"), &claims());
     let [head, _, signature] = good.split('.').collect::<Vec<_>>()[..] else { panic!("{good}") };
     let mut others = claims();
-    others["sub"] = json!("somebody else");
+    others["sub"] = json!("another");
     let claims = encoded(others.to_string().as_bytes());
     let changed = format!("{head}.{claims}.{signature}");
     assert_eq!(verify(&verifier, &changed), Err(InvalidToken::Signature));
@@ -92,7 +91,7 @@ async fn a_changed_token_has_a_bad_signature() {
 }
 
 #[tokio::test]
-async fn a_token_cannot_choose_how_it_is_verified() {
+async fn a_token_cannot_choose_its_verification() {
     use aws_lc_rs::{
         hmac,
         signature::{KeyPair, RsaKeyPair},
@@ -104,7 +103,7 @@ async fn a_token_cannot_choose_how_it_is_verified() {
     let verifier = verifier(set);
     let claims = claims().to_string();
 
-    // The public key as the secret of an HMAC.
+    // An HMAC with the public key as its secret.
     let message =
         |header: &Value| format!("{}.{}", encoded(header.to_string().as_bytes()), encoded(claims.as_bytes()));
     let hs256 = message(&json!({"alg": "HS256", "kid": "a"}));
@@ -121,10 +120,10 @@ async fn a_token_cannot_choose_how_it_is_verified() {
     assert_eq!(verify(&verifier, &other), Err(InvalidToken::Algorithm));
     let critical = rsa.sign(&json!({"alg": "RS256", "kid": "a", "crit": ["b64"], "b64": false}), &claims);
     assert_eq!(verify(&verifier, &critical), Err(InvalidToken::Critical));
-    // A key in the token itself is not the issuer's.
+    // A key in the token is not the issuer's.
     let own = Key::ec();
-    let brought = own.sign(&json!({"alg": "ES256", "kid": "c", "jwk": own.jwk(Some("c"))}), &claims);
-    assert_eq!(verify(&verifier, &brought), Err(InvalidToken::UnknownKey));
+    let embedded = own.sign(&json!({"alg": "ES256", "kid": "c", "jwk": own.jwk(Some("c"))}), &claims);
+    assert_eq!(verify(&verifier, &embedded), Err(InvalidToken::UnknownKey));
 }
 
 #[tokio::test]
@@ -173,7 +172,7 @@ async fn a_kubernetes_token_has_namespace_and_account() {
 }
 
 #[tokio::test]
-async fn a_text_that_is_no_jwt_is_malformed() {
+async fn a_text_that_is_not_a_jwt_is_malformed() {
     let key = Key::ec();
     let verifier = verifier([key.jwk(Some("a"))]);
     let good = key.token(Some("a"), &claims());
@@ -205,26 +204,26 @@ async fn a_text_that_is_no_jwt_is_malformed() {
 }
 
 #[tokio::test]
-async fn the_scheme_has_no_case_and_other_schemes_are_ignored() {
+async fn the_scheme_is_case_insensitive_and_other_schemes_are_ignored() {
     let key = Key::ec();
     let verifier = verifier([key.jwk(Some("a"))]);
     let token = key.token(Some("a"), &claims());
     for scheme in ["Bearer ", "bearer ", "BEARER ", "Bearer   "] {
-        assert!(of_headers(&verifier, &header(&format!("{scheme}{token}"))).unwrap().is_ok(), "{scheme}");
+        assert!(identify(&verifier, &header(&format!("{scheme}{token}"))).unwrap().is_ok(), "{scheme}");
     }
-    assert_eq!(of_headers(&verifier, &header("Bearer")), Some(Err(InvalidToken::Malformed)));
+    assert_eq!(identify(&verifier, &header("Bearer")), Some(Err(InvalidToken::Malformed)));
     for other in ["Basic YTpi", "Negotiate x", "BearerToken x", "", "Bear"] {
-        assert_eq!(of_headers(&verifier, &header(other)), None, "{other}");
+        assert_eq!(identify(&verifier, &header(other)), None, "{other}");
     }
-    assert_eq!(of_headers(&verifier, &HeaderMap::new()), None);
+    assert_eq!(identify(&verifier, &HeaderMap::new()), None);
 
     let mut two = header(&format!("Bearer {token}"));
     two.append(http::header::AUTHORIZATION, HeaderValue::from_static("Basic YTpi"));
-    assert_eq!(of_headers(&verifier, &two), Some(Err(InvalidToken::Several)));
+    assert_eq!(identify(&verifier, &two), Some(Err(InvalidToken::Several)));
 }
 
 #[tokio::test]
-async fn an_error_quotes_nothing_of_the_token() {
+async fn an_error_does_not_quote_the_token() {
     let key = Key::ec();
     let verifier = verifier([key.jwk(Some("a"))]);
     let mut claims = claims();
@@ -233,7 +232,7 @@ async fn an_error_quotes_nothing_of_the_token() {
     assert_eq!(Refusal::Token(error).to_string(), "the bearer token is for another audience (aud)");
 }
 
-/// The key set that an issuer publishes; `None` while it is down.
+/// The key set that an issuer publishes; `None` while the issuer is unavailable.
 #[derive(Clone, Default)]
 struct Published(Arc<Mutex<Option<String>>>);
 
@@ -260,13 +259,13 @@ impl Published {
 }
 
 impl KeySource for Published {
-    async fn fetch(&self) -> Result<Vec<u8>, FetchError> {
+    async fn fetch(&self) -> Result<Vec<u8>, JwksFetchError> {
         let published = self.0.lock().unwrap().clone();
-        published.map(String::into_bytes).ok_or(FetchError::Status(503))
+        published.map(String::into_bytes).ok_or(JwksFetchError::Status(503))
     }
 }
 
-/// The caller by a token, and whether the call waited for a fetch.
+/// The caller in a token, and whether the call waited for a fetch.
 async fn outcome(verifier: &Arc<TokenVerifier>, token: &str) -> (Result<Caller, Refusal>, bool) {
     match verifier.bearer(&header(&format!("Bearer {token}"))) {
         Bearer::None => panic!("there is a token"),
@@ -278,7 +277,7 @@ async fn outcome(verifier: &Arc<TokenVerifier>, token: &str) -> (Result<Caller, 
 const UNKNOWN: Result<Caller, Refusal> = Err(Refusal::Token(InvalidToken::UnknownKey));
 
 #[tokio::test(start_paused = true)]
-async fn a_new_key_is_fetched_when_a_token_names_it_and_a_withdrawn_one_is_dropped() {
+async fn a_new_key_is_fetched_when_a_token_names_it_and_a_withdrawn_key_is_removed() {
     let (old, new) = (Key::ec(), Key::ed());
     let published = Published::default();
     published.set([old.jwk(Some("old"))]);
@@ -289,16 +288,16 @@ async fn a_new_key_is_fetched_when_a_token_names_it_and_a_withdrawn_one_is_dropp
 
     published.set([new.jwk(Some("new"))]);
     let by_new = new.token(Some("new"), &claims());
-    assert_eq!(outcome(&verifier, &by_new).await, (UNKNOWN, false), "moments after a fetch");
+    assert_eq!(outcome(&verifier, &by_new).await, (UNKNOWN, false), "soon after a fetch");
     advance(Duration::from_secs(6)).await;
     assert!(matches!(outcome(&verifier, &by_new).await, (Ok(_), true)));
     assert!(matches!(outcome(&verifier, &by_new).await, (Ok(_), false)));
-    // Cached tokens of the withdrawn key are dropped with it.
+    // The cached tokens of the withdrawn key are removed.
     assert_eq!(outcome(&verifier, &by_old).await, (UNKNOWN, false));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_without_an_id_is_replaced_too() {
+async fn a_key_without_an_id_is_replaced() {
     let (old, new) = (Key::ec(), Key::ec());
     let published = Published::default();
     published.set([old.jwk(None)]);
@@ -320,7 +319,7 @@ async fn a_token_is_not_accepted_before_the_first_fetch() {
     let (second, waited) = outcome(&verifier, &token).await;
     let Err(Refusal::KeysUnavailable { retry_after }) = second else { panic!("{second:?}") };
     assert!(!waited && retry_after > Duration::ZERO);
-    // A token that no key can verify is refused without keys.
+    // A malformed token is refused without keys.
     let malformed = outcome(&verifier, "malformed").await;
     assert_eq!(malformed, (Err(Refusal::Token(InvalidToken::Malformed)), false));
 
@@ -330,7 +329,7 @@ async fn a_token_is_not_accepted_before_the_first_fetch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn known_keys_stay_in_use_while_the_issuer_is_down() {
+async fn known_keys_stay_active_while_the_issuer_is_unavailable() {
     let key = Key::ec();
     let published = Published::default();
     published.set([key.jwk(Some("a"))]);
@@ -347,7 +346,7 @@ async fn known_keys_stay_in_use_while_the_issuer_is_down() {
     let (refused, waited) = outcome(&verifier, &unknown).await;
     assert!(waited && matches!(refused, Err(Refusal::KeysUnavailable { .. })), "{refused:?}");
     assert!(matches!(outcome(&verifier, &token("two")).await, (Ok(_), false)));
-    // The key is known and did not sign the token. A fetch would not change that.
+    // The key is known and did not sign the token, so a fetch is not necessary.
     let forged = outcome(&verifier, &Key::ec().token(Some("a"), &claims())).await;
     assert_eq!(forged, (Err(Refusal::Token(InvalidToken::Signature)), false));
 }
@@ -457,7 +456,7 @@ fn a_token_is_cached_until_it_expires_or_the_keys_change() {
 
     cache.insert(b"a", 0, Caller::unix(1), 100);
     assert_eq!(cache.get(b"a", 1, 0), None);
-    // A token that the withdrawn keys verified meanwhile is not cached.
+    // A token that was verified with the withdrawn keys is not cached.
     cache.insert(b"a", 0, Caller::unix(1), 100);
     assert_eq!((cache.get(b"a", 0, 0), cache.get(b"a", 1, 0)), (None, None));
 }

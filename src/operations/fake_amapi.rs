@@ -1,4 +1,4 @@
-//! An Android Management API without sockets, which counts what it is asked.
+//! A fake of the Android Management API without sockets. It counts its calls.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,15 +23,15 @@ use crate::{
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 
-/// The API. Clones are the same.
+/// The fake. Clones share their state.
 #[derive(Clone, Default)]
-pub(super) struct Counting(Arc<Mutex<State>>);
+pub(super) struct FakeAmapi(Arc<Mutex<FakeState>>);
 
 #[derive(Default)]
-struct State {
+struct FakeState {
     operations: BTreeMap<String, Value>,
     hanging: BTreeSet<String>,
-    failure: Option<Error>,
+    error: Option<Error>,
     page_size: usize,
     lists_panic: bool,
     counts: Counts,
@@ -45,8 +45,8 @@ pub(super) struct Counts {
     pub(super) lists: usize,
 }
 
-impl Counting {
-    fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
+impl FakeAmapi {
+    fn with<T>(&self, f: impl FnOnce(&mut FakeState) -> T) -> T {
         f(&mut self.0.lock().expect("not poisoned"))
     }
 
@@ -54,7 +54,7 @@ impl Counting {
         self.with(|state| state.counts)
     }
 
-    /// A pending operation.
+    /// Adds a pending operation.
     pub(super) fn issue(&self, name: &str) {
         self.with(|state| state.operations.insert(name.to_owned(), json!({"name": name})));
     }
@@ -64,31 +64,31 @@ impl Counting {
         self.with(|state| state.operations.insert(name.to_owned(), done));
     }
 
-    pub(super) fn forget(&self, name: &str) {
+    pub(super) fn delete(&self, name: &str) {
         self.with(|state| state.operations.remove(name));
     }
 
-    /// Gets of an operation have no response from now on.
+    /// Makes gets of an operation hang.
     pub(super) fn hang(&self, name: &str) {
         self.with(|state| state.hanging.insert(name.to_owned()));
     }
 
-    /// How everything ends until told otherwise.
-    pub(super) fn fail(&self, failure: Option<Error>) {
-        self.with(|state| state.failure = failure);
+    /// Sets the error of all calls; `None` for success.
+    pub(super) fn fail(&self, error: Option<Error>) {
+        self.with(|state| state.error = error);
     }
 
-    /// The most operations of a page; 0 for any.
+    /// Sets the maximum number of operations on a page; 0 for no limit.
     pub(super) fn set_page_size(&self, page_size: usize) {
         self.with(|state| state.page_size = page_size);
     }
 
-    /// Whether a list panics.
+    /// Sets whether a list panics.
     pub(super) fn set_lists_panic(&self, lists_panic: bool) {
         self.with(|state| state.lists_panic = lists_panic);
     }
 
-    /// The service in front of it, and what tells it to drain.
+    /// Starts the service with this API. The sender controls the drain.
     pub(super) fn serve(&self) -> (Arc<Operations<Self>>, watch::Sender<Serving>) {
         let (serving, state) = watch::channel(Serving::Ready);
         let times = Times {
@@ -103,7 +103,7 @@ impl Counting {
     }
 }
 
-/// A tenth of a second on the way.
+/// Returns the result after a delay of 0.1 s.
 async fn delayed<T>(result: Result<T, Error>) -> Result<T, Error> {
     sleep(SECOND / 10).await;
     result
@@ -112,28 +112,28 @@ async fn delayed<T>(result: Result<T, Error>) -> Result<T, Error> {
 fn object(json: Value) -> Json {
     match json {
         Value::Object(members) => members,
-        other => panic!("{other} is no object"),
+        other => panic!("{other} is not an object"),
     }
 }
 
-/// What Google answers of an operation that it does not know.
+/// The error that Google returns for an unknown operation.
 pub(super) fn not_found() -> Error {
-    Error::Answered(crate::amapi::error::Answer { http_status: 404, google: None, retry_after: None })
+    Error::Response(crate::amapi::error::ErrorResponse { http_status: 404, google: None, retry_after: None })
 }
 
-/// What a network in trouble answers.
+/// The error of a network failure.
 pub(super) fn unreachable() -> Error {
     Error::Unreachable { cause: "scripted".to_owned() }
 }
 
-impl Api for Counting {
+impl Api for FakeAmapi {
     async fn cancel(&self, permit: &Permit<Cancel>, _: &Arc<Flight>) -> Result<(), Error> {
         let result = self.with(|state| {
             state.counts.cancels += 1;
             let name = permit.resource().as_str();
             let cancelled = json!({"name": name, "done": true, "error": {"code": 1}});
-            match &state.failure {
-                Some(failure) => Err(failure.clone()),
+            match &state.error {
+                Some(error) => Err(error.clone()),
                 None => {
                     state.operations.insert(name.to_owned(), cancelled);
                     Ok(())
@@ -149,8 +149,8 @@ impl Api for Counting {
         }
         let result = self.with(|state| {
             state.counts.gets += 1;
-            match &state.failure {
-                Some(failure) => Err(failure.clone()),
+            match &state.error {
+                Some(error) => Err(error.clone()),
                 None => state.operations.get(permit.resource().as_str()).cloned().ok_or_else(not_found),
             }
         });
@@ -158,15 +158,15 @@ impl Api for Counting {
     }
 
     async fn list(&self, permit: &Permit<List>, query: &ListQuery, _: &Arc<Flight>) -> Result<Json, Error> {
-        // Outside of `with`, because a panic inside would poison the lock.
+        // Outside of `with`, because a panic in it would poison the lock.
         assert!(!self.with(|state| state.lists_panic), "a test makes lists panic");
         let result = self.with(|state| {
             state.counts.lists += 1;
-            if let Some(failure) = &state.failure {
-                return Err(failure.clone());
+            if let Some(error) = &state.error {
+                return Err(error.clone());
             }
             let first: usize = query.page_token.parse().unwrap_or(0);
-            let most = if state.page_size == 0 { usize::MAX } else { state.page_size };
+            let max = if state.page_size == 0 { usize::MAX } else { state.page_size };
             let prefix = format!("{}/", permit.resource());
             let of_device: Vec<_> = state
                 .operations
@@ -174,8 +174,8 @@ impl Api for Counting {
                 .filter(|(name, _)| name.starts_with(&prefix))
                 .map(|(_, op)| op)
                 .collect();
-            let page: Vec<_> = of_device.iter().skip(first).take(most).collect();
-            let next = first.saturating_add(most);
+            let page: Vec<_> = of_device.iter().skip(first).take(max).collect();
+            let next = first.saturating_add(max);
             let token = if next < of_device.len() { next.to_string() } else { String::new() };
             Ok(json!({"operations": page, "nextPageToken": token}))
         });

@@ -1,35 +1,35 @@
-//! A request without a response: how far it went, and why.
+//! The error of a request without a response.
 
 use std::{error::Error, fmt::Write};
 
-/// A request without a response. `Display` is for the log: it may name addresses, never a header.
+/// A request has no response. `Display` is for the log. It may have addresses, and never has a header.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{cause}")]
-pub struct Failure {
-    /// How far the request went, which decides whether it may be sent again.
+pub struct SendError {
+    /// The progress of the request, which decides whether the request may be sent again.
     pub progress: Progress,
-    /// Whether the connection may be gone. The reset of one stream says nothing of its connection.
+    /// Whether the connection may be lost. The reset of one stream leaves its connection open.
     pub(super) is_connection_lost: bool,
     cause: String,
 }
 
-/// How far a request went before it failed.
+/// The progress of a request before it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// No connection: names, routes, a proxy, TLS.
+    /// No connection, because of DNS, routing, a proxy or TLS.
     NotConnected,
-    /// The peer says, or the connection's state shows, that it did not process the request: a refused stream, or a
-    /// connection that was being closed (RFC 9113, section 8.7).
+    /// The peer did not process the request: it refused the stream, or was closing the connection (RFC 9113, section
+    /// 8.7).
     NotProcessed,
-    /// It was sent, at least in part, and the peer may have acted on it.
+    /// The request was sent, at least in part. The peer may have acted on it.
     Unknown,
     /// The peer does not speak HTTP.
     NotHttp,
 }
 
-impl From<reqwest::Error> for Failure {
+impl From<reqwest::Error> for SendError {
     fn from(error: reqwest::Error) -> Self {
-        // The URL is left out: the log line already has the operation's name.
+        // The URL is left out, because the log line has the operation's name.
         let error = error.without_url();
         let progress = if error.is_connect() { Progress::NotConnected } else { progress(&error) };
         Self { progress, is_connection_lost: !is_stream_reset(&error), cause: cause_of(&error) }
@@ -43,7 +43,7 @@ fn sources(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static
     std::iter::successors(error.source(), next)
 }
 
-/// Whether the peer reset one stream, and the connection goes on.
+/// Whether the peer reset one stream, and the connection stays open.
 fn is_stream_reset(error: &reqwest::Error) -> bool {
     sources(error).any(|error| error.downcast_ref::<h2::Error>().is_some_and(h2::Error::is_reset))
 }
@@ -69,12 +69,12 @@ fn progress(error: &reqwest::Error) -> Progress {
     Progress::Unknown
 }
 
-/// The error and all its sources in one line.
+/// The error and all its sources, in one line.
 pub(super) fn cause_of(error: &dyn Error) -> String {
     let mut line = error.to_string();
     let mut next = error.source();
     while let Some(source) = next {
-        // Many layers repeat the text of the one below.
+        // Many errors repeat the text of their source.
         let text = source.to_string();
         if !line.ends_with(&text) {
             let _ = write!(line, ": {text}");
