@@ -40,7 +40,7 @@ impl Arrival {
         line.shown("time", timestamp(self.time));
         if let Some(caller) = caller {
             line.shown("caller", caller);
-            line.text("proof", caller.proof().as_str());
+            line.text("proof", caller.evidence().as_str());
         }
         line.text("method", self.method.name());
         line.text_if("name", name.as_deref());

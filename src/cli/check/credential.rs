@@ -1,4 +1,4 @@
-//! What there is to say of one credential, up to a token that it fetches.
+//! The findings about one credential: its files, its principal, its enterprises, and a token.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,10 +14,10 @@ use crate::{
     file_watch,
 };
 
-/// How long somebody may take to say who it is.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The timeout of the request for the principal.
+const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// In the order in which they build on one another.
+/// The findings, in the order in which they depend on each other.
 pub(super) async fn findings(
     credential: &CredentialConfig,
     upstream: &Upstream,
@@ -40,8 +40,8 @@ pub(super) async fn findings(
     findings
 }
 
-/// The files that show who the credential is. A subject token that cannot be read is told with the token
-/// that it stands in the way of.
+/// The findings about the credential file and the file of the subject token. An unreadable subject token is reported with the
+/// token instead, because it prevents the token.
 fn files(subject: &str, source: &Source) -> Vec<Finding> {
     let subject_token = source.subject_token_file().filter(|path| file_watch::read(path).is_ok());
     [source.file(), subject_token]
@@ -55,25 +55,27 @@ async fn identity(subject: &str, source: &Source) -> Finding {
     let (kind, scope) = (source.kind(), source.scope());
     let principal = match source.principal() {
         Some(principal) => Ok(principal.to_owned()),
-        None => timeout(PATIENCE, source.identify())
-            .await
-            .unwrap_or_else(|_| Err(FetchError::Unanswered(None, format!("no answer within {PATIENCE:?}")))),
+        None => timeout(IDENTIFY_TIMEOUT, source.identify()).await.unwrap_or_else(|_| {
+            Err(FetchError::Unanswered(None, format!("no response within {IDENTIFY_TIMEOUT:?}")))
+        }),
     };
     match principal {
         Ok(principal) => Finding::ok(subject, format!("{kind} {principal}, scope {scope}")),
         Err(error) => {
-            let finding = format!("{kind}, scope {scope}; it does not say who it is: {error}");
+            let finding = format!("{kind}, scope {scope}; its principal is unknown: {error}");
             Finding::warning(subject, finding, hint(&error))
         }
     }
 }
 
 fn serves(enterprises: &[Pattern]) -> String {
-    let written = enterprises.iter().map(|pattern| match pattern {
-        pattern if *pattern == Pattern::all() => "every enterprise that no other serves".to_owned(),
+    let patterns = enterprises.iter().map(|pattern| match pattern {
+        pattern if *pattern == Pattern::all() => {
+            "every enterprise that no other credential serves".to_owned()
+        }
         pattern => pattern.to_string(),
     });
-    format!("serves {}", written.collect::<Vec<_>>().join(", "))
+    format!("serves {}", patterns.collect::<Vec<_>>().join(", "))
 }
 
 async fn token(subject: &str, source: &Source) -> Finding {
@@ -81,20 +83,18 @@ async fn token(subject: &str, source: &Source) -> Finding {
     match fetch_once(source).await {
         Ok(token) => {
             let lifetime = in_seconds(token.lifetime());
-            Finding::ok(subject, format!("token obtained by way of {endpoint}, valid for {lifetime}"))
+            Finding::ok(subject, format!("fetched a token from {endpoint}, valid for {lifetime}"))
         }
-        Err(error) => {
-            Finding::error(subject, format!("no token by way of {endpoint}: {error}"), hint(&error))
-        }
+        Err(error) => Finding::error(subject, format!("no token from {endpoint}: {error}"), hint(&error)),
     }
 }
 
-/// Less than a second of a token's life is noise.
+/// Formats a lifetime without fractions of a second.
 fn in_seconds(time: Duration) -> FormattedDuration {
     format_duration(Duration::from_secs(time.as_secs()))
 }
 
-/// A URL as it may be shown.
+/// Removes the query, which may hold a secret.
 fn without_query(url: &Url) -> Url {
     let mut url = url.clone();
     url.set_query(None);
@@ -114,9 +114,9 @@ mod tests {
     };
 
     #[test]
-    fn a_file_with_a_subject_token_is_told_of_as_a_key_is() {
-        let room = tempfile::tempdir().unwrap();
-        let [credential, token] = ["workload.json", "token"].map(|name| room.path().join(name));
+    fn the_permissions_of_a_subject_token_file_are_checked() {
+        let directory = tempfile::tempdir().unwrap();
+        let [credential, token] = ["workload.json", "token"].map(|name| directory.path().join(name));
         let content = json!({
             "type": "external_account",
             "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/k8s",
@@ -130,25 +130,25 @@ mod tests {
         let surroundings = Arc::new(Surroundings::new(Authorities::public(), iam));
         let definition = Definition { origin: Origin::File(credential), impersonate: None };
         let source = Source::read(&definition, &surroundings).unwrap();
-        let told = || -> Vec<_> { files("x", &source).iter().map(ToString::to_string).collect() };
+        let lines = || -> Vec<_> { files("x", &source).iter().map(ToString::to_string).collect() };
 
-        assert_eq!(told().len(), 1, "that the token is not there is told where it is wanted");
+        assert_eq!(lines().len(), 1, "a missing subject token is reported with the token");
         fs::write(&token, "subject").unwrap();
         for (mode, begin) in
             [(0o600, "x: FILE can be read ("), (0o644, "x: every user of this machine can read FILE (")]
         {
             fs::set_permissions(&token, fs::Permissions::from_mode(mode)).unwrap();
-            let [_, line] = &told()[..] else { panic!("{:?}", told()) };
+            let [_, line] = &lines()[..] else { panic!("{:?}", lines()) };
             assert!(line.starts_with(&begin.replace("FILE", token.to_str().unwrap())), "{line}");
         }
     }
 
     #[test]
-    fn a_lifetime_is_told_in_whole_seconds() {
-        for (nanoseconds, told) in
+    fn a_lifetime_is_formatted_in_whole_seconds() {
+        for (nanoseconds, formatted) in
             [(3_598_812_909_280, "59m 58s"), (3_600_000_000_000, "1h"), (999_999_999, "0s")]
         {
-            assert_eq!(in_seconds(Duration::from_nanos(nanoseconds)).to_string(), told);
+            assert_eq!(in_seconds(Duration::from_nanos(nanoseconds)).to_string(), formatted);
         }
     }
 }
