@@ -1,4 +1,4 @@
-//! Errors before any call.
+//! Errors that are detected before any call.
 
 use crate::client_commands::{countermand, object};
 
@@ -44,8 +44,8 @@ async fn an_invalid_configuration_is_78_for_serve_and_1_for_check() {
         assert_eq!((code, stdout.as_str()), (wanted, ""), "{line}");
         let mut lines = stderr.lines();
         let first = lines.next().unwrap();
-        let faults = lines.count();
-        let count = if faults == 1 { "1 fault ".to_owned() } else { format!("{faults} faults ") };
+        let errors = lines.count();
+        let count = if errors == 1 { "1 error ".to_owned() } else { format!("{errors} errors ") };
         assert!(first.starts_with(&format!("countermand: {count}in the configuration")), "{stderr}");
     }
 }
