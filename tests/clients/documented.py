@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks that the documents show the examples of this directory as they are run, every line."""
+"""Checks that the documents contain the examples of this directory unchanged."""
 
 import pathlib
 import sys
@@ -13,12 +13,12 @@ DOCUMENTS = ["README.md", "docs/CALLING.md"]
 
 
 def main():
-    """Looks for each example in each document."""
+    """Searches each example in each document."""
     for document in DOCUMENTS:
         shown = (ROOT / document).read_text(encoding="utf-8")
         for name, language in EXAMPLES.items():
             block = f"```{language}\n{(HERE / name).read_text(encoding='utf-8')}```\n"
-            check(f"{document} shows {name} as it is", shown.count(block), 1)
+            check(f"{document} contains {name} unchanged", shown.count(block), 1)
 
 
 if __name__ == "__main__":
