@@ -24,9 +24,9 @@ Examples:
   countermand serve --config /etc/countermand.toml --listen unix:/run/countermand.sock
   COUNTERMAND_LISTEN=127.0.0.1:50051,unix:/run/countermand.sock countermand serve --config c.toml
 
-A flag takes precedence over its COUNTERMAND_… variable, the variable over the file, the file over the default. RUST_LOG filters the
-log. SIGHUP reopens the file of the audit log. All errors of the configuration are printed at once, and the exit code is
-then 78.";
+A flag takes precedence over its COUNTERMAND_… variable, the variable over the file, the file over the default.
+RUST_LOG filters the log. SIGHUP reopens the file of the audit log. All errors of the configuration are printed at
+once, and the exit code is then 78.";
 
 /// Serve google.longrunning.Operations until SIGTERM or SIGINT
 #[derive(Debug, Args)]
