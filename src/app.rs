@@ -10,11 +10,11 @@ use crate::{
     amapi::Amapi,
     audit::Audit,
     background::{Background, Deaths},
-    credentials::{Credentials, SourceError},
+    credentials::Credentials,
     http_client::tls::TlsError,
     operations::{CacheLimits, Operations, PollIntervals, Times, settings::Polling},
     policy::Policy,
-    server::{Drained, Server, call::Calls, identity::Identities, settings::ListenAddress},
+    server::{Drained, Router, Server, call::Calls, identity::Identities, settings::ListenAddress},
     serving::Serving,
 };
 
@@ -43,14 +43,6 @@ pub struct App {
 /// The reason why the service cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A credential's file was replaced since the configuration was checked.
-    #[error("credential {name}: {cause}")]
-    Credential {
-        /// The name of the credential.
-        name: String,
-        /// The error of the new file.
-        cause: SourceError,
-    },
     /// A TLS client cannot be built.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -89,10 +81,15 @@ impl App {
             audit,
             log: _,
         } = settings;
-        let LoadedFiles { tls, authorities, keys, policy } = loaded;
+        let LoadedFiles { tls, authorities, keys, policy, credentials: loaded_credentials } = loaded;
         let (background, deaths) = Background::new();
         let authorities = authorities.start(&background);
-        let credentials = credentials::start(&credentials, &upstream, &authorities, &background)?;
+        let credentials = credentials::start(
+            credentials.into_iter().zip(loaded_credentials),
+            &upstream,
+            &authorities,
+            &background,
+        );
 
         let base = upstream.url.url().clone();
         let amapi = Amapi::new(base, &authorities, Arc::clone(&credentials), upstream.timeout)?;
@@ -109,17 +106,10 @@ impl App {
         let drain_timeout = server.drain_timeout;
         let audit = Audit::start(&audit, &background)?;
         let calls = Calls::new(&limits, upstream.timeout, audit.clone(), in_flight);
-        let server = Server::bind(
-            &server,
-            &limits,
-            tls,
-            operations,
-            identities,
-            Arc::clone(&calls),
-            state.clone(),
-            &background,
-        )
-        .await?;
+        let max_request_bytes = limits.max_request_bytes;
+        let router =
+            Router::new(operations, Arc::clone(&calls), identities, max_request_bytes, state.clone());
+        let server = Server::bind(&server, &limits, tls, router, Arc::clone(&calls), &background).await?;
         let admin = match admin.listen {
             Some(address) => Some(Admin::bind(address, Arc::clone(&credentials), state).await?),
             None => None,

@@ -9,7 +9,7 @@ use std::{io, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tokio_util::task::TaskTracker;
 
-use crate::{background::Background, operations::Operations};
+use crate::background::Background;
 
 pub mod call;
 pub mod cert_summary;
@@ -32,13 +32,11 @@ mod unix_socket;
 pub mod until_drain;
 mod write_stall;
 
-use crate::serving::Serving;
 use call::Calls;
 use conn_limit::ConnLimit;
 use connection::Connections;
-use identity::Identities;
 use listener::Listener;
-use router::Router;
+pub use router::Router;
 use tls::{LoadedTls, Tls};
 use unix_socket::SocketAccess;
 
@@ -77,7 +75,7 @@ pub enum Drained {
 }
 
 impl Server {
-    /// Binds every address. Calls to `operations` are bounded and recorded by `calls`.
+    /// Binds every address. Requests go to `router`.
     ///
     /// # Errors
     ///
@@ -86,10 +84,8 @@ impl Server {
         settings: &settings::Server,
         limits: &settings::Limits,
         tls: Option<LoadedTls>,
-        operations: Operations,
-        identities: Arc<Identities>,
+        router: Router,
         calls: Arc<Calls>,
-        serving: watch::Receiver<Serving>,
         background: &Background,
     ) -> io::Result<Self> {
         let settings::Server { listen, drain_timeout: _, unix_socket_mode, unix_socket_owner } = settings;
@@ -99,8 +95,6 @@ impl Server {
         for address in listen {
             listeners.push(Listener::bind(address, access).await?);
         }
-        let max_request_bytes = limits.max_request_bytes;
-        let router = Router::new(operations, Arc::clone(&calls), identities, max_request_bytes, serving);
         let conn_limit = ConnLimit::new(limits.max_connections, limits.max_handshakes, tls);
         let connections = Connections::new(router, limits.clone(), calls.upstream_timeout());
         Ok(Self { listeners, conn_limit, connections, calls, background: background.clone() })

@@ -1,4 +1,4 @@
-//! `/readyz`: 200 while calls are welcome, else 503; and of each credential, how it stands.
+//! `/readyz`: 200 while calls are served, otherwise 503, and the state of each credential.
 
 use std::fmt::Write;
 
@@ -9,11 +9,11 @@ use serde::Serialize;
 
 use super::View;
 use crate::{
-    credentials::{Credential, Standing},
+    credentials::{Credential, Readiness},
     serving::Serving,
 };
 
-/// The page as JSON, for who accepts `application/json`.
+/// The page as JSON, for a client that accepts `application/json`.
 #[derive(Serialize)]
 struct Page<'a> {
     ready: bool,
@@ -32,10 +32,10 @@ struct Line<'a> {
     without_for_s: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<String>,
-    /// Why the changed file gives no token, while the one before it still does.
+    /// Why the changed file gives no token. The content before it stays in use.
     #[serde(skip_serializing_if = "Option::is_none")]
     changed_file: Option<String>,
-    /// Somebody has to mend it.
+    /// An operator has to repair it.
     for_good: bool,
 }
 
@@ -60,28 +60,27 @@ pub(super) fn ready(view: &View, headers: &HeaderMap) -> Response<Full<Bytes>> {
         page.push_str("draining: no new calls, please\n");
     }
     for credential in view.credentials.iter() {
-        // A String takes whatever is written to it.
-        let _ = writeln!(page, "credential {}: {}", credential.name(), credential.standing());
+        // Writing to a String cannot fail.
+        let _ = writeln!(page, "credential {}: {}", credential.name(), credential.status());
     }
     super::page(status, "text/plain; charset=utf-8", page)
 }
 
 fn line(credential: &Credential) -> Line<'_> {
-    let name = &**credential.name();
-    match credential.standing() {
-        Standing::Starting { cause } => Line { name, state: "starting", cause, ..Line::default() },
-        Standing::Valid { left, failing, changed } => {
-            let valid_for_s = Some(left.as_secs());
-            let (cause, changed_file) = (failing, changed);
-            Line { name, state: "valid", valid_for_s, cause, changed_file, ..Line::default() }
+    let status = credential.status();
+    let mut line = Line {
+        name: credential.name(),
+        cause: status.cause(),
+        for_good: status.is_permanent(),
+        changed_file: status.changed_file().map(str::to_owned),
+        ..Line::default()
+    };
+    match status.readiness() {
+        Readiness::Starting => line.state = "starting",
+        Readiness::Ready => (line.state, line.valid_for_s) = ("valid", Some(status.token_left().as_secs())),
+        Readiness::NotReady => {
+            (line.state, line.without_for_s) = ("without", Some(status.without_token_for().as_secs()));
         }
-        Standing::Without { since, cause, for_good } => Line {
-            name,
-            state: "without",
-            without_for_s: Some(since.as_secs()),
-            cause: Some(cause),
-            for_good,
-            ..Line::default()
-        },
     }
+    line
 }

@@ -8,10 +8,10 @@ use crate::{
     audit::settings::Audit,
     config::{
         CA_CERTIFICATES, ConfigErrors, FilePath, Flags, Given, Invalid, READABLE_FILE, Section, Setting,
-        Sources, Switch, Variables, address::collide, cannot_read, settings,
+        Sources, Switch, Variables, address::collide, settings,
     },
     credentials::{
-        Machine,
+        LoadedCredential, Machine,
         settings::{CredentialConfig, CredentialOverride, CredentialSettings, SECTIONS},
     },
     http_client::{LoadedAuthorities, tls::TlsError},
@@ -104,6 +104,8 @@ pub struct LoadedFiles {
     pub keys: Option<LoadedKeys>,
     /// The policy.
     pub policy: Option<PolicyFile>,
+    /// The credentials, in the order of their settings.
+    pub credentials: Vec<LoadedCredential>,
 }
 
 /// All settings, in the order of the reference.
@@ -194,7 +196,7 @@ impl Config {
         let credentials = CredentialConfig::read_all(credentials, is_complete, machine, &mut sources);
         let credentials =
             credentials.into_iter().filter_map(|given| load_credential(given, &mut sources.errors));
-        let credentials = credentials.collect();
+        let (credentials, loaded_credentials) = credentials.unzip();
 
         let (callers_settings, jwt, keys) = read_callers(&mut callers, &mut sources);
 
@@ -232,7 +234,13 @@ impl Config {
             audit: audit_settings,
             log,
         };
-        let loaded = LoadedFiles { tls: loaded_tls, authorities, keys, policy: loaded_policy };
+        let loaded = LoadedFiles {
+            tls: loaded_tls,
+            authorities,
+            keys,
+            policy: loaded_policy,
+            credentials: loaded_credentials,
+        };
         Ok(Self { settings, loaded, unknown_variables })
     }
 
@@ -363,16 +371,14 @@ fn read_callers(section: &mut Section, sources: &mut Sources) -> (Callers, Optio
     (callers, issuer, keys)
 }
 
-fn load_credential(given: Given<CredentialConfig>, errors: &mut ConfigErrors) -> Option<CredentialConfig> {
+fn load_credential(
+    given: Given<CredentialConfig>,
+    errors: &mut ConfigErrors,
+) -> Option<(CredentialConfig, LoadedCredential)> {
     let Given { value, origin } = given;
-    if let crate::credentials::Origin::File(file) = &value.definition.origin
-        && let Err(error) = crate::file_watch::read(file)
-    {
-        return errors.ok(&origin, Err(cannot_read(&error)));
-    }
-    let checked = value.definition.check();
-    errors.ok(&origin, checked.map_err(|error| Invalid::new(error.to_string(), error.remedy())))?;
-    Some(value)
+    let loaded = value.definition.load();
+    let loaded = loaded.map_err(|error| Invalid::new(error.to_string(), error.hint()));
+    Some((value, errors.ok(&origin, loaded)?))
 }
 
 fn unusable_certificates(error: &TlsError) -> Invalid {

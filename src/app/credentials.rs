@@ -1,51 +1,37 @@
-//! The credentials: made, supervised, and told of.
+//! Starts the credentials, and reports their state to health and the log.
 
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::watch;
 
-use super::StartError;
 use crate::{
     amapi::settings::Upstream,
     background::Background,
     credentials::{
-        Credential, Credentials, Readiness, Source, Standing, Surroundings, settings::CredentialConfig,
+        Credential, Credentials, LoadedCredential, Readiness, Surroundings, settings::CredentialConfig,
     },
     http_client::Authorities,
     serving::Serving,
 };
 
-/// Starts every credential; the first token of each is being fetched when this returns.
-///
-/// # Errors
-///
-/// What the configuration checked is no longer so.
+/// Starts every credential. The first token of each is being fetched when this returns.
 pub(super) fn start(
-    credentials: &[CredentialConfig],
+    credentials: impl IntoIterator<Item = (CredentialConfig, LoadedCredential)>,
     upstream: &Upstream,
     authorities: &Authorities,
     background: &Background,
-) -> Result<Arc<Credentials>, StartError> {
+) -> Arc<Credentials> {
     let iam = upstream.iam_credentials_url.url().clone();
     let surroundings = Arc::new(Surroundings::new(authorities.clone(), iam));
-    // All are read before any is started: a start that fails asks nobody for a token.
-    let sources = credentials.iter().map(|credential| {
-        let CredentialConfig { name, definition, enterprises: _ } = credential;
-        Source::watched(definition, &surroundings)
-            .map_err(|cause| StartError::Credential { name: name.clone(), cause })
+    let started = credentials.into_iter().map(|(settings, loaded)| {
+        let CredentialConfig { name, definition: _, enterprises } = settings;
+        (Credential::start(&name, loaded, &surroundings, background), enterprises)
     });
-    let sources = sources.collect::<Result<Vec<_>, _>>()?;
-
-    let started = credentials.iter().zip(sources).map(|(credential, (source, file))| {
-        let CredentialConfig { name, definition: _, enterprises } = credential;
-        let credential = Credential::start(source, name.clone(), file, background);
-        (credential, enterprises.clone())
-    });
-    Ok(Arc::new(Credentials::new(started)))
+    Arc::new(Credentials::new(started))
 }
 
-/// Tells health and the log what becomes of the credentials. Never returns.
+/// Reports each change of readiness to health and the log. Never returns.
 pub(super) async fn report(credentials: &Credentials, serving: &watch::Sender<Serving>) {
     let change =
         async |index, credential: &Credential, known| (index, credential.readiness_after(known).await);
@@ -57,32 +43,31 @@ pub(super) async fn report(credentials: &Credentials, serving: &watch::Sender<Se
         let credential = list[index];
         known[index] = readiness;
         changes.push(change(index, credential, readiness));
-        tell_of(credential, readiness);
-        tell(Readiness::are_enough(&known), serving);
+        log_readiness(credential, readiness);
+        publish(Readiness::are_enough(&known), serving);
     }
-    // Only without a credential, which the configuration does not let happen, is there nothing to wait for.
+    // Reached only without a credential, which the configuration refuses.
     std::future::pending().await
 }
 
-/// The line of a credential whose readiness has changed.
-fn tell_of(credential: &Credential, readiness: Readiness) {
-    let name = &**credential.name();
-    match (readiness, credential.standing()) {
-        (Readiness::NotReady, Standing::Without { since: _, cause, for_good }) => tracing::error!(
+fn log_readiness(credential: &Credential, readiness: Readiness) {
+    let (name, status) = (&**credential.name(), credential.status());
+    match readiness {
+        Readiness::NotReady if status.readiness() == Readiness::NotReady => tracing::error!(
             credential = name,
-            cause,
-            for_good,
+            cause = status.cause(),
+            for_good = status.is_permanent(),
             "no valid token: calls to the enterprises of this credential are refused as UNAVAILABLE"
         ),
-        (Readiness::Ready, _) => {
+        Readiness::Ready => {
             tracing::info!(credential = name, "there is a valid token: the credential is in use");
         }
-        // It has changed again meanwhile, of which the next turn tells.
-        (Readiness::NotReady | Readiness::Starting, _) => {}
+        // The state has changed again meanwhile. The next turn reports it.
+        Readiness::NotReady | Readiness::Starting => {}
     }
 }
 
-fn tell(ready: bool, serving: &watch::Sender<Serving>) {
+fn publish(ready: bool, serving: &watch::Sender<Serving>) {
     let now = if ready { Serving::Ready } else { Serving::NotReady };
     match serving.send_replace(now) {
         before if before == now => {}

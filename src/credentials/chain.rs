@@ -1,72 +1,99 @@
-//! From a credential to the account whose tokens calls carry: an account that can show who it is, and the
-//! service accounts that are impersonated from there, one by way of the other.
+//! From a credential to the account whose tokens calls carry: a first account that can authenticate itself, and the
+//! service accounts that are impersonated from there, one after the other.
 
 use std::path::Path;
 
 use http::HeaderValue;
 use reqwest::Url;
+use serde::Deserialize;
+use serde_json::Value;
 
 use super::{
     Kind, SCOPE, Surroundings,
-    authorised_user::AuthorisedUser,
+    authorized_user::AuthorizedUser,
+    credential_file::{self, InvalidContent, members, optional},
     external_account::ExternalAccount,
     impersonation::{CLOUD_PLATFORM, Impersonation},
     metadata_server::MetadataServer,
-    secret_json::{Malformed, Members, SecretJson},
     service_account::ServiceAccount,
     token::{FetchError, Token},
 };
 
-/// What a credential comes to. What is in one file is all of one chain.
+/// The only universe that is supported, as Google's libraries call the domain of a cloud.
+const UNIVERSE: &str = "googleapis.com";
+
+const IMPERSONATED: &str = "impersonated_service_account";
+
+/// The accounts of one credential. A file makes one whole chain.
 pub(super) struct Chain {
     kind: Kind,
-    first: First,
+    first: FirstAccount,
     quota_project: Option<HeaderValue>,
     steps: Vec<Impersonation>,
-    /// The steps that are the credential's own, before any that is taken on top of it.
-    own_steps: usize,
 }
 
-/// Who shows who it is.
-enum First {
+/// An account that authenticates itself.
+enum FirstAccount {
     ServiceAccount(ServiceAccount),
-    AuthorisedUser(AuthorisedUser),
+    AuthorizedUser(AuthorizedUser),
     ExternalAccount(ExternalAccount),
     MetadataServer(MetadataServer),
 }
 
+/// The members that every type of file can have. serde's own tagged enums lose the path of an error, so the type is
+/// read first.
+#[derive(Deserialize)]
+struct CommonMembers {
+    r#type: Option<String>,
+    universe_domain: Option<String>,
+    quota_project_id: Option<String>,
+    source_credentials: Option<Value>,
+}
+
 impl Chain {
     /// Checks the content of a credential file.
-    pub(super) fn parse(content: &[u8]) -> Result<Self, Malformed> {
-        let json = SecretJson::parse_file(content)?;
-        let file = json.members()?;
-        if file.optional_text("type")? != Some("impersonated_service_account") {
-            return Self::parse_first(&file);
+    pub(super) fn parse(content: &[u8]) -> Result<Self, InvalidContent> {
+        let file = credential_file::parse(content)?;
+        let common: CommonMembers = members(&file)?;
+        if common.r#type.as_deref() != Some(IMPERSONATED) {
+            return Self::of_first_account(&file, common);
         }
-        let source = file.members("source_credentials")?;
-        if source.optional_text("type")? == Some("impersonated_service_account") {
-            return Err(source.fault("type", "must be another than that of the file around it"));
+        const SOURCE: &str = "source_credentials";
+        let quota_project = common.checked()?;
+        let source = common.source_credentials.ok_or_else(|| InvalidContent::missing(SOURCE))?;
+        if !source.is_object() {
+            return Err(InvalidContent::member(SOURCE, "has the wrong type"));
         }
-        let mut chain = Self::parse_first(&source)?;
-        let target = Impersonation::parse(&file, quota_project(&file)?)?;
-        chain.steps.push(target.ok_or_else(|| file.missing("service_account_impersonation_url"))?);
-        Ok(Self { kind: Kind::ImpersonatedServiceAccount, own_steps: chain.steps.len(), ..chain })
+        let of_source = || {
+            let common: CommonMembers = members(&source)?;
+            if common.r#type.as_deref() == Some(IMPERSONATED) {
+                return Err(InvalidContent::member(
+                    "type",
+                    "must be another than that of the file around it",
+                ));
+            }
+            Self::of_first_account(&source, common)
+        };
+        let mut chain = of_source().map_err(|error| error.within(SOURCE))?;
+        let target = Impersonation::parse(&file, quota_project)?;
+        chain.steps.push(target.ok_or_else(|| InvalidContent::missing("service_account_impersonation_url"))?);
+        Ok(Self { kind: Kind::ImpersonatedServiceAccount, ..chain })
     }
 
-    fn parse_first(file: &Members<'_>) -> Result<Self, Malformed> {
-        let quota_project = quota_project(file)?;
-        let (kind, first) = match file.optional_text("type")? {
+    fn of_first_account(file: &Value, common: CommonMembers) -> Result<Self, InvalidContent> {
+        let quota_project = common.checked()?;
+        let (kind, first) = match common.r#type.as_deref() {
             Some("service_account") => {
-                (Kind::ServiceAccount, First::ServiceAccount(ServiceAccount::parse(file)?))
+                (Kind::ServiceAccount, FirstAccount::ServiceAccount(ServiceAccount::parse(file)?))
             }
             Some("authorized_user") => {
-                (Kind::AuthorisedUser, First::AuthorisedUser(AuthorisedUser::parse(file)?))
+                (Kind::AuthorizedUser, FirstAccount::AuthorizedUser(AuthorizedUser::parse(file)?))
             }
             Some("external_account") => {
-                (Kind::ExternalAccount, First::ExternalAccount(ExternalAccount::parse(file)?))
+                (Kind::ExternalAccount, FirstAccount::ExternalAccount(ExternalAccount::parse(file)?))
             }
             _ => {
-                return Err(file.fault(
+                return Err(InvalidContent::member(
                     "type",
                     "must be service_account, authorized_user, external_account or \
                      impersonated_service_account: others are not supported",
@@ -77,80 +104,80 @@ impl Chain {
             Kind::ExternalAccount => Impersonation::parse(file, quota_project.clone())?,
             _ => None,
         };
-        let steps = Vec::from_iter(step);
-        Ok(Self { kind, first, quota_project, own_steps: steps.len(), steps })
+        Ok(Self { kind, first, quota_project, steps: Vec::from_iter(step) })
     }
 
     /// The metadata server at `host` or `host:port`; `None` when that is neither.
     pub(super) fn of_metadata_server(host: &str) -> Option<Self> {
-        let first = First::MetadataServer(MetadataServer::at(host)?);
-        Some(Self { kind: Kind::MetadataServer, first, quota_project: None, steps: Vec::new(), own_steps: 0 })
-    }
-
-    /// The chain with one more account at its end.
-    #[must_use]
-    pub(super) fn impersonating(mut self, account: Impersonation) -> Self {
-        self.steps.push(account);
-        self
+        let first = FirstAccount::MetadataServer(MetadataServer::at(host)?);
+        Some(Self { kind: Kind::MetadataServer, first, quota_project: None, steps: Vec::new() })
     }
 
     pub(super) fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// Whom the credential stands for by itself.
+    /// The account at the end of the chain; `None` when only [`Self::identify`] can tell.
     pub(super) fn principal(&self) -> Option<&str> {
-        if let Some(last) = self.steps[..self.own_steps].last() {
+        if let Some(last) = self.steps.last() {
             return Some(last.email());
         }
         match &self.first {
-            First::ServiceAccount(account) => Some(account.principal()),
-            First::AuthorisedUser(user) => Some(user.principal()),
-            First::ExternalAccount(account) => Some(account.principal()),
-            First::MetadataServer(_) => None,
+            FirstAccount::ServiceAccount(account) => Some(account.principal()),
+            FirstAccount::AuthorizedUser(user) => Some(user.principal()),
+            FirstAccount::ExternalAccount(account) => Some(account.principal()),
+            FirstAccount::MetadataServer(_) => None,
         }
     }
 
-    /// The principal, also where somebody has to be asked.
+    /// The principal, which the metadata server has to be asked for.
     pub(super) async fn identify(&self, surroundings: &Surroundings) -> Result<String, FetchError> {
         match (self.principal(), &self.first) {
-            (None, First::MetadataServer(server)) => server.identify(surroundings).await,
+            (None, FirstAccount::MetadataServer(server)) => server.identify(surroundings).await,
             (principal, _) => Ok(principal.unwrap_or_default().to_owned()),
         }
     }
 
-    /// The file by whose content a workload shows who it is.
+    /// The file that holds the subject token of a workload.
     pub(super) fn subject_token_file(&self) -> Option<&Path> {
         match &self.first {
-            First::ExternalAccount(account) => account.subject_token_file(),
-            First::ServiceAccount(_) | First::AuthorisedUser(_) | First::MetadataServer(_) => None,
+            FirstAccount::ExternalAccount(account) => account.subject_token_file(),
+            FirstAccount::ServiceAccount(_)
+            | FirstAccount::AuthorizedUser(_)
+            | FirstAccount::MetadataServer(_) => None,
         }
     }
 
-    /// The token endpoint that is asked first.
+    /// The token endpoint of the first account.
     pub(super) fn endpoint(&self) -> &Url {
         match &self.first {
-            First::ServiceAccount(account) => account.endpoint(),
-            First::AuthorisedUser(user) => user.endpoint(),
-            First::ExternalAccount(account) => account.endpoint(),
-            First::MetadataServer(server) => server.endpoint(),
+            FirstAccount::ServiceAccount(account) => account.endpoint(),
+            FirstAccount::AuthorizedUser(user) => user.endpoint(),
+            FirstAccount::ExternalAccount(account) => account.endpoint(),
+            FirstAccount::MetadataServer(server) => server.endpoint(),
         }
     }
 
-    /// The token of the account at the end of the chain.
-    pub(super) async fn fetch(&self, surroundings: &Surroundings) -> Result<Token, FetchError> {
-        let scope = if self.steps.is_empty() { SCOPE } else { CLOUD_PLATFORM };
+    /// The token of the account at the end of the chain, or of `impersonate`, which that account impersonates.
+    pub(super) async fn fetch(
+        &self,
+        surroundings: &Surroundings,
+        impersonate: Option<&str>,
+    ) -> Result<Token, FetchError> {
+        let target = impersonate.map(|email| Impersonation::of(email, surroundings.iam()));
+        let steps: Vec<_> = self.steps.iter().chain(&target).collect();
+        let scope = if steps.is_empty() { SCOPE } else { CLOUD_PLATFORM };
         let first = match &self.first {
-            First::ServiceAccount(account) => account.fetch(surroundings, scope).await,
-            First::AuthorisedUser(user) => user.fetch(surroundings).await,
-            First::ExternalAccount(account) => account.fetch(surroundings, scope).await,
-            First::MetadataServer(server) => server.fetch(surroundings, scope).await,
+            FirstAccount::ServiceAccount(account) => account.fetch(surroundings, scope).await,
+            FirstAccount::AuthorizedUser(user) => user.fetch(surroundings).await,
+            FirstAccount::ExternalAccount(account) => account.fetch(surroundings, scope).await,
+            FirstAccount::MetadataServer(server) => server.fetch(surroundings, scope).await,
         };
-        let Some((last, between)) = self.steps.split_last() else {
-            return Ok(first?.counted_against(self.quota_project.clone()));
+        let Some((last, between)) = steps.split_last() else {
+            return Ok(first?.with_quota_project(self.quota_project.clone()));
         };
-        let first = first.map_err(|error| error.of("the token of the source credential"))?;
-        let mut token = first.counted_against(self.quota_project.clone());
+        let first = first.map_err(|error| error.within("the token of the source credential"))?;
+        let mut token = first.with_quota_project(self.quota_project.clone());
         for step in between {
             token = step.fetch(surroundings, &token, CLOUD_PLATFORM).await?;
         }
@@ -158,11 +185,20 @@ impl Chain {
     }
 }
 
-/// The project whose quota calls are counted against, as gcloud writes it for a person, who has none.
-fn quota_project(file: &Members<'_>) -> Result<Option<HeaderValue>, Malformed> {
-    const NAME: &str = "quota_project_id";
-    let wrong = |_| file.fault(NAME, "must be the id of a project");
-    file.optional_text(NAME)?.map(|id| HeaderValue::from_str(id).map_err(wrong)).transpose()
+impl CommonMembers {
+    /// Checks the universe. The project whose quota calls count against, which gcloud writes for a person, who has
+    /// none.
+    fn checked(&self) -> Result<Option<HeaderValue>, InvalidContent> {
+        if optional(self.universe_domain.as_deref()).is_some_and(|domain| domain != UNIVERSE) {
+            return Err(InvalidContent::member(
+                "universe_domain",
+                "must be googleapis.com: other universes are not supported",
+            ));
+        }
+        let invalid = |_| InvalidContent::member("quota_project_id", "must be the id of a project");
+        let id = optional(self.quota_project_id.as_deref());
+        id.map(|id| HeaderValue::from_str(id).map_err(invalid)).transpose()
+    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,18 @@
-//! What a configuration says of a credential.
+//! A credential as the configuration defines it, and as it is loaded: its file read and parsed, with no request sent.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use super::chain::Chain;
+use reqwest::Url;
+
+use super::{
+    SCOPE, Surroundings,
+    chain::Chain,
+    token::{FetchError, Token, TokenSource, fetch_in_time},
+};
 use crate::file_watch::FileWatch;
 
 /// Where a credential comes from.
@@ -10,20 +20,28 @@ use crate::file_watch::FileWatch;
 pub enum Origin {
     /// A Google credential file, whose `type` says what it is.
     File(PathBuf),
-    /// The metadata server of the machine that we run on.
+    /// The metadata server of the machine that this process runs on.
     MetadataServer {
-        /// `host` or `host:port`: `metadata.google.internal`, or what `GCE_METADATA_HOST` says.
+        /// `host` or `host:port`: `metadata.google.internal`, or the value of `GCE_METADATA_HOST`.
         host: String,
     },
 }
 
-/// A credential, as the configuration defines it.
+/// A credential as the configuration defines it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Definition {
     /// Where it comes from.
     pub origin: Origin,
-    /// The email of the service account whose tokens are wanted in its place.
+    /// The email of the service account that it impersonates.
     pub impersonate: Option<String>,
+}
+
+/// A credential whose file has been read and parsed. It prints and compares as its [`Definition`].
+pub struct LoadedCredential {
+    definition: Definition,
+    chain: Arc<Chain>,
+    /// Watches the file from the parsed content on.
+    file: Option<FileWatch>,
 }
 
 /// What a credential is.
@@ -32,7 +50,7 @@ pub enum Kind {
     /// A service account's key.
     ServiceAccount,
     /// A person's login, as gcloud keeps it.
-    AuthorisedUser,
+    AuthorizedUser,
     /// A workload that another identity provider vouches for (AIP-4117).
     ExternalAccount,
     /// A service account, by means of another credential.
@@ -41,61 +59,155 @@ pub enum Kind {
     MetadataServer,
 }
 
-/// Why a definition makes no source. No text of it says anything of a file's content.
+/// The reason why a credential cannot be loaded. The text holds nothing of the file, and does not name it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SourceError {
-    /// The file cannot be read, or is no credential.
-    #[error("{} {what}", file.display())]
-    File {
-        /// Which file.
-        file: PathBuf,
-        /// What is wrong with it.
-        what: String,
-    },
-    /// The name of the metadata server is none.
-    #[error("{host:?} is not the host, or host:port, of a metadata server")]
-    MetadataHost {
-        /// What was given.
-        host: String,
-    },
+pub enum CredentialFileError {
+    /// The file cannot be read.
+    #[error("cannot read the file: {0}")]
+    Unreadable(String),
+    /// The file is not a valid credential.
+    #[error("the file {0}")]
+    Invalid(String),
+    /// The name of the metadata server is not valid.
+    #[error("this is not the host, or host:port, of a metadata server")]
+    MetadataHost,
 }
 
-impl SourceError {
+impl CredentialFileError {
     /// What would be right.
     #[must_use]
-    pub fn remedy(&self) -> &'static str {
+    pub fn hint(&self) -> &'static str {
         match self {
-            Self::File { .. } => "name a credential file, as Google Cloud's console or gcloud makes them",
-            Self::MetadataHost { .. } => "give host or host:port, or unset the variable",
+            Self::Unreadable(_) | Self::Invalid(_) => {
+                "name a credential file, as Google Cloud's console or gcloud makes them"
+            }
+            Self::MetadataHost => "give host or host:port, or unset the variable",
         }
     }
 }
 
 impl Definition {
-    /// Checks, without asking for a token, that it makes a source.
+    /// Reads and parses the file. It blocks, sends no request and starts no task.
     ///
     /// # Errors
     ///
-    /// See [`SourceError`].
-    pub fn check(&self) -> Result<(), SourceError> {
-        self.read().map(drop)
-    }
-
-    /// The chain up to where `impersonate` goes on, and the file that says so, watched from this content on.
-    pub(super) fn read(&self) -> Result<(Chain, Option<FileWatch>), SourceError> {
-        match &self.origin {
+    /// See [`CredentialFileError`].
+    pub fn load(&self) -> Result<LoadedCredential, CredentialFileError> {
+        let (chain, file) = match &self.origin {
             Origin::File(file) => {
-                let wrong = |what: String| SourceError::File { file: file.clone(), what };
+                let opened = FileWatch::open(file);
                 let (watch, content) =
-                    FileWatch::open(file).map_err(|error| wrong(format!("cannot be read: {error}")))?;
-                let chain = Chain::parse(&content).map_err(|error| wrong(error.to_string()))?;
-                Ok((chain, Some(watch)))
+                    opened.map_err(|error| CredentialFileError::Unreadable(error.to_string()))?;
+                let chain = Chain::parse(&content);
+                (chain.map_err(|error| CredentialFileError::Invalid(error.to_string()))?, Some(watch))
             }
             Origin::MetadataServer { host } => {
                 let chain = Chain::of_metadata_server(host);
-                Ok((chain.ok_or_else(|| SourceError::MetadataHost { host: host.clone() })?, None))
+                (chain.ok_or(CredentialFileError::MetadataHost)?, None)
             }
+        };
+        Ok(LoadedCredential { definition: self.clone(), chain: Arc::new(chain), file })
+    }
+}
+
+impl LoadedCredential {
+    /// What was loaded.
+    #[must_use]
+    pub fn definition(&self) -> &Definition {
+        &self.definition
+    }
+
+    /// What the credential is, without the account that `impersonate` names.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.chain.kind()
+    }
+
+    /// The account of the credential, without `impersonate`: the email of a service account, the client id of a
+    /// person's login, `workload identity of AUDIENCE`, or the account that the metadata server returns.
+    ///
+    /// # Errors
+    ///
+    /// The metadata server does not return it.
+    pub async fn identify(&self, surroundings: &Surroundings) -> Result<String, FetchError> {
+        self.chain.identify(surroundings).await
+    }
+
+    /// Fetches one token, within the time that is allowed for it.
+    ///
+    /// # Errors
+    ///
+    /// The cause, fit for a log.
+    pub async fn fetch(&self, surroundings: &Surroundings) -> Result<Token, FetchError> {
+        let impersonate = self.definition.impersonate.as_deref();
+        fetch_in_time(self.chain.fetch(surroundings, impersonate)).await
+    }
+
+    /// The file that holds the credential.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match &self.definition.origin {
+            Origin::File(file) => Some(file),
+            Origin::MetadataServer { .. } => None,
         }
+    }
+
+    /// The file that holds the subject token of an external account. It is read for each token.
+    #[must_use]
+    pub fn subject_token_file(&self) -> Option<&Path> {
+        self.chain.subject_token_file()
+    }
+
+    /// The token endpoint of the first request.
+    #[must_use]
+    pub fn endpoint(&self) -> &Url {
+        self.chain.endpoint()
+    }
+
+    /// The scope of the tokens.
+    #[must_use]
+    pub fn scope(&self) -> &'static str {
+        SCOPE
+    }
+
+    /// The source of tokens for a refresher, and the watch on its file.
+    pub(super) fn into_source(self, surroundings: Arc<Surroundings>) -> (LoadedSource, Option<FileWatch>) {
+        let Self { definition, chain, file } = self;
+        (LoadedSource { impersonate: definition.impersonate, chain, surroundings }, file)
+    }
+}
+
+impl fmt::Debug for LoadedCredential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.definition.fmt(f)
+    }
+}
+
+impl PartialEq for LoadedCredential {
+    fn eq(&self, other: &Self) -> bool {
+        self.definition == other.definition
+    }
+}
+
+impl Eq for LoadedCredential {}
+
+/// The [`TokenSource`] of a loaded credential.
+pub(super) struct LoadedSource {
+    impersonate: Option<String>,
+    chain: Arc<Chain>,
+    surroundings: Arc<Surroundings>,
+}
+
+impl TokenSource for LoadedSource {
+    async fn fetch(&self) -> Result<Token, FetchError> {
+        self.chain.fetch(&self.surroundings, self.impersonate.as_deref()).await
+    }
+
+    /// The new content may be of another type.
+    fn reload(&self, content: &[u8]) -> Result<Self, String> {
+        let chain = Arc::new(Chain::parse(content).map_err(|error| error.to_string())?);
+        let (impersonate, surroundings) = (self.impersonate.clone(), Arc::clone(&self.surroundings));
+        Ok(Self { impersonate, chain, surroundings })
     }
 }
 
@@ -103,10 +215,13 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ServiceAccount => "service account",
-            Self::AuthorisedUser => "authorised user",
+            Self::AuthorizedUser => "authorized user",
             Self::ExternalAccount => "external account",
             Self::ImpersonatedServiceAccount => "impersonated service account",
             Self::MetadataServer => "metadata server",
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

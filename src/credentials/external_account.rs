@@ -1,7 +1,7 @@
-//! Tokens for a workload that another identity provider vouches for (AIP-4117): its token is exchanged for
-//! one of Google's by RFC 8693.
+//! Tokens for a workload that another identity provider vouches for (AIP-4117): its token is exchanged for one of
+//! Google's by RFC 8693.
 //!
-//! Our own, since yup-oauth2 looks at no status, demands a `format`, and cannot read a file of JSON.
+//! yup-oauth2's own flow checks no status, demands a `format`, and cannot read a file of JSON.
 
 use std::path::Path;
 
@@ -9,20 +9,16 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use form_urlencoded::Serializer;
 use http::{HeaderValue, header::AUTHORIZATION};
 use reqwest::Url;
-use serde_json::json;
-use zeroize::Zeroizing;
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::{
     Surroundings,
-    ask::{Asked, Question, Whom},
-    safe_url,
-    secret_json::{Malformed, Members},
-    subject_token::SubjectToken,
-    token::{FetchError, Token},
+    credential_file::{InvalidContent, members, optional, required, safe_url},
+    request::TokenRequest,
+    subject_token::{CredentialSource, SubjectToken},
+    token::{FetchError, Secret, Token, TokenService},
 };
-
-/// Who exchanges tokens.
-const WHOM: Whom<'static> = Whom { asked: Asked::TokenExchange, name: "the security token service" };
 
 /// A workload, or a person of a workforce, known to another identity provider.
 pub(super) struct ExternalAccount {
@@ -31,41 +27,51 @@ pub(super) struct ExternalAccount {
     subject_token_type: String,
     subject_token: SubjectToken,
     token_url: Url,
-    client: Option<Client>,
+    /// The value of `authorization` for an OAuth client, which some pools of a workforce demand.
+    client: Option<HeaderValue>,
+    client_secret: Option<Secret>,
     workforce_pool_user_project: Option<String>,
 }
 
-/// An OAuth client, which some pools of a workforce demand.
-struct Client {
-    id: String,
-    secret: Zeroizing<String>,
+#[derive(Deserialize)]
+struct ExternalAccountFile {
+    audience: Option<String>,
+    subject_token_type: Option<String>,
+    token_url: Option<String>,
+    credential_source: Option<CredentialSource>,
+    client_id: Option<String>,
+    client_secret: Option<Secret>,
+    workforce_pool_user_project: Option<String>,
 }
 
 impl ExternalAccount {
-    pub(super) fn parse(file: &Members<'_>) -> Result<Self, Malformed> {
-        let audience = file.text("audience")?.to_owned();
-        let client = match (file.optional_text("client_id")?, file.optional_text("client_secret")?) {
-            (Some(id), secret) => {
-                let secret = Zeroizing::new(secret.unwrap_or_default().to_owned());
-                Some(Client { id: id.to_owned(), secret })
+    pub(super) fn parse(file: &Value) -> Result<Self, InvalidContent> {
+        let file: ExternalAccountFile = members(file)?;
+        let audience = required(file.audience, "audience")?;
+        let client_secret = optional(file.client_secret);
+        let client = match (optional(file.client_id), &client_secret) {
+            (Some(id), secret) => Some(basic(&id, secret.as_ref().map_or("", AsRef::as_ref))),
+            (None, Some(_)) => {
+                return Err(InvalidContent::member("client_id", "is missing beside client_secret"));
             }
-            (None, Some(_)) => return Err(file.fault("client_id", "is missing beside client_secret")),
             (None, None) => None,
         };
-        let owned = |text: &str| text.to_owned();
+        let source = file.credential_source.ok_or_else(|| InvalidContent::missing("credential_source"))?;
         Ok(Self {
             principal: format!("workload identity of {audience}"),
             audience,
-            subject_token_type: file.text("subject_token_type")?.to_owned(),
-            subject_token: SubjectToken::parse(&file.members("credential_source")?)?,
-            token_url: safe_url::of_member(file, "token_url")?
-                .ok_or_else(|| file.fault("token_url", "is missing: https://sts.googleapis.com/v1/token"))?,
+            subject_token_type: required(file.subject_token_type, "subject_token_type")?,
+            subject_token: SubjectToken::new(source).map_err(|error| error.within("credential_source"))?,
+            token_url: safe_url(file.token_url, "token_url")?.ok_or_else(|| {
+                InvalidContent::member("token_url", "is missing: https://sts.googleapis.com/v1/token")
+            })?,
             client,
-            workforce_pool_user_project: file.optional_text("workforce_pool_user_project")?.map(owned),
+            client_secret,
+            workforce_pool_user_project: optional(file.workforce_pool_user_project),
         })
     }
 
-    /// `workload identity of AUDIENCE`: who it is in particular, only its provider knows.
+    /// `workload identity of AUDIENCE`. Only its provider knows the workload itself.
     pub(super) fn principal(&self) -> &str {
         &self.principal
     }
@@ -80,41 +86,36 @@ impl ExternalAccount {
 
     pub(super) async fn fetch(&self, surroundings: &Surroundings, scope: &str) -> Result<Token, FetchError> {
         let subject_token = self.subject_token.read(surroundings).await?;
-        let body = self.form(&subject_token, scope);
-        let mut question = Question::form(WHOM, self.token_url.clone(), body);
-        if let Some(client) = &self.client {
-            question.headers.insert(AUTHORIZATION, client.authorization());
-            question.secrets.push(client.secret.clone());
-        }
-        question.ask(&surroundings.client(&self.token_url)?).await?.granted()
+        let form = self.form(&subject_token, scope);
+        let mut request = TokenRequest::form(TokenService::TokenExchange, self.token_url.clone(), form);
+        request.headers.extend(self.client.clone().map(|client| (AUTHORIZATION, client)));
+        request.secrets.extend(self.client_secret.clone());
+        request.send(&surroundings.client(&self.token_url)?).await?.granted(0)
     }
 
     /// The request of RFC 8693, section 2.1, with Google's `options`.
-    fn form(&self, subject_token: &str, scope: &str) -> Zeroizing<Vec<u8>> {
+    fn form(&self, subject_token: &Secret, scope: &str) -> String {
         let mut form = Serializer::new(String::new());
         form.append_pair("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange")
             .append_pair("audience", &self.audience)
             .append_pair("scope", scope)
             .append_pair("requested_token_type", "urn:ietf:params:oauth:token-type:access_token")
             .append_pair("subject_token_type", &self.subject_token_type)
-            .append_pair("subject_token", subject_token);
+            .append_pair("subject_token", subject_token.as_ref());
         // A client has a project of its own, which Google then takes.
         if let (Some(project), None) = (&self.workforce_pool_user_project, &self.client) {
             form.append_pair("options", &json!({"userProject": project}).to_string());
         }
-        Zeroizing::new(form.finish().into_bytes())
+        form.finish()
     }
 }
 
-impl Client {
-    /// Basic authentication, with both parts as they are: so Google's own libraries do it.
-    fn authorization(&self) -> HeaderValue {
-        let pair = Zeroizing::new(format!("{}:{}", self.id, self.secret.as_str()));
-        let basic = Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(pair.as_bytes())));
-        let mut header = HeaderValue::from_str(&basic).expect("base64 is printable ASCII");
-        header.set_sensitive(true);
-        header
-    }
+/// Basic authentication, with both parts unencoded, as Google's own libraries send it.
+fn basic(id: &str, secret: &str) -> HeaderValue {
+    let basic = format!("Basic {}", BASE64_STANDARD.encode(format!("{id}:{secret}")));
+    let mut header = HeaderValue::from_str(&basic).expect("base64 is printable ASCII");
+    header.set_sensitive(true);
+    header
 }
 
 #[cfg(test)]

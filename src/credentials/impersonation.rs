@@ -1,5 +1,5 @@
-//! A service account's token by means of another's: `projects.serviceAccounts.generateAccessToken` of the
-//! IAM Credentials API.
+//! A service account's token by means of another's: `projects.serviceAccounts.generateAccessToken` of the IAM
+//! Credentials API.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,44 +9,54 @@ use http::{
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use reqwest::{Method, Url};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
     Surroundings,
-    ask::{Asked, Question, Whom},
-    safe_url,
-    secret_json::{Malformed, Members},
-    token::{FetchError, Token},
+    credential_file::{InvalidContent, members, safe_url},
+    request::TokenRequest,
+    token::{FetchError, Token, TokenService},
 };
 
-/// The header that names the project whose quota a call is counted against (Google's system parameters).
+/// The header that names the project whose quota a call counts against (Google's system parameters).
 pub(super) const QUOTA_PROJECT: HeaderName = HeaderName::from_static("x-goog-user-project");
 
 /// The scope that a token must have to impersonate.
 pub(super) const CLOUD_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-platform";
 
-/// The lifetime that is asked for unless the file says otherwise: the longest that needs no policy.
+/// The requested lifetime unless the file says otherwise: the longest that needs no policy.
 const LIFETIME: Duration = Duration::from_secs(3600);
 
-/// What a file may ask for (AIP-4117).
+/// The lifetimes in seconds that a file may request (AIP-4117).
 const LIFETIMES: std::ops::RangeInclusive<u64> = 600..=43_200;
 
-/// How a service account is named among delegates and in URLs.
+/// The resource name of a service account begins so, among delegates and in URLs.
 const PREFIX: &str = "projects/-/serviceAccounts/";
 const VERB: &str = ":generateAccessToken";
 
-/// What of an email stands in a path as it is.
+/// An email in a path is escaped but for these characters.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'@').remove(b'.').remove(b'-').remove(b'_');
 
 /// A service account to be impersonated.
 pub(super) struct Impersonation {
     email: String,
-    /// Who is asked, for errors: `generateAccessToken of EMAIL`.
-    whom: String,
     url: Url,
     delegates: Vec<String>,
     lifetime: Duration,
     quota_project: Option<HeaderValue>,
+}
+
+#[derive(Deserialize)]
+struct ImpersonationFile {
+    service_account_impersonation_url: Option<String>,
+    service_account_impersonation: Option<ImpersonationSettings>,
+    delegates: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct ImpersonationSettings {
+    token_lifetime_seconds: Option<u64>,
 }
 
 impl Impersonation {
@@ -55,34 +65,47 @@ impl Impersonation {
         let mut url = iam.clone();
         let escaped = utf8_percent_encode(email, ESCAPED);
         url.set_path(&format!("{}/v1/{PREFIX}{escaped}{VERB}", iam.path().trim_end_matches('/')));
-        Self::new(email.to_owned(), url)
+        let (email, delegates) = (email.to_owned(), Vec::new());
+        Self { email, url, delegates, lifetime: LIFETIME, quota_project: None }
     }
 
     /// The account that a file names by `service_account_impersonation_url`, if it does.
     pub(super) fn parse(
-        file: &Members<'_>,
+        file: &Value,
         quota_project: Option<HeaderValue>,
-    ) -> Result<Option<Self>, Malformed> {
+    ) -> Result<Option<Self>, InvalidContent> {
         const URL: &str = "service_account_impersonation_url";
-        let Some(url) = safe_url::of_member(file, URL)? else { return Ok(None) };
+        let file: ImpersonationFile = members(file)?;
+        let Some(url) = safe_url(file.service_account_impersonation_url, URL)? else { return Ok(None) };
         let email = email(&url).ok_or_else(|| {
-            file.fault(URL, "must end in projects/-/serviceAccounts/EMAIL:generateAccessToken")
+            InvalidContent::member(URL, "must end in projects/-/serviceAccounts/EMAIL:generateAccessToken")
         })?;
-        let delegates = delegates(file)?;
-        let lifetime = lifetime(file)?;
-        Ok(Some(Self { delegates, lifetime, quota_project, ..Self::new(email, url) }))
-    }
-
-    fn new(email: String, url: Url) -> Self {
-        let whom = format!("generateAccessToken of {email}");
-        Self { email, whom, url, delegates: Vec::new(), lifetime: LIFETIME, quota_project: None }
+        let delegate = |delegate: String| match delegate {
+            empty if empty.is_empty() => {
+                Err(InvalidContent::member("delegates", "must be a list of service accounts' emails"))
+            }
+            whole if whole.starts_with(PREFIX) => Ok(whole),
+            email => Ok(format!("{PREFIX}{email}")),
+        };
+        let delegates =
+            file.delegates.unwrap_or_default().into_iter().map(delegate).collect::<Result<_, _>>()?;
+        let lifetime = match file.service_account_impersonation.and_then(|given| given.token_lifetime_seconds)
+        {
+            None => LIFETIME,
+            Some(seconds) if LIFETIMES.contains(&seconds) => Duration::from_secs(seconds),
+            Some(_) => {
+                let member = "service_account_impersonation.token_lifetime_seconds";
+                return Err(InvalidContent::member(member, "must be a whole number from 600 to 43200"));
+            }
+        };
+        Ok(Some(Self { email, url, delegates, lifetime, quota_project }))
     }
 
     pub(super) fn email(&self) -> &str {
         &self.email
     }
 
-    /// The account's token, by that of the credential which may impersonate it.
+    /// The account's token, requested with the token of a credential that may impersonate it.
     pub(super) async fn fetch(
         &self,
         surroundings: &Surroundings,
@@ -96,51 +119,27 @@ impl Impersonation {
         headers.extend(source.quota_project().map(|project| (QUOTA_PROJECT, project.clone())));
         let lifetime = format!("{}s", self.lifetime.as_secs());
         let body = json!({"scope": [scope], "lifetime": lifetime, "delegates": self.delegates});
-        let question = Question {
-            whom: Whom { asked: Asked::IamCredentials, name: &self.whom },
+        let request = TokenRequest {
+            service: TokenService::IamCredentials,
+            name: format!("generateAccessToken of {}", self.email).into(),
             method: Method::POST,
             url: self.url.clone(),
             headers,
-            body: body.to_string().into_bytes().into(),
+            body: body.to_string().into_bytes(),
             secrets: Vec::new(),
         };
-        let reply = question.ask(&surroundings.client(&self.url)?).await?;
-        let token = reply.generated(SystemTime::now(), self.lifetime)?;
-        Ok(token.counted_against(self.quota_project.clone()))
+        let response = request.send(&surroundings.client(&self.url)?).await?;
+        let token = response.generated(SystemTime::now(), self.lifetime)?;
+        Ok(token.with_quota_project(self.quota_project.clone()))
     }
 }
 
 fn email(url: &Url) -> Option<String> {
     let (path, email) = url.path().strip_suffix(VERB)?.rsplit_once('/')?;
     let email = percent_decode_str(email).decode_utf8().ok()?;
-    let known = path.ends_with(PREFIX.trim_end_matches('/')) && !email.is_empty();
-    let plain = url.query().is_none() && !email.chars().any(char::is_control);
-    (known && plain).then(|| email.into_owned())
-}
-
-/// The accounts between the source and the target, each of which may impersonate the next.
-fn delegates(file: &Members<'_>) -> Result<Vec<String>, Malformed> {
-    let wrong = || file.fault("delegates", "must be a list of service accounts' emails");
-    let name = |delegate: &Value| match delegate.as_str() {
-        None | Some("") => Err(wrong()),
-        Some(whole) if whole.starts_with(PREFIX) => Ok(whole.to_owned()),
-        Some(email) => Ok(format!("{PREFIX}{email}")),
-    };
-    match file.value("delegates") {
-        None => Ok(Vec::new()),
-        Some(given) => given.as_array().ok_or_else(wrong)?.iter().map(name).collect(),
-    }
-}
-
-fn lifetime(file: &Members<'_>) -> Result<Duration, Malformed> {
-    const NAME: &str = "token_lifetime_seconds";
-    let Some(settings) = file.optional_members("service_account_impersonation")? else {
-        return Ok(LIFETIME);
-    };
-    let Some(seconds) = settings.value(NAME) else { return Ok(LIFETIME) };
-    let seconds = seconds.as_u64().filter(|seconds| LIFETIMES.contains(seconds));
-    let seconds = seconds.ok_or_else(|| settings.fault(NAME, "must be a whole number from 600 to 43200"))?;
-    Ok(Duration::from_secs(seconds))
+    let is_account = path.ends_with(PREFIX.trim_end_matches('/')) && !email.is_empty();
+    let is_plain = url.query().is_none() && !email.chars().any(char::is_control);
+    (is_account && is_plain).then(|| email.into_owned())
 }
 
 #[cfg(test)]

@@ -1,64 +1,58 @@
 //! The background task that keeps one credential's token ready.
 
-use std::time::Duration;
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep},
+    time::{Instant, sleep, sleep_until},
 };
 
 use super::{
-    Authorization, Failing, Held, State, readiness,
-    token::{Token, TokenSource},
+    Authorization, CredentialStatus, schedule,
+    status::{FetchFailure, HeldToken},
+    token::{FetchError, Token, TokenSource, fetch_in_time},
 };
 use crate::file_watch::{FileWatch, changed_if_any};
 
-mod asked;
-mod failure;
+/// A token that Google rejected is not replaced sooner than this after the last replacement: Google would reject the
+/// next one likewise.
+const FORCED_PAUSE: Duration = Duration::from_secs(3);
 
-use asked::{Asked, outcome_if_any};
+/// The start of the service waits this long for a first token, even when one response takes all of it.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
 
-/// A token that was fetched because Google rejected the one before is not replaced for the same reason
-/// sooner than this: it would be rejected likewise.
-pub(super) const FORCED_PAUSE: Duration = Duration::from_secs(3);
+/// It waits for this many failures in a row.
+const GIVE_UP_FAILURES: u32 = 3;
 
-/// Runs until the last `Credential` is gone.
+/// Runs until the last `Credential` is dropped.
 pub(super) async fn run<S: TokenSource>(
     source: S,
     name: String,
-    file: Option<FileWatch>,
-    publish: watch::Sender<State>,
-    rejections: mpsc::Receiver<u64>,
-) {
-    // Beside the attempts, since one that is under way may still take long.
-    let patience = async {
-        sleep(readiness::PATIENCE).await;
-        publish.send_if_modified(State::give_up);
-        std::future::pending().await
-    };
-    tokio::select! {
-        () = renew(source, name, file, &publish, rejections) => {}
-        () = patience => {}
-    }
-}
-
-async fn renew<S: TokenSource>(
-    source: S,
-    name: String,
     mut file: Option<FileWatch>,
-    publish: &watch::Sender<State>,
+    status: watch::Sender<CredentialStatus>,
     mut rejections: mpsc::Receiver<u64>,
 ) {
-    let in_force = Asked::new(source);
-    let mut refresher = Refresher { name, publish, in_force, changed: None, generation: 0, forced: None };
+    let mut refresher = Refresher {
+        name,
+        status: &status,
+        active: Candidate::new(source),
+        changed: None,
+        generation: 0,
+        forced: None,
+    };
+    // It runs beside the attempts, because one that is under way may take long.
+    let mut give_up = Box::pin(sleep(GIVE_UP_AFTER));
+    let mut is_waited_for = true;
     loop {
-        // Each is asked beside the other, so that none waits for an endpoint that is not its own.
+        // The two attempts run concurrently, so that a service that hangs on one key does not delay the other.
         tokio::select! {
-            outcome = refresher.in_force.outcome(|| token_left(publish)) => refresher.renewed(outcome),
-            outcome = outcome_if_any(&mut refresher.changed, || token_left(publish)) => {
-                refresher.tried(outcome);
-            }
+            outcome = refresher.active.outcome(&status) => refresher.renewed(outcome),
+            outcome = outcome_if_any(&mut refresher.changed, &status) => refresher.tried(outcome),
             content = changed_if_any(&mut file) => refresher.reload(&content),
+            () = &mut give_up, if is_waited_for => {
+                is_waited_for = false;
+                status.send_if_modified(|status| status.give_up(GIVE_UP_AFTER));
+            }
             rejected = rejections.recv() => match rejected {
                 Some(generation) => refresher.reject(generation),
                 None => return,
@@ -69,85 +63,86 @@ async fn renew<S: TokenSource>(
 
 struct Refresher<'a, S> {
     name: String,
-    publish: &'a watch::Sender<State>,
-    /// What gave the token in use, or, as long as there has been none, what is to give the first.
-    in_force: Asked<S>,
-    /// What the file has changed to since. It comes into force with its first token: a key that is whole may
-    /// still be one that Google does not know.
-    changed: Option<Asked<S>>,
+    status: &'a watch::Sender<CredentialStatus>,
+    /// The source of the token in use, or of the first token.
+    active: Candidate<S>,
+    /// The source that the changed file makes. Its first token makes it active: a key can be valid and still be one
+    /// that Google does not know.
+    changed: Option<Candidate<S>>,
     generation: u64,
     forced: Option<Instant>,
 }
 
 impl<S: TokenSource> Refresher<'_, S> {
-    /// Takes what the source in force gave.
-    fn renewed(&mut self, outcome: Result<Token, Failing>) {
+    /// Handles an outcome of the active source.
+    fn renewed(&mut self, outcome: Result<Token, FetchFailure>) {
         match outcome {
             Ok(token) => self.hold(&token),
-            Err(failing) => {
+            Err(failure) => {
                 tracing::warn!(
                     credential = self.name,
-                    cause = failing.cause,
-                    for_good = failing.for_good,
-                    retry_in_ms = self.in_force.pause().as_millis(),
+                    cause = failure.cause,
+                    for_good = failure.is_permanent,
+                    retry_in_ms = self.active.pause().as_millis(),
                     "no token could be fetched"
                 );
-                let given_up = readiness::is_given_up(failing.for_good, self.in_force.failures);
-                self.publish.send_modify(|state| state.fail(failing, given_up));
+                let gives_up = failure.is_permanent || self.active.failures >= GIVE_UP_FAILURES;
+                self.status.send_modify(|status| status.fail(failure, gives_up));
             }
         }
     }
 
-    /// Takes what the changed one gave.
-    fn tried(&mut self, outcome: Result<Token, Failing>) {
+    /// Handles an outcome of the changed source.
+    fn tried(&mut self, outcome: Result<Token, FetchFailure>) {
         let Some(changed) = self.changed.take() else { return };
         match outcome {
             Ok(token) => {
-                tracing::info!(credential = self.name, "the credential's file changed: taken up");
-                self.in_force = changed;
+                tracing::info!(credential = self.name, "the credential's file changed: reloaded");
+                self.active = changed;
+                self.status.send_modify(|status| status.changed_file = None);
                 self.hold(&token);
             }
-            Err(failing) => {
+            Err(failure) => {
                 tracing::warn!(
                     credential = self.name,
-                    cause = failing.cause,
-                    for_good = failing.for_good,
+                    cause = failure.cause,
+                    for_good = failure.is_permanent,
                     retry_in_ms = changed.pause().as_millis(),
                     "the credential's file changed and gives no token: the one before stays in use"
                 );
-                self.publish.send_modify(|state| state.change(Some(failing)));
+                self.status.send_modify(|status| status.changed_file = Some(failure));
                 self.changed = Some(changed);
             }
         }
     }
 
-    /// Puts a token of the source in force into use.
+    /// Publishes a token of the active source.
     fn hold(&mut self, token: &Token) {
         self.generation += 1;
         tracing::info!(
             credential = self.name,
             lifetime_s = token.lifetime().as_secs(),
-            renewal_in_s = self.in_force.pause().as_secs(),
+            renewal_in_s = self.active.pause().as_secs(),
             "token fetched"
         );
-        let quota_project = token.quota_project().cloned();
-        let authorization = Authorization::new(token.header(), quota_project, self.generation);
+        let authorization = Authorization::new(token, self.generation);
         let ends = Instant::now() + token.lifetime();
-        let token = Held { authorization, ends, forced: self.forced };
-        let changed = self.changed.as_ref().and_then(|changed| changed.failing.clone());
-        self.publish.send_replace(State::Held { token, failing: None, changed });
+        let held = HeldToken { authorization, ends, forced: self.forced };
+        self.status.send_modify(|status| (status.token, status.failure) = (Some(held), None));
     }
 
-    /// Takes the new content of the file. What it held meanwhile is not to come into force, now that it holds
-    /// that no more.
+    /// Handles the new content of the file. It replaces a content that has not become active.
     fn reload(&mut self, content: &[u8]) {
         self.changed = None;
-        self.publish.send_modify(|state| state.change(None));
-        match self.in_force.source.reload(content) {
-            Ok(source) if self.generation > 0 => self.changed = Some(Asked::new(source)),
+        let changed_file = match self.active.source.reload(content) {
+            Ok(source) if self.generation > 0 => {
+                self.changed = Some(Candidate::new(source));
+                None
+            }
             Ok(source) => {
-                tracing::info!(credential = self.name, "the credential's file changed: taken up");
-                self.in_force.replace(source);
+                tracing::info!(credential = self.name, "the credential's file changed: reloaded");
+                self.active.replace(source);
+                None
             }
             Err(cause) => {
                 tracing::warn!(
@@ -155,21 +150,24 @@ impl<S: TokenSource> Refresher<'_, S> {
                     cause,
                     "the credential's file changed and is broken: the old one stays in use"
                 );
+                let cause = format!("it is broken, and the old one stays in use: {cause}");
+                Some(FetchFailure { cause, next_attempt: None, is_permanent: true })
             }
-        }
+        };
+        self.status.send_modify(|status| status.changed_file = changed_file);
     }
 
-    /// Takes a rejection by Google.
+    /// Handles a rejection by Google.
     fn reject(&mut self, generation: u64) {
-        let is_news = generation == self.generation && may_force(self.forced);
-        if is_news {
-            tracing::warn!(credential = self.name, "Google rejected the token: fetching another");
-            let now = Instant::now();
-            (self.forced, self.in_force.next) = (Some(now), now);
-            // The file may have changed because the key of this token was revoked.
-            if let Some(changed) = &mut self.changed {
-                changed.next = now;
-            }
+        if generation != self.generation || !may_force(self.forced) {
+            return;
+        }
+        tracing::warn!(credential = self.name, "Google rejected the token: fetching another");
+        let now = Instant::now();
+        (self.forced, self.active.next) = (Some(now), now);
+        // The file may have changed because the key of this token was revoked.
+        if let Some(changed) = &mut self.changed {
+            changed.next = now;
         }
     }
 }
@@ -179,10 +177,71 @@ pub(super) fn may_force(forced: Option<Instant>) -> bool {
     forced.is_none_or(|at| at.elapsed() >= FORCED_PAUSE)
 }
 
-fn token_left(publish: &watch::Sender<State>) -> Duration {
-    match &*publish.borrow() {
-        State::Held { token, .. } => token.ends.saturating_duration_since(Instant::now()),
-        State::Starting | State::Without { .. } => Duration::ZERO,
+type Attempt = Pin<Box<dyn Future<Output = Result<Token, FetchError>> + Send>>;
+
+/// A source that is fetched from again and again, by one attempt at a time.
+struct Candidate<S> {
+    source: Arc<S>,
+    next: Instant,
+    /// The attempt under way. It outlives the future that waits for it.
+    attempt: Option<Attempt>,
+    /// How many attempts in a row failed.
+    failures: u32,
+}
+
+impl<S: TokenSource> Candidate<S> {
+    /// A source whose first attempt is due now.
+    fn new(source: S) -> Self {
+        Self { source: Arc::new(source), next: Instant::now(), attempt: None, failures: 0 }
+    }
+
+    /// Puts another source in its place, due now. The failures so far still count.
+    fn replace(&mut self, source: S) {
+        (self.source, self.next, self.attempt) = (Arc::new(source), Instant::now(), None);
+    }
+
+    /// Waits until an attempt is due, and returns its outcome. It is safe to drop this future and call again: the
+    /// attempt goes on.
+    async fn outcome(&mut self, status: &watch::Sender<CredentialStatus>) -> Result<Token, FetchFailure> {
+        if self.attempt.is_none() {
+            sleep_until(self.next).await;
+        }
+        let attempt = self.attempt.get_or_insert_with(|| {
+            let source = Arc::clone(&self.source);
+            Box::pin(async move { fetch_in_time(source.fetch()).await })
+        });
+        let outcome = attempt.await;
+        self.attempt = None;
+        let now = Instant::now();
+        match outcome {
+            Ok(token) => {
+                self.next = now + schedule::renewal(token.lifetime(), fastrand::f64());
+                self.failures = 0;
+                Ok(token)
+            }
+            Err(error) => {
+                self.failures += 1;
+                let token_left = status.borrow().token_left();
+                self.next = now + schedule::backoff(self.failures, token_left, fastrand::f64());
+                let (cause, is_permanent) = (error.to_string(), error.is_permanent());
+                Err(FetchFailure { cause, next_attempt: Some(self.next), is_permanent })
+            }
+        }
+    }
+
+    /// The time until the next attempt.
+    fn pause(&self) -> Duration {
+        self.next.saturating_duration_since(Instant::now())
+    }
+}
+
+async fn outcome_if_any<S: TokenSource>(
+    candidate: &mut Option<Candidate<S>>,
+    status: &watch::Sender<CredentialStatus>,
+) -> Result<Token, FetchFailure> {
+    match candidate {
+        Some(candidate) => candidate.outcome(status).await,
+        None => std::future::pending().await,
     }
 }
 

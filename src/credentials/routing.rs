@@ -1,27 +1,74 @@
 //! From an enterprise to the credential that serves it.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt};
 
-use super::{Credential, Pattern};
+use super::Credential;
+use crate::name::{InvalidName, check_enterprise};
 
-/// The credentials in use, in the order of the configuration, and which of them serves an enterprise: the
-/// one that names it, else the one with the longest beginning of its id.
+/// A set of enterprises, as the configuration writes it: `LC01`, `LC01*`, or `*` for all.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Pattern {
+    /// The enterprise with this id.
+    Id(String),
+    /// All whose ids begin so. The empty prefix matches every id.
+    Prefix(String),
+}
+
+/// The credentials in use, in the order of the configuration, and which of them serves an enterprise: the one that
+/// names it, otherwise the one with the longest prefix of its id.
 pub struct Credentials {
     list: Vec<Credential>,
     routes: Routes,
 }
 
+impl Pattern {
+    /// Every enterprise.
+    #[must_use]
+    pub fn all() -> Self {
+        Self::Prefix(String::new())
+    }
+
+    /// Reads an id, or a prefix of ids with a `*` at its end.
+    ///
+    /// # Errors
+    ///
+    /// No id can match.
+    pub fn parse(text: &str) -> Result<Self, InvalidName> {
+        match text.strip_suffix('*') {
+            Some(prefix) => {
+                // A prefix is valid when there is an id that begins so.
+                check_enterprise(&format!("{prefix}0"))?;
+                Ok(Self::Prefix(prefix.to_owned()))
+            }
+            None => {
+                check_enterprise(text)?;
+                Ok(Self::Id(text.to_owned()))
+            }
+        }
+    }
+}
+
+/// As the configuration writes it.
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => f.write_str(id),
+            Self::Prefix(prefix) => write!(f, "{prefix}*"),
+        }
+    }
+}
+
 impl Credentials {
-    /// Credentials, each with the enterprises that it serves. Of two that name the same the later one gets
-    /// it; the configuration refuses such a pair.
+    /// Credentials, each with the enterprises that it serves. Of two equal patterns the later one wins; the
+    /// configuration refuses such a pair.
     #[must_use]
     pub fn new(credentials: impl IntoIterator<Item = (Credential, Vec<Pattern>)>) -> Self {
         let (list, patterns): (Vec<_>, Vec<_>) = credentials.into_iter().unzip();
         Self { list, routes: Routes::new(patterns) }
     }
 
-    /// The credential that serves the enterprise of this id, as it stands in a name. The cost does not
-    /// grow with the number of credentials, only with that of different lengths of beginnings.
+    /// The credential that serves the enterprise of this id. The cost grows only with the number of different prefix
+    /// lengths.
     #[must_use]
     pub fn serving(&self, enterprise: &str) -> Option<&Credential> {
         self.routes.find(enterprise).and_then(|index| self.list.get(index))
@@ -42,7 +89,7 @@ struct Routes {
 }
 
 impl Routes {
-    /// What the patterns at each index match leads to it.
+    /// The patterns at each index lead to it.
     fn new(patterns: impl IntoIterator<Item = Vec<Pattern>>) -> Self {
         let (mut ids, mut prefixes) = (HashMap::new(), HashMap::new());
         for (index, patterns) in patterns.into_iter().enumerate() {
@@ -75,6 +122,29 @@ mod tests {
 
     use super::{Pattern, Routes};
 
+    #[test]
+    fn an_id_and_a_prefix_differ_and_print_as_they_were_read() {
+        let longest = "x".repeat(255);
+        let longest_prefix = format!("{}*", "x".repeat(254));
+        for text in ["LC01", "LC01*", "*", "-*", ".*", "a.b~c_d-e", &longest, &longest_prefix] {
+            let pattern = Pattern::parse(text).expect(text);
+            assert_eq!(pattern.to_string(), text);
+            assert_eq!(matches!(pattern, Pattern::Prefix(_)), text.ends_with('*'), "{text}");
+        }
+        assert_eq!(Pattern::parse("*"), Ok(Pattern::all()));
+    }
+
+    #[test]
+    fn a_pattern_that_no_id_can_match_is_refused() {
+        let long = "x".repeat(256);
+        let long_prefix = format!("{}*", "x".repeat(255));
+        for text in
+            ["", "-", ".", "..", "LC*1", "**", "*LC", "enterprises/LC01", "LC 1", "LÇ", &long, &long_prefix]
+        {
+            assert!(Pattern::parse(text).is_err(), "{text}");
+        }
+    }
+
     fn routes(patterns: &[&[&str]]) -> Routes {
         let parse = |text: &&str| Pattern::parse(text).expect("a pattern");
         Routes::new(patterns.iter().map(|patterns| patterns.iter().map(parse).collect()))
@@ -99,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_serves_is_not_found() {
+    fn an_enterprise_that_no_credential_serves_is_not_found() {
         let routes = routes(&[&["LC01*"], &["LC02ab"]]);
         for enterprise in ["LC0", "LC02", "LC02abc", "X", ""] {
             assert_eq!(routes.find(enterprise), None, "{enterprise}");
@@ -107,7 +177,7 @@ mod tests {
         assert_eq!(Routes::new([]).find("LC01"), None);
     }
 
-    /// How closely a pattern fits: an id closer than any beginning, a longer beginning closer than a shorter.
+    /// How closely a pattern fits: an id closer than any prefix, a longer prefix closer than a shorter.
     fn fit(pattern: &str, enterprise: &str) -> Option<usize> {
         match pattern.strip_suffix('*') {
             None => (pattern == enterprise).then_some(usize::MAX),

@@ -5,12 +5,13 @@ use std::time::Duration;
 /// A token is renewed when half its lifetime, or all but this much of it, is over, whichever is later.
 const BEFORE_END: Duration = Duration::from_secs(300);
 
-/// The part of that time by which it may be earlier, so that replicas do not go together.
+/// The share of that time by which it may be earlier, so that replicas do not fetch at the same time.
 const JITTER: f64 = 0.02;
 
-/// The longest pause between attempts that fail while a valid token remains, and while none does or it is about
-/// to end.
+/// The longest pause between failing attempts while there is a valid token.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
+
+/// The longest pause while there is none, or it is about to end.
 const MAX_BACKOFF_WITHOUT_TOKEN: Duration = Duration::from_secs(5);
 
 /// The first pause.
@@ -22,9 +23,8 @@ pub(super) fn renewal(lifetime: Duration, random: f64) -> Duration {
     latest.mul_f64(1.0 - JITTER * random)
 }
 
-/// The pause after `failures` failures in a row (at least one): doubling, at least half of it, the rest
-/// at random. A long one ends before a token does that is valid for `token_left`, so that calls never wait
-/// for more than they would without one.
+/// The pause after `failures` failures in a row (at least one). It doubles; half of it is random. A long pause ends
+/// before the token does, which is valid for `token_left`, so that calls wait no longer than they would without one.
 pub(super) fn backoff(failures: u32, token_left: Duration, random: f64) -> Duration {
     let doubled = MIN_BACKOFF.saturating_mul(1 << failures.saturating_sub(1).min(16));
     let pause = |most| doubled.min(most).mul_f64(0.5 + 0.5 * random);

@@ -1,58 +1,65 @@
 //! Tokens for a service account (RFC 7523), by yup-oauth2.
 //!
-//! A new authenticator is made for each token: there is then no cache in which an error could be kept for
-//! good, and a changed key file needs no care. It costs one parse of the key an hour.
+//! Each token has a new authenticator. So no cache can keep an error, and a changed key file needs no care. It costs
+//! one parse of the key an hour.
+
+use std::sync::Arc;
 
 use reqwest::Url;
 use rustls::{
+    SignatureAlgorithm,
     crypto::aws_lc_rs::sign::any_supported_type,
     pki_types::{PrivateKeyDer, pem::PemObject},
+    sign::SigningKey,
 };
-use yup_oauth2::{ServiceAccountAuthenticator, ServiceAccountKey};
-use zeroize::Zeroize;
+use serde::Deserialize;
+use serde_json::Value;
+use yup_oauth2::ServiceAccountKey;
 
 use super::{
     Surroundings,
-    bridge::{Bridge, failed},
-    safe_url,
-    secret_json::{Malformed, Members},
+    credential_file::{InvalidContent, members, required, safe_url},
     token::{FetchError, Token},
+    yup_connector,
 };
 
-/// A service account whose key can sign.
+/// A service account and its key. It has no `Debug`: that of [`ServiceAccountKey`] prints the key.
 pub(super) struct ServiceAccount {
     key: ServiceAccountKey,
+    signing_key: Arc<dyn SigningKey>,
     token_url: Url,
 }
 
+#[derive(Deserialize)]
+struct ServiceAccountFile {
+    client_email: Option<String>,
+    private_key: Option<String>,
+    token_uri: Option<String>,
+}
+
 impl ServiceAccount {
-    /// Checks a key file whole, so that nothing of it can fail later.
-    ///
-    /// # Errors
-    ///
-    /// A member is missing, the key is not an RSA key in PEM, or `token_uri` is one that the assertion must
-    /// not be sent to in clear.
-    pub(super) fn parse(file: &Members<'_>) -> Result<Self, Malformed> {
-        let token_url = safe_url::of_member(file, "token_uri")?;
-        let private_key = file.text("private_key")?;
-        check_private_key(private_key).ok_or_else(|| {
-            file.fault("private_key", "must be an RSA key in PEM: download the key file anew")
+    /// Checks a key file whole, so that none of it can fail later.
+    pub(super) fn parse(file: &Value) -> Result<Self, InvalidContent> {
+        let ServiceAccountFile { client_email, private_key, token_uri } = members(file)?;
+        let private_key = required(private_key, "private_key")?;
+        let signing_key = rsa_key(&private_key).ok_or_else(|| {
+            InvalidContent::member("private_key", "must be an RSA key in PEM: download the key file anew")
         })?;
-        let optional = |name| Ok(file.optional_text(name)?.map(str::to_owned));
+        let token_url = safe_url(token_uri.clone(), "token_uri")?;
         let key = ServiceAccountKey {
             key_type: None,
             project_id: None,
-            private_key_id: optional("private_key_id")?,
-            client_email: file.text("client_email")?.to_owned(),
+            private_key_id: None,
+            client_email: required(client_email, "client_email")?,
             client_id: None,
             auth_uri: None,
-            token_uri: file.text("token_uri")?.to_owned(),
+            token_uri: required(token_uri, "token_uri")?,
             auth_provider_x509_cert_url: None,
             client_x509_cert_url: None,
-            private_key: private_key.to_owned(),
+            private_key,
         };
-        let token_url = token_url.ok_or_else(|| file.fault("token_uri", "is missing"))?;
-        Ok(Self { key, token_url })
+        let token_url = token_url.ok_or_else(|| InvalidContent::missing("token_uri"))?;
+        Ok(Self { key, signing_key, token_url })
     }
 
     /// The account's email.
@@ -66,23 +73,13 @@ impl ServiceAccount {
 
     pub(super) async fn fetch(&self, surroundings: &Surroundings, scope: &str) -> Result<Token, FetchError> {
         let client = surroundings.client(&self.token_url)?;
-        let bridge = Bridge::new(client, self.token_url.clone());
-        let authenticator = ServiceAccountAuthenticator::with_client(self.key.clone(), bridge.client())
-            .build()
-            .await
-            .map_err(|_| failed("it does not take the key"))?;
-        bridge.token(authenticator.token(&[scope])).await
+        let signing_key = Arc::clone(&self.signing_key);
+        yup_connector::fetch(&self.key, signing_key, scope, client, self.token_url.clone()).await
     }
 }
 
-impl Drop for ServiceAccount {
-    fn drop(&mut self) {
-        self.key.private_key.zeroize();
-    }
-}
-
-fn check_private_key(pem: &str) -> Option<()> {
+fn rsa_key(pem: &str) -> Option<Arc<dyn SigningKey>> {
     let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).ok()?;
     let key = any_supported_type(&key).ok()?;
-    (key.algorithm() == rustls::SignatureAlgorithm::RSA).then_some(())
+    (key.algorithm() == SignatureAlgorithm::RSA).then_some(key)
 }

@@ -1,4 +1,4 @@
-//! What all credentials share: whom they trust, where IAM Credentials is, and their connections.
+//! What all credentials share: the trusted authorities, the URL of IAM Credentials, and the connections.
 
 use std::{
     collections::HashMap,
@@ -7,34 +7,34 @@ use std::{
 
 use reqwest::Url;
 
-use super::token::FetchError;
+use super::token::{FetchError, FetchErrorKind};
 use crate::http_client::{Authorities, HttpClient};
 
-/// Where Google's IAM Credentials API is (its discovery document, `rootUrl`).
+/// The URL of Google's IAM Credentials API (its discovery document, `rootUrl`).
 pub const IAM_CREDENTIALS: &str = "https://iamcredentials.googleapis.com";
 
-/// What every credential of the process is fetched with; shared as an `Arc`.
+/// Shared by all credentials of the process, as an `Arc`.
 ///
-/// There is one HTTP client for each origin: five hundred service accounts of one token endpoint have one
-/// TLS configuration, and one connection, among them.
+/// There is one HTTP client per origin: five hundred service accounts with one token endpoint share one TLS
+/// configuration and one connection.
 pub struct Surroundings {
     authorities: Authorities,
     iam: Url,
-    clients: Mutex<HashMap<Origin, HttpClient>>,
+    clients: Mutex<HashMap<UrlOrigin, HttpClient>>,
 }
 
 /// Scheme, host and port of a URL.
-type Origin = (String, String, Option<u16>);
+type UrlOrigin = (String, String, Option<u16>);
 
 impl Surroundings {
-    /// Every endpoint is believed by `authorities`; `iam` is where `generateAccessToken` is asked for,
-    /// [`IAM_CREDENTIALS`] but for tests.
+    /// `authorities` are trusted for every endpoint. `iam` is the URL of IAM Credentials, [`IAM_CREDENTIALS`] outside
+    /// tests.
     #[must_use]
     pub fn new(authorities: Authorities, iam: Url) -> Self {
         Self { authorities, iam, clients: Mutex::default() }
     }
 
-    /// Where `generateAccessToken` is asked for.
+    /// The URL of IAM Credentials.
     pub(super) fn iam(&self) -> &Url {
         &self.iam
     }
@@ -45,7 +45,7 @@ impl Surroundings {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// The client of the URL's origin, made when it is first asked for.
+    /// The client of the URL's origin, made on first use.
     ///
     /// # Errors
     ///
@@ -58,7 +58,7 @@ impl Surroundings {
             return Ok(client.clone());
         }
         let client = HttpClient::new(url, &self.authorities);
-        let client = client.map_err(|error| FetchError::NotAsked(error.to_string()))?;
+        let client = client.map_err(|error| FetchError::new(FetchErrorKind::Internal, error.to_string()))?;
         clients.insert(origin, client.clone());
         Ok(client)
     }

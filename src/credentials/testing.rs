@@ -1,4 +1,4 @@
-//! A server that answers by a script and remembers what it was asked, and credentials that name it.
+//! A server with scripted replies that records requests, and credentials that name it.
 
 use std::{
     collections::VecDeque,
@@ -15,19 +15,22 @@ use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 use tokio::net::TcpListener;
 
-use super::{Definition, FetchError, Origin, Source, SourceError, Surroundings, Token, fetch_once};
+use super::{CredentialFileError, Definition, FetchError, LoadedCredential, Origin, Surroundings, Token};
 use crate::http_client::Authorities;
 
-/// Whose tokens are wanted in the end, and the path under which IAM Credentials is asked for them.
+/// A URL that no request may reach.
+pub(super) const UNREACHABLE: &str = "http://127.0.0.1:1";
+
+/// The impersonated account, and the path of its `generateAccessToken`.
 pub(super) const TARGET: &str = "target@p.iam.gserviceaccount.com";
 pub(super) const TARGET_PATH: &str =
     "/v1/projects/-/serviceAccounts/target@p.iam.gserviceaccount.com:generateAccessToken";
 
-/// What a person's login holds, all of which is in none of Google's forms.
+/// The secrets of a person's login, in none of Google's forms.
 pub(super) const CLIENT_SECRET: &str = "client~secret";
 pub(super) const REFRESH_TOKEN: &str = "refresh~token";
 
-/// A request that was seen.
+/// A recorded request.
 pub(super) struct Seen {
     pub(super) method: Method,
     /// The path and the query.
@@ -44,11 +47,11 @@ pub(super) struct Server {
 
 #[derive(Default)]
 struct Script {
-    answers: Mutex<VecDeque<Reply>>,
+    replies: Mutex<VecDeque<Reply>>,
     seen: Mutex<Vec<Seen>>,
 }
 
-/// An answer of the script.
+/// A scripted reply.
 #[derive(Clone)]
 pub(super) struct Reply(StatusCode, Vec<(&'static str, String)>, String);
 
@@ -77,24 +80,24 @@ impl Reply {
 }
 
 impl Server {
-    pub(super) async fn start(answers: impl IntoIterator<Item = Reply>) -> Self {
+    pub(super) async fn start(replies: impl IntoIterator<Item = Reply>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let script =
-            Arc::new(Script { answers: Mutex::new(answers.into_iter().collect()), ..Script::default() });
-        let routes = Router::new().fallback(answer).with_state(Arc::clone(&script));
+            Arc::new(Script { replies: Mutex::new(replies.into_iter().collect()), ..Script::default() });
+        let routes = Router::new().fallback(reply).with_state(Arc::clone(&script));
         tokio::spawn(async move { axum::serve(listener, routes).await });
         Self { url, script }
     }
 
-    /// What was seen, when the whole script has been played and no more.
+    /// The recorded requests. Fails when replies are left over.
     pub(super) fn seen(&self) -> Vec<Seen> {
-        assert_eq!(self.script.answers.lock().expect("not poisoned").len(), 0, "answers left over");
+        assert_eq!(self.script.replies.lock().expect("not poisoned").len(), 0, "replies left over");
         std::mem::take(&mut *self.script.seen.lock().expect("not poisoned"))
     }
 }
 
-async fn answer(State(script): State<Arc<Script>>, request: Request<axum::body::Body>) -> Response {
+async fn reply(State(script): State<Arc<Script>>, request: Request<axum::body::Body>) -> Response {
     let (head, body) = request.into_parts();
     let body = body.collect().await.expect("a whole body").to_bytes();
     script.seen.lock().expect("not poisoned").push(Seen {
@@ -103,7 +106,7 @@ async fn answer(State(script): State<Arc<Script>>, request: Request<axum::body::
         headers: head.headers,
         body: String::from_utf8(body.to_vec()).expect("text"),
     });
-    let next = script.answers.lock().expect("not poisoned").pop_front();
+    let next = script.replies.lock().expect("not poisoned").pop_front();
     let Reply(status, headers, body) = next.unwrap_or_else(|| Reply::new(501, "not in the script"));
     let mut response = Response::builder().status(status);
     for (name, value) in headers {
@@ -140,7 +143,7 @@ pub(super) fn service_account(url: &str) -> Value {
 }
 
 /// A person's login, whose tokens come from `{url}/token`.
-pub(super) fn authorised_user(url: &str) -> Value {
+pub(super) fn authorized_user(url: &str) -> Value {
     json!({
         "type": "authorized_user",
         "account": "",
@@ -169,20 +172,20 @@ pub(super) fn file(content: &str) -> NamedTempFile {
     file
 }
 
-/// The source that a credential file makes, with IAM Credentials at `iam`.
-pub(super) fn source(
+/// A credential loaded from a file with this content.
+pub(super) fn load(
     credential: &Value,
     impersonate: Option<&str>,
-    iam: &str,
-) -> Result<Source, SourceError> {
+) -> Result<LoadedCredential, CredentialFileError> {
     let file = file(&credential.to_string());
-    source_of(Origin::File(PathBuf::from(file.path())), impersonate, iam)
+    load_from(Origin::File(PathBuf::from(file.path())), impersonate)
 }
 
-/// The source of a credential, with IAM Credentials at `iam`.
-pub(super) fn source_of(origin: Origin, impersonate: Option<&str>, iam: &str) -> Result<Source, SourceError> {
-    let definition = Definition { origin, impersonate: impersonate.map(str::to_owned) };
-    Source::read(&definition, &surroundings(iam))
+pub(super) fn load_from(
+    origin: Origin,
+    impersonate: Option<&str>,
+) -> Result<LoadedCredential, CredentialFileError> {
+    Definition { origin, impersonate: impersonate.map(str::to_owned) }.load()
 }
 
 /// With IAM Credentials at `iam`.
@@ -191,20 +194,19 @@ pub(super) fn surroundings(iam: &str) -> Arc<Surroundings> {
     Arc::new(Surroundings::new(Authorities::public(), iam))
 }
 
-/// A token by a credential file that is right.
+/// A token by a valid credential file.
 pub(super) async fn fetch(credential: &Value) -> Result<Token, FetchError> {
-    fetch_once(&source(credential, None, "http://127.0.0.1:1").expect("a source")).await
+    load(credential, None).expect("a credential").fetch(&surroundings(UNREACHABLE)).await
 }
 
-/// What is wrong with a credential file: never more than a line, and nothing of a secret.
-pub(super) fn fault(credential: &Value) -> String {
-    let error = source(credential, None, "http://127.0.0.1:1").map(drop).expect_err("a fault");
-    let told = error.to_string();
-    assert!(!told.contains('\n') && !told.contains('~'), "{told}");
-    told
+/// The error of an invalid credential file: one line, without a secret.
+pub(super) fn load_error(credential: &Value) -> String {
+    let error = load(credential, None).expect_err("invalid").to_string();
+    assert!(!error.contains('\n') && !error.contains('~'), "{error}");
+    error
 }
 
-/// The token that a header carries.
+/// The value of the token's header.
 pub(super) fn bearer(token: &Token) -> String {
     String::from_utf8_lossy(token.header().as_bytes()).into_owned()
 }

@@ -1,143 +1,192 @@
-//! An access token, and where tokens come from.
+//! An access token, the errors of fetching one, and the trait of what fetches one.
 
-use std::{fmt, future::Future, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use http::HeaderValue;
+use serde::Deserialize;
 use tokio::time::timeout;
-use zeroize::Zeroizing;
 
-use super::ask::{Asked, Whom};
+use super::Redactor;
+
+/// The bound on one fetch, all its steps together. A caller that waits for a token waits no longer either.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A shorter lifetime cannot be used.
+const MIN_LIFETIME: Duration = Duration::from_secs(1);
+
+/// Google's tokens live for an hour, with an organisation's policy for up to 12. A longer lifetime is an error.
+const MAX_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// A secret text. It has no `Debug` and no `Display`, so that no log line can hold it.
+#[derive(Clone, Deserialize)]
+pub struct Secret(String);
 
 /// A fresh access token and the time for which it is valid.
 pub struct Token {
-    secret: Zeroizing<String>,
+    secret: Secret,
     lifetime: Duration,
     quota_project: Option<HeaderValue>,
 }
 
-/// A source of tokens. It is asked by one task only, so it need not guard against many askers.
+/// A token as a request carries it: the value of an `authorization` header, which prints as `Sensitive`.
+#[derive(Clone)]
+pub struct Authorization {
+    header: HeaderValue,
+    quota_project: Option<HeaderValue>,
+    /// Counts the tokens of the credential: a newer token has a greater generation.
+    pub(super) generation: u64,
+    /// Made once, when the first error text has to be redacted.
+    redactor: Arc<OnceLock<Redactor>>,
+}
+
+/// Fetches the tokens of one credential. One task calls it, so it needs no guard against concurrent fetches.
 pub trait TokenSource: Send + Sync + Sized + 'static {
     /// Fetches a new token, never one from a cache.
     ///
     /// # Errors
     ///
-    /// What went wrong, fit for a log.
+    /// The cause, fit for a log.
     fn fetch(&self) -> impl Future<Output = Result<Token, FetchError>> + Send;
 
     /// The same source with the new content of its file.
     ///
     /// # Errors
     ///
-    /// What is wrong with the content.
+    /// What is invalid in the content.
     fn reload(&self, content: &[u8]) -> Result<Self, String>;
 }
 
-/// Why a token could not be had, and by whom, where one of several is to blame. No text is made from the
-/// answer's body as it is, which may hold secrets.
+/// A service that takes part in fetching a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenService {
+    /// OAuth's token endpoint, for service accounts and logins.
+    TokenEndpoint,
+    /// The security token service, which exchanges a subject token.
+    TokenExchange,
+    /// The URL that returns a workload's subject token.
+    SubjectTokenSource,
+    /// The metadata server of Google Cloud.
+    MetadataServer,
+    /// IAM Credentials, for an impersonated account.
+    IamCredentials,
+}
+
+/// The kind of a [`FetchError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FetchErrorKind {
+    /// No response: names, routes, a proxy, TLS, time.
+    Unreachable,
+    /// The service refused the key, the account, or what the account may do, or the clock is wrong. Retrying is of
+    /// no use until an operator repairs the credential.
+    Refused,
+    /// The service is in trouble, or it is no token service.
+    Unusable,
+    /// No request was sent, because the token of another identity provider could not be read.
+    NoSubjectToken,
+    /// No request was sent: a defect in this program or in yup-oauth2.
+    Internal,
+}
+
+/// Why a token could not be fetched. The text never holds a response body as it is, because that may hold secrets.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum FetchError {
-    /// Who was asked gave no answer: names, routes, a proxy, TLS, time.
-    #[error("{1}")]
-    Unanswered(Option<Asked>, String),
-    /// It refused what it was shown: the key, the account, what the account may do, or the clock is wrong.
-    /// Asking again is of no use before somebody mends it.
-    #[error("{1}")]
-    Refused(Option<Asked>, String),
-    /// It is in trouble, or what answered is no token endpoint.
-    #[error("{1}")]
-    Unusable(Option<Asked>, String),
-    /// It was not asked, as the token of another identity provider that it is to be shown cannot be had.
-    #[error("{0}")]
-    NoSubjectToken(String),
-    /// It was not asked: a defect of ours, or of yup-oauth2.
-    #[error("{0}")]
-    NotAsked(String),
+#[error("{cause}")]
+pub struct FetchError {
+    /// What kind of failure it is.
+    pub kind: FetchErrorKind,
+    /// The service that failed, when one of several did.
+    pub service: Option<TokenService>,
+    cause: String,
 }
 
 impl FetchError {
-    /// Whether asking again is of no use before somebody mends the credential.
+    /// An error that no particular service caused.
     #[must_use]
-    pub fn is_for_good(&self) -> bool {
-        matches!(self, Self::Refused(..))
+    pub fn new(kind: FetchErrorKind, cause: impl Into<String>) -> Self {
+        Self { kind, service: None, cause: cause.into() }
     }
 
-    /// The same error, as one by who was asked.
-    pub(super) fn by(self, whom: Whom<'_>) -> Self {
-        match self.of(whom.name) {
-            Self::Unanswered(_, cause) => Self::Unanswered(Some(whom.asked), cause),
-            Self::Refused(_, cause) => Self::Refused(Some(whom.asked), cause),
-            Self::Unusable(_, cause) => Self::Unusable(Some(whom.asked), cause),
-            other @ (Self::NoSubjectToken(_) | Self::NotAsked(_)) => other,
-        }
+    /// An error of `service`, which operators call `name`.
+    pub(super) fn of(
+        service: TokenService,
+        name: &str,
+        kind: FetchErrorKind,
+        cause: impl fmt::Display,
+    ) -> Self {
+        Self { kind, service: Some(service), cause: format!("{name}{cause}") }
     }
 
-    /// The same error, told as one of `step`.
-    pub(super) fn of(self, step: &str) -> Self {
-        let told = |cause| format!("{step}: {cause}");
-        match self {
-            Self::Unanswered(asked, cause) => Self::Unanswered(asked, told(cause)),
-            Self::Refused(asked, cause) => Self::Refused(asked, told(cause)),
-            Self::Unusable(asked, cause) => Self::Unusable(asked, told(cause)),
-            Self::NoSubjectToken(cause) => Self::NoSubjectToken(told(cause)),
-            Self::NotAsked(cause) => Self::NotAsked(told(cause)),
-        }
+    /// The same error with the step that failed in front.
+    pub(super) fn within(self, step: &str) -> Self {
+        Self { cause: format!("{step}: {}", self.cause), ..self }
+    }
+
+    /// Whether retrying is of no use until an operator repairs the credential.
+    #[must_use]
+    pub fn is_permanent(&self) -> bool {
+        self.kind == FetchErrorKind::Refused
     }
 }
 
-/// Fetches one token, within the time that is allowed for it.
-///
-/// # Errors
-///
-/// What went wrong, fit for a log.
-pub async fn fetch_once(source: &impl TokenSource) -> Result<Token, FetchError> {
-    timeout(FETCH_TIMEOUT, source.fetch()).await.unwrap_or_else(|_| {
-        let late = format!("no token came within {FETCH_TIMEOUT:?}");
-        Err(FetchError::Unanswered(None, late))
+/// Fetches one token within [`FETCH_TIMEOUT`].
+pub(super) async fn fetch_in_time(
+    fetch: impl Future<Output = Result<Token, FetchError>>,
+) -> Result<Token, FetchError> {
+    timeout(FETCH_TIMEOUT, fetch).await.unwrap_or_else(|_| {
+        let cause = format!("no token came within {FETCH_TIMEOUT:?}");
+        Err(FetchError::new(FetchErrorKind::Unreachable, cause))
     })
 }
 
-/// The bound on one fetch, all its steps together, which holds for whoever waits for it too.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
 
-/// A token that lives shorter than this could not be used, nor renewed in time.
-const MIN_LIFETIME: Duration = Duration::from_secs(5);
-
-/// Google's tokens live for an hour, with an organisation's policy for up to 12; more is no sane answer.
-const MAX_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+impl AsRef<str> for Secret {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
 
 impl Token {
-    /// A token as it was answered.
+    /// Checks a token as a service returned it.
     ///
     /// # Errors
     ///
-    /// It is empty, has characters that no header may carry, or its lifetime is not sane.
-    pub fn new(secret: Zeroizing<String>, lifetime: Duration) -> Result<Self, FetchError> {
-        let printable = |c: u8| (0x21..=0x7e).contains(&c);
-        if secret.is_empty() || !secret.bytes().all(printable) {
-            let unusable = "the token is empty, or has characters that no header may carry";
-            return Err(FetchError::Unusable(None, unusable.to_owned()));
+    /// The token is empty, has characters that no header may carry, or its lifetime is out of range.
+    pub fn new(secret: Secret, lifetime: Duration) -> Result<Self, FetchError> {
+        let unusable = |cause: String| FetchError::new(FetchErrorKind::Unusable, cause);
+        let is_printable = |c: u8| (0x21..=0x7e).contains(&c);
+        if secret.0.is_empty() || !secret.0.bytes().all(is_printable) {
+            return Err(unusable(
+                "the token is empty, or has characters that no header may carry".to_owned(),
+            ));
         }
         if !(MIN_LIFETIME..=MAX_LIFETIME).contains(&lifetime) {
-            let seconds = lifetime.as_secs();
-            return Err(FetchError::Unusable(None, format!("the token has a lifetime of {seconds} s")));
+            return Err(unusable(format!("the token has a lifetime of {} s", lifetime.as_secs())));
         }
         Ok(Self { secret, lifetime, quota_project: None })
     }
 
-    /// The same token, whose calls are to be counted against the quota of a project.
+    /// The same token, whose calls count against the quota of a project.
     #[must_use]
-    pub(super) fn counted_against(self, quota_project: Option<HeaderValue>) -> Self {
+    pub(super) fn with_quota_project(self, quota_project: Option<HeaderValue>) -> Self {
         Self { quota_project, ..self }
     }
 
-    /// The same, believed for no longer than `most`: clocks differ.
+    /// The same token with a lifetime of at most `max`: the two clocks may differ.
     #[must_use]
-    pub(super) fn for_at_most(mut self, most: Duration) -> Self {
-        self.lifetime = self.lifetime.min(most);
-        self
+    pub(super) fn for_at_most(self, max: Duration) -> Self {
+        Self { lifetime: self.lifetime.min(max), ..self }
     }
 
-    /// How long it is valid, from when it was fetched.
+    /// How long it is valid from the fetch on.
     #[must_use]
     pub fn lifetime(&self) -> Duration {
         self.lifetime
@@ -150,7 +199,7 @@ impl Token {
 
     /// The value of the `authorization` header.
     pub(super) fn header(&self) -> HeaderValue {
-        let bearer = Zeroizing::new(format!("Bearer {}", self.secret.as_str()));
+        let bearer = format!("Bearer {}", self.secret.0);
         let mut header = HeaderValue::from_str(&bearer).expect("`new` let only printable ASCII in");
         header.set_sensitive(true);
         header
@@ -163,11 +212,46 @@ impl fmt::Debug for Token {
     }
 }
 
+impl Authorization {
+    pub(super) fn new(token: &Token, generation: u64) -> Self {
+        let quota_project = token.quota_project.clone();
+        Self { header: token.header(), quota_project, generation, redactor: Arc::default() }
+    }
+
+    /// The header's value, `Bearer …`, which prints as `Sensitive`.
+    #[must_use]
+    pub fn header(&self) -> HeaderValue {
+        self.header.clone()
+    }
+
+    /// The value of `x-goog-user-project`, when calls count against the quota of another project: a person's
+    /// login has no project.
+    #[must_use]
+    pub fn quota_project(&self) -> Option<&HeaderValue> {
+        self.quota_project.as_ref()
+    }
+
+    /// Removes the token from the text of a service that was sent it.
+    #[must_use]
+    pub fn redactor(&self) -> &Redactor {
+        self.redactor.get_or_init(|| {
+            // Without the scheme, because a text may quote the token alone.
+            Redactor::of(self.header.to_str().ok().and_then(|header| header.strip_prefix("Bearer ")))
+        })
+    }
+}
+
+impl fmt::Debug for Authorization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authorization").field("generation", &self.generation).finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{future::pending, time::Duration};
 
-    use super::Token;
+    use super::{Authorization, FetchErrorKind, Token, fetch_in_time};
 
     fn token(secret: &str, seconds: u64) -> Result<Token, super::FetchError> {
         Token::new(secret.to_owned().into(), Duration::from_secs(seconds))
@@ -176,16 +260,25 @@ mod tests {
     #[test]
     fn a_token_does_not_print() {
         let token = token("ya29.very-secret", 3600).expect("valid");
-        assert!(!format!("{token:?}{:?}", token.header()).contains("very-secret"));
+        let authorization = Authorization::new(&token, 1);
+        let printed = format!("{token:?}{:?}{authorization:?}", token.header());
+        assert!(!printed.contains("very-secret"), "{printed}");
         assert_eq!(token.header().as_bytes(), b"Bearer ya29.very-secret");
     }
 
     #[test]
-    fn an_insane_answer_is_no_token() {
+    fn a_token_out_of_range_is_refused() {
         for (secret, seconds) in
             [("", 3600), ("a b", 3600), ("a\r\nb", 3600), ("ä", 3600), ("x", 0), ("x", 604_801)]
         {
             assert!(token(secret, seconds).is_err(), "{secret:?} for {seconds} s");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fetch_is_bounded() {
+        let error = fetch_in_time(pending()).await.expect_err("late");
+        assert_eq!(error.kind, FetchErrorKind::Unreachable);
+        assert_eq!(error.to_string(), "no token came within 10s");
     }
 }

@@ -10,7 +10,7 @@ use crate::pem::PemError;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TlsError {
     /// The file of certificates cannot be read.
-    #[error("the file cannot be read: {0}")]
+    #[error("cannot read the file: {0}")]
     Unreadable(Arc<io::Error>),
     /// The certificates in the file cannot be trusted.
     #[error("the file {0}")]
@@ -54,6 +54,6 @@ mod tests {
         assert!(of_content.to_string().starts_with("the file is not PEM"), "{of_content}");
         assert!(!shows_the_key(&format!("{of_content} {of_content:?}")), "{of_content:?}");
         let unreadable = error("/nowhere".as_ref());
-        assert!(unreadable.to_string().starts_with("the file cannot be read"), "{unreadable}");
+        assert!(unreadable.to_string().starts_with("cannot read the file"), "{unreadable}");
     }
 }

@@ -28,7 +28,7 @@ use crate::{
 type SideService = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
 
 /// All services of the process.
-pub(super) struct Router {
+pub struct Router {
     operations: OperationsServer<Operations>,
     calls: Arc<Calls>,
     identities: Arc<Identities>,
@@ -38,7 +38,9 @@ pub(super) struct Router {
 }
 
 impl Router {
-    pub(super) fn new(
+    /// Routes to `operations`, whose calls `calls` bounds and records, to health, and to reflection.
+    #[must_use]
+    pub fn new(
         operations: Operations,
         calls: Arc<Calls>,
         identities: Arc<Identities>,

@@ -1,5 +1,4 @@
-//! The life of the process, as its operator sees it: the program itself as a child process, from its
-//! configuration to its exit code.
+//! `countermand` as a child process: configuration, listeners, reloads, logs, drain and exit codes.
 
 mod caller;
 mod google;
@@ -21,10 +20,10 @@ mod policy_reload;
 mod readiness;
 mod rotation;
 mod secrets;
-mod tls;
 #[cfg(feature = "emulator")]
-mod two_processes;
+mod serve_with_emulator;
+mod tls;
 mod unix_socket;
 
-/// Locked by the tests that may bind port 50051, which only one of them can.
+/// Locked by tests that may bind port 50051. One process at a time can bind it.
 static DEFAULT_PORT: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());

@@ -1,14 +1,14 @@
-//! The integration tests: the program and the library over real sockets. They are one target, so that what they share
-//! is compiled once.
+//! The integration tests: the program and the library over real sockets. All tests are one target, so that the shared
+//! helpers are compiled once.
 
-// A helper of a test fails by panicking, as a test does.
+// Test helpers fail by panicking, as tests do.
 #![allow(clippy::unwrap_used)]
 
+mod access;
 mod client_commands;
 mod credentials;
 mod dependencies;
 mod emulator;
-mod front_door;
 #[cfg(feature = "emulator")]
 mod generated_documents;
 mod lifecycle;

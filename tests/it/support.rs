@@ -1,30 +1,27 @@
-//! What the tests over real sockets share: the service in this process, and upstreams that do as they are
-//! told and fail their test when a call is missing or was not expected.
+//! Helpers that tests share: the service in this process, clients, and scripted upstreams. An upstream fails its test
+//! when a request is missing or unexpected.
 
 pub(crate) mod account;
 pub(crate) mod details;
 pub(crate) mod files;
-pub(crate) mod frames;
 pub(crate) mod grpc;
+pub(crate) mod http2_upstream;
 pub(crate) mod issuer;
 pub(crate) mod process;
-pub(crate) mod raw;
 pub(crate) mod raw_client;
+pub(crate) mod raw_upstream;
 pub(crate) mod reply;
 pub(crate) mod service;
 pub(crate) mod tls;
 pub(crate) mod tls_client;
 pub(crate) mod upstream;
 
-use std::{future::Future, time::Duration};
+use std::future::Future;
 
-/// Longer than anything here takes on the slowest machine: what is not there by then never comes.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Waits for what is sure to happen.
-pub(crate) async fn soon<T>(what: &str, happens: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, happens).await {
+/// Awaits `future`. Fails the test after [`process::LIMIT`]; `what` names the event in the message.
+pub(crate) async fn with_timeout<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(process::LIMIT, future).await {
         Ok(value) => value,
-        Err(_) => panic!("waited in vain for {what}"),
+        Err(_) => panic!("timed out waiting for {what}"),
     }
 }

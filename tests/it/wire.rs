@@ -1,31 +1,31 @@
-//! Calls from the gRPC client to the upstream, over real sockets: what each of them sees, in good times
-//! and in bad.
+//! The service in this process, between a gRPC client and a scripted upstream, over real sockets. Tests check the
+//! bytes on both sides.
 
-mod answers;
 mod attempts;
 mod audit;
-mod connections;
+mod cancel;
+mod client_disconnect;
+mod connection_limits;
+mod credential_routing;
 mod credentials;
 mod deadlines;
-mod forwarding;
-mod hang_up;
+mod forward_proxy;
+mod get_list_wait;
+mod google_errors;
+mod http2_streams;
 mod identity;
-mod late_messages;
+mod incomplete_requests;
+mod invalid_requests;
 mod not_grpc;
 mod overload;
 mod policy;
-mod proxy;
-mod quoted_token;
-mod reading;
-mod refusals;
-mod resets;
-mod routing;
 mod server_tls;
 mod sharing;
-mod streams;
-mod tls;
+mod stream_resets;
 mod token_endpoint;
-mod unread;
-mod upstreams;
+mod token_redaction;
+mod unread_responses;
+mod upstream_failures;
+mod upstream_tls;
 
 const NAME: &str = "enterprises/LC01/devices/d1/operations/17";

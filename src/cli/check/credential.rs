@@ -10,7 +10,7 @@ use super::{finding::Finding, local, token_hint::hint};
 use crate::{
     amapi::settings::Upstream,
     credentials::settings::CredentialConfig,
-    credentials::{FetchError, Pattern, Source, Surroundings, fetch_once},
+    credentials::{FetchError, FetchErrorKind, LoadedCredential, Pattern, Surroundings},
     file_watch,
 };
 
@@ -20,45 +20,41 @@ const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The findings, in the order in which they depend on each other.
 pub(super) async fn findings(
     credential: &CredentialConfig,
+    loaded: &LoadedCredential,
     upstream: &Upstream,
     surroundings: &Arc<Surroundings>,
 ) -> Vec<Finding> {
     let CredentialConfig { name, definition, enterprises } = credential;
     let subject = format!("credential {name}");
-    let source = match Source::read(definition, surroundings) {
-        Ok(source) => source,
-        Err(error) => return vec![Finding::error(subject, error.to_string(), error.remedy())],
-    };
-    let mut findings = files(&subject, &source);
-    findings.push(identity(&subject, &source).await);
+    let mut findings = files(&subject, loaded);
+    findings.push(identity(&subject, loaded, surroundings).await);
     if let Some(email) = &definition.impersonate {
         let iam = &upstream.iam_credentials_url;
         findings.push(Finding::ok(&subject, format!("impersonates {email}, by IAM Credentials at {iam}")));
     }
     findings.push(Finding::ok(&subject, serves(enterprises)));
-    findings.push(token(&subject, &source).await);
+    findings.push(token(&subject, loaded, surroundings).await);
     findings
 }
 
 /// The findings about the credential file and the file of the subject token. An unreadable subject token is reported with the
 /// token instead, because it prevents the token.
-fn files(subject: &str, source: &Source) -> Vec<Finding> {
-    let subject_token = source.subject_token_file().filter(|path| file_watch::read(path).is_ok());
-    [source.file(), subject_token]
+fn files(subject: &str, loaded: &LoadedCredential) -> Vec<Finding> {
+    let subject_token = loaded.subject_token_file().filter(|path| file_watch::read(path).is_ok());
+    [loaded.file(), subject_token]
         .into_iter()
         .flatten()
         .map(|path| local::file_access(subject, path))
         .collect()
 }
 
-async fn identity(subject: &str, source: &Source) -> Finding {
-    let (kind, scope) = (source.kind(), source.scope());
-    let principal = match source.principal() {
-        Some(principal) => Ok(principal.to_owned()),
-        None => timeout(IDENTIFY_TIMEOUT, source.identify()).await.unwrap_or_else(|_| {
-            Err(FetchError::Unanswered(None, format!("no response within {IDENTIFY_TIMEOUT:?}")))
-        }),
-    };
+async fn identity(subject: &str, loaded: &LoadedCredential, surroundings: &Surroundings) -> Finding {
+    let (kind, scope) = (loaded.kind(), loaded.scope());
+    let principal = timeout(IDENTIFY_TIMEOUT, loaded.identify(surroundings)).await;
+    let principal = principal.unwrap_or_else(|_| {
+        let cause = format!("no response within {IDENTIFY_TIMEOUT:?}");
+        Err(FetchError::new(FetchErrorKind::Unreachable, cause))
+    });
     match principal {
         Ok(principal) => Finding::ok(subject, format!("{kind} {principal}, scope {scope}")),
         Err(error) => {
@@ -78,9 +74,9 @@ fn serves(enterprises: &[Pattern]) -> String {
     format!("serves {}", patterns.collect::<Vec<_>>().join(", "))
 }
 
-async fn token(subject: &str, source: &Source) -> Finding {
-    let endpoint = without_query(source.endpoint());
-    match fetch_once(source).await {
+async fn token(subject: &str, loaded: &LoadedCredential, surroundings: &Surroundings) -> Finding {
+    let endpoint = without_query(loaded.endpoint());
+    match loaded.fetch(surroundings).await {
         Ok(token) => {
             let lifetime = in_seconds(token.lifetime());
             Finding::ok(subject, format!("fetched a token from {endpoint}, valid for {lifetime}"))
@@ -103,15 +99,12 @@ fn without_query(url: &Url) -> Url {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
+    use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
     use serde_json::json;
 
     use super::{files, in_seconds};
-    use crate::{
-        credentials::{Definition, Origin, Source, Surroundings},
-        http_client::Authorities,
-    };
+    use crate::credentials::{Definition, Origin};
 
     #[test]
     fn the_permissions_of_a_subject_token_file_are_checked() {
@@ -126,11 +119,9 @@ mod tests {
         });
         fs::write(&credential, content.to_string()).unwrap();
         fs::set_permissions(&credential, fs::Permissions::from_mode(0o600)).unwrap();
-        let iam = "https://iamcredentials.googleapis.com".parse().unwrap();
-        let surroundings = Arc::new(Surroundings::new(Authorities::public(), iam));
         let definition = Definition { origin: Origin::File(credential), impersonate: None };
-        let source = Source::read(&definition, &surroundings).unwrap();
-        let lines = || -> Vec<_> { files("x", &source).iter().map(ToString::to_string).collect() };
+        let loaded = definition.load().unwrap();
+        let lines = || -> Vec<_> { files("x", &loaded).iter().map(ToString::to_string).collect() };
 
         assert_eq!(lines().len(), 1, "a missing subject token is reported with the token");
         fs::write(&token, "subject").unwrap();
@@ -145,10 +136,10 @@ mod tests {
 
     #[test]
     fn a_lifetime_is_formatted_in_whole_seconds() {
-        for (nanoseconds, formatted) in
+        for (nanoseconds, text) in
             [(3_598_812_909_280, "59m 58s"), (3_600_000_000_000, "1h"), (999_999_999, "0s")]
         {
-            assert_eq!(in_seconds(Duration::from_nanos(nanoseconds)).to_string(), formatted);
+            assert_eq!(in_seconds(Duration::from_nanos(nanoseconds)).to_string(), text);
         }
     }
 }

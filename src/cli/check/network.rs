@@ -10,7 +10,7 @@ use crate::{
     amapi::settings::Upstream,
     app::{Config, config::LoadedFiles},
     background::Background,
-    credentials::{Surroundings, settings::CredentialConfig},
+    credentials::{LoadedCredential, Surroundings, settings::CredentialConfig},
     http_client::{Authorities, HttpClient, Progress},
     server::{
         identity::jwks::{FetchError, LoadedKeys},
@@ -30,13 +30,13 @@ const UNREACHABLE_HINT: &str = "check that its name resolves and its port can be
 /// The findings about the network endpoints in a valid configuration.
 pub(super) async fn findings(config: Config) -> Vec<Finding> {
     let Config { settings, loaded, unknown_variables: _ } = config;
-    let LoadedFiles { tls: _, authorities, keys, policy: _ } = loaded;
+    let LoadedFiles { tls: _, authorities, keys, policy: _, credentials: loaded } = loaded;
     let authorities = authorities.start(&Background::unsupervised());
     let issuer = settings.jwt.as_ref().zip(keys);
     let (keys, api, credentials) = tokio::join!(
         OptionFuture::from(issuer.map(|(jwt, keys)| jwks(jwt, keys))),
         upstream(&settings.upstream, &authorities),
-        credentials(&settings.credentials, &settings.upstream, &authorities)
+        credentials(&settings.credentials, &loaded, &settings.upstream, &authorities)
     );
     keys.into_iter().chain([api]).chain(credentials).collect()
 }
@@ -107,12 +107,16 @@ fn jwks_hint(error: &FetchError) -> &'static str {
 
 async fn credentials(
     list: &[CredentialConfig],
+    loaded: &[LoadedCredential],
     upstream: &Upstream,
     authorities: &Authorities,
 ) -> Vec<Finding> {
     let iam = upstream.iam_credentials_url.url().clone();
     let surroundings = Arc::new(Surroundings::new(authorities.clone(), iam));
-    let each = list.iter().map(|credential| credential::findings(credential, upstream, &surroundings));
+    let each = list
+        .iter()
+        .zip(loaded)
+        .map(|(credential, loaded)| credential::findings(credential, loaded, upstream, &surroundings));
     let findings: Vec<Vec<Finding>> = stream::iter(each).buffered(MAX_CONCURRENT_CREDENTIALS).collect().await;
     findings.concat()
 }

@@ -1,11 +1,14 @@
-use serde_json::json;
+use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use rcgen::{KeyPair, PublicKeyData};
+use serde_json::{Value, json};
 
 use super::Chain;
 use crate::credentials::{
-    Asked, FetchError, Kind,
+    FetchErrorKind, Kind, SCOPE, TokenService,
     testing::{
-        CLIENT_SECRET, REFRESH_TOKEN, Reply, Server, TARGET, TARGET_PATH, authorised_user, bearer,
-        external_account, fault, fetch, service_account,
+        CLIENT_SECRET, REFRESH_TOKEN, Reply, Server, TARGET, TARGET_PATH, authorized_user, bearer,
+        external_account, fetch, load, load_error, service_account,
     },
 };
 
@@ -18,13 +21,29 @@ async fn a_service_account_signs_for_its_token() {
     assert_eq!((seen.method.as_str(), seen.path.as_str()), ("POST", "/token"));
     let form = seen.form();
     assert_eq!(form[0].1, "urn:ietf:params:oauth:grant-type:jwt-bearer");
-    assert!(form[1].0 == "assertion" && form[1].1.starts_with("eyJ"), "{form:?}");
+    assert_eq!(form[1].0, "assertion");
+    let parts: Vec<_> = form[1].1.split('.').map(|part| BASE64_URL_SAFE_NO_PAD.decode(part)).collect();
+    let [Ok(header), Ok(claims), Ok(signature)] = &parts[..] else { panic!("no padding: {form:?}") };
+    let header: Value = serde_json::from_slice(header).expect("JSON");
+    assert_eq!(header, json!({"alg": "RS256", "typ": "JWT"}));
+    let claims: Value = serde_json::from_slice(claims).expect("JSON");
+    assert_eq!(claims.get("sub"), None, "absent, not null");
+    let seconds = |claim: &str| claims[claim].as_i64().expect("seconds");
+    assert!((0..=3600).contains(&(seconds("exp") - seconds("iat"))), "{claims}");
+    assert_eq!(claims["iss"], "robot@p.iam.gserviceaccount.com");
+    assert_eq!(claims["scope"], SCOPE);
+    assert_eq!(claims["aud"], format!("{}/token", server.url));
+    let pem = service_account("")["private_key"].as_str().expect("a key").to_owned();
+    let public = KeyPair::from_pem(&pem).expect("a key");
+    let public = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, public.der_bytes().to_vec());
+    let signed = form[1].1.rsplit_once('.').expect("three parts").0;
+    public.verify(signed.as_bytes(), signature).expect("a valid signature");
 }
 
 #[tokio::test]
 async fn a_login_is_refreshed_at_the_endpoint_that_its_file_names() {
     let server = Server::start([Reply::token("ya29.person")]).await;
-    let mut credential = authorised_user(&server.url);
+    let mut credential = authorized_user(&server.url);
     credential["quota_project_id"] = json!("billed");
     let token = fetch(&credential).await.expect("a token");
     assert_eq!(bearer(&token), "Bearer ya29.person");
@@ -46,31 +65,31 @@ async fn a_login_is_refreshed_at_the_endpoint_that_its_file_names() {
 }
 
 #[tokio::test]
-async fn a_login_that_was_revoked_is_refused_for_good_and_not_quoted() {
+async fn a_revoked_login_is_a_permanent_refusal_and_is_not_quoted() {
     let said = format!("Bad {REFRESH_TOKEN} or {CLIENT_SECRET}");
     let body = json!({"error": "invalid_grant", "error_description": said});
     let answers = [Reply::new(400, body.to_string()), Reply::new(200, "<html>"), Reply::new(200, "{}")];
     let server = Server::start(answers).await;
-    let credential = authorised_user(&server.url);
-    for (told, for_good) in [
+    let credential = authorized_user(&server.url);
+    for (text, is_permanent) in [
         ("the token endpoint answered HTTP 400: invalid_grant Bad [left out] or [left out]", true),
         ("the token endpoint answered with something that is not JSON", false),
         ("the token endpoint answered without an access_token", false),
     ] {
         let error = fetch(&credential).await.expect_err("no token");
-        assert_eq!((error.to_string().as_str(), error.is_for_good()), (told, for_good));
+        assert_eq!((error.to_string().as_str(), error.is_permanent()), (text, is_permanent));
     }
     server.seen();
 }
 
 #[tokio::test]
-async fn what_comes_beside_a_token_is_nobodys_concern() {
+async fn other_members_beside_a_token_are_ignored() {
     for beside in [r#""id_token": 7"#, r#""id_token": "no JWT""#, r#""refresh_token": []"#, r#""scope": {}"#]
     {
         let body =
             format!(r#"{{"access_token": "ya29.a", "expires_in": 3600, "token_type": "Bearer", {beside}}}"#);
         let server = Server::start([Reply::new(200, body.clone()), Reply::new(200, body)]).await;
-        for credential in [service_account(&server.url), authorised_user(&server.url)] {
+        for credential in [service_account(&server.url), authorized_user(&server.url)] {
             let token = fetch(&credential).await.unwrap_or_else(|error| panic!("{beside}: {error}"));
             assert_eq!(bearer(&token), "Bearer ya29.a");
         }
@@ -79,34 +98,35 @@ async fn what_comes_beside_a_token_is_nobodys_concern() {
 }
 
 #[tokio::test]
-async fn an_error_beside_a_token_is_the_endpoints_fault() {
+async fn an_error_beside_a_token_makes_the_response_unusable() {
     let body = r#"{"access_token": "ya29.a", "expires_in": 3600, "error": "invalid_scope"}"#;
     let server = Server::start([Reply::new(200, body)]).await;
     let error = fetch(&service_account(&server.url)).await.expect_err("both");
-    assert!(matches!(error, FetchError::Unusable(Some(Asked::TokenEndpoint), _)), "{error:?}");
+    assert_eq!((error.kind, error.service), (FetchErrorKind::Unusable, Some(TokenService::TokenEndpoint)));
     assert_eq!(error.to_string(), "the token endpoint answered a token and an error: invalid_scope");
     server.seen();
 }
 
 #[tokio::test]
-async fn a_form_that_is_quoted_as_it_was_sent_tells_nothing() {
-    let mut login = authorised_user("");
-    login["client_secret"] = json!("CS-98/76+x");
-    login["refresh_token"] = json!("1//RSE/CRET");
-    let said = "refresh_token=1%2F%2FRSE%2fCRET and client_secret=CS-98%2F76%2Bx of client";
+async fn a_form_that_is_quoted_as_it_was_sent_is_redacted() {
+    let mut login = authorized_user("");
+    login["client_secret"] = json!("GOCSPX-AbCdEfGhIjKlMnOpQrSt");
+    login["refresh_token"] = json!("1//0gAbCdEfGhIjKlMnOpQrStUvWxYz0123456789");
+    let said = "refresh_token=1%2F%2F0gAbCdEfGhIjKlMnOpQrStUvWxYz0123456789 and client_secret=GOCSPX-AbCdEfGhIjKlMnOpQrSt";
     let body = json!({"error": "invalid_grant", "error_description": said});
     let server = Server::start([Reply::new(400, body.to_string())]).await;
     login["token_uri"] = json!(format!("{}/token", server.url));
     let error = fetch(&login).await.expect_err("refused").to_string();
-    let told = "the token endpoint answered HTTP 400: invalid_grant [left out] and [left out] of client";
+    let told =
+        "the token endpoint answered HTTP 400: invalid_grant refresh_token=1%2F%[left out] and [left out]";
     assert_eq!(error, told);
     server.seen();
 }
 
 #[test]
-fn a_file_is_what_its_type_says() {
+fn the_type_of_a_file_decides() {
     let url = "https://example.com";
-    let login = authorised_user(url);
+    let login = authorized_user(url);
     let target = format!("{url}{TARGET_PATH}");
     let mut workload = external_account(url, "/token".as_ref());
     let federated = workload.clone();
@@ -115,7 +135,7 @@ fn a_file_is_what_its_type_says() {
         "service_account_impersonation_url": target, "source_credentials": workload});
     for (file, kind, principal, endpoint) in [
         (service_account(url), Kind::ServiceAccount, "robot@p.iam.gserviceaccount.com", "/token"),
-        (login, Kind::AuthorisedUser, "gcloud.apps.googleusercontent.com", "/token"),
+        (login, Kind::AuthorizedUser, "gcloud.apps.googleusercontent.com", "/token"),
         (
             federated,
             Kind::ExternalAccount,
@@ -135,43 +155,72 @@ fn a_file_is_what_its_type_says() {
 
 #[test]
 fn a_login_without_an_endpoint_is_refreshed_at_googles() {
-    let mut login = authorised_user("");
+    let mut login = authorized_user("");
     login.as_object_mut().expect("an object").remove("token_uri");
     let chain = Chain::parse(login.to_string().as_bytes()).expect("a login");
     assert_eq!(chain.endpoint().as_str(), "https://oauth2.googleapis.com/token");
 }
 
 #[test]
-fn a_file_that_is_none_is_told_what_is_wrong() {
+fn an_invalid_file_is_reported_by_its_member() {
     for (file, told) in [
         (json!([]), "is no JSON object"),
         (
             json!({"installed": {"client_secret": "~"}}),
             r#"its "type" must be service_account, authorized_user"#,
         ),
-        (json!({"type": 7}), r#"its "type" must be a text"#),
+        (json!({"type": 7}), r#"its "type" has the wrong type"#),
         (json!({"type": "~"}), r#"its "type" must be service_account, authorized_user, external_account or"#),
     ] {
-        let fault = fault(&file);
-        assert!(fault.contains(told), "{fault}\nshould tell {told}");
+        let error = load_error(&file);
+        assert!(error.contains(told), "{error}\nshould tell {told}");
     }
     for (good, members) in [
         (service_account("https://example.com"), &["client_email", "private_key", "token_uri"][..]),
-        (authorised_user("https://example.com"), &["client_id", "client_secret", "refresh_token"]),
+        (authorized_user("https://example.com"), &["client_id", "client_secret", "refresh_token"]),
     ] {
         for member in members {
-            for wrong in [json!(null), json!(""), json!(["~"])] {
+            for invalid in [json!(null), json!(""), json!(["~"])] {
                 let mut file = good.clone();
-                file[member] = wrong;
-                let fault = fault(&file);
-                assert!(fault.contains(&format!("its \"{member}\" ")), "{fault}");
+                file[member] = invalid;
+                let error = load_error(&file);
+                assert!(error.contains(&format!("its \"{member}\" ")), "{error}");
             }
         }
         let mut file = good.clone();
         file["token_uri"] = json!("http://example.com/~");
-        assert!(fault(&file).contains("its \"token_uri\" must be an https URL"));
+        assert!(load_error(&file).contains("its \"token_uri\" must be an https URL"));
     }
     let mut file = service_account("https://example.com");
     file["private_key"] = json!("-----BEGIN PRIVATE KEY-----\n~\n-----END PRIVATE KEY-----\n");
-    assert!(fault(&file).contains("its \"private_key\" must be an RSA key in PEM"));
+    assert!(load_error(&file).contains("its \"private_key\" must be an RSA key in PEM"));
+}
+
+#[test]
+fn another_universe_is_refused_wherever_a_file_names_it() {
+    let workload = external_account("https://example.com", "/token".as_ref());
+    let impersonated = json!({"type": "impersonated_service_account",
+        "service_account_impersonation_url": format!("https://example.com{TARGET_PATH}"),
+        "source_credentials": authorized_user("https://example.com")});
+    for mut file in [
+        service_account("https://example.com"),
+        authorized_user("https://example.com"),
+        workload,
+        impersonated,
+    ] {
+        for domain in [json!("googleapis.com"), json!(""), json!(null)] {
+            file["universe_domain"] = domain;
+            assert!(load(&file, None).is_ok(), "{file}");
+        }
+        file["universe_domain"] = json!("~.example");
+        let error = load_error(&file);
+        assert!(error.contains(r#"its "universe_domain" must be googleapis.com"#), "{error}");
+    }
+    let mut inner = service_account("https://example.com");
+    inner["universe_domain"] = json!("~.example");
+    let outer = json!({"type": "impersonated_service_account",
+        "service_account_impersonation_url": format!("https://example.com{TARGET_PATH}"),
+        "source_credentials": inner});
+    let error = load_error(&outer);
+    assert!(error.contains(r#"its "source_credentials.universe_domain" must be"#), "{error}");
 }

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use crate::credentials::testing::{
-    CLIENT_SECRET, Reply, Server, TARGET, TARGET_PATH, bearer, external_account, fault, fetch, file,
+    CLIENT_SECRET, Reply, Server, TARGET, TARGET_PATH, bearer, external_account, fetch, file, load_error,
 };
 
 const SUBJECT_TOKEN: &str = "subject~token";
@@ -90,15 +90,15 @@ async fn a_refusal_tells_who_refused_and_leaves_the_secrets_out() {
         error.to_string(),
         "the security token service answered HTTP 400: invalid_grant not [left out] of client:[left out]"
     );
-    assert!(error.is_for_good());
-    assert!(!fetch(&credential).await.expect_err("in trouble").is_for_good());
+    assert!(error.is_permanent());
+    assert!(!fetch(&credential).await.expect_err("in trouble").is_permanent());
     server.seen();
 }
 
 #[tokio::test]
 async fn the_header_of_a_client_is_left_out_as_the_secret_is() {
     // base64 of `client:client~secret`
-    for said in ["Basic Y2xpZW50OmNsaWVudH5zZWNyZXQ=", "Y2xpZW50OmNsaWVudH5zZWNyZXQ", "client%7Esecret"] {
+    for said in ["Basic Y2xpZW50OmNsaWVudH5zZWNyZXQ=", "Y2xpZW50OmNsaWVudH5zZWNyZXQ", "client~secret"] {
         let body = json!({"error": "invalid_client", "error_description": format!("got {said}")});
         let server = Server::start([Reply::new(401, body.to_string())]).await;
         let subject_token = file(SUBJECT_TOKEN);
@@ -113,16 +113,16 @@ async fn the_header_of_a_client_is_left_out_as_the_secret_is() {
 }
 
 #[test]
-fn a_file_that_is_none_is_told_what_is_wrong() {
+fn an_invalid_file_is_reported_by_its_member() {
     let good = external_account("https://sts.example.com", "/token".as_ref());
     for (member, value, told) in [
         ("audience", json!(null), r#"its "audience" is missing"#),
-        ("subject_token_type", json!(7), r#"its "subject_token_type" must be a text"#),
+        ("subject_token_type", json!(7), r#"its "subject_token_type" has the wrong type"#),
         ("token_url", json!(""), r#"its "token_url" is missing"#),
         ("token_url", json!("http://sts.example.com/~"), r#"its "token_url" must be an https URL"#),
         ("client_secret", json!(CLIENT_SECRET), r#"its "client_id" is missing"#),
         ("credential_source", json!(null), r#"its "credential_source" is missing"#),
-        ("credential_source", json!("~"), r#"its "credential_source" must be an object"#),
+        ("credential_source", json!("~"), r#"its "credential_source" has the wrong type"#),
         (
             "service_account_impersonation_url",
             json!(format!("https://iam.example.com/{TARGET}")),
@@ -131,7 +131,7 @@ fn a_file_that_is_none_is_told_what_is_wrong() {
     ] {
         let mut credential = good.clone();
         credential[member] = value;
-        let fault = fault(&credential);
-        assert!(fault.contains(told), "{fault}\nshould tell {told}");
+        let error = load_error(&credential);
+        assert!(error.contains(told), "{error}\nshould tell {told}");
     }
 }

@@ -2,11 +2,9 @@ use reqwest::Url;
 use serde_json::{Value, json};
 
 use super::Impersonation;
-use crate::credentials::{
-    fetch_once,
-    testing::{
-        Reply, Server, TARGET, TARGET_PATH, authorised_user, bearer, fault, fetch, service_account, source,
-    },
+use crate::credentials::testing::{
+    Reply, Server, TARGET, TARGET_PATH, authorized_user, bearer, fetch, load, load_error, service_account,
+    surroundings,
 };
 
 const CLOUD_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-platform";
@@ -24,7 +22,7 @@ fn impersonated(url: &str, source: &Value) -> Value {
 #[tokio::test]
 async fn the_targets_token_is_asked_for_by_that_of_the_source() {
     let server = Server::start([Reply::token("source~token"), Reply::generated("ya29.target")]).await;
-    let source = authorised_user(&server.url);
+    let source = authorized_user(&server.url);
     let token = fetch(&impersonated(&server.url, &source)).await.expect("a token");
     assert_eq!(bearer(&token), "Bearer ya29.target");
     let lifetime = token.lifetime().as_secs();
@@ -46,7 +44,7 @@ async fn the_targets_token_is_asked_for_by_that_of_the_source() {
 #[tokio::test]
 async fn each_call_is_counted_against_the_project_of_its_own_credential() {
     let server = Server::start([Reply::token("source~token"), Reply::generated("ya29.target")]).await;
-    let mut source = authorised_user(&server.url);
+    let mut source = authorized_user(&server.url);
     source["quota_project_id"] = json!("of-the-source");
     let mut credential = impersonated(&server.url, &source);
     credential["quota_project_id"] = json!("of-the-target");
@@ -59,9 +57,10 @@ async fn each_call_is_counted_against_the_project_of_its_own_credential() {
 async fn the_settings_target_comes_on_top_of_any_credential() {
     let iam = Server::start([Reply::generated("ya29.target")]).await;
     let server = Server::start([Reply::token("source~token")]).await;
-    let source = source(&service_account(&server.url), Some(TARGET), &iam.url).expect("a source");
-    assert_eq!(source.principal(), Some("robot@p.iam.gserviceaccount.com"));
-    assert_eq!(bearer(&fetch_once(&source).await.expect("a token")), "Bearer ya29.target");
+    let loaded = load(&service_account(&server.url), Some(TARGET)).expect("a credential");
+    let surroundings = surroundings(&iam.url);
+    assert_eq!(loaded.identify(&surroundings).await.expect("an account"), "robot@p.iam.gserviceaccount.com");
+    assert_eq!(bearer(&loaded.fetch(&surroundings).await.expect("a token")), "Bearer ya29.target");
     server.seen();
     let [generation] = &iam.seen()[..] else { panic!("one request") };
     assert_eq!(generation.path, TARGET_PATH);
@@ -77,9 +76,10 @@ async fn on_top_of_an_impersonated_account_it_is_a_chain() {
     let answers = [Reply::token("source~token"), Reply::generated("ya29.between")];
     let server = Server::start(answers).await;
     let file = impersonated(&server.url, &service_account(&server.url));
-    let source = source(&file, Some("last@p.iam.gserviceaccount.com"), &iam.url).expect("a source");
-    assert_eq!(source.principal(), Some(TARGET));
-    assert_eq!(bearer(&fetch_once(&source).await.expect("a token")), "Bearer ya29.last");
+    let loaded = load(&file, Some("last@p.iam.gserviceaccount.com")).expect("a credential");
+    let surroundings = surroundings(&iam.url);
+    assert_eq!(loaded.identify(&surroundings).await.expect("an account"), TARGET);
+    assert_eq!(bearer(&loaded.fetch(&surroundings).await.expect("a token")), "Bearer ya29.last");
     assert_eq!(server.seen()[1].json()["scope"], json!([CLOUD_PLATFORM]));
     let [last] = &iam.seen()[..] else { panic!("one request") };
     assert_eq!(last.headers["authorization"], "Bearer ya29.between");
@@ -127,7 +127,7 @@ async fn a_failure_tells_its_step_and_whether_it_will_stay() {
         let server = Server::start(answers).await;
         let error =
             fetch(&impersonated(&server.url, &service_account(&server.url))).await.expect_err("refused");
-        assert_eq!((error.to_string().as_str(), error.is_for_good()), (told, for_good));
+        assert_eq!((error.to_string().as_str(), error.is_permanent()), (told, for_good));
         server.seen();
     }
 }
@@ -141,9 +141,9 @@ fn no_email_leaves_its_place_in_the_path() {
 }
 
 #[test]
-fn a_file_that_is_none_is_told_what_is_wrong() {
-    let good = impersonated("https://iam.example.com", &authorised_user("https://oauth.example.com"));
-    let mut incomplete = authorised_user("https://oauth.example.com");
+fn an_invalid_file_is_reported_by_its_member() {
+    let good = impersonated("https://iam.example.com", &authorized_user("https://oauth.example.com"));
+    let mut incomplete = authorized_user("https://oauth.example.com");
     incomplete["refresh_token"] = json!(null);
     const URL: &str = "service_account_impersonation_url";
     for (member, value, told) in [
@@ -158,16 +158,17 @@ fn a_file_that_is_none_is_told_what_is_wrong() {
             json!({"type": "~"}),
             r#"its "source_credentials.type" must be service_account"#,
         ),
-        ("delegates", json!("~"), r#"its "delegates" must be a list"#),
-        ("delegates", json!([7]), r#"its "delegates" must be a list"#),
-        ("service_account_impersonation", json!(7), "must be an object"),
+        ("delegates", json!("~"), r#"its "delegates" has the wrong type"#),
+        ("delegates", json!([7]), r#"its "delegates[0]" has the wrong type"#),
+        ("delegates", json!([""]), r#"its "delegates" must be a list"#),
+        ("service_account_impersonation", json!(7), "has the wrong type"),
         ("service_account_impersonation", json!({"token_lifetime_seconds": 599}), "from 600 to 43200"),
-        ("service_account_impersonation", json!({"token_lifetime_seconds": "1h~"}), "from 600 to 43200"),
+        ("service_account_impersonation", json!({"token_lifetime_seconds": "1h~"}), "has the wrong type"),
         ("quota_project_id", json!("~\n"), r#"its "quota_project_id" must be the id of a project"#),
     ] {
         let mut credential = good.clone();
         credential[member] = value;
-        let fault = fault(&credential);
-        assert!(fault.contains(told), "{fault}\nshould tell {told}");
+        let error = load_error(&credential);
+        assert!(error.contains(told), "{error}\nshould tell {told}");
     }
 }

@@ -1,12 +1,12 @@
 use super::MetadataServer;
 use crate::credentials::{
-    FetchError, Kind, Origin, Source, fetch_once,
-    testing::{Reply, Server, TARGET, bearer, source_of},
+    FetchErrorKind, Kind, LoadedCredential, Origin,
+    testing::{Reply, Server, TARGET, bearer, load_from, surroundings},
 };
 
-fn source(server: &Server, impersonate: Option<&str>) -> Source {
+fn load(server: &Server, impersonate: Option<&str>) -> LoadedCredential {
     let host = server.url.strip_prefix("http://").expect("http").to_owned();
-    source_of(Origin::MetadataServer { host }, impersonate, &server.url).expect("a source")
+    load_from(Origin::MetadataServer { host }, impersonate).expect("a credential")
 }
 
 fn of_google(reply: Reply) -> Reply {
@@ -14,9 +14,9 @@ fn of_google(reply: Reply) -> Reply {
 }
 
 #[tokio::test]
-async fn it_is_asked_as_google_says() {
+async fn the_request_is_the_one_that_google_documents() {
     let server = Server::start([of_google(Reply::token("ya29.machine"))]).await;
-    let token = fetch_once(&source(&server, None)).await.expect("a token");
+    let token = load(&server, None).fetch(&surroundings(&server.url)).await.expect("a token");
     assert_eq!(bearer(&token), "Bearer ya29.machine");
     let [seen] = &server.seen()[..] else { panic!("one request") };
     assert_eq!(seen.method, "GET");
@@ -32,7 +32,7 @@ async fn it_is_asked_as_google_says() {
 async fn its_token_can_impersonate() {
     let answers = [of_google(Reply::token("ya29.machine")), Reply::generated("ya29.target")];
     let server = Server::start(answers).await;
-    let token = fetch_once(&source(&server, Some(TARGET))).await.expect("a token");
+    let token = load(&server, Some(TARGET)).fetch(&surroundings(&server.url)).await.expect("a token");
     assert_eq!(bearer(&token), "Bearer ya29.target");
     let [machine, generation] = &server.seen()[..] else { panic!("two requests") };
     assert!(machine.path.ends_with("?scopes=https%3A%2F%2Fwww.googleapis.com%2Fauth%2Fcloud-platform"));
@@ -40,13 +40,16 @@ async fn its_token_can_impersonate() {
 }
 
 #[tokio::test]
-async fn it_tells_the_account_when_it_is_asked() {
+async fn it_returns_the_account() {
     let answers = [Reply::new(200, "machine@p.iam.gserviceaccount.com\n"), Reply::new(200, "<a page>")];
     let server = Server::start(answers.map(of_google)).await;
-    let source = source(&server, None);
-    assert_eq!((source.kind(), source.principal(), source.file()), (Kind::MetadataServer, None, None));
-    assert_eq!(source.identify().await.expect("an account"), "machine@p.iam.gserviceaccount.com");
-    let error = source.identify().await.expect_err("a page").to_string();
+    let (loaded, surroundings) = (load(&server, None), surroundings(&server.url));
+    assert_eq!((loaded.kind(), loaded.file()), (Kind::MetadataServer, None));
+    assert_eq!(
+        loaded.identify(&surroundings).await.expect("an account"),
+        "machine@p.iam.gserviceaccount.com"
+    );
+    let error = loaded.identify(&surroundings).await.expect_err("a page").to_string();
     assert_eq!(error, "the metadata server answered with something that is no account");
     for seen in server.seen() {
         assert_eq!(seen.path, "/computeMetadata/v1/instance/service-accounts/default/email");
@@ -54,18 +57,18 @@ async fn it_tells_the_account_when_it_is_asked() {
 }
 
 #[tokio::test]
-async fn something_else_that_answers_is_not_taken_for_it() {
+async fn another_server_does_not_pass_for_it() {
     let strangers = [
         Reply::token("ya29.stranger"),
         Reply::token("ya29.stranger").with("metadata-flavor", "Other"),
         Reply::new(404, ""),
     ];
     let server = Server::start(strangers).await;
-    let source = source(&server, None);
+    let (loaded, surroundings) = (load(&server, None), surroundings(&server.url));
     for status in [200, 200, 404] {
-        let error = fetch_once(&source).await.expect_err("refused");
+        let error = loaded.fetch(&surroundings).await.expect_err("refused");
         let told = format!("the metadata server answered HTTP {status} without Metadata-Flavor: Google");
-        assert!(error.to_string().starts_with(&told) && !error.is_for_good(), "{error}");
+        assert!(error.to_string().starts_with(&told) && !error.is_permanent(), "{error}");
     }
     server.seen();
 }
@@ -73,11 +76,11 @@ async fn something_else_that_answers_is_not_taken_for_it() {
 #[tokio::test]
 async fn a_machine_without_an_account_stays_without() {
     let server = Server::start([of_google(Reply::new(404, "")), of_google(Reply::new(503, ""))]).await;
-    let source = source(&server, None);
-    let error = fetch_once(&source).await.expect_err("no account");
-    assert!(matches!(error, FetchError::Refused(..)), "{error:?}");
+    let (loaded, surroundings) = (load(&server, None), surroundings(&server.url));
+    let error = loaded.fetch(&surroundings).await.expect_err("no account");
+    assert_eq!(error.kind, FetchErrorKind::Refused, "{error}");
     assert_eq!(error.to_string(), "the metadata server answered HTTP 404");
-    assert!(!fetch_once(&source).await.expect_err("in trouble").is_for_good());
+    assert!(!loaded.fetch(&surroundings).await.expect_err("in trouble").is_permanent());
     server.seen();
 }
 
@@ -92,4 +95,17 @@ fn its_name_is_a_host_and_no_more() {
     {
         assert!(MetadataServer::at(host).is_none(), "{host}");
     }
+}
+
+/// A source that returns the same token to its end, as the metadata server does, and rounds the rest of its life down.
+#[tokio::test]
+async fn a_token_without_a_whole_second_left_is_still_a_token() {
+    let body = |seconds: u64| format!(r#"{{"access_token": "ya29.machine", "expires_in": {seconds}}}"#);
+    let server = Server::start([3, 0].map(|seconds| of_google(Reply::new(200, body(seconds))))).await;
+    let (loaded, surroundings) = (load(&server, None), surroundings(&server.url));
+    for seconds in [3, 1] {
+        let token = loaded.fetch(&surroundings).await.expect("a token");
+        assert_eq!(token.lifetime().as_secs(), seconds);
+    }
+    server.seen();
 }

@@ -10,7 +10,9 @@ use std::{
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::background::Background;
-use crate::credentials::{Credential, FetchError, Readiness, Standing, Token, TokenSource, Unavailable};
+use crate::credentials::{
+    Credential, FetchError, FetchErrorKind, Readiness, Token, TokenSource, Unavailable,
+};
 
 mod given_up;
 mod outage;
@@ -40,7 +42,7 @@ impl Script {
     }
 
     fn start(&self) -> Credential {
-        Credential::start(self.clone(), "test".to_owned(), None, &Background::unsupervised())
+        Credential::with_source("test", self.clone(), None, &Background::unsupervised())
     }
 
     fn fetches(&self) -> usize {
@@ -55,11 +57,11 @@ impl TokenSource for Script {
         let step = self.steps.lock().expect("not poisoned").pop_front();
         match step.unwrap_or(Step::Token { lifetime: 60 * MINUTE }) {
             Step::Token { lifetime } => Token::new(format!("token-{nth}").into(), lifetime),
-            Step::Fail => Err(FetchError::Unanswered(None, "scripted".to_owned())),
-            Step::Refuse => Err(FetchError::Refused(None, "scripted refusal".to_owned())),
+            Step::Fail => Err(FetchError::new(FetchErrorKind::Unreachable, "scripted")),
+            Step::Refuse => Err(FetchError::new(FetchErrorKind::Refused, "scripted refusal")),
             Step::FailAfter(time) => {
                 sleep(time).await;
-                Err(FetchError::Unanswered(None, "scripted silence".to_owned()))
+                Err(FetchError::new(FetchErrorKind::Unreachable, "scripted silence"))
             }
             Step::Hang => std::future::pending().await,
         }
@@ -112,20 +114,19 @@ async fn a_failing_renewal_leaves_the_token_in_use_until_it_ends() {
     sleep(9 * MINUTE).await;
     assert!(script.fetches() > 2, "the renewal was tried again and again");
     assert_eq!(bearer(&credential).await.as_deref(), Ok("Bearer token-1"));
-    assert_eq!(credential.readiness(), Readiness::Ready);
+    assert_eq!(credential.status().readiness(), Readiness::Ready);
     sleep(2 * MINUTE).await;
     let refused = bearer(&credential).await.expect_err("no token is left");
     assert!(refused.retry_after <= MINUTE);
-    assert_eq!(credential.readiness(), Readiness::NotReady);
-    let Standing::Without { since, cause, for_good: false } = credential.standing() else {
-        panic!("{:?}", credential.standing());
-    };
-    assert_eq!(cause, "scripted");
-    assert!(since <= MINUTE + SECOND, "since the token ended: {since:?}");
+    assert_eq!(credential.status().readiness(), Readiness::NotReady);
+    let status = credential.status();
+    assert_eq!((status.cause().as_deref(), status.is_permanent()), (Some("scripted"), false));
+    let time = status.without_token_for();
+    assert!(time <= MINUTE + SECOND, "since the token ended: {time:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_without_a_token_is_told_when_to_come_back_and_then_served() {
+async fn a_caller_without_a_token_gets_the_time_of_the_next_attempt() {
     let script = Script::of([Step::Fail, Step::Fail]);
     let credential = script.start();
     let refused = bearer(&credential).await.expect_err("the first fetch failed");
@@ -135,7 +136,7 @@ async fn a_caller_without_a_token_is_told_when_to_come_back_and_then_served() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fetch_that_hangs_is_given_up() {
+async fn a_fetch_that_hangs_times_out() {
     let start = Instant::now();
     let script = Script::of([Step::Hang]);
     let credential = script.start();
@@ -146,7 +147,7 @@ async fn a_fetch_that_hangs_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_who_met_a_rejection_share_one_renewal() {
+async fn concurrent_rejections_share_one_renewal() {
     let script = Script::default();
     let credential = script.start();
     let rejected = credential.authorization().await.expect("a token");
@@ -163,7 +164,7 @@ async fn all_who_met_a_rejection_share_one_renewal() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_second_rejection_right_after_is_not_answered_with_another_fetch() {
+async fn a_second_rejection_right_after_causes_no_fetch() {
     let script = Script::default();
     let credential = script.start();
     let first = credential.authorization().await.expect("a token");
@@ -176,15 +177,46 @@ async fn a_second_rejection_right_after_is_not_answered_with_another_fetch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_change_of_readiness_is_not_missed_by_who_looks_away() {
+async fn a_change_of_readiness_before_the_wait_is_not_missed() {
     let fails = std::iter::repeat_with(|| Step::Fail).take(200);
     let script = Script::of(std::iter::once(Step::Token { lifetime: MINUTE }).chain(fails));
     let credential = script.start();
-    let starting = credential.readiness();
+    let starting = credential.status().readiness();
     sleep(SECOND).await;
     let ready = timeout(SECOND, credential.readiness_after(starting)).await;
     assert_eq!(ready, Ok(Readiness::Ready), "the token came meanwhile");
     sleep(2 * MINUTE).await;
     let ended = timeout(SECOND, credential.readiness_after(Readiness::Ready)).await;
     assert_eq!(ended, Ok(Readiness::NotReady));
+}
+
+/// A token of 20 s that a server caches to its very end, as the metadata server does: each fetch returns the rest of
+/// its life in whole seconds.
+#[derive(Clone)]
+struct CachedToEnd(Instant);
+
+impl TokenSource for CachedToEnd {
+    async fn fetch(&self) -> Result<Token, FetchError> {
+        let lifetime = Duration::from_millis(20_000);
+        let age = self.0.elapsed();
+        let nth = age.as_millis() / lifetime.as_millis();
+        let left = lifetime - Duration::from_millis((age.as_millis() % lifetime.as_millis()) as u64);
+        Token::new(format!("token-{nth}").into(), Duration::from_secs(left.as_secs().max(1)))
+    }
+
+    fn reload(&self, _: &[u8]) -> Result<Self, String> {
+        Ok(self.clone())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_about_to_end_is_used_while_another_is_fetched() {
+    let background = Background::unsupervised();
+    let credential = Credential::with_source("test", CachedToEnd(Instant::now()), None, &background);
+    for tenth in 0..1000 {
+        let bearer = bearer(&credential).await;
+        assert!(bearer.is_ok(), "after {tenth} tenths of a second: {bearer:?}");
+        sleep(SECOND / 10).await;
+    }
+    assert_eq!(credential.status().readiness(), Readiness::Ready);
 }

@@ -1,25 +1,23 @@
 use serde_json::{Value, json};
 
 use super::SubjectToken;
+use crate::credentials::credential_file::members;
 use crate::credentials::{
-    FetchError,
-    secret_json::SecretJson,
-    testing::{Reply, Server, file, surroundings},
+    FetchError, FetchErrorKind,
+    testing::{Reply, Server, UNREACHABLE, file, surroundings},
 };
 
 fn parse(source: &Value) -> Result<SubjectToken, String> {
-    let json = SecretJson::parse(source.to_string().as_bytes()).expect("JSON");
-    let members = json.members().expect("an object");
-    SubjectToken::parse(&members).map_err(|error| error.to_string())
+    members(source).and_then(SubjectToken::new).map_err(|error| error.to_string())
 }
 
 async fn read(source: &Value) -> Result<String, FetchError> {
-    let token = parse(source).expect("a source").read(&surroundings("http://127.0.0.1:1")).await;
-    token.map(|token| token.to_string())
+    let token = parse(source).expect("a source").read(&surroundings(UNREACHABLE)).await;
+    token.map(|token| token.as_ref().to_owned())
 }
 
 #[tokio::test]
-async fn a_file_is_read_anew_each_time() {
+async fn a_file_is_read_for_each_token() {
     let place = file("first~token\n");
     let source = json!({"file": place.path()});
     assert_eq!(read(&source).await.expect("a token"), "first~token");
@@ -36,7 +34,7 @@ async fn a_file_of_json_has_it_in_a_member() {
 }
 
 #[tokio::test]
-async fn a_url_is_asked_with_the_headers_that_it_wants() {
+async fn a_url_is_requested_with_its_headers() {
     let server =
         Server::start([Reply::new(200, "text~token"), Reply::new(200, r#"{"t": "json~token"}"#)]).await;
     let url = format!("{}/token?audience=a%2Fb", server.url);
@@ -52,7 +50,7 @@ async fn a_url_is_asked_with_the_headers_that_it_wants() {
 }
 
 #[tokio::test]
-async fn what_holds_no_token_is_told_without_its_content() {
+async fn a_content_without_a_token_is_reported_without_it() {
     let format = json!({"type": "json", "subject_token_field_name": "id_token"});
     for (content, format, told) in [
         ("", json!(null), "is empty, or no plain text"),
@@ -64,8 +62,9 @@ async fn what_holds_no_token_is_told_without_its_content() {
     ] {
         let place = file(content);
         let error = read(&json!({"file": place.path(), "format": format})).await.expect_err("no token");
+        assert_eq!(error.kind, FetchErrorKind::NoSubjectToken);
         let error = format!("{error} {error:?}");
-        assert!(error.contains(told) && error.contains("NoSubjectToken") && !error.contains('~'), "{error}");
+        assert!(error.contains(told) && !error.contains('~'), "{error}");
     }
     let long = file(&"~".repeat(64 * 1024 + 1));
     let folder = tempfile::tempdir().expect("a folder");
@@ -76,25 +75,25 @@ async fn what_holds_no_token_is_told_without_its_content() {
         ("/dev/zero".as_ref(), "it is not a regular file"),
     ] {
         let error = read(&json!({"file": place})).await.expect_err("no token");
-        assert!(error.to_string().contains(told) && !error.is_for_good(), "{error}");
+        assert!(error.to_string().contains(told) && !error.is_permanent(), "{error}");
     }
 }
 
 #[tokio::test]
-async fn a_source_that_refuses_is_told_by_its_status_alone() {
+async fn a_refusal_is_reported_by_its_status_alone() {
     let server =
         Server::start([Reply::new(403, "~secret~"), Reply::new(302, "").with("location", "/~")]).await;
     let source = json!({"url": format!("{}/~path", server.url)});
     let error = read(&source).await.expect_err("refused");
     assert_eq!(error.to_string(), "the source of the subject token answered HTTP 403");
-    assert!(error.is_for_good());
+    assert!(error.is_permanent());
     let error = read(&source).await.expect_err("not followed");
     assert_eq!(error.to_string(), "the source of the subject token answered HTTP 302");
     server.seen();
 }
 
 #[tokio::test]
-async fn what_a_source_says_of_what_it_was_sent_is_not_told() {
+async fn the_description_of_an_error_is_not_repeated() {
     let said = json!({"error": "~header", "error_description": "bad key ~header at /~path?k=~query"});
     let late = json!({"error": "temporarily_unavailable", "error_description": "~header"});
     let server = Server::start([Reply::new(401, said.to_string()), Reply::new(400, late.to_string())]).await;
@@ -102,13 +101,13 @@ async fn what_a_source_says_of_what_it_was_sent_is_not_told() {
     for (status, for_good) in [(401, true), (400, false)] {
         let error = read(&source).await.expect_err("refused");
         let told = format!("the source of the subject token answered HTTP {status}");
-        assert_eq!((error.to_string(), error.is_for_good()), (told, for_good));
+        assert_eq!((error.to_string(), error.is_permanent()), (told, for_good));
     }
     server.seen();
 }
 
 #[test]
-fn a_source_that_is_none_is_told_what_is_wrong() {
+fn an_invalid_source_is_reported_by_its_member() {
     for (source, told) in [
         (json!({}), r#"its "file" is missing, and so is url"#),
         (json!({"file": "a", "url": "https://a/"}), r#"its "url" is one too many"#),
@@ -128,7 +127,7 @@ fn a_source_that_is_none_is_told_what_is_wrong() {
 }
 
 #[test]
-fn the_metadata_server_of_another_cloud_may_be_asked_in_clear() {
+fn the_metadata_server_of_another_cloud_may_be_plaintext() {
     let azure = "http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01";
     assert!(parse(&json!({"url": azure, "headers": {"Metadata": "True"}})).is_ok());
 }

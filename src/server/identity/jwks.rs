@@ -232,7 +232,7 @@ pub enum FetchError {
     #[error("of the endpoint's answer {0}")]
     Body(#[from] BodyError),
     /// The body is no key set.
-    #[error("what the endpoint answered {0}")]
+    #[error("the response {0}")]
     Unusable(#[from] InvalidKeySet),
     /// The token for the endpoint cannot be read.
     #[error("the token file {file:?} {problem}")]

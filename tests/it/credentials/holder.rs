@@ -33,7 +33,7 @@ impl Holder {
         self.kind.is_some()
     }
 
-    /// Whom its calls are from.
+    /// The principal of its calls.
     pub(crate) fn principal(self, emulator: &Emulator) -> String {
         match self.kind {
             _ if self.impersonates => target(emulator),
@@ -42,7 +42,7 @@ impl Holder {
         }
     }
 
-    /// The endpoints that it asks for a token, in their order.
+    /// The endpoints that it uses for a token, in their order.
     pub(crate) fn endpoints(self) -> Vec<Endpoint> {
         use Endpoint::{Iam, Metadata, Sts, SubjectToken, Token};
         let own: &[Endpoint] = match self.kind {

@@ -1,5 +1,5 @@
-//! No secret is in anything that the program says: in no log line at any level, no answer, no page, no line of
-//! the audit log, and not in what `check` finds. Every other test here searches what its service said, too.
+//! No log line at any level, response, page, audit line or finding of `check` contains a secret. Every other test of
+//! this module also searches the output of its service.
 
 use std::{fs, time::Duration};
 
@@ -21,23 +21,23 @@ use crate::{
 const HOUR: Duration = Duration::from_secs(3600);
 
 #[tokio::test]
-async fn none_is_in_the_text_log() {
-    nothing_gets_out("text").await;
+async fn no_secret_is_in_the_text_log() {
+    assert_no_secret_is_printed("text").await;
 }
 
 #[tokio::test]
-async fn none_is_in_the_json_log() {
-    nothing_gets_out("json").await;
+async fn no_secret_is_in_the_json_log() {
+    assert_no_secret_is_printed("json").await;
 }
 
-/// Callers with tokens, a policy, an audit log in a file, rejected tokens, files that break and change.
-async fn nothing_gets_out(format: &str) {
+/// Uses caller tokens, a policy, an audit file, rejected tokens, and broken and changed files. Then searches the output.
+async fn assert_no_secret_is_printed(format: &str) {
     let emulator = emulator(HOUR).await;
     let control = emulator.control();
     let key = Key::ec();
-    let mut service = Service::start_with(&emulator, &Holder::all(), |command, room| {
-        fs::write(room.join("jwks.json"), key_set([key.jwk(Some("a"))])).unwrap();
-        fs::write(room.join("p.cedar"), "permit (principal, action, resource);").unwrap();
+    let mut service = Service::start_with(&emulator, &Holder::all(), |command, dir| {
+        fs::write(dir.join("jwks.json"), key_set([key.jwk(Some("a"))])).unwrap();
+        fs::write(dir.join("p.cedar"), "permit (principal, action, resource);").unwrap();
         command.env("COUNTERMAND_LOG_FORMAT", format).env("COUNTERMAND_POLICY", "p.cedar");
         command.env("COUNTERMAND_CALLERS_JWT_ISSUER", ISSUER);
         command.env("COUNTERMAND_CALLERS_JWT_AUDIENCE", AUDIENCE);
@@ -59,7 +59,7 @@ async fn nothing_gets_out(format: &str) {
             assert!(matches!(status.code(), Code::NotFound | Code::Unauthenticated), "{status:?}");
         }
     }
-    // Google rejects every token, then the files break in the middle of their secrets, and are mended.
+    // Google rejects every token. Then the files are cut in the middle of their secrets, and repaired.
     control.revoke_tokens();
     for holder in Holder::all() {
         assert_eq!(service.cancel(&holder.name()).await.unwrap(), holder.principal(&emulator), "{holder:?}");
@@ -73,8 +73,8 @@ async fn nothing_gets_out(format: &str) {
         fs::write(&file, &whole[..whole.len() * 2 / 3]).unwrap();
     }
     let broken = 2 * kinds.len();
-    let told = |log: &str| log.matches("is broken: the old one stays in use").count() >= broken;
-    service.process.stderr.see(|log| told(log).then_some(())).await;
+    let reported = |log: &str| log.matches("is broken: the old one stays in use").count() >= broken;
+    service.process.stderr.see(|log| reported(log).then_some(())).await;
     for kind in kinds {
         let file = service.room.path().join(format!("{}.json", kind.name()));
         emulator.credential_file(kind).write(&file).unwrap();
@@ -92,10 +92,10 @@ async fn nothing_gets_out(format: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn none_is_in_what_check_finds() {
+async fn no_secret_is_in_the_findings_of_check() {
     let emulator = emulator(HOUR).await;
-    let room = tempfile::tempdir().unwrap();
-    furnish(room.path(), &emulator, &Holder::all());
+    let dir = tempfile::tempdir().unwrap();
+    furnish(dir.path(), &emulator, &Holder::all());
     use Condition::{
         Failing, Healthy, Html, LifetimeAbsurd, Refusing, Reset, Truncated, Unavailable, WithoutToken,
     };
@@ -108,7 +108,7 @@ async fn none_is_in_what_check_finds() {
         }
         for output in ["text", "json"] {
             let mut check = countermand(&["check", "--config", "c.toml", "--output", output]);
-            check.current_dir(&room).env("RUST_LOG", EVERYTHING);
+            check.current_dir(&dir).env("RUST_LOG", EVERYTHING);
             let ended = run(check.env("GCE_METADATA_HOST", emulator.metadata_host())).await;
             let wanted = if condition == Healthy { 0 } else { 1 };
             assert_eq!(ended.code, Some(wanted), "{condition:?}: {ended:?}");

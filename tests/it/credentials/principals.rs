@@ -1,4 +1,4 @@
-//! A call carries a token of the right principal, whatever kind of credential it is from.
+//! Each kind of credential sends calls with a token of its own principal.
 
 use std::{fs, time::Duration};
 
@@ -20,8 +20,8 @@ async fn each_kind_calls_as_its_own_principal() {
     }
     use Endpoint::{Iam, Metadata, Sts, SubjectToken, Token};
     for endpoint in [Token, Sts, SubjectToken, Metadata, Iam] {
-        let askers = Holder::all().iter().flat_map(|h| h.endpoints()).filter(|one| *one == endpoint).count();
-        assert_eq!(asked(&emulator, endpoint), askers as u64, "{endpoint:?}");
+        let users = Holder::all().iter().flat_map(|h| h.endpoints()).filter(|one| *one == endpoint).count();
+        assert_eq!(asked(&emulator, endpoint), users as u64, "{endpoint:?}");
     }
     service.end(&[]).await;
 }
@@ -39,15 +39,15 @@ async fn application_default_credentials_are_the_first_of_three() {
         (None, gcloud, of(Kind::AuthorizedUser)),
         (None, None, emulator.metadata_principal().to_owned()),
     ] {
-        let start = Service::start_with(&emulator, &[], |command, room| {
-            command.env("HOME", room);
+        let start = Service::start_with(&emulator, &[], |command, dir| {
+            command.env("HOME", dir);
             if let Some(kind) = named {
                 command.env("GOOGLE_APPLICATION_CREDENTIALS", file(kind));
             }
             if let Some(kind) = gcloud {
-                fs::create_dir_all(room.join(".config/gcloud")).unwrap();
-                let known = room.join(".config/gcloud/application_default_credentials.json");
-                fs::copy(room.join(file(kind)), known).unwrap();
+                fs::create_dir_all(dir.join(".config/gcloud")).unwrap();
+                let known = dir.join(".config/gcloud/application_default_credentials.json");
+                fs::copy(dir.join(file(kind)), known).unwrap();
             }
         });
         let mut service = start.await;

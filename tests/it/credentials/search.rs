@@ -1,6 +1,6 @@
-//! The search for secrets in what the service has said, and the proof that it finds them.
+//! The search for secrets in the output of the service, and the test that it finds them.
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 
 use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD, prelude::BASE64_URL_SAFE_NO_PAD};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -11,27 +11,42 @@ const PIECE: usize = 20;
 /// Nothing that may be told has so many characters of base64url in a row; a signature has.
 const BLOB: usize = 64;
 
-/// Pieces of secrets, each with what it is of.
-pub(crate) struct Secrets(BTreeSet<(String, &'static str)>);
+/// Pieces of secrets, each with the name of its secret.
+pub(crate) struct Secrets {
+    whole: HashMap<Vec<u8>, &'static str>,
+    /// Of secrets that are shorter than a piece.
+    short: HashMap<String, &'static str>,
+}
 
 impl Secrets {
     pub(crate) fn new<'a>(secrets: impl IntoIterator<Item = (&'static str, &'a str)>) -> Self {
-        let mut pieces = BTreeSet::new();
+        let (mut whole, mut short) = (HashMap::new(), HashMap::new());
         for (what, secret) in secrets {
             // A PEM is told line by line, and what frames it is no secret; nor is how access tokens begin.
             let lines = secret.lines().filter(|line| !line.starts_with("-----"));
             for part in lines.flat_map(|line| line.split('.')).filter(|part| part.len() > 8) {
                 for form in forms(part) {
-                    pieces.extend(of(&form).map(|piece| (piece.to_owned(), what)));
+                    for piece in of(&form) {
+                        match piece.len() {
+                            PIECE => whole.insert(piece.as_bytes().to_vec(), what),
+                            _ => short.insert(piece.to_owned(), what),
+                        };
+                    }
                 }
             }
         }
-        Self(pieces)
+        Self { whole, short }
     }
 
     /// What is in `text` that must not be, each with the line that has it.
     pub(crate) fn found_in(&self, text: &str) -> Vec<String> {
-        let known = self.0.iter().filter(|(piece, _)| text.contains(piece.as_str()));
+        let windows = text.as_bytes().windows(PIECE);
+        let whole = windows.filter_map(|window| {
+            let what = self.whole.get(window)?;
+            Some((str::from_utf8(window).ok()?, what))
+        });
+        let short = self.short.iter().filter(|(piece, _)| text.contains(piece.as_str()));
+        let known = whole.chain(short.map(|(piece, what)| (piece.as_str(), what)));
         let mut found: Vec<_> = known.map(|(piece, what)| told(what, piece, text)).collect();
         let is_blob = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         let blobs = text.split(|c| !is_blob(c)).filter(|run| run.len() >= BLOB);

@@ -1,4 +1,4 @@
-//! The audit log of a running process: where it goes, that it loses no line, and what a full disk does.
+//! The audit log of a running process: rotation, completeness, and a full or slow disk.
 
 use std::{
     fs::{File, OpenOptions},
@@ -29,7 +29,7 @@ use crate::{
     support::process::{countermand_after, eventually},
 };
 
-/// Starts one whose log is `file`, and waits until it is ready.
+/// Starts a service with the audit log `file`, and waits until it is ready.
 async fn start(google: &Google, file: &Path) -> Service {
     let service =
         Service::start_with(google, |command| _ = command.env("COUNTERMAND_AUDIT_FILE", file)).await;
@@ -37,24 +37,24 @@ async fn start(google: &Google, file: &Path) -> Service {
     service
 }
 
-/// A directory for the log, which outlives the service's own.
-fn room() -> (tempfile::TempDir, PathBuf) {
-    let room = tempfile::tempdir().unwrap();
-    let log = room.path().join("audit.jsonl");
-    (room, log)
+/// A directory, and the path of an audit log in it. The directory outlives the service's own.
+fn log_dir() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("audit.jsonl");
+    (dir, log)
 }
 
-/// The names of the operations in a log, each line of which is whole.
+/// The operation names in a log. Panics if a line is incomplete.
 fn names(log: &str) -> Vec<String> {
     let name = |line| {
         let line: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"));
         line["name"].as_str().unwrap_or_default().to_owned()
     };
-    assert!(log.is_empty() || log.ends_with('\n'), "torn: {log}");
+    assert!(log.is_empty() || log.ends_with('\n'), "incomplete line: {log}");
     log.lines().map(name).collect()
 }
 
-/// Callers that cancel one operation after another until they are refused a connection or an answer.
+/// Callers that cancel one operation after another, until a cancel fails.
 struct Load(JoinSet<Vec<String>>);
 
 impl Load {
@@ -78,14 +78,14 @@ impl Load {
         Self(callers)
     }
 
-    /// The names of the operations that were answered, when every caller has stopped.
+    /// Waits until every caller has stopped. Returns the names of the cancelled operations.
     async fn answered(self) -> Vec<String> {
         self.0.join_all().await.concat()
     }
 }
 
 #[tokio::test]
-async fn standard_output_has_the_log_and_nothing_else() {
+async fn standard_output_has_only_the_audit_log() {
     let google = Google::start().await;
     let service = Service::start(&google).await;
     service.ready().await;
@@ -102,22 +102,22 @@ async fn standard_output_has_the_log_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_rotation_under_load_loses_no_line() {
+async fn a_log_rotation_under_load_loses_no_line() {
     let google = Google::start().await;
-    let (room, log) = room();
+    let (dir, log) = log_dir();
     let service = start(&google, &log).await;
     let load = Load::start(&service);
     let mut rotated = Vec::new();
     for nth in 1..=3 {
         let lines = || std::fs::read_to_string(&log).is_ok_and(|log| log.lines().count() > 20);
         eventually("a log to rotate", async || lines().then_some(())).await;
-        let old = room.path().join(format!("audit.jsonl.{nth}"));
+        let old = dir.path().join(format!("audit.jsonl.{nth}"));
         std::fs::rename(&log, &old).unwrap();
         service.process.signal(SIGHUP);
         eventually("a new log", async || log.exists().then_some(())).await;
         rotated.push(old);
     }
-    // The load ends with the process.
+    // The callers stop when the process ends.
     service.process.signal(SIGTERM);
     let (answered, ended) = tokio::join!(load.answered(), service.process.end());
     assert_eq!(ended.code, Some(0), "{ended:?}");
@@ -128,30 +128,30 @@ async fn a_rotation_under_load_loses_no_line() {
     recorded.sort_unstable();
     let mut answered = answered;
     answered.sort_unstable();
-    assert!(answered.len() > 60, "there was a load");
+    assert!(answered.len() > 60, "the load was too small");
     let missing: Vec<_> = answered.iter().filter(|name| recorded.binary_search(name).is_err()).collect();
     assert!(missing.is_empty(), "{missing:?}");
     let lines = recorded.len();
     recorded.dedup();
-    assert_eq!(recorded.len(), lines, "a call has one line");
+    assert_eq!(recorded.len(), lines, "one line per call");
 }
 
 #[tokio::test]
-async fn calls_that_the_drain_cuts_are_recorded_too() {
+async fn calls_that_the_drain_aborts_are_audited() {
     let google = Google::start().await;
-    let (_room, log) = room();
+    let (_dir, log) = log_dir();
     let service = Service::start_with(&google, |command| {
         command.env("COUNTERMAND_AUDIT_FILE", &log).env("COUNTERMAND_DRAIN_TIMEOUT", "1s");
     })
     .await;
     service.ready().await;
     google.hold();
-    let (waits, hung_up) = (begin(service.address, 1), begin(service.address, 2));
+    let (in_flight, hung_up) = (begin(service.address, 1), begin(service.address, 2));
     google.arrived(2).await;
     hung_up.abort();
     service.process.signal(SIGTERM);
     assert_eq!(service.process.end().await.code, Some(0));
-    waits.await.unwrap().unwrap_err();
+    in_flight.await.unwrap().unwrap_err();
     let log = std::fs::read_to_string(&log).unwrap();
     assert_eq!(log.matches(r#""code":"UNAVAILABLE""#).count(), 2, "{log}");
     let mut names = names(&log);
@@ -159,17 +159,17 @@ async fn calls_that_the_drain_cuts_are_recorded_too() {
     assert_eq!(names, [operation(1), operation(2)]);
 }
 
-/// UNAVAILABLE, `AUDIT_UNAVAILABLE`.
+/// Whether the status is UNAVAILABLE with the reason `AUDIT_UNAVAILABLE`.
 fn is_audit_unavailable(status: &Status) -> bool {
     let details = String::from_utf8_lossy(status.details()).into_owned();
     status.code() == Code::Unavailable && details.contains("AUDIT_UNAVAILABLE")
 }
 
 #[tokio::test]
-async fn a_disk_that_fills_up_refuses_calls_before_they_are_sent_until_there_is_room() {
+async fn calls_are_refused_before_they_are_sent_while_the_disk_is_full() {
     let google = Google::start().await;
-    let (room, log) = room();
-    // No file may grow beyond a few blocks, of 512 or 1,024 bytes, which end in the middle of a line.
+    let (dir, log) = log_dir();
+    // The limit is 8 blocks of 512 or 1,024 bytes. It ends in the middle of a line.
     let command = countermand_after("trap '' XFSZ; ulimit -f 8", &SERVE);
     let service =
         Service::start_as(&google, command, |command| _ = command.env("COUNTERMAND_AUDIT_FILE", &log)).await;
@@ -177,7 +177,7 @@ async fn a_disk_that_fills_up_refuses_calls_before_they_are_sent_until_there_is_
     let mut sent = 0;
     let refused = loop {
         sent += 1;
-        assert!(sent < 50, "the log has no end");
+        assert!(sent < 50, "the log never reaches the limit");
         if let Err(refused) = cancel(service.address, sent).await {
             break refused;
         }
@@ -186,23 +186,23 @@ async fn a_disk_that_fills_up_refuses_calls_before_they_are_sent_until_there_is_
     service.process.stderr.has("the audit log cannot be written: calls are refused").await;
     let refused = cancel(service.address, 100).await.unwrap_err();
     assert!(is_audit_unavailable(&refused), "{refused:?}");
-    assert_eq!(google.seen().authorizations.len(), sent, "what cannot be recorded is not sent");
+    assert_eq!(google.seen().authorizations.len(), sent, "a call that cannot be audited is not sent");
     let before = std::fs::read_to_string(&log).unwrap();
-    assert_eq!(names(&before).len(), sent - 1, "no line is torn");
+    assert_eq!(names(&before).len(), sent - 1, "every line is complete");
 
-    // Room is made, and nobody says so.
-    let old = room.path().join("old");
+    // Space becomes free without a signal to the service.
+    let old = dir.path().join("old");
     std::fs::rename(&log, &old).unwrap();
     service.process.stderr.has("the audit log can be written again lost=0").await;
     cancel(service.address, 200).await.unwrap();
     let after = names(&std::fs::read_to_string(&log).unwrap());
-    assert_eq!(after.first(), Some(&operation(sent)), "the line that was kept");
+    assert_eq!(after.first(), Some(&operation(sent)), "the line that waited for space");
     assert_eq!(after.last(), Some(&operation(200)));
     assert_eq!(std::fs::read_to_string(&old).unwrap(), before);
 }
 
 #[tokio::test]
-async fn calls_go_on_over_a_full_disk_when_that_is_wanted() {
+async fn calls_continue_on_a_full_disk_when_on_failure_is_continue() {
     let google = Google::start().await;
     let service = Service::start_with(&google, |command| {
         command.env("COUNTERMAND_AUDIT_FILE", "/dev/full").env("COUNTERMAND_AUDIT_ON_FAILURE", "continue");
@@ -218,7 +218,7 @@ async fn calls_go_on_over_a_full_disk_when_that_is_wanted() {
     assert!(ended.stderr.contains("the audit log could not be written to the end lost=3"), "{ended:?}");
 }
 
-/// A full pipe at `path`, which takes nothing until somebody reads.
+/// A full pipe at `path`. Writes to it block until the test reads.
 fn full_pipe(path: &Path) -> File {
     mkfifo(path, Mode::S_IRWXU).unwrap();
     let flags = OFlag::O_NONBLOCK.bits();
@@ -227,7 +227,7 @@ fn full_pipe(path: &Path) -> File {
     pipe
 }
 
-/// Starts a service whose standard output is the pipe at `path`, and which answers calls without a record.
+/// Starts a service with the pipe at `path` as standard output, and with `on_failure` set to `continue`.
 async fn start_with_stdout(google: &Google, path: &Path, drain_timeout: &str) -> Service {
     let command = countermand_after(&format!("exec >'{}'", path.display()), &SERVE);
     let service = Service::start_as(google, command, |command| {
@@ -241,17 +241,17 @@ async fn start_with_stdout(google: &Google, path: &Path, drain_timeout: &str) ->
 }
 
 #[tokio::test]
-async fn calls_are_answered_while_nobody_reads_the_log_when_on_failure_is_continue() {
+async fn calls_are_answered_while_the_log_blocks_when_on_failure_is_continue() {
     let google = Google::start().await;
-    let (room, _) = room();
-    let path = room.path().join("stdout");
+    let (dir, _) = log_dir();
+    let path = dir.path().join("stdout");
     let mut pipe = full_pipe(&path);
     let service = start_with_stdout(&google, &path, "1s").await;
     let start = Instant::now();
     for id in 1..=20 {
         cancel(service.address, id).await.unwrap();
     }
-    assert!(start.elapsed() < Duration::from_secs(10), "one call waits, and the others do not");
+    assert!(start.elapsed() < Duration::from_secs(10), "only the first call waits for the log");
     service.process.stderr.has("the audit log takes seconds to write: calls go on").await;
 
     let mut log = vec![0; 1024 * 1024];
@@ -268,10 +268,10 @@ async fn calls_are_answered_while_nobody_reads_the_log_when_on_failure_is_contin
 }
 
 #[tokio::test]
-async fn a_log_that_is_slow_at_the_end_of_a_drain_gets_its_lines() {
+async fn a_drain_waits_for_a_slow_audit_log() {
     let google = Google::start().await;
-    let (room, _) = room();
-    let path = room.path().join("stdout");
+    let (dir, _) = log_dir();
+    let path = dir.path().join("stdout");
     let mut pipe = full_pipe(&path);
     let service = start_with_stdout(&google, &path, "25s").await;
     for id in 1..=3 {
@@ -279,7 +279,7 @@ async fn a_log_that_is_slow_at_the_end_of_a_drain_gets_its_lines() {
     }
     service.process.signal(SIGTERM);
     service.process.stderr.has("draining").await;
-    // Longer than the drain of an idle process, and shorter than the log is waited for.
+    // The pause is longer than the drain of an idle process, and shorter than the wait for the log.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let mut log = vec![0; 1024 * 1024];
     let padding = pipe.read(&mut log).unwrap();
@@ -292,10 +292,10 @@ async fn a_log_that_is_slow_at_the_end_of_a_drain_gets_its_lines() {
 }
 
 #[tokio::test]
-async fn lines_that_a_stalled_log_does_not_take_are_counted_at_the_end() {
+async fn lines_lost_to_a_stalled_log_are_counted_at_the_exit() {
     let google = Google::start().await;
-    let (room, _) = room();
-    let path = room.path().join("stdout");
+    let (dir, _) = log_dir();
+    let path = dir.path().join("stdout");
     let _pipe = full_pipe(&path);
     let service = start_with_stdout(&google, &path, "1s").await;
     for id in 1..=3 {

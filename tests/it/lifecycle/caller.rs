@@ -1,4 +1,4 @@
-//! Who calls the service: one connection each, by the generated clients.
+//! gRPC callers of the service, with generated clients. Each call opens a connection.
 
 use std::net::SocketAddr;
 
@@ -15,8 +15,8 @@ use tonic_health::pb::{
 
 use crate::{lifecycle::google::Google, support::process::LIMIT};
 
-/// What every caller here sends as its own `authorization`, which is nobody else's business.
-pub(crate) const CALLERS_OWN: &str = "Bearer callers-own-token-5dd0c6";
+/// The `authorization` header of every caller here. It must not appear upstream or in a log.
+pub(crate) const CALLER_AUTHORIZATION: &str = "Bearer callers-own-token-5dd0c6";
 
 /// The name of an operation.
 pub(crate) fn operation(id: usize) -> String {
@@ -35,17 +35,17 @@ pub(crate) async fn cancel(address: SocketAddr, id: usize) -> Result<(), Status>
 
 pub(crate) async fn cancel_by(channel: Channel, name: String) -> Result<(), Status> {
     let mut request = Request::new(CancelOperationRequest { name });
-    request.metadata_mut().insert("authorization", CALLERS_OWN.parse().unwrap());
-    let answer = timeout(LIMIT, OperationsClient::new(channel).cancel_operation(request)).await;
-    answer.expect("an answer").map(|_| ())
+    request.metadata_mut().insert("authorization", CALLER_AUTHORIZATION.parse().unwrap());
+    let response = timeout(LIMIT, OperationsClient::new(channel).cancel_operation(request)).await;
+    response.expect("a response").map(|_| ())
 }
 
-/// A cancel in flight; to abort it is to hang up.
+/// Starts a cancel. Aborting the task closes the connection.
 pub(crate) fn begin(address: SocketAddr, id: usize) -> JoinHandle<Result<(), Status>> {
     tokio::spawn(cancel(address, id))
 }
 
-/// Likewise, and Google has it and holds its answer back.
+/// Starts a cancel, and waits until Google holds the response.
 pub(crate) async fn begin_held(google: &Google, address: SocketAddr) -> JoinHandle<Result<(), Status>> {
     google.hold();
     let in_flight = begin(address, 1);
@@ -53,15 +53,15 @@ pub(crate) async fn begin_held(google: &Google, address: SocketAddr) -> JoinHand
     in_flight
 }
 
-/// What health says now of a service, over a new connection; of all when it has no name.
+/// The health status of a service over a new connection. The empty name is the whole server.
 pub(crate) async fn health(address: SocketAddr, service: &str) -> Result<ServingStatus, Status> {
     let channel = connect(address).await.map_err(|error| Status::from_error(error.into()))?;
     let mut client = HealthClient::new(channel);
-    let answer = timeout(LIMIT, client.check(HealthCheckRequest { service: service.to_owned() }));
-    answer.await.expect("an answer").map(|answer| answer.into_inner().status())
+    let response = timeout(LIMIT, client.check(HealthCheckRequest { service: service.to_owned() }));
+    response.await.expect("a response").map(|response| response.into_inner().status())
 }
 
-/// One who watches the health.
+/// A stream of health status changes.
 pub(crate) struct Watcher(Streaming<HealthCheckResponse>);
 
 impl Watcher {
@@ -71,14 +71,14 @@ impl Watcher {
         Self(client.watch(request).await.unwrap().into_inner())
     }
 
-    /// What it is told next; `None` at the end of the stream.
+    /// The next status, or `None` at the end of the stream.
     pub(crate) async fn next(&mut self) -> Option<ServingStatus> {
-        let told = timeout(LIMIT, self.0.message()).await.expect("a word").unwrap();
-        told.map(|answer| answer.status())
+        let response = timeout(LIMIT, self.0.message()).await.expect("a status").unwrap();
+        response.map(|response| response.status())
     }
 
-    /// Waits to be told that it serves.
+    /// Waits for SERVING.
     pub(crate) async fn serving(&mut self) {
-        while self.next().await.expect("no end") != ServingStatus::Serving {}
+        while self.next().await.expect("the stream continues") != ServingStatus::Serving {}
     }
 }

@@ -42,7 +42,7 @@ async fn check(dir: &TempDir, more: &[&str]) -> Ended {
     run(countermand(&["check", "--config", "c.toml"]).args(more).current_dir(dir)).await
 }
 
-/// One credential for `api`, with this token URL.
+/// A directory with one credential for `api`, with this token URL.
 fn emea(api: &str, token_url: &str) -> TempDir {
     let sections =
         format!("[upstream]\nurl = \"{api}\"\n[[credentials]]\nname = \"emea\"\nfile = \"key.json\"\n");
@@ -104,7 +104,7 @@ async fn an_api_that_is_not_reached_is_an_error() {
     let google = Google::start().await;
     for (api, cause) in [
         ("http://127.0.0.1:1".to_owned(), "was not reached: "),
-        // A server of plain HTTP is not reached by TLS.
+        // A plain HTTP server does not answer the TLS handshake.
         (google.url.replace("http:", "https:"), "was not reached: "),
     ] {
         let ended = check(&emea(&api, &google.token_url()), &[]).await;

@@ -1,8 +1,8 @@
-//! Faults of the configuration, as the program tells them. The table of all faults is beside `config`.
+//! Config errors, as the program prints them. Unit tests beside the settings cover each error.
 
 use crate::support::process::{countermand, run};
 
-const WRONG: &str = r#"
+const INVALID: &str = r#"
 [server]
 listen = ["0.0.0.0:50051"]
 drain_timeout = "soon"
@@ -15,23 +15,23 @@ file = "broken.json"
 "#;
 
 #[tokio::test]
-async fn serve_tells_every_fault_at_once_and_ends_with_78() {
-    let room = tempfile::tempdir().unwrap();
-    std::fs::write(room.path().join("c.toml"), WRONG).unwrap();
-    std::fs::write(room.path().join("broken.json"), "{\"private_key\": \"hunter2").unwrap();
+async fn serve_prints_every_config_error_at_once_and_exits_with_78() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("c.toml"), INVALID).unwrap();
+    std::fs::write(dir.path().join("broken.json"), "{\"private_key\": \"hunter2").unwrap();
     let mut command = countermand(&["serve", "--config", "c.toml"]);
-    command.current_dir(&room).env("COUNTERMAND_LISTNE", "127.0.0.1:1");
+    command.current_dir(&dir).env("COUNTERMAND_LISTNE", "127.0.0.1:1");
     let ended = run(&mut command).await;
     assert_eq!(ended.code, Some(78), "{ended:?}");
     let lines: Vec<_> = ended.stderr.lines().collect();
     let begins = [
-        "countermand: 6 faults in the configuration (c.toml):",
+        "countermand: 6 errors in the configuration (c.toml):",
         "COUNTERMAND_LISTNE: there is no such variable; did you mean COUNTERMAND_LISTEN?",
         "server.listen (line 3): 0.0.0.0:50051 can be reached from beyond this machine",
-        "server.drain_timeout (line 4): \"soon\" is not a duration",
+        "server.drain_timeout (line 4): this is not a duration",
         "server.drian_timeout (line 5): there is no such key; did you mean drain_timeout?",
         "upstream.url (line 7): plain http would send the token in clear",
-        "credentials.file (line 10): broken.json is not JSON",
+        "credentials.file (line 10): the file is not JSON",
     ];
     assert_eq!(lines.len(), begins.len(), "{}", ended.stderr);
     for (line, begin) in lines.iter().zip(begins) {
@@ -42,18 +42,18 @@ async fn serve_tells_every_fault_at_once_and_ends_with_78() {
 }
 
 #[tokio::test]
-async fn a_filter_of_the_log_that_makes_no_sense_is_a_fault_too() {
-    let room = tempfile::tempdir().unwrap();
+async fn an_invalid_log_filter_is_a_config_error() {
+    let dir = tempfile::tempdir().unwrap();
     let key = crate::lifecycle::key::Key::generate();
-    std::fs::write(room.path().join("key.json"), key.file("http://127.0.0.1:1/token")).unwrap();
+    std::fs::write(dir.path().join("key.json"), key.file("http://127.0.0.1:1/token")).unwrap();
     let mut command = countermand(&["serve", "--credentials", "key.json", "--listen", "127.0.0.1:0"]);
-    let ended = run(command.current_dir(&room).env("RUST_LOG", "countermand=loud")).await;
+    let ended = run(command.current_dir(&dir).env("RUST_LOG", "countermand=loud")).await;
     assert_eq!(ended.code, Some(78), "{ended:?}");
     assert!(ended.stderr.contains("RUST_LOG: "), "{ended:?}");
 }
 
 #[tokio::test]
-async fn a_command_line_that_makes_no_sense_ends_with_2() {
+async fn an_invalid_command_line_exits_with_2() {
     for words in
         [&["serve", "--lisen", "127.0.0.1:0"][..], &["serve", "--log-format", "xml"], &["server"], &[]]
     {

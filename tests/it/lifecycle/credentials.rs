@@ -1,8 +1,9 @@
-//! Several credentials in one service: one in trouble leaves the others alone.
+//! Several credentials in one service: one that fails does not affect the others.
 
 use std::{fs, path::PathBuf};
 
-use serde_json::Value;
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use serde_json::{Value, json};
 use tonic::{Code, Status};
 use tonic_health::pb::health_check_response::ServingStatus::{NotServing, Serving};
 
@@ -10,24 +11,24 @@ use crate::{
     lifecycle::{
         caller::{Watcher, cancel_by, connect},
         google::{Google, Token},
-        key::Key,
+        key::{ACCOUNT, Key},
         service::Service,
     },
     support::process::eventually,
 };
 
-/// A service with a credential for each enterprise of the same name, whose tokens come from who is named
-/// with it. Calls go to `api`.
+/// A service with one credential per name. Each serves the enterprise of its name, with tokens of its fake Google.
+/// Calls go to `api`.
 async fn routed(api: &Google, list: &[(&str, &Google)]) -> Service {
     Service::start_with(api, |command| {
-        let room = command.as_std().get_current_dir().unwrap().to_owned();
+        let dir = command.as_std().get_current_dir().unwrap().to_owned();
         let mut sections = String::new();
         for (name, google) in list {
-            fs::write(room.join(format!("{name}.json")), Key::generate().file(&google.token_url())).unwrap();
+            fs::write(dir.join(format!("{name}.json")), Key::generate().file(&google.token_url())).unwrap();
             let section = "[[credentials]]\nname = \"@\"\nfile = \"@.json\"\nenterprises = [\"@*\"]\n";
             sections += &section.replace('@', name);
         }
-        fs::write(room.join("named.toml"), sections).unwrap();
+        fs::write(dir.join("named.toml"), sections).unwrap();
         command.args(["--config", "named.toml"]).env_remove("COUNTERMAND_CREDENTIALS");
     })
     .await
@@ -43,7 +44,7 @@ fn file_of(service: &Service, name: &str) -> PathBuf {
 }
 
 #[tokio::test]
-async fn the_service_is_ready_with_what_it_has_once_the_rest_is_given_up() {
+async fn the_service_is_ready_once_no_credential_is_starting() {
     let (good, refused, hanging) = (Google::start().await, Google::start().await, Google::start().await);
     let revoked = r#"{"error": "invalid_grant", "error_description": "Invalid JWT Signature."}"#;
     refused.answer_token(Token::Other(400, revoked));
@@ -51,39 +52,39 @@ async fn the_service_is_ready_with_what_it_has_once_the_rest_is_given_up() {
     let list = [("good", &good), ("revoked", &refused), ("slow", &hanging)];
     let service = routed(&good, &list).await;
 
-    // Calls do not wait for the others, though the service does not call itself ready yet.
+    // Calls do not wait for the other credentials, although the service is not ready yet.
     cancel_in(&service, "good").await.unwrap();
     let revoked = "credential revoked: no valid token: the token endpoint answered HTTP 400";
     service.not_ready(&["credential good: valid for ", revoked, "credential slow: the first token"]).await;
     let mut watcher = Watcher::of(service.address, "").await;
     assert_eq!(watcher.next().await, Some(NotServing));
 
-    // Ten seconds is as long as one answer is waited for.
+    // The first fetch of the slow credential times out after ten seconds.
     assert_eq!(watcher.next().await, Some(Serving));
     let (status, page) = service.get("/readyz").await;
     assert_eq!(status, 200, "{page}");
     for part in ["ready\n", "credential good: valid for ", revoked, "; to be mended)", "credential slow: no "]
     {
-        assert!(page.contains(part), "{page}\nshould tell {part}");
+        assert!(page.contains(part), "{page}\nshould have {part}");
     }
     for enterprise in ["revoked", "slow"] {
         let refusal = cancel_in(&service, enterprise).await.unwrap_err();
         assert_eq!(refusal.code(), Code::Unavailable, "{refusal:?}");
     }
-    assert_eq!(good.seen().authorizations.len(), 1, "of the good one only");
+    assert_eq!(good.seen().authorizations.len(), 1, "only calls with the good credential are sent");
 
-    // What was given up is tried on, and taken up when it comes.
+    // A credential that failed at start is still retried.
     hanging.answer_token(Token::Granted(3600));
     eventually("the slow one is served", async || cancel_in(&service, "slow").await.ok()).await;
     let log = service.process.stderr.text();
-    let told =
+    let count =
         |line: &str| log.lines().filter(|l| l.contains(line) && l.contains("credential=\"revoked\"")).count();
-    assert!(told("no token could be fetched") > 1, "it is asked for again and again");
-    assert_eq!(told("are refused as UNAVAILABLE"), 1, "{log}");
+    assert!(count("no token could be fetched") > 1, "the fetch is repeated");
+    assert_eq!(count("are refused as UNAVAILABLE"), 1, "{log}");
 }
 
 #[tokio::test]
-async fn the_page_is_json_for_who_asks_for_it() {
+async fn the_page_is_json_for_a_client_that_accepts_it() {
     let (good, refused) = (Google::start().await, Google::start().await);
     refused.answer_token(Token::Other(403, "<html>"));
     let service = routed(&good, &[("good", &good), ("revoked", &refused)]).await;
@@ -101,7 +102,7 @@ async fn the_page_is_json_for_who_asks_for_it() {
 }
 
 #[tokio::test]
-async fn a_key_that_changes_disturbs_no_other_credential() {
+async fn a_key_that_changes_affects_no_other_credential() {
     let (one, other) = (Google::start().await, Google::start().await);
     let service = routed(&one, &[("one", &one), ("other", &other)]).await;
     service.ready().await;
@@ -117,4 +118,25 @@ async fn a_key_that_changes_disturbs_no_other_credential() {
     assert_eq!(one.seen().authorizations, [format!("Bearer {}", other.seen().tokens[0])]);
     assert_eq!((one.seen().assertions.len(), other.seen().assertions.len()), (2, 1));
     cancel_in(&service, "one").await.unwrap();
+}
+
+#[tokio::test]
+async fn the_assertion_has_the_claims_of_rfc_7523_and_no_subject() {
+    let google = Google::start().await;
+    let service = Service::start(&google).await;
+    service.ready().await;
+    let [assertion] = &google.seen().assertions[..] else { panic!("one request") };
+    assert!(service.key.signed(assertion));
+    let [header, claims, _] = &assertion.split('.').collect::<Vec<_>>()[..] else { panic!("{assertion}") };
+    let json = |part: &str| -> Value {
+        serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+    };
+    assert_eq!(json(header), json!({"alg": "RS256", "typ": "JWT"}));
+    let claims = json(claims);
+    let mut names: Vec<_> = claims.as_object().unwrap().keys().collect();
+    names.sort();
+    assert_eq!(names, ["aud", "exp", "iat", "iss", "scope"], "`sub` is absent, not null");
+    let seconds = |claim: &str| claims[claim].as_i64().unwrap();
+    assert!((0..=3600).contains(&(seconds("exp") - seconds("iat"))), "{claims}");
+    assert_eq!((&claims["iss"], &claims["aud"]), (&Value::from(ACCOUNT), &Value::from(google.token_url())));
 }

@@ -1,4 +1,4 @@
-//! `countermand dev`: its demonstration, and the lines that it suggests, pasted as printed.
+//! `countermand dev`: the demonstration, and the suggested commands run as printed.
 
 use std::net::TcpListener;
 
@@ -15,7 +15,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn once_shows_a_wipe_before_and_after_and_ends_with_0() {
+async fn once_prints_a_wipe_before_and_after_its_cancel_and_exits_with_0() {
     let _alone = DEFAULT_PORT.lock().await;
     let ended = run(&mut countermand(&["dev", "--once"])).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
@@ -30,13 +30,13 @@ async fn once_shows_a_wipe_before_and_after_and_ends_with_0() {
 }
 
 #[tokio::test]
-async fn every_suggested_line_works_as_printed() {
+async fn every_suggested_command_works_as_printed() {
     let _alone = DEFAULT_PORT.lock().await;
-    works_as_printed(start().await).await;
+    run_as_printed(start().await).await;
 }
 
 #[tokio::test]
-async fn with_the_default_port_in_use_it_binds_another_and_the_lines_work() {
+async fn dev_binds_another_port_if_the_default_port_is_in_use() {
     let _alone = DEFAULT_PORT.lock().await;
     // If this fails, another process has the port, with the same effect.
     let _listener = TcpListener::bind("127.0.0.1:50051");
@@ -48,7 +48,7 @@ async fn with_the_default_port_in_use_it_binds_another_and_the_lines_work() {
         !cancels.is_empty() && cancels.iter().all(|line| line.contains(" --server 127.0.0.1:")),
         "{text}"
     );
-    works_as_printed(dev).await;
+    run_as_printed(dev).await;
 }
 
 /// Starts `dev` and waits for its last line.
@@ -58,7 +58,8 @@ async fn start() -> Process {
     dev
 }
 
-async fn works_as_printed(dev: Process) {
+/// Runs each suggested command for a pending operation, then ends `dev`.
+async fn run_as_printed(dev: Process) {
     let text = dev.stdout.text();
     let (_, pending) = text.split_once("Pending operations:\n").unwrap();
     let (pending, lines) = pending.split_once("\n\n").unwrap();

@@ -1,4 +1,4 @@
-//! What may hold the process after a signal, and what may not.
+//! Calls and streams that delay the exit after a signal, and those that do not.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use crate::{
     support::process::{LIMIT, eventually},
 };
 
-/// By when even a loaded machine has carried out what takes no time.
+/// The delay that a loaded machine may add.
 const SLACK: Duration = Duration::from_secs(5);
 
 async fn start(google: &Google, drain_timeout: &str) -> Service {
@@ -32,7 +32,7 @@ async fn start(google: &Google, drain_timeout: &str) -> Service {
 }
 
 #[tokio::test]
-async fn a_call_that_outlasts_the_drain_does_not_hold_the_process() {
+async fn a_call_longer_than_the_drain_timeout_does_not_delay_the_exit() {
     let google = Google::start().await;
     let service = start(&google, "1s").await;
     let in_flight = begin_held(&google, service.address).await;
@@ -47,7 +47,7 @@ async fn a_call_that_outlasts_the_drain_does_not_hold_the_process() {
 }
 
 #[tokio::test]
-async fn a_cancel_whose_caller_hung_up_is_carried_to_its_end() {
+async fn a_cancel_completes_before_the_exit_after_its_caller_hung_up() {
     let google = Google::start().await;
     let mut service = start(&google, "20s").await;
     let in_flight = begin_held(&google, service.address).await;
@@ -56,19 +56,19 @@ async fn a_cancel_whose_caller_hung_up_is_carried_to_its_end() {
 
     service.process.signal(SIGTERM);
     eventually("new connections are refused", async || TcpStream::connect(service.address).await.err()).await;
-    // Nobody is left to wait for: a process that forgot the cancel would go in this time.
+    // No caller is left. A process that dropped the cancel would exit within this second.
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(service.process.is_running(), "it went before the cancel was answered");
+    assert!(service.process.is_running(), "the process ended before the cancel was answered");
     google.release();
     google.saw(|seen| seen.answered == 1).await;
     assert_eq!(service.process.end().await.code, Some(0));
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_it_at_once() {
+async fn a_second_signal_ends_the_process_at_once() {
     for (first, second) in [(SIGTERM, SIGTERM), (SIGINT, SIGINT), (SIGTERM, SIGINT)] {
         let google = Google::start().await;
-        // Longer than this test waits for the end.
+        // The drain timeout is longer than the wait of this test.
         let service = start(&google, "10m").await;
         let in_flight = begin_held(&google, service.address).await;
         service.process.signal(first);
@@ -79,25 +79,25 @@ async fn a_second_signal_ends_it_at_once() {
         assert_eq!(ended.code, Some(1), "{ended:?}");
         assert!(ended.stderr.contains("ending at once"), "{ended:?}");
         let lines = ended.stdout.matches(r#""code":"UNAVAILABLE","attempts":1"#).count();
-        assert_eq!(lines, 1, "the call that was sent has its line: {ended:?}");
+        assert_eq!(lines, 1, "the call that was sent is audited: {ended:?}");
         in_flight.await.unwrap().unwrap_err();
     }
 }
 
 #[tokio::test]
-async fn an_open_reflection_stream_does_not_hold_the_process() {
+async fn an_open_reflection_stream_does_not_delay_the_exit() {
     let google = Google::start().await;
     let service = start(&google, "10m").await;
     let mut client = ServerReflectionClient::new(connect(service.address).await.unwrap());
     let list = Some(MessageRequest::ListServices(String::new()));
     let request = ServerReflectionRequest { host: String::new(), message_request: list };
-    // The client never ends its side.
+    // The client never closes the request stream.
     let requests = stream::iter([request]).chain(stream::pending());
-    let mut answers = client.server_reflection_info(requests).await.unwrap().into_inner();
-    assert!(answers.message().await.unwrap().is_some(), "it is served");
+    let mut responses = client.server_reflection_info(requests).await.unwrap().into_inner();
+    assert!(responses.message().await.unwrap().is_some(), "the service list arrives");
 
     service.process.signal(SIGTERM);
-    let end = timeout(LIMIT, answers.message()).await.expect("an end").unwrap();
-    assert_eq!(end, None, "the stream ends well, though its client could have asked more");
+    let end = timeout(LIMIT, responses.message()).await.expect("the stream ends").unwrap();
+    assert_eq!(end, None, "the stream ends with OK, although the client did not close it");
     assert_eq!(service.process.end().await.code, Some(0));
 }

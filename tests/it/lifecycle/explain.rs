@@ -7,7 +7,7 @@ use crate::{
     support::process::{Ended, countermand, run},
 };
 
-const POLICY: &str = r#"// Who may call back.
+const POLICY: &str = r#"// Permissions.
 @id("console")
 permit (principal == Caller::"spiffe://corp.example/ns/mdm/sa/console", action, resource in Enterprise::"LC01");
 permit (principal, action in [Action::"get", Action::"list"], resource in Enterprise::"LC01")
@@ -24,7 +24,7 @@ permit (principal, action, resource) when { principal.proof == "x-forwarded-clie
 const OPERATION: &str = "enterprises/LC01/devices/d1/operations/17";
 const CONSOLE: &str = "spiffe://corp.example/ns/mdm/sa/console";
 
-/// Explains by the policy `p.cedar`, without any other configuration.
+/// Explains with the policy `p.cedar`, without other configuration.
 async fn explain(words: &[&str]) -> Ended {
     explain_by(POLICY, words).await
 }
@@ -87,7 +87,7 @@ async fn claims_are_tags_and_the_output_can_be_json() {
 }
 
 #[tokio::test]
-async fn the_proof_of_an_identity_can_be_given() {
+async fn the_proof_flag_sets_how_the_identity_was_verified() {
     let question = ["--explain", "dns:console.corp.example", "cancel", OPERATION];
     for (proof, code) in [
         (&[][..], 1),

@@ -1,5 +1,5 @@
-//! Google as a test steers it: a token endpoint and the API's `cancel`, which hold their answers back when
-//! told so, and remember what they were asked and what they gave away.
+//! A fake Google: a token endpoint and the API's `cancel`. A test sets their responses, holds responses back, and
+//! reads the recorded requests.
 
 use axum::{
     Router,
@@ -15,94 +15,95 @@ use crate::support::process::LIMIT;
 
 pub(crate) struct Google {
     pub(crate) url: String,
-    steering: Steering,
+    controls: Controls,
     serving: JoinHandle<()>,
 }
 
+/// The settings of a test, and the recorded requests.
 #[derive(Clone)]
-struct Steering {
+struct Controls {
     token: watch::Sender<Token>,
     cancel: watch::Sender<(u16, String)>,
     held: watch::Sender<bool>,
     seen: watch::Sender<Seen>,
 }
 
-/// How the token endpoint answers.
+/// The response of the token endpoint.
 #[derive(Clone)]
 pub(crate) enum Token {
-    /// A token that is valid for so many seconds.
+    /// A token with this lifetime in seconds.
     Granted(u64),
-    /// A status and a body, in which `{assertion}` stands for the one that came, `{its begin}` for as much of
-    /// it as some endpoints quote, and `{folded}` for lines of it.
+    /// A status and a body. In the body, `{assertion}` is replaced by the assertion of the request, `{its begin}` by
+    /// its first 60 characters, and `{folded}` by pieces of it with spaces between.
     Other(u16, &'static str),
-    /// Not, until it is told something else.
+    /// No response until the test sets another one.
     Held,
 }
 
-/// What has passed so far.
+/// The requests and tokens so far.
 #[derive(Clone, Default)]
 pub(crate) struct Seen {
-    /// The assertions by which tokens were asked for.
+    /// The assertion of each token request.
     pub(crate) assertions: Vec<String>,
-    /// The access tokens that were given away.
+    /// The issued access tokens.
     pub(crate) tokens: Vec<String>,
-    /// The `authorization` of each cancel.
+    /// The `authorization` header of each cancel.
     pub(crate) authorizations: Vec<String>,
-    /// How many cancels were answered to the end.
+    /// The number of cancels that were answered.
     pub(crate) answered: usize,
 }
 
 impl Google {
-    /// Starts one that gives tokens of an hour and accepts every cancel.
+    /// Starts a server that issues tokens with a lifetime of an hour, and accepts every cancel.
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let steering = Steering {
+        let controls = Controls {
             token: watch::Sender::new(Token::Granted(3600)),
             cancel: watch::Sender::new((200, "{}".to_owned())),
             held: watch::Sender::new(false),
             seen: watch::Sender::new(Seen::default()),
         };
         let routes = Router::new().route("/token", post(token)).route("/v1/{*name}", post(cancel));
-        let routes = routes.with_state(steering.clone());
+        let routes = routes.with_state(controls.clone());
         let serving = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
-        Self { url, steering, serving }
+        Self { url, controls, serving }
     }
 
     pub(crate) fn token_url(&self) -> String {
         format!("{}/token", self.url)
     }
 
-    pub(crate) fn answer_token(&self, answer: Token) {
-        self.steering.token.send_replace(answer);
+    pub(crate) fn answer_token(&self, response: Token) {
+        self.controls.token.send_replace(response);
     }
 
-    /// The answer to every cancel from now on; in the body, `{authorization}` stands for the one that came,
-    /// `{in unicode}`, `{in percent}` and `{in base64}` for spellings of it.
+    /// Sets the response to every later cancel. In the body, `{authorization}` is replaced by the header of the
+    /// request. `{in unicode}`, `{in percent}` and `{in base64}` are replaced by encodings of it.
     pub(crate) fn answer_cancel(&self, status: u16, body: &str) {
-        self.steering.cancel.send_replace((status, body.to_owned()));
+        self.controls.cancel.send_replace((status, body.to_owned()));
     }
 
-    /// Holds every cancel back until [`Self::release`].
+    /// Holds the response to every cancel until [`Self::release`].
     pub(crate) fn hold(&self) {
-        self.steering.held.send_replace(true);
+        self.controls.held.send_replace(true);
     }
 
     pub(crate) fn release(&self) {
-        self.steering.held.send_replace(false);
+        self.controls.held.send_replace(false);
     }
 
     pub(crate) fn seen(&self) -> Seen {
-        self.steering.seen.borrow().clone()
+        self.controls.seen.borrow().clone()
     }
 
-    /// Waits for what was seen to be so.
+    /// Waits until the recorded requests match.
     pub(crate) async fn saw(&self, wanted: impl FnMut(&Seen) -> bool) {
-        let mut seen = self.steering.seen.subscribe();
-        timeout(LIMIT, seen.wait_for(wanted)).await.expect("never seen").unwrap();
+        let mut seen = self.controls.seen.subscribe();
+        timeout(LIMIT, seen.wait_for(wanted)).await.expect("the requests match").unwrap();
     }
 
-    /// Waits for so many cancels to have arrived.
+    /// Waits until this number of cancels has arrived.
     pub(crate) async fn arrived(&self, cancels: usize) {
         self.saw(|seen| seen.authorizations.len() >= cancels).await;
     }
@@ -114,16 +115,16 @@ impl Drop for Google {
     }
 }
 
-async fn token(State(steering): State<Steering>, form: String) -> (StatusCode, String) {
+async fn token(State(controls): State<Controls>, form: String) -> (StatusCode, String) {
     let (_, assertion) = form_urlencoded::parse(form.as_bytes()).find(|(key, _)| key == "assertion").unwrap();
-    steering.seen.send_modify(|seen| seen.assertions.push(assertion.clone().into_owned()));
-    let mut told = steering.token.subscribe();
-    let answer = told.wait_for(|answer| !matches!(answer, Token::Held)).await.unwrap().clone();
-    match answer {
+    controls.seen.send_modify(|seen| seen.assertions.push(assertion.clone().into_owned()));
+    let mut responses = controls.token.subscribe();
+    let response = responses.wait_for(|response| !matches!(response, Token::Held)).await.unwrap().clone();
+    match response {
         Token::Granted(seconds) => {
             let token: String = (0..96).map(|_| fastrand::alphanumeric()).collect();
             let token = format!("ya29.c.{token}");
-            steering.seen.send_modify(|seen| seen.tokens.push(token.clone()));
+            controls.seen.send_modify(|seen| seen.tokens.push(token.clone()));
             let body = json!({"access_token": token, "expires_in": seconds, "token_type": "Bearer"});
             (StatusCode::OK, body.to_string())
         }
@@ -133,18 +134,18 @@ async fn token(State(steering): State<Steering>, form: String) -> (StatusCode, S
             let body = body.replace("{folded}", &folded.join(" "));
             (StatusCode::from_u16(status).unwrap(), body)
         }
-        Token::Held => unreachable!("waited for"),
+        Token::Held => unreachable!("excluded above"),
     }
 }
 
-async fn cancel(State(steering): State<Steering>, headers: HeaderMap) -> (StatusCode, String) {
+async fn cancel(State(controls): State<Controls>, headers: HeaderMap) -> (StatusCode, String) {
     let authorization = headers["authorization"].to_str().unwrap().to_owned();
-    steering.seen.send_modify(|seen| seen.authorizations.push(authorization.clone()));
-    let mut held = steering.held.subscribe();
+    controls.seen.send_modify(|seen| seen.authorizations.push(authorization.clone()));
+    let mut held = controls.held.subscribe();
     held.wait_for(|held| !held).await.unwrap();
-    // Not reached when whoever asked has closed the connection meanwhile.
-    steering.seen.send_modify(|seen| seen.answered += 1);
-    let (status, body) = steering.cancel.borrow().clone();
+    // axum drops this future when the client closes the connection.
+    controls.seen.send_modify(|seen| seen.answered += 1);
+    let (status, body) = controls.cancel.borrow().clone();
     let bytes = || authorization.bytes();
     let body = body
         .replace("{authorization}", &authorization)

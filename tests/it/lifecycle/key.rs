@@ -1,11 +1,11 @@
-//! A service account's key: the file that its holder has, and the check that Google makes.
+//! A service account's key: its credential file, and the check of a signature.
 
 use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
-use base64::{Engine, engine::general_purpose::URL_SAFE};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use rcgen::{KeyPair, PKCS_RSA_SHA256, PublicKeyData};
 use serde_json::json;
 
-/// The account that every key here is for.
+/// The account of every key here.
 pub(crate) const ACCOUNT: &str = "proxy@p.iam.gserviceaccount.com";
 
 pub(crate) struct Key(KeyPair);
@@ -35,7 +35,7 @@ impl Key {
     /// Whether this key signed the assertion.
     pub(crate) fn signed(&self, assertion: &str) -> bool {
         let (message, signature) = assertion.rsplit_once('.').unwrap();
-        let signature = URL_SAFE.decode(signature).unwrap();
+        let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap();
         let key = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, self.0.der_bytes());
         key.verify(message.as_bytes(), &signature).is_ok()
     }

@@ -1,4 +1,4 @@
-//! A policy file that changes under a running service.
+//! Changes of the policy file while the service runs.
 
 use std::{fs, path::PathBuf};
 
@@ -26,7 +26,6 @@ async fn a_changed_policy_is_reloaded_and_cached_decisions_are_dropped() {
     let google = Google::start().await;
     let (_dir, file, service) = start(&google, PERMIT).await;
     service.process.stderr.has("the policy is active").await;
-    // sha256sum of the file.
     service.process.stderr.has("policies=1 sha256=\"").await;
     cancel(service.address, 1).await.unwrap();
 
@@ -40,7 +39,7 @@ async fn a_changed_policy_is_reloaded_and_cached_decisions_are_dropped() {
     .await;
 
     replace(&file, PERMIT);
-    eventually("and permitted again", async || cancel(service.address, 1).await.ok()).await;
+    eventually("the same call is permitted again", async || cancel(service.address, 1).await.ok()).await;
 }
 
 #[tokio::test]
@@ -70,7 +69,7 @@ async fn a_forbid_that_cannot_be_evaluated_denies_and_is_logged_once() {
                   @id(\"overflows\") forbid (principal, action, resource) unless { 9223372036854775807 + 1 > 0 };\n\
                   @id(\"one\") forbid (principal, action, resource == Operation::\"LC01/d1/1\");\n";
     let (_dir, _file, service) = start(&google, policy).await;
-    // The policies can tell the two operations apart, so that each has a decision of its own.
+    // The policies distinguish the two operations, so each operation has its own cached decision.
     for id in [1, 2] {
         assert_eq!(cancel(service.address, id).await.unwrap_err().code(), Code::PermissionDenied);
     }

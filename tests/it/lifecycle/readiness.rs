@@ -1,4 +1,4 @@
-//! Health and `/readyz`, from the start to the end of a token.
+//! Health and `/readyz` before, during and after the lifetime of a token.
 
 use tonic::Code;
 use tonic_health::pb::health_check_response::ServingStatus::{NotServing, Serving};
@@ -12,7 +12,7 @@ use crate::lifecycle::{
 const OPERATIONS: &str = "google.longrunning.Operations";
 
 #[tokio::test]
-async fn nothing_serves_until_the_first_token_is_there() {
+async fn health_is_not_serving_until_the_first_token_arrives() {
     let google = Google::start().await;
     google.answer_token(Token::Held);
     let service = Service::start(&google).await;
@@ -39,7 +39,7 @@ async fn nothing_serves_until_the_first_token_is_there() {
 }
 
 #[tokio::test]
-async fn a_refused_token_is_told_and_asked_for_again() {
+async fn a_refused_token_is_on_the_page_and_retried() {
     let google = Google::start().await;
     let refused = r#"{"error": "invalid_grant", "error_description": "Invalid JWT Signature."}"#;
     google.answer_token(Token::Other(400, refused));
@@ -61,7 +61,7 @@ async fn a_refused_token_is_told_and_asked_for_again() {
 }
 
 #[tokio::test]
-async fn readiness_ends_with_the_token_and_comes_back_with_the_next() {
+async fn readiness_ends_with_the_token_and_returns_with_the_next() {
     let google = Google::start().await;
     google.answer_token(Token::Granted(5));
     let service = Service::start(&google).await;
@@ -73,7 +73,7 @@ async fn readiness_ends_with_the_token_and_comes_back_with_the_next() {
     service.not_ready(&["credential default: no valid token: the token endpoint answered HTTP 503"]).await;
     let refused = cancel(service.address, 1).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
-    assert!(google.seen().authorizations.is_empty(), "no call went out without a token");
+    assert!(google.seen().authorizations.is_empty(), "no call is sent without a token");
 
     google.answer_token(Token::Granted(3600));
     assert_eq!(watcher.next().await, Some(Serving));

@@ -1,4 +1,4 @@
-//! A key file that changes under a running service.
+//! Changes of the key file while the service runs.
 
 use std::{fs, os::unix::fs::symlink};
 
@@ -18,13 +18,13 @@ use crate::{
     support::{files::replace, process::eventually},
 };
 
-/// Whether the latest assertion is one by `key`.
+/// Whether `key` signed the latest assertion.
 fn latest_by(google: &Google, key: &Key) -> bool {
     google.seen().assertions.last().is_some_and(|assertion| key.signed(assertion))
 }
 
 #[tokio::test]
-async fn a_new_key_is_taken_up_and_no_call_is_dropped() {
+async fn a_new_key_is_reloaded_and_no_call_is_dropped() {
     let google = Google::start().await;
     let service = Service::start(&google).await;
     service.ready().await;
@@ -35,14 +35,14 @@ async fn a_new_key_is_taken_up_and_no_call_is_dropped() {
     replace(&service.key_file(), &next.file(&google.token_url()));
     google.saw(|seen| seen.tokens.len() == 2).await;
     assert!(latest_by(&google, &next) && !latest_by(&google, &service.key));
-    service.process.stderr.has("the credential's file changed: taken up").await;
+    service.process.stderr.has("the credential's file changed: reloaded").await;
     google.release();
     in_flight.await.unwrap().unwrap();
 
     assert_eq!(service.get("/readyz").await.0, 200);
     let bearer = |nth: usize| format!("Bearer {}", google.seen().tokens[nth]);
-    assert_eq!(google.seen().authorizations, [bearer(0)], "it went with the old key's token");
-    eventually("a call goes with the new key's token", async || {
+    assert_eq!(google.seen().authorizations, [bearer(0)], "the call used the old key's token");
+    eventually("a call uses the new key's token", async || {
         cancel(service.address, 2).await.unwrap();
         (google.seen().authorizations.last() == Some(&bearer(1))).then_some(())
     })
@@ -50,7 +50,7 @@ async fn a_new_key_is_taken_up_and_no_call_is_dropped() {
 }
 
 #[tokio::test]
-async fn a_broken_key_is_reported_and_the_old_one_stays() {
+async fn a_broken_key_is_on_the_page_and_the_old_one_stays() {
     let google = Google::start().await;
     let service = Service::start(&google).await;
     service.ready().await;
@@ -68,17 +68,29 @@ async fn a_broken_key_is_reported_and_the_old_one_stays() {
         service.process.stderr.has(cause).await;
         assert!(service.process.stderr.text().contains("is broken: the old one stays in use"));
         cancel(service.address, 1).await.unwrap();
-        assert_eq!(service.get("/readyz").await.0, 200);
+        let (status, page) = service.get("/readyz").await;
+        assert_eq!(status, 200);
+        let line = "; the changed file gives no token: it is broken, and the old one stays in use: ";
+        assert!(page.contains(line) && page.contains(cause), "{page}");
+        let (_, json) = service.get_as("/readyz", "application/json").await;
+        let page: Value = serde_json::from_str(&json).unwrap();
+        let line = &page["credentials"][0];
+        assert_eq!((&line["state"], &line["cause"]), (&Value::from("valid"), &Value::Null), "{json}");
+        assert!(line["changed_file"].as_str().unwrap().contains(cause), "{json}");
     }
-    assert_eq!(google.seen().assertions.len(), 1, "no token was asked for with any of them");
+    assert_eq!(google.seen().assertions.len(), 1, "no token was requested with any of them");
 
     replace(&service.key_file(), &whole);
     google.saw(|seen| seen.tokens.len() == 2).await;
-    assert!(latest_by(&google, &next), "and the whole one is taken up");
+    assert!(latest_by(&google, &next), "the whole one is reloaded");
+    eventually("the page no longer has the broken file", async || {
+        (!service.get("/readyz").await.1.contains("changed file")).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
-async fn a_pipe_in_the_place_of_a_key_is_reported_and_holds_nobody() {
+async fn a_pipe_in_the_place_of_a_key_is_reported_and_blocks_nothing() {
     let google = Google::start().await;
     let service = Service::start(&google).await;
     service.ready().await;
@@ -93,14 +105,14 @@ async fn a_pipe_in_the_place_of_a_key_is_reported_and_holds_nobody() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_refused_is_told_and_the_old_one_stays() {
+async fn a_refused_key_is_on_the_page_and_the_old_one_stays() {
     let google = Google::start().await;
     let service = Service::start(&google).await;
     service.ready().await;
     let refused = r#"{"error": "invalid_grant", "error_description": "Invalid JWT Signature."}"#;
     google.answer_token(Token::Other(400, refused));
     replace(&service.key_file(), &Key::generate().file(&google.token_url()));
-    let page = eventually("the changed file is told of", async || {
+    let page = eventually("the changed file is on the page", async || {
         let (status, page) = service.get("/readyz").await;
         (status == 200 && page.contains("s; the changed file gives no token: ")).then_some(page)
     })
@@ -108,15 +120,15 @@ async fn a_key_that_is_refused_is_told_and_the_old_one_stays() {
     assert!(page.starts_with("ready\ncredential default: valid for "), "{page}");
     assert!(page.contains("invalid_grant") && !page.contains("not renewed"), "{page}");
     let (_, json) = service.get_as("/readyz", "application/json").await;
-    let told: Value = serde_json::from_str(&json).unwrap();
-    let line = &told["credentials"][0];
+    let page: Value = serde_json::from_str(&json).unwrap();
+    let line = &page["credentials"][0];
     assert_eq!((&line["state"], &line["cause"]), (&Value::from("valid"), &Value::Null), "{json}");
     assert!(line["changed_file"].as_str().unwrap().contains("invalid_grant"), "{json}");
     cancel(service.address, 1).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_link_that_kubernetes_swaps_is_followed() {
+async fn a_symlink_that_kubernetes_swaps_is_followed() {
     let google = Google::start().await;
     let mount = tempfile::tempdir().unwrap();
     let (first, second) = (Key::generate(), Key::generate());
@@ -125,7 +137,7 @@ async fn a_link_that_kubernetes_swaps_is_followed() {
         fs::create_dir(at(version)).unwrap();
         fs::write(at(version).join("key.json"), key.file(&google.token_url())).unwrap();
     }
-    // As the kubelet lays out a mounted secret: a name, a link to it, and a directory a version.
+    // The kubelet mounts a secret like this: one directory per version, and two links to the current file.
     symlink("..1", at("..data")).unwrap();
     symlink("..data/key.json", at("key.json")).unwrap();
     let service = Service::start_with(&google, |command| {

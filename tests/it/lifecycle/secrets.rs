@@ -1,11 +1,10 @@
-//! No secret in any log line at any level, in any answer, or on `/readyz`: whatever goes wrong, and
-//! whatever `RUST_LOG` asks for.
+//! No log line, response or `/readyz` page contains a secret: at any log level and after every failure.
 
 use nix::sys::signal::Signal::SIGTERM;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use crate::lifecycle::{
-    caller::{CALLERS_OWN, begin, cancel},
+    caller::{CALLER_AUTHORIZATION, begin, cancel},
     google::{Google, Token},
     key::Key,
     service::Service,
@@ -14,17 +13,17 @@ use crate::lifecycle::{
 mod callers;
 mod search;
 
-use search::Secrets;
+use search::SecretPatterns;
 
-const EVERYTHING: &str = "trace";
-const EACH_LIBRARY: &str = "countermand=trace,yup_oauth2=trace,h2=trace,hyper=trace,hyper_util=trace,\
+const ALL_LEVELS: &str = "trace";
+const LEVELS_PER_LIBRARY: &str = "countermand=trace,yup_oauth2=trace,h2=trace,hyper=trace,hyper_util=trace,\
                             reqwest=trace,rustls=trace,tonic=trace,tower=trace";
 
-/// What a device's user would type, as RESET_PASSWORD carries it.
+/// The new password of a RESET_PASSWORD command.
 const NEW_PASSWORD: &str = "correct-horse-battery";
 
-/// The token endpoint in trouble of every kind; some of it quotes what it refuses.
-const AT_START: [Token; 5] = [
+/// Failures of the token endpoint. Some quote the assertion that they refuse.
+const TOKEN_FAILURES: [Token; 5] = [
     Token::Other(400, r#"{"error": "invalid_grant", "error_description": "bad assertion={assertion}"}"#),
     Token::Other(400, r#"{"error": "invalid_grant", "error_description": "bad: {its begin}… {folded}"}"#),
     Token::Other(503, "<html>{assertion}</html>"),
@@ -32,8 +31,8 @@ const AT_START: [Token; 5] = [
     Token::Other(400, r#"{"error": {"status": "{assertion}", "message": "see\n{assertion}."}}"#),
 ];
 
-/// Cancels that Google refuses, in bodies that quote what it was sent.
-const REFUSALS: [(u16, &str); 9] = [
+/// Responses to cancels that Google refuses. Some quote the request.
+const CANCEL_FAILURES: [(u16, &str); 9] = [
     (404, r#"{"error": {"code": 404, "status": "NOT_FOUND", "message": "gone"}}"#),
     (
         400,
@@ -52,42 +51,43 @@ const REFUSALS: [(u16, &str); 9] = [
 ];
 
 #[tokio::test]
-async fn none_is_in_the_text_log() {
-    nothing_gets_out("text", EVERYTHING).await;
+async fn no_secret_is_in_the_text_log() {
+    assert_no_secret_is_printed("text", ALL_LEVELS).await;
 }
 
 #[tokio::test]
-async fn none_is_in_the_json_log() {
-    nothing_gets_out("json", EACH_LIBRARY).await;
+async fn no_secret_is_in_the_json_log() {
+    assert_no_secret_is_printed("json", LEVELS_PER_LIBRARY).await;
 }
 
-async fn nothing_gets_out(format: &str, filter: &str) {
+/// Causes every failure, then searches the responses, the pages and the output for secrets.
+async fn assert_no_secret_is_printed(format: &str, filter: &str) {
     let google = Google::start().await;
-    google.answer_token(AT_START[0].clone());
+    google.answer_token(TOKEN_FAILURES[0].clone());
     let service = Service::start_with(&google, |command| {
         command.args(["--log-format", format]).env("RUST_LOG", filter);
         command.env("COUNTERMAND_DRAIN_TIMEOUT", "1s");
     })
     .await;
-    let mut told = Vec::new();
+    let mut texts = Vec::new();
 
-    for (nth, answer) in AT_START.iter().enumerate() {
-        google.answer_token(answer.clone());
-        let asked = google.seen().assertions.len();
-        google.saw(|seen| seen.assertions.len() > asked.max(nth)).await;
-        told.push(format!("{:?}", cancel(service.address, 1).await.unwrap_err()));
-        told.push(service.get("/readyz").await.1);
+    for (nth, response) in TOKEN_FAILURES.iter().enumerate() {
+        google.answer_token(response.clone());
+        let requests = google.seen().assertions.len();
+        google.saw(|seen| seen.assertions.len() > requests.max(nth)).await;
+        texts.push(format!("{:?}", cancel(service.address, 1).await.unwrap_err()));
+        texts.push(service.get("/readyz").await.1);
     }
     google.answer_token(Token::Granted(3600));
     service.ready().await;
     cancel(service.address, 1).await.unwrap();
-    for (status, body) in REFUSALS {
+    for (status, body) in CANCEL_FAILURES {
         google.answer_cancel(status, body);
-        told.push(format!("{:?}", cancel(service.address, 2).await.unwrap_err()));
+        texts.push(format!("{:?}", cancel(service.address, 2).await.unwrap_err()));
     }
-    rejected_token(&google, &service, &mut told).await;
-    let next = rotation(&google, &service).await;
-    nonsense(&service).await;
+    rejected_token(&google, &service, &mut texts).await;
+    let next = rotate_key(&google, &service).await;
+    send_http1(&service).await;
 
     google.hold();
     let before = google.seen().authorizations.len();
@@ -95,29 +95,30 @@ async fn nothing_gets_out(format: &str, filter: &str) {
     google.arrived(before + 2).await;
     hung_up.abort();
     service.process.signal(SIGTERM);
-    told.push(format!("{:?}", in_flight.await.unwrap().unwrap_err()));
-    let secrets = Secrets::new(google.seen(), &[&service.key, &next], &[CALLERS_OWN, NEW_PASSWORD]);
+    texts.push(format!("{:?}", in_flight.await.unwrap().unwrap_err()));
+    let secrets =
+        SecretPatterns::new(google.seen(), &[&service.key, &next], &[CALLER_AUTHORIZATION, NEW_PASSWORD]);
     let ended = service.process.end().await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
 
     assert!(ended.stderr.contains("token fetched"), "the log has something to search");
-    let texts = told.iter().chain([&ended.stdout, &ended.stderr]);
+    let texts = texts.iter().chain([&ended.stdout, &ended.stderr]);
     let found: Vec<_> = texts.flat_map(|text| secrets.found_in(text)).collect();
     assert!(found.is_empty(), "{found:#?}");
-    let forwarded = google.seen().authorizations.iter().any(|header| header.contains(CALLERS_OWN));
+    let forwarded = google.seen().authorizations.iter().any(|header| header.contains(CALLER_AUTHORIZATION));
     assert!(!forwarded, "the caller's own authorization went to Google");
 }
 
-/// Google's 401: the token is renewed, in vain.
-async fn rejected_token(google: &Google, service: &Service, told: &mut Vec<String>) {
+/// Google answers 401, also after the token is renewed.
+async fn rejected_token(google: &Google, service: &Service, texts: &mut Vec<String>) {
     google.answer_cancel(401, r#"{"error": {"status": "UNAUTHENTICATED", "message": "{authorization}"}}"#);
-    told.push(format!("{:?}", cancel(service.address, 5).await.unwrap_err()));
+    texts.push(format!("{:?}", cancel(service.address, 5).await.unwrap_err()));
     google.saw(|seen| seen.tokens.len() == 2).await;
     google.answer_cancel(200, "{}");
 }
 
-/// A new key, and one that is broken in the middle of its secret.
-async fn rotation(google: &Google, service: &Service) -> Key {
+/// Writes a new key, then two files that are broken in the middle of the private key.
+async fn rotate_key(google: &Google, service: &Service) -> Key {
     let next = Key::generate();
     let whole = next.file(&google.token_url());
     std::fs::write(service.key_file(), &whole).unwrap();
@@ -126,16 +127,17 @@ async fn rotation(google: &Google, service: &Service) -> Key {
     let broken = [whole.replace(line, &line[1..]), whole.replace(line, &format!("\"{line}"))];
     for (nth, broken) in broken.iter().enumerate() {
         std::fs::write(service.key_file(), broken).unwrap();
-        let told = |log: &str| log.matches("the old one stays in use").count();
-        service.process.stderr.see(|log| (told(log) > nth).then_some(())).await;
+        let count = |log: &str| log.matches("the old one stays in use").count();
+        service.process.stderr.see(|log| (count(log) > nth).then_some(())).await;
     }
     next
 }
 
-/// Bytes that are no HTTP/2, with a secret among them.
-async fn nonsense(service: &Service) {
+/// Sends an HTTP/1.1 request with a secret header to the HTTP/2 port.
+async fn send_http1(service: &Service) {
     let mut stream = TcpStream::connect(service.address).await.unwrap();
-    let request = format!("POST /cancel HTTP/1.1\r\nhost: x\r\nauthorization: {CALLERS_OWN}\r\n\r\n");
+    let request =
+        format!("POST /cancel HTTP/1.1\r\nhost: x\r\nauthorization: {CALLER_AUTHORIZATION}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     service.process.stderr.has("a connection ended early").await;
 }

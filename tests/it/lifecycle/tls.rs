@@ -1,5 +1,4 @@
-//! TLS as the operator sets it up and sees it: by the files of the configuration, the log, and the program's own
-//! client commands.
+//! TLS of a running process: certificate files, reloads, log messages and the client commands.
 
 use std::{
     fs,
@@ -20,25 +19,25 @@ const NAME: &str = "enterprises/LC01/devices/d1/operations/1";
 
 /// A directory with an authority's `ca.pem`, a server's `tls.crt` and `tls.key`, and a client's `client.pem` and
 /// `client.key`.
-struct Room {
-    directory: tempfile::TempDir,
+struct TlsDir {
+    dir: tempfile::TempDir,
     authority: Authority,
 }
 
-impl Room {
+impl TlsDir {
     fn new() -> Self {
-        let room = Self { directory: tempfile::tempdir().unwrap(), authority: Authority::new() };
-        fs::write(room.path().join("ca.pem"), room.authority.pem()).unwrap();
-        room.serves_by(&room.authority.server());
-        room.authority.console().write(&room.path().join("client.pem"), &room.path().join("client.key"));
-        room
+        let dir = Self { dir: tempfile::tempdir().unwrap(), authority: Authority::new() };
+        fs::write(dir.path().join("ca.pem"), dir.authority.pem()).unwrap();
+        dir.set_certificate(&dir.authority.server());
+        dir.authority.console().write(&dir.path().join("client.pem"), &dir.path().join("client.key"));
+        dir
     }
 
     fn path(&self) -> &Path {
-        self.directory.path()
+        self.dir.path()
     }
 
-    fn serves_by(&self, pair: &Pair) {
+    fn set_certificate(&self, pair: &Pair) {
         pair.write(&self.path().join("tls.crt"), &self.path().join("tls.key"));
     }
 
@@ -65,69 +64,69 @@ impl Room {
 const CLIENT: [&str; 4] = ["--tls-cert", "client.pem", "--tls-key", "client.key"];
 
 #[tokio::test]
-async fn the_client_commands_are_let_in_with_a_certificate_only() {
-    let (google, room) = (Google::start().await, Room::new());
-    let service = room.serve(&google).await;
+async fn client_commands_need_a_client_certificate() {
+    let (google, dir) = (Google::start().await, TlsDir::new());
+    let service = dir.serve(&google).await;
     service.ready().await;
-    let cancelled = room.cancel(&service, &CLIENT).await;
+    let cancelled = dir.cancel(&service, &CLIENT).await;
     assert_eq!(cancelled.code, Some(0), "{cancelled:?}");
-    let refused = room.cancel(&service, &[]).await;
+    let refused = dir.cancel(&service, &[]).await;
     assert_ne!(refused.code, Some(0), "{refused:?}");
     assert!(refused.stderr.contains("--tls-cert"), "{refused:?}");
 }
 
 #[tokio::test]
-async fn a_unix_socket_beside_it_stays_plaintext() {
-    let (google, room) = (Google::start().await, Room::new());
-    let service = room.serve(&google).await;
+async fn a_unix_socket_beside_a_tls_listener_is_plaintext() {
+    let (google, dir) = (Google::start().await, TlsDir::new());
+    let service = dir.serve(&google).await;
     service.ready().await;
     let mut command = countermand(&["cancel", NAME, "--server", "unix:s.sock"]);
-    let cancelled = run(command.current_dir(room.path())).await;
+    let cancelled = run(command.current_dir(dir.path())).await;
     assert_eq!(cancelled.code, Some(0), "{cancelled:?}");
 }
 
 #[tokio::test]
-async fn a_rotation_is_told_once_and_a_broken_one_leaves_the_old_in_force() {
-    let (google, room) = (Google::start().await, Room::new());
-    let service = room.serve(&google).await;
+async fn a_rotation_is_logged_once_and_broken_files_leave_the_old_certificate_active() {
+    let (google, dir) = (Google::start().await, TlsDir::new());
+    let service = dir.serve(&google).await;
     service.ready().await;
     let log = &service.process.stderr;
 
-    let old_key = fs::read(room.path().join("tls.key")).unwrap();
-    room.serves_by(&room.authority.server());
+    let old_key = fs::read(dir.path().join("tls.key")).unwrap();
+    dir.set_certificate(&dir.authority.server());
     log.has("the TLS files changed: reloaded for new connections").await;
-    assert_eq!(room.cancel(&service, &CLIENT).await.code, Some(0));
+    assert_eq!(dir.cancel(&service, &CLIENT).await.code, Some(0));
 
-    fs::write(room.path().join("tls.key"), old_key).unwrap();
+    fs::write(dir.path().join("tls.key"), old_key).unwrap();
     log.has("the TLS files changed and are broken: the old ones stay in use").await;
     assert!(log.text().contains("server.tls.private_key: "), "{}", log.text());
-    assert_eq!(room.cancel(&service, &CLIENT).await.code, Some(0));
+    assert_eq!(dir.cancel(&service, &CLIENT).await.code, Some(0));
     for line in ["reloaded for new connections", "the old ones stay in use"] {
         assert_eq!(log.text().matches(line).count(), 1, "{}", log.text());
     }
 }
 
 #[tokio::test]
-async fn a_certificate_renewed_for_its_key_is_taken_up_though_the_key_is_away_meanwhile() {
-    let (google, room) = (Google::start().await, Room::new());
-    let pair = room.authority.server();
-    room.serves_by(&pair);
-    let service = room.serve(&google).await;
+async fn a_renewed_certificate_is_reloaded_although_the_key_file_was_missing() {
+    let (google, dir) = (Google::start().await, TlsDir::new());
+    let pair = dir.authority.server();
+    dir.set_certificate(&pair);
+    let service = dir.serve(&google).await;
     service.ready().await;
     let log = &service.process.stderr;
 
-    let (key, away) = (room.path().join("tls.key"), room.path().join("away"));
-    fs::rename(&key, &away).unwrap();
-    replace(&room.path().join("tls.crt"), &room.authority.renewed(&pair).certificate);
+    let (key, moved) = (dir.path().join("tls.key"), dir.path().join("moved"));
+    fs::rename(&key, &moved).unwrap();
+    replace(&dir.path().join("tls.crt"), &dir.authority.renewed(&pair).certificate);
     log.has("a file cannot be read any more: what it held stays in use").await;
-    fs::rename(&away, &key).unwrap();
+    fs::rename(&moved, &key).unwrap();
     log.has("the TLS files changed: reloaded for new connections").await;
     assert!(!log.text().contains("are broken"), "{}", log.text());
-    assert_eq!(room.cancel(&service, &CLIENT).await.code, Some(0));
+    assert_eq!(dir.cancel(&service, &CLIENT).await.code, Some(0));
 }
 
 #[tokio::test]
-async fn a_certificate_that_ends_soon_or_has_ended_is_told_and_served() {
+async fn an_expiring_or_expired_certificate_is_logged_and_served() {
     let google = Google::start().await;
     let now = SystemTime::now();
     let hour = Duration::from_secs(3600);
@@ -135,33 +134,30 @@ async fn a_certificate_that_ends_soon_or_has_ended_is_told_and_served() {
         (now + 75 * hour, "the TLS certificate ends soon certificate="),
         (now - hour, "the TLS certificate has expired: clients will refuse it"),
     ] {
-        let room = Room::new();
-        room.serves_by(&room.authority.server_until(end));
-        let service = room.serve(&google).await;
+        let dir = TlsDir::new();
+        dir.set_certificate(&dir.authority.server_until(end));
+        let service = dir.serve(&google).await;
         service.process.stderr.has(line).await;
         if end > now {
             service.process.stderr.has("days_left=3").await;
         } else {
-            let refused = room.cancel(&service, &CLIENT).await;
+            let refused = dir.cancel(&service, &CLIENT).await;
             assert!(refused.stderr.contains("expired"), "{refused:?}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_pair_that_is_none_ends_with_78() {
-    let room = Room::new();
-    fs::copy(room.path().join("client.key"), room.path().join("tls.key")).unwrap();
+async fn a_key_of_another_certificate_exits_with_78() {
+    let dir = TlsDir::new();
+    fs::copy(dir.path().join("client.key"), dir.path().join("tls.key")).unwrap();
     let tls = "[server.tls]\ncertificate = \"tls.crt\"\nprivate_key = \"tls.key\"\n";
-    fs::write(room.path().join("c.toml"), tls).unwrap();
+    fs::write(dir.path().join("c.toml"), tls).unwrap();
     let key = crate::lifecycle::key::Key::generate().file("http://127.0.0.1:1/token");
-    fs::write(room.path().join("key.json"), key).unwrap();
+    fs::write(dir.path().join("key.json"), key).unwrap();
     let mut command = countermand(&["serve", "--config", "c.toml", "--credentials", "key.json"]);
-    let refused = run(command.current_dir(room.path())).await;
+    let refused = run(command.current_dir(dir.path())).await;
     assert_eq!(refused.code, Some(78), "{refused:?}");
-    assert!(
-        refused
-            .stderr
-            .contains("server.tls.private_key (line 3): tls.key is not the key of the certificate; ")
-    );
+    let error = "server.tls.private_key (line 3): the file is not the key of the certificate; ";
+    assert!(refused.stderr.contains(error), "{refused:?}");
 }

@@ -1,4 +1,4 @@
-//! A unix socket: who calls by it, and whose file it is.
+//! Unix socket listeners: the peer's identity, and the socket file.
 
 use std::{
     os::unix::{fs::MetadataExt, net::UnixListener},
@@ -34,36 +34,36 @@ async fn cancel(socket: &Path, id: usize) {
     cancel_by(channel.unwrap(), operation(id)).await.unwrap();
 }
 
-/// A directory for a socket, whose own directory must outlive the service's.
-fn room() -> (tempfile::TempDir, PathBuf) {
-    let room = tempfile::tempdir().unwrap();
-    let socket = room.path().join("s.sock");
-    (room, socket)
+/// A directory, and the path of a socket in it. The directory outlives the service's own.
+fn socket_dir() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("s.sock");
+    (dir, socket)
 }
 
 #[tokio::test]
-async fn a_socket_serves_knows_its_caller_and_goes_with_the_process() {
+async fn a_socket_serves_identifies_its_peer_and_is_removed_at_the_exit() {
     let google = Google::start().await;
-    let (room, socket) = room();
+    let (dir, socket) = socket_dir();
     let service = start(&google, &socket).await;
     cancel(&socket, 1).await;
 
-    // A connection that ends in nonsense is told with its caller.
-    let mut nonsense = tokio::net::UnixStream::connect(&socket).await.unwrap();
-    nonsense.write_all(b"this is not HTTP/2, as the server will notice\r\n\r\n").await.unwrap();
-    let uid = std::fs::metadata(room.path()).unwrap().uid();
+    // The log line about an invalid connection has its peer.
+    let mut invalid = tokio::net::UnixStream::connect(&socket).await.unwrap();
+    invalid.write_all(b"this is not HTTP/2\r\n\r\n").await.unwrap();
+    let uid = std::fs::metadata(dir.path()).unwrap().uid();
     service.process.stderr.has(&format!("origin=Unix {{ uid: Some({uid}) }} ")).await;
 
     service.process.signal(SIGTERM);
     assert_eq!(service.process.end().await.code, Some(0));
-    assert!(!socket.exists(), "its file is removed");
+    assert!(!socket.exists(), "the socket file is removed");
 }
 
 #[tokio::test]
-async fn a_stale_file_is_replaced() {
+async fn a_stale_socket_file_is_replaced() {
     let google = Google::start().await;
-    let (_room, socket) = room();
-    // The file stays when its listener is gone, as after a crash.
+    let (_dir, socket) = socket_dir();
+    // The file stays after the listener is dropped, as after a crash.
     drop(UnixListener::bind(&socket).unwrap());
     assert!(socket.exists());
     let _service = start(&google, &socket).await;
@@ -71,14 +71,14 @@ async fn a_stale_file_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_live_one_and_what_is_no_socket_are_left_alone() {
+async fn a_socket_in_use_or_another_file_is_not_replaced() {
     let google = Google::start().await;
-    let (room, socket) = room();
+    let (dir, socket) = socket_dir();
     let service = start(&google, &socket).await;
-    let file = room.path().join("letter.txt");
-    std::fs::write(&file, "dear reader").unwrap();
-    for taken in [&socket, &file] {
-        let listen = format!("unix:{}", taken.display());
+    let file = dir.path().join("file.txt");
+    std::fs::write(&file, "content").unwrap();
+    for in_use in [&socket, &file] {
+        let listen = format!("unix:{}", in_use.display());
         let mut second = countermand(&["serve", "--listen", &listen, "--admin-listen", "off"]);
         let refused = run(second.args(["--credentials".as_ref(), service.key_file().as_os_str()])).await;
         assert_eq!(refused.code, Some(1), "{refused:?}");
@@ -86,13 +86,13 @@ async fn a_live_one_and_what_is_no_socket_are_left_alone() {
     }
     tokio::net::UnixStream::connect(&socket).await.unwrap();
     cancel(&socket, 1).await;
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), "dear reader");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "content");
 }
 
 #[tokio::test]
-async fn its_file_is_the_users_own_or_as_the_settings_say() {
+async fn the_socket_file_is_private_or_has_the_configured_mode_and_owner() {
     let google = Google::start().await;
-    let (_room, socket) = room();
+    let (_dir, socket) = socket_dir();
     let mode = || std::fs::symlink_metadata(&socket).unwrap().mode() & 0o777;
     let service = start(&google, &socket).await;
     assert_eq!(mode(), 0o600);

@@ -1,13 +1,13 @@
-//! A service account that any token endpoint of these tests takes.
+//! A service account that every token endpoint of these tests accepts.
 
 use std::sync::OnceLock;
 
 use rcgen::{KeyPair, PKCS_RSA_SHA256};
 use serde_json::json;
 
-/// A key file in the form that Google's console gives out, whose tokens come from `token_url`.
+/// A key file in the format of the Google Cloud console, with `token_url` as its token endpoint.
 pub(crate) fn key_file(token_url: &str) -> String {
-    // Making an RSA key takes longer than many a test: one serves them all.
+    // Generating an RSA key is slow, so all tests share one.
     static KEY: OnceLock<String> = OnceLock::new();
     let key = KEY.get_or_init(|| KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap().serialize_pem());
     json!({

@@ -1,8 +1,8 @@
-//! Files that a service reads while it runs.
+//! Files that the service reloads.
 
 use std::path::Path;
 
-/// Replaces a file in one step, as a careful writer does.
+/// Replaces a file atomically.
 pub(crate) fn replace(file: &Path, content: &str) {
     let new = file.with_extension("new");
     std::fs::write(&new, content).unwrap();

@@ -1,5 +1,5 @@
-//! A gRPC client straight on HTTP/2, for what the generated one hides: it sets no timer of its own, sends
-//! what it is told, and shows headers and trailers as they come.
+//! A gRPC client directly on HTTP/2, for details that the generated client hides. It sets no timeout of its own, sends
+//! any headers and any message, and returns the headers and trailers unchanged.
 
 use std::net::SocketAddr;
 
@@ -20,25 +20,25 @@ use tokio::{
 };
 use tonic::{Code, Status};
 
-use super::soon;
+use super::with_timeout;
 
 pub(crate) const CANCEL: &str = "/google.longrunning.Operations/CancelOperation";
 pub(crate) const GET: &str = "/google.longrunning.Operations/GetOperation";
 pub(crate) const LIST: &str = "/google.longrunning.Operations/ListOperations";
 pub(crate) const WAIT: &str = "/google.longrunning.Operations/WaitOperation";
 
-/// A connection.
+/// An HTTP/2 connection for gRPC calls.
 pub(crate) struct Wire {
     requests: SendRequest<Bytes>,
     connection: JoinHandle<Result<(), h2::Error>>,
 }
 
-/// A call whose answer has not been waited for yet. Dropped, it is reset with CANCEL.
-pub(crate) struct Started(pub(crate) ResponseFuture);
+/// A call whose response has not been awaited. Dropping it resets the stream with CANCEL.
+pub(crate) struct PendingCall(pub(crate) ResponseFuture);
 
-/// An answer: the trailers, which are the headers when there is nothing else.
+/// The end of a call: its trailers, or its headers when the response is trailers-only.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct GrpcResponse {
     pub(crate) trailers: HeaderMap,
 }
 
@@ -47,12 +47,12 @@ impl Wire {
         Self::over(TcpStream::connect(address).await.unwrap()).await
     }
 
-    /// On a connection that stands.
+    /// Uses an open connection.
     pub(crate) async fn over(socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
         Self::with(&h2::client::Builder::new(), socket).await
     }
 
-    /// Answers whose message cannot come: the caller opens no window for it.
+    /// Opens a connection with a flow-control window of zero, so that the server cannot send a message.
     pub(crate) async fn open_without_a_window(address: SocketAddr) -> Self {
         let socket = TcpStream::connect(address).await.unwrap();
         Self::with(h2::client::Builder::new().initial_window_size(0), socket).await
@@ -66,80 +66,86 @@ impl Wire {
         Self { requests, connection: tokio::spawn(connection) }
     }
 
-    /// Waits for the connection's end: what the server, or the loss of it, had to say.
+    /// Waits for the connection to end. Returns the connection error, if there is one.
     pub(crate) async fn end(self) -> Result<(), h2::Error> {
         let Self { requests, connection } = self;
-        let end = soon("the end of the connection", connection).await.unwrap();
+        let end = with_timeout("the end of the connection", connection).await.unwrap();
         drop(requests);
         end
     }
 
-    /// Sends a whole call of `CancelOperation`.
-    pub(crate) async fn start(&self, name: &str, headers: &[(&str, &str)]) -> Started {
+    /// Sends a `CancelOperation` request.
+    pub(crate) async fn start(&self, name: &str, headers: &[(&str, &str)]) -> PendingCall {
         self.start_raw(CANCEL, headers, &by_name(name)).await
     }
 
-    /// Sends a whole call with an encoded message.
-    pub(crate) async fn start_raw(&self, path: &str, headers: &[(&str, &str)], message: &[u8]) -> Started {
-        let (started, mut body) = self.begin(request(path, headers)).await;
-        body.send_data(framed(message), true).unwrap();
+    /// Sends a request with an encoded message.
+    pub(crate) async fn start_raw(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        message: &[u8],
+    ) -> PendingCall {
+        let (started, mut body) = self.send_headers(request(path, headers)).await;
+        body.send_data(grpc_frame(message), true).unwrap();
         started
     }
 
-    /// Begins a call of `CancelOperation` whose message does not come as long as what this answers is held.
+    /// Sends the headers of a `CancelOperation` request. The caller sends the message with the returned stream.
     pub(crate) async fn start_without_a_message(
         &self,
         headers: &[(&str, &str)],
-    ) -> (Started, SendStream<Bytes>) {
-        self.begin(request(CANCEL, headers)).await
+    ) -> (PendingCall, SendStream<Bytes>) {
+        self.send_headers(request(CANCEL, headers)).await
     }
 
-    /// Sends the head of whatever request, and leaves its body to the test.
-    pub(crate) async fn begin(&self, request: Request<()>) -> (Started, SendStream<Bytes>) {
+    /// Sends the headers of any request. The caller sends the body with the returned stream.
+    pub(crate) async fn send_headers(&self, request: Request<()>) -> (PendingCall, SendStream<Bytes>) {
         let mut requests = self.requests.clone().ready().await.unwrap();
         let (response, body) = requests.send_request(request, false).unwrap();
-        (Started(response), body)
+        (PendingCall(response), body)
     }
 
-    /// `CancelOperation` to its end.
-    pub(crate) async fn cancel(&self, name: &str, headers: &[(&str, &str)]) -> Answer {
-        self.start(name, headers).await.answer().await
+    /// Calls `CancelOperation` and awaits the response.
+    pub(crate) async fn cancel(&self, name: &str, headers: &[(&str, &str)]) -> GrpcResponse {
+        self.start(name, headers).await.response().await
     }
 
-    /// Whether a cancel is answered OK; not, when the connection is gone.
+    /// Whether a cancel gets a response. Returns `false` when the connection is closed.
     pub(crate) async fn try_cancel(&self, name: &str) -> bool {
         let Ok(mut requests) = self.requests.clone().ready().await else { return false };
         let Ok((response, mut body)) = requests.send_request(request(CANCEL, &[]), false) else {
             return false;
         };
-        body.send_data(framed(&by_name(name)), true).unwrap_or_default();
-        soon("an answer", response).await.is_ok()
+        body.send_data(grpc_frame(&by_name(name)), true).unwrap_or_default();
+        with_timeout("a response", response).await.is_ok()
     }
 
-    /// Waits until the service has taken up every call that was started here. It runs on the one thread of its
-    /// test and takes a connection's calls in their order: the earlier ones wait when a later one is answered.
-    pub(crate) async fn taken_up(&self) {
+    /// Waits until the service has started every call that this connection sent. The service shares one thread with
+    /// the test and reads the requests of a connection in order. So when this later call is answered, the earlier
+    /// calls have started.
+    pub(crate) async fn wait_until_received(&self) {
         assert_eq!(self.cancel("none", &[]).await.code(), Code::InvalidArgument);
     }
 
-    /// Whether the server still takes calls on this connection: it has not said GOAWAY.
-    pub(crate) async fn takes_calls(&self) -> bool {
+    /// Whether the server still accepts calls on this connection, because it has not sent GOAWAY.
+    pub(crate) async fn accepts_calls(&self) -> bool {
         tokio::task::yield_now().await;
         self.requests.clone().ready().await.is_ok()
     }
 
-    /// Closes the connection under all its calls, without a goodbye.
-    pub(crate) fn hang_up(self) {
+    /// Closes the connection without GOAWAY while its calls are in flight.
+    pub(crate) fn disconnect(self) {
         self.connection.abort();
     }
 }
 
-/// A request that is nothing but a name, of any method but ListOperations: in the others it is field 1.
+/// An encoded request with a name only. The name is field 1 in every request but ListOperationsRequest.
 pub(crate) fn by_name(name: &str) -> Vec<u8> {
     CancelOperationRequest { name: name.to_owned() }.encode_to_vec()
 }
 
-/// The head of a call.
+/// The headers of a call.
 fn request(path: &str, headers: &[(&str, &str)]) -> Request<()> {
     let mut request = Request::post(format!("http://service{path}"))
         .header("te", "trailers")
@@ -150,8 +156,8 @@ fn request(path: &str, headers: &[(&str, &str)]) -> Request<()> {
     request.body(()).unwrap()
 }
 
-/// A message as gRPC sends it: not compressed, and after its length.
-pub(crate) fn framed(message: &[u8]) -> Bytes {
+/// An uncompressed message with the gRPC length prefix.
+pub(crate) fn grpc_frame(message: &[u8]) -> Bytes {
     let mut frame = BytesMut::with_capacity(5 + message.len());
     frame.put_u8(0);
     frame.put_u32(u32::try_from(message.len()).unwrap());
@@ -159,14 +165,14 @@ pub(crate) fn framed(message: &[u8]) -> Bytes {
     frame.freeze()
 }
 
-impl Started {
-    /// The HTTP status, of what is refused before gRPC has a say in it.
+impl PendingCall {
+    /// The HTTP status, for a request that is refused before gRPC handles it.
     pub(crate) async fn http_status(self) -> u16 {
-        soon("an answer", self.0).await.unwrap().status().as_u16()
+        with_timeout("a response", self.0).await.unwrap().status().as_u16()
     }
 
-    pub(crate) async fn answer(self) -> Answer {
-        soon("an answer", async {
+    pub(crate) async fn response(self) -> GrpcResponse {
+        with_timeout("a response", async {
             let response = self.0.await.unwrap();
             assert_eq!(response.status(), 200);
             assert_eq!(response.headers()["content-type"], "application/grpc");
@@ -175,13 +181,13 @@ impl Started {
                 body.flow_control().release_capacity(chunk.unwrap().len()).unwrap();
             }
             let trailers = body.trailers().await.unwrap().unwrap_or(head.headers);
-            Answer { trailers }
+            GrpcResponse { trailers }
         })
         .await
     }
 }
 
-impl Answer {
+impl GrpcResponse {
     fn text(&self, name: &str) -> &str {
         self.trailers.get(name).map_or("", |value| value.to_str().unwrap())
     }
@@ -194,18 +200,18 @@ impl Answer {
         percent_decode_str(self.text("grpc-message")).decode_utf8().unwrap().into_owned()
     }
 
-    /// What the generated client makes of it, as far as tests look at it.
+    /// The status as the generated client decodes it, without metadata.
     pub(crate) fn status(&self) -> Status {
         Status::with_details(self.code(), self.message(), self.details().into())
     }
 
-    /// The bytes of the `google.rpc.Status` of the details.
+    /// The encoded `google.rpc.Status` of `grpc-status-details-bin`.
     fn details(&self) -> Vec<u8> {
         BASE64_STANDARD_NO_PAD.decode(self.text("grpc-status-details-bin").trim_end_matches('=')).unwrap()
     }
 
-    /// What the trailers weigh, as HTTP/2 counts a header list (RFC 9113, 6.5.2).
-    pub(crate) fn weight(&self) -> usize {
+    /// The size of the trailers, as HTTP/2 counts a header list (RFC 9113, section 6.5.2).
+    pub(crate) fn header_list_size(&self) -> usize {
         self.trailers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
     }
 }

@@ -1,5 +1,5 @@
-//! An issuer of tokens: its keys, and what it signs. It signs by aws-lc-rs alone, as any other library
-//! would, so that a misreading of ours is not shared.
+//! A JWT issuer: its keys, and the tokens that it signs. The code signs with aws-lc-rs directly and shares no code
+//! with the verifier, so an error in the verifier cannot hide here.
 
 // The tests of `server::identity` include this file too, and use a part of it.
 #![allow(dead_code)]
@@ -18,7 +18,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{DecodingKey, jwk::Jwk};
 use serde_json::{Value, json};
 
-/// Who issues, and for whom.
+/// The `iss` and `aud` claims of tokens.
 pub(crate) const ISSUER: &str = "https://issuer.example";
 pub(crate) const AUDIENCE: &str = "countermand";
 
@@ -31,7 +31,7 @@ pub(crate) enum Key {
 
 impl Key {
     pub(crate) fn rsa() -> Self {
-        // Making one takes longer than many a test: one serves them all.
+        // Generating an RSA key is slow, so all tests share one.
         static KEY: OnceLock<RsaKeyPair> = OnceLock::new();
         Self::Rsa(KEY.get_or_init(|| RsaKeyPair::generate(KeySize::Rsa2048).unwrap()))
     }
@@ -44,7 +44,7 @@ impl Key {
         Self::Ed(Ed25519KeyPair::generate().unwrap())
     }
 
-    /// The algorithm that it signs by, unless told otherwise.
+    /// The default signature algorithm of this key.
     pub(crate) fn algorithm(&self) -> &'static str {
         match self {
             Self::Rsa(_) => "RS256",
@@ -53,7 +53,7 @@ impl Key {
         }
     }
 
-    /// The public part, as a member of a key set.
+    /// The public key as a JWK.
     pub(crate) fn jwk(&self, id: Option<&str>) -> Value {
         let public = match self {
             Self::Rsa(key) => DecodingKey::from_rsa_der(key.public_key().as_ref()),
@@ -67,7 +67,7 @@ impl Key {
         jwk
     }
 
-    /// A token of these claims, which names the key `id`.
+    /// A signed token with these claims. Its header has the key ID `id`.
     pub(crate) fn token(&self, id: Option<&str>, claims: &Value) -> String {
         let mut header = json!({"alg": self.algorithm(), "typ": "JWT"});
         if let Some(id) = id {
@@ -76,7 +76,7 @@ impl Key {
         self.sign(&header, &claims.to_string())
     }
 
-    /// A token of this header and text.
+    /// A signed token with this header and payload.
     pub(crate) fn sign(&self, header: &Value, claims: &str) -> String {
         let message = format!("{}.{}", encoded(header.to_string().as_bytes()), encoded(claims.as_bytes()));
         let random = SystemRandom::new();
@@ -99,23 +99,23 @@ pub(crate) fn encoded(bytes: &[u8]) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// A set of these keys.
+/// A JWK set with these keys.
 pub(crate) fn key_set(keys: impl IntoIterator<Item = Value>) -> String {
     json!({"keys": keys.into_iter().collect::<Vec<_>>()}).to_string()
 }
 
-/// Seconds of the Unix epoch, `after` from now.
+/// The time `after` seconds from now, in seconds since the Unix epoch.
 pub(crate) fn time(after: i64) -> i64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     i64::try_from(now.as_secs()).unwrap() + after
 }
 
-/// Claims of a token that is valid for an hour.
+/// The claims of a token that is valid for an hour.
 pub(crate) fn claims() -> Value {
     json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "console", "exp": time(3600)})
 }
 
-/// Those of a projected service-account token of Kubernetes.
+/// The claims of a projected Kubernetes service-account token.
 pub(crate) fn kubernetes_claims() -> Value {
     json!({
         "aud": [AUDIENCE, "another"],

@@ -1,4 +1,4 @@
-//! A child process that does not outlive its test, and what it has printed so far.
+//! A child process that does not outlive its test, and its output so far.
 
 use std::{
     future::Future,
@@ -17,17 +17,17 @@ use tokio::{
     time::timeout,
 };
 
-/// Far longer than anything here takes on any machine: what is not there by then will not come.
+/// The longest time that a test waits for one event. Far longer than any event takes on a slow machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
-/// A running process. It is killed when this is dropped.
+/// A running process. Dropping the value kills the process.
 pub(crate) struct Process {
     child: Child,
     pub(crate) stdout: Printed,
     pub(crate) stderr: Printed,
 }
 
-/// How a process ended, and all that it printed.
+/// The exit code of a process and its whole output.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
@@ -35,22 +35,22 @@ pub(crate) struct Ended {
     pub(crate) stderr: String,
 }
 
-/// What a process has printed to one of its outputs.
+/// The text that a process has written to stdout or to stderr so far.
 #[derive(Clone)]
 pub(crate) struct Printed(watch::Receiver<String>);
 
-/// The program, in an environment of its own: nothing of the developer's shell reaches it.
-pub(crate) fn countermand(words: &[&str]) -> Command {
+/// The program with an empty environment, so that the developer's variables do not reach it.
+pub(crate) fn countermand(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_countermand"));
-    command.args(words).env_clear();
+    command.args(arguments).env_clear();
     command
 }
 
-/// The program as a shell starts it after it has done as `preparation` says.
-pub(crate) fn countermand_after(preparation: &str, words: &[&str]) -> Command {
+/// The program, started by a shell after the shell ran `preparation`.
+pub(crate) fn countermand_after(preparation: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new("sh");
     let script = format!("{preparation}; exec \"$0\" \"$@\"");
-    command.args(["-c", &script, env!("CARGO_BIN_EXE_countermand")]).args(words).env_clear();
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_countermand")]).args(arguments).env_clear();
     command
 }
 
@@ -58,13 +58,13 @@ impl Process {
     pub(crate) fn start(command: &mut Command) -> Self {
         let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.kill_on_drop(true).spawn().unwrap();
-        let stdout = Printed::by(child.stdout.take().unwrap());
-        let stderr = Printed::by(child.stderr.take().unwrap());
+        let stdout = Printed::read(child.stdout.take().unwrap());
+        let stderr = Printed::read(child.stderr.take().unwrap());
         Self { child, stdout, stderr }
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        let id = self.child.id().expect("it has not been waited for");
+        let id = self.child.id().expect("the process has not been waited for");
         kill(Pid::from_raw(id.try_into().unwrap()), signal).unwrap();
     }
 
@@ -72,17 +72,18 @@ impl Process {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Waits for the process to end by itself.
+    /// Waits for the process to exit.
     pub(crate) async fn end(mut self) -> Ended {
         let Ok(status) = timeout(LIMIT, self.child.wait()).await else {
-            panic!("it still runs");
+            panic!("the process still runs");
         };
-        let (stdout, stderr) = (self.stdout.clone().whole().await, self.stderr.clone().whole().await);
+        let (stdout, stderr) =
+            (self.stdout.clone().whole_text().await, self.stderr.clone().whole_text().await);
         Ended { code: status.unwrap().code(), stdout, stderr }
     }
 }
 
-/// Where a test fails, what the process had to say is of interest.
+/// A failed test prints the output of the process.
 impl Drop for Process {
     #[allow(clippy::print_stderr)]
     fn drop(&mut self) {
@@ -98,7 +99,7 @@ pub(crate) async fn run(command: &mut Command) -> Ended {
 }
 
 impl Printed {
-    fn by(output: impl AsyncRead + Unpin + Send + 'static) -> Self {
+    fn read(output: impl AsyncRead + Unpin + Send + 'static) -> Self {
         let (sender, printed) = watch::channel(String::new());
         tokio::spawn(async move {
             let mut lines = BufReader::new(output).lines();
@@ -116,7 +117,7 @@ impl Printed {
         self.0.borrow().clone()
     }
 
-    /// Waits for the lines so far to have in them what is looked for.
+    /// Waits until `find` finds its value in the text.
     pub(crate) async fn see<T>(&self, find: impl Fn(&str) -> Option<T>) -> T {
         let mut text = self.0.clone();
         let found = timeout(LIMIT, async {
@@ -130,32 +131,32 @@ impl Printed {
             }
         });
         let found = found.await.ok().flatten();
-        found.unwrap_or_else(|| panic!("what was looked for is not in\n{}", self.text()))
+        found.unwrap_or_else(|| panic!("not found in the output:\n{}", self.text()))
     }
 
-    /// Waits for a text.
+    /// Waits until the text contains `part`.
     pub(crate) async fn has(&self, part: &str) {
         self.see(|text| text.contains(part).then_some(())).await;
     }
 
-    async fn whole(mut self) -> String {
-        // It ends when the process has closed the output.
+    async fn whole_text(mut self) -> String {
+        // The sender is dropped when the process closes its output.
         while self.0.changed().await.is_ok() {}
         self.text()
     }
 }
 
-/// Asks again and again, for what nobody announces.
-pub(crate) async fn eventually<T, F>(what: &str, mut ask: impl FnMut() -> F) -> T
+/// Calls `attempt` every 10 ms until it returns a value. Fails the test after [`LIMIT`].
+pub(crate) async fn eventually<T, F>(what: &str, mut attempt: impl FnMut() -> F) -> T
 where
     F: Future<Output = Option<T>>,
 {
     let end = Instant::now() + LIMIT;
     loop {
-        if let Some(answer) = ask().await {
-            return answer;
+        if let Some(value) = attempt().await {
+            return value;
         }
-        assert!(Instant::now() < end, "never: {what}");
+        assert!(Instant::now() < end, "timed out waiting for {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

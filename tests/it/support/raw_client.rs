@@ -1,4 +1,4 @@
-//! A client of HTTP/2 frame by frame (RFC 9113), for what libraries do not let one do.
+//! A client that writes HTTP/2 frames (RFC 9113), because libraries do not send invalid or abusive sequences.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -7,14 +7,14 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::soon;
+use super::with_timeout;
 
-/// A connection.
-pub(crate) struct Raw {
+/// An HTTP/2 connection.
+pub(crate) struct RawClient {
     socket: TcpStream,
-    /// What has come and makes no whole frame yet.
+    /// Received bytes that are not a whole frame yet.
     received: Vec<u8>,
-    next: u32,
+    next_stream: u32,
 }
 
 const DATA: u8 = 0;
@@ -29,39 +29,40 @@ const END_HEADERS: u8 = 4;
 pub(crate) const CANCEL: u32 = 8;
 pub(crate) const ENHANCE_YOUR_CALM: u32 = 11;
 
-/// A frame, whole.
+/// An encoded frame.
 pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-impl Raw {
+impl RawClient {
     pub(crate) async fn open(address: SocketAddr) -> Self {
         let mut socket = TcpStream::connect(address).await.unwrap();
         socket.set_nodelay(true).unwrap();
-        let hello = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(SETTINGS, 0, 0, &[])].concat();
-        socket.write_all(&hello).await.unwrap();
-        // What the server says: settings, and that it has seen ours.
-        let mut raw = Self { socket, received: Vec::new(), next: 1 };
+        let preface = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(SETTINGS, 0, 0, &[])].concat();
+        socket.write_all(&preface).await.unwrap();
+        let mut raw = Self { socket, received: Vec::new(), next_stream: 1 };
         while raw.read().await.unwrap().0 != SETTINGS {}
         raw.socket.write_all(&frame(SETTINGS, ACK, 0, &[])).await.unwrap();
         raw
     }
 
-    /// The frames of a whole call, whose operation is called `id`.
-    pub(crate) fn call(&mut self, id: usize) -> (u32, Vec<u8>) {
-        self.call_with(id, &[])
+    /// The stream ID and the frames of a cancel of the operation `id`.
+    pub(crate) fn call_frames(&mut self, id: usize) -> (u32, Vec<u8>) {
+        self.call_frames_with(id, &[])
     }
 
-    /// Likewise, with more headers, whatever is in them; a name and a value have at most 126 bytes.
-    pub(crate) fn call_with(&mut self, id: usize, headers: &[(&str, &str)]) -> (u32, Vec<u8>) {
-        let stream = self.next;
-        self.next += 2;
+    /// Likewise, with more headers. The values may be invalid. Names and values have at most 126 bytes.
+    pub(crate) fn call_frames_with(&mut self, id: usize, headers: &[(&str, &str)]) -> (u32, Vec<u8>) {
+        let stream = self.next_stream;
+        self.next_stream += 2;
         let message =
             [&[10, 44][..], format!("enterprises/LC01/devices/d1/operations/{id:05}").as_bytes()].concat();
         let body = [&[0, 0, 0, 0, 46][..], &message].concat();
-        let frames =
-            [frame(HEADERS, END_HEADERS, stream, &head(headers)), frame(DATA, END_STREAM, stream, &body)];
+        let frames = [
+            frame(HEADERS, END_HEADERS, stream, &header_block(headers)),
+            frame(DATA, END_STREAM, stream, &body),
+        ];
         (stream, frames.concat())
     }
 
@@ -69,7 +70,7 @@ impl Raw {
         self.socket.write_all(frames).await.unwrap();
     }
 
-    /// The next frame: its kind, and what it holds. `None` at the end. Safe to drop and call again.
+    /// The type and payload of the next frame, or `None` at the end. Cancel safe.
     pub(crate) async fn read(&mut self) -> Option<(u8, Vec<u8>)> {
         loop {
             if let Some((head, rest)) = self.received.split_first_chunk::<9>() {
@@ -86,24 +87,27 @@ impl Raw {
         }
     }
 
-    /// Sends what `next` makes until the connection takes no more; the reason that the server gave.
-    pub(crate) async fn until_cut_off(mut self, mut next: impl FnMut(&mut Self) -> Vec<u8>) -> Option<u32> {
-        soon("the end of the connection", async {
-            let mut reason = None;
+    /// Sends the frames from `next_frames` until the server closes the connection. Returns the error code of GOAWAY.
+    pub(crate) async fn send_until_closed(
+        mut self,
+        mut next_frames: impl FnMut(&mut Self) -> Vec<u8>,
+    ) -> Option<u32> {
+        with_timeout("the end of the connection", async {
+            let mut error_code = None;
             let mut is_open = true;
             loop {
                 if is_open {
-                    let frames = next(&mut self);
+                    let frames = next_frames(&mut self);
                     is_open = self.socket.write_all(&frames).await.is_ok();
                 }
-                // What has come by now; after the last write, all that will come.
-                while let Some(frame) = self.read_soon(is_open).await {
+                // After a failed write, this reads to the end of the connection.
+                while let Some(frame) = self.read_available(is_open).await {
                     match frame {
                         Some((GOAWAY, payload)) => {
-                            reason = Some(u32::from_be_bytes(payload[4..8].try_into().unwrap()));
+                            error_code = Some(u32::from_be_bytes(payload[4..8].try_into().unwrap()));
                         }
                         Some(_) => {}
-                        None => return reason,
+                        None => return error_code,
                     }
                 }
             }
@@ -111,19 +115,19 @@ impl Raw {
         .await
     }
 
-    /// The next frame; `None` when there is none yet, which is given up at once if there is more to do.
-    async fn read_soon(&mut self, is_busy: bool) -> Option<Option<(u8, Vec<u8>)>> {
-        if !is_busy {
+    /// The next frame, or `None` if it does not arrive at once. With `is_open` unset, waits for the frame.
+    async fn read_available(&mut self, is_open: bool) -> Option<Option<(u8, Vec<u8>)>> {
+        if !is_open {
             return Some(self.read().await);
         }
         tokio::time::timeout(Duration::from_millis(1), self.read()).await.ok()
     }
 }
 
-/// The headers of a call, without Huffman codes and without an index (RFC 7541, section 6.2.2).
-fn head(more: &[(&str, &str)]) -> Vec<u8> {
-    let mut head = Vec::new();
-    let usual = [
+/// The header block of a call, as literals without indexing and without Huffman codes (RFC 7541, section 6.2.2).
+fn header_block(more: &[(&str, &str)]) -> Vec<u8> {
+    let mut block = Vec::new();
+    let required = [
         (":method", "POST"),
         (":scheme", "http"),
         (":path", "/google.longrunning.Operations/CancelOperation"),
@@ -131,12 +135,12 @@ fn head(more: &[(&str, &str)]) -> Vec<u8> {
         ("te", "trailers"),
         ("content-type", "application/grpc"),
     ];
-    for (name, value) in usual.iter().chain(more) {
-        head.push(0);
+    for (name, value) in required.iter().chain(more) {
+        block.push(0);
         for text in [name, value] {
-            head.push(u8::try_from(text.len()).unwrap());
-            head.extend(text.as_bytes());
+            block.push(u8::try_from(text.len()).unwrap());
+            block.extend(text.as_bytes());
         }
     }
-    head
+    block
 }

@@ -1,4 +1,4 @@
-//! What a scripted upstream answers.
+//! The responses of a scripted upstream.
 
 use std::{convert::Infallible, io, sync::Arc};
 
@@ -12,32 +12,32 @@ use tokio::sync::Semaphore;
 
 pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
-/// One answer.
+/// One response.
 #[derive(Clone)]
 pub(crate) struct Reply {
     status: u16,
     headers: HeaderMap,
     body: Bytes,
-    end: End,
+    end: BodyEnd,
     gate: Option<Gate>,
-    /// Resets the stream in place of a response.
+    /// Sends RST_STREAM with this error code and no response.
     reset: Option<h2::Reason>,
 }
 
-/// What follows the body's bytes.
+/// The end of the body.
 #[derive(Clone, Copy)]
-enum End {
-    Whole,
-    BreaksOff,
-    Hangs,
+enum BodyEnd {
+    Complete,
+    Truncated,
+    Hanging,
 }
 
-/// Holds an answer back until it is opened.
+/// Delays responses until the test opens it. Clones share one state.
 #[derive(Clone)]
 pub(crate) struct Gate(Arc<Semaphore>);
 
 impl Gate {
-    /// Lets the answer, and every other that is held by this gate, go.
+    /// Releases every response that waits for this gate, and every later one.
     pub(crate) fn open(&self) {
         self.0.add_permits(Semaphore::MAX_PERMITS / 2);
     }
@@ -46,21 +46,21 @@ impl Gate {
         Self(Arc::new(Semaphore::new(0)))
     }
 
-    /// Waits until it is open.
+    /// Waits until the gate is open.
     pub(super) async fn pass(&self) {
         self.0.acquire().await.unwrap().forget();
     }
 }
 
 impl Reply {
-    /// A status with a body of any kind.
+    /// A response with this status and body.
     pub(crate) fn new(status: u16, content_type: &str, body: impl Into<Bytes>) -> Self {
         let (headers, body) = (HeaderMap::new(), body.into());
-        let reply = Self { status, headers, body, end: End::Whole, gate: None, reset: None };
+        let reply = Self { status, headers, body, end: BodyEnd::Complete, gate: None, reset: None };
         reply.header("content-type", content_type)
     }
 
-    /// 200 with `{}`, as AMAPI answers a cancel.
+    /// 200 with `{}`, the response of AMAPI to a cancel.
     pub(crate) fn ok() -> Self {
         Self::json(200, &json!({}))
     }
@@ -69,19 +69,19 @@ impl Reply {
         Self::new(status, "application/json; charset=UTF-8", body.to_string())
     }
 
-    /// Google's JSON error, with `details`.
+    /// A Google JSON error with `details`.
     pub(crate) fn error(http_status: u16, status: &str, message: &str, details: Value) -> Self {
         let error = json!({"code": http_status, "message": message, "status": status, "details": details});
         Self::json(http_status, &json!({ "error": error }))
     }
 
-    /// Google's JSON error without details.
+    /// A Google JSON error without details.
     pub(crate) fn plain_error(http_status: u16, status: &str, message: &str) -> Self {
         let error = json!({"code": http_status, "message": message, "status": status});
         Self::json(http_status, &json!({ "error": error }))
     }
 
-    /// A token.
+    /// The response of a token endpoint with an access token.
     pub(crate) fn token(token: &str) -> Self {
         Self::json(200, &json!({"access_token": token, "expires_in": 3600, "token_type": "Bearer"}))
     }
@@ -92,30 +92,30 @@ impl Reply {
         self
     }
 
-    /// No head and no body, ever.
+    /// Never responds.
     pub(crate) fn hanging() -> Self {
         Self::ok().held().0
     }
 
-    /// The connection or stream ends in error in the middle of the body, which was announced longer.
-    pub(crate) fn breaking_off(mut self) -> Self {
-        self.end = End::BreaksOff;
+    /// Announces a longer body than it sends, then ends the connection or stream with an error.
+    pub(crate) fn with_truncated_body(mut self) -> Self {
+        self.end = BodyEnd::Truncated;
         let announced = (self.body.len() + 100).to_string();
         self.header("content-length", &announced)
     }
 
-    /// RST_STREAM in place of a response, over HTTP/2.
+    /// Sends RST_STREAM and no response. HTTP/2 only.
     pub(crate) fn stream_reset(reason: h2::Reason) -> Self {
         Self { reset: Some(reason), ..Self::ok() }
     }
 
-    /// The body stops, and does not end.
-    pub(crate) fn hanging_in_the_body(mut self) -> Self {
-        self.end = End::Hangs;
+    /// Sends the body and never ends it.
+    pub(crate) fn with_hanging_body(mut self) -> Self {
+        self.end = BodyEnd::Hanging;
         self
     }
 
-    /// Nothing of it before the gate opens.
+    /// Sends nothing before the gate opens.
     pub(crate) fn held(mut self) -> (Self, Gate) {
         let gate = Gate::new();
         self.gate = Some(gate.clone());
@@ -131,16 +131,18 @@ impl Reply {
         }
         let start = stream::iter([Ok(Frame::data(self.body.clone()))]);
         let body = match self.end {
-            End::Whole => Full::new(self.body).map_err(|never: Infallible| match never {}).boxed_unsync(),
-            End::BreaksOff => {
-                // After a pause, in which what is there is sent.
+            BodyEnd::Complete => {
+                Full::new(self.body).map_err(|never: Infallible| match never {}).boxed_unsync()
+            }
+            BodyEnd::Truncated => {
+                // The pause lets hyper send the body's bytes first.
                 let end = stream::once(async {
                     tokio::task::yield_now().await;
-                    Err(io::Error::other("told to break off"))
+                    Err(io::Error::other("scripted truncation"))
                 });
                 StreamBody::new(start.chain(end)).boxed_unsync()
             }
-            End::Hangs => StreamBody::new(start.chain(stream::pending())).boxed_unsync(),
+            BodyEnd::Hanging => StreamBody::new(start.chain(stream::pending())).boxed_unsync(),
         };
         let mut response = Response::new(body);
         *response.status_mut() = self.status.try_into().unwrap();

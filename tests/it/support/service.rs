@@ -1,4 +1,4 @@
-//! The service in this process, on an ephemeral port of loopback.
+//! The service in this process, on an ephemeral loopback port.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -20,13 +20,13 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use super::{grpc, soon};
+use super::{grpc, with_timeout};
 
 mod setup;
 
 pub(crate) use setup::Setup;
 
-/// The settings of `server.tls`, and the files that tests give them.
+/// The environment variables of `server.tls`, and the names of their files.
 const TLS_FILES: [(&str, &str); 3] = [
     ("COUNTERMAND_SERVER_TLS_CERTIFICATE", "tls.crt"),
     ("COUNTERMAND_SERVER_TLS_PRIVATE_KEY", "tls.key"),
@@ -36,17 +36,17 @@ const TLS_FILES: [(&str, &str); 3] = [
 /// The file of `upstream.ca_certificates`.
 const CA_FILE: &str = "ca.pem";
 
-/// Where calls leave their lines.
+/// The file of `audit.file`.
 const AUDIT_LOG: &str = "audit.jsonl";
 
-/// Where it listens beside TCP, if it was told to.
+/// The unix socket of [`Setup::unix`].
 const UNIX_SOCKET: &str = "s.sock";
 
 fn endpoint(address: SocketAddr) -> Endpoint {
     Endpoint::from_shared(format!("http://{address}")).unwrap()
 }
 
-/// A running service. It ends with its test's runtime, or by [`Service::drain`].
+/// A running service. It ends with the runtime of its test, or after [`Service::drain`].
 pub(crate) struct Service {
     pub(crate) address: SocketAddr,
     serving: watch::Receiver<Serving>,
@@ -57,34 +57,34 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Waits until it has a token.
+    /// Waits until the service has a token.
     pub(crate) async fn ready(&mut self) {
         let ready = self.serving.wait_for(|serving| *serving == Serving::Ready);
-        soon("the service to be ready", ready).await.unwrap();
+        with_timeout("the service to be ready", ready).await.unwrap();
     }
 
-    /// A client on the connection that all clients of this method share.
+    /// A client on a connection that all clients from this method share.
     pub(crate) fn client(&self) -> OperationsClient<Channel> {
         OperationsClient::new(self.channel.clone())
     }
 
-    /// A client with a connection of its own.
+    /// A client with its own connection.
     pub(crate) async fn connect(&self) -> OperationsClient<Channel> {
         OperationsClient::new(endpoint(self.address).connect().await.unwrap())
     }
 
-    /// A client on the unix socket, with a connection of its own.
+    /// A client with its own connection to the unix socket.
     pub(crate) async fn connect_by_unix(&self) -> OperationsClient<Channel> {
         let socket = format!("unix:{}", self.files.path().join(UNIX_SOCKET).display());
         OperationsClient::new(Endpoint::from_shared(socket).unwrap().connect().await.unwrap())
     }
 
-    /// A client that shows the wire, with a connection of its own.
+    /// A low-level client with its own connection.
     pub(crate) async fn wire(&self) -> grpc::Wire {
         grpc::Wire::open(self.address).await
     }
 
-    /// Likewise, on the unix socket.
+    /// A low-level client with its own connection to the unix socket.
     pub(crate) async fn wire_by_unix(&self) -> grpc::Wire {
         grpc::Wire::over(UnixStream::connect(self.files.path().join(UNIX_SOCKET)).await.unwrap()).await
     }
@@ -99,29 +99,29 @@ impl Service {
         self.files.path().join(CA_FILE)
     }
 
-    /// The shared connection, for other services than ours.
+    /// The shared connection, for clients of other gRPC services.
     pub(crate) fn channel(&self) -> Channel {
         self.channel.clone()
     }
 
-    /// `CancelOperation`.
+    /// Calls `CancelOperation`.
     pub(crate) async fn cancel(&self, name: &str) -> Result<(), Status> {
         cancel(&mut self.client(), name).await
     }
 
-    /// The audit log so far.
+    /// The text of the audit log so far.
     pub(crate) fn audit_text(&self) -> String {
         std::fs::read_to_string(self.files.path().join(AUDIT_LOG)).unwrap()
     }
 
-    /// Its lines.
+    /// The lines of the audit log so far.
     pub(crate) fn audit_log(&self) -> Vec<Value> {
         self.audit_text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// Waits for a line of a call of `method` that ended with `code`.
-    pub(crate) async fn recorded(&self, method: &str, code: &str) -> Value {
-        soon("a line of the audit log", async {
+    /// Waits for the audit line of a call of `method` that ended with `code`.
+    pub(crate) async fn audit_line(&self, method: &str, code: &str) -> Value {
+        with_timeout("an audit line", async {
             loop {
                 let mut log = self.audit_log().into_iter();
                 if let Some(line) = log.find(|line| line["method"] == method && line["code"] == code) {
@@ -133,15 +133,15 @@ impl Service {
         .await
     }
 
-    /// Asks it to stop, as a signal would, and waits for its end.
+    /// Starts a drain, as a signal does, and waits for its end.
     pub(crate) async fn drain(self) -> Drained {
         self.stop.send(()).unwrap();
-        soon("the end of the drain", self.running).await.unwrap().unwrap()
+        with_timeout("the end of the drain", self.running).await.unwrap().unwrap()
     }
 }
 
-/// `CancelOperation` by `client`.
+/// Calls `CancelOperation` with `client`.
 pub(crate) async fn cancel(client: &mut OperationsClient<Channel>, name: &str) -> Result<(), Status> {
     let request = Request::new(CancelOperationRequest { name: name.to_owned() });
-    soon("an answer", client.cancel_operation(request)).await.map(tonic::Response::into_inner)
+    with_timeout("a response", client.cancel_operation(request)).await.map(tonic::Response::into_inner)
 }

@@ -1,4 +1,4 @@
-//! A certificate authority of a test's own, and those who show certificates of it.
+//! A certificate authority, and the certificates that it issues.
 
 use std::{path::Path, sync::Arc, time::SystemTime};
 
@@ -14,18 +14,18 @@ use tokio_rustls::TlsAcceptor;
 
 use super::files::replace;
 
-/// Host names that resolve nowhere: only a proxy can reach them.
+/// Host names that do not resolve. A client reaches them through a proxy only.
 pub(crate) const API_HOST: &str = "androidmanagement.test";
 pub(crate) const TOKEN_HOST: &str = "oauth2.test";
 
-/// HTTP/2 and HTTP/1.1, as ALPN names them.
+/// The ALPN protocol IDs of HTTP/2 and HTTP/1.1.
 pub(crate) const H2: &[u8] = b"h2";
 pub(crate) const HTTP1: &[u8] = b"http/1.1";
 
 /// A certificate authority.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
-/// A certificate and its key, in PEM.
+/// A certificate and its private key in PEM.
 #[derive(Clone)]
 pub(crate) struct Pair {
     pub(crate) certificate: String,
@@ -33,7 +33,7 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    /// Writes both, the certificate first, as a careful writer replaces a file.
+    /// Replaces both files atomically, the certificate first.
     pub(crate) fn write(&self, certificate: &Path, key: &Path) {
         replace(certificate, &self.certificate);
         replace(key, &self.key);
@@ -48,11 +48,12 @@ impl Pair {
     }
 }
 
-/// The names of a certificate.
+/// A URI subject alternative name.
 pub(crate) fn uri(text: &str) -> SanType {
     SanType::URI(text.try_into().unwrap())
 }
 
+/// A DNS subject alternative name.
 pub(crate) fn dns(text: &str) -> SanType {
     SanType::DnsName(text.try_into().unwrap())
 }
@@ -61,12 +62,12 @@ impl Authority {
     pub(crate) fn new() -> Self {
         let mut parameters = CertificateParams::default();
         parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        // Each its own: of one name, two authorities would be told apart by their signatures only.
+        // Each authority has its own name. Otherwise only signatures would distinguish two authorities.
         parameters.distinguished_name.push(DnType::CommonName, format!("CA {:x}", fastrand::u64(..)));
         Self(CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap())
     }
 
-    /// Its certificate, for whoever is to trust it.
+    /// The certificate of the authority.
     pub(crate) fn pem(&self) -> String {
         self.0.pem()
     }
@@ -75,46 +76,46 @@ impl Authority {
         self.0.der().clone()
     }
 
-    /// A server's, for loopback.
+    /// A server certificate for loopback.
     pub(crate) fn server(&self) -> Pair {
         self.issue(CertificateParams::new(["localhost", "127.0.0.1"].map(str::to_owned)).unwrap())
     }
 
-    /// Likewise, valid until `end`.
+    /// A server certificate for loopback that expires at `end`.
     pub(crate) fn server_until(&self, end: SystemTime) -> Pair {
         let mut params = CertificateParams::new(["localhost", "127.0.0.1"].map(str::to_owned)).unwrap();
         params.not_after = end.into();
         self.issue(params)
     }
 
-    /// A client's, with these names.
+    /// A client certificate with these subject alternative names.
     pub(crate) fn client(&self, names: Vec<SanType>) -> Pair {
         let mut params = CertificateParams::default();
         params.subject_alt_names = names;
         self.issue(params)
     }
 
-    /// A client's that names it in a usual way.
+    /// A client certificate with the DNS name `console.test`.
     pub(crate) fn console(&self) -> Pair {
         self.client(vec![dns("console.test")])
     }
 
-    /// A client's that has a common name beside these names.
-    pub(crate) fn client_called(&self, common_name: &str, names: Vec<SanType>) -> Pair {
+    /// A client certificate with a common name and these subject alternative names.
+    pub(crate) fn client_with_common_name(&self, common_name: &str, names: Vec<SanType>) -> Pair {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, common_name);
         params.subject_alt_names = names;
         self.issue(params)
     }
 
-    /// A client's whose time is over.
+    /// An expired client certificate.
     pub(crate) fn expired_client(&self) -> Pair {
         let mut params = CertificateParams::new(vec!["console.test".to_owned()]).unwrap();
         (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
         self.issue(params)
     }
 
-    /// Another certificate of a server's, for the same key.
+    /// A new server certificate for the key of `pair`.
     pub(crate) fn renewed(&self, pair: &Pair) -> Pair {
         let params = CertificateParams::new(["localhost", "127.0.0.1"].map(str::to_owned)).unwrap();
         self.issue_for(&KeyPair::from_pem(&pair.key).unwrap(), params)
@@ -129,7 +130,7 @@ impl Authority {
         Pair { certificate: certificate.pem(), key: key.serialize_pem() }
     }
 
-    /// What serves TLS for loopback and the hosts above, and speaks `protocols`.
+    /// A TLS acceptor for loopback and the hosts above, with these ALPN protocols.
     pub(crate) fn acceptor(&self, protocols: &[&[u8]]) -> TlsAcceptor {
         let names = ["localhost", "127.0.0.1", API_HOST, TOKEN_HOST].map(str::to_owned);
         let key = KeyPair::generate().unwrap();

@@ -1,4 +1,4 @@
-//! A TLS client that shows what the server did, and breaks the rules where a test wants it to.
+//! A TLS client whose settings a test chooses, and that reports the session.
 
 use std::{io, net::SocketAddr, sync::Arc};
 
@@ -16,19 +16,19 @@ use super::{
     tls::{Authority, H2, Pair},
 };
 
-pub(crate) const BOTH: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
+pub(crate) const ALL_VERSIONS: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
 
-/// A client of its own settings. Its connections share their sessions, as far as a server allows.
+/// A client. Its connections share a session cache, so that they resume sessions when the server allows it.
 #[derive(Clone)]
 pub(crate) struct TlsClient(Arc<ClientConfig>);
 
 impl TlsClient {
-    /// One that believes `authority`, speaks both versions and h2, and shows `pair`.
+    /// Trusts `authority`, offers both TLS versions and h2, and presents `pair`.
     pub(crate) fn new(authority: &Authority, pair: Option<&Pair>) -> Self {
-        Self::speaking(authority, pair, BOTH, &[H2])
+        Self::with_protocols(authority, pair, ALL_VERSIONS, &[H2])
     }
 
-    pub(crate) fn speaking(
+    pub(crate) fn with_protocols(
         authority: &Authority,
         pair: Option<&Pair>,
         versions: &[&'static SupportedProtocolVersion],
@@ -51,38 +51,39 @@ impl TlsClient {
     }
 
     pub(crate) async fn connect(&self, address: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
-        self.connect_by(TcpStream::connect(address).await?).await
+        self.connect_over(TcpStream::connect(address).await?).await
     }
 
-    /// Shakes hands over a connection that stands.
-    pub(crate) async fn connect_by(&self, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    /// Performs the TLS handshake on an open TCP connection.
+    pub(crate) async fn connect_over(&self, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let name = ServerName::IpAddress(socket.peer_addr()?.ip().into());
         TlsConnector::from(Arc::clone(&self.0)).connect(name, socket).await
     }
 
-    /// A connection that speaks HTTP/2, and what was seen of the server.
-    pub(crate) async fn open(&self, address: SocketAddr) -> (Wire, Met) {
+    /// Opens an HTTP/2 connection, and returns the TLS session's properties.
+    pub(crate) async fn open(&self, address: SocketAddr) -> (Wire, TlsSession) {
         let stream = self.connect(address).await.unwrap();
         let session = stream.get_ref().1;
-        let met = Met {
+        let properties = TlsSession {
             version: session.protocol_version().unwrap(),
             certificate: session.peer_certificates().unwrap()[0].clone().into_owned(),
             handshake: session.handshake_kind().unwrap(),
         };
-        (Wire::over(stream).await, met)
+        (Wire::over(stream).await, properties)
     }
 
-    /// How the server turns this client away.
-    pub(crate) async fn refused(&self, address: SocketAddr) -> String {
-        self.try_to_enter(address).await.expect_err("it was let in")
+    /// The error with which the server rejects this client.
+    pub(crate) async fn rejection(&self, address: SocketAddr) -> String {
+        self.try_session(address).await.expect_err("the server accepted the client")
     }
 
-    /// Waits for a word of the server's, or for the way in which it turns this client away. In TLS 1.3 a client
-    /// believes itself to be in before its certificate was looked at: only what it reads then tells.
-    pub(crate) async fn try_to_enter(&self, address: SocketAddr) -> Result<(), String> {
+    /// Opens a connection and waits for the server's first byte. Otherwise returns the server's alert, or `closed`.
+    /// A TLS 1.3 handshake ends for the client before the server has verified the client's certificate, so the client
+    /// must read.
+    pub(crate) async fn try_session(&self, address: SocketAddr) -> Result<(), String> {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let mut stream = self.connect(address).await.map_err(|error| error.to_string())?;
-        // As a client of HTTP/2 begins (RFC 9113, section 3.4): what a server that let it in would answer.
+        // The HTTP/2 connection preface (RFC 9113, section 3.4), which a server that accepts the client answers.
         let _ = stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
         match stream.read(&mut [0]).await {
             Ok(0) => Err("closed".to_owned()),
@@ -92,8 +93,8 @@ impl TlsClient {
     }
 }
 
-/// What a client saw of the server.
-pub(crate) struct Met {
+/// Properties of a TLS session, as the client sees them.
+pub(crate) struct TlsSession {
     pub(crate) version: rustls::ProtocolVersion,
     pub(crate) certificate: CertificateDer<'static>,
     pub(crate) handshake: HandshakeKind,

@@ -1,5 +1,5 @@
-//! An upstream and its token endpoint, of HTTP/1.1 in plaintext or of what TLS negotiates, that answers by
-//! a script. Dropped at the end of a test, it fails it when a call is missing or was not expected.
+//! A scripted upstream and its token endpoint. It serves HTTP/1.1 in plaintext, or the protocol that TLS negotiates.
+//! Dropping the upstream fails the test when a request is missing or unexpected.
 
 use std::{collections::VecDeque, net::SocketAddr};
 
@@ -20,62 +20,63 @@ use tokio::{
 
 use super::{
     reply::{Body, Gate, Reply},
-    soon,
     tls::{Authority, H2},
+    with_timeout,
 };
 
-/// A request as it arrived.
+/// A request that the upstream received.
 #[derive(Clone, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct UpstreamRequest {
     pub(crate) method: Method,
-    /// With the query.
+    /// Path and query.
     pub(crate) path: String,
     pub(crate) version: Version,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
-/// What is to be answered, and what came.
+/// The scripted responses and the received requests.
 #[derive(Default)]
-struct State {
-    script: VecDeque<Reply>,
-    always: Option<Reply>,
-    tokens: VecDeque<Reply>,
-    always_tokens: Option<Reply>,
-    seen: Vec<Seen>,
-    token_requests: Vec<Seen>,
+struct Script {
+    replies: VecDeque<Reply>,
+    default_reply: Option<Reply>,
+    token_replies: VecDeque<Reply>,
+    default_token_reply: Option<Reply>,
+    requests: Vec<UpstreamRequest>,
+    token_requests: Vec<UpstreamRequest>,
     connections: usize,
-    faults: Vec<String>,
+    /// Requests that the test did not expect.
+    errors: Vec<String>,
 }
 
 /// A running upstream.
 pub(crate) struct Upstream {
     url: String,
     pub(crate) address: SocketAddr,
-    state: watch::Sender<State>,
+    script: watch::Sender<Script>,
     serving: JoinHandle<()>,
 }
 
 impl Upstream {
-    /// In plaintext on loopback.
+    /// Serves plaintext on loopback.
     pub(crate) async fn start() -> Self {
         Self::serve("http", None, |socket| async { Some(socket) }).await
     }
 
-    /// Over TLS, with a certificate of `authority`, in one of `protocols`.
+    /// Serves TLS with a certificate of `authority` and one of the ALPN protocols `protocols`.
     pub(crate) async fn start_tls(authority: &Authority, protocols: &[&[u8]]) -> Self {
-        let (upstream, handshakes) = Self::start_tls_held(authority, protocols).await;
-        handshakes.open();
+        let (upstream, gate) = Self::start_tls_gated(authority, protocols).await;
+        gate.open();
         upstream
     }
 
-    /// Likewise. It accepts TCP connections, and begins no TLS handshake before the gate opens.
-    pub(crate) async fn start_tls_held(authority: &Authority, protocols: &[&[u8]]) -> (Self, Gate) {
+    /// Likewise, but accepts TCP connections and starts no TLS handshake before the gate opens.
+    pub(crate) async fn start_tls_gated(authority: &Authority, protocols: &[&[u8]]) -> (Self, Gate) {
         let gate = Gate::new();
         (Self::secured(authority, protocols, None, gate.clone()).await, gate)
     }
 
-    /// Over TLS and HTTP/2, with at most `max_streams` streams on a connection.
+    /// Serves HTTP/2 over TLS, with at most `max_streams` concurrent streams per connection.
     pub(crate) async fn start_http2(authority: &Authority, max_streams: u32) -> Self {
         let handshakes = Gate::new();
         handshakes.open();
@@ -93,7 +94,7 @@ impl Upstream {
             let (acceptor, handshakes) = (acceptor.clone(), handshakes.clone());
             async move {
                 handshakes.pass().await;
-                // A client that does not trust the certificate is what some tests are about.
+                // Some tests use a client that rejects the certificate.
                 acceptor.accept(socket).await.ok()
             }
         })
@@ -111,28 +112,28 @@ impl Upstream {
     {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let state = watch::Sender::new(State::default());
+        let script = watch::Sender::new(Script::default());
         let serving = tokio::spawn({
-            let state = state.clone();
+            let script = script.clone();
             async move {
                 loop {
                     let (socket, _) = listener.accept().await.unwrap();
-                    state.send_modify(|state| state.connections += 1);
-                    let (socket, state) = (secure(socket), state.clone());
+                    script.send_modify(|script| script.connections += 1);
+                    let (socket, script) = (secure(socket), script.clone());
                     tokio::spawn(async move {
                         let Some(socket) = socket.await else { return };
-                        let service = service_fn(move |request| answer(state.clone(), request));
+                        let service = service_fn(move |request| respond(script.clone(), request));
                         let mut builder = auto::Builder::new(TokioExecutor::new());
                         if let Some(max_streams) = max_streams {
                             builder.http2().max_concurrent_streams(max_streams);
                         }
-                        // It ends in error when it was told to break off, or its client goes.
+                        // A scripted truncation or a client that disconnects ends the connection with an error.
                         let _ = builder.serve_connection(TokioIo::new(socket), service).await;
                     });
                 }
             }
         });
-        Self { url: format!("{scheme}://{address}"), address, state, serving }
+        Self { url: format!("{scheme}://{address}"), address, script, serving }
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -143,84 +144,90 @@ impl Upstream {
         format!("{}/token", self.url)
     }
 
-    /// The next call to the API is answered so, each call by the next of these.
+    /// Answers the next API requests with these replies, in order.
     pub(crate) fn answers(&self, replies: impl IntoIterator<Item = Reply>) {
-        self.state.send_modify(|state| state.script.extend(replies));
+        self.script.send_modify(|script| script.replies.extend(replies));
     }
 
-    /// Calls beyond the script, however many, are answered so.
+    /// Answers every further API request with this reply.
     pub(crate) fn always_answers(&self, reply: Reply) {
-        self.state.send_modify(|state| state.always = Some(reply));
+        self.script.send_modify(|script| script.default_reply = Some(reply));
     }
 
-    /// The next requests for a token are answered so; those after them get a token `t1`, `t2` and so on,
-    /// by how many requests came.
+    /// Answers the next token requests with these replies, in order. The n-th token request otherwise gets the token
+    /// `tn`.
     pub(crate) fn answers_for_tokens(&self, replies: impl IntoIterator<Item = Reply>) {
-        self.state.send_modify(|state| state.tokens.extend(replies));
+        self.script.send_modify(|script| script.token_replies.extend(replies));
     }
 
-    /// Requests for a token beyond those, however many, are answered so.
+    /// Answers every further token request with this reply.
     pub(crate) fn always_answers_for_tokens(&self, reply: Reply) {
-        self.state.send_modify(|state| state.always_tokens = Some(reply));
+        self.script.send_modify(|script| script.default_token_reply = Some(reply));
     }
 
-    /// The calls to the API so far.
-    pub(crate) fn seen(&self) -> Vec<Seen> {
-        self.state.borrow().seen.clone()
+    /// The API requests so far.
+    pub(crate) fn requests(&self) -> Vec<UpstreamRequest> {
+        self.script.borrow().requests.clone()
     }
 
-    /// The requests for a token so far.
+    /// The number of token requests so far.
     pub(crate) fn token_requests(&self) -> usize {
-        self.state.borrow().token_requests.len()
+        self.script.borrow().token_requests.len()
     }
 
-    /// The TCP connections so far.
+    /// The number of TCP connections so far.
     pub(crate) fn connections(&self) -> usize {
-        self.state.borrow().connections
+        self.script.borrow().connections
     }
 
-    /// Waits until this many calls to the API have come.
-    pub(crate) async fn has_seen(&self, calls: usize) {
-        let mut state = self.state.subscribe();
-        let arrival = state.wait_for(|state| state.seen.len() >= calls);
-        soon("calls at the upstream", arrival).await.unwrap();
+    /// Waits until this many API requests have arrived.
+    pub(crate) async fn wait_for_requests(&self, count: usize) {
+        let mut script = self.script.subscribe();
+        let arrival = script.wait_for(|script| script.requests.len() >= count);
+        with_timeout("requests at the upstream", arrival).await.unwrap();
     }
 }
 
-async fn answer(
-    state: watch::Sender<State>,
+async fn respond(
+    script: watch::Sender<Script>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, h2::Error> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let path = head.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
-    let seen = Seen { method: head.method, path, version: head.version, headers: head.headers, body };
+    let request =
+        UpstreamRequest { method: head.method, path, version: head.version, headers: head.headers, body };
     let mut reply = None;
-    state.send_modify(|state| {
-        reply = Some(if seen.path == "/token" { state.token(seen) } else { state.call(seen) });
+    script.send_modify(|script| {
+        reply = Some(if request.path == "/token" {
+            script.token_reply(request)
+        } else {
+            script.api_reply(request)
+        });
     });
     let reply = reply.unwrap_or_else(|| Reply::new(500, "text/plain", "unreachable"));
     reply.into_response().await
 }
 
-impl State {
-    fn token(&mut self, seen: Seen) -> Reply {
+impl Script {
+    fn token_reply(&mut self, request: UpstreamRequest) -> Reply {
         let signed = b"grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=ey";
-        let granted = seen.body.starts_with(signed) || seen.body.ends_with(b"&grant_type=refresh_token");
-        if seen.method != Method::POST || !granted {
-            self.faults.push(format!("not a request for a token: {} {:?}", seen.method, seen.headers));
+        let granted =
+            request.body.starts_with(signed) || request.body.ends_with(b"&grant_type=refresh_token");
+        if request.method != Method::POST || !granted {
+            self.errors.push(format!("invalid token request: {} {:?}", request.method, request.headers));
         }
-        self.token_requests.push(seen);
+        self.token_requests.push(request);
         let token = format!("t{}", self.token_requests.len());
-        let next = self.tokens.pop_front().or_else(|| self.always_tokens.clone());
+        let next = self.token_replies.pop_front().or_else(|| self.default_token_reply.clone());
         next.unwrap_or_else(|| Reply::token(&token))
     }
 
-    fn call(&mut self, seen: Seen) -> Reply {
-        let call = format!("{} {}", seen.method, seen.path);
-        self.seen.push(seen);
-        self.script.pop_front().or_else(|| self.always.clone()).unwrap_or_else(|| {
-            self.faults.push(format!("unexpected: {call}"));
+    fn api_reply(&mut self, request: UpstreamRequest) -> Reply {
+        let call = format!("{} {}", request.method, request.path);
+        self.requests.push(request);
+        self.replies.pop_front().or_else(|| self.default_reply.clone()).unwrap_or_else(|| {
+            self.errors.push(format!("unexpected: {call}"));
             Reply::new(418, "text/plain", "not in the script")
         })
     }
@@ -232,9 +239,9 @@ impl Drop for Upstream {
         if std::thread::panicking() {
             return;
         }
-        let state = self.state.borrow();
-        assert_eq!(state.faults, [""; 0], "at the upstream");
-        assert!(state.script.is_empty(), "{} calls are missing", state.script.len());
-        assert!(state.tokens.is_empty(), "{} requests for a token are missing", state.tokens.len());
+        let script = self.script.borrow();
+        assert_eq!(script.errors, [""; 0], "at the upstream");
+        assert!(script.replies.is_empty(), "{} API requests are missing", script.replies.len());
+        assert!(script.token_replies.is_empty(), "{} token requests are missing", script.token_replies.len());
     }
 }

@@ -1,4 +1,4 @@
-//! The audit log: what each call leaves there.
+//! The audit log has one line per call.
 
 use countermand::proto::longrunning::{
     DeleteOperationRequest, GetOperationRequest, ListOperationsRequest, WaitOperationRequest,
@@ -16,7 +16,7 @@ use crate::{
     wire::NAME,
 };
 
-/// The lines so far, without what differs from run to run, which is looked at here.
+/// The lines so far, without `time`, `duration_ms` and `trace_id`, whose formats are asserted here.
 fn lines(service: &Service) -> Vec<Value> {
     let mut lines = service.audit_log();
     for line in &mut lines {
@@ -32,7 +32,7 @@ fn lines(service: &Service) -> Vec<Value> {
         match (line.remove("caller"), line.remove("proof")) {
             (Some(caller), Some(proof)) => assert_eq!((caller, proof), ("anonymous".into(), "none".into())),
             (None, None) => _ = line.insert("caller".to_owned(), Value::Null),
-            half => panic!("{half:?}"),
+            other => panic!("{other:?}"),
         }
         line.remove("credential");
     }
@@ -40,7 +40,7 @@ fn lines(service: &Service) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn a_cancel_leaves_what_came_of_it() {
+async fn the_line_of_a_cancel_has_its_outcome() {
     let upstream = Upstream::start().await;
     let service = Setup::of(&upstream).start().await;
     let busy = Reply::plain_error(503, "UNAVAILABLE", "Busy.");
@@ -57,7 +57,7 @@ async fn a_cancel_leaves_what_came_of_it() {
 }
 
 #[tokio::test]
-async fn each_method_leaves_its_name() {
+async fn each_line_has_the_method() {
     let upstream = Upstream::start().await;
     let service = Setup::of(&upstream).start().await;
     let mut client = service.client();
@@ -74,7 +74,7 @@ async fn each_method_leaves_its_name() {
         [
             json!({"method": "GetOperation", "name": NAME, "decision": "allow", "code": "OK",
                    "attempts": 1, "upstream_status": 200}),
-            // Known, since it is done: nobody was asked.
+            // The operation is done, so the cache answers the call.
             json!({"method": "GetOperation", "name": NAME, "decision": "allow", "code": "OK"}),
             json!({"method": "ListOperations", "name": "enterprises/LC01/devices/d1/operations",
                    "decision": "allow", "code": "OK", "attempts": 1, "upstream_status": 200}),
@@ -86,7 +86,7 @@ async fn each_method_leaves_its_name() {
 }
 
 #[tokio::test]
-async fn what_is_invalid_is_recorded_as_it_came() {
+async fn the_line_of_an_invalid_request_has_the_name_as_received() {
     let upstream = Upstream::start().await;
     let service = Setup::of(&upstream).start().await;
     let mut client = service.client();
@@ -98,51 +98,51 @@ async fn what_is_invalid_is_recorded_as_it_came() {
     client.list_operations(list).await.unwrap_err();
     let timeout = Some(prost_types::Duration { seconds: -1, nanos: 0 });
     client.wait_operation(WaitOperationRequest { name: NAME.to_owned(), timeout }).await.unwrap_err();
-    let wrong = |method: &str, name: &str| {
+    let invalid = |method: &str, name: &str| {
         let code = "INVALID_ARGUMENT";
         json!({"method": method, "name": name, "decision": "invalid", "code": code})
     };
     assert_eq!(
         lines(&service),
         [
-            wrong("CancelOperation", ""),
-            wrong("CancelOperation", "a\nb\u{2028}\"}"),
-            wrong("CancelOperation", &"x".repeat(1024)),
-            wrong("ListOperations", &name),
-            wrong("WaitOperation", NAME),
+            invalid("CancelOperation", ""),
+            invalid("CancelOperation", "a\nb\u{2028}\"}"),
+            invalid("CancelOperation", &"x".repeat(1024)),
+            invalid("ListOperations", &name),
+            invalid("WaitOperation", NAME),
         ]
     );
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_recorded_without_a_name() {
+async fn the_line_of_an_unreadable_request_has_no_name() {
     let upstream = Upstream::start().await;
     let service = Setup::of(&upstream).start().await;
     let wire = service.wire().await;
-    wire.start_raw(CANCEL, &[], b"\x0a\x01\xff").await.answer().await;
-    wire.start_raw(CANCEL, &[("grpc-encoding", "gzip")], b"").await.answer().await;
+    wire.start_raw(CANCEL, &[], b"\x0a\x01\xff").await.response().await;
+    wire.start_raw(CANCEL, &[("grpc-encoding", "gzip")], b"").await.response().await;
     wire.cancel(NAME, &[("grpc-timeout", "soon")]).await;
     service.cancel(&"x".repeat(64 * 1024)).await.unwrap_err();
-    // None of the five methods, so that nothing is recorded.
-    wire.start_raw("/google.longrunning.Operations/Cancel", &[], b"").await.answer().await;
-    let wrong = |code: &str| json!({"method": "CancelOperation", "decision": "invalid", "code": code});
-    let wrong = ["INTERNAL", "UNIMPLEMENTED", "INVALID_ARGUMENT", "INVALID_ARGUMENT"].map(wrong);
-    assert_eq!(lines(&service), wrong);
+    // An unknown method has no audit line.
+    wire.start_raw("/google.longrunning.Operations/Cancel", &[], b"").await.response().await;
+    let line = |code: &str| json!({"method": "CancelOperation", "decision": "invalid", "code": code});
+    let expected = ["INTERNAL", "UNIMPLEMENTED", "INVALID_ARGUMENT", "INVALID_ARGUMENT"].map(line);
+    assert_eq!(lines(&service), expected);
 }
 
 #[tokio::test]
-async fn those_who_share_a_call_each_leave_a_line_with_its_outcome() {
+async fn each_caller_of_a_shared_call_has_a_line_with_the_outcome() {
     let upstream = Upstream::start().await;
     let (busy, gate) = Reply::plain_error(503, "UNAVAILABLE", "Busy.").held();
     upstream.answers([busy, Reply::ok()]);
     let service = Setup::of(&upstream).start().await;
     let wire = service.wire().await;
     let callers = [wire.start(NAME, &[]).await, wire.start(NAME, &[]).await, wire.start(NAME, &[]).await];
-    upstream.has_seen(1).await;
-    wire.taken_up().await;
+    upstream.wait_for_requests(1).await;
+    wire.wait_until_received().await;
     gate.open();
     for caller in callers {
-        assert_eq!(caller.answer().await.code(), Code::Ok);
+        assert_eq!(caller.response().await.code(), Code::Ok);
     }
     let lines = &lines(&service)[1..];
     let line = json!({"method": "CancelOperation", "name": NAME, "decision": "allow", "code": "OK",
@@ -154,7 +154,7 @@ async fn those_who_share_a_call_each_leave_a_line_with_its_outcome() {
 }
 
 #[tokio::test]
-async fn the_policies_that_decided_are_named() {
+async fn a_line_has_the_policies_that_decided() {
     const POLICY: &str = r#"
         @id("readers") permit (principal, action == Action::"get", resource in Enterprise::"LC01");
         @id("no-cancels") forbid (principal, action == Action::"cancel", resource);
@@ -176,7 +176,7 @@ async fn the_policies_that_decided_are_named() {
                    "code": "OK", "attempts": 1, "upstream_status": 200}),
             json!({"method": "CancelOperation", "name": NAME, "decision": "deny", "policies": ["no-cancels"],
                    "code": "PERMISSION_DENIED"}),
-            // Nothing permits it.
+            // No rule permits the call.
             json!({"method": "WaitOperation", "name": NAME, "decision": "deny",
                    "code": "PERMISSION_DENIED"}),
         ]
@@ -187,18 +187,18 @@ async fn the_policies_that_decided_are_named() {
 async fn an_overload_and_a_deadline_are_recorded() {
     let upstream = Upstream::start().await;
     upstream.answers([Reply::hanging()]);
-    let service = Setup::of(&upstream).places(1).start().await;
+    let service = Setup::of(&upstream).max_concurrent_calls(1).start().await;
     let wire = service.wire().await;
     let started = wire.start(NAME, &[("grpc-timeout", "500m")]).await;
-    upstream.has_seen(1).await;
+    upstream.wait_for_requests(1).await;
     wire.cancel(NAME, &[]).await;
-    assert_eq!(started.answer().await.code(), Code::DeadlineExceeded);
+    assert_eq!(started.response().await.code(), Code::DeadlineExceeded);
     assert_eq!(
         lines(&service),
         [
-            // Refused before any work: nobody has asked who calls.
+            // The call is refused before the caller is identified.
             json!({"method": "CancelOperation", "code": "UNAVAILABLE", "caller": null}),
-            // Nobody knows yet what comes of it, but that it was sent.
+            // The request was sent, and its outcome is not known yet.
             json!({"method": "CancelOperation", "name": NAME, "decision": "allow",
                    "code": "DEADLINE_EXCEEDED", "attempts": 1}),
         ]
@@ -206,7 +206,7 @@ async fn an_overload_and_a_deadline_are_recorded() {
 }
 
 #[tokio::test]
-async fn the_trace_is_the_callers_or_our_own() {
+async fn the_trace_id_is_the_callers_or_generated() {
     const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
     let upstream = Upstream::start().await;
     let service = Setup::of(&upstream).start().await;
@@ -220,9 +220,12 @@ async fn the_trace_is_the_callers_or_our_own() {
     let log = service.audit_log();
     let traces: Vec<_> = log.iter().map(|line| line["trace_id"].as_str().unwrap()).collect();
     assert_eq!(traces[0], TRACE);
-    for ours in &traces[1..] {
-        assert_ne!(*ours, TRACE);
-        assert!(ours.len() == 32 && ours.bytes().all(|digit| b"0123456789abcdef".contains(&digit)), "{ours}");
+    for generated in &traces[1..] {
+        assert_ne!(*generated, TRACE);
+        assert!(
+            generated.len() == 32 && generated.bytes().all(|digit| b"0123456789abcdef".contains(&digit)),
+            "{generated}"
+        );
     }
     assert_ne!(traces[2], traces[3]);
 }

@@ -1,4 +1,4 @@
-//! Who calls, by headers: what is refused, and what becomes of a token.
+//! Caller identities from headers: bearer tokens and forwarded identities.
 
 use countermand::proto::longrunning::ListOperationsRequest;
 use http::{HeaderValue, header};
@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 
 use crate::{
     support::{
-        details::{assert_ours, assert_ours_with_retry},
+        details::{assert_our_error, assert_our_error_with_retry},
         grpc::{GET, LIST, WAIT, Wire, by_name},
         issuer::{Key, claims, key_set},
         reply::Reply,
@@ -21,8 +21,8 @@ use crate::{
 const FORWARDED: &str = "x-forwarded-client-cert";
 const LINKERD: &str = "l5d-client-id";
 
-/// The refusal of a cancel with these headers.
-async fn refused(wire: &Wire, headers: &[(&str, &str)]) -> Status {
+/// The status of a cancel with these headers.
+async fn cancel_status(wire: &Wire, headers: &[(&str, &str)]) -> Status {
     wire.cancel(NAME, headers).await.status()
 }
 
@@ -31,22 +31,22 @@ fn keys(key: &Key) -> Reply {
 }
 
 #[tokio::test]
-async fn a_token_is_verified_and_goes_no_further() {
+async fn a_token_is_verified_and_not_sent_upstream() {
     let (upstream, issuer, key) = (Upstream::start().await, Upstream::start().await, Key::rsa());
     issuer.always_answers(keys(&key));
-    let service = Setup::of(&upstream).tokens_of_issuer(&format!("{}/jwks", issuer.url())).start().await;
+    let service = Setup::of(&upstream).jwt_issuer(&format!("{}/jwks", issuer.url())).start().await;
     let wire = service.wire().await;
     let bearer = |token: &str| format!("Bearer {token}");
     let token = key.token(Some("a"), &claims());
 
     upstream.answers([Reply::ok(), Reply::ok()]);
     assert_eq!(wire.cancel(NAME, &[("authorization", &bearer(&token))]).await.code(), Code::Ok);
-    assert_eq!(wire.cancel(NAME, &[]).await.code(), Code::Ok, "without one nobody in particular calls");
-    let own = HeaderValue::from_static("Bearer t1");
-    for call in upstream.seen() {
-        assert_eq!(call.headers.get_all(header::AUTHORIZATION).iter().collect::<Vec<_>>(), [&own]);
+    assert_eq!(wire.cancel(NAME, &[]).await.code(), Code::Ok, "without one the caller is anonymous");
+    let our_token = HeaderValue::from_static("Bearer t1");
+    for call in upstream.requests() {
+        assert_eq!(call.headers.get_all(header::AUTHORIZATION).iter().collect::<Vec<_>>(), [&our_token]);
     }
-    let fetches = issuer.seen();
+    let fetches = issuer.requests();
     assert_eq!(fetches[0].path, "/jwks");
     assert!(!fetches[0].headers.contains_key(header::AUTHORIZATION));
 
@@ -58,48 +58,48 @@ async fn a_token_is_verified_and_goes_no_further() {
         (key.token(Some("b"), &claims()), "the bearer token is signed by an unknown key"),
         (format!("{token}A"), "the bearer token has a bad signature"),
     ] {
-        let status = refused(&wire, &[("authorization", &bearer(&token))]).await;
-        assert_ours(&status, Code::Unauthenticated, "INVALID_TOKEN");
+        let status = cancel_status(&wire, &[("authorization", &bearer(&token))]).await;
+        assert_our_error(&status, Code::Unauthenticated, "INVALID_TOKEN");
         assert_eq!(status.message(), message);
     }
     let two = [("authorization", &bearer(&token)[..]), ("authorization", "Basic YTpi")];
-    assert_ours(&refused(&wire, &two).await, Code::Unauthenticated, "INVALID_TOKEN");
+    assert_our_error(&cancel_status(&wire, &two).await, Code::Unauthenticated, "INVALID_TOKEN");
 }
 
 #[tokio::test]
-async fn the_first_keys_are_waited_for_as_long_as_the_call_has_time() {
+async fn a_call_waits_for_the_first_keys_until_its_deadline() {
     let (upstream, issuer, key) = (Upstream::start().await, Upstream::start().await, Key::ec());
     let (held, gate) = keys(&key).held();
     issuer.answers([held]);
-    let service = Setup::of(&upstream).tokens_of_issuer(&format!("{}/jwks", issuer.url())).start().await;
+    let service = Setup::of(&upstream).jwt_issuer(&format!("{}/jwks", issuer.url())).start().await;
     let wire = service.wire().await;
     let bearer = format!("Bearer {}", key.token(Some("a"), &claims()));
 
-    let hasty = refused(&wire, &[("authorization", &bearer), ("grpc-timeout", "1m")]).await;
-    assert_ours(&hasty, Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
-    let patient = wire.start(NAME, &[("authorization", &bearer)]).await;
+    let short = cancel_status(&wire, &[("authorization", &bearer), ("grpc-timeout", "1m")]).await;
+    assert_our_error(&short, Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+    let long = wire.start(NAME, &[("authorization", &bearer)]).await;
     upstream.answers([Reply::ok()]);
     gate.open();
-    assert_eq!(patient.answer().await.code(), Code::Ok);
+    assert_eq!(long.response().await.code(), Code::Ok);
 }
 
 #[tokio::test]
-async fn without_any_keys_no_token_is_believed() {
+async fn a_token_is_refused_while_there_are_no_keys() {
     let (upstream, key) = (Upstream::start().await, Key::ec());
-    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let down = format!("http://{}/jwks", nobody.local_addr().unwrap());
-    drop(nobody);
-    let service = Setup::of(&upstream).tokens_of_issuer(&down).start().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let down = format!("http://{}/jwks", listener.local_addr().unwrap());
+    drop(listener);
+    let service = Setup::of(&upstream).jwt_issuer(&down).start().await;
     let wire = service.wire().await;
     let bearer = format!("Bearer {}", key.token(Some("a"), &claims()));
-    let status = refused(&wire, &[("authorization", &bearer)]).await;
-    assert_ours_with_retry(&status, Code::Unavailable, "JWKS_UNAVAILABLE", 30);
+    let status = cancel_status(&wire, &[("authorization", &bearer)]).await;
+    assert_our_error_with_retry(&status, Code::Unavailable, "JWKS_UNAVAILABLE", 30);
     upstream.answers([Reply::ok()]);
-    assert_eq!(wire.cancel(NAME, &[]).await.code(), Code::Ok, "others are served");
+    assert_eq!(wire.cancel(NAME, &[]).await.code(), Code::Ok, "a call without a token is served");
 }
 
 #[tokio::test]
-async fn a_forwarded_identity_that_cannot_be_understood_is_refused_when_it_would_be_believed() {
+async fn a_malformed_forwarded_identity_is_refused_only_when_forwarding_is_enabled() {
     let malformed = [(FORWARDED, "URI=\""), (LINKERD, "a b")];
     let upstream = Upstream::start().await;
     upstream.answers(malformed.map(|_| Reply::ok()));
@@ -116,8 +116,8 @@ async fn a_forwarded_identity_that_cannot_be_understood_is_refused_when_it_would
         .await;
     let wire = service.wire().await;
     for header in malformed {
-        let status = refused(&wire, &[header]).await;
-        assert_ours(&status, Code::Unauthenticated, "INVALID_FORWARDED_IDENTITY");
+        let status = cancel_status(&wire, &[header]).await;
+        assert_our_error(&status, Code::Unauthenticated, "INVALID_FORWARDED_IDENTITY");
     }
     upstream.answers([Reply::ok()]);
     let forwarded = (FORWARDED, "By=spiffe://a/proxy;Hash=1;URI=spiffe://a/console");
@@ -125,49 +125,54 @@ async fn a_forwarded_identity_that_cannot_be_understood_is_refused_when_it_would
 }
 
 #[tokio::test]
-async fn what_is_too_much_is_refused_before_anybody_looks_who_calls() {
+async fn an_overload_is_reported_before_the_identity_is_checked() {
     let upstream = Upstream::start().await;
     let (ok, gate) = Reply::ok().held();
     upstream.answers([ok]);
     let service = Setup::of(&upstream)
         .variable("COUNTERMAND_CALLERS_LINKERD_CLIENT_ID", "true")
-        .places(1)
+        .max_concurrent_calls(1)
         .start()
         .await;
     let wire = service.wire().await;
     let first = wire.start(NAME, &[]).await;
-    upstream.has_seen(1).await;
-    assert_ours_with_retry(&refused(&wire, &[(LINKERD, "a b")]).await, Code::Unavailable, "OVERLOADED", 1);
+    upstream.wait_for_requests(1).await;
+    assert_our_error_with_retry(
+        &cancel_status(&wire, &[(LINKERD, "a b")]).await,
+        Code::Unavailable,
+        "OVERLOADED",
+        1,
+    );
     gate.open();
-    assert_eq!(first.answer().await.code(), Code::Ok);
+    assert_eq!(first.response().await.code(), Code::Ok);
 }
 
 #[tokio::test]
-async fn keys_that_do_not_come_are_waited_for_within_the_calls_own_time() {
+async fn a_call_waits_for_missing_keys_until_its_deadline_or_the_upstream_timeout() {
     let (upstream, issuer, key) = (Upstream::start().await, Upstream::start().await, Key::ec());
     issuer.always_answers(Reply::hanging());
-    let setup = Setup::of(&upstream).tokens_of_issuer(&format!("{}/jwks", issuer.url()));
+    let setup = Setup::of(&upstream).jwt_issuer(&format!("{}/jwks", issuer.url()));
     let service = setup.timeout("300ms").start().await;
     let wire = service.wire().await;
     let bearer = format!("Bearer {}", key.token(Some("a"), &claims()));
-    let patient = [("authorization", bearer.as_str())];
-    let hasty = [("authorization", bearer.as_str()), ("grpc-timeout", "100m")];
-    for headers in [&patient[..], &hasty] {
-        assert_ours(&refused(&wire, headers).await, Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+    let without_timeout = [("authorization", bearer.as_str())];
+    let with_grpc_timeout = [("authorization", bearer.as_str()), ("grpc-timeout", "100m")];
+    for headers in [&without_timeout[..], &with_grpc_timeout] {
+        assert_our_error(&cancel_status(&wire, headers).await, Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
     }
 }
 
 const DEVICE: &str = "enterprises/LC01/devices/d1/operations";
 
-/// Makes calls that are all refused with `code`. Their audit lines have the names and no caller.
-async fn records_the_names(service: &Service, headers: &[(&str, &str)], code: &str, decision: Value) {
+/// Makes a call of each method, all refused with `code`. Asserts that the audit lines have the name and no caller.
+async fn assert_names_are_recorded(service: &Service, headers: &[(&str, &str)], code: &str, decision: Value) {
     let before = service.audit_log().len();
     let wire = service.wire().await;
     let list = ListOperationsRequest { name: DEVICE.to_owned(), ..Default::default() }.encode_to_vec();
-    let cancelled = refused(&wire, headers).await;
+    let cancel = cancel_status(&wire, headers).await;
     for (path, message) in [(LIST, list), (GET, by_name(NAME)), (WAIT, by_name(NAME))] {
-        let answer = wire.start_raw(path, headers, &message).await.answer().await;
-        assert_eq!(answer.code(), cancelled.code());
+        let response = wire.start_raw(path, headers, &message).await.response().await;
+        assert_eq!(response.code(), cancel.code());
     }
     let lines: Vec<Value> = service.audit_log().drain(before..).map(facts).collect();
     let line = |method: &str, name: &str| json!([method, name, decision, code, null, null, null]);
@@ -185,7 +190,7 @@ async fn the_audit_line_of_a_refused_caller_has_the_name() {
     let (upstream, issuer, key) = (Upstream::start().await, Upstream::start().await, Key::ec());
     issuer.always_answers(keys(&key));
     let service = Setup::of(&upstream)
-        .tokens_of_issuer(&format!("{}/jwks", issuer.url()))
+        .jwt_issuer(&format!("{}/jwks", issuer.url()))
         .variable("COUNTERMAND_CALLERS_FORWARDED_CLIENT_CERT", "true")
         .variable("COUNTERMAND_CALLERS_LINKERD_CLIENT_ID", "true")
         .start()
@@ -197,34 +202,34 @@ async fn the_audit_line_of_a_refused_caller_has_the_name() {
         (FORWARDED, "URI=\""),
         (LINKERD, "a b"),
     ] {
-        records_the_names(&service, &[header], "UNAUTHENTICATED", json!("deny")).await;
+        assert_names_are_recorded(&service, &[header], "UNAUTHENTICATED", json!("deny")).await;
     }
 
     issuer.always_answers(Reply::plain_error(500, "INTERNAL", ""));
-    let setup = Setup::of(&upstream).tokens_of_issuer(&format!("{}/jwks", issuer.url()));
+    let setup = Setup::of(&upstream).jwt_issuer(&format!("{}/jwks", issuer.url()));
     let service = setup.start().await;
     let bearer = format!("Bearer {}", key.token(Some("a"), &claims()));
-    records_the_names(&service, &[("authorization", &bearer)], "UNAVAILABLE", json!(null)).await;
+    assert_names_are_recorded(&service, &[("authorization", &bearer)], "UNAVAILABLE", json!(null)).await;
 
     issuer.always_answers(Reply::hanging());
-    let setup = Setup::of(&upstream).tokens_of_issuer(&format!("{}/jwks", issuer.url()));
+    let setup = Setup::of(&upstream).jwt_issuer(&format!("{}/jwks", issuer.url()));
     let service = setup.start().await;
-    let hasty = [("authorization", bearer.as_str()), ("grpc-timeout", "100m")];
-    records_the_names(&service, &hasty, "DEADLINE_EXCEEDED", json!(null)).await;
+    let with_grpc_timeout = [("authorization", bearer.as_str()), ("grpc-timeout", "100m")];
+    assert_names_are_recorded(&service, &with_grpc_timeout, "DEADLINE_EXCEEDED", json!(null)).await;
 }
 
 #[tokio::test]
-async fn the_audit_line_of_a_refused_caller_has_no_name_when_no_message_came_whole() {
+async fn the_audit_line_of_a_refused_caller_has_no_name_without_a_whole_message() {
     let upstream = Upstream::start().await;
     let key = Key::rsa();
-    let service = Setup::of(&upstream).tokens_by(&key_set([key.jwk(Some("a"))])).start().await;
+    let service = Setup::of(&upstream).jwt_key_set(&key_set([key.jwk(Some("a"))])).start().await;
     let wire = service.wire().await;
-    let bad = [("authorization", "Bearer opaque")];
-    // None, half a prefix, a prefix without its message, and one that is no protobuf message.
+    let headers = [("authorization", "Bearer opaque")];
+    // No body, half a length prefix, a prefix with a truncated message, and an invalid protobuf message.
     for body in [&b""[..], b"\0\0", b"\0\0\0\0\x09abc", b"\0\0\0\0\x02\x0a\xff"] {
-        let (started, mut sender) = wire.start_without_a_message(&bad).await;
+        let (started, mut sender) = wire.start_without_a_message(&headers).await;
         sender.send_data(bytes::Bytes::from_static(body), true).unwrap();
-        assert_ours(&started.answer().await.status(), Code::Unauthenticated, "INVALID_TOKEN");
+        assert_our_error(&started.response().await.status(), Code::Unauthenticated, "INVALID_TOKEN");
     }
     for line in service.audit_log() {
         assert_eq!((line.get("name"), &line["decision"]), (None, &"deny".into()), "{line}");

@@ -1,4 +1,4 @@
-//! Requests that are not gRPC's. Nothing is done for them, whoever sends them.
+//! Requests that are not gRPC. The service refuses them before it identifies the caller.
 
 use http::{Method, Request, StatusCode};
 use serde_json::json;
@@ -6,36 +6,37 @@ use tonic::Code;
 
 use crate::{
     support::{
-        details::assert_ours,
-        grpc::{CANCEL, Wire, by_name, framed},
+        details::assert_our_error,
+        grpc::{CANCEL, Wire, by_name, grpc_frame},
         reply::Reply,
         service::Setup,
-        soon,
         upstream::Upstream,
+        with_timeout,
     },
     wire::NAME,
 };
 
-/// The path of a method that is not the contract's, though its last part is.
-const LONGER: &str = "/google.longrunning.Operations/x/CancelOperation";
+/// A path that ends like a known method, but is a different path.
+const UNKNOWN_PATH: &str = "/google.longrunning.Operations/x/CancelOperation";
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
 
-/// A cancel in other words: its HTTP status, whether it says which method is allowed, and its answer in gRPC.
+/// Sends a cancel with this method, path and content type. Returns the HTTP status, whether the `allow` header is POST,
+/// and the gRPC status.
 async fn send(wire: &Wire, method: Method, path: &str, content_type: &[&str]) -> (u16, bool, tonic::Status) {
     let mut request = Request::builder().method(method).uri(format!("http://service{path}"));
     for content_type in content_type {
         request = request.header("content-type", *content_type);
     }
-    let (started, mut body) = wire.begin(request.body(()).unwrap()).await;
-    body.send_data(framed(&by_name(NAME)), true).unwrap();
-    let answer = soon("an answer", started.0).await.unwrap();
-    let status = tonic::Status::from_header_map(answer.headers());
-    let says_allowed = answer.headers().get("allow").is_some_and(|allowed| allowed == "POST");
-    (answer.status().as_u16(), says_allowed, status.unwrap_or_else(|| tonic::Status::ok("")))
+    let (started, mut body) = wire.send_headers(request.body(()).unwrap()).await;
+    body.send_data(grpc_frame(&by_name(NAME)), true).unwrap();
+    let response = with_timeout("a response", started.0).await.unwrap();
+    let status = tonic::Status::from_header_map(response.headers());
+    let allows_post = response.headers().get("allow").is_some_and(|allowed| allowed == "POST");
+    (response.status().as_u16(), allows_post, status.unwrap_or_else(|| tonic::Status::ok("")))
 }
 
 #[tokio::test]
-async fn another_content_type_is_refused_and_leaves_a_line() {
+async fn another_content_type_is_refused_and_recorded() {
     let upstream = Upstream::start().await;
     let service = Setup::of(&upstream).start().await;
     let wire = service.wire().await;
@@ -43,26 +44,26 @@ async fn another_content_type_is_refused_and_leaves_a_line() {
     for content_type in others {
         let (status, _, grpc) = send(&wire, Method::POST, CANCEL, content_type).await;
         assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{content_type:?}");
-        assert_ours(&grpc, Code::InvalidArgument, "NOT_GRPC");
+        assert_our_error(&grpc, Code::InvalidArgument, "NOT_GRPC");
     }
     let log = service.audit_log();
     assert_eq!(log.len(), others.len());
     for line in log {
-        let told = json!([line["method"], line["decision"], line["code"], line["caller"], line["name"]]);
-        assert_eq!(told, json!(["CancelOperation", "invalid", "INVALID_ARGUMENT", null, null]));
+        let fields = json!([line["method"], line["decision"], line["code"], line["caller"], line["name"]]);
+        assert_eq!(fields, json!(["CancelOperation", "invalid", "INVALID_ARGUMENT", null, null]));
     }
 }
 
 #[tokio::test]
-async fn another_method_than_post_is_refused_and_leaves_a_line() {
+async fn another_method_than_post_is_refused_and_recorded() {
     let upstream = Upstream::start().await;
     let service = Setup::of(&upstream).start().await;
     let wire = service.wire().await;
     let others = [Method::GET, Method::PUT, Method::OPTIONS];
     for method in others.clone() {
-        let (status, says_allowed, grpc) = send(&wire, method, CANCEL, &["application/grpc"]).await;
-        assert_eq!((status, says_allowed), (405, true));
-        assert_ours(&grpc, Code::InvalidArgument, "NOT_GRPC");
+        let (status, allows_post, grpc) = send(&wire, method, CANCEL, &["application/grpc"]).await;
+        assert_eq!((status, allows_post), (405, true));
+        assert_our_error(&grpc, Code::InvalidArgument, "NOT_GRPC");
     }
     let log = service.audit_log();
     assert_eq!(log.len(), others.len());
@@ -70,7 +71,7 @@ async fn another_method_than_post_is_refused_and_leaves_a_line() {
 }
 
 #[tokio::test]
-async fn every_spelling_of_the_content_type_is_served() {
+async fn every_grpc_content_type_is_accepted() {
     let upstream = Upstream::start().await;
     upstream.always_answers(Reply::ok());
     let service = Setup::of(&upstream).start().await;
@@ -83,7 +84,7 @@ async fn every_spelling_of_the_content_type_is_served() {
 }
 
 #[tokio::test]
-async fn other_services_take_nothing_else_either() {
+async fn other_grpc_services_refuse_requests_that_are_not_grpc() {
     let upstream = Upstream::start().await;
     let service = Setup::of(&upstream).start().await;
     let wire = service.wire().await;
@@ -93,11 +94,11 @@ async fn other_services_take_nothing_else_either() {
 }
 
 #[tokio::test]
-async fn a_path_that_only_ends_like_a_methods_is_no_call_of_it() {
+async fn a_path_that_only_ends_like_a_known_method_is_unimplemented() {
     let upstream = Upstream::start().await;
     let service = Setup::of(&upstream).start().await;
     let wire = service.wire().await;
-    let (status, _, grpc) = send(&wire, Method::POST, LONGER, &["application/grpc"]).await;
+    let (status, _, grpc) = send(&wire, Method::POST, UNKNOWN_PATH, &["application/grpc"]).await;
     assert_eq!((status, grpc.code()), (200, Code::Unimplemented));
     assert!(service.audit_log().is_empty());
 }

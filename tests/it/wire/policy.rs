@@ -1,4 +1,4 @@
-//! A policy on the wire: the calls that it permits, and the bytes of a denial.
+//! Policies: the calls that they permit, and the bytes of a denial.
 
 use countermand::proto::longrunning::{
     CancelOperationRequest, GetOperationRequest, ListOperationsRequest, WaitOperationRequest,
@@ -9,7 +9,7 @@ use tonic::Code;
 
 use crate::{
     support::{
-        details::{OURS, assert_status, info},
+        details::{OUR_DOMAIN, assert_status, error_info},
         reply::Reply,
         service::{Setup, cancel},
         upstream::Upstream,
@@ -19,7 +19,7 @@ use crate::{
 
 const MESSAGE: &str = "the caller may not do this here";
 
-/// Permits everything except the device `d2` to the user of this test by a unix socket, and nothing to others.
+/// Permits the user of this test all calls on the unix socket except for the device `d2`, and denies other callers.
 fn this_user_only() -> String {
     let uid = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap());
     format!(
@@ -35,10 +35,11 @@ async fn a_call_that_the_policy_does_not_permit_is_denied() {
     let service = Setup::of(&upstream).policy(&this_user_only()).unix().start().await;
     let mut permitted = service.connect_by_unix().await;
     cancel(&mut permitted, NAME).await.unwrap();
-    assert_eq!(upstream.seen().len(), 1);
+    assert_eq!(upstream.requests().len(), 1);
 
-    let denied =
-        |status| assert_status(&status, Code::PermissionDenied, MESSAGE, vec![info(OURS, "NOT_PERMITTED")]);
+    let denied = |status| {
+        assert_status(&status, Code::PermissionDenied, MESSAGE, vec![error_info(OUR_DOMAIN, "NOT_PERMITTED")])
+    };
     denied(service.cancel(NAME).await.unwrap_err());
     for elsewhere in
         ["enterprises/LC02/devices/d1/operations/17", "enterprises/LC01/devices/d2/operations/17"]
@@ -50,19 +51,19 @@ async fn a_call_that_the_policy_does_not_permit_is_denied() {
 }
 
 #[tokio::test]
-async fn a_denial_does_not_tell_whether_the_operation_exists() {
+async fn a_denial_does_not_reveal_whether_the_operation_exists() {
     let upstream = Upstream::start().await;
     let finished = json!({"name": NAME, "done": true, "response": {}});
     upstream.answers([Reply::json(200, &finished)]);
     let service = Setup::of(&upstream).policy(&this_user_only()).unix().start().await;
-    // The process has the operation in its cache from here on.
+    // This call puts the operation into the cache.
     let mut permitted = service.connect_by_unix().await;
     let request = GetOperationRequest { name: NAME.to_owned() };
     assert!(permitted.get_operation(request).await.unwrap().into_inner().done);
 
     let wire = service.wire().await;
     let unknown = "enterprises/LC01/devices/d1/operations/none";
-    let mut answers = Vec::new();
+    let mut denials = Vec::new();
     for name in [NAME, unknown, "enterprises/none/devices/none/operations/none"] {
         let (name, device) = (name.to_owned(), name.rsplit_once("/operations").unwrap().0.to_owned());
         for (method, message) in [
@@ -72,16 +73,16 @@ async fn a_denial_does_not_tell_whether_the_operation_exists() {
             ("WaitOperation", WaitOperationRequest { name, timeout: None }.encode_to_vec()),
         ] {
             let path = format!("/google.longrunning.Operations/{method}");
-            let mut answer = wire.start_raw(&path, &[], &message).await.answer().await;
-            assert_eq!(answer.code(), Code::PermissionDenied, "{path}");
-            answer.trailers.remove("date").expect("the response has a date");
-            answers.push(answer.trailers);
+            let mut response = wire.start_raw(&path, &[], &message).await.response().await;
+            assert_eq!(response.code(), Code::PermissionDenied, "{path}");
+            response.trailers.remove("date").expect("the response has a date");
+            denials.push(response.trailers);
         }
     }
-    for answer in &answers {
-        assert_eq!(*answer, answers[0], "every header and every trailer, to the byte");
+    for denial in &denials {
+        assert_eq!(*denial, denials[0], "all trailers are equal");
     }
-    assert_eq!(upstream.seen().len(), 1, "no other call went upstream");
+    assert_eq!(upstream.requests().len(), 1, "no other call went upstream");
 }
 
 #[tokio::test]
@@ -92,7 +93,7 @@ async fn a_denied_caller_does_not_join_a_call_in_flight() {
     let service = Setup::of(&upstream).policy(&this_user_only()).unix().start().await;
     let mut permitted = service.connect_by_unix().await;
     let in_flight = tokio::spawn(async move { cancel(&mut permitted, NAME).await });
-    upstream.has_seen(1).await;
+    upstream.wait_for_requests(1).await;
     assert_eq!(service.cancel(NAME).await.unwrap_err().code(), Code::PermissionDenied);
     gate.open();
     in_flight.await.unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! TLS on the service's own port: who is let in, and by what.
+//! TLS on the service's listener: the certificates and protocols that it accepts.
 
 use rcgen::SanType;
 use rustls::{
@@ -15,17 +15,17 @@ use crate::{
     support::{
         reply::Reply,
         service::{Service, Setup},
-        soon,
         tls::{Authority, H2, HTTP1, Pair, dns, uri},
-        tls_client::{BOTH, TlsClient},
+        tls_client::{ALL_VERSIONS, TlsClient},
         upstream::Upstream,
+        with_timeout,
     },
     wire::NAME,
 };
 
-mod files;
+mod reload;
 
-/// An upstream that says OK to all, and a service before it that serves by `pair`.
+/// An upstream that answers every cancel OK, and a service with the certificate `pair`.
 async fn start(pair: &Pair, clients: Option<&Authority>) -> (Upstream, Service) {
     let upstream = Upstream::start().await;
     upstream.always_answers(Reply::ok());
@@ -34,22 +34,23 @@ async fn start(pair: &Pair, clients: Option<&Authority>) -> (Upstream, Service) 
 }
 
 #[tokio::test]
-async fn both_versions_of_tls_are_spoken_with_and_without_certificates_of_clients() {
+async fn tls_1_2_and_1_3_are_accepted_with_and_without_client_certificates() {
     let authority = Authority::new();
     let client = authority.console();
     for clients in [None, Some(&authority)] {
         let (_upstream, service) = start(&authority.server(), clients).await;
-        for (version, spoken) in [(&TLS12, ProtocolVersion::TLSv1_2), (&TLS13, ProtocolVersion::TLSv1_3)] {
-            let client = TlsClient::speaking(&authority, clients.map(|_| &client), &[version], &[H2]);
-            let (wire, met) = client.open(service.address).await;
-            assert_eq!(met.version, spoken);
+        for (version, negotiated) in [(&TLS12, ProtocolVersion::TLSv1_2), (&TLS13, ProtocolVersion::TLSv1_3)]
+        {
+            let client = TlsClient::with_protocols(&authority, clients.map(|_| &client), &[version], &[H2]);
+            let (wire, session) = client.open(service.address).await;
+            assert_eq!(session.version, negotiated);
             assert_eq!(wire.cancel(NAME, &[]).await.code(), Code::Ok);
         }
     }
 }
 
 #[tokio::test]
-async fn names_of_every_kind_are_let_in_for_the_policy_to_judge() {
+async fn client_certificates_with_any_kind_of_name_are_accepted() {
     let authority = Authority::new();
     let (_upstream, service) = start(&authority.server(), Some(&authority)).await;
     for names in [
@@ -65,7 +66,7 @@ async fn names_of_every_kind_are_let_in_for_the_policy_to_judge() {
 }
 
 #[tokio::test]
-async fn without_a_certificate_of_the_clients_authority_nobody_is_let_in() {
+async fn clients_without_a_valid_certificate_are_rejected() {
     let (authority, another) = (Authority::new(), Authority::new());
     let (upstream, service) = start(&authority.server(), Some(&authority)).await;
     for (pair, alert) in [
@@ -74,68 +75,68 @@ async fn without_a_certificate_of_the_clients_authority_nobody_is_let_in() {
         (Some(authority.expired_client()), "CertificateExpired"),
     ] {
         for version in [&TLS12, &TLS13] {
-            let client = TlsClient::speaking(&authority, pair.as_ref(), &[version], &[H2]);
-            let refused = soon("a refusal", client.refused(service.address)).await;
-            // The alert of its own name came with TLS 1.3 (RFC 8446, section 6).
-            let is_told = refused.contains(alert) || (pair.is_none() && refused.contains("HandshakeFailure"));
-            assert!(is_told, "{refused}, not {alert}");
+            let client = TlsClient::with_protocols(&authority, pair.as_ref(), &[version], &[H2]);
+            let error = with_timeout("a rejection", client.rejection(service.address)).await;
+            // TLS 1.2 has no certificate_required alert (RFC 8446, section 6).
+            let is_expected = error.contains(alert) || (pair.is_none() && error.contains("HandshakeFailure"));
+            assert!(is_expected, "{error}, not {alert}");
         }
     }
-    assert!(upstream.seen().is_empty());
-    // The others come and go as before.
+    assert!(upstream.requests().is_empty());
+    // A client with a valid certificate is still accepted.
     let (wire, _) = TlsClient::new(&authority, Some(&authority.console())).open(service.address).await;
     assert_eq!(wire.cancel(NAME, &[]).await.code(), Code::Ok);
 }
 
 #[tokio::test]
-async fn a_client_must_ask_for_h2() {
+async fn a_client_must_offer_h2() {
     let authority = Authority::new();
     let (_upstream, service) = start(&authority.server(), None).await;
-    let client = TlsClient::speaking(&authority, None, BOTH, &[HTTP1]);
-    let refused = soon("a refusal", client.refused(service.address)).await;
-    assert!(refused.contains("NoApplicationProtocol"), "{refused}");
+    let client = TlsClient::with_protocols(&authority, None, ALL_VERSIONS, &[HTTP1]);
+    let error = with_timeout("a rejection", client.rejection(service.address)).await;
+    assert!(error.contains("NoApplicationProtocol"), "{error}");
     for version in [&TLS12, &TLS13] {
-        // Without ALPN there is no alert to send: hands are shaken, and it is closed.
-        let client = TlsClient::speaking(&authority, None, &[version], &[]);
-        soon("a refusal", client.refused(service.address)).await;
+        // A client without ALPN completes the handshake, then the server closes the connection.
+        let client = TlsClient::with_protocols(&authority, None, &[version], &[]);
+        with_timeout("a rejection", client.rejection(service.address)).await;
     }
-    TlsClient::speaking(&authority, None, BOTH, &[HTTP1, H2]).open(service.address).await;
+    TlsClient::with_protocols(&authority, None, ALL_VERSIONS, &[HTTP1, H2]).open(service.address).await;
 }
 
 #[tokio::test]
-async fn no_session_is_ever_resumed() {
+async fn sessions_are_not_resumed() {
     let authority = Authority::new();
     let (_upstream, service) = start(&authority.server(), Some(&authority)).await;
     let pair = authority.console();
     for version in [&TLS12, &TLS13] {
-        let client = TlsClient::speaking(&authority, Some(&pair), &[version], &[H2]);
+        let client = TlsClient::with_protocols(&authority, Some(&pair), &[version], &[H2]);
         for _ in 0..3 {
-            let (wire, met) = client.open(service.address).await;
+            let (wire, session) = client.open(service.address).await;
             assert_eq!(wire.cancel(NAME, &[]).await.code(), Code::Ok);
-            assert_eq!(met.handshake, HandshakeKind::Full);
+            assert_eq!(session.handshake, HandshakeKind::Full);
         }
     }
 }
 
 #[tokio::test]
-async fn plaintext_to_tls_and_tls_to_plaintext_are_closed() {
+async fn plaintext_to_a_tls_listener_and_tls_to_a_plaintext_listener_are_closed() {
     let authority = Authority::new();
     let (upstream, encrypted) = start(&authority.server(), None).await;
     let mut plain = TcpStream::connect(encrypted.address).await.unwrap();
     plain.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
-    let mut answer = Vec::new();
-    // At most an alert, and then the end.
-    let _ = soon("the end", plain.read_to_end(&mut answer)).await;
-    assert!(answer.len() < 16, "{answer:?}");
+    let mut received = Vec::new();
+    // The server sends at most an alert before it closes the connection.
+    let _ = with_timeout("the end of the connection", plain.read_to_end(&mut received)).await;
+    assert!(received.len() < 16, "{received:?}");
 
     let plaintext = Setup::of(&upstream).start().await;
     let client = TlsClient::new(&authority, None);
-    assert!(soon("the end", client.connect(plaintext.address)).await.is_err());
+    assert!(with_timeout("the end of the connection", client.connect(plaintext.address)).await.is_err());
     assert_eq!(plaintext.wire().await.cancel(NAME, &[]).await.code(), Code::Ok);
 }
 
 #[tokio::test]
-async fn a_drain_lets_the_calls_over_tls_finish() {
+async fn a_drain_completes_calls_over_tls() {
     let authority = Authority::new();
     let upstream = Upstream::start().await;
     let (ok, gate) = Reply::ok().held();
@@ -143,14 +144,14 @@ async fn a_drain_lets_the_calls_over_tls_finish() {
     let service = Setup::of(&upstream).tls(&authority.server(), None).start().await;
     let client = TlsClient::new(&authority, None);
     let (wire, _) = client.open(service.address).await;
-    // Neither of these ever says a word.
+    // Neither connection sends a byte of HTTP/2.
     let _before_tls = TcpStream::connect(service.address).await.unwrap();
     let _after_tls = client.connect(service.address).await.unwrap();
     let call = wire.start(NAME, &[]).await;
-    upstream.has_seen(1).await;
+    upstream.wait_for_requests(1).await;
     let draining = tokio::spawn(service.drain());
     gate.open();
-    assert_eq!(call.answer().await.code(), Code::Ok);
+    assert_eq!(call.response().await.code(), Code::Ok);
     assert_eq!(draining.await.unwrap(), countermand::server::Drained::Whole);
     drop(wire);
 }

@@ -1,4 +1,4 @@
-//! Identical cancels in flight at the same time share one call upstream.
+//! Identical cancels in flight share one upstream call.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tonic::Code;
 
 use crate::{
     support::{
-        details::{GOOGLES, assert_ours, assert_status, info},
+        details::{GOOGLE_DOMAIN, assert_our_error, assert_status, error_info},
         reply::Reply,
         service::Setup,
         upstream::Upstream,
@@ -19,7 +19,7 @@ use crate::{
 const CALLERS: usize = 50;
 
 #[tokio::test]
-async fn fifty_callers_get_the_answer_of_one_call() {
+async fn fifty_callers_get_the_outcome_of_one_upstream_call() {
     let upstream = Upstream::start().await;
     let (ok, gate) = Reply::ok().held();
     let (not_found, other_gate) = Reply::plain_error(404, "NOT_FOUND", "Gone.").held();
@@ -32,21 +32,26 @@ async fn fifty_callers_get_the_answer_of_one_call() {
         for _ in 0..CALLERS {
             callers.push(wire.start(NAME, &[]).await);
         }
-        wire.taken_up().await;
+        wire.wait_until_received().await;
         gate.open();
         for caller in callers {
-            let answer = caller.answer().await;
+            let response = caller.response().await;
             match code {
-                Code::Ok => assert_eq!(answer.code(), code),
-                _ => assert_status(&answer.status(), code, "Gone.", vec![info(GOOGLES, "NOT_FOUND")]),
+                Code::Ok => assert_eq!(response.code(), code),
+                _ => assert_status(
+                    &response.status(),
+                    code,
+                    "Gone.",
+                    vec![error_info(GOOGLE_DOMAIN, "NOT_FOUND")],
+                ),
             }
         }
     }
-    assert_eq!(upstream.seen().len(), 2);
+    assert_eq!(upstream.requests().len(), 2);
 }
 
 #[tokio::test]
-async fn callers_of_different_operations_share_nothing() {
+async fn cancels_of_different_operations_are_not_shared() {
     let upstream = Upstream::start().await;
     upstream.always_answers(Reply::ok());
     let service = Setup::of(&upstream).start().await;
@@ -57,9 +62,9 @@ async fn callers_of_different_operations_share_nothing() {
         "enterprises/LC02/devices/d1/operations/1",
         "enterprises/lc01/devices/d1/operations/1",
     ];
-    let answers = join_all(names.map(|name| service.cancel(name))).await;
-    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
-    let mut paths: Vec<_> = upstream.seen().into_iter().map(|call| call.path).collect();
+    let results = join_all(names.map(|name| service.cancel(name))).await;
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    let mut paths: Vec<_> = upstream.requests().into_iter().map(|call| call.path).collect();
     paths.sort_unstable();
     let mut want = names.map(|name| format!("/v1/{name}:cancel"));
     want.sort_unstable();
@@ -67,7 +72,7 @@ async fn callers_of_different_operations_share_nothing() {
 }
 
 #[tokio::test]
-async fn an_answer_is_not_kept_for_who_comes_later() {
+async fn a_later_cancel_is_sent_upstream_again() {
     let upstream = Upstream::start().await;
     upstream.answers([Reply::plain_error(404, "NOT_FOUND", "Not yet."), Reply::ok()]);
     let service = Setup::of(&upstream).start().await;
@@ -76,39 +81,40 @@ async fn an_answer_is_not_kept_for_who_comes_later() {
 }
 
 #[tokio::test]
-async fn one_callers_deadline_ends_its_own_waiting_only() {
+async fn a_callers_deadline_does_not_end_the_shared_call() {
     let upstream = Upstream::start().await;
     let (ok, gate) = Reply::ok().held();
     upstream.answers([ok]);
     let service = Setup::of(&upstream).timeout("1h").start().await;
     let wire = service.wire().await;
-    let hurried = wire.start(NAME, &[("grpc-timeout", "1S")]).await;
-    upstream.has_seen(1).await;
-    let patient = wire.start(NAME, &[]).await;
-    wire.taken_up().await;
-    assert_ours(&hurried.answer().await.status(), Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+    let short = wire.start(NAME, &[("grpc-timeout", "1S")]).await;
+    upstream.wait_for_requests(1).await;
+    let long = wire.start(NAME, &[]).await;
+    wire.wait_until_received().await;
+    assert_our_error(&short.response().await.status(), Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
     gate.open();
-    assert_eq!(patient.answer().await.code(), Code::Ok);
+    assert_eq!(long.response().await.code(), Code::Ok);
 }
 
 #[tokio::test]
-async fn a_caller_who_joins_late_brings_time_for_another_attempt() {
+async fn a_caller_that_joins_late_extends_the_time_for_retries() {
     let upstream = Upstream::start().await;
     let (ok, gate) = Reply::ok().held();
     upstream.answers([Reply::hanging(), ok]);
     let service = Setup::of(&upstream).timeout("2s").start().await;
     let wire = service.wire().await;
     let early = wire.start(NAME, &[]).await;
-    upstream.has_seen(1).await;
-    // The attempt fails after 2 s, when the early caller's time is over and the late caller has a second left.
+    upstream.wait_for_requests(1).await;
+    // The attempt fails after 2 s. Then the deadline of the early caller has passed, and the late caller has a second
+    // left.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let late = wire.start(NAME, &[("grpc-timeout", "60S")]).await;
-    assert_ours(&early.answer().await.status(), Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
-    upstream.has_seen(2).await;
+    assert_our_error(&early.response().await.status(), Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+    upstream.wait_for_requests(2).await;
     gate.open();
-    assert_eq!(late.answer().await.code(), Code::Ok);
-    let line = service.recorded("CancelOperation", "OK").await;
+    assert_eq!(late.response().await.code(), Code::Ok);
+    let line = service.audit_line("CancelOperation", "OK").await;
     assert_eq!(json!([line["shared"], line["attempts"], line["upstream_status"]]), json!([true, 2, 200]));
-    let line = service.recorded("CancelOperation", "DEADLINE_EXCEEDED").await;
+    let line = service.audit_line("CancelOperation", "DEADLINE_EXCEEDED").await;
     assert_eq!(json!([line["shared"], line["attempts"], line["upstream_status"]]), json!([null, 1, null]));
 }

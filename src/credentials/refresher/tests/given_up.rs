@@ -1,4 +1,4 @@
-//! When the start of the service no longer waits for a credential.
+//! The time at which the start of the service no longer waits for a credential.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ async fn given_up_after(steps: impl IntoIterator<Item = Step>) -> (usize, Durati
     let start = Instant::now();
     let script = Script::of(steps);
     let credential = script.start();
-    assert_eq!(credential.readiness(), Readiness::Starting);
+    assert_eq!(credential.status().readiness(), Readiness::Starting);
     let settled = credential.readiness_after(Readiness::Starting).await;
     assert_eq!(settled, Readiness::NotReady);
     let (fetches, time) = (script.fetches(), start.elapsed());
@@ -47,11 +47,11 @@ async fn an_attempt_that_is_under_way_then_makes_no_difference() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_calls_when_it_is_given_up_waits_for_the_attempt_under_way() {
+async fn a_call_after_it_is_given_up_waits_for_the_attempt_under_way() {
     let script = Script::of([Step::FailAfter(8 * SECOND), Step::FailAfter(4 * SECOND)]);
     let credential = script.start();
     assert_eq!(credential.readiness_after(Readiness::Starting).await, Readiness::NotReady);
-    let told = credential.standing().to_string();
+    let told = credential.status().to_string();
     assert!(told.starts_with("no valid token: scripted silence (for 1s"), "{told}");
     let start = Instant::now();
     bearer(&credential).await.expect_err("the second failed too");
@@ -59,11 +59,11 @@ async fn who_calls_when_it_is_given_up_waits_for_the_attempt_under_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_told_of_a_refusal_is_its_cause_and_that_it_must_be_mended() {
+async fn the_status_of_a_refusal_has_its_cause_and_the_need_of_repair() {
     let script = Script::of(std::iter::repeat_with(|| Step::Refuse).take(200));
     let credential = script.start();
     credential.readiness_after(Readiness::Starting).await;
     sleep(MINUTE).await;
-    let told = credential.standing().to_string();
+    let told = credential.status().to_string();
     assert_eq!(told, "no valid token: scripted refusal (for 1m; to be mended)");
 }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{SECOND, bearer};
 use crate::background::Background;
-use crate::credentials::{Credential, FetchError, Token, TokenSource};
+use crate::credentials::{Credential, FetchError, FetchErrorKind, Token, TokenSource};
 
 /// Fails for a while from when it is first asked.
 #[derive(Clone)]
@@ -25,7 +25,7 @@ impl TokenSource for Outage {
         let now = self.begun.elapsed();
         self.attempts.lock().expect("not poisoned").push(now);
         if self.lasts.contains(&now) {
-            return Err(FetchError::Unanswered(None, "scripted".to_owned()));
+            return Err(FetchError::new(FetchErrorKind::Unreachable, "scripted"));
         }
         Token::new("token".to_owned().into(), 40 * SECOND)
     }
@@ -43,7 +43,7 @@ async fn a_pause_that_began_with_a_token_is_no_longer_than_one_without_when_it_e
         let lasts = 10 * SECOND..40 * SECOND + half;
         let outage = Outage { begun: Instant::now(), lasts, attempts: Arc::default() };
         let background = Background::unsupervised();
-        let credential = Credential::start(outage.clone(), "test".to_owned(), None, &background);
+        let credential = Credential::with_source("test", outage.clone(), None, &background);
         sleep(45 * SECOND + half + Duration::from_millis(2)).await;
         let attempts = outage.attempts.lock().expect("not poisoned").clone();
         assert!(bearer(&credential).await.is_ok(), "{attempts:?}");

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::{MINUTE, SECOND, bearer};
 use crate::{
     background::Background,
-    credentials::{Credential, FetchError, Readiness, Standing, Token, TokenSource},
+    credentials::{Credential, FetchError, FetchErrorKind, Readiness, Token, TokenSource},
     file_watch::FileWatch,
 };
 
@@ -42,7 +42,7 @@ impl TokenSource for Key {
             sleep(SECOND / 10).await;
         }
         if !self.endpoint.known.lock().expect("not poisoned").contains(&self.name) {
-            return Err(FetchError::Refused(None, format!("unknown {}", self.name)));
+            return Err(FetchError::new(FetchErrorKind::Refused, format!("unknown {}", self.name)));
         }
         Token::new(self.name.clone().into(), self.endpoint.lifetime.unwrap_or(60 * MINUTE))
     }
@@ -73,7 +73,7 @@ impl Endpoint {
         write(&file, key);
         let (watch, _) = FileWatch::open(file.path()).expect("a file");
         let key = Key { endpoint: self.clone(), name: key.to_owned() };
-        (Credential::start(key, "test".to_owned(), Some(watch), &Background::unsupervised()), file)
+        (Credential::with_source("test", key, Some(watch), &Background::unsupervised()), file)
     }
 }
 
@@ -84,7 +84,7 @@ fn write(file: &NamedTempFile, key: &str) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_key_that_is_refused_does_not_put_the_old_one_out_of_force() {
+async fn the_old_key_stays_active_while_the_new_one_is_refused() {
     let endpoint = Endpoint::default();
     endpoint.know("old");
     let (credential, file) = endpoint.holder_of("old");
@@ -93,23 +93,22 @@ async fn a_new_key_that_is_refused_does_not_put_the_old_one_out_of_force() {
     for _ in 0..5 * 60 {
         sleep(MINUTE).await;
         assert_eq!(bearer(&credential).await.as_deref(), Ok("Bearer old"));
-        assert_eq!(credential.readiness(), Readiness::Ready);
+        assert_eq!(credential.status().readiness(), Readiness::Ready);
     }
     let renewals = endpoint.shown("old");
     assert!((5..=7).contains(&renewals), "no more than is due: {renewals}");
     let attempts = endpoint.shown("new");
     assert!((5 * 60..15 * 60).contains(&attempts), "again and again, and with pauses: {attempts}");
-    let Standing::Valid { failing: None, changed: Some(cause), .. } = credential.standing() else {
-        panic!("{:?}", credential.standing());
-    };
-    assert_eq!(cause, "unknown new");
-    let told = credential.standing().to_string();
+    let status = credential.status();
+    assert_eq!((status.cause(), status.changed_file()), (None, Some("unknown new")));
+    let told = status.to_string();
     assert!(told.ends_with("s; the changed file gives no token: unknown new"), "{told}");
 
     endpoint.know("new");
     sleep(MINUTE + SECOND).await;
     assert_eq!(bearer(&credential).await.as_deref(), Ok("Bearer new"));
-    assert!(matches!(credential.standing(), Standing::Valid { failing: None, changed: None, .. }));
+    let status = credential.status();
+    assert_eq!((status.cause(), status.changed_file()), (None, None));
     endpoint.forget("old");
     sleep(120 * MINUTE).await;
     assert_eq!(bearer(&credential).await.as_deref(), Ok("Bearer new"));
@@ -117,7 +116,7 @@ async fn a_new_key_that_is_refused_does_not_put_the_old_one_out_of_force() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_both_are_refused_each_is_tried_and_either_may_come() {
+async fn while_both_are_refused_both_are_retried() {
     for mended in ["old", "new"] {
         let endpoint = Endpoint::default();
         endpoint.know("old");
@@ -128,7 +127,7 @@ async fn while_both_are_refused_each_is_tried_and_either_may_come() {
         sleep(70 * MINUTE).await;
         let refused = bearer(&credential).await.expect_err("no token is left");
         assert!(refused.retry_after <= 5 * SECOND, "{refused:?}");
-        let told = credential.standing().to_string();
+        let told = credential.status().to_string();
         let causes = "unknown old; the changed file gives no token: unknown new";
         assert!(told.starts_with(&format!("no valid token: {causes} (for ")), "{told}");
         endpoint.know(mended);
@@ -152,7 +151,7 @@ async fn a_token_that_google_rejects_is_renewed_by_the_old_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_google_rejects_hurries_the_changed_key_too() {
+async fn a_token_that_google_rejects_makes_an_attempt_with_the_changed_key_due() {
     let endpoint = Endpoint::default();
     endpoint.know("old");
     let (credential, file) = endpoint.holder_of("old");
@@ -169,7 +168,7 @@ async fn a_token_that_google_rejects_hurries_the_changed_key_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_key_that_its_file_no_longer_holds_is_not_tried_any_more() {
+async fn a_refused_key_that_its_file_no_longer_holds_is_not_retried() {
     for (third, token) in [("broken", "Bearer old"), ("third", "Bearer third")] {
         let endpoint = Endpoint::default();
         endpoint.know("old");
@@ -185,12 +184,15 @@ async fn a_refused_key_that_its_file_no_longer_holds_is_not_tried_any_more() {
         sleep(60 * MINUTE).await;
         assert_eq!(endpoint.shown("new"), 0);
         assert_eq!(bearer(&credential).await.as_deref(), Ok(token));
-        assert!(matches!(credential.standing(), Standing::Valid { failing: None, changed: None, .. }));
+        let status = credential.status();
+        let broken = "it is broken, and the old one stays in use: broken";
+        assert_eq!(status.changed_file(), (third == "broken").then_some(broken));
+        assert_eq!((status.cause(), status.readiness()), (None, Readiness::Ready));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_that_never_gave_a_token_gives_way_at_once() {
+async fn a_key_without_a_token_is_replaced_at_once() {
     let endpoint = Endpoint::default();
     endpoint.know("new");
     let (credential, file) = endpoint.holder_of("old");

@@ -1,8 +1,8 @@
-//! What callers prove themselves by is in no log line at any level either.
+//! No log line at any level contains the credentials of callers.
 
 use tonic::Code;
 
-use super::EVERYTHING;
+use super::ALL_LEVELS;
 use crate::{
     lifecycle::{caller::connect, google::Google, service::Service},
     support::{
@@ -12,26 +12,26 @@ use crate::{
 };
 use countermand::proto::longrunning::{CancelOperationRequest, operations_client::OperationsClient};
 
-/// A part of a header that names nobody.
+/// A header part that does not identify the caller.
 const HASH: &str = "0123456789abcdef0123456789abcdef";
 
-/// The code of a cancel with this header.
+/// Cancels with this header. Returns the code.
 async fn cancel_with(service: &Service, header: &'static str, value: &str) -> Code {
     let mut client = OperationsClient::new(connect(service.address).await.unwrap());
     let name = "enterprises/LC01/devices/d1/operations/1".to_owned();
     let mut request = tonic::Request::new(CancelOperationRequest { name });
     request.metadata_mut().insert(header, value.parse().unwrap());
-    let answer = tokio::time::timeout(LIMIT, client.cancel_operation(request)).await.expect("an answer");
-    answer.err().map_or(Code::Ok, |status| status.code())
+    let response = tokio::time::timeout(LIMIT, client.cancel_operation(request)).await.expect("a response");
+    response.err().map_or(Code::Ok, |status| status.code())
 }
 
 #[tokio::test]
-async fn what_callers_show_is_not_logged() {
+async fn caller_credentials_are_not_logged() {
     let (google, key) = (Google::start().await, Key::ec());
     let jwks = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(jwks.path(), key_set([key.jwk(Some("a"))])).unwrap();
     let service = Service::start_with(&google, |command| {
-        command.env("RUST_LOG", EVERYTHING);
+        command.env("RUST_LOG", ALL_LEVELS);
         command.env("COUNTERMAND_CALLERS_JWT_ISSUER", ISSUER);
         command.env("COUNTERMAND_CALLERS_JWT_AUDIENCE", AUDIENCE);
         command.env("COUNTERMAND_CALLERS_JWT_JWKS", jwks.path());
@@ -42,9 +42,9 @@ async fn what_callers_show_is_not_logged() {
 
     let mut expired = claims();
     expired["exp"] = 1.into();
-    let good = key.token(Some("a"), &claims());
+    let valid = key.token(Some("a"), &claims());
     let tokens = [
-        (good.clone(), Code::Ok),
+        (valid.clone(), Code::Ok),
         (key.token(Some("a"), &expired), Code::Unauthenticated),
         (key.token(Some("b"), &claims()), Code::Unauthenticated),
         ("opaque-token-of-a-caller".to_owned(), Code::Unauthenticated),
@@ -62,7 +62,7 @@ async fn what_callers_show_is_not_logged() {
     service.process.signal(nix::sys::signal::Signal::SIGTERM);
     let ended = service.process.end().await;
     assert!(ended.stderr.contains("the bearer token has expired"), "the log has something to search");
-    // Each part of a token by itself: the claims are nobody's business, the signature makes it one.
+    // Claims and signature are secrets separately.
     let parts = tokens.iter().flat_map(|(token, _)| token.split('.')).filter(|part| part.len() > 20);
     for secret in parts.chain([HASH]) {
         let line = ended.stderr.lines().chain(ended.stdout.lines()).find(|line| line.contains(secret));

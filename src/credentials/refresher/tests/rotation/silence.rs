@@ -6,7 +6,7 @@ use tempfile::NamedTempFile;
 use tokio::time::{Instant, sleep};
 
 use super::{Endpoint, SECOND, bearer, write};
-use crate::credentials::{Credential, Standing};
+use crate::credentials::Credential;
 
 impl Endpoint {
     fn leave_unanswered(&self, key: &str) {
@@ -71,7 +71,7 @@ async fn a_renewal_that_is_due_is_not_late() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_comes_late_still_puts_the_new_key_into_force() {
+async fn a_late_answer_still_makes_the_new_key_active() {
     let endpoint = Endpoint::default();
     let (credential, _file) = credential_with_a_silent_change(&endpoint).await;
     let rejected = credential.authorization().await.expect("a token");
@@ -116,7 +116,8 @@ async fn a_file_that_changes_again_is_not_kept_waiting() {
     endpoint.answer("new");
     sleep(60 * SECOND).await;
     assert_eq!(bearer(&credential).await.as_deref(), Ok("Bearer third"), "the attempt is gone");
-    assert!(matches!(credential.standing(), Standing::Valid { failing: None, changed: None, .. }));
+    let status = credential.status();
+    assert_eq!((status.cause(), status.changed_file()), (None, None));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,100 @@
+//! One request on the way to a token, and its response.
+
+use std::{borrow::Cow, fmt::Display, time::Duration};
+
+use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
+use reqwest::{Method, Url};
+use tokio::time::timeout;
+
+use super::token::{FetchError, FetchErrorKind, Secret, TokenService};
+use crate::http_client::HttpClient;
+
+/// The bound on one request. It is shorter than that of a fetch, so that the error names the service.
+const TIMEOUT: Duration = Duration::from_secs(9);
+
+/// More bytes than any token request or response holds.
+pub(super) const LIMIT: usize = 64 * 1024;
+
+/// The fields of forms that are secrets (RFC 6749, RFC 7523, RFC 8693).
+const SECRET_FIELDS: [&str; 4] = ["assertion", "client_secret", "refresh_token", "subject_token"];
+
+/// A request.
+pub(super) struct TokenRequest {
+    pub(super) service: TokenService,
+    /// How an operator would call the service.
+    pub(super) name: Cow<'static, str>,
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Vec<u8>,
+    /// The secrets that the request carries, which the text of an error must not repeat.
+    pub(super) secrets: Vec<Secret>,
+}
+
+/// A response of any status.
+pub(super) struct TokenResponse {
+    pub(super) service: TokenService,
+    pub(super) name: Cow<'static, str>,
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Vec<u8>,
+    pub(super) secrets: Vec<Secret>,
+}
+
+impl TokenService {
+    fn name(self) -> &'static str {
+        match self {
+            Self::TokenEndpoint => "the token endpoint",
+            Self::TokenExchange => "the security token service",
+            Self::SubjectTokenSource => "the source of the subject token",
+            Self::MetadataServer => "the metadata server",
+            Self::IamCredentials => "IAM Credentials",
+        }
+    }
+}
+
+impl TokenRequest {
+    /// A GET.
+    pub(super) fn get(service: TokenService, url: Url, headers: HeaderMap) -> Self {
+        let name = service.name().into();
+        Self { service, name, method: Method::GET, url, headers, body: Vec::new(), secrets: Vec::new() }
+    }
+
+    /// A POST of a form. The names of its fields say which are secret; the URL's query counts as secret too.
+    pub(super) fn form(service: TokenService, url: Url, body: String) -> Self {
+        let fields =
+            form_urlencoded::parse(body.as_bytes()).filter(|(name, _)| SECRET_FIELDS.contains(&&**name));
+        let secrets = fields.chain(url.query_pairs()).map(|(_, value)| value.into_owned().into()).collect();
+        let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, form)]);
+        let body = body.into_bytes();
+        Self { service, name: service.name().into(), method: Method::POST, url, headers, body, secrets }
+    }
+
+    /// Sends the request once and reads the whole response.
+    pub(super) async fn send(self, client: &HttpClient) -> Result<TokenResponse, FetchError> {
+        let Self { service, name, method, url, headers, body, mut secrets } = self;
+        secrets.extend(headers.values().filter_map(secret));
+        let error = |kind, cause: &dyn Display| FetchError::of(service, &name, kind, cause);
+        let sent = client.send(method, url, headers, body);
+        let exchange = async {
+            let response =
+                sent.await.map_err(|e| error(FetchErrorKind::Unreachable, &format_args!(": {e}")))?;
+            let (status, headers) = (response.status(), response.headers().clone());
+            let body = response.body(LIMIT).await;
+            let body = body.map_err(|e| error(FetchErrorKind::Unusable, &format_args!(": {e}")))?;
+            Ok((status, headers, body))
+        };
+        let (status, headers, body) = timeout(TIMEOUT, exchange).await.unwrap_or_else(|_| {
+            Err(error(FetchErrorKind::Unreachable, &format_args!(" did not answer within {TIMEOUT:?}")))
+        })?;
+        Ok(TokenResponse { service, name, status, headers, body, secrets })
+    }
+}
+
+/// The secret in a header's value: the part after the scheme, `Bearer` or `Basic`, if it begins with one.
+fn secret(value: &HeaderValue) -> Option<Secret> {
+    let text = value.is_sensitive().then(|| value.to_str().ok()).flatten()?;
+    let secret = text.split_once(' ').map_or(text, |(_, secret)| secret);
+    Some(secret.to_owned().into())
+}
