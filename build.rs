@@ -1,11 +1,10 @@
-//! Compiles `proto/` with protox, a protobuf compiler in Rust, so that no `protoc` is needed, and
-//! generates the stubs with tonic-build's prost front end.
+//! Compiles `proto/` and generates the stubs. protox is a protobuf compiler in Rust, so the build needs no `protoc`.
 
 use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;
 
-/// Everything that an answer can contain: what reflection serves, and by which details are encoded.
+/// The files of every type that a response can contain. Reflection serves them, and error details are encoded by them.
 const FILES: [&str; 8] = [
     "google/longrunning/operations.proto",
     "google/rpc/error_details.proto",

@@ -1,4 +1,4 @@
-//! The only place that builds and connects the parts. It supervises them and drains.
+//! Builds and connects the components, supervises them and drains. No other module connects components.
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
@@ -22,9 +22,9 @@ pub mod config;
 mod credentials;
 
 pub use config::Config;
-use config::{Loaded, Settings};
+use config::{LoadedFiles, Settings};
 
-/// The process must be gone at the end of `drain_timeout`, and so the drain ends a little earlier.
+/// The drain ends this much before `drain_timeout`, because the process must end within it.
 const DRAIN_MARGIN: Duration = Duration::from_millis(250);
 
 /// A service that is bound to its addresses.
@@ -40,27 +40,27 @@ pub struct App {
     drain_timeout: Duration,
 }
 
-/// Why the service cannot start.
+/// The reason why the service cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A TLS client cannot be built.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// A file cannot be read, or an address is not available; the text names it.
+    /// A file cannot be read, or an address is not available. The text contains the path or the address.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
 /// A background task ended on its own, which is a defect. The process has drained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a background task has ended: {task}")]
+#[error("background task ended: {task}")]
 pub struct Defect {
     /// The name of the task.
     pub task: &'static str,
 }
 
 impl App {
-    /// Builds everything and binds the addresses. The first tokens are being fetched when this returns.
+    /// Builds the service and binds the addresses. The first token requests are in flight when this returns.
     ///
     /// # Errors
     ///
@@ -81,7 +81,7 @@ impl App {
             audit,
             log: _,
         } = settings;
-        let Loaded { tls, authorities, keys, policy, credentials: loaded_credentials } = loaded;
+        let LoadedFiles { tls, authorities, keys, policy, credentials: loaded_credentials } = loaded;
         let (background, exits) = Background::new();
         let authorities = authorities.start(&background);
         let credentials = credentials::start(
@@ -117,13 +117,13 @@ impl App {
         Ok(Self { server, admin, credentials, serving, calls, audit, background, exits, drain_timeout })
     }
 
-    /// The addresses that gRPC is served on.
+    /// The addresses of the gRPC listeners.
     #[must_use]
     pub fn addresses(&self) -> Vec<ListenAddress> {
         self.server.addresses()
     }
 
-    /// The address of the operator's port.
+    /// The address of the admin port.
     #[must_use]
     pub fn admin_address(&self) -> Option<std::net::SocketAddr> {
         self.admin.as_ref().map(Admin::address)
@@ -135,20 +135,20 @@ impl App {
         self.audit.clone()
     }
 
-    /// The state that health reports, as it changes.
+    /// The serving state, which health reports.
     #[must_use]
     pub fn serving(&self) -> watch::Receiver<Serving> {
         self.serving.subscribe()
     }
 
-    /// Serves until `stop`, then drains: health says NOT_SERVING, no new connection is accepted after a short grace,
-    /// and the calls in flight end, as do the cancels whose callers have left. `cut` ends the drain at once: the calls
-    /// that are left are answered UNAVAILABLE, and their audit lines are written.
+    /// Serves until `stop`, then drains. Health reports NOT_SERVING, connections are rejected after a short grace, and the calls
+    /// in flight finish, including cancels whose callers have disconnected. `cut` ends the drain at once: the remaining calls
+    /// are answered UNAVAILABLE, and their audit lines are written.
     ///
     /// # Errors
     ///
-    /// A background task ended on its own. The drain comes first in that case too, so that every cancel that was sent
-    /// has its line in the audit log.
+    /// A background task ended. The process drains in this case too, so that every cancel that was sent has its line in the
+    /// audit log.
     pub async fn run(
         self,
         stop: impl Future<Output = ()>,
@@ -177,7 +177,7 @@ impl App {
         };
         let since = Instant::now();
         match dead {
-            Some(task) => tracing::error!(task, "a background task has ended: draining"),
+            Some(task) => tracing::error!(task, "background task ended; draining"),
             None => tracing::info!("draining"),
         }
         serving.send_replace(Serving::Draining);
@@ -186,7 +186,7 @@ impl App {
             drained = &mut server => drained.unwrap_or(Drained::TimedOut { calls: calls.in_flight().len() }),
             () = cut => Drained::Stopped { calls: calls.in_flight().len() },
         };
-        // Calls that outlast the drain are answered and recorded now. Then the audit log is written to its end.
+        // Calls that outlast the drain are answered and recorded before the audit log is flushed.
         calls.abort();
         calls.in_flight().close();
         let end = match drained {
@@ -195,7 +195,7 @@ impl App {
         };
         let _ = tokio::time::timeout_at(end + margin / 4, calls.in_flight().wait()).await;
         if tokio::time::timeout_at(end + margin / 2, audit.end()).await.is_err() {
-            tracing::error!("the drain timeout passed before the audit log was written to the end");
+            tracing::error!("drain timed out before the audit log was flushed");
         }
         match dead {
             Some(task) => Err(Defect { task }),

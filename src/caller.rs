@@ -1,4 +1,4 @@
-//! Who calls, and how that was proven.
+//! The caller of a call: its identity, and the evidence of that identity.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,67 +15,66 @@ pub use dns_name::{DnsName, InvalidDnsName};
 pub use parse::InvalidIdentity;
 pub use spiffe::{InvalidSpiffeId, SpiffeId};
 
-/// A caller, as the policy and the audit log know it. Cheap to clone; equal when everything that a policy
-/// can ask of them is.
+/// A caller, for policies and the audit log. Cheap to clone. Two callers are equal when no policy can tell them apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller(Arc<Known>);
+pub struct Caller(Arc<CallerData>);
 
 #[derive(Debug, PartialEq, Eq)]
-struct Known {
-    /// Of the rest: a token's claims are many, and each call is looked up by its caller.
+struct CallerData {
+    /// The hash of the other fields. It is computed once, because the decision cache hashes the caller of each call and a
+    /// token may have many claims.
     hash: u64,
     identity: Identity,
-    proof: Proof,
+    evidence: Evidence,
     claims: Claims,
 }
 
-/// What a token says of its bearer: each claim by its name, that of a member of an object after a slash
-/// (`kubernetes.io/namespace`), with its values as text.
+/// The claims of a token: the values of each claim as text, by the claim's name. The name of a member of an object follows
+/// the object's name and a slash (`kubernetes.io/namespace`).
 pub type Claims = BTreeMap<String, BTreeSet<String>>;
 
-/// The identity of a caller. `Display` is the id of the policy language and of the audit log, and `FromStr`
-/// reads it.
+/// The identity of a caller. `Display` writes the id that policies and the audit log use, and `FromStr` reads it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Identity {
-    /// A workload, by its SPIFFE ID: `spiffe://corp.example/ns/mdm/sa/console`.
+    /// The SPIFFE ID of a workload: `spiffe://corp.example/ns/mdm/sa/console`.
     Spiffe(SpiffeId),
     /// The DNS name of a client certificate: `dns:console.corp.example`.
     Dns(DnsName),
     /// The bearer of a token: `jwt:ISS#SUB`.
     Jwt {
-        /// Who made the token, its `iss`.
+        /// The `iss` of the token.
         issuer: String,
-        /// Whom it is about, its `sub`.
+        /// The `sub` of the token.
         subject: String,
     },
-    /// A process on this machine, by the user that the kernel says it runs as: `unix:UID`.
+    /// The user of a process on this machine, as the kernel reports it: `unix:UID`.
     Unix {
-        /// The user's number.
+        /// The user id.
         uid: u32,
     },
-    /// Nobody in particular: `anonymous`.
+    /// A caller without evidence of an identity: `anonymous`.
     Anonymous,
 }
 
-/// How an identity was proven.
+/// The evidence of an identity. Policies and the audit log call it `proof`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Proof {
-    /// A trusted mesh proxy named it in `x-forwarded-client-cert`.
+pub enum Evidence {
+    /// A trusted mesh proxy sent the identity in `x-forwarded-client-cert`.
     ForwardedClientCert,
-    /// A trusted mesh proxy named it in `l5d-client-id`.
+    /// A trusted mesh proxy sent the identity in `l5d-client-id`.
     LinkerdClientId,
-    /// The client certificate of the connection, verified.
+    /// The verified client certificate of the connection.
     ClientCertificate,
-    /// A JWT, verified.
+    /// A verified JWT.
     Jwt,
-    /// The kernel, of the peer of a unix socket.
+    /// The peer credentials of a unix socket, from the kernel.
     UnixPeer,
-    /// None: the caller is anonymous.
+    /// No evidence: the caller is anonymous.
     None,
 }
 
-impl Proof {
-    /// The name in the policy language and in the audit log.
+impl Evidence {
+    /// The value of `proof` in policies and in the audit log.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -90,49 +89,49 @@ impl Proof {
 }
 
 impl Caller {
-    /// A caller whose identity was proven in this way.
+    /// A caller without claims.
     #[must_use]
-    pub fn new(identity: Identity, proof: Proof) -> Self {
-        Self::with_claims(identity, proof, Claims::new())
+    pub fn new(identity: Identity, evidence: Evidence) -> Self {
+        Self::with_claims(identity, evidence, Claims::new())
     }
 
     /// The bearer of a verified token.
     #[must_use]
     pub fn of_token(issuer: String, subject: String, claims: Claims) -> Self {
-        Self::with_claims(Identity::Jwt { issuer, subject }, Proof::Jwt, claims)
+        Self::with_claims(Identity::Jwt { issuer, subject }, Evidence::Jwt, claims)
     }
 
-    fn with_claims(identity: Identity, proof: Proof, claims: Claims) -> Self {
+    fn with_claims(identity: Identity, evidence: Evidence, claims: Claims) -> Self {
         static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-        let hash = SEED.hash_one((&identity, proof, &claims));
-        Self(Arc::new(Known { hash, identity, proof, claims }))
+        let hash = SEED.hash_one((&identity, evidence, &claims));
+        Self(Arc::new(CallerData { hash, identity, evidence, claims }))
     }
 
-    /// A process of the user with the number `uid`.
+    /// A process of the user `uid` on this machine.
     #[must_use]
     pub fn unix(uid: u32) -> Self {
-        Self::new(Identity::Unix { uid }, Proof::UnixPeer)
+        Self::new(Identity::Unix { uid }, Evidence::UnixPeer)
     }
 
-    /// Nobody in particular.
+    /// A caller without evidence of an identity.
     #[must_use]
     pub fn anonymous() -> Self {
-        Self::new(Identity::Anonymous, Proof::None)
+        Self::new(Identity::Anonymous, Evidence::None)
     }
 
-    /// Who it is.
+    /// The identity.
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.0.identity
     }
 
-    /// How that was proven.
+    /// The evidence of the identity.
     #[must_use]
-    pub fn proof(&self) -> Proof {
-        self.0.proof
+    pub fn evidence(&self) -> Evidence {
+        self.0.evidence
     }
 
-    /// What its token says; empty without one.
+    /// The claims of the token. Empty without a token.
     #[must_use]
     pub fn claims(&self) -> &Claims {
         &self.0.claims

@@ -60,8 +60,8 @@ enum Command {
     Probe(probe::ProbeArgs),
 }
 
-/// Parses the command line, runs the command and returns its exit code. clap ends the process with the code 2 when
-/// the command line is invalid.
+/// Parses the command line, runs the command and returns its exit code. clap ends the process with code 2 if the command line
+/// is invalid.
 pub async fn run() -> ExitCode {
     let exit = match Cli::parse().command {
         Command::Serve(args) => serve::run(args).await,
@@ -79,7 +79,7 @@ pub async fn run() -> ExitCode {
     exit.into()
 }
 
-// Without the emulator, its variables are still known to `serve`, but no subcommand declares them.
+// Without the feature `emulator`, `serve` still knows the variables of `emulate`, but no subcommand declares them.
 #[cfg(all(test, feature = "emulator"))]
 mod tests {
     use std::collections::BTreeSet;
@@ -87,7 +87,7 @@ mod tests {
     use clap::CommandFactory;
 
     use super::Cli;
-    use crate::app::config::OF_OTHER_COMMANDS;
+    use crate::app::config::OTHER_COMMANDS_VARIABLES;
 
     #[test]
     fn clap_accepts_the_command_line() {
@@ -95,12 +95,12 @@ mod tests {
     }
 
     #[test]
-    fn the_variables_of_the_commands_are_those_that_serve_takes_for_no_faults() {
+    fn serve_knows_the_variables_of_the_other_commands() {
         let command = Cli::command();
         let arguments = command.get_subcommands().flat_map(|command| command.get_arguments());
         let read: BTreeSet<_> = arguments
             .filter_map(|argument| argument.get_env().map(|name| name.to_str().unwrap().to_owned()))
             .collect();
-        assert_eq!(read, OF_OTHER_COMMANDS.map(str::to_owned).into());
+        assert_eq!(read, OTHER_COMMANDS_VARIABLES.map(str::to_owned).into());
     }
 }

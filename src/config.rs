@@ -1,7 +1,7 @@
 //! Reads settings from flags, environment variables and a TOML file. All errors are reported at once.
 //!
 //! A setting comes from its flag, otherwise from its `COUNTERMAND_…` variable, otherwise from the file, otherwise from its
-//! default. Each component declares its own settings by [`settings!`]; `app::config` puts them together.
+//! default. Each component declares its settings with [`settings!`]. `app::config` combines them.
 
 pub(crate) mod address;
 pub(crate) mod endpoint;
@@ -21,9 +21,9 @@ pub use variables::Variables;
 
 pub(crate) use errors::Invalid;
 pub(crate) use file::cannot_read;
-pub(crate) use provenance::{Given, Origin};
+pub(crate) use provenance::{Given, Provenance};
 pub(crate) use section::{Names, Section, Setting, Sources, settings};
 pub(crate) use values::{
-    CA_CERTIFICATES, FilePath, Kind, List, Parsed, READABLE_FILE, Switch, Time, TimeOrOff, Words, duration,
-    integer,
+    CA_CERTIFICATES, FilePath, List, Parsed, READABLE_FILE, Switch, Time, TimeOrOff, ValueKind, Words,
+    duration, integer,
 };

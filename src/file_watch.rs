@@ -1,4 +1,4 @@
-//! Files that are taken up when they change.
+//! Watches files for changes of their content.
 
 use std::{
     io,
@@ -11,65 +11,66 @@ use zeroize::Zeroizing;
 
 use crate::fingerprint::fingerprint;
 
-mod regular;
+mod read_file;
 
-pub use regular::read;
+pub use read_file::read;
 
-/// How often a file is looked at. Comparing its content is safe where times and inodes are not:
-/// Kubernetes swaps a symbolic link.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// The interval between two reads. The content is compared, because times and inodes are unreliable: Kubernetes replaces
+/// a symbolic link.
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How long a content must stay before it counts: one that is found half-written, a policy for example whose
-/// last line is still missing, must not be taken up.
-const SETTLES_IN: Duration = Duration::from_secs(1);
+/// A new content counts as complete when it has not changed for this time. A file that is read while it is written may
+/// lack its last lines.
+const SETTLE_TIME: Duration = Duration::from_secs(1);
 
-/// For how long a file that cannot be read is only being replaced.
-const REPLACING: Duration = Duration::from_secs(4);
+/// A file that cannot be read is logged after this time. A replacement of the file is shorter.
+const UNREADABLE_GRACE: Duration = Duration::from_secs(4);
 
-/// A file whose content is compared every few seconds. One that can no longer be read is reported here, once
-/// until it can: its user only hears of contents.
+/// A file whose content is compared every few seconds. A file that is no longer readable is logged here, because
+/// [`FileWatch::changed`] reports contents only.
 #[derive(Debug)]
 pub struct FileWatch {
     file: PathBuf,
-    seen: [u8; 32],
-    settling: Option<Settling>,
-    unreadable: Option<Unreadable>,
+    /// The fingerprint of the content that was returned last.
+    current: [u8; 32],
+    settling: Option<SettlingContent>,
+    unreadable: Option<UnreadablePeriod>,
 }
 
-/// Another content, and when it was first found.
+/// A new content that may be incomplete.
 #[derive(Debug)]
-struct Settling {
-    content: [u8; 32],
+struct SettlingContent {
+    fingerprint: [u8; 32],
     since: Instant,
 }
 
-/// Since when, and whether it has been told.
+/// A time in which the file cannot be read.
 #[derive(Debug)]
-struct Unreadable {
+struct UnreadablePeriod {
     since: Instant,
-    told: bool,
+    is_logged: bool,
 }
 
 impl FileWatch {
-    /// Watches `file` from the content on that is answered.
+    /// Reads `file`, and watches it for changes of the content that is returned.
     ///
     /// # Errors
     ///
-    /// It cannot be read, as [`read`] says.
+    /// See [`read`].
     pub fn open(file: &Path) -> io::Result<(Self, Zeroizing<Vec<u8>>)> {
         let content = read(file)?;
-        let seen = fingerprint(&content);
-        Ok((Self { file: file.to_owned(), seen, settling: None, unreadable: None }, content))
+        let current = fingerprint(&content);
+        Ok((Self { file: file.to_owned(), current, settling: None, unreadable: None }, content))
     }
 
-    /// Waits for the content to change, and answers the new one. A file that is gone or unreadable is no
-    /// change. Safe to drop and call again.
+    /// Waits until the content changes, and returns the new content. A missing or unreadable file is not a change.
+    /// Cancel safe.
     pub async fn changed(&mut self) -> Zeroizing<Vec<u8>> {
         loop {
             let file = self.file.clone();
-            // It ends in error only when the runtime does.
+            // The join fails only when the runtime shuts down.
             let read = tokio::task::spawn_blocking(move || read(&file)).await;
-            match read.unwrap_or_else(|ending| Err(io::Error::other(ending))) {
+            match read.unwrap_or_else(|error| Err(io::Error::other(error))) {
                 Ok(content) => {
                     self.was_read();
                     if self.has_settled(fingerprint(&content)) {
@@ -78,23 +79,23 @@ impl FileWatch {
                 }
                 Err(error) => self.was_unreadable(&error),
             }
-            let pause = if self.settling.is_some() { SETTLES_IN } else { LOOK_EVERY };
+            let pause = if self.settling.is_some() { SETTLE_TIME } else { POLL_INTERVAL };
             tokio::time::sleep(pause).await;
         }
     }
 
-    /// Whether what was found is another content than before, and has been for long enough.
+    /// Whether the content with the fingerprint `found` is new and has not changed for [`SETTLE_TIME`].
     fn has_settled(&mut self, found: [u8; 32]) -> bool {
-        if self.seen == found {
+        if self.current == found {
             self.settling = None;
             return false;
         }
         let now = Instant::now();
-        let settling = self.settling.take().filter(|settling| settling.content == found);
-        let settling = settling.unwrap_or(Settling { content: found, since: now });
-        let is_settled = now.duration_since(settling.since) >= SETTLES_IN;
+        let settling = self.settling.take().filter(|settling| settling.fingerprint == found);
+        let settling = settling.unwrap_or(SettlingContent { fingerprint: found, since: now });
+        let is_settled = now.duration_since(settling.since) >= SETTLE_TIME;
         if is_settled {
-            self.seen = found;
+            self.current = found;
         } else {
             self.settling = Some(settling);
         }
@@ -102,26 +103,25 @@ impl FileWatch {
     }
 
     fn was_read(&mut self) {
-        if self.unreadable.take().is_some_and(|unreadable| unreadable.told) {
-            tracing::info!(file = %self.file.display(), "a file can be read again");
+        if self.unreadable.take().is_some_and(|unreadable| unreadable.is_logged) {
+            tracing::info!(file = %self.file.display(), "read a watched file again");
         }
     }
 
-    /// For a moment that is what replacing a file looks like.
     fn was_unreadable(&mut self, error: &io::Error) {
         let now = Instant::now();
-        let unreadable = self.unreadable.get_or_insert(Unreadable { since: now, told: false });
-        if !unreadable.told && now.duration_since(unreadable.since) >= REPLACING {
-            unreadable.told = true;
+        let unreadable = self.unreadable.get_or_insert(UnreadablePeriod { since: now, is_logged: false });
+        if !unreadable.is_logged && now.duration_since(unreadable.since) >= UNREADABLE_GRACE {
+            unreadable.is_logged = true;
             tracing::warn!(
                 file = %self.file.display(), %error,
-                "a file cannot be read any more: what it held stays in use"
+                "failed to read a watched file; its last content stays active"
             );
         }
     }
 }
 
-/// Waits for the content of a file to change that there may be: for ever, when there is none.
+/// Waits until the content of an optional file changes. Never returns if there is no file.
 pub async fn changed_if_any(file: &mut Option<FileWatch>) -> Zeroizing<Vec<u8>> {
     match file {
         Some(file) => file.changed().await,

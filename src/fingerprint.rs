@@ -1,4 +1,4 @@
-//! What tells two contents apart without keeping either.
+//! Fingerprints, by which contents are compared without being kept.
 
 use aws_lc_rs::digest::{SHA256, digest};
 

@@ -1,19 +1,17 @@
-//! What stays on this machine, where nobody on the network can read it or put in something else.
+//! Loopback addresses and hosts. No other machine can read or change traffic on loopback, so plaintext is allowed there.
 
 use std::net::SocketAddr;
 
 use url::Host;
 
-/// Whether an end of a connection is on loopback. A socket for both families has IPv4's as
-/// `::ffff:127.0.0.1`.
+/// Whether an address is on loopback. A dual-stack socket reports IPv4 loopback as `::ffff:127.0.0.1`.
 #[must_use]
 pub fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
-/// Whether the host of a URL is this machine, by its address, in the form of either family, or as
-/// `localhost`. No other name is: what the resolver says of it may be otherwise by the time that the URL is
-/// used.
+/// Whether the host of a URL is a loopback address or `localhost`. Every other name is not loopback, because it may resolve
+/// to another address when the URL is used.
 #[must_use]
 pub fn is_loopback_host(host: &Host<&str>) -> bool {
     match host {
@@ -30,7 +28,7 @@ mod tests {
     use super::{is_loopback, is_loopback_host};
 
     #[test]
-    fn an_address_of_loopback_is_known_in_the_form_of_either_family() {
+    fn loopback_addresses_of_both_families_are_recognized() {
         for address in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
             assert!(is_loopback(address.parse().unwrap()), "{address}");
         }
@@ -40,8 +38,8 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_this_machine_by_an_address_of_loopback_or_as_localhost() {
-        let is_here = |url: &str| is_loopback_host(&Url::parse(url).unwrap().host().unwrap());
+    fn loopback_addresses_and_localhost_are_loopback_hosts() {
+        let is_loopback_url = |url: &str| is_loopback_host(&Url::parse(url).unwrap().host().unwrap());
         for url in [
             "http://127.0.0.1/",
             "http://127.9.9.9/",
@@ -49,7 +47,7 @@ mod tests {
             "http://[::ffff:127.0.0.1]/",
             "http://LocalHost/",
         ] {
-            assert!(is_here(url), "{url}");
+            assert!(is_loopback_url(url), "{url}");
         }
         for url in [
             "http://localhost.example/",
@@ -58,7 +56,7 @@ mod tests {
             "http://[::]/",
             "http://[::ffff:10.0.0.1]/",
         ] {
-            assert!(!is_here(url), "{url}");
+            assert!(!is_loopback_url(url), "{url}");
         }
     }
 }

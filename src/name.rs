@@ -1,9 +1,9 @@
-//! The names of AMAPI's resources: one parser serves validation, authorisation, routing and URLs, and
-//! nothing else ever looks at the raw string.
+//! The names of AMAPI's resources. This parser serves validation, authorization, routing and URLs; no other code parses the
+//! raw text.
 //!
-//! A segment is 1 to 255 characters of `A-Z a-z 0-9 - _ . ~`: those that RFC 3986 calls unreserved, so
-//! that a name that parses stands in a URL's path as it is. `.` and `..` are refused since URL parsers
-//! remove them, and `-` alone since AIP-159 gives it the meaning "any", which is not supported.
+//! A segment is 1 to 255 of the unreserved characters of RFC 3986, `A-Z a-z 0-9 - _ . ~`, so that a URL's path contains a
+//! valid name unchanged. `.` and `..` are rejected because URL parsers remove them. `-` alone is rejected because it is the
+//! wildcard of AIP-159, which is not supported.
 
 use std::{
     fmt,
@@ -11,11 +11,11 @@ use std::{
     sync::Arc,
 };
 
-/// Hashes names in maps that every call meets, at a tenth of the cost of std's SipHash. Its seed is random, so that no
+/// The hasher for maps by name, which every call uses. It costs a tenth of std's SipHash. Its seed is random, so that no
 /// caller can choose names that collide.
 pub type NameHasher = foldhash::fast::RandomState;
 
-/// The most characters of one segment.
+/// The maximum length of a segment, in characters.
 const MAX_SEGMENT: usize = 255;
 
 /// The name of one operation: `enterprises/*/devices/*/operations/*`.
@@ -33,14 +33,13 @@ pub struct DeviceName {
     enterprise_end: u16,
 }
 
-/// Why a text is not the name that it should be. `Display` is fit for callers: it repeats nothing of the
-/// text but the place of the fault.
+/// The reason why a text is not a valid name. `Display` is safe for callers, because it repeats nothing of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidName {
-    /// The collections or their number are not those of the pattern.
+    /// The text does not match the pattern.
     #[error("must be of the form {0}")]
     Pattern(&'static str),
-    /// A segment is empty, too long, or has a character outside the set.
+    /// A segment is empty, is too long, or has an invalid character.
     #[error("the {0} must be 1 to {MAX_SEGMENT} characters of A-Z a-z 0-9 - _ . ~, and not . or ..")]
     Segment(&'static str),
     /// A segment is `-`.
@@ -56,16 +55,16 @@ impl OperationName {
     ///
     /// # Errors
     ///
-    /// What is wrong with it; see the module for what is accepted.
+    /// The text is not such a name. The module defines valid names.
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
-        let wrong = InvalidName::Pattern(OPERATION_PATTERN);
-        let (device, rest) = Device::take(text, wrong)?;
+        let mismatch = InvalidName::Pattern(OPERATION_PATTERN);
+        let (device, rest) = DevicePrefix::parse(text, mismatch)?;
         let operation = rest.and_then(|rest| rest.strip_prefix("operations/"));
-        check_segment(operation.ok_or(wrong)?, "operation", wrong)?;
+        check_segment(operation.ok_or(mismatch)?, "operation", mismatch)?;
         Ok(Self { text: text.into(), enterprise_end: device.enterprise_end, device_end: device.device_end })
     }
 
-    /// The whole name, as it was parsed and as it stands in a URL after `/v1/`.
+    /// The whole name. A URL contains it after `/v1/`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
@@ -99,7 +98,7 @@ impl OperationName {
     }
 }
 
-/// By the text alone, which the ends of its segments follow from.
+/// Hashes the text only, because the text determines the other fields.
 impl Hash for OperationName {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.text.hash(state);
@@ -111,12 +110,12 @@ impl DeviceName {
     ///
     /// # Errors
     ///
-    /// What is wrong with it; see the module for what is accepted.
+    /// The text is not such a name. The module defines valid names.
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
-        let wrong = InvalidName::Pattern(DEVICE_PATTERN);
-        let (device, rest) = Device::take(text, wrong)?;
+        let mismatch = InvalidName::Pattern(DEVICE_PATTERN);
+        let (device, rest) = DevicePrefix::parse(text, mismatch)?;
         if !matches!(rest, None | Some("operations")) {
-            return Err(wrong);
+            return Err(mismatch);
         }
         Ok(Self {
             text: text[..usize::from(device.device_end)].into(),
@@ -143,44 +142,44 @@ impl DeviceName {
     }
 }
 
-/// Where the enterprise and the device end in a text that begins with a device's name.
-struct Device {
+/// The end offsets of the enterprise and the device in a text that begins with a device's name.
+struct DevicePrefix {
     enterprise_end: u16,
     device_end: u16,
 }
 
-impl Device {
-    /// Splits the device off; the rest is what follows its slash.
-    fn take(text: &str, wrong: InvalidName) -> Result<(Self, Option<&str>), InvalidName> {
-        let rest = text.strip_prefix("enterprises/").ok_or(wrong)?;
-        let (enterprise, rest) = rest.split_once('/').ok_or(wrong)?;
-        let rest = rest.strip_prefix("devices/").ok_or(wrong)?;
+impl DevicePrefix {
+    /// Parses the device's name at the start of `text`. Returns the text after the following slash, if there is one.
+    fn parse(text: &str, mismatch: InvalidName) -> Result<(Self, Option<&str>), InvalidName> {
+        let rest = text.strip_prefix("enterprises/").ok_or(mismatch)?;
+        let (enterprise, rest) = rest.split_once('/').ok_or(mismatch)?;
+        let rest = rest.strip_prefix("devices/").ok_or(mismatch)?;
         let (device, rest) = match rest.split_once('/') {
             Some((device, rest)) => (device, Some(rest)),
             None => (rest, None),
         };
-        check_segment(enterprise, "enterprise", wrong)?;
-        check_segment(device, "device", wrong)?;
+        check_segment(enterprise, "enterprise", mismatch)?;
+        check_segment(device, "device", mismatch)?;
         let enterprise_end = "enterprises/".len() + enterprise.len();
         let device_end = enterprise_end + "/devices/".len() + device.len();
-        let narrow = |end: usize| u16::try_from(end).map_err(|_| wrong);
+        let narrow = |end: usize| u16::try_from(end).map_err(|_| mismatch);
         let ends = Self { enterprise_end: narrow(enterprise_end)?, device_end: narrow(device_end)? };
         Ok((ends, rest))
     }
 }
 
-/// Checks the id of an enterprise, as it stands in a name: `LC01` for example.
+/// Checks the id of an enterprise, for example `LC01`.
 ///
 /// # Errors
 ///
-/// What is wrong with it.
+/// The id is not a valid segment.
 pub fn check_enterprise(id: &str) -> Result<(), InvalidName> {
     check_segment(id, "enterprise", InvalidName::Segment("enterprise"))
 }
 
-fn check_segment(segment: &str, which: &'static str, wrong: InvalidName) -> Result<(), InvalidName> {
+fn check_segment(segment: &str, which: &'static str, mismatch: InvalidName) -> Result<(), InvalidName> {
     if segment.contains('/') {
-        return Err(wrong);
+        return Err(mismatch);
     }
     if segment == "-" {
         return Err(InvalidName::Wildcard(which));

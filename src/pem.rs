@@ -9,15 +9,14 @@ use rustls::{
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-/// The reason why a text gives no certificates. No variant quotes the text: it may hold a private key, and the library's
-/// error quotes the key when its line breaks were lost. Numbers count the
-/// certificates before the error.
+/// The reason why a text holds no usable certificates. No variant quotes the text, because the text may hold a private key.
+/// The library's error quotes the key if its line breaks were lost. Numbers count the certificates before the error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PemError {
     /// A section has no end, or a malformed beginning.
     #[error("is not PEM: a BEGIN or END is missing, or has no line of its own (after {0} certificates)")]
     Lines(usize),
-    /// Anything else, such as what is not base64.
+    /// Any other error, such as text that is not base64.
     #[error(
         "is not PEM: the text between BEGIN and END is not base64, or is too long (after {0} certificates)"
     )]
@@ -25,8 +24,8 @@ pub enum PemError {
     /// There is no certificate.
     #[error("holds no certificate")]
     NoCertificate,
-    /// A certificate that cannot be trusted.
-    #[error("holds a certificate that cannot be used: number {position}{}: {cause}", named(subject))]
+    /// A certificate that cannot be a trust anchor.
+    #[error("holds a certificate that cannot be used: number {position}{}: {cause}", in_parentheses(subject))]
     Unusable {
         /// Its position, from 1.
         position: usize,
@@ -37,7 +36,7 @@ pub enum PemError {
     },
 }
 
-fn named(subject: &Option<String>) -> String {
+fn in_parentheses(subject: &Option<String>) -> String {
     subject.as_ref().map_or(String::new(), |subject| format!(" ({subject})"))
 }
 
@@ -79,11 +78,12 @@ fn subject(certificate: &CertificateDer<'_>) -> Option<String> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     Some(certificate.subject().to_string()).filter(|subject| !subject.chars().any(char::is_control))
 }
-/// A key as it comes out of a variable or a template that loses line breaks.
+
+/// A private key whose line breaks were lost, for example in an environment variable.
 #[cfg(test)]
 pub(crate) const KEY_ON_ONE_LINE: &str = "-----BEGIN PRIVATE KEY-----hunter2-----END PRIVATE KEY-----\n";
 
-/// Whether `text` shows that key, as text or as the numbers of its bytes.
+/// Whether `text` contains that key, as text or as the numbers of its bytes.
 #[cfg(test)]
 pub(crate) fn shows_the_key(text: &str) -> bool {
     text.contains("hunter2") || text.contains("104, 117, 110, 116, 101, 114, 50")
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unusable_certificate_among_others_is_named() {
+    fn the_error_of_an_unusable_certificate_has_its_position() {
         let name = |name: &str| rcgen::generate_simple_self_signed([name.to_owned()]).unwrap().cert.pem();
         let pem = [&*name("a.example"), &name("b.example"), CERTIFICATE, &name("c.example")].concat();
         let error = add_roots(pem.as_bytes(), &mut RootCertStore::empty()).unwrap_err().to_string();
@@ -118,18 +118,21 @@ mod tests {
 
     #[test]
     fn no_error_quotes_the_text() {
-        let and = |more: &str| [CERTIFICATE, more].concat();
+        let after_certificate = |more: &str| [CERTIFICATE, more].concat();
         for (pem, error) in [
-            (and(KEY_ON_ONE_LINE), PemError::Lines(1)),
-            (and("-----BEGIN PRIVATE KEY-----hunter2"), PemError::Lines(1)),
-            (and("-----BEGIN PRIVATE KEY-----\nhunter2"), PemError::Lines(1)),
-            (and("-----BEGIN PRIVATE KEY-----\n?hunter2\n-----END PRIVATE KEY-----\n"), PemError::Content(1)),
+            (after_certificate(KEY_ON_ONE_LINE), PemError::Lines(1)),
+            (after_certificate("-----BEGIN PRIVATE KEY-----hunter2"), PemError::Lines(1)),
+            (after_certificate("-----BEGIN PRIVATE KEY-----\nhunter2"), PemError::Lines(1)),
+            (
+                after_certificate("-----BEGIN PRIVATE KEY-----\n?hunter2\n-----END PRIVATE KEY-----\n"),
+                PemError::Content(1),
+            ),
             (CERTIFICATE.replace('\n', ""), PemError::Lines(0)),
             ("hunter2".to_owned(), PemError::NoCertificate),
         ] {
-            let met = certificates(pem.as_bytes()).unwrap_err();
-            assert_eq!(met, error, "{pem}");
-            assert!(!shows_the_key(&format!("{met} {met:?}")), "{met}");
+            let found = certificates(pem.as_bytes()).unwrap_err();
+            assert_eq!(found, error, "{pem}");
+            assert!(!shows_the_key(&format!("{found} {found:?}")), "{found}");
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Authorisation. [`Policy::decide`] is the only way to a [`Permit`], and the AMAPI client requires one, so that an
-//! unauthorised call does not compile.
+//! Authorization. Only [`Policy::decide`] makes a [`Permit`], and the AMAPI client requires one, so an unauthorized call does
+//! not compile.
 //!
-//! [`Rules`] are the Cedar policies of a file. `active` holds the rules that decide, caches their decisions, and
-//! reloads the file when it changes.
+//! [`Rules`] are the Cedar policies of a file. `active` holds the active rules, caches their decisions, and reloads the file
+//! when it changes.
 
 use std::{fmt, sync::Arc};
 
@@ -42,7 +42,7 @@ use rules::Verdict;
 /// }
 /// ```
 ///
-/// A permit to read is none to cancel:
+/// A permit to read does not permit a cancel:
 ///
 /// ```compile_fail,E0308
 /// # use std::sync::Arc;
@@ -54,7 +54,7 @@ use rules::Verdict;
 #[derive(Debug, Clone)]
 pub struct Permit<A: ActionType> {
     resource: A::Resource,
-    /// The action of the call, of which this permit may cover a part.
+    /// The action of the whole call. A permit to get may be part of a call to wait.
     action: Action,
     policies: Policies,
 }
@@ -87,8 +87,8 @@ impl Denied {
 pub struct Policy(Option<Arc<ArcSwap<ActiveRules>>>);
 
 impl Policy {
-    /// Permits everything to every caller that a listener accepts. Without a policy, listeners accept callers of
-    /// loopback and unix sockets only, unless the operator chose otherwise at start (see `app::config`).
+    /// Permits every action to every caller that a listener accepts. Without a policy, the listeners are on loopback and unix
+    /// sockets only, unless the operator gives `--allow-unauthenticated` (see `app::config`).
     #[must_use]
     pub fn without_rules() -> Self {
         Self(None)
@@ -101,8 +101,8 @@ impl Policy {
         Self(Some(active::start(file, background)))
     }
 
-    /// Decides whether `caller` may take this action on `resource`. A call is decided once, when it arrives. A call in
-    /// flight continues when the rules change.
+    /// Decides whether `caller` may take this action on `resource`. Each call has one decision, made when the call arrives. A
+    /// later change of the rules does not affect calls in flight.
     ///
     /// # Errors
     ///
@@ -141,7 +141,7 @@ impl<A: ActionType> Permit<A> {
 }
 
 impl Permit<Wait> {
-    /// The permit to get the operation. A wait consists of gets.
+    /// The permit to get the operation, because a wait consists of gets.
     #[must_use]
     pub fn into_get(self) -> Permit<Get> {
         let Self { resource, action, policies } = self;

@@ -1,4 +1,4 @@
-//! The generated stubs of `google.longrunning`, and the descriptors of all that an answer can contain.
+//! The generated stubs of `google.longrunning`, and the descriptors of every type that a response can contain.
 
 use std::sync::LazyLock;
 
@@ -12,10 +12,10 @@ pub mod longrunning {
     tonic::include_proto!("google.longrunning");
 }
 
-/// `google.protobuf.FileDescriptorSet`, encoded: the contract, `google.rpc` and the well-known types.
+/// An encoded `google.protobuf.FileDescriptorSet`: `google.longrunning`, `google.rpc` and the well-known types.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
-/// The same descriptors, ready to look types up in.
+/// The same descriptors, decoded.
 pub static DESCRIPTORS: LazyLock<DescriptorPool> = LazyLock::new(|| {
     DescriptorPool::decode(FILE_DESCRIPTOR_SET).expect("build.rs wrote a valid descriptor set")
 });

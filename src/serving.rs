@@ -1,12 +1,12 @@
-//! What the process is ready for, as health, readiness and all who wait are told.
+//! The serving state of the process. Health, readiness and waiting calls watch it.
 
-/// Whether calls are welcome.
+/// Whether the process accepts calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Serving {
-    /// Not yet, or not at the moment: there is no token.
+    /// There is no valid token, at start or temporarily.
     NotReady,
     /// Calls are served.
     Ready,
-    /// Never again: the process finishes what it has and ends. No state follows.
+    /// The process finishes the calls in flight and ends. This state is final.
     Draining,
 }

@@ -1,8 +1,8 @@
-//! The log: lines on standard error, which a slow reader never makes a call wait for.
+//! The log: lines on standard error. A separate thread writes them, so that a slow reader delays no call.
 //!
-//! Other crates log nothing below `info`, whatever the filter says: at `debug` and `trace`, HTTP and OAuth
-//! libraries print headers, bodies, tokens and assertions. Crates that write to the `log` crate (yup-oauth2,
-//! reqwest, rustls) are not connected at all.
+//! Other crates log nothing below `info`, regardless of the filter. At `debug` and `trace`, HTTP and OAuth libraries print
+//! headers, bodies, tokens and assertions. Crates that write to the `log` crate (yup-oauth2, reqwest, rustls) are not
+//! connected.
 
 use std::{
     env::VarError,
@@ -24,14 +24,13 @@ use settings::LogFormat;
 
 pub mod settings;
 
-/// The variable that says what is logged, in the syntax of [`EnvFilter`].
+/// The environment variable of the log filter, in the syntax of [`EnvFilter`].
 pub const FILTER: &str = EnvFilter::DEFAULT_ENV;
 
-/// Lines that may wait to be written; further ones are dropped.
-const MAX_WAITING_LINES: usize = 10_000;
+/// The maximum of lines that wait to be written. Further lines are dropped.
+const MAX_QUEUED_LINES: usize = 10_000;
 
-/// Starts the log, in `format`, with the filter of `RUST_LOG`, otherwise `default`. Lines are written until
-/// the guard is dropped.
+/// Starts the log, with the filter in `RUST_LOG`, otherwise `default`. The guard writes the queued lines when it is dropped.
 ///
 /// # Errors
 ///
@@ -42,24 +41,24 @@ pub fn start(format: LogFormat, default: &str) -> Result<WorkerGuard, String> {
         Err(VarError::NotPresent) => String::new(),
         Err(VarError::NotUnicode(_)) => return Err(format!("{FILTER}: the value is not UTF-8")),
     };
-    let filter = filter(given_or(&given, default)).map_err(|error| format!("{FILTER}: {error}"))?;
+    let filter = filter(non_blank_or(&given, default)).map_err(|error| format!("{FILTER}: {error}"))?;
     let (writer, guard) =
-        NonBlockingBuilder::default().buffered_lines_limit(MAX_WAITING_LINES).finish(io::stderr());
+        NonBlockingBuilder::default().buffered_lines_limit(MAX_QUEUED_LINES).finish(io::stderr());
     let lines = fmt::layer().with_writer(writer).with_ansi(io::stderr().is_terminal());
     let lines = match format {
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
-    registry().with(lines.with_filter(without_details_of_others(filter))).init();
+    registry().with(lines.with_filter(cap_other_crates(filter))).init();
     Ok(guard)
 }
 
-/// A blank value counts as unset, as an empty one does.
-fn given_or<'a>(given: &'a str, default: &'a str) -> &'a str {
+/// A blank value counts as unset.
+fn non_blank_or<'a>(given: &'a str, default: &'a str) -> &'a str {
     if given.trim().is_empty() { default } else { given }
 }
 
-/// Parses a value of `RUST_LOG`, without the blanks around it.
+/// Parses a value of `RUST_LOG`. Surrounding blanks are ignored.
 ///
 /// # Errors
 ///
@@ -70,20 +69,20 @@ pub fn filter(directives: &str) -> Result<EnvFilter, String> {
 
 /// Restricts `filter` to [`may_be_logged`].
 ///
-/// The two are one filter with a level hint. Two nested filters have none, and every debug line of h2 and hyper
-/// would be evaluated for each frame.
-fn without_details_of_others<S: Subscriber>(filter: EnvFilter) -> impl Filter<S>
+/// Both are combined into one filter that has a level hint. Two nested filters have no hint, so every debug event of h2 and
+/// hyper would be evaluated for each frame.
+fn cap_other_crates<S: Subscriber>(filter: EnvFilter) -> impl Filter<S>
 where
     EnvFilter: Filter<S>,
 {
-    // `and` takes the lower of two hints, and no hint for none.
+    // `and` returns the lower of two hints, and no hint if either filter lacks one.
     filter.and(filter_fn(may_be_logged).with_max_level_hint(LevelFilter::TRACE))
 }
 
-/// Our own lines may be logged at every level, those of other crates from `info` up.
-fn may_be_logged(line: &Metadata<'_>) -> bool {
-    let ours = line.target() == "countermand" || line.target().starts_with("countermand::");
-    ours || *line.level() <= Level::INFO
+/// Events of this crate may be logged at every level, events of other crates from `info` up.
+fn may_be_logged(event: &Metadata<'_>) -> bool {
+    let is_ours = event.target() == "countermand" || event.target().starts_with("countermand::");
+    is_ours || *event.level() <= Level::INFO
 }
 
 #[cfg(test)]
@@ -100,14 +99,14 @@ mod tests {
         registry,
     };
 
-    use super::{filter, given_or, without_details_of_others};
+    use super::{cap_other_crates, filter, non_blank_or};
 
     #[derive(Debug, Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
+    struct LogBuffer(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for Lines {
+    impl Write for LogBuffer {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().expect("a test holds it").write(bytes)
+            self.0.lock().expect("not poisoned").write(bytes)
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -115,7 +114,7 @@ mod tests {
         }
     }
 
-    impl MakeWriter<'_> for Lines {
+    impl MakeWriter<'_> for LogBuffer {
         type Writer = Self;
 
         fn make_writer(&self) -> Self {
@@ -123,13 +122,13 @@ mod tests {
         }
     }
 
-    fn subscriber(directives: &str, lines: &Lines) -> impl Subscriber + use<> {
-        let filter = without_details_of_others(filter(directives).expect("a valid filter"));
+    fn subscriber(directives: &str, lines: &LogBuffer) -> impl Subscriber + use<> {
+        let filter = cap_other_crates(filter(directives).expect("a valid filter"));
         registry().with(fmt::layer().with_writer(lines.clone()).with_filter(filter))
     }
 
     fn logged(directives: &str) -> String {
-        let lines = Lines::default();
+        let lines = LogBuffer::default();
         with_default(subscriber(directives, &lines), || {
             tracing::info!(target: "h2::codec", "info of h2");
             tracing::debug!(target: "h2::codec", "debug of h2");
@@ -137,16 +136,16 @@ mod tests {
             tracing::debug!(target: "countermand::operations", "our debug");
             tracing::info!(target: "countermand", "our info");
         });
-        let bytes = lines.0.lock().expect("a test holds it").clone();
+        let bytes = lines.0.lock().expect("not poisoned").clone();
         String::from_utf8(bytes).expect("lines are text")
     }
 
     #[test]
     fn a_blank_filter_counts_as_unset() {
         for blank in ["", "  ", "\t\n"] {
-            assert_eq!(given_or(blank, "info"), "info");
+            assert_eq!(non_blank_or(blank, "info"), "info");
         }
-        assert_eq!(given_or("debug", "info"), "debug");
+        assert_eq!(non_blank_or("debug", "info"), "debug");
     }
 
     #[test]
@@ -156,7 +155,7 @@ mod tests {
             ("info", LevelFilter::INFO),
             ("info,countermand::operations=debug", LevelFilter::DEBUG),
         ] {
-            let subscriber = subscriber(directives, &Lines::default());
+            let subscriber = subscriber(directives, &LogBuffer::default());
             assert_eq!(subscriber.max_level_hint(), Some(hint), "{directives}");
         }
     }

@@ -1,6 +1,6 @@
-//! Envoy's gRPC-JSON reverse transcoder, the nearest thing to Countermand that needs no code, for comparison.
+//! Envoy's gRPC-JSON reverse transcoder, for comparison. It is the closest alternative to Countermand without code.
 //!
-//! It turns the gRPC cancel into the same REST call, with a token from its configuration: it has no refresh, no
+//! Envoy converts the gRPC cancel to the same REST call, with a token from its configuration. It has no token refresh, no
 //! policy, no audit log, and none of Countermand's errors.
 
 use std::fs;
@@ -15,7 +15,7 @@ use tokio::process::Command;
 use crate::files::Files;
 use crate::grpc::{Connection, Endpoint};
 use crate::process::{Cores, Process};
-use crate::target::{POLL, SERVING_TIMEOUT, Target, free_address};
+use crate::target::{POLL_INTERVAL, SERVING_TIMEOUT, Target, free_address};
 use crate::{Error, operation};
 
 /// Starts the Envoy of `program` with one worker thread.
@@ -34,11 +34,11 @@ pub(crate) async fn start(
     let mut target = Target { process, endpoint: Endpoint { address, tls: None } };
     let start = Instant::now();
     while let Err(error) = Connection::open(&target.endpoint).await {
-        target.process.expect_alive().await?;
+        target.process.expect_running().await?;
         if start.elapsed() > SERVING_TIMEOUT {
             return Err(target.process.explain(error).await);
         }
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
     Ok(target)
 }
@@ -106,10 +106,10 @@ fn configuration(files: &Files, address: SocketAddr, upstream: SocketAddr) -> se
     }})
 }
 
-/// A `google.protobuf.FileDescriptorSet`: `google.longrunning.Operations` with the one method, and with the HTTP
-/// rule of AMAPI. It is encoded by hand, because the types of `prost-types` have no extensions.
+/// A `google.protobuf.FileDescriptorSet`: `google.longrunning.Operations` with `CancelOperation` and AMAPI's HTTP rule. It is
+/// encoded here, because the types of `prost-types` have no extensions.
 fn descriptors() -> Vec<u8> {
-    // Field 1, LABEL_OPTIONAL, TYPE_STRING.
+    // Field number 1, LABEL_OPTIONAL, TYPE_STRING.
     let name = [text(1, "name"), integer(3, 1), integer(4, 1), integer(5, 9), text(10, "name")].concat();
     let request = [text(1, "CancelOperationRequest"), bytes(2, &name)].concat();
     let response = text(1, "Empty");

@@ -1,5 +1,5 @@
-//! The files of a run, deleted at its end: an authority, certificates of the servers and the callers, and
-//! service account keys. The TLS settings that use them: 1.3 or 1.2, aws-lc-rs, HTTP/2 by ALPN.
+//! The files of a run: a CA, certificates of the servers and the callers, and service account keys. They are deleted at the
+//! end. Also the TLS settings that use them: TLS 1.3 or 1.2, aws-lc-rs, HTTP/2 by ALPN.
 
 use std::fs;
 use std::path::PathBuf;
@@ -21,14 +21,14 @@ use crate::{CREDENTIALS, Error, account, operation};
 /// The SPIFFE ID in the certificate of the callers.
 pub(crate) const CLIENT_ID: &str = "spiffe://corp.example/ns/mdm/sa/console";
 
-/// Paths of the files.
+/// The paths of the files.
 #[derive(Debug)]
 pub(crate) struct Files {
     pub(crate) directory: PathBuf,
 }
 
 impl Files {
-    /// Writes the authority and the certificates.
+    /// Writes the CA and the certificates.
     pub(crate) fn write() -> Result<(TempDir, Self), Error> {
         let directory = tempfile::Builder::new().prefix("countermand-bench-").tempdir()?;
         let files = Self { directory: directory.path().to_owned() };
@@ -50,8 +50,8 @@ impl Files {
         Ok((directory, files))
     }
 
-    /// Writes key files of the token endpoint at `https://localhost:{port}`: one of the account that most rows
-    /// use, and one of each of the [`CREDENTIALS`]. They share one key, because making an RSA key takes long.
+    /// Writes key files for the token endpoint at `https://localhost:{port}`: one for the account of most rows, and one for each
+    /// of the [`CREDENTIALS`]. They share one key, because the generation of an RSA key is slow.
     pub(crate) fn write_credentials(&self, port: u16) -> Result<(), Error> {
         let key = KeyPair::generate_for(&PKCS_RSA_SHA256)?.serialize_pem();
         for account in (0..CREDENTIALS).map(account).chain([operation::ENTERPRISE.to_owned()]) {
@@ -73,12 +73,12 @@ impl Files {
         self.directory.join("authority.pem")
     }
 
-    /// Of "server" or "client".
+    /// The file of "server" or "client".
     pub(crate) fn certificate(&self, name: &str) -> PathBuf {
         self.directory.join(format!("{name}.pem"))
     }
 
-    /// Of "server" or "client".
+    /// The file of "server" or "client".
     pub(crate) fn private_key(&self, name: &str) -> PathBuf {
         self.directory.join(format!("{name}.key"))
     }
@@ -87,7 +87,7 @@ impl Files {
         self.directory.join(format!("service-account-{account}.json"))
     }
 
-    /// The settings of a client that trusts only the authority; with `certificate`, it presents the callers'.
+    /// The settings of a client that trusts only the CA. With `certificate`, the client presents the callers' certificate.
     pub(crate) fn client(&self, certificate: bool) -> Result<Arc<ClientConfig>, Error> {
         let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()?
@@ -103,8 +103,8 @@ impl Files {
         Ok(Arc::new(config))
     }
 
-    /// The settings of a server. With `mutual`, it requires a certificate of the authority; otherwise it accepts
-    /// HTTP/1.1 too, for a client that fetches its token with it.
+    /// The settings of a server. With `mutual`, the server requires a client certificate of the CA. Otherwise it also accepts
+    /// HTTP/1.1, which clients may use for token requests.
     pub(crate) fn acceptor(&self, mutual: bool) -> Result<TlsAcceptor, Error> {
         let provider = Arc::new(default_provider());
         let config = ServerConfig::builder_with_provider(Arc::clone(&provider))

@@ -1,7 +1,7 @@
-//! A gRPC call directly on `h2`: the callers must cost less than the targets.
+//! gRPC calls directly on `h2`, so that the callers cost less than the targets.
 //!
-//! A frame (gRPC over HTTP/2, "Length-Prefixed-Message") is one byte for compression, four bytes for the length
-//! in network order, then the message.
+//! A frame ("Length-Prefixed-Message" in gRPC over HTTP/2) is one byte for compression, four bytes for the length in network
+//! byte order, then the message.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,19 +18,19 @@ use tokio_rustls::TlsConnector;
 
 use crate::Error;
 
-/// In bytes, as large as gRPC clients set it. With HTTP/2's default of 64 KiB, `h2` takes a few hundred small
-/// responses that arrive at once for an attack, and closes the connection.
-const CONNECTION_WINDOW: u32 = 1 << 20;
+/// The flow-control window of a connection, in bytes, as large as in gRPC clients. With HTTP/2's default of 64 KiB, `h2` treats a
+/// few hundred small responses at once as an attack and closes the connection.
+const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 
 /// The address of a target, and its TLS.
 #[derive(Debug, Clone)]
 pub(crate) struct Endpoint {
     pub(crate) address: SocketAddr,
-    /// `None` for plaintext. The target's certificate says `localhost`.
+    /// `None` for plaintext. The target's certificate is for `localhost`.
     pub(crate) tls: Option<Arc<ClientConfig>>,
 }
 
-/// A connection to a target that is kept open.
+/// An open connection to a target.
 #[derive(Debug, Clone)]
 pub(crate) struct Connection {
     requests: SendRequest<Bytes>,
@@ -42,7 +42,7 @@ pub(crate) struct Connection {
 #[derive(Debug, Clone)]
 pub(crate) struct Head(Request<()>);
 
-/// A call without a response yet.
+/// A call in flight.
 #[derive(Debug)]
 pub(crate) struct Pending(ResponseFuture);
 
@@ -73,7 +73,7 @@ impl Connection {
         Ok(Head(request))
     }
 
-    /// Sends a call as soon as the peer allows another stream.
+    /// Sends a call when the peer allows another stream.
     pub(crate) async fn begin(&self, head: &Head, message: &[u8]) -> Result<Pending, Error> {
         let mut requests = self.requests.clone().ready().await?;
         let (response, mut body) = requests.send_request(head.0.clone(), false)?;
@@ -83,7 +83,7 @@ impl Connection {
 }
 
 impl Pending {
-    /// The encoded message of the response. A response with another status than OK is an error.
+    /// The encoded message of the response. A status other than OK is an error.
     pub(crate) async fn message(self) -> Result<Bytes, Error> {
         let (head, mut body) = self.0.await?.into_parts();
         let mut message = BytesMut::new();
@@ -107,10 +107,10 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (requests, connection) = h2::client::Builder::new()
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .handshake(stream)
         .await?;
-    // When it ends, every later call fails.
+    // When the connection ends, every later call fails.
     tokio::spawn(connection);
     Ok(requests.ready().await?)
 }

@@ -1,14 +1,14 @@
 //! Measures the cost of a call in Countermand, against a bare HTTP/2 relay.
 //!
-//! `cargo bench` starts three kinds of processes: a constant upstream ([`upstream`]), the relay ([`relay`],
-//! the baseline) and `countermand serve` ([`target`]). It sends the same gRPC cancels to the last two in turns
-//! ([`rows`]), and prints the CPU time and memory that the kernel counts for each ([`process`], [`report`]).
-//! Then it holds many calls of WaitOperation open, and prints their memory and upstream queries ([`waiters`]).
-//! A malformed response or a dead process fails the run; a missed aim does not. `cargo bench -- --help` lists the
-//! options. Linux only: it reads `/proc`.
+//! `cargo bench` starts three kinds of processes: a constant upstream ([`upstream`]), the relay ([`relay`], the baseline) and
+//! `countermand serve` ([`target`]). It sends the same gRPC cancels to the relay and to Countermand in turns ([`rows`]), and
+//! prints the CPU time and memory that the kernel counts for each ([`process`], [`report`]). Then it holds many calls of
+//! WaitOperation open, and prints their memory and upstream queries ([`waiters`]). A malformed response or an ended process
+//! fails the run. A missed target value does not. `cargo bench -- --help` lists the options. Linux only, because it reads
+//! `/proc`.
 //!
-//! The relay uses the allocator that Countermand uses: change both together. Machines are shared and noisy:
-//! quote the ratios and the medians, not the best round.
+//! The relay uses the allocator of Countermand: change both together. Machines are shared and noisy, so quote the ratios and
+//! the medians, not the best round.
 
 mod envoy;
 mod files;
@@ -39,10 +39,10 @@ use target::{COUNTERMAND, Configuration};
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// Ends a run; its text is printed.
+/// The error of a run, which is printed.
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// The number of credentials of the row that has many.
+/// The number of credentials in the row with many credentials.
 const CREDENTIALS: u64 = 500;
 
 /// The account of one of the [`CREDENTIALS`].
@@ -50,7 +50,7 @@ fn account(number: u64) -> String {
     format!("e{number:03}")
 }
 
-/// The account whose token a call about `enterprise` must carry. An enterprise is named after its account.
+/// The account whose token a call about `enterprise` must have. The name of an enterprise begins with its account.
 fn account_of(enterprise: &str) -> &str {
     enterprise.split(['.', '-']).next().unwrap_or(enterprise)
 }
@@ -59,7 +59,7 @@ fn account_of(enterprise: &str) -> &str {
 ///
 /// The rows: a cancel; a cancel with 500 credentials; a cancel with mutual TLS, a policy and an audit log in
 /// a file, against a relay with mutual TLS; 100 callers that cancel the same operation at the same time; a cancel
-/// with Envoy, where it is given. Then many waiters on a few operations that stay pending, for about 15 seconds.
+/// with Envoy, if it is given. Then many waiters on a few operations that stay pending, for about 15 seconds.
 #[derive(Debug, Parser)]
 #[command(name = "calls", bin_name = "cargo bench --", disable_help_subcommand = true)]
 struct Options {
@@ -87,7 +87,7 @@ struct Options {
     #[arg(long, value_name = "PROGRAM", value_parser = program, env = "ENVOY")]
     envoy: Option<PathBuf>,
 
-    /// Passed by `cargo bench` to every benchmark; ignored
+    /// The flag that `cargo bench` passes to every benchmark; ignored
     #[arg(long, hide = true)]
     bench: bool,
 
@@ -95,7 +95,7 @@ struct Options {
     role: Option<Role>,
 }
 
-/// Targets run in a directory of their own, so their paths must be absolute.
+/// Parses the path of a program. The path must be absolute, because targets run in another directory.
 fn program(path: &str) -> io::Result<PathBuf> {
     std::path::absolute(path)
 }
@@ -118,30 +118,30 @@ enum Role {
     },
 }
 
-// One thread in every role: the relay is measured on one core, and the other roles must not use that core.
+// Every role has one thread, because the relay is measured on one core and the other roles must not use that core.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let options = Options::parse();
-    let here = Files { directory: PathBuf::from(".") };
+    let files = Files { directory: PathBuf::from(".") };
     if options.role.is_some() {
         process::end_with_parent();
     }
     let result = match options.role {
-        Some(Role::Upstream) => upstream::run(&here).await,
-        Some(Role::Relay { upstream, mutual_tls }) => relay::run(&here, upstream, mutual_tls).await,
+        Some(Role::Upstream) => upstream::run(&files).await,
+        Some(Role::Relay { upstream, mutual_tls }) => relay::run(&files, upstream, mutual_tls).await,
         None => until_signal(run(&options)).await,
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Standard error may be closed; the exit code still reports the failure.
+            // Standard error may be closed. The exit code still reports the failure.
             let _ = writeln!(io::stderr(), "the benchmark failed: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Runs `work`. SIGTERM and SIGINT drop it, and with it its processes and files.
+/// Runs `work` until it ends or a signal arrives. Dropping `work` ends its processes and deletes its files.
 async fn until_signal(work: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -162,7 +162,7 @@ async fn run(options: &Options) -> Result<(), Error> {
     let upstream = target::upstream(&files).await?;
     let address = upstream.endpoint.address;
 
-    // Every row has a process of its own, so that its memory is not another row's.
+    // Every row has its own process, so that rows do not share memory.
     let mut relays = Vec::new();
     for (workload, tls) in [(&CANCEL, None), (&CANCEL_ENCRYPTED, Some(files.client(true)?))] {
         let relay = target::relay(workload.name, &files, address, tls, cores).await?;
@@ -177,7 +177,7 @@ async fn run(options: &Options) -> Result<(), Error> {
         let start = target::countermand("starts", Path::new(COUNTERMAND), &files, address, &plain, cores);
         starts.push(start.await?.1);
     }
-    // It runs in this process, so that the calls of the shared cancels can be counted.
+    // This upstream runs in this process, so that the calls of the shared cancels can be counted.
     let (shared_calls, counting) = upstream::start(&files).await?;
     let mut rows = Vec::new();
     for (workload, configuration, address_of_ours) in [

@@ -1,10 +1,10 @@
-//! A pending operation in its two forms: AMAPI's JSON for Countermand, the gRPC message for callers. Both are
-//! written out here, apart from Countermand's code, so that no error is common to both.
+//! A pending operation as AMAPI's JSON and as the gRPC message. Neither uses Countermand's code, so that an error there is
+//! detected.
 
 use prost::Message;
 use prost_types::{Any, Struct, Value, value::Kind};
 
-/// The enterprise of all operations, except in the row with many credentials.
+/// The enterprise of all operations, except in the row with many credentials. It is the account of its credential too.
 pub(crate) const ENTERPRISE: &str = "LC01bench";
 
 /// Members of AMAPI's type `Command` (`enterprises.devices.issueCommand`). Google publishes no proto for it, so

@@ -1,4 +1,4 @@
-//! The processes of a run: started on their core, measured, and ended on every way out.
+//! The processes of a run, and their measurement. Every process ends with the run.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -17,14 +17,14 @@ use tokio::process::{Child, Command};
 use crate::Error;
 use crate::files::Files;
 
-/// How long a role of the benchmark may take to listen.
+/// The timeout until a role of the benchmark listens.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a process that dies may outlive its connections.
-const DEATH_TIMEOUT: Duration = Duration::from_millis(200);
+/// The timeout until a process ends after its connections broke.
+const EXIT_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// A running process. It is killed when this is dropped. A role of the benchmark also ends when its standard
-/// input closes, because the benchmark itself may be killed.
+/// A running process. It is killed when this value is dropped. A role of the benchmark also ends when its standard input
+/// closes, because the benchmark itself may be killed.
 #[derive(Debug)]
 pub(crate) struct Process {
     name: String,
@@ -33,8 +33,8 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts `command`, on the targets' core if one is given. Its environment is empty, because ours could name
-    /// a proxy or a setting. Its output goes to files, as it would in use.
+    /// Starts `command`, on the targets' core if there is one. The environment is empty, so that it sets no proxy and no setting.
+    /// The output goes to files, as in production.
     pub(crate) fn start(
         name: &str,
         mut command: Command,
@@ -76,7 +76,7 @@ impl Process {
             Ok(Err(error)) => Err(error.into()),
             Ok(Ok(_)) => match line.trim().parse() {
                 Ok(address) => Ok((process, address)),
-                Err(_) => Err(process.death().await),
+                Err(_) => Err(process.exit_error().await),
             },
         }
     }
@@ -101,24 +101,24 @@ impl Process {
         self.child.id().ok_or_else(|| format!("{} has ended", self.name).into())
     }
 
-    /// Returns the death of this process, otherwise `error`.
+    /// Returns the exit of this process as the error if it has ended, otherwise `error`.
     pub(crate) async fn explain(&mut self, error: Error) -> Error {
-        // The connections of a process that dies break before its end can be seen.
-        match tokio::time::timeout(DEATH_TIMEOUT, self.child.wait()).await {
-            Ok(_) => self.death().await,
+        // The connections of a process break before its exit is visible.
+        match tokio::time::timeout(EXIT_TIMEOUT, self.child.wait()).await {
+            Ok(_) => self.exit_error().await,
             Err(_) => format!("{}: {error}", self.name).into(),
         }
     }
 
-    /// Checks that it still runs.
-    pub(crate) async fn expect_alive(&mut self) -> Result<(), Error> {
+    /// Checks that the process still runs.
+    pub(crate) async fn expect_running(&mut self) -> Result<(), Error> {
         match self.child.try_wait()? {
             None => Ok(()),
-            Some(_) => Err(self.death().await),
+            Some(_) => Err(self.exit_error().await),
         }
     }
 
-    async fn death(&mut self) -> Error {
+    async fn exit_error(&mut self) -> Error {
         let status = match self.child.wait().await {
             Ok(status) => status,
             Err(error) => return error.into(),
@@ -130,21 +130,21 @@ impl Process {
     }
 }
 
-/// Reports to the parent where a role listens.
+/// Prints the address of the listener to the parent process.
 pub(crate) fn announce(listener: &TcpListener) -> Result<(), Error> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{}", listener.local_addr()?)?;
     Ok(stdout.flush()?)
 }
 
-/// Ends this role with its parent, which holds the other end of its standard input.
+/// Ends this role when its parent ends, which closes the standard input.
 pub(crate) fn end_with_parent() {
     std::thread::spawn(|| {
         // The read ends only when the parent has ended.
         let _ = io::stdin().read(&mut [0]);
         #[expect(
             clippy::disallowed_methods,
-            reason = "the main thread serves forever, and nothing has to be written"
+            reason = "the main thread serves forever, and no output is pending"
         )]
         std::process::exit(0);
     });
@@ -166,18 +166,18 @@ impl Meter {
         })
     }
 
-    /// CPU time, user and system, of all its threads, ended ones included. The clock counts nanoseconds
-    /// (`clock_getcpuclockid(3)`); `/proc/PID/stat` counts hundredths of a second.
+    /// The user and system CPU time of all threads, including ended threads. The clock counts nanoseconds
+    /// (`clock_getcpuclockid(3)`), and `/proc/PID/stat` counts hundredths of a second.
     pub(crate) fn cpu(&self) -> Result<Duration, Error> {
         Ok(Duration::from(self.cpu.now()?))
     }
 
-    /// Memory resident now, in bytes (`VmRSS` of `proc_pid_status(5)`).
+    /// The resident memory, in bytes (`VmRSS` of `proc_pid_status(5)`).
     pub(crate) fn resident(&self) -> Result<u64, Error> {
         self.field("VmRSS:")
     }
 
-    /// The most memory that was ever resident, in bytes (`VmHWM`).
+    /// The peak of the resident memory, in bytes (`VmHWM`).
     pub(crate) fn peak_resident(&self) -> Result<u64, Error> {
         self.field("VmHWM:")
     }
@@ -194,42 +194,41 @@ impl Meter {
     }
 }
 
-/// The cores that we may use: one for the targets, the others for everything else.
+/// The available cores: one for the targets, and the others for all other processes.
 #[derive(Debug)]
 pub(crate) struct Cores {
     /// The number of the core that the targets run on.
     pub(crate) target: usize,
-    alone: CpuSet,
+    target_set: CpuSet,
     others: CpuSet,
 }
 
-/// The calling thread, and the processes that it starts from now on.
+/// The calling thread. Processes that it starts later inherit its affinity.
 const THIS_THREAD: Pid = Pid::from_raw(0);
 
 impl Cores {
-    /// Keeps the last core for targets, and moves the calling thread to the others. `None` with fewer than two
-    /// cores.
+    /// Reserves the last core for targets, and moves the calling thread to the other cores. `None` with fewer than two cores.
     pub(crate) fn split() -> Result<Option<Self>, Error> {
         let mut others = sched_getaffinity(THIS_THREAD)?;
-        let mut ours = Vec::new();
+        let mut available = Vec::new();
         for core in 0..CpuSet::count() {
             if others.is_set(core)? {
-                ours.push(core);
+                available.push(core);
             }
         }
-        let &[_, .., target] = ours.as_slice() else {
+        let &[_, .., target] = available.as_slice() else {
             return Ok(None);
         };
         others.unset(target)?;
-        let mut alone = CpuSet::new();
-        alone.set(target)?;
+        let mut target_set = CpuSet::new();
+        target_set.set(target)?;
         sched_setaffinity(THIS_THREAD, &others)?;
-        Ok(Some(Self { target, alone, others }))
+        Ok(Some(Self { target, target_set, others }))
     }
 
     /// Runs `start` on the targets' core, which the processes that it starts inherit.
     pub(crate) fn on_target<T>(&self, start: impl FnOnce() -> T) -> Result<T, Error> {
-        sched_setaffinity(THIS_THREAD, &self.alone)?;
+        sched_setaffinity(THIS_THREAD, &self.target_set)?;
         let started = start();
         sched_setaffinity(THIS_THREAD, &self.others)?;
         Ok(started)

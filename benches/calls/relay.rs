@@ -1,8 +1,8 @@
 //! The baseline: a bare HTTP/2 relay.
 //!
-//! HTTP/2 in, in plaintext or over mutual TLS, HTTP/2 over TLS out on one kept connection. Method, path,
-//! headers, body and trailers pass unchanged; nothing is parsed, checked, counted or logged. Its cost is the
-//! cost of HTTP/2 and TLS, the least that any proxy between the two could cost.
+//! The relay accepts HTTP/2 in plaintext or over mutual TLS, and forwards over one HTTP/2 connection with TLS. It forwards method,
+//! path, headers, body and trailers unchanged, without parsing, checks, counters or logs. Its cost is the cost of HTTP/2 and
+//! TLS, which is the minimum of any proxy.
 
 use std::net::Ipv4Addr;
 
@@ -20,8 +20,8 @@ use tokio_rustls::TlsConnector;
 use crate::files::Files;
 use crate::{Error, process};
 
-/// Relays from a free port of the loopback to `https://localhost:{upstream}` until the process ends;
-/// with `mutual_tls`, callers must present a certificate.
+/// Relays from a free loopback port to `https://localhost:{upstream}` until the process ends. With `mutual_tls`, callers must
+/// present a certificate.
 pub(crate) async fn run(files: &Files, upstream: u16, mutual_tls: bool) -> Result<(), Error> {
     let authority: Authority = format!("localhost:{upstream}").parse()?;
     let requests = connect(files, upstream).await?;
@@ -35,7 +35,7 @@ pub(crate) async fn run(files: &Files, upstream: u16, mutual_tls: bool) -> Resul
             let (requests, authority) = (requests.clone(), authority.clone());
             service_fn(move |request| forward(requests.clone(), authority.clone(), request))
         };
-        // A connection that breaks fails its client's calls, and the client reports it.
+        // A failed connection is not reported here, because its client reports the failed calls.
         let server = server::conn::http2::Builder::new(TokioExecutor::new());
         match acceptor.clone() {
             None => drop(tokio::spawn(server.serve_connection(TokioIo::new(socket), service))),
@@ -55,7 +55,7 @@ async fn connect(files: &Files, upstream: u16) -> Result<SendRequest<Incoming>, 
     let stream = connector.connect(ServerName::try_from("localhost")?, socket).await?;
     let (requests, connection) =
         client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
-    // When it ends, every later call fails.
+    // When the connection ends, every later call fails.
     tokio::spawn(connection);
     Ok(requests)
 }

@@ -1,4 +1,4 @@
-//! Prints the figures beside their aims. A missed aim is printed, and does not fail the run.
+//! Prints the measurements and their goals. A missed goal is printed, and does not fail the run.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -8,14 +8,16 @@ use crate::rows::{CALLERS, CANCEL, CANCEL_GUARDED, CANCEL_ROUTED, CANCEL_SHARED,
 use crate::waiters::{self, WaiterCost};
 use crate::{Error, Options};
 
-/// From spawn to SERVING, in milliseconds.
-const START_AIM: f64 = 100.0;
-/// Resident with 10,000 waiters, in millions of bytes.
-const WAITERS_MEMORY_AIM: f64 = 100.0;
-/// Queries in one of the longest intervals, for 100 operations of 10 devices.
-const QUERIES_AIM: f64 = 10.0;
+/// The goal for the time from spawn to SERVING, in milliseconds.
+const START_GOAL: f64 = 100.0;
 
-/// Prints how the run is set up.
+/// The goal for the resident memory with 10,000 waiters, in millions of bytes.
+const WAITERS_MEMORY_GOAL: f64 = 100.0;
+
+/// The goal for the queries in a maximum interval, for 100 operations of 10 devices.
+const QUERIES_GOAL: f64 = 10.0;
+
+/// Prints the parameters of the run.
 pub(crate) fn setting(out: &mut impl Write, options: &Options, cores: Option<&Cores>) -> io::Result<()> {
     let Options { rounds, calls, .. } = options;
     writeln!(
@@ -30,7 +32,7 @@ pub(crate) fn setting(out: &mut impl Write, options: &Options, cores: Option<&Co
     }
 }
 
-/// Prints a line per row, each figure the median of its rounds.
+/// Prints one line per row, with the medians of its rounds.
 pub(crate) fn table<'a>(out: &mut impl Write, rows: impl Iterator<Item = &'a Row>) -> io::Result<()> {
     writeln!(
         out,
@@ -59,11 +61,11 @@ pub(crate) fn comparisons(out: &mut impl Write, baselines: &[Row], others: &[Row
         let baseline = baseline.ok_or("a row without a baseline")?;
         cpu_to(out, baseline, row, row.workload.max_cpu)?;
         let p99 = ratio(baseline, row, |sample| sample.p99);
-        let what = format!("{}: p99 to {}", row.name, baseline.name);
-        figure(out, &what, &p99, 2, "×", row.workload.max_p99)?;
+        let label = format!("{}: p99 to {}", row.name, baseline.name);
+        figure(out, &label, &p99, 2, "×", row.workload.max_p99)?;
         if row.workload.max_resident.is_some() {
-            let what = format!("{}: resident under load", row.name);
-            figure(out, &what, &Spread::of([max_resident(row)]), 1, "MB", row.workload.max_resident)?;
+            let label = format!("{}: resident under load", row.name);
+            figure(out, &label, &Spread::of([max_resident(row)]), 1, "MB", row.workload.max_resident)?;
         }
     }
     let with_name = |rows: &[Row], name| rows.iter().position(|row| row.workload.name == name);
@@ -84,23 +86,23 @@ pub(crate) fn comparisons(out: &mut impl Write, baselines: &[Row], others: &[Row
     Ok(())
 }
 
-fn cpu_to(out: &mut impl Write, other: &Row, row: &Row, aim: Option<f64>) -> io::Result<()> {
-    let what = format!("{}: CPU to {}", row.name, other.name);
-    figure(out, &what, &ratio(other, row, |sample| sample.cpu_per_call), 2, "×", aim)
+fn cpu_to(out: &mut impl Write, other: &Row, row: &Row, goal: Option<f64>) -> io::Result<()> {
+    let label = format!("{}: CPU to {}", row.name, other.name);
+    figure(out, &label, &ratio(other, row, |sample| sample.cpu_per_call), 2, "×", goal)
 }
 
-/// Prints how many calls the upstream of the shared cancels received: `upstream_calls` in all.
+/// Prints how many of the `upstream_calls` the shared cancels caused per 100 callers.
 pub(crate) fn sharing(out: &mut impl Write, rows: &[Row], upstream_calls: u64) -> io::Result<()> {
     let Some(row) = rows.iter().find(|row| row.workload.name == CANCEL_SHARED.name) else { return Ok(()) };
     let each = upstream_calls as f64 / row.calls() as f64 * CALLERS as f64;
-    let what = format!("{}: upstream calls for {CALLERS} callers", row.name);
-    figure(out, &what, &Spread::of([each]), 2, "calls", Some(1.0))
+    let label = format!("{}: upstream calls for {CALLERS} callers", row.name);
+    figure(out, &label, &Spread::of([each]), 2, "calls", Some(1.0))
 }
 
-/// Prints how long Countermand took to serve with a plain configuration.
+/// Prints the start times of Countermand with a plain configuration.
 pub(crate) fn starts(out: &mut impl Write, starts: &[Duration]) -> io::Result<()> {
     let spread = Spread::of(starts.iter().copied().map(milliseconds));
-    figure(out, "from spawn to SERVING", &spread, 0, "ms", Some(START_AIM))
+    figure(out, "from spawn to SERVING", &spread, 0, "ms", Some(START_GOAL))
 }
 
 /// Prints the cost of `waiters` waiters.
@@ -112,18 +114,18 @@ pub(crate) fn waiters(out: &mut impl Write, waiters: u32, cost: &WaiterCost) -> 
         "\n{waiters} waiters on {operations} operations of {devices} devices, held for {seconds} s"
     )?;
     let one = |value| Spread::of([value]);
-    figure(out, "resident before they came", &one(megabytes(before)), 1, "MB", None)?;
-    figure(out, "resident while they wait", &one(megabytes(during)), 1, "MB", Some(WAITERS_MEMORY_AIM))?;
-    figure(out, "peak, with their answers", &one(megabytes(peak)), 1, "MB", None)?;
+    figure(out, "resident before the waits", &one(megabytes(before)), 1, "MB", None)?;
+    figure(out, "resident during the waits", &one(megabytes(during)), 1, "MB", Some(WAITERS_MEMORY_GOAL))?;
+    figure(out, "peak, including the responses", &one(megabytes(peak)), 1, "MB", None)?;
     let each = during.saturating_sub(before) as f64 / f64::from(waiters);
     figure(out, "per waiter", &one(each), 0, "bytes", None)?;
     let interval = waiters::MAX_INTERVAL;
-    let what = format!("upstream queries in {} s", interval.as_secs());
+    let label = format!("upstream queries in {} s", interval.as_secs());
     let queries = queries_per_second * interval.as_secs_f64();
-    figure(out, &what, &one(queries), 1, "queries", Some(QUERIES_AIM))
+    figure(out, &label, &one(queries), 1, "queries", Some(QUERIES_GOAL))
 }
 
-/// Several measurements of one figure, at least one.
+/// The spread of one or more measurements.
 #[derive(Debug)]
 struct Spread {
     min: f64,
@@ -142,34 +144,34 @@ impl Spread {
     }
 }
 
-/// Prints a measurement, and whether its median is at most `aim`.
+/// Prints a measurement, and whether its median is at most `goal`.
 fn figure(
     out: &mut impl Write,
-    what: &str,
+    label: &str,
     spread: &Spread,
     digits: usize,
     unit: &str,
-    aim: Option<f64>,
+    goal: Option<f64>,
 ) -> io::Result<()> {
     let Spread { min, median, max } = spread;
-    write!(out, "{what:<70}{median:>8.digits$} {unit}")?;
+    write!(out, "{label:<70}{median:>8.digits$} {unit}")?;
     if min != max {
         write!(out, " ({min:.digits$} to {max:.digits$})")?;
     }
-    if let Some(aim) = aim {
-        let verdict = if *median <= aim { "met" } else { "missed" };
-        write!(out, "; aim {aim} {unit}: {verdict}")?;
+    if let Some(goal) = goal {
+        let verdict = if *median <= goal { "met" } else { "missed" };
+        write!(out, "; goal {goal} {unit}: {verdict}")?;
     }
     writeln!(out)
 }
 
-/// Taken within each round.
+/// The ratios of two rows, one per round.
 fn ratio(other: &Row, row: &Row, of: fn(&Sample) -> Duration) -> Spread {
     let pairs = row.samples.iter().zip(&other.samples);
     Spread::of(pairs.map(|(ours, theirs)| of(ours).div_duration_f64(of(theirs))))
 }
 
-/// The most memory of any round: a median would hide a target that grows.
+/// The maximum memory of any round. A median would hide growth.
 fn max_resident(row: &Row) -> f64 {
     Spread::of(row.samples.iter().map(|sample| megabytes(sample.resident))).max
 }

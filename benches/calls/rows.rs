@@ -1,7 +1,7 @@
 //! The rows of the benchmark. A row is a workload against a target.
 //!
-//! Rows take turns round by round (A B A B …): other load on the machine then affects all of them alike, and a
-//! ratio is taken within a round. In a round, callers make one call after another over a few kept connections.
+//! Rows take turns round by round (A B A B …), so that other load on the machine affects all rows alike. Ratios are computed
+//! within a round. In a round, each caller makes one call after another over a few open connections.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,42 +18,42 @@ use crate::process::Meter;
 use crate::target::Target;
 use crate::{CREDENTIALS, Error, Options, account, operation};
 
-/// The method of all rows, as it stands in `:path`.
+/// The `:path` of all rows.
 pub(crate) const CANCEL_METHOD: &str = "/google.longrunning.Operations/CancelOperation";
 
-/// Connections kept open to each target.
+/// The number of open connections to each target.
 pub(crate) const CONNECTIONS: usize = 4;
 
-/// Calls in flight at a time, spread over the connections.
+/// The number of concurrent calls, distributed over the connections.
 pub(crate) const CALLERS: usize = 100;
 
-/// Between two samples of a target's memory.
-const MEMORY_SAMPLING: Duration = Duration::from_millis(25);
+/// The interval between two samples of a target's memory.
+const MEMORY_SAMPLE_INTERVAL: Duration = Duration::from_millis(25);
 
-/// The deadline of each call, as Google's Go client sets it by default.
+/// The deadline of each call, which is the default of Google's Go client.
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
 
-/// A round is far shorter, unless a call is never answered.
+/// The timeout of a round, which is reached only if a call gets no response.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Cancels, and the limits that Countermand aims at.
+/// A kind of cancels, and the goals of Countermand.
 #[derive(Debug)]
 pub(crate) struct Workload {
-    /// Its name in the report.
+    /// The name in the report.
     pub(crate) name: &'static str,
     /// The operation of the call with this number. Numbers never repeat in a run.
     name_of: fn(u64) -> String,
     /// Whether the callers start their calls together and wait for one another.
     simultaneous: bool,
-    /// CPU per call, as a multiple of the baseline's.
+    /// The goal for the CPU time per call, as a multiple of the baseline's.
     pub(crate) max_cpu: Option<f64>,
-    /// The 99th percentile of the latency, as a multiple of the baseline's.
+    /// The goal for the 99th percentile of the latency, as a multiple of the baseline's.
     pub(crate) max_p99: Option<f64>,
-    /// Memory resident under load, in millions of bytes.
+    /// The goal for the resident memory under load, in millions of bytes.
     pub(crate) max_resident: Option<f64>,
 }
 
-/// Cancels, each of another operation, so that no two can share an upstream call.
+/// Cancels of distinct operations, so that no two calls share an upstream call.
 pub(crate) const CANCEL: Workload = Workload {
     name: "cancel",
     name_of: |number| operation::name(operation::ENTERPRISE, number, number),
@@ -63,7 +63,7 @@ pub(crate) const CANCEL: Workload = Workload {
     max_resident: Some(20.0),
 };
 
-/// The cancels of [`CANCEL`] for a target that has no aims.
+/// The cancels of [`CANCEL`], without goals.
 pub(crate) const CANCEL_COMPARED: Workload =
     Workload { max_cpu: None, max_p99: None, max_resident: None, ..CANCEL };
 
@@ -74,8 +74,8 @@ pub(crate) const CANCEL_ENCRYPTED: Workload = Workload { name: "cancel, mutual T
 pub(crate) const CANCEL_GUARDED: Workload =
     Workload { name: "cancel, everything on", max_cpu: Some(1.7), max_resident: Some(24.0), ..CANCEL };
 
-/// Cancels in the enterprises of [`CREDENTIALS`] credentials in turn. In even turns the credential names the
-/// enterprise by its id, in odd turns by a prefix. Names are as long as those of [`CANCEL`].
+/// Cancels that use [`CREDENTIALS`] credentials in turn. In even turns the credential names the enterprise by its id, in odd
+/// turns by a prefix. Names are as long as those of [`CANCEL`].
 pub(crate) const CANCEL_ROUTED: Workload = Workload {
     name: "cancel, 500 credentials",
     name_of: |number| {
@@ -86,10 +86,10 @@ pub(crate) const CANCEL_ROUTED: Workload = Workload {
     ..CANCEL_COMPARED
 };
 
-/// Cancels of one operation by all [`CALLERS`] at the same time, then of the next one.
+/// Simultaneous cancels of one operation by all [`CALLERS`], then of the next operation.
 ///
-/// Countermand makes one upstream call for all of them. A relay makes one for each, so its cost does not depend
-/// on the names, and the baseline is that of [`CANCEL`].
+/// Countermand makes one upstream call for all callers. The relay makes one upstream call per caller, so its cost does not
+/// depend on the names, and the baseline is that of [`CANCEL`].
 pub(crate) const CANCEL_SHARED: Workload = Workload {
     name: "cancel shared by 100",
     name_of: |number| {
@@ -108,15 +108,15 @@ pub(crate) struct Row {
     /// "relay", "countermand", …
     pub(crate) target_name: &'static str,
     pub(crate) workload: &'static Workload,
-    /// One per round.
+    /// The measurements, one per round.
     pub(crate) samples: Vec<Sample>,
     target: Target,
     meter: Meter,
     head: Head,
     connections: Vec<Connection>,
-    /// In a round.
+    /// The number of calls in a round.
     calls: u64,
-    /// The number of the next call. It is counted through all rounds, so that no number repeats.
+    /// The number of the next call. Numbers never repeat.
     next: Arc<AtomicU64>,
 }
 
@@ -128,12 +128,12 @@ pub(crate) struct Sample {
     pub(crate) calls_per_second: f64,
     /// The 99th percentile of the latencies.
     pub(crate) p99: Duration,
-    /// The most memory seen resident in the round, in bytes.
+    /// The maximum of the sampled resident memory, in bytes.
     pub(crate) resident: u64,
 }
 
 impl Row {
-    /// Connects the callers, and warms the target up with a round that is not counted.
+    /// Connects the callers, and warms up the target with a round that is not measured.
     pub(crate) async fn prepare(
         target_name: &'static str,
         target: Target,
@@ -162,22 +162,22 @@ impl Row {
         Ok(row)
     }
 
-    /// Whether its callers use TLS. The callers of its baseline then do, too.
+    /// Whether the callers use TLS. The callers of the baseline then use TLS too.
     pub(crate) fn is_encrypted(&self) -> bool {
         self.target.endpoint.tls.is_some()
     }
 
-    /// The calls of all rounds and of the warm-up.
+    /// The number of calls so far, including the warm-up.
     pub(crate) fn calls(&self) -> u64 {
         self.next.load(Ordering::Relaxed)
     }
 
-    /// Measures one round. Its error is the death of the target, where that is the cause.
+    /// Measures one round. If the target has ended, its exit is the error.
     pub(crate) async fn sample(&mut self) -> Result<(), Error> {
         let before = self.meter.cpu()?;
         let start = Instant::now();
         let mut resident = 0;
-        let mut tick = interval(MEMORY_SAMPLING);
+        let mut tick = interval(MEMORY_SAMPLE_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let round = {
             let mut round = std::pin::pin!(self.round());
@@ -229,8 +229,8 @@ impl Row {
         };
         tokio::time::timeout(ROUND_TIMEOUT, joined)
             .await
-            .map_err(|_| format!("calls still unanswered after {ROUND_TIMEOUT:?}"))??;
-        // Each caller took one number more than it used.
+            .map_err(|_| format!("calls without a response after {ROUND_TIMEOUT:?}"))??;
+        // Each caller took one unused number.
         self.next.store(limit, Ordering::Relaxed);
         latencies.sort_unstable();
         Ok(latencies)
@@ -266,8 +266,8 @@ async fn caller(
     }
 }
 
-/// `google.longrunning.CancelOperationRequest`, declared apart from Countermand's generated code, so that no error
-/// is common to both.
+/// `google.longrunning.CancelOperationRequest`, independent of Countermand's generated code, so that an error there is
+/// detected.
 #[derive(Clone, PartialEq, Message)]
 struct CancelOperationRequest {
     #[prost(string, tag = "1")]

@@ -1,4 +1,4 @@
-//! The processes that are measured, their configurations, and the upstream behind them.
+//! The measured processes, their configurations, and their upstream.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -18,34 +18,33 @@ use crate::grpc::{Connection, Endpoint};
 use crate::process::{Cores, Process};
 use crate::{CREDENTIALS, Error, account, operation};
 
-/// How long Countermand may take to serve. With many credentials it signs and sends as many token requests
-/// first.
+/// The timeout until Countermand serves. It sends one token request per credential first.
 pub(crate) const SERVING_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long one health check may take.
+/// The deadline of a health check.
 const HEALTH_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Between two health checks of a service that does not serve yet: short beside a start of some milliseconds.
-pub(crate) const POLL: Duration = Duration::from_micros(500);
+/// The interval between two health checks, which is short compared with a start of some milliseconds.
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_micros(500);
 
-/// The program of this tree.
+/// The program built from this source.
 pub(crate) const COUNTERMAND: &str = env!("CARGO_BIN_EXE_countermand");
 
-/// A process that serves calls.
+/// A running process that serves calls.
 #[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) process: Process,
     pub(crate) endpoint: Endpoint,
 }
 
-/// Starts the upstream, and writes the credentials, which name its token endpoint.
+/// Starts the upstream, and writes the credentials with the URL of its token endpoint.
 pub(crate) async fn upstream(files: &Files) -> Result<Target, Error> {
     let (process, address) = Process::start_role("upstream", &["upstream"], files, None).await?;
     files.write_credentials(address.port())?;
     Ok(Target { process, endpoint: Endpoint { address, tls: None } })
 }
 
-/// Starts a relay, named after `workload` in errors, for callers in plaintext or with `tls`.
+/// Starts a relay for callers in plaintext or with `tls`. Errors contain `workload`.
 pub(crate) async fn relay(
     workload: &str,
     files: &Files,
@@ -61,8 +60,8 @@ pub(crate) async fn relay(
     Ok(Target { process, endpoint: Endpoint { address, tls } })
 }
 
-/// Starts `countermand serve` of `program`, named `name` in errors, with `configuration`. Returns the time until
-/// the health check returned SERVING.
+/// Starts `countermand serve` of `program` with `configuration`. Errors contain `name`. Returns the time until the health check
+/// returned SERVING.
 pub(crate) async fn countermand(
     name: &str,
     program: &Path,
@@ -89,12 +88,12 @@ pub(crate) async fn countermand(
             Ok(()) => return Ok((target, start.elapsed())),
             Err(error) => error,
         };
-        target.process.expect_alive().await?;
+        target.process.expect_running().await?;
         if start.elapsed() > SERVING_TIMEOUT {
             let text = format!("does not serve after {SERVING_TIMEOUT:?}: {error}");
             return Err(target.process.explain(text.into()).await);
         }
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -113,12 +112,12 @@ pub(crate) async fn expect_serving(connection: &Connection) -> Result<(), Error>
     }
 }
 
-/// A free port of the loopback, for a program that cannot choose one itself.
+/// A free loopback port, for a program that cannot choose one.
 pub(crate) fn free_address() -> Result<SocketAddr, Error> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
-/// How Countermand is started, and the TLS of its callers.
+/// The options of Countermand, and the TLS of its callers.
 #[derive(Debug)]
 pub(crate) struct Configuration {
     /// The options of `countermand serve` beyond those of every row.
@@ -128,7 +127,7 @@ pub(crate) struct Configuration {
 }
 
 impl Configuration {
-    /// Plaintext, one credential, no policy, as in a sidecar.
+    /// Plaintext, one credential and no policy, as in a sidecar.
     pub(crate) fn plain(files: &Files) -> Self {
         Self {
             arguments: vec!["--credentials".into(), files.credentials(operation::ENTERPRISE).into()],
@@ -136,15 +135,15 @@ impl Configuration {
         }
     }
 
-    /// As [`Self::plain`], with a configuration file.
+    /// [`Self::plain`] with a configuration file.
     pub(crate) fn with_settings(files: &Files, settings: &Path) -> Self {
         let mut plain = Self::plain(files);
         plain.arguments.extend(["--config".into(), settings.into()]);
         plain
     }
 
-    /// Plaintext and no policy, with [`CREDENTIALS`] credentials. Each serves one enterprise by its id and others
-    /// by a prefix.
+    /// Plaintext, no policy, and [`CREDENTIALS`] credentials. Each credential serves one enterprise by its id and others by a
+    /// prefix.
     pub(crate) fn many_credentials(files: &Files) -> Result<Self, Error> {
         let mut settings = String::new();
         for number in 0..CREDENTIALS {

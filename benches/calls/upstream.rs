@@ -1,8 +1,8 @@
-//! The upstream: HTTP/2 over TLS, the same responses at once to every caller.
+//! The upstream: HTTP/2 over TLS, with constant responses.
 //!
-//! It answers Countermand's REST calls as the Android Management API would, the relay's gRPC cancels as a gRPC
-//! server would, and token requests. Its only state is a count. It rejects a malformed request as the API would,
-//! so that a target cannot be fast by sending one.
+//! It answers Countermand's REST calls like the Android Management API, the relay's gRPC cancels like a gRPC server, and token
+//! requests. Its only state is a counter. It rejects malformed requests like the API, so that a target gains nothing from
+//! sending them.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -27,26 +27,25 @@ use crate::files::Files;
 use crate::rows::CANCEL_METHOD;
 use crate::{Error, account_of, grpc, operation, process};
 
-/// Every device has this many operations, numbered from 0.
+/// The number of operations of every device. They are numbered from 0.
 pub(crate) const OPERATIONS_OF_A_DEVICE: u64 = 10;
 
 type Trailers = Ready<Option<Result<HeaderMap, Infallible>>>;
 type UpstreamResponse = Response<Either<Full<Bytes>, WithTrailers<Full<Bytes>, Trailers>>>;
 
-/// Serves on a free port of the loopback until the process ends.
+/// Serves on a free loopback port until the process ends.
 pub(crate) async fn run(files: &Files) -> Result<(), Error> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     process::announce(&listener)?;
     serve(listener, files.acceptor(false)?, Arc::default()).await
 }
 
-/// Serves in this process, on a free port of the loopback. Returns the count of AMAPI calls, rejected ones
-/// included.
+/// Serves in this process, on a free loopback port. Returns the counter of AMAPI calls, which includes rejected calls.
 pub(crate) async fn start(files: &Files) -> Result<(Arc<AtomicU64>, SocketAddr), Error> {
     let calls = Arc::default();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;
-    // A failure to accept fails the calls of the target, and the callers report it.
+    // A failed accept is not reported here, because the callers report the failed calls.
     tokio::spawn(serve(listener, files.acceptor(false)?, Arc::clone(&calls)));
     Ok((calls, address))
 }
@@ -56,7 +55,7 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, calls: Arc<AtomicU6
         let (socket, _) = listener.accept().await?;
         socket.set_nodelay(true)?;
         let (calls, acceptor) = (Arc::clone(&calls), acceptor.clone());
-        // A connection that breaks fails its client's calls, and the client reports it.
+        // A failed connection is not reported here, because its client reports the failed calls.
         tokio::spawn(async move {
             let stream = acceptor.accept(socket).await?;
             let service = service_fn(move |request| respond(Arc::clone(&calls), request));
@@ -75,7 +74,7 @@ async fn respond(calls: Arc<AtomicU64>, request: Request<Incoming>) -> Result<Up
     if head.version != Version::HTTP_2 {
         return Ok(json(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "{}"));
     }
-    // The relay's callers have no token: a gRPC call with one was not transcoded.
+    // The relay's callers have no token. A gRPC call with a token was not transcoded by Envoy.
     let authorization = head.headers.get(AUTHORIZATION);
     if head.method == Method::POST && path == CANCEL_METHOD && authorization.is_none() {
         grpc::unframe(body)?;
@@ -106,14 +105,14 @@ async fn respond(calls: Arc<AtomicU64>, request: Request<Incoming>) -> Result<Up
     })
 }
 
-/// A token that names the issuer of the assertion (RFC 7523) in `body`, so that a call with the token of another
-/// account is rejected.
+/// A token that contains the issuer of the assertion (RFC 7523) in `body`, so that a call with the token of another account is
+/// rejected.
 fn token(body: &[u8]) -> Result<String, Error> {
     let (_, assertion) = form_urlencoded::parse(body)
         .find(|(name, _)| name == "assertion")
         .ok_or("a token request without an assertion")?;
     let claims = assertion.split('.').nth(1).ok_or("an assertion without claims")?;
-    // yup-oauth2 pads, against RFC 7515.
+    // yup-oauth2 adds padding, contrary to RFC 7515.
     let claims = BASE64_URL_SAFE_NO_PAD.decode(claims.trim_end_matches('='))?;
     let claims: serde_json::Value = serde_json::from_slice(&claims)?;
     let issuer = claims["iss"].as_str().and_then(|email| email.split('@').next());

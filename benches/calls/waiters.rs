@@ -1,8 +1,8 @@
 //! The cost of a waiter: many calls of WaitOperation on a few operations that stay pending.
 //!
-//! The upstream runs in this process, so that its queries can be counted; the upstream of the other rows serves
-//! the tokens. All waits have the same `timeout`. Each must be answered with the latest state and not before its
-//! timeout, so that a target cannot save memory by ending waits early.
+//! The upstream runs in this process, so that its queries can be counted. The upstream of the other rows issues the tokens. All
+//! waits have the same `timeout`. Each must return the latest state at its timeout, so that a target gains nothing from ending
+//! waits early.
 
 use std::fs;
 use std::path::Path;
@@ -26,45 +26,45 @@ pub(crate) const OPERATIONS: u64 = DEVICES * OPERATIONS_OF_A_DEVICE;
 /// The `timeout` of every wait.
 pub(crate) const WAIT: Duration = Duration::from_secs(15);
 
-/// Countermand's interval between two queries grows to this.
+/// The maximum interval between two queries of Countermand.
 pub(crate) const MAX_INTERVAL: Duration = Duration::from_secs(2);
 
-/// From the last waiter's arrival until every interval has grown: 1 s and 1.5 s, and the jitter.
-const GROWTH: Duration = Duration::from_secs(3);
+/// The time from the last wait until every interval has reached the maximum: 1 s and 1.5 s, and the jitter.
+const INTERVAL_GROWTH_TIME: Duration = Duration::from_secs(3);
 
-/// Watching ends this long before the first waiter's timeout.
-const MARGIN: Duration = Duration::from_millis(500);
+/// The measurement ends this time before the timeout of the first wait.
+const TIMEOUT_MARGIN: Duration = Duration::from_millis(500);
 
-/// A shorter time gives no reliable rate of queries.
-const MIN_WATCHED: Duration = Duration::from_secs(4);
+/// The minimum duration of the measurement, for a reliable rate of queries.
+const MIN_MEASUREMENT: Duration = Duration::from_secs(4);
 
 /// The `grpc-timeout` of a wait, longer than the wait's own `timeout`.
 const CALL_DEADLINE: Duration = Duration::from_secs(60);
 
-/// All waits are answered this long after their timeout.
+/// The time limit for all responses after their timeout.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Below the number of streams that Countermand allows.
+/// The number of waits per connection, which is below Countermand's limit of streams.
 const WAITERS_PER_CONNECTION: u32 = 1000;
 
 /// Measurements of Countermand before, during and after the waits. Memory is in bytes.
 #[derive(Debug)]
 pub(crate) struct WaiterCost {
-    /// Resident before the first wait.
+    /// The resident memory before the first wait.
     pub(crate) before: u64,
-    /// Resident while all wait, at the end.
+    /// The resident memory at the end of the measurement, while all wait.
     pub(crate) during: u64,
-    /// The most ever resident, also while all were answered.
+    /// The peak of the resident memory, including the time of the responses.
     pub(crate) peak: u64,
-    /// Upstream calls a second, once the intervals have grown.
+    /// The rate of upstream calls at the maximum interval.
     pub(crate) queries_per_second: f64,
 }
 
-/// Holds `waiters` waits open, and lets them end.
+/// Holds `waiters` waits open until their timeout, and measures their cost.
 pub(crate) async fn measure(waiters: u32, files: &Files, cores: Option<&Cores>) -> Result<WaiterCost, Error> {
     let (calls, address) = upstream::start(files).await?;
     let settings = files.directory.join("countermand.toml");
-    // Permits for all waiters, and intervals that grow to the longest within the run.
+    // The settings allow all waits, and the intervals reach the maximum within the run.
     let text = format!(
         "[server]\nmax_concurrent_calls = {}\n[polling]\nmin_interval = \"1s\"\nmax_interval = \"{}s\"\n",
         waiters.saturating_add(100),
@@ -85,13 +85,13 @@ async fn hold(target: &Target, waiters: u32, calls: &AtomicU64) -> Result<Waiter
     let meter = Meter::of(target.process.id()?)?;
     let before = meter.resident()?;
     let first_sent = Instant::now();
-    let mut responses = arrive(target, waiters).await?;
-    sleep(GROWTH).await;
+    let mut responses = start_waits(target, waiters).await?;
+    sleep(INTERVAL_GROWTH_TIME).await;
 
     let start = Instant::now();
     let calls_before = calls.load(Ordering::Relaxed);
-    let end = first_sent + WAIT - MARGIN;
-    if end.saturating_duration_since(start) < MIN_WATCHED {
+    let end = first_sent + WAIT - TIMEOUT_MARGIN;
+    if end.saturating_duration_since(start) < MIN_MEASUREMENT {
         let took = start - first_sent;
         return Err(format!("the waiters took {took:?} to settle, too long for {WAIT:?}").into());
     }
@@ -112,12 +112,14 @@ async fn hold(target: &Target, waiters: u32, calls: &AtomicU64) -> Result<Waiter
         }
         Ok::<_, Error>(())
     };
-    timeout(MARGIN + GROWTH + RESPONSE_TIMEOUT, all).await.map_err(|_| "waiters are still unanswered")??;
+    timeout(TIMEOUT_MARGIN + INTERVAL_GROWTH_TIME + RESPONSE_TIMEOUT, all)
+        .await
+        .map_err(|_| "waits without a response")??;
     Ok(WaiterCost { before, during, peak: meter.peak_resident()?, queries_per_second })
 }
 
-/// Sends all waits, and returns when Countermand has received them all. The tasks end with the responses.
-async fn arrive(target: &Target, waiters: u32) -> Result<JoinSet<Result<(), Error>>, Error> {
+/// Sends all waits, and returns when Countermand has received them. The tasks end with the responses.
+async fn start_waits(target: &Target, waiters: u32) -> Result<JoinSet<Result<(), Error>>, Error> {
     let mut responses = JoinSet::new();
     let numbers: Vec<u64> = (0..u64::from(waiters)).collect();
     for numbers in numbers.chunks(WAITERS_PER_CONNECTION as usize) {
@@ -126,7 +128,7 @@ async fn arrive(target: &Target, waiters: u32) -> Result<JoinSet<Result<(), Erro
         for number in numbers {
             responses.spawn(wait(&connection, &head, number % OPERATIONS).await?);
         }
-        // Countermand starts the calls of a connection in order: once this one is answered, all others wait.
+        // Countermand starts the calls of a connection in order, so all waits have started when this call is answered.
         target::expect_serving(&connection).await?;
     }
     Ok(responses)
@@ -158,7 +160,7 @@ async fn answered(pending: Pending, name: String, sent: Instant) -> Result<(), E
     Ok(())
 }
 
-/// `google.longrunning.WaitOperationRequest`, declared apart from Countermand's generated code.
+/// `google.longrunning.WaitOperationRequest`, independent of Countermand's generated code.
 #[derive(Clone, PartialEq, Message)]
 struct WaitOperationRequest {
     #[prost(string, tag = "1")]

@@ -1,5 +1,5 @@
-//! The parser of error bodies, and the status that is made of one: whatever an upstream answers, its caller
-//! gets an error of bounded size with exactly one ErrorInfo.
+//! Fuzzes the parser of error bodies and the conversion to a status. For every body, the caller gets an error of bounded size
+//! with exactly one ErrorInfo.
 #![no_main]
 
 use std::sync::Arc;
@@ -25,12 +25,12 @@ fuzz_target!(|input: (u8, &[u8])| {
 
     let http_status = STATUSES[usize::from(choice) % STATUSES.len()];
     let answer = Answer { http_status, google: google.map(Arc::new), retry_after: None };
-    let about_our_credential = answer.rejects_credential();
+    let rejects_credential = answer.rejects_credential();
     let status = status::from_upstream(&Error::Answered(answer));
     assert_ne!(status.code(), Code::Ok);
     assert!(status.message().len() <= 1024);
 
-    let details = status.check_error_details_vec().expect("details that can be read");
+    let details = status.check_error_details_vec().expect("valid details");
     let infos: Vec<_> = details
         .iter()
         .filter_map(|detail| match detail {
@@ -39,7 +39,7 @@ fuzz_target!(|input: (u8, &[u8])| {
         })
         .collect();
     assert_eq!(infos.len(), 1);
-    assert_eq!(infos[0].domain == OUR_DOMAIN, about_our_credential);
+    assert_eq!(infos[0].domain == OUR_DOMAIN, rejects_credential);
 
     let headers = status.into_http::<()>().into_parts().0.headers;
     let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();

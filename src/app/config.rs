@@ -1,4 +1,4 @@
-//! The configuration: the settings of all components, put together, and the files that they name, loaded.
+//! The configuration: the settings of all components, and the loaded files that the settings name.
 
 use std::{fmt, path::PathBuf};
 
@@ -23,11 +23,11 @@ use crate::{
         settings::{Callers, Jwt, JwtSettings, Limits, ListenAddress, Server, TlsFiles, TlsSettings},
         tls::LoadedTls,
     },
-    telemetry::settings::{Log, check_filter},
+    telemetry::settings::{LogSettings, check_filter},
 };
 
-/// The variables of the other commands. A test compares the list with the command line.
-pub(crate) const OF_OTHER_COMMANDS: [&str; 8] = [
+/// The environment variables of the other commands. A test compares the list with the command line.
+pub(crate) const OTHER_COMMANDS_VARIABLES: [&str; 8] = [
     "COUNTERMAND_EMULATOR_LISTEN",
     "COUNTERMAND_EMULATOR_PICK_UP",
     "COUNTERMAND_EMULATOR_QUOTA",
@@ -39,11 +39,11 @@ pub(crate) const OF_OTHER_COMMANDS: [&str; 8] = [
 ];
 
 settings! {
-    /// The settings that the file does not have.
+    /// The settings that have no key in the file.
     pub struct CommandLine in "" {
         /// The configuration file, TOML.
         config: Option<PathBuf>, FilePath, env "COUNTERMAND_CONFIG", flag "--config FILE";
-        /// Listen beyond loopback without TLS or a policy: for a mesh that encrypts and authorises.
+        /// Listen beyond loopback without TLS or a policy, for a mesh that encrypts and authorizes.
         allow_unauthenticated: bool = false, Switch, env "COUNTERMAND_ALLOW_UNAUTHENTICATED",
             flag "--allow-unauthenticated";
     }
@@ -53,9 +53,9 @@ settings! {
 pub struct Config {
     /// The values of the settings.
     pub settings: Settings,
-    /// The files that they name.
-    pub loaded: Loaded,
-    /// Variables `COUNTERMAND_…` that nothing reads and that resemble no known one.
+    /// The loaded files.
+    pub loaded: LoadedFiles,
+    /// The unknown `COUNTERMAND_…` variables that resemble no known variable.
     pub unknown_variables: Vec<String>,
 }
 
@@ -80,25 +80,25 @@ pub struct Settings {
     pub upstream: Upstream,
     /// The credentials, at least one.
     pub credentials: Vec<CredentialConfig>,
-    /// `[policy]`: the file of the Cedar policy; `None` if callers may do everything.
+    /// `[policy]`: the file of the Cedar policy. `None` if callers may do everything.
     pub policy: Option<PathBuf>,
     /// `[callers]`: the evidence of a caller's identity that is accepted.
     pub callers: Callers,
     /// `[callers.jwt]`: the issuer whose bearer tokens are accepted.
     pub jwt: Option<Jwt>,
-    /// `[polling]`: how often Google is queried about an operation.
+    /// `[polling]`: the intervals of queries about pending operations.
     pub polling: Polling,
     /// `[audit]`: the audit log.
     pub audit: Audit,
     /// The log.
-    pub log: Log,
+    pub log: LogSettings,
 }
 
-/// The files that a configuration names, loaded and valid.
-pub struct Loaded {
+/// The loaded and valid files of a configuration.
+pub struct LoadedFiles {
     /// The files of `[server.tls]`.
     pub tls: Option<LoadedTls>,
-    /// The certificates of `upstream.ca_certificates` and the public ones.
+    /// The certificates in `upstream.ca_certificates`, and the public ones.
     pub authorities: LoadedAuthorities,
     /// The keys of the issuer in `[callers.jwt]`.
     pub keys: Option<LoadedKeys>,
@@ -112,7 +112,7 @@ pub struct Loaded {
 pub(crate) fn all_settings() -> Vec<Setting> {
     [
         CommandLine::describe(),
-        Log::describe(),
+        LogSettings::describe(),
         CredentialOverride::describe(),
         Server::describe(),
         Limits::describe(),
@@ -149,17 +149,17 @@ pub fn reference() -> String {
 }
 
 impl Config {
-    /// Reads and checks everything: the flags, the variables, the file, and the files that it names. Blocks while it
-    /// reads files, resolves host names and, if there is no credential, detects Google Cloud.
+    /// Reads and checks the flags, the variables, the configuration file, and the files that the settings name. Blocks while it
+    /// reads files, resolves host names and, without a credential, detects Google Cloud.
     ///
     /// # Errors
     ///
-    /// All errors of all sources, in the order of the file.
+    /// All errors of all sources. The errors of the file are in the order of its lines.
     pub fn load(flags: Flags, variables: Variables, machine: Machine) -> Result<Self, ConfigErrors> {
         let mut sources = Sources::new(flags, variables);
-        let Opened { path, mut root, is_valid, command_line } = open(&mut sources);
+        let OpenedFile { path, mut root, is_valid, command_line } = open(&mut sources);
 
-        // All sections are taken before any is read: an unknown key may be a misspelt section.
+        // The sections are taken before any is read, because an unknown key may be a misspelled section.
         let policy_is_in_file = root.has("policy");
         let [mut policy, mut server, mut admin, mut upstream] =
             ["policy", "server", "admin", "upstream"].map(|key| root.section(key, &mut sources.errors));
@@ -211,11 +211,11 @@ impl Config {
         audit_settings.check(&audit, &mut sources.errors);
         audit.finish(&mut sources.errors);
 
-        let log = Log::read(&mut Section::empty(""), &mut sources);
+        let log = LogSettings::read(&mut Section::empty(""), &mut sources);
         check_filter(&mut sources);
 
         let Sources { variables, mut errors, .. } = sources;
-        let unknown_variables = variables.finish(&OF_OTHER_COMMANDS, &mut errors);
+        let unknown_variables = variables.finish(&OTHER_COMMANDS_VARIABLES, &mut errors);
         let Ok(authorities) = authorities else { return Err(errors.sorted(path)) };
         if !errors.is_empty() {
             return Err(errors.sorted(path));
@@ -234,7 +234,7 @@ impl Config {
             audit: audit_settings,
             log,
         };
-        let loaded = Loaded {
+        let loaded = LoadedFiles {
             tls: loaded_tls,
             authorities,
             keys,
@@ -244,14 +244,14 @@ impl Config {
         Ok(Self { settings, loaded, unknown_variables })
     }
 
-    /// Finds and loads the policy alone, in the same sources: to explain a policy takes nothing else.
+    /// Loads the policy only, from the same sources, to explain a decision.
     ///
     /// # Errors
     ///
-    /// The errors of the policy, and those of a configuration file that cannot be read or is not TOML.
+    /// The errors of the policy. Also the errors of a configuration file that cannot be read or is not TOML.
     pub fn policy_alone(flags: Flags, variables: Variables) -> Result<Option<PolicyFile>, ConfigErrors> {
         let mut sources = Sources::new(flags, variables);
-        let Opened { path, mut root, .. } = open(&mut sources);
+        let OpenedFile { path, mut root, .. } = open(&mut sources);
         let is_in_file = root.has("policy");
         let mut section = root.section("policy", &mut sources.errors);
         let (_, policy) = read_policy(&mut section, is_in_file, &mut sources);
@@ -260,31 +260,31 @@ impl Config {
 }
 
 /// The configuration file.
-struct Opened {
-    /// Its path, if it could be read.
+struct OpenedFile {
+    /// The path, if the file could be read.
     path: Option<PathBuf>,
-    /// Its root; empty if it is not valid.
+    /// The root section. Empty if the file is not valid.
     root: Section,
-    /// Whether it is valid, or there is none.
+    /// Whether the file is valid. True if there is no file.
     is_valid: bool,
     command_line: CommandLine,
 }
 
-fn open(sources: &mut Sources) -> Opened {
+fn open(sources: &mut Sources) -> OpenedFile {
     let mut section = Section::empty("");
     let command_line = CommandLine::read(&mut section, sources);
     let path = command_line.config.clone().zip(section.origin("config").cloned());
     let Some((path, origin)) = path else {
-        return Opened { path: None, root: Section::empty(""), is_valid: true, command_line };
+        return OpenedFile { path: None, root: Section::empty(""), is_valid: true, command_line };
     };
     let before = sources.errors.len();
     let root = sources.open(&Given { value: path.clone(), origin });
     let is_valid = sources.errors.len() == before;
     let path = root.is_some().then_some(path);
-    Opened { path, root: root.unwrap_or_else(|| Section::empty("")), is_valid, command_line }
+    OpenedFile { path, root: root.unwrap_or_else(|| Section::empty("")), is_valid, command_line }
 }
 
-/// The path of the policy, and the policy if it is valid.
+/// Reads the path of the policy, and the policy if it is valid.
 fn read_policy(
     section: &mut Section,
     is_in_file: bool,
@@ -299,7 +299,7 @@ fn read_policy(
         Err(errors) => errors,
     };
     for error in errors {
-        // The path of a file that can be read is no secret.
+        // The path of a readable file is not a pasted secret.
         let problem = match error.position {
             Some(_) => format!("{}: {}", path.display(), error.located()),
             None => error.located(),
@@ -309,7 +309,7 @@ fn read_policy(
     (Some(path), None)
 }
 
-/// The settings of `[server]`, its files, and whether it means to have TLS.
+/// Reads the settings of `[server]`, its files, and whether TLS is intended.
 fn read_server(
     section: &mut Section,
     sources: &mut Sources,
@@ -327,11 +327,11 @@ fn read_server(
     let files = if has_tls && tls_is_table { settings.files(&tls, &mut sources.errors) } else { None };
     tls.finish(&mut sources.errors);
     let loaded = files.clone().filter(|_| sources.errors.len() == before).and_then(|files| {
-        let found = match files.load() {
+        let errors = match files.load() {
             Ok(loaded) => return Some(loaded),
             Err(errors) => errors,
         };
-        for error in found {
+        for error in errors {
             tls.invalid(error.file.key(), Invalid::new(error.problem, error.hint), &mut sources.errors);
         }
         None
@@ -341,7 +341,7 @@ fn read_server(
     (server, limits, files, loaded, has_tls || unknown.means("tls"))
 }
 
-/// The settings of `[callers]`, and the keys of the issuer.
+/// Reads the settings of `[callers]`, and the keys of the issuer.
 fn read_callers(section: &mut Section, sources: &mut Sources) -> (Callers, Option<Jwt>, Option<LoadedKeys>) {
     let callers = Callers::read(section, sources);
     let jwt_is_in_file = section.has("jwt");
@@ -349,8 +349,8 @@ fn read_callers(section: &mut Section, sources: &mut Sources) -> (Callers, Optio
     let mut jwt = section.section("jwt", &mut sources.errors);
     let jwt_is_table = sources.errors.len() == before;
     let settings = JwtSettings::read(&mut jwt, sources);
-    let is_wanted = (jwt_is_in_file || jwt.is_given()) && jwt_is_table;
-    let issuer = if is_wanted { settings.issuer(&jwt, &mut sources.errors) } else { None };
+    let has_jwt = (jwt_is_in_file || jwt.is_given()) && jwt_is_table;
+    let issuer = if has_jwt { settings.issuer(&jwt, &mut sources.errors) } else { None };
     jwt.finish(&mut sources.errors);
     section.finish(&mut sources.errors);
     let keys = issuer.as_ref().filter(|_| sources.errors.len() == before).and_then(|issuer| {
@@ -385,7 +385,7 @@ fn unusable_certificates(error: &TlsError) -> Invalid {
     Invalid::new(error.to_string(), CA_CERTIFICATES)
 }
 
-/// What is between a listener and the network.
+/// The protection of listeners beyond loopback.
 #[derive(Debug, Clone, Copy)]
 struct Exposure {
     /// Whether there is TLS.
@@ -397,9 +397,9 @@ struct Exposure {
 }
 
 impl Exposure {
-    /// An address beyond loopback takes TLS and a policy, or `--allow-unauthenticated`.
+    /// Checks that an address beyond loopback has TLS and a policy, or `--allow-unauthenticated`.
     fn check(self, address: std::net::SocketAddr) -> Result<(), Invalid> {
-        let (lack, hint) = match self {
+        let (problem, hint) = match self {
             Self { is_allowed: true, .. } | Self { has_tls: true, has_policy: true, .. } => return Ok(()),
             _ if is_loopback(address) => return Ok(()),
             Self { has_tls: false, has_policy: false, .. } => {
@@ -409,16 +409,16 @@ impl Exposure {
             Self { has_policy: false, .. } => ("and there is no policy on who may do what", "give a policy"),
         };
         Err(Invalid::new(
-            format!("{address} can be reached from beyond this machine, {lack}"),
+            format!("{address} can be reached from beyond this machine, {problem}"),
             format!(
                 "{hint}, listen on 127.0.0.1 or a unix socket, or give --allow-unauthenticated where a mesh \
-                 encrypts and authorises"
+                 encrypts and authorizes"
             ),
         ))
     }
 }
 
-/// Adds an error for an admin address that can be reached from beyond this machine, or that collides with a listener.
+/// Adds an error for an admin address that is reachable from other machines, or that collides with a listener.
 fn check_admin(
     admin: &Admin,
     section: &Section,
@@ -431,7 +431,7 @@ fn check_admin(
         errors.add(
             origin,
             format!("{address} can be reached from beyond this machine, in plaintext and by anyone"),
-            "listen on 127.0.0.1, or give --allow-unauthenticated where a mesh encrypts and authorises",
+            "listen on 127.0.0.1, or give --allow-unauthenticated where a mesh encrypts and authorizes",
         );
         return;
     }

@@ -1,4 +1,4 @@
-//! The end of a background task.
+//! The drain after the end of a background task.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,7 +20,7 @@ use crate::{
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
-async fn the_death_of_a_background_task_drains_the_process_and_is_its_error() {
+async fn the_end_of_a_background_task_drains_the_process_and_is_its_error() {
     let settings = Settings { pick_up: None, latency: Duration::from_secs(1), ..Settings::default() };
     let emulator = Emulator::start(([127, 0, 0, 1], 0).into(), settings).await.unwrap();
     let command = serde_json::json!({"type": "WIPE"});
@@ -51,9 +51,9 @@ async fn the_death_of_a_background_task_drains_the_process_and_is_its_error() {
     while calls.in_flight().is_empty() {
         tokio::task::yield_now().await;
     }
-    let (die, death) = oneshot::channel::<()>();
-    background.spawn("a task", death.map(|_| panic!("on purpose")));
-    drop(die);
+    let (trigger, triggered) = oneshot::channel::<()>();
+    background.spawn("a task", triggered.map(|_| panic!("on purpose")));
+    drop(trigger);
 
     timeout(MINUTE, cancel).await.unwrap().unwrap().expect("the call in flight is answered");
     assert_eq!(timeout(MINUTE, running).await.unwrap().unwrap(), Err(Defect { task: "a task" }));

@@ -40,7 +40,7 @@ impl Arrival {
         line.display("time", timestamp(self.time));
         if let Some(caller) = caller {
             line.display("caller", caller);
-            line.text("proof", caller.proof().as_str());
+            line.text("proof", caller.evidence().as_str());
         }
         line.text("method", self.method.name());
         line.text_if("name", name.as_deref());

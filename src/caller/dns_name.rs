@@ -1,16 +1,18 @@
-//! DNS names, as certificates and mesh proxies give them.
+//! DNS names in certificates and in the headers of mesh proxies.
 
 use std::{fmt, str::FromStr};
 
-/// The longest name, and the longest of its labels, in bytes (RFC 1035, section 2.3.4).
-const LONGEST: usize = 253;
-const LONGEST_LABEL: usize = 63;
+/// The maximum length of a name, in bytes (RFC 1035, section 2.3.4).
+const MAX_NAME_BYTES: usize = 253;
 
-/// A DNS name in lower case, `console.corp.example`. A wildcard is none: it names nobody.
+/// The maximum length of a label, in bytes (RFC 1035, section 2.3.4).
+const MAX_LABEL_BYTES: usize = 63;
+
+/// A DNS name in lower case, `console.corp.example`. A wildcard is not accepted, because it identifies no caller.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct DnsName(String);
 
-/// A text is no DNS name, or one of a wildcard.
+/// A text that is not a DNS name, or that has a wildcard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a DNS name without a wildcard")]
 pub struct InvalidDnsName;
@@ -26,12 +28,13 @@ impl DnsName {
 impl FromStr for DnsName {
     type Err = InvalidDnsName;
 
-    /// In any case, which does not count in such a name (RFC 4343).
+    /// Case is ignored (RFC 4343).
     fn from_str(text: &str) -> Result<Self, InvalidDnsName> {
-        let of_label = |c: u8| c.is_ascii_alphanumeric() || b"-_".contains(&c);
-        let label = |label: &str| (1..=LONGEST_LABEL).contains(&label.len()) && label.bytes().all(of_label);
-        let sound = text.len() <= LONGEST && text.split('.').all(label);
-        if sound { Ok(Self(text.to_ascii_lowercase())) } else { Err(InvalidDnsName) }
+        let is_label_byte = |c: u8| c.is_ascii_alphanumeric() || b"-_".contains(&c);
+        let is_label =
+            |label: &str| (1..=MAX_LABEL_BYTES).contains(&label.len()) && label.bytes().all(is_label_byte);
+        let is_valid = text.len() <= MAX_NAME_BYTES && text.split('.').all(is_label);
+        if is_valid { Ok(Self(text.to_ascii_lowercase())) } else { Err(InvalidDnsName) }
     }
 }
 
@@ -46,13 +49,13 @@ mod tests {
     use super::{DnsName, InvalidDnsName};
 
     #[test]
-    fn case_does_not_count() {
+    fn a_name_is_converted_to_lower_case() {
         let name: DnsName = "Console.Corp.Example".parse().expect("a name");
         assert_eq!(name.as_str(), "console.corp.example");
     }
 
     #[test]
-    fn what_names_nobody_is_no_name() {
+    fn an_invalid_name_or_a_wildcard_is_rejected() {
         let long = "a".repeat(64);
         let longer = ["a"; 128].join(".");
         for name in

@@ -1,10 +1,10 @@
-//! Reading a caller's id as the audit log and the policy language write it.
+//! Parses the id of a caller, in the form that policies and the audit log use.
 
 use std::str::FromStr;
 
 use super::{DnsName, Identity};
 
-/// A text is no caller's id.
+/// A text that is not the id of a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "not a caller's id: spiffe://TRUST-DOMAIN/PATH, dns:NAME (in lower case, and no wildcard), \
@@ -15,10 +15,10 @@ pub struct InvalidIdentity;
 impl FromStr for Identity {
     type Err = InvalidIdentity;
 
-    /// Only what `Display` writes is read: another spelling would be the id of no caller, and stay so unseen.
+    /// Accepts only the spelling that `Display` writes. A policy with another spelling would silently match no caller.
     ///
-    /// Of a token's id, the issuer ends at the first `#`: OpenID Connect gives issuers no fragment (Core 1.0,
-    /// section 2), while a subject may be any text.
+    /// In the id of a token's bearer, the issuer ends at the first `#`. An issuer has no fragment (OpenID Connect Core 1.0,
+    /// section 2), and a subject may be any text.
     fn from_str(text: &str) -> Result<Self, InvalidIdentity> {
         if text == "anonymous" {
             return Ok(Self::Anonymous);
@@ -38,7 +38,7 @@ impl FromStr for Identity {
             },
             "unix" => {
                 let uid: u32 = rest.parse().map_err(|_| InvalidIdentity)?;
-                // `+1` and `01` are numbers too, and nobody's id.
+                // `+1` and `01` parse as numbers, but `Display` never writes them.
                 (uid.to_string() == rest).then_some(Self::Unix { uid }).ok_or(InvalidIdentity)
             }
             _ => Err(InvalidIdentity),
@@ -46,7 +46,7 @@ impl FromStr for Identity {
     }
 }
 
-/// Whether `callers.jwt` could name it, without which nobody is its caller.
+/// Whether the setting `callers.jwt.issuer` accepts the issuer.
 fn is_issuer(text: &str) -> bool {
     !text.trim().is_empty() && !text.chars().any(char::is_control)
 }
@@ -73,12 +73,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(identity in identity()) {
+        fn a_displayed_identity_parses_to_itself(identity in identity()) {
             prop_assert_eq!(identity.to_string().parse(), Ok(identity));
         }
 
         #[test]
-        fn what_is_read_is_written_again(text in "(spiffe:|dns:|jwt:|unix:)?.{0,20}") {
+        fn a_parsed_text_is_displayed_unchanged(text in "(spiffe:|dns:|jwt:|unix:)?.{0,20}") {
             if let Ok(identity) = text.parse::<Identity>() {
                 prop_assert_eq!(identity.to_string(), text);
             }
@@ -86,13 +86,13 @@ mod tests {
     }
 
     #[test]
-    fn a_callers_id_is_that_of_its_identity() {
+    fn a_caller_displays_the_id_of_its_identity() {
         let caller = Caller::of_token("https://i".to_owned(), "a#b".to_owned(), Default::default());
         assert_eq!(caller.to_string().parse(), Ok(caller.identity().clone()));
     }
 
     #[test]
-    fn what_is_nobodys_id_is_refused() {
+    fn an_invalid_id_is_rejected() {
         for text in [
             "",
             "console",

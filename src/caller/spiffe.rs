@@ -2,18 +2,18 @@
 
 use std::{fmt, str::FromStr};
 
-/// The longest that the standard lets anybody rely on, in bytes.
-const LONGEST: usize = 2048;
+/// The maximum length that the standard requires implementations to support, in bytes.
+const MAX_ID_BYTES: usize = 2048;
 
-/// `spiffe://trust-domain/path`, of the characters that the standard allows.
+/// A SPIFFE ID, `spiffe://trust-domain/path`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SpiffeId {
     text: String,
-    /// Where in `text` the path begins.
-    path: usize,
+    /// The offset of the path in `text`.
+    path_start: usize,
 }
 
-/// A text is no SPIFFE ID.
+/// A text that is not a SPIFFE ID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a SPIFFE ID, spiffe://trust-domain/path")]
 pub struct InvalidSpiffeId;
@@ -22,17 +22,17 @@ impl SpiffeId {
     /// The trust domain, `corp.example`.
     #[must_use]
     pub fn trust_domain(&self) -> &str {
-        &self.text[SCHEME.len()..self.path]
+        &self.text[SCHEME.len()..self.path_start]
     }
 
-    /// The path with its leading slash, `/ns/mdm/sa/console`; empty for the trust domain itself.
+    /// The path with its leading slash, `/ns/mdm/sa/console`. Empty for the ID of a trust domain.
     #[must_use]
     pub fn path(&self) -> &str {
-        &self.text[self.path..]
+        &self.text[self.path_start..]
     }
 
-    /// The Kubernetes namespace and service account of a path `/ns/NAMESPACE/sa/ACCOUNT`, the form that
-    /// Istio and SPIRE's Kubernetes registrar use.
+    /// The Kubernetes namespace and service account of a path `/ns/NAMESPACE/sa/ACCOUNT`. Istio and SPIRE's Kubernetes
+    /// registrar use this form.
     #[must_use]
     pub fn kubernetes(&self) -> Option<(&str, &str)> {
         match self.path().split('/').collect::<Vec<_>>()[..] {
@@ -54,17 +54,18 @@ impl FromStr for SpiffeId {
     type Err = InvalidSpiffeId;
 
     fn from_str(text: &str) -> Result<Self, InvalidSpiffeId> {
-        let rest = text.strip_prefix(SCHEME).filter(|_| text.len() <= LONGEST).ok_or(InvalidSpiffeId)?;
+        let rest = text.strip_prefix(SCHEME).filter(|_| text.len() <= MAX_ID_BYTES).ok_or(InvalidSpiffeId)?;
         let (domain, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        let of_domain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || b".-_".contains(&c);
-        let of_segment = |c: u8| c.is_ascii_alphanumeric() || b".-_".contains(&c);
-        let segment = |segment: &str| !matches!(segment, "" | "." | "..") && segment.bytes().all(of_segment);
-        let sound_domain = !domain.is_empty() && domain.bytes().all(of_domain);
-        let sound_path = path.is_empty() || path.split('/').skip(1).all(segment);
-        if !(sound_domain && sound_path) {
+        let is_domain_byte = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || b".-_".contains(&c);
+        let is_segment_byte = |c: u8| c.is_ascii_alphanumeric() || b".-_".contains(&c);
+        let is_segment =
+            |segment: &str| !matches!(segment, "" | "." | "..") && segment.bytes().all(is_segment_byte);
+        let has_valid_domain = !domain.is_empty() && domain.bytes().all(is_domain_byte);
+        let has_valid_path = path.is_empty() || path.split('/').skip(1).all(is_segment);
+        if !(has_valid_domain && has_valid_path) {
             return Err(InvalidSpiffeId);
         }
-        Ok(Self { text: text.to_owned(), path: SCHEME.len() + domain.len() })
+        Ok(Self { text: text.to_owned(), path_start: SCHEME.len() + domain.len() })
     }
 }
 
@@ -79,7 +80,7 @@ mod tests {
     use super::{InvalidSpiffeId, SpiffeId};
 
     #[test]
-    fn the_parts_of_an_id_are_known() {
+    fn an_id_is_split_into_its_parts() {
         let id: SpiffeId = "spiffe://corp.example/ns/mdm/sa/console".parse().expect("an id");
         assert_eq!((id.trust_domain(), id.path()), ("corp.example", "/ns/mdm/sa/console"));
         assert_eq!(id.kubernetes(), Some(("mdm", "console")));
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_standard_forbids_is_no_id() {
+    fn an_id_that_the_standard_forbids_is_rejected() {
         for text in [
             "",
             "corp.example/ns/mdm",

@@ -86,14 +86,14 @@ async fn cancel_and_wait(
         if error.code() != Code::FailedPrecondition {
             return Err(error);
         }
-        // The operation is probably done already. Then its state is the answer.
+        // The operation is probably done already. Its state is then printed in place of the error.
         return match server.get(name).await {
             Ok(operation) if operation.done => Ok(print(format, &operation, exit_code)),
             Ok(_) | Err(_) => Err(error),
         };
     }
     if format == Format::Text {
-        // If this cannot be written, the operation below cannot either.
+        // If this line cannot be written, printing the operation fails too and sets the exit code.
         let _ = output::to_stdout(&accepted(name));
     }
     Ok(match wait(server, name, format).await? {

@@ -36,8 +36,8 @@ output: {\"findings\": [{\"subject\", \"level\": \"ok\"|\"warning\"|\"error\", \
 Exit code: 0 without an error, 1 on any; with --explain 0 when the call is allowed, 1 when it is denied and on
 any error.";
 
-/// Check the configuration and everything that it names, fetch a token with each credential, and see
-/// that the API and the keys of callers' tokens can be reached
+/// Check the configuration and its files, fetch a token with each credential, and check that the API and
+/// the keys of callers' tokens can be reached
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct CheckArgs {
@@ -64,9 +64,9 @@ pub(crate) async fn run(args: CheckArgs) -> Exit {
     let given = given.into_iter().filter_map(|(flag, path)| Some((flag, path?)));
     let flags = given.fold(Flags::default(), |flags, (flag, path)| flags.with(flag, path));
     if let Some(call) = explain.call() {
-        return unblocked(move || explain::run(call, flags, output)).await;
+        return run_blocking(move || explain::run(call, flags, output)).await;
     }
-    let loaded = unblocked(move || {
+    let loaded = run_blocking(move || {
         let config = Config::load(flags, Variables::of_process(), Machine::This)?;
         let findings = local::findings(&config);
         Ok((config, findings))
@@ -76,20 +76,20 @@ pub(crate) async fn run(args: CheckArgs) -> Exit {
             findings.extend(network::findings(config).await);
             finding::print(&findings, output)
         }
-        Err(errors) => refused(&errors, output),
+        Err(errors) => print_errors(&errors, output),
     }
 }
 
 /// Runs `work` on a blocking thread, so that a signal ends the command while a file or a resolver blocks `work`.
-async fn unblocked<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match spawn_blocking(work).await {
         Ok(value) => value,
         Err(panic) => resume_unwind(panic.into_panic()),
     }
 }
 
-/// Prints the errors of a configuration as `serve` would, or as findings.
-fn refused(errors: &ConfigErrors, format: Format) -> Exit {
+/// Prints the errors of a configuration as `serve` prints them, or as findings.
+fn print_errors(errors: &ConfigErrors, format: Format) -> Exit {
     match format {
         Format::Text => {
             report(errors);

@@ -27,12 +27,12 @@ use crate::{
     },
 };
 
-/// The size limit of a response. 4 MiB of Google's JSON can be several times as large as `Struct`, where a number
-/// takes more than ten bytes.
+/// The size limit of a response. 4 MiB of Google's JSON can become several times larger as a `Struct`, where a number takes
+/// more than ten bytes.
 const MAX_RESPONSE_BYTES: usize = 64 * 1024 * 1024;
 
-/// Appended to the error of a broken TLS connection without a client certificate: in TLS 1.3, a server that requires
-/// a certificate often just closes the connection after the handshake.
+/// The hint for a TLS connection that breaks without a client certificate. In TLS 1.3, a server that requires a certificate
+/// often closes the connection after the handshake.
 const CERTIFICATE_HINT: &str = "; if the server requires a client certificate, give --tls-cert and --tls-key";
 
 /// The server and the TLS files.
@@ -78,7 +78,7 @@ enum ServerAddress {
     Unix(String),
 }
 
-/// The form of the command line.
+/// The address in the syntax of the command line.
 impl fmt::Display for ServerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -205,14 +205,14 @@ impl ServerClient {
         }
     }
 
-    /// Only a status made by this process has a source. The connection broke, or tonic's timer, which returns
-    /// CANCELLED, fired just before ours.
+    /// Converts a status. A status with a source was created in this process: the connection broke, or tonic's timer fired just
+    /// before this client's timer.
     fn error(&self, status: Status) -> ClientError {
         match status.source() {
             Some(source) if causes(source).any(|cause| cause.is::<TimeoutExpired>()) => deadline_exceeded(),
             Some(source) => {
                 let message =
-                    format!("the connection broke before an answer came: {}{}", chain(source), self.hint);
+                    format!("the connection broke before the response: {}{}", chain(source), self.hint);
                 ClientError::new(Status::new(Code::Unavailable, message), Exit::Unreachable)
             }
             None => ClientError::new(status, Exit::Failed),
@@ -225,7 +225,7 @@ fn operations(channel: Channel) -> OperationsClient<Channel> {
 }
 
 fn deadline_exceeded() -> ClientError {
-    ClientError::new(Status::deadline_exceeded("no answer before the timeout"), Exit::Failed)
+    ClientError::new(Status::deadline_exceeded("no response before the timeout"), Exit::Failed)
 }
 
 fn endpoint(args: ServerArgs) -> Result<Endpoint, ClientError> {
@@ -251,8 +251,8 @@ fn endpoint(args: ServerArgs) -> Result<Endpoint, ClientError> {
     let endpoint = Endpoint::from_shared(uri)
         .and_then(|endpoint| endpoint.user_agent(concat!("countermand/", env!("CARGO_PKG_VERSION"))))
         .map_err(|error| usage(&chain(&error)))?
-        // A wait is silent for minutes. Keepalive detects a dead peer and keeps the entries of NAT routers alive.
-        // Some servers close a connection for HTTP/2 pings.
+        // A wait sends no data for minutes. TCP keepalive detects a dead peer and keeps NAT entries alive. HTTP/2 pings
+        // are not used, because some servers close a connection for them.
         .tcp_keepalive(Some(Duration::from_secs(30)))
         .tcp_keepalive_interval(Some(Duration::from_secs(10)))
         .tcp_keepalive_retries(Some(3));
@@ -279,8 +279,8 @@ fn read(flag: &str, path: &Path) -> Result<Zeroizing<Vec<u8>>, ClientError> {
     file_watch::read(path).map_err(|error| unusable(flag, &format!("cannot read the file: {error}")))
 }
 
-fn unusable(what: &str, why: &str) -> ClientError {
-    ClientError::new(Status::failed_precondition(format!("{what}: {why}")), Exit::Config)
+fn unusable(subject: &str, problem: &str) -> ClientError {
+    ClientError::new(Status::failed_precondition(format!("{subject}: {problem}")), Exit::Config)
 }
 
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {

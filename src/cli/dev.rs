@@ -27,10 +27,10 @@ use crate::{
 /// The port that the client commands call by default.
 const DEFAULT_PORT: u16 = 50051;
 
-/// Longer than a token from the emulator takes on any machine.
+/// The timeout of the first token from the emulator.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The commands that stay pending. The devices are offline for a day.
+/// The devices and types of the commands that stay pending.
 const SEEDS: [(&str, &str); 4] = [
     ("enterprises/LC01/devices/d1", "LOCK"),
     ("enterprises/LC01/devices/d2", "REBOOT"),
@@ -74,7 +74,7 @@ async fn dev(once: bool) -> Result<(), Box<dyn Error + Send + Sync>> {
     }
     let wipe = issue(&emulator, "enterprises/LC01/devices/d1", "WIPE")?;
     let files = tempfile::tempdir()?;
-    // Standard output is for the user.
+    // The audit log goes to a file, because standard output is for the user.
     let audit_log = files.path().join("audit.jsonl");
     let app = start_proxy(&emulator, &files.path().join("credentials.json"), &audit_log).await?;
     let proxy = app.addresses().first().ok_or("the proxy has no address")?.to_string();
@@ -100,7 +100,7 @@ async fn dev(once: bool) -> Result<(), Box<dyn Error + Send + Sync>> {
         print(&suggestions(&emulator, &proxy));
         signals.next().await;
     }
-    // There is no load balancer to wait for, so the proxy is not drained.
+    // No load balancer depends on the drain, so the proxy stops at once.
     drop(stop);
     running.abort();
     emulator.shutdown().await?;
@@ -133,7 +133,7 @@ fn issue(emulator: &Emulator, device: &str, kind: &str) -> Result<String, ApiErr
     Ok(operation["name"].as_str().unwrap_or_default().to_owned())
 }
 
-/// The default port when it is free, so that the lines to paste are short, otherwise any free port.
+/// The default port if it is free, so that the printed commands are short, otherwise any free port.
 async fn proxy_address() -> SocketAddr {
     let default = SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT));
     let free = TcpListener::bind(default).await.is_ok();
@@ -147,7 +147,7 @@ fn indented(emulator: &Emulator, name: &str) -> String {
     lines.join("\n")
 }
 
-/// The pending operations, and a line to paste for each of them.
+/// The pending operations, and a command to paste for each.
 fn suggestions(emulator: &Emulator, proxy: &str) -> String {
     let pending = emulator.control().pending();
     let mut lines = vec![String::new(), "Pending operations:".to_owned()];

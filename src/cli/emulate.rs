@@ -16,14 +16,14 @@ use crate::loopback::is_loopback;
 /// Emulate the Android Management API's operations and the endpoints that issue tokens, over plain HTTP
 #[derive(Args, Clone, Debug)]
 pub(crate) struct EmulateArgs {
-    /// Where to listen: HOST:PORT, port 0 for any free one
+    /// The address to listen on: HOST:PORT, port 0 for any free port
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8086")]
     #[arg(env = "COUNTERMAND_EMULATOR_LISTEN")]
     listen: String,
-    /// Listen on other than loopback addresses, where other machines can reach it unencrypted
+    /// Allow an address beyond loopback, where other machines can reach the emulator unencrypted
     #[arg(long)]
     allow_beyond_loopback: bool,
-    /// Write credentials that it trusts to this file, readable by you alone
+    /// Write credentials that the emulator trusts to this file, readable only by its owner
     #[arg(long, value_name = "FILE")]
     #[arg(env = "COUNTERMAND_EMULATOR_WRITE_CREDENTIALS")]
     write_credentials: Option<PathBuf>,
@@ -66,7 +66,7 @@ async fn listen_address(listen: &str, allow_beyond_loopback: bool) -> Result<Soc
     }
 }
 
-/// Reports an error of the command line that the parser cannot see, in the parser's form.
+/// Prints an error of the command line that clap does not detect, in clap's format.
 fn usage(error: &str) -> Exit {
     let mut command = EmulateArgs::augment_args(Command::new("countermand emulate"));
     // Standard error may be closed. The exit code remains.
@@ -101,18 +101,18 @@ mod tests {
     use super::*;
 
     #[derive(Parser)]
-    struct Line {
+    struct CommandLine {
         #[command(flatten)]
         args: EmulateArgs,
     }
 
     fn parse(words: &[&str]) -> Result<EmulateArgs, clap::Error> {
         let line = std::iter::once(&"emulate").chain(words);
-        Line::try_parse_from(line).map(|line| line.args)
+        CommandLine::try_parse_from(line).map(|line| line.args)
     }
 
     #[test]
-    fn without_flags_it_listens_on_loopback_only_with_the_default_settings() {
+    fn without_flags_the_emulator_listens_on_loopback_with_the_default_settings() {
         let args = parse(&[]).unwrap();
         assert_eq!(args.settings, Settings::default());
         assert_eq!(args.listen, "127.0.0.1:8086");
@@ -121,13 +121,13 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_kind_of_credentials_is_refused() {
+    fn an_unknown_kind_of_credentials_is_rejected() {
         let error = parse(&["--credentials-kind", "service_account"]).err().unwrap();
         assert_eq!(error.exit_code(), 2);
     }
 
     #[tokio::test]
-    async fn errors_of_the_command_line_end_with_2() {
+    async fn an_invalid_command_line_has_the_exit_code_2() {
         for words in [
             &["--listen", "0.0.0.0:0"][..],
             &["--listen", "[::]:0"],
@@ -139,9 +139,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn loopback_is_recognized_in_the_form_of_either_family() {
+    async fn loopback_addresses_of_both_families_are_accepted() {
         for address in ["127.0.0.1:0", "[::ffff:127.0.0.1]:0"] {
-            // The emulator starts, and fails at the file, which cannot be written.
+            // The emulator starts, and fails because the credential file cannot be written.
             let args = parse(&["--listen", address, "--write-credentials", "/nowhere/key.json"]).unwrap();
             assert_eq!(run(args).await, Exit::Failed, "{address}");
         }

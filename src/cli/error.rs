@@ -87,7 +87,7 @@ fn line(status: &Status) -> String {
         hints.push(format!("retry in {}", humantime::format_duration(after)));
     }
     for violation in details.bad_request().map_or(&[][..], |request| &request.field_violations) {
-        // Many servers repeat a violation in the message.
+        // Many servers repeat the violation in the message.
         if !status.message().contains(&violation.description) {
             hints.push(format!("{}: {}", violation.field, violation.description));
         }
@@ -109,7 +109,7 @@ struct OutcomeJson<'a> {
     undecodable_details: Option<String>,
 }
 
-/// The JSON object of a call about `name`, which succeeded when there is no status.
+/// The JSON object of a call about `name`. Without a status, the call succeeded.
 pub(crate) fn json(name: &str, status: Option<&Status>) -> String {
     let code = code_name(status.map_or(Code::Ok, Status::code));
     let decoded = status.map(|status| pb::Status::decode(status.details()));

@@ -34,7 +34,7 @@ const HEADER: [&str; 5] = ["NAME", "TYPE", "STATE", "CREATED", "ERROR"];
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ListArgs {
-    /// The device: enterprises/*/devices/*, with or without /operations after it
+    /// The device: enterprises/*/devices/*, with or without a trailing /operations
     name: String,
 
     /// List only the operations that match this filter, in the API's filter language

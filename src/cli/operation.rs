@@ -54,8 +54,8 @@ impl OperationState {
     }
 }
 
-/// Members of AMAPI's `Command`, which is the metadata of an operation. Google publishes no proto for it; the names
-/// are those of the REST reference.
+/// Members of AMAPI's `Command`, which is the metadata of an operation. Google publishes no proto for it, so the names are
+/// those of the REST reference.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct CommandMetadata {
     /// For example `LOCK` or `WIPE`.
@@ -69,7 +69,7 @@ pub(crate) struct CommandMetadata {
 }
 
 impl CommandMetadata {
-    /// Empty when the metadata is not a `Struct`.
+    /// Reads the metadata of an operation. The result is empty if the metadata is not a `Struct`.
     pub(crate) fn of(operation: &Operation) -> Self {
         let Some(mut members) = operation.metadata.as_ref().and_then(members) else {
             return Self::default();
@@ -131,7 +131,7 @@ fn block(operation: &Operation) -> Vec<String> {
     .collect()
 }
 
-/// `google.longrunning.Operation` in protobuf's JSON mapping, except that a false `done` is present too, for scripts.
+/// `google.longrunning.Operation` in protobuf's JSON mapping. A false `done` is present too, because scripts test it.
 #[derive(Serialize)]
 struct OperationJson<'a> {
     name: &'a str,
@@ -167,7 +167,7 @@ pub(crate) fn json(operation: &Operation) -> String {
     to_json(&OperationJson { name, metadata: metadata.as_ref().map(any_json), done: *done, error, response })
 }
 
-/// A message of any type. An undecodable message keeps its type and has its bytes in base64, so that the rest of the
+/// The JSON of a message of any type. An undecodable message has its type and its bytes in base64, so that the rest of the
 /// object stays readable.
 pub(crate) fn any_json(any: &Any) -> Value {
     DESCRIPTORS

@@ -1,4 +1,4 @@
-//! The output of the client commands. Only this module writes to the terminal, and it escapes control characters.
+//! The output of the commands. Only this module writes to the terminal, and it escapes control characters.
 
 use std::{
     env,
@@ -53,19 +53,20 @@ pub(crate) fn complain(line: &str) {
     to_stderr(&format!("countermand: {line}"));
 }
 
-/// Prints a line to standard error. If standard error is closed, the exit code still reports the failure.
+/// Prints a line to standard error. A failure is ignored, because the exit code still reports the error.
 pub(crate) fn to_stderr(line: &str) {
     let _ = writeln!(io::stderr(), "{}", printable(line));
 }
 
 /// Replaces the last line of the terminal on standard error.
 pub(crate) fn replace_line(line: &str) {
-    // Carriage return, then erase to the end of the line (ECMA-48, CR and EL). A failure only affects decoration.
+    // Carriage return, then erase to the end of the line (ECMA-48, CR and EL). A failure is ignored, because the line is
+    // only progress.
     let _ = write!(io::stderr(), "\r\x1b[K{}", printable(line));
 }
 
-/// Escapes each control or invisible character as JSON's `\u` escape. The text may come from a server; in JSON
-/// output, the escape means the same character.
+/// Escapes control and invisible characters, because the text may come from a server. The escapes are those of JSON, so that
+/// JSON output keeps its meaning.
 pub(crate) fn printable(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
@@ -75,7 +76,7 @@ pub(crate) fn printable(text: &str) -> String {
             '\n' => safe.push_str("\\n"),
             '\t' => safe.push_str("\\t"),
             _ if is_unsafe => {
-                // Each of these is below U+10000, so four digits are enough.
+                // These characters are below U+10000, so four digits are enough.
                 let _ = write!(safe, "\\u{:04x}", u32::from(c));
             }
             _ => safe.push(c),

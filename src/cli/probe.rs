@@ -23,7 +23,7 @@ Examples:
 
 Exit codes: 0 the server is SERVING, 2 usage, 130 stopped by Ctrl-C, 143 ended by SIGTERM, 1 otherwise.";
 
-/// Check by grpc.health.v1 whether a server is SERVING
+/// Check with grpc.health.v1 whether a server is SERVING
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ProbeArgs {
@@ -41,7 +41,7 @@ pub(crate) async fn run(args: ProbeArgs) -> Exit {
     match check(server, timeout).await {
         Ok(ServingStatus::Serving) => output::to_stdout("SERVING"),
         Ok(status) => {
-            output::complain(&format!("the server says {}", status.as_str_name()));
+            output::complain(&format!("the server reports {}", status.as_str_name()));
             Exit::Failed
         }
         Err(error) => {

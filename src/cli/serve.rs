@@ -24,9 +24,9 @@ Examples:
   countermand serve --config /etc/countermand.toml --listen unix:/run/countermand.sock
   COUNTERMAND_LISTEN=127.0.0.1:50051,unix:/run/countermand.sock countermand serve --config c.toml
 
-A flag wins over its COUNTERMAND_… variable, the variable over the file, the file over the default. RUST_LOG filters the
-log. SIGHUP reopens the file of the audit log. All errors of the configuration are printed at once, and the exit code is
-then 78.";
+A flag takes precedence over its COUNTERMAND_… variable, the variable over the file, the file over the default.
+RUST_LOG filters the log. SIGHUP reopens the file of the audit log. All errors of the configuration are printed at
+once, and the exit code is then 78.";
 
 /// Serve google.longrunning.Operations until SIGTERM or SIGINT
 #[derive(Debug, Args)]
@@ -81,7 +81,7 @@ pub(crate) async fn run(args: ServeArgs) -> Exit {
             return Exit::Config;
         }
     };
-    // Dropped at the end: it writes the last lines.
+    // The guard writes the queued log lines when it is dropped.
     let _log = match telemetry::start(config.settings.log.log_format, "info") {
         Ok(guard) => guard,
         Err(error) => {
@@ -95,7 +95,7 @@ pub(crate) async fn run(args: ServeArgs) -> Exit {
     match serve(config).await {
         Ok(exit) => exit,
         Err(error) => {
-            tracing::error!(%error, "cannot serve");
+            tracing::error!(%error, "failed to serve");
             Exit::Failed
         }
     }
@@ -109,22 +109,22 @@ async fn serve(config: Config) -> Result<Exit, Box<dyn Error + Send + Sync>> {
         tracing::info!(%address, "listening");
     }
     if let Some(address) = app.admin_address() {
-        tracing::info!(%address, "listening for the operator");
+        tracing::info!(%address, "listening on the admin port");
     }
-    let ((stop, stopped), (cut, second)) = (oneshot::channel(), oneshot::channel());
+    let ((stop, stopped), (cut, was_cut)) = (oneshot::channel(), oneshot::channel());
     tokio::spawn(async move {
         signals.next().await;
         // The receivers live as long as the process serves.
         let _ = stop.send(());
         signals.next().await;
-        tracing::warn!("asked a second time: ending at once");
+        tracing::warn!("received a second signal; ending at once");
         let _ = cut.send(());
     });
-    let drained = app.run(async { drop(stopped.await) }, async { drop(second.await) }).await?;
+    let drained = app.run(async { drop(stopped.await) }, async { drop(was_cut.await) }).await?;
     match drained {
         Drained::Complete => tracing::info!("drained"),
         Drained::TimedOut { calls } => {
-            tracing::warn!(calls, "the drain timeout passed: ending with calls in flight")
+            tracing::warn!(calls, "drain timed out with calls in flight")
         }
         Drained::Stopped { calls } => {
             tracing::warn!(calls, "ended with calls in flight");

@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM, which end a command, and SIGHUP, which reopens the audit log.
+//! Signals: SIGINT and SIGTERM end a command, and SIGHUP reopens the audit log.
 
 use std::io;
 
@@ -7,14 +7,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::exit::Exit;
 use crate::audit::Audit;
 
-/// SIGINT and SIGTERM, received from `install` on.
+/// The handlers of SIGINT and SIGTERM.
 pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Signals {
-    /// Replaces the default action, which ends the process at once.
+    /// Installs the handlers. The default action of both signals would end the process at once.
     ///
     /// # Errors
     ///
@@ -32,7 +32,7 @@ impl Signals {
     }
 }
 
-/// Runs a command that SIGTERM and SIGINT end at once. Without a handler, the kernel ignores both signals for PID 1.
+/// Runs a command until it ends or a signal arrives. Without a handler, the kernel ignores both signals for PID 1.
 pub(super) async fn until_signal(command: impl Future<Output = Exit>) -> Exit {
     let Ok(Signals { mut interrupt, mut terminate }) = Signals::install() else { return command.await };
     tokio::select! {
@@ -44,7 +44,8 @@ pub(super) async fn until_signal(command: impl Future<Output = Exit>) -> Exit {
     }
 }
 
-/// SIGHUP, which log rotation sends after it renamed a file. The signal no longer ends the process.
+/// Installs the handler of SIGHUP, which log rotation sends after it has renamed the file. The default action would end the
+/// process.
 ///
 /// # Errors
 ///

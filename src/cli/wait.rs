@@ -33,7 +33,7 @@ the operation as it is. While the server is UNAVAILABLE, the wait is retried.
 Exit codes: 0 done, 3 cancelled, 4 failed, 5 not done in time, 1 error, 2 usage, 69 the server cannot
 be reached, 78 unusable TLS files, 130 stopped by Ctrl-C, 143 ended by SIGTERM.";
 
-/// The pause before the next WaitOperation when the server answers at once, as Google's own clients pause.
+/// The first pause between calls of WaitOperation if the server answers at once, as in Google's own clients.
 const FIRST_POLL_PAUSE: Duration = Duration::from_secs(1);
 
 /// The pause before the first retry.
@@ -71,7 +71,7 @@ pub(crate) async fn run(args: WaitArgs) -> Exit {
         Ok(Waited::Done(operation)) => print(output, &operation, exit_code),
         Ok(Waited::TimedOut(operation)) => print_unfinished(output, &operation, timeout),
         Ok(Waited::Interrupted) => {
-            output::to_stderr("stopped waiting; the operation goes on");
+            output::to_stderr("stopped waiting; the operation continues");
             Exit::Interrupted
         }
         Err(error) => error.report(output, &name),
@@ -104,7 +104,7 @@ pub(super) fn print_unfinished(format: Format, operation: &Operation, timeout: D
     exit
 }
 
-/// The end of a wait.
+/// The result of a wait.
 #[derive(Debug)]
 pub(super) enum Waited {
     Done(Operation),
@@ -120,7 +120,7 @@ pub(super) enum Waited {
 ///
 /// An error that is not transient, or the last transient error when no call succeeded before the deadline.
 pub(super) async fn wait(server: &ServerClient, name: &str, format: Format) -> Result<Waited, ClientError> {
-    // Before the progress line, because the user reacts to that line.
+    // Installed before the progress line, because the user may press Ctrl-C when the line appears.
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| {
         ClientError::new(Status::internal(format!("cannot handle Ctrl-C: {error}")), Exit::Failed)
     })?;
@@ -132,15 +132,15 @@ pub(super) async fn wait(server: &ServerClient, name: &str, format: Format) -> R
     }
 }
 
-/// Calls `wait` with the remaining time until the operation is done. A server may answer earlier, for example at a
-/// limit of its own or when it drains, and may be unavailable for a while.
+/// Calls `wait` with the remaining time until the operation is done. A server may answer earlier, for example at its own limit
+/// or when it drains, and may be temporarily unavailable.
 async fn until_done(
     deadline: Instant,
     mut wait: impl AsyncFnMut(Duration) -> Result<Operation, ClientError>,
 ) -> Result<Waited, ClientError> {
     // The last response needs this time to arrive before the deadline.
     let margin = (remaining(deadline) / 10).min(Duration::from_secs(1));
-    let (mut immediate_answers, mut retries) = (0, 0);
+    let (mut immediate_responses, mut retries) = (0, 0);
     let mut latest = None;
     loop {
         let started = Instant::now();
@@ -152,10 +152,10 @@ async fn until_done(
             Ok(operation) => {
                 latest = Some(operation);
                 retries = 0;
-                let (held, pause) = (started.elapsed(), backoff(FIRST_POLL_PAUSE, immediate_answers));
-                // A server that held the call has paced this loop already.
-                immediate_answers = if held < pause { immediate_answers + 1 } else { 0 };
-                pause.saturating_sub(held)
+                let (elapsed, pause) = (started.elapsed(), backoff(FIRST_POLL_PAUSE, immediate_responses));
+                // The time in which the server held the call counts as pause.
+                immediate_responses = if elapsed < pause { immediate_responses + 1 } else { 0 };
+                pause.saturating_sub(elapsed)
             }
             Err(error) if !matches!(error.code(), Code::Unavailable | Code::DeadlineExceeded) => {
                 return Err(error);
@@ -170,7 +170,7 @@ async fn until_done(
                 pause.max(error.retry_delay().unwrap_or_default())
             }
         };
-        // A server can request a pause longer than the clock can represent.
+        // A server may request a pause longer than the clock can represent.
         sleep(pause.min(remaining(deadline).saturating_sub(margin))).await;
     }
 }
@@ -179,32 +179,32 @@ fn remaining(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
 }
 
-/// The pause after `repeats` earlier pauses. Each pause is half as long again as the one before. Up to a tenth is
-/// subtracted at random, so that clients that started together spread out.
+/// The pause after `repeats` earlier pauses. Each pause is 1.5 times the previous one. Up to a tenth is subtracted at random, so
+/// that clients do not synchronize.
 fn backoff(first: Duration, repeats: i32) -> Duration {
     let pause = (first.as_secs_f64() * 1.5f64.powi(repeats)).min(MAX_PAUSE.as_secs_f64());
     Duration::from_secs_f64(pause * (1.0 - fastrand::f64() / 10.0))
 }
 
-/// "waiting for …" on standard error. On a terminal, the line counts the seconds and is erased in the end.
+/// The line "waiting for …" on standard error. On a terminal, it counts the seconds and is erased at the end of the wait.
 struct ProgressLine {
-    is_live: bool,
+    is_updated: bool,
     operation: String,
     started: Instant,
 }
 
 impl ProgressLine {
-    /// Without a terminal, the line is printed once, and only in text format.
+    /// Prints the line once if standard error is not a terminal and the format is text.
     fn start(name: &str, format: Format) -> Self {
-        let is_live = stderr().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb");
-        if !is_live && format == Format::Text {
+        let is_updated = stderr().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb");
+        if !is_updated && format == Format::Text {
             output::to_stderr(&format!("waiting for {name}"));
         }
-        Self { is_live, operation: short(name), started: Instant::now() }
+        Self { is_updated, operation: short(name), started: Instant::now() }
     }
 
     async fn run(&self) -> Infallible {
-        if !self.is_live {
+        if !self.is_updated {
             return std::future::pending().await;
         }
         let mut seconds = interval(Duration::from_secs(1));
@@ -218,13 +218,13 @@ impl ProgressLine {
 
 impl Drop for ProgressLine {
     fn drop(&mut self) {
-        if self.is_live {
+        if self.is_updated {
             output::replace_line("");
         }
     }
 }
 
-/// The end of the name, because a line that wraps cannot be replaced.
+/// Shortens a name to its end, because a line that wraps cannot be replaced.
 fn short(name: &str) -> String {
     const MAX_CHARS: usize = 40;
     let id = name.rsplit('/').next().unwrap_or_default();

@@ -1,23 +1,23 @@
-//! The errors of a configuration, all reported at once. No error text holds a value that could be a secret: numbers,
-//! durations and the words of an enumeration are printed, and of any other value the key and the line only.
+//! The errors of a configuration, which are reported all at once. No error text contains a value that may be a secret. An
+//! error may quote a number, a duration or an address to listen on. For any other value it has the key and the line only.
 
 use std::{
     fmt,
     path::{Path, PathBuf},
 };
 
-use super::provenance::Origin;
+use super::provenance::Provenance;
 
-/// One error: its place, the problem, and a hint.
+/// One error: its key, the problem, and a hint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     /// The flag (`--listen`), the variable (`COUNTERMAND_LISTEN`) or the key of the file (`server.listen`).
     pub key: String,
     /// The line of the file, from 1; `None` for a flag, a variable, or a key that is missing.
     pub line: Option<usize>,
-    /// The problem. Never holds a secret.
+    /// The problem. Never contains a secret.
     pub problem: String,
-    /// What would be right.
+    /// How to correct it.
     pub hint: String,
 }
 
@@ -32,7 +32,7 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Every error of a configuration, those of the file in the order of its lines.
+/// Every error of a configuration. The errors of the file are in the order of its lines.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConfigErrors {
     file: Option<PathBuf>,
@@ -63,21 +63,21 @@ impl ConfigErrors {
         self.file.as_deref()
     }
 
-    /// Adds an error, unless it was added before: several credentials may share one, such as that of a variable.
-    pub(crate) fn add(&mut self, origin: &Origin, problem: impl Into<String>, hint: impl Into<String>) {
-        let (key, line) = origin.place();
+    /// Adds an error, unless the same error was added before. Several credentials may share an error of a variable.
+    pub(crate) fn add(&mut self, origin: &Provenance, problem: impl Into<String>, hint: impl Into<String>) {
+        let (key, line) = origin.key_and_line();
         let error = ConfigError { key, line, problem: problem.into(), hint: hint.into() };
         if !self.list.contains(&error) {
             self.list.push(error);
         }
     }
 
-    /// The value of `result`; adds its error as one of `origin`.
-    pub(crate) fn ok<T>(&mut self, origin: &Origin, result: Result<T, Invalid>) -> Option<T> {
+    /// Returns the value of `result`, or adds its error at `origin`.
+    pub(crate) fn ok<T>(&mut self, origin: &Provenance, result: Result<T, Invalid>) -> Option<T> {
         result.map_err(|Invalid { problem, hint }| self.add(origin, problem, hint)).ok()
     }
 
-    /// The errors, in order, of a configuration that was read from `file`.
+    /// Sorts the errors by line. `file` is the configuration file, if it could be read.
     pub(crate) fn sorted(mut self, file: Option<PathBuf>) -> Self {
         self.file = file;
         self.list.sort_by_key(|error| error.line);
@@ -98,7 +98,7 @@ impl fmt::Display for ConfigErrors {
 
 impl std::error::Error for ConfigErrors {}
 
-/// The error of a value, before it is known where the value came from.
+/// The error of a value, without the key and the line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}; {hint}")]
 pub(crate) struct Invalid {

@@ -12,7 +12,7 @@ use toml::{
 
 use super::{
     errors::{ConfigErrors, Invalid},
-    provenance::{Given, Origin},
+    provenance::{Given, Provenance},
     toml_errors,
     values::READABLE_FILE,
 };
@@ -21,7 +21,7 @@ use crate::file_watch;
 /// A table of the file.
 pub(crate) type Table = BTreeMap<String, Located>;
 
-/// A value and its line, from 1.
+/// A value of the file and its line, from 1.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Located {
     pub(crate) value: TomlValue,
@@ -32,17 +32,17 @@ pub(crate) struct Located {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum TomlValue {
     Text(String),
-    /// `None` if it does not fit.
+    /// `None` if the number exceeds 64 bits.
     Integer(Option<i64>),
     Boolean(bool),
     List(Vec<Located>),
     Table(Table),
-    /// A value of a type that no setting has.
+    /// A value of a type that no setting uses.
     Other(&'static str),
 }
 
 impl TomlValue {
-    /// `a string`, and so on.
+    /// The type with its article, for example `a string`.
     pub(crate) fn type_name(&self) -> String {
         let name = match self {
             Self::Text(_) => "string",
@@ -57,16 +57,16 @@ impl TomlValue {
     }
 }
 
-/// A parsed file, and its directory, which its relative paths start from.
+/// A parsed file, and its directory. Relative paths in the file start at the directory.
 #[derive(Debug, Default)]
-pub(super) struct File {
+pub(super) struct ConfigFile {
     pub(super) table: Table,
     pub(super) directory: PathBuf,
 }
 
-impl File {
-    /// Reads and parses the file at `path`. `None` if it cannot be read. A file that is not TOML has an empty table: what
-    /// a broken text seems to say may be wrong.
+impl ConfigFile {
+    /// Reads and parses the file at `path`. `None` if it cannot be read. A file that is not TOML has an empty table, because
+    /// the parser's recovery may misread the values.
     pub(super) fn read(path: &Given<PathBuf>, errors: &mut ConfigErrors) -> Option<Self> {
         let Given { value: path, origin } = path;
         let content = file_watch::read(path).map_err(|error| cannot_read(&error));
@@ -81,43 +81,44 @@ impl File {
     }
 }
 
-/// The error of a file that cannot be read. The path is not part of it: a key may have been pasted in its place.
+/// The error of a file that cannot be read. The text does not contain the path, because a secret may have been pasted in place
+/// of the path.
 pub(crate) fn cannot_read(error: &std::io::Error) -> Invalid {
     Invalid::new(format!("cannot read the file: {error}"), READABLE_FILE)
 }
 
-fn parse(text: &str, origin: &Origin, errors: &mut ConfigErrors) -> Table {
-    let lines = Lines::of(text);
+fn parse(text: &str, origin: &Provenance, errors: &mut ConfigErrors) -> Table {
+    let lines = LineIndex::new(text);
     let (table, syntax_errors) = DeTable::parse_recoverable(text);
     if syntax_errors.is_empty() {
         return lines.table(table.into_inner());
     }
     for error in toml_errors::independent(text, &syntax_errors) {
-        let place = error.span().map_or(String::new(), |span| {
+        let position = error.span().map_or(String::new(), |span| {
             let (line, column) = lines.line_and_column(span.start);
             format!(" at line {line}, column {column}")
         });
-        let problem = format!("not TOML{place}: {}", error.message().replace('\n', ", "));
+        let problem = format!("not TOML{position}: {}", error.message().replace('\n', ", "));
         errors.add(origin, problem, "correct the file");
     }
     Table::new()
 }
 
-/// Parses `value` as the value of a key.
+/// Parses a value in the syntax of the file.
 pub(super) fn parse_value(value: &str) -> Option<TomlValue> {
     let text = format!("value = {value}");
-    let mut table = Lines::of(&text).table(DeTable::parse(&text).ok()?.into_inner());
+    let mut table = LineIndex::new(&text).table(DeTable::parse(&text).ok()?.into_inner());
     table.remove("value").map(|located| located.value)
 }
 
 /// A text and the offsets of its lines.
-struct Lines<'a> {
+struct LineIndex<'a> {
     text: &'a str,
     starts: Vec<usize>,
 }
 
-impl<'a> Lines<'a> {
-    fn of(text: &'a str) -> Self {
+impl<'a> LineIndex<'a> {
+    fn new(text: &'a str) -> Self {
         let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
         Self { text, starts }
     }
@@ -126,7 +127,7 @@ impl<'a> Lines<'a> {
         self.starts.partition_point(|start| *start <= offset)
     }
 
-    /// Both from 1; the column counts characters.
+    /// The line and the column, both from 1. The column counts characters.
     fn line_and_column(&self, offset: usize) -> (usize, usize) {
         let line = self.line(offset);
         let start = self.starts[line - 1];

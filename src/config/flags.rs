@@ -7,17 +7,17 @@ use clap::{
 };
 
 use super::{
-    provenance::{Given, Origin},
+    provenance::{Given, Provenance},
     section::Setting,
     values::Arity,
 };
 
-/// The flags that were given, each with its values. Paths are relative to the working directory.
+/// The given flags and their values. Paths are relative to the working directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Flags(BTreeMap<String, Vec<OsString>>);
 
 impl Flags {
-    /// Adds a value of `flag`, which is written with its dashes.
+    /// Adds a value of `flag`. The name includes its dashes.
     #[must_use]
     pub fn with(mut self, flag: &str, value: impl Into<OsString>) -> Self {
         self.0.entry(flag.to_owned()).or_default().push(value.into());
@@ -34,7 +34,7 @@ impl Flags {
     pub(crate) fn take(&mut self, flag: &'static str) -> Option<Given<Vec<OsString>>> {
         let (flag, _) = name_and_value(flag);
         let value = self.0.remove(flag)?;
-        Some(Given { value, origin: Origin::Flag(flag) })
+        Some(Given { value, origin: Provenance::Flag(flag) })
     }
 
     /// The flags of `settings` in a parsed command line.

@@ -1,24 +1,24 @@
-//! The place that a value came from.
+//! The provenance of values.
 
-/// The place of a value.
+/// The source of a value: a flag, a variable, or a key of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub(crate) enum Provenance {
     /// A flag, such as `--listen`.
     Flag(&'static str),
     /// An environment variable.
     Variable(String),
-    /// A key of the file, dotted, and its line, from 1; `None` for a key that is missing.
+    /// A dotted key of the file, and its line, from 1. The line is `None` if the key is missing.
     Key { key: String, line: Option<usize> },
 }
 
-impl Origin {
+impl Provenance {
     /// A key that is missing from the file.
     pub(crate) fn missing(key: impl Into<String>) -> Self {
         Self::Key { key: key.into(), line: None }
     }
 
-    /// The name to show, and the line of the file.
-    pub(crate) fn place(&self) -> (String, Option<usize>) {
+    /// The name of the flag, variable or key, and the line of the key.
+    pub(crate) fn key_and_line(&self) -> (String, Option<usize>) {
         match self {
             Self::Flag(flag) => ((*flag).to_owned(), None),
             Self::Variable(name) => (name.clone(), None),
@@ -35,9 +35,9 @@ impl Origin {
     }
 }
 
-/// A value and its place.
+/// A value and its source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Given<T> {
     pub(crate) value: T,
-    pub(crate) origin: Origin,
+    pub(crate) origin: Provenance,
 }

@@ -1,14 +1,14 @@
-//! A section of the configuration: its settings, each from its flag, its variable or its key of the file.
+//! A section of the configuration. Each setting comes from its flag, its variable or its key in the file.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{
     errors::{ConfigErrors, Invalid},
-    file::{File, Located, Table, TomlValue, parse_value},
+    file::{ConfigFile, Located, Table, TomlValue, parse_value},
     flags::Flags,
-    provenance::{Given, Origin},
+    provenance::{Given, Provenance},
     suggestions::nearest,
-    values::{Arity, Kind, Raw, Reading, wrong_type},
+    values::{Arity, RawValue, ReadContext, ValueKind, type_error},
     variables::Variables,
 };
 
@@ -34,22 +34,22 @@ pub(crate) struct Names {
 /// A section of the file.
 #[derive(Debug)]
 pub(crate) struct Section {
-    /// The dotted name, empty for the whole file.
+    /// The dotted name. Empty for the root.
     name: String,
-    /// The line of the section's header, if it is one of several.
+    /// The line of the header, for a section in double brackets.
     line: Option<usize>,
     table: Table,
     /// The keys that were read.
     known: Vec<&'static str>,
-    /// The places of the values that were given, by key.
+    /// The sources of the given values, by key.
     origins: BTreeMap<&'static str, Origins>,
 }
 
-/// The place of a value, and those of its items if it is a list.
+/// The source of a value, and the sources of its items if it is a list.
 #[derive(Debug)]
 struct Origins {
-    whole: Origin,
-    items: Vec<Origin>,
+    whole: Provenance,
+    items: Vec<Provenance>,
 }
 
 impl Sources {
@@ -57,9 +57,10 @@ impl Sources {
         Self { flags, variables, ..Self::default() }
     }
 
-    /// The root section of the file at `path`; empty if the file is not TOML. `None` if it cannot be read.
+    /// Reads the file at `path` and returns its root section. `None` if the file cannot be read. The root is empty if the file
+    /// is not TOML.
     pub(crate) fn open(&mut self, path: &Given<PathBuf>) -> Option<Section> {
-        let File { table, directory } = File::read(path, &mut self.errors)?;
+        let ConfigFile { table, directory } = ConfigFile::read(path, &mut self.errors)?;
         self.directory = directory;
         Some(Section::new(String::new(), None, table))
     }
@@ -70,13 +71,13 @@ impl Section {
         Self { name, line, table, known: Vec::new(), origins: BTreeMap::new() }
     }
 
-    /// A section that has no keys in the file.
+    /// A section without keys in the file.
     pub(crate) fn empty(name: &str) -> Self {
         Self::new(name.to_owned(), None, Table::new())
     }
 
-    /// The value of a setting; `None` if it is absent, or invalid, and then the error is added.
-    pub(crate) fn read<K: Kind>(
+    /// Reads the value of a setting. `None` if it is absent or invalid. An error is added if it is invalid.
+    pub(crate) fn read<K: ValueKind>(
         &mut self,
         names: &Names,
         kind: &K,
@@ -87,27 +88,27 @@ impl Section {
         let flag = names.flag.and_then(|flag| sources.flags.take(flag));
         let (raw, origin) = match (flag, variable, in_file) {
             (Some(Given { value, origin }), _, _) => {
-                (Raw::Arguments { values: value, separator: None }, origin)
+                (RawValue::Arguments { values: value, separator: None }, origin)
             }
             (None, Some(Given { value, origin }), _) => {
-                (Raw::Arguments { values: vec![value], separator: Some(',') }, origin)
+                (RawValue::Arguments { values: vec![value], separator: Some(',') }, origin)
             }
-            (None, None, Some(Given { value, origin })) => (Raw::Toml(value), origin),
+            (None, None, Some(Given { value, origin })) => (RawValue::Toml(value), origin),
             (None, None, None) => return None,
         };
         let nowhere = PathBuf::new();
-        let is_in_file = matches!(origin, Origin::Key { .. });
+        let is_in_file = matches!(origin, Provenance::Key { .. });
         let directory = if is_in_file { &sources.directory } else { &nowhere };
-        let mut reading =
-            Reading { origin: &origin, directory, errors: &mut sources.errors, items: Vec::new() };
-        let value = kind.read(raw, &mut reading);
-        let items = reading.items;
+        let mut context =
+            ReadContext { origin: &origin, directory, errors: &mut sources.errors, items: Vec::new() };
+        let value = kind.read(raw, &mut context);
+        let items = context.items;
         self.origins.insert(names.key, Origins { whole: origin, items });
         value
     }
 
-    /// The value of a setting, otherwise `default`, in the syntax of the file.
-    pub(crate) fn read_or<K: Kind>(
+    /// Reads the value of a setting, otherwise returns `default`. The default is in the syntax of the file.
+    pub(crate) fn read_or<K: ValueKind>(
         &mut self,
         names: &Names,
         kind: &K,
@@ -115,46 +116,51 @@ impl Section {
         sources: &mut Sources,
     ) -> K::Value {
         self.read(names, kind, sources).unwrap_or_else(|| {
-            let origin = Origin::missing(names.key);
+            let origin = Provenance::missing(names.key);
             let mut errors = ConfigErrors::default();
-            let mut reading =
-                Reading { origin: &origin, directory: "".as_ref(), errors: &mut errors, items: Vec::new() };
-            let value = parse_value(default).and_then(|value| kind.read(Raw::Toml(value), &mut reading));
+            let mut context = ReadContext {
+                origin: &origin,
+                directory: "".as_ref(),
+                errors: &mut errors,
+                items: Vec::new(),
+            };
+            let value = parse_value(default).and_then(|value| kind.read(RawValue::Toml(value), &mut context));
             value.unwrap_or_else(|| panic!("the default of {} is invalid: {default}", names.key))
         })
     }
 
-    /// The place of a value that was given.
-    pub(crate) fn origin(&self, key: &str) -> Option<&Origin> {
+    /// The source of a given value.
+    pub(crate) fn origin(&self, key: &str) -> Option<&Provenance> {
         self.origins.get(key).map(|origins| &origins.whole)
     }
 
-    /// The places of the valid items of a list.
-    pub(crate) fn items(&self, key: &str) -> &[Origin] {
+    /// The sources of the valid items of a list.
+    pub(crate) fn items(&self, key: &str) -> &[Provenance] {
         self.origins.get(key).map_or(&[], |origins| &origins.items)
     }
 
-    /// Whether any of the settings read so far was given, valid or not.
+    /// Whether any setting read so far was given, valid or not.
     pub(crate) fn is_given(&self) -> bool {
         !self.origins.is_empty()
     }
 
-    /// The place of this section, if it is one of several; otherwise that of a missing one.
-    pub(crate) fn place(&self) -> Origin {
-        Origin::Key { key: self.name.clone(), line: self.line }
+    /// The source of this section. It has a line if the section is in double brackets.
+    pub(crate) fn section_origin(&self) -> Provenance {
+        Provenance::Key { key: self.name.clone(), line: self.line }
     }
 
-    /// The place of a key that is missing.
-    pub(crate) fn missing(&self, key: &str) -> Origin {
-        Origin::Key { key: self.dotted(key), line: self.line }
+    /// The source of a missing key.
+    pub(crate) fn missing(&self, key: &str) -> Provenance {
+        Provenance::Key { key: self.dotted(key), line: self.line }
     }
 
-    /// Whether the key is in the file and was not read.
+    /// Whether the file has the key and no setting read it yet.
     pub(crate) fn has(&self, key: &str) -> bool {
         self.table.contains_key(key)
     }
 
-    /// Whether a key that was read is absent, and no unknown key is a misspelling of it, which is an error already.
+    /// Whether a key was read and is absent. An unknown key that is a misspelling counts as present, because it is an error
+    /// already.
     pub(crate) fn lacks(&self, key: &str) -> bool {
         !self.origins.contains_key(key)
             && !self.table.keys().any(|unknown| nearest(unknown, &self.known) == Some(key))
@@ -167,33 +173,33 @@ impl Section {
     fn take(&mut self, key: &'static str) -> Option<Given<TomlValue>> {
         self.known.push(key);
         let Located { value, line } = self.table.remove(key)?;
-        Some(Given { value, origin: Origin::Key { key: self.dotted(key), line: Some(line) } })
+        Some(Given { value, origin: Provenance::Key { key: self.dotted(key), line: Some(line) } })
     }
 
-    /// The table under `key`; an empty one if there is none.
+    /// The section `[key]`. It is empty if the file has none.
     pub(crate) fn section(&mut self, key: &'static str, errors: &mut ConfigErrors) -> Section {
         let table = self.take(key).and_then(|Given { value, origin }| match value {
             TomlValue::Table(table) => Some(table),
             other => {
-                errors.ok(&origin, Err(wrong_type(&other, &format!("a section, [{}]", self.dotted(key)))))
+                errors.ok(&origin, Err(type_error(&other, &format!("a section, [{}]", self.dotted(key)))))
             }
         });
         Self::new(self.dotted(key), None, table.unwrap_or_default())
     }
 
-    /// The tables under `[[key]]`.
+    /// The sections `[[key]]`.
     pub(crate) fn sections(&mut self, key: &'static str, errors: &mut ConfigErrors) -> Vec<Section> {
         let Some(Given { value, origin }) = self.take(key) else { return Vec::new() };
         let wanted = format!("a section in double brackets, [[{key}]]");
         let TomlValue::List(items) = value else {
-            errors.ok::<()>(&origin, Err(wrong_type(&value, &wanted)));
+            errors.ok::<()>(&origin, Err(type_error(&value, &wanted)));
             return Vec::new();
         };
         let section = |Located { value, line }| match value {
             TomlValue::Table(table) => Some(Self::new(key.to_owned(), Some(line), table)),
             other => {
-                let origin = Origin::Key { key: key.to_owned(), line: Some(line) };
-                errors.ok(&origin, Err(wrong_type(&other, &wanted)))
+                let origin = Provenance::Key { key: key.to_owned(), line: Some(line) };
+                errors.ok(&origin, Err(type_error(&other, &wanted)))
             }
         };
         items.into_iter().filter_map(section).collect()
@@ -208,17 +214,17 @@ impl Section {
                 Some(known) => format!("did you mean {known}?"),
                 None => format!("the keys here are {}", self.known.join(", ")),
             };
-            // A key in another form than any setting's may be a secret that was pasted.
-            let is_printable = nearest.is_some() || is_in_the_form_of_a_key(key);
+            // A key in another form may be a pasted secret.
+            let is_printable = nearest.is_some() || has_form_of_key(key);
             let key = if is_printable { self.dotted(key) } else { self.dotted("(not printed)") };
-            errors.add(&Origin::Key { key, line: Some(*line) }, "there is no such key", hint);
+            errors.add(&Provenance::Key { key, line: Some(*line) }, "there is no such key", hint);
             meant.extend(nearest);
         }
         UnknownKeys { meant }
     }
 }
 
-fn is_in_the_form_of_a_key(key: &str) -> bool {
+fn has_form_of_key(key: &str) -> bool {
     key.len() <= 40 && key.bytes().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'_' | b'-'))
 }
 
@@ -228,22 +234,22 @@ pub(crate) struct UnknownKeys {
 }
 
 impl UnknownKeys {
-    /// Whether one of them is a misspelling of `key`.
+    /// Whether an unknown key is a misspelling of `key`.
     pub(crate) fn means(&self, key: &str) -> bool {
         self.meant.contains(&key)
     }
 }
 
-/// What the reference and `--help` say of a setting.
+/// The description of a setting, for the reference and for `--help`.
 #[derive(Debug, Clone)]
 pub(crate) struct Setting {
-    /// The section of the file; empty for a setting that the file does not have.
+    /// The section of the file. Empty for a setting that has no key in the file.
     pub(crate) section: &'static str,
     /// The key in the section.
     pub(crate) key: &'static str,
     /// The form of valid values.
     pub(crate) form: String,
-    /// The valid values, if they are few words.
+    /// The valid values, if the setting is an enumeration.
     pub(crate) words: Vec<&'static str>,
     /// How often the flag takes a value.
     pub(crate) arity: Arity,
@@ -273,8 +279,8 @@ impl Setting {
 
 /// Declares the settings of a section: the struct of their values, the function that reads them, and their descriptions.
 ///
-/// A setting is `name: type = default, kind, env VARIABLE, flag "--flag VALUE";`. Its name is its key in the file. The
-/// default is written in the syntax of the file. Without one, the type is an `Option`.
+/// A setting is `name: type = default, kind, env "VARIABLE", flag "--flag VALUE";`. The name is the key in the file. The
+/// default is in the syntax of the file. Without a default, the type is an `Option`.
 macro_rules! settings {
     (
         $(#[doc = $struct_doc:literal])*
@@ -312,7 +318,7 @@ macro_rules! settings {
 
             /// Describes the settings.
             pub(crate) fn describe() -> Vec<$crate::config::Setting> {
-                use $crate::config::Kind as _;
+                use $crate::config::ValueKind as _;
                 vec![$(
                     {
                         let kind = $kind;
@@ -353,9 +359,8 @@ macro_rules! settings {
 
 pub(crate) use settings;
 
-/// An error at a value of this section that was given, otherwise at its missing key.
 impl Section {
-    /// Adds `invalid` as an error of `key`.
+    /// Adds an error of `key`, at the value if it was given, otherwise at the missing key.
     pub(crate) fn invalid(&self, key: &str, invalid: Invalid, errors: &mut ConfigErrors) {
         let missing = self.missing(key);
         errors.add(self.origin(key).unwrap_or(&missing), invalid.problem, invalid.hint);

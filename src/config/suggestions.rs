@@ -1,11 +1,11 @@
-//! The known name that a misspelt one may mean.
+//! Suggestions for misspelled names.
 
 use std::cmp::Reverse;
 
 /// The prefix of the product's variables.
 pub(super) const PREFIX: &str = "COUNTERMAND_";
 
-/// The known name that is closest to `name`, if one is close enough to be meant.
+/// The known name closest to `name`, if it is close enough for a misspelling.
 pub(super) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let limit = (name.len() / 4).clamp(1, 3);
     known
@@ -16,14 +16,14 @@ pub(super) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
         .map(|(_, known)| known)
 }
 
-/// The variable that a misspelt one may mean: one that is spelt nearly the same, otherwise the one setting that has
-/// the same words, as `SERVER_TLS_CERTIFICATE` for `TLS_CERTIFICATE`.
+/// The known variable that `name` probably means: the one with a similar spelling, otherwise the only setting with the same
+/// words, such as `SERVER_TLS_CERTIFICATE` for `TLS_CERTIFICATE`.
 pub(super) fn nearest_variable(
     name: &str,
     settings: &[&'static str],
-    of_other_commands: &[&'static str],
+    other_commands: &[&'static str],
 ) -> Option<&'static str> {
-    let all: Vec<_> = settings.iter().chain(of_other_commands).copied().collect();
+    let all: Vec<_> = settings.iter().chain(other_commands).copied().collect();
     let without_prefix: Vec<_> = all.iter().map(|known| bare(known)).collect();
     let by_spelling = nearest(bare(name), &without_prefix);
     by_spelling
@@ -31,7 +31,7 @@ pub(super) fn nearest_variable(
         .or_else(|| nearest_by_words(name, settings))
 }
 
-/// `None` if several are equally near.
+/// The setting with the most words in common. `None` if several have as many.
 fn nearest_by_words(name: &str, settings: &[&'static str]) -> Option<&'static str> {
     let meant = words(name);
     let mut near: Vec<_> = settings
@@ -55,7 +55,7 @@ pub(super) fn bare(name: &str) -> &str {
     name.strip_prefix(PREFIX).unwrap_or(name)
 }
 
-/// The number of words that both have, if one has all words of the other, in its order.
+/// The number of common words, if one list contains all words of the other in the same order.
 fn common_words(one: &[&str], other: &[&str]) -> Option<usize> {
     let (short, long) = if one.len() <= other.len() { (one, other) } else { (other, one) };
     let mut rest = long.iter();

@@ -1,12 +1,12 @@
-//! The syntax errors of a TOML text, without those that only follow from an earlier one.
+//! The syntax errors of a TOML text, without consequential errors.
 //!
-//! The parser goes on after an error and reports much that is right as wrong: a list without its end swallows the keys
-//! and sections after it.
+//! The parser continues after an error and may report valid text as invalid: after a list without its end, it reads the next
+//! keys and sections as items.
 
 use toml::de::{DeTable, Error};
 
-/// The errors among `errors`, which are all of `text`, that do not follow from another: the first, and each that is
-/// still the first when the text is parsed again from the next key or section on.
+/// Filters `errors`, which are all errors of `text`. An error is independent if it is the first, or if it is still the first
+/// when the text is parsed again from the key or section after the previous independent error.
 pub(super) fn independent(text: &str, errors: &[Error]) -> Vec<Error> {
     let mut independent = Vec::new();
     let mut rest = Some(0);

@@ -1,4 +1,4 @@
-//! The kinds of values that settings have: how each is read from the file, a variable or a flag.
+//! The kinds of setting values, and how each kind is read from the file, a variable or a flag.
 
 use std::{
     ffi::OsString,
@@ -11,7 +11,7 @@ use std::{
 use super::{
     errors::{ConfigErrors, Invalid},
     file::{Located, TomlValue},
-    provenance::Origin,
+    provenance::Provenance,
 };
 
 /// The hint for a file that cannot be read.
@@ -21,24 +21,24 @@ pub(crate) const READABLE_FILE: &str = "name a file that exists and that this us
 pub(crate) const CA_CERTIFICATES: &str =
     "name a PEM file with one or more CA certificates (BEGIN CERTIFICATE)";
 
-/// A value as it was given.
-pub(crate) enum Raw {
-    /// The value of a variable, or of a flag as often as it is given.
+/// A given value before it is read.
+pub(crate) enum RawValue {
+    /// The value of a variable, or the values of a repeated flag.
     Arguments { values: Vec<OsString>, separator: Option<char> },
     /// The value of a key of the file.
     Toml(TomlValue),
 }
 
-/// What a kind needs to read a value.
-pub(crate) struct Reading<'a> {
-    /// The place of the value.
-    pub(crate) origin: &'a Origin,
-    /// The directory of the file; empty for a variable or a flag.
+/// The context in which a value is read.
+pub(crate) struct ReadContext<'a> {
+    /// The source of the value.
+    pub(crate) origin: &'a Provenance,
+    /// The directory of the file. Empty for a variable or a flag.
     pub(crate) directory: &'a Path,
     /// The errors found so far.
     pub(crate) errors: &'a mut ConfigErrors,
-    /// The places of the items of a list, those of invalid items left out.
-    pub(crate) items: Vec<Origin>,
+    /// The sources of the valid items of a list.
+    pub(crate) items: Vec<Provenance>,
 }
 
 /// How often a flag takes a value.
@@ -49,33 +49,33 @@ pub(crate) enum Arity {
     Many,
 }
 
-/// A kind of value.
-pub(crate) trait Kind {
-    /// The value.
+/// A kind of setting values.
+pub(crate) trait ValueKind {
+    /// The type of the values.
     type Value;
-    /// The form of valid values, for the reference: `a number from 1 to 9`.
+    /// The form of valid values for the reference, for example `a number from 1 to 9`.
     fn form(&self) -> String;
     /// How often a flag of this kind takes a value.
     fn arity(&self) -> Arity {
         Arity::One
     }
-    /// All valid values, if they are few words.
+    /// All valid values, if the kind is an enumeration.
     fn words(&self) -> Vec<&'static str> {
         Vec::new()
     }
-    /// Reads a value. `None` if it is invalid; the error is added then.
-    fn read(&self, raw: Raw, reading: &mut Reading<'_>) -> Option<Self::Value>;
+    /// Reads a value. If it is invalid, adds an error and returns `None`.
+    fn read(&self, raw: RawValue, context: &mut ReadContext<'_>) -> Option<Self::Value>;
 }
 
-impl Reading<'_> {
+impl ReadContext<'_> {
     fn ok<T>(&mut self, result: Result<T, Invalid>) -> Option<T> {
         self.errors.ok(self.origin, result)
     }
 
-    fn text(&mut self, raw: Raw) -> Option<String> {
+    fn text(&mut self, raw: RawValue) -> Option<String> {
         let text = match raw {
-            Raw::Arguments { values, .. } => utf8(values.into_iter().next_back().unwrap_or_default()),
-            Raw::Toml(value) => text(value),
+            RawValue::Arguments { values, .. } => utf8(values.into_iter().next_back().unwrap_or_default()),
+            RawValue::Toml(value) => text(value),
         };
         self.ok(text)
     }
@@ -88,11 +88,11 @@ fn utf8(value: OsString) -> Result<String, Invalid> {
 fn text(value: TomlValue) -> Result<String, Invalid> {
     match value {
         TomlValue::Text(text) => Ok(text),
-        other => Err(wrong_type(&other, "a string, in quotes")),
+        other => Err(type_error(&other, "a string, in quotes")),
     }
 }
 
-pub(super) fn wrong_type(found: &TomlValue, wanted: &str) -> Invalid {
+pub(super) fn type_error(found: &TomlValue, wanted: &str) -> Invalid {
     Invalid::new(format!("this is {}", found.type_name()), format!("give {wanted}"))
 }
 
@@ -104,37 +104,37 @@ pub(crate) fn integer<T>(range: RangeInclusive<i64>) -> Integer<T> {
     Integer(range, PhantomData)
 }
 
-impl<T: TryFrom<i64>> Kind for Integer<T> {
+impl<T: TryFrom<i64>> ValueKind for Integer<T> {
     type Value = T;
 
     fn form(&self) -> String {
         format!("a number from {} to {}", self.0.start(), self.0.end())
     }
 
-    fn read(&self, raw: Raw, reading: &mut Reading<'_>) -> Option<T> {
+    fn read(&self, raw: RawValue, context: &mut ReadContext<'_>) -> Option<T> {
         let number = match raw {
-            Raw::Toml(TomlValue::Integer(Some(number))) => Ok(number),
-            Raw::Toml(TomlValue::Integer(None)) => {
+            RawValue::Toml(TomlValue::Integer(Some(number))) => Ok(number),
+            RawValue::Toml(TomlValue::Integer(None)) => {
                 Err(Invalid::new("the number is too large", "give a smaller number"))
             }
-            Raw::Toml(other) => Err(wrong_type(&other, "a whole number, without quotes")),
-            arguments @ Raw::Arguments { .. } => {
+            RawValue::Toml(other) => Err(type_error(&other, "a whole number, without quotes")),
+            arguments @ RawValue::Arguments { .. } => {
                 let not_a_number = |_| Invalid::new("this is not a whole number", "give digits only");
-                reading.text(arguments)?.trim().parse().map_err(not_a_number)
+                context.text(arguments)?.trim().parse().map_err(not_a_number)
             }
         };
-        let number = reading.ok(number)?;
+        let number = context.ok(number)?;
         let value = T::try_from(number).ok().filter(|_| self.0.contains(&number));
-        reading.ok(value.ok_or_else(|| {
+        context.ok(value.ok_or_else(|| {
             Invalid::new(format!("{number} is out of range"), format!("give {}", self.form()))
         }))
     }
 }
 
-/// The longest duration that a setting takes: a deadline computed from it cannot overflow the clock.
+/// The maximum of a duration, so that no deadline overflows the clock.
 const MAX_DURATION: Duration = Duration::from_secs(3600);
 
-/// Reads a duration with its unit, `25s` or `1m 30s`, from 1 ms to 1 h.
+/// Parses a duration with its unit, such as `25s` or `1m 30s`, from 1 ms to 1 h.
 pub(crate) fn duration(text: &str) -> Result<Duration, Invalid> {
     let hint = r#"give a number and its unit, from "1ms" to "1h", for example "25s""#;
     let positive = text.trim_start().trim_start_matches('-');
@@ -150,47 +150,47 @@ pub(crate) fn duration(text: &str) -> Result<Duration, Invalid> {
     }
 }
 
-/// A duration, see [`duration`].
+/// A duration (see [`duration`]).
 pub(crate) struct Time;
 
-impl Kind for Time {
+impl ValueKind for Time {
     type Value = Duration;
 
     fn form(&self) -> String {
         r#"a duration from "1ms" to "1h""#.to_owned()
     }
 
-    fn read(&self, raw: Raw, reading: &mut Reading<'_>) -> Option<Duration> {
-        let text = reading.text(raw)?;
-        reading.ok(duration(&text))
+    fn read(&self, raw: RawValue, context: &mut ReadContext<'_>) -> Option<Duration> {
+        let text = context.text(raw)?;
+        context.ok(duration(&text))
     }
 }
 
 /// A duration, or `off`.
 pub(crate) struct TimeOrOff;
 
-impl Kind for TimeOrOff {
+impl ValueKind for TimeOrOff {
     type Value = Option<Duration>;
 
     fn form(&self) -> String {
         format!(r#"{}, or "off""#, Time.form())
     }
 
-    fn read(&self, raw: Raw, reading: &mut Reading<'_>) -> Option<Option<Duration>> {
-        let text = reading.text(raw)?;
+    fn read(&self, raw: RawValue, context: &mut ReadContext<'_>) -> Option<Option<Duration>> {
+        let text = context.text(raw)?;
         if text == "off" {
             return Some(None);
         }
         let time = duration(&text)
             .map_err(|Invalid { problem, hint }| Invalid::new(problem, format!(r#"{hint}, or "off""#)));
-        reading.ok(time).map(Some)
+        context.ok(time).map(Some)
     }
 }
 
 /// `true` or `false`.
 pub(crate) struct Switch;
 
-impl Kind for Switch {
+impl ValueKind for Switch {
     type Value = bool;
 
     fn form(&self) -> String {
@@ -201,14 +201,14 @@ impl Kind for Switch {
         Arity::Switch
     }
 
-    fn read(&self, raw: Raw, reading: &mut Reading<'_>) -> Option<bool> {
+    fn read(&self, raw: RawValue, context: &mut ReadContext<'_>) -> Option<bool> {
         match raw {
-            Raw::Toml(TomlValue::Boolean(value)) => Some(value),
-            Raw::Toml(other) => reading.ok(Err(wrong_type(&other, "true or false, without quotes"))),
-            arguments @ Raw::Arguments { .. } => match &*reading.text(arguments)? {
+            RawValue::Toml(TomlValue::Boolean(value)) => Some(value),
+            RawValue::Toml(other) => context.ok(Err(type_error(&other, "true or false, without quotes"))),
+            arguments @ RawValue::Arguments { .. } => match &*context.text(arguments)? {
                 "true" | "1" => Some(true),
                 "false" | "0" => Some(false),
-                _ => reading.ok(Err(Invalid::new("this is neither true nor false", "give true or false"))),
+                _ => context.ok(Err(Invalid::new("this is neither true nor false", "give true or false"))),
             },
         }
     }
@@ -217,26 +217,26 @@ impl Kind for Switch {
 /// The path of a file. A relative path in the configuration file starts at the directory of that file.
 pub(crate) struct FilePath;
 
-impl Kind for FilePath {
+impl ValueKind for FilePath {
     type Value = PathBuf;
 
     fn form(&self) -> String {
         "a path".to_owned()
     }
 
-    fn read(&self, raw: Raw, reading: &mut Reading<'_>) -> Option<PathBuf> {
+    fn read(&self, raw: RawValue, context: &mut ReadContext<'_>) -> Option<PathBuf> {
         let path = match raw {
-            Raw::Arguments { values, .. } => values.into_iter().next_back().unwrap_or_default().into(),
-            toml @ Raw::Toml(_) => PathBuf::from(reading.text(toml)?),
+            RawValue::Arguments { values, .. } => values.into_iter().next_back().unwrap_or_default().into(),
+            toml @ RawValue::Toml(_) => PathBuf::from(context.text(toml)?),
         };
-        Some(reading.directory.join(path))
+        Some(context.directory.join(path))
     }
 }
 
-/// One of a few words.
+/// An enumeration of words.
 pub(crate) struct Words<T: 'static>(pub(crate) &'static [(&'static str, T)]);
 
-impl<T: Copy> Kind for Words<T> {
+impl<T: Copy> ValueKind for Words<T> {
     type Value = T;
 
     fn form(&self) -> String {
@@ -248,35 +248,35 @@ impl<T: Copy> Kind for Words<T> {
         self.0.iter().map(|(word, _)| *word).collect()
     }
 
-    fn read(&self, raw: Raw, reading: &mut Reading<'_>) -> Option<T> {
-        let text = reading.text(raw)?;
+    fn read(&self, raw: RawValue, context: &mut ReadContext<'_>) -> Option<T> {
+        let text = context.text(raw)?;
         let value = self.0.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
         let hint = || format!("give {}", self.words().join(" or "));
-        reading.ok(value.ok_or_else(|| Invalid::new("there is no such value", hint())))
+        context.ok(value.ok_or_else(|| Invalid::new("there is no such value", hint())))
     }
 }
 
-/// A text in a form of its own; the second argument of the parser is the directory that relative paths start from.
+/// A text with its own parser. The second argument of the parser is the directory at which relative paths start.
 pub(crate) struct Parsed<T> {
     pub(crate) form: &'static str,
     pub(crate) parse: fn(&str, &Path) -> Result<T, Invalid>,
 }
 
-impl<T> Kind for Parsed<T> {
+impl<T> ValueKind for Parsed<T> {
     type Value = T;
 
     fn form(&self) -> String {
         self.form.to_owned()
     }
 
-    fn read(&self, raw: Raw, reading: &mut Reading<'_>) -> Option<T> {
-        let text = reading.text(raw)?;
-        let value = (self.parse)(&text, reading.directory);
-        reading.ok(value)
+    fn read(&self, raw: RawValue, context: &mut ReadContext<'_>) -> Option<T> {
+        let text = context.text(raw)?;
+        let value = (self.parse)(&text, context.directory);
+        context.ok(value)
     }
 }
 
-/// A list of such texts, at least one; in a variable they are separated by commas.
+/// A list of one or more such texts. Commas separate the texts in a variable.
 pub(crate) struct List<T> {
     pub(crate) form: &'static str,
     /// Whether the file may have a single string in place of the list.
@@ -284,7 +284,7 @@ pub(crate) struct List<T> {
     pub(crate) parse: fn(&str, &Path) -> Result<T, Invalid>,
 }
 
-impl<T> Kind for List<T> {
+impl<T> ValueKind for List<T> {
     /// The valid items. The setting counts as absent if no item is valid.
     type Value = Vec<T>;
 
@@ -296,10 +296,10 @@ impl<T> Kind for List<T> {
         Arity::Many
     }
 
-    fn read(&self, raw: Raw, reading: &mut Reading<'_>) -> Option<Vec<T>> {
-        let texts: Vec<(Result<String, Invalid>, Origin)> = match raw {
-            Raw::Arguments { values, separator } => {
-                let origin = reading.origin.clone();
+    fn read(&self, raw: RawValue, context: &mut ReadContext<'_>) -> Option<Vec<T>> {
+        let texts: Vec<(Result<String, Invalid>, Provenance)> = match raw {
+            RawValue::Arguments { values, separator } => {
+                let origin = context.origin.clone();
                 let values = values.into_iter().flat_map(|value| match (utf8(value), separator) {
                     (Ok(text), Some(separator)) => {
                         text.split(separator).map(|text| Ok(text.trim().to_owned())).collect()
@@ -308,25 +308,27 @@ impl<T> Kind for List<T> {
                 });
                 values.map(|text| (text, origin.clone())).collect()
             }
-            Raw::Toml(TomlValue::List(items)) => {
-                let (key, _) = reading.origin.place();
+            RawValue::Toml(TomlValue::List(items)) => {
+                let (key, _) = context.origin.key_and_line();
                 let item = |Located { value, line }| {
-                    (text(value), Origin::Key { key: key.clone(), line: Some(line) })
+                    (text(value), Provenance::Key { key: key.clone(), line: Some(line) })
                 };
                 items.into_iter().map(item).collect()
             }
-            Raw::Toml(TomlValue::Text(text)) if self.or_one => vec![(Ok(text), reading.origin.clone())],
-            Raw::Toml(other) => return reading.ok(Err(wrong_type(&other, r#"a list of strings, ["…"]"#))),
+            RawValue::Toml(TomlValue::Text(text)) if self.or_one => vec![(Ok(text), context.origin.clone())],
+            RawValue::Toml(other) => {
+                return context.ok(Err(type_error(&other, r#"a list of strings, ["…"]"#)));
+            }
         };
         if texts.is_empty() {
-            return reading.ok(Err(Invalid::new("the list is empty", "name at least one, or leave it out")));
+            return context.ok(Err(Invalid::new("the list is empty", "name at least one, or leave it out")));
         }
         let mut list = Vec::with_capacity(texts.len());
         for (text, origin) in texts {
-            let item = text.and_then(|text| (self.parse)(&text, reading.directory));
-            if let Some(item) = reading.errors.ok(&origin, item) {
+            let item = text.and_then(|text| (self.parse)(&text, context.directory));
+            if let Some(item) = context.errors.ok(&origin, item) {
                 list.push(item);
-                reading.items.push(origin);
+                context.items.push(origin);
             }
         }
         (!list.is_empty()).then_some(list)

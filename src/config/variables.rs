@@ -8,11 +8,11 @@ use std::{
 
 use super::{
     errors::ConfigErrors,
-    provenance::{Given, Origin},
+    provenance::{Given, Provenance},
     suggestions::{PREFIX, bare, nearest_variable},
 };
 
-/// The environment. It is passed in, so that tests do not depend on the environment of their process.
+/// The environment. It is a parameter, so that tests do not depend on the environment of their process.
 #[derive(Clone, Default)]
 pub struct Variables {
     values: BTreeMap<String, OsString>,
@@ -26,31 +26,31 @@ impl Variables {
         std::env::vars_os().collect()
     }
 
-    /// The variable `name`, which counts as known from now on.
+    /// Removes and returns the variable `name`, and records the name as known.
     pub(crate) fn take(&mut self, name: &'static str) -> Option<Given<OsString>> {
         self.known.push(name);
         let value = self.values.remove(name)?;
-        Some(Given { value, origin: Origin::Variable(name.to_owned()) })
+        Some(Given { value, origin: Provenance::Variable(name.to_owned()) })
     }
 
-    /// The path that the variable `name` holds; `None` if it is empty.
+    /// The path in the variable `name`. `None` if it is empty.
     pub(crate) fn path(&mut self, name: &'static str) -> Option<Given<PathBuf>> {
         let Given { value, origin } = self.take(name)?;
         (!value.is_empty()).then(|| Given { value: value.into(), origin })
     }
 
-    /// Adds an error for each variable of the product that nothing read and that resembles a known one. Returns the
-    /// names of the others that nothing read: they may belong to a newer version, after a rollback.
-    pub(crate) fn finish(self, of_other_commands: &[&'static str], errors: &mut ConfigErrors) -> Vec<String> {
+    /// Adds an error for each unknown `COUNTERMAND_…` variable that resembles a known one. Returns the names of the other
+    /// unknown variables. They are no errors, because they may belong to a newer version that was rolled back.
+    pub(crate) fn finish(self, other_commands: &[&'static str], errors: &mut ConfigErrors) -> Vec<String> {
         let Self { values, known } = self;
         let mut unknown = Vec::new();
         for (name, value) in values.into_iter().filter(|(name, _)| name.starts_with(PREFIX)) {
-            if of_other_commands.contains(&name.as_str()) || is_service_link(&name, &value) {
+            if other_commands.contains(&name.as_str()) || is_service_link(&name, &value) {
                 continue;
             }
-            match nearest_variable(&name, &known, of_other_commands) {
+            match nearest_variable(&name, &known, other_commands) {
                 Some(known) => {
-                    let origin = Origin::Variable(name);
+                    let origin = Provenance::Variable(name);
                     errors.add(&origin, "there is no such variable", format!("did you mean {known}?"));
                 }
                 None => unknown.push(name),
@@ -67,9 +67,10 @@ impl FromIterator<(OsString, OsString)> for Variables {
     }
 }
 
-/// Kubernetes sets `{SERVICE}_SERVICE_HOST`, `_SERVICE_PORT[_{NAME}]` and `_PORT[_…]` (a `tcp://` address and its
-/// parts) in every pod of the namespace ("Accessing the Service", Kubernetes documentation). A Service called
-/// `countermand` must not keep a pod from starting.
+/// Whether Kubernetes sets this variable for a Service named `countermand`. Such a variable must not be an error.
+///
+/// Kubernetes sets `{SERVICE}_SERVICE_HOST`, `_SERVICE_PORT[_{NAME}]` and `_PORT[_…]` (a `tcp://` address and its parts) in
+/// every pod of the namespace ("Accessing the Service", Kubernetes documentation).
 fn is_service_link(name: &str, value: &OsStr) -> bool {
     let rest = format!("_{}", bare(name));
     let is_address = value

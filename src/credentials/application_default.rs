@@ -26,7 +26,7 @@ pub(super) struct ApplicationDefault {
 struct Found {
     origin: Origin,
     /// The variable that named it, if one did.
-    variable: Option<config::Origin>,
+    variable: Option<config::Provenance>,
 }
 
 impl ApplicationDefault {
@@ -41,7 +41,7 @@ impl ApplicationDefault {
 
     /// The first that there is, not read yet, with the variable that names it, otherwise `wanted_by`. Blocks for a few
     /// seconds at most, once.
-    pub(super) fn find(&mut self, wanted_by: &config::Origin) -> Option<Given<Origin>> {
+    pub(super) fn find(&mut self, wanted_by: &config::Provenance) -> Option<Given<Origin>> {
         if self.found.is_none() {
             self.found = Some(self.look());
         }

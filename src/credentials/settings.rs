@@ -85,7 +85,7 @@ impl CredentialConfig {
         if !is_valid || !is_complete {
             return Vec::new();
         }
-        let nowhere = config::Origin::missing(SECTIONS);
+        let nowhere = config::Provenance::missing(SECTIONS);
         if let Some(found) = default.find(&nowhere) {
             return vec![only(found)];
         }
@@ -127,7 +127,7 @@ impl Entry {
             .map(|(value, origin)| Given { value, origin: origin.clone() })
             .collect();
         if lacks("enterprises") {
-            enterprises.push(Given { value: Pattern::all(), origin: section.place() });
+            enterprises.push(Given { value: Pattern::all(), origin: section.section_origin() });
         }
         let has_file = !lacks("file");
         section.finish(&mut sources.errors);
@@ -144,7 +144,7 @@ impl Entry {
         let Given { value, origin } = match (file, has_file) {
             (Some(file), _) => Given { value: Origin::File(file), origin: section.origin("file")?.clone() },
             (None, true) => return None,
-            (None, false) => match default.find(&section.place()) {
+            (None, false) => match default.find(&section.section_origin()) {
                 Some(found) => found,
                 None => {
                     let problem = "this is missing, and there are no application default credentials";
@@ -168,8 +168,8 @@ impl Entry {
 /// Adds an error for each credential with the name of an earlier one, and for each pattern that was given before. A
 /// pattern that covers another is no error: the more specific of the two wins.
 fn report_overlaps(entries: &[Entry], errors: &mut ConfigErrors) {
-    let mut names: HashMap<&str, &config::Origin> = HashMap::new();
-    let mut patterns: HashMap<&Pattern, (usize, &config::Origin)> = HashMap::new();
+    let mut names: HashMap<&str, &config::Provenance> = HashMap::new();
+    let mut patterns: HashMap<&Pattern, (usize, &config::Provenance)> = HashMap::new();
     for (index, entry) in entries.iter().enumerate() {
         if let (Some(name), Some(origin)) = (&entry.settings.name, entry.section.origin("name")) {
             if let Some(first) = names.get(name.as_str()) {

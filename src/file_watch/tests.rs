@@ -1,7 +1,9 @@
+//! Changes of a file's content, on a paused clock.
+
 use std::{
     fs,
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -14,11 +16,11 @@ use super::FileWatch;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What was logged.
+/// The log lines of one thread.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+struct CapturedLog(Arc<Mutex<Vec<u8>>>);
 
-impl Write for Log {
+impl Write for CapturedLog {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.0.lock().expect("not poisoned").write(line)
     }
@@ -28,8 +30,8 @@ impl Write for Log {
     }
 }
 
-impl Log {
-    /// Of this test's thread, on which its whole runtime is.
+impl CapturedLog {
+    /// Captures the lines of this thread, which runs the test's whole runtime.
     fn start() -> (Self, DefaultGuard) {
         let log = Self::default();
         let writer = log.clone();
@@ -38,67 +40,68 @@ impl Log {
         (log, tracing::subscriber::set_default(lines))
     }
 
-    /// The lines since it was last asked.
-    fn lines(&self) -> Vec<String> {
+    /// Returns the lines since the last call.
+    fn take_lines(&self) -> Vec<String> {
         let text = std::mem::take(&mut *self.0.lock().expect("not poisoned"));
         String::from_utf8(text).expect("text").lines().map(str::to_owned).collect()
     }
 }
 
-fn written(room: &TempDir, content: &str) -> (std::path::PathBuf, FileWatch) {
-    let file = room.path().join("key.json");
+/// Writes a file with this content, and watches it.
+fn watched(directory: &TempDir, content: &str) -> (PathBuf, FileWatch) {
+    let file = directory.path().join("key.json");
     fs::write(&file, content).expect("written");
     let (watch, read) = FileWatch::open(&file).expect("a file");
     assert_eq!(**read, *content.as_bytes());
     (file, watch)
 }
 
-/// Looks at the file for a while, in which its content does not change.
-async fn unchanged(watch: &mut FileWatch, time: Duration) {
+/// Watches the file for `time` and asserts that no change is reported.
+async fn assert_unchanged(watch: &mut FileWatch, time: Duration) {
     assert!(timeout(time, watch.changed()).await.is_err(), "no change");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_change_after_the_content_was_answered_is_seen() {
-    let room = tempfile::tempdir().expect("a directory");
-    let (file, mut watch) = written(&room, "first");
+async fn a_change_after_open_is_returned_once() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (file, mut watch) = watched(&directory, "first");
     fs::write(&file, "second").expect("written");
     assert_eq!(**watch.changed().await, *b"second");
-    unchanged(&mut watch, 10 * SECOND).await;
+    assert_unchanged(&mut watch, 10 * SECOND).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_content_that_is_still_being_written_is_not_answered() {
-    let room = tempfile::tempdir().expect("a directory");
-    let (file, mut watch) = written(&room, "first");
+async fn a_content_that_is_still_being_written_is_not_returned() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (file, mut watch) = watched(&directory, "first");
     for part in ["sec", "seco", "secon"] {
         fs::write(&file, part).expect("written");
-        unchanged(&mut watch, SECOND * 9 / 10).await;
+        assert_unchanged(&mut watch, SECOND * 9 / 10).await;
     }
-    // However often it is looked away.
-    unchanged(&mut watch, SECOND / 20).await;
+    // A dropped call of `changed` does not shorten the settle time.
+    assert_unchanged(&mut watch, SECOND / 20).await;
     fs::write(&file, "second").expect("written");
-    unchanged(&mut watch, SECOND / 20).await;
+    assert_unchanged(&mut watch, SECOND / 20).await;
     assert_eq!(**watch.changed().await, *b"second");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_content_that_was_there_for_a_moment_is_none() {
-    let room = tempfile::tempdir().expect("a directory");
-    let (file, mut watch) = written(&room, "first");
+async fn a_content_that_is_reverted_before_it_settles_is_ignored() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (file, mut watch) = watched(&directory, "first");
     fs::write(&file, "second").expect("written");
-    unchanged(&mut watch, SECOND / 2).await;
+    assert_unchanged(&mut watch, SECOND / 2).await;
     fs::write(&file, "first").expect("written");
-    unchanged(&mut watch, 10 * SECOND).await;
+    assert_unchanged(&mut watch, 10 * SECOND).await;
 }
 
-/// What becomes of a file, and how that reads.
-type Loss = (fn(&Path), &'static str);
+/// A replacement of the file that makes it unreadable, and a part of the error's text.
+type Replacement = (fn(&Path), &'static str);
 
 #[tokio::test(start_paused = true)]
-async fn a_file_that_stays_unreadable_is_told_once_and_once_when_it_is_back() {
-    let (log, _guard) = Log::start();
-    let losses: [Loss; 4] = [
+async fn an_unreadable_file_is_logged_once_and_its_return_is_logged_once() {
+    let (log, _guard) = CapturedLog::start();
+    let replacements: [Replacement; 4] = [
         (|_| {}, "No such file or directory"),
         (|file| fs::create_dir(file).expect("a directory"), "it is not a regular file"),
         (|file| std::os::unix::fs::symlink(file, file).expect("a link"), "symbolic links"),
@@ -107,44 +110,44 @@ async fn a_file_that_stays_unreadable_is_told_once_and_once_when_it_is_back() {
             "it is not a regular file",
         ),
     ];
-    for (lose, cause) in losses {
-        let room = tempfile::tempdir().expect("a directory");
-        let (file, mut watch) = written(&room, "first");
+    for (replace, cause) in replacements {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (file, mut watch) = watched(&directory, "first");
         fs::remove_file(&file).expect("removed");
-        lose(&file);
-        unchanged(&mut watch, 10 * SECOND).await;
-        let told = log.lines();
-        assert_eq!(told.len(), 1, "{told:?}");
-        for part in ["WARN", "cannot be read any more", "key.json", cause] {
-            assert!(told[0].contains(part), "{part}: {told:?}");
+        replace(&file);
+        assert_unchanged(&mut watch, 10 * SECOND).await;
+        let lines = log.take_lines();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        for part in ["WARN", "failed to read a watched file", "key.json", cause] {
+            assert!(lines[0].contains(part), "{part}: {lines:?}");
         }
-        // Looking away in between, as its users do, begins nothing anew.
-        unchanged(&mut watch, 60 * SECOND).await;
-        assert!(log.lines().is_empty());
+        // A dropped call of `changed` does not start a new unreadable period.
+        assert_unchanged(&mut watch, 60 * SECOND).await;
+        assert!(log.take_lines().is_empty());
 
-        let back = room.path().join("back");
-        fs::write(&back, "first").expect("written");
-        // A directory gives way to no file.
+        let new = directory.path().join("new");
+        fs::write(&new, "first").expect("written");
+        // A file cannot be renamed over a directory.
         if file.is_dir() {
             fs::remove_dir(&file).expect("removed");
         }
-        fs::rename(&back, &file).expect("renamed");
-        unchanged(&mut watch, 10 * SECOND).await;
-        let told = log.lines();
-        assert!(told.len() == 1 && told[0].contains("can be read again"), "{told:?}");
+        fs::rename(&new, &file).expect("renamed");
+        assert_unchanged(&mut watch, 10 * SECOND).await;
+        let lines = log.take_lines();
+        assert!(lines.len() == 1 && lines[0].contains("read a watched file again"), "{lines:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_file_that_is_gone_for_a_moment_is_not_told() {
-    let (log, _guard) = Log::start();
-    let room = tempfile::tempdir().expect("a directory");
-    let (file, mut watch) = written(&room, "first");
+async fn a_file_that_is_missing_for_a_short_time_is_not_logged() {
+    let (log, _guard) = CapturedLog::start();
+    let directory = tempfile::tempdir().expect("a directory");
+    let (file, mut watch) = watched(&directory, "first");
     for _ in 0..3 {
         fs::remove_file(&file).expect("removed");
-        unchanged(&mut watch, 3 * SECOND).await;
+        assert_unchanged(&mut watch, 3 * SECOND).await;
         fs::write(&file, "first").expect("written");
-        unchanged(&mut watch, 3 * SECOND).await;
+        assert_unchanged(&mut watch, 3 * SECOND).await;
     }
-    assert_eq!(log.lines(), [""; 0]);
+    assert_eq!(log.take_lines(), [""; 0]);
 }

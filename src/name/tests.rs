@@ -5,7 +5,7 @@ use super::{DeviceName, InvalidName, OperationName};
 const OPERATION: &str = "enterprises/LC01/devices/d1/operations/17";
 
 #[test]
-fn an_operation_is_taken_apart() {
+fn an_operation_name_is_split_into_its_parts() {
     let name = OperationName::parse(OPERATION).expect("valid");
     assert_eq!(name.as_str(), OPERATION);
     assert_eq!((name.enterprise(), name.device_id(), name.operation_id()), ("LC01", "d1", "17"));
@@ -14,7 +14,7 @@ fn an_operation_is_taken_apart() {
 }
 
 #[test]
-fn a_device_may_come_with_its_collection() {
+fn a_device_name_may_end_with_its_collection() {
     for text in ["enterprises/LC01/devices/d1", "enterprises/LC01/devices/d1/operations"] {
         let name = DeviceName::parse(text).expect("valid");
         assert_eq!(name.as_str(), "enterprises/LC01/devices/d1");
@@ -23,8 +23,8 @@ fn a_device_may_come_with_its_collection() {
 }
 
 #[test]
-fn what_is_not_the_pattern_is_refused() {
-    let wrong = InvalidName::Pattern("enterprises/*/devices/*/operations/*");
+fn a_text_that_does_not_match_the_pattern_is_rejected() {
+    let mismatch = InvalidName::Pattern("enterprises/*/devices/*/operations/*");
     for text in [
         "",
         "/",
@@ -42,12 +42,12 @@ fn what_is_not_the_pattern_is_refused() {
         "enterprises/LC01/policies/d1/operations/17",
         "https://evil.example/enterprises/LC01/devices/d1/operations/17",
     ] {
-        assert_eq!(OperationName::parse(text), Err(wrong), "{text}");
+        assert_eq!(OperationName::parse(text), Err(mismatch), "{text}");
     }
 }
 
 #[test]
-fn what_could_change_a_url_is_refused() {
+fn a_segment_that_could_change_a_url_is_rejected() {
     let long = "x".repeat(256);
     for segment in [
         "",
@@ -81,16 +81,16 @@ fn what_could_change_a_url_is_refused() {
 }
 
 #[test]
-fn the_wildcard_is_refused_by_its_name() {
-    let refused = OperationName::parse("enterprises/-/devices/d1/operations/17");
-    assert_eq!(refused, Err(InvalidName::Wildcard("enterprise")));
-    let refused = DeviceName::parse("enterprises/LC01/devices/-");
-    assert_eq!(refused, Err(InvalidName::Wildcard("device")));
+fn a_wildcard_is_rejected_with_its_segment() {
+    let error = OperationName::parse("enterprises/-/devices/d1/operations/17");
+    assert_eq!(error, Err(InvalidName::Wildcard("enterprise")));
+    let error = DeviceName::parse("enterprises/LC01/devices/-");
+    assert_eq!(error, Err(InvalidName::Wildcard("device")));
     assert!(OperationName::parse("enterprises/-a/devices/--/operations/a-").is_ok());
 }
 
 #[test]
-fn the_longest_segments_fit() {
+fn a_segment_of_the_maximum_length_is_valid() {
     let longest = "x".repeat(255);
     let text = format!("enterprises/{longest}/devices/{longest}/operations/{longest}");
     let name = OperationName::parse(&text).expect("valid");
@@ -99,7 +99,7 @@ fn the_longest_segments_fit() {
 
 proptest! {
     #[test]
-    fn what_is_accepted_formats_back_to_itself(
+    fn a_valid_name_is_displayed_unchanged(
         text in r"enterprises/[A-Za-z0-9_.~-]{0,6}/devices/[A-Za-z0-9_.~-]{0,6}/operations/[A-Za-z0-9_.~-]{0,6}",
     ) {
         if let Ok(name) = OperationName::parse(&text) {
@@ -112,7 +112,7 @@ proptest! {
     }
 
     #[test]
-    fn nothing_accepted_changes_the_path(
+    fn a_valid_name_never_changes_the_path_of_a_url(
         text in prop_oneof![
             ".*",
             r"enterprises/[ -~]{0,8}/devices/[ -~]{0,8}/operations/[ -~]{0,8}",

@@ -3,7 +3,7 @@
 use super::Resource;
 use crate::name::{DeviceName, OperationName};
 
-/// An action that a caller wants to take. The names are those of the policy language.
+/// An action of a caller. Policies use the same names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Action {
     /// CancelOperation.
@@ -20,7 +20,7 @@ impl Action {
     /// Every action.
     pub const ALL: [Self; 4] = [Self::Cancel, Self::Get, Self::List, Self::Wait];
 
-    /// The id in the policy language.
+    /// The id in policies.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{background::Background, caller::Caller, file_watch::FileWatch, fingerprint::fingerprint};
 
-/// A policy file that was read and validated. Its changes count from that content on.
+/// A policy file that was read and validated. The watch reports every later change.
 #[derive(Debug)]
 pub struct PolicyFile {
     /// The path of the file.
@@ -24,7 +24,7 @@ pub struct PolicyFile {
     /// The policies of the file.
     pub rules: Rules,
     watch: FileWatch,
-    /// Enough digits of the SHA-256 to tell versions apart, as `sha256sum` prints it.
+    /// The first digits of the SHA-256, which an operator can compare with `sha256sum`.
     sha256: String,
 }
 
@@ -43,8 +43,8 @@ impl PolicyFile {
     }
 }
 
-/// One version of the rules and its decisions. A new version starts with an empty cache, so that a late decision of
-/// the previous version never counts as its own.
+/// One version of the rules, and the cache of its decisions. A new version starts with an empty cache, so that it never uses
+/// a decision of the previous version.
 pub(super) struct ActiveRules {
     rules: Rules,
     decisions: DecisionCache,
@@ -68,12 +68,12 @@ impl ActiveRules {
         verdict
     }
 
-    /// Logs one error per policy, because the cause of an error is likely to recur with every call.
+    /// Logs one error per policy, because the cause of an error often recurs with every call.
     fn report(&self, errors: Vec<EvaluationError>) {
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
         for EvaluationError { policy, cause } in errors {
             if !reported.contains(&policy) {
-                tracing::error!(policy, cause, "a policy cannot be evaluated");
+                tracing::error!(policy, cause, "policy evaluation failed");
                 reported.insert(policy);
             }
         }
@@ -83,7 +83,7 @@ impl ActiveRules {
 /// Makes the rules of `file` active, and starts the task that reloads them.
 pub(super) fn start(file: PolicyFile, background: &Background) -> Arc<ArcSwap<ActiveRules>> {
     let PolicyFile { path, watch, sha256, rules } = file;
-    announce(&path, &sha256, &rules, "the policy is active");
+    log_rules(&path, &sha256, &rules, "loaded policy");
     let active = Arc::new(ArcSwap::from_pointee(ActiveRules::new(rules)));
     background.spawn("policy reload", reload(Arc::clone(&active), watch, path));
     active
@@ -96,26 +96,27 @@ async fn reload(active: Arc<ArcSwap<ActiveRules>>, mut watch: FileWatch, path: P
         let parsed = tokio::task::spawn_blocking(move || Rules::parse(&content)).await;
         match parsed.unwrap_or_else(|error| Err(PolicyError::of_file(error.to_string(), "report this"))) {
             Ok(rules) => {
-                announce(&path, &sha256, &rules, "the policy changed: reloaded");
+                log_rules(&path, &sha256, &rules, "reloaded policy");
                 active.store(Arc::new(ActiveRules::new(rules)));
             }
             Err(errors) => tracing::warn!(
                 file = %path.display(),
                 errors = errors.len(),
                 first = %errors[0],
-                "the policy changed and is broken: the old one stays in use"
+                "policy reload failed; the previous version stays active"
             ),
         }
     }
 }
 
-fn announce(file: &Path, sha256: &str, rules: &Rules, message: &str) {
+/// Logs the loaded rules and their warnings.
+fn log_rules(file: &Path, sha256: &str, rules: &Rules, message: &'static str) {
     tracing::info!(file = %file.display(), policies = rules.statements.len(), sha256, "{message}");
     for warning in &rules.warnings {
-        tracing::warn!(file = %file.display(), %warning, "the policy may not mean what was intended");
+        tracing::warn!(file = %file.display(), %warning, "policy has a warning");
     }
     if !rules.has_permit() {
-        tracing::warn!(file = %file.display(), "the policy permits nothing: every call is denied");
+        tracing::warn!(file = %file.display(), "policy permits nothing; every call is denied");
     }
 }
 

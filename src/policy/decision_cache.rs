@@ -1,5 +1,5 @@
-//! The cache of decisions. Cedar evaluates every policy: 13 µs for two, 710 µs for a thousand. As long as the rules are
-//! active, its decision for a key stays the same.
+//! The cache of decisions. Cedar evaluates every policy for each decision: 13 µs for two policies, 710 µs for a thousand.
+//! While the rules are active, the decision for a key does not change.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,23 +8,24 @@ use lru::LruCache;
 use super::{Action, rules::Verdict};
 use crate::caller::Caller;
 
-/// The maximum of decisions.
+/// The maximum number of decisions.
 const MAX_DECISIONS: usize = 16_384;
 
-/// The approximate maximum of bytes of the decisions' callers. A caller with a token of many claims can be larger than
-/// a thousand others.
+/// The approximate maximum of memory for the callers, in bytes. A caller with many claims can be larger than a thousand
+/// others.
 const MAX_WEIGHT: usize = 16 << 20;
 
-/// The bytes of an entry besides its caller's texts.
+/// The approximate memory of an entry without the texts of its caller, in bytes.
 const ENTRY_WEIGHT: usize = 256;
 
-/// Everything that a decision can depend on.
+/// Every input of a decision.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct DecisionKey {
     pub(super) caller: Caller,
     /// The type of the resource follows from the action: see [`ActionType`](super::action::ActionType).
     pub(super) action: Action,
-    /// The deepest named ancestor of the resource, which is all else that the rules can know of it.
+    /// The deepest resource that the rules name and that is the resource or an ancestor of it. The rules can test nothing
+    /// else of the resource.
     pub(super) named: Option<Arc<str>>,
 }
 
@@ -90,7 +91,7 @@ mod tests {
         for uid in 0..MAX_DECISIONS {
             cache.put(of(uid), verdict());
         }
-        assert_eq!(cache.get(&of(0)), Some(verdict()), "which makes 1 the oldest");
+        assert_eq!(cache.get(&of(0)), Some(verdict()), "the least recently used decision is now 1");
         cache.put(of(MAX_DECISIONS), verdict());
         assert_eq!(cache.get(&of(1)), None);
         for kept in [0, 2, MAX_DECISIONS] {

@@ -1,5 +1,5 @@
-//! Callers, actions and resources as Cedar's entities. They are made of the call alone: whether the resource exists
-//! is unknown here.
+//! Callers, actions and resources as Cedar entities. Entities are built from the call alone, so a decision never depends on
+//! whether the resource exists.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +14,7 @@ use crate::{
     name::{DeviceName, OperationName},
 };
 
-/// The schema, in Cedar's own syntax. It has no namespace.
+/// The schema in Cedar's syntax, without a namespace.
 pub(super) const SCHEMA_TEXT: &str = include_str!("schema.cedarschema");
 
 /// The schema that policies are validated against.
@@ -32,9 +32,9 @@ struct EntityTypes {
     operation: EntityTypeName,
 }
 
-/// Parsed once, because Cedar parses a type's name by its whole grammar.
+/// The entity types. They are parsed once, because Cedar parses each name with its whole grammar.
 static TYPES: LazyLock<EntityTypes> = LazyLock::new(|| {
-    let parse = |name: &str| name.parse().expect("it is one identifier, as Cedar has them");
+    let parse = |name: &str| name.parse().expect("the name is an identifier");
     EntityTypes {
         caller: parse("Caller"),
         action: parse("Action"),
@@ -79,7 +79,7 @@ pub(super) fn action_uid(action: Action) -> EntityUid {
     uid(&TYPES.action, action.as_str())
 }
 
-/// The ids from the resource itself up to its enterprise.
+/// The ids of the resource and its ancestors, the resource first.
 pub(super) fn resource_uids(resource: Lineage<'_>) -> Vec<EntityUid> {
     let Lineage { name: _, enterprise, device, operation } = resource;
     let operation = operation.map(|id| uid(&TYPES.operation, &format!("{enterprise}/{device}/{id}")));
@@ -104,7 +104,7 @@ pub enum AttributeValue {
 /// The attributes of a caller, by the names of the schema.
 pub(super) fn attributes(caller: &Caller) -> BTreeMap<&'static str, AttributeValue> {
     let text = |value: &str| AttributeValue::Text(value.to_owned());
-    let mut attributes = BTreeMap::from([("proof", text(caller.proof().as_str()))]);
+    let mut attributes = BTreeMap::from([("proof", text(caller.evidence().as_str()))]);
     match caller.identity() {
         Identity::Spiffe(id) => {
             attributes.extend([("trust_domain", text(id.trust_domain())), ("path", text(id.path()))]);

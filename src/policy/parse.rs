@@ -1,4 +1,4 @@
-//! From the content of a policy file to [`Rules`], or to every error in it.
+//! Parses the content of a policy file to [`Rules`], or to the list of its errors.
 
 use std::{fmt, str, thread};
 
@@ -63,7 +63,7 @@ impl PolicyError {
     }
 }
 
-/// Problem and hint may quote the file.
+/// Escapes control characters, because the problem and the hint may quote the file.
 fn on_one_line(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
@@ -80,8 +80,8 @@ impl Rules {
     ///
     /// # Errors
     ///
-    /// The file is over 1 MiB, not UTF-8 or not Cedar. Otherwise every error in it: names that the schema does not
-    /// have, templates, duplicate ids, policies that can never apply, and ids that no entity can have.
+    /// The file is over 1 MiB, not UTF-8 or not Cedar. Otherwise every error in it: names that are not in the schema,
+    /// templates, duplicate ids, policies that can never apply, and ids that no entity can have.
     pub fn parse(content: &[u8]) -> Result<Self, Vec<PolicyError>> {
         if content.len() > MAX_SIZE {
             let problem = format!("it has {} bytes", content.len());
@@ -91,7 +91,7 @@ impl Rules {
             let problem = format!("it is not UTF-8 from byte {} on", error.valid_up_to());
             PolicyError::of_file(problem, "write it in UTF-8")
         })?;
-        // Editors may write a byte-order mark, and do not count it as a column.
+        // Editors may write a byte-order mark, which is not a column.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let scanned = ScannedText::scan(text);
         if let Some(offset) = scanned.too_deep() {
@@ -116,7 +116,7 @@ fn validated(scanned: &ScannedText<'_>, text: &str) -> Result<Rules, Vec<PolicyE
     if errors.is_empty() { Ok(rules) } else { Err(errors) }
 }
 
-/// Parses `text`. Statements with an error in their id, and templates, are left out.
+/// Parses `text`. Templates and statements with an invalid id are omitted.
 fn parsed(
     scanned: &ScannedText<'_>,
     text: &str,
@@ -161,7 +161,7 @@ fn parsed(
     Ok(rules)
 }
 
-/// The number of a statement in its file, from 0. Cedar names a statement by it: `policy0`.
+/// The number of a statement in its file, from 0. Cedar's id of a statement has this number: `policy0`.
 fn number(id: &PolicyId) -> usize {
     let name: &str = id.as_ref();
     name.strip_prefix("policy")
@@ -175,8 +175,8 @@ fn is_valid_id(id: &str) -> bool {
 
 /// Adds Cedar's errors to `errors` and returns its warnings.
 ///
-/// Level 1 suits a schema in which only the caller has attributes. An attribute of an entity that a policy names
-/// itself does not exist, and would be an error in every evaluation.
+/// Level 1 rejects attributes of entities that a policy names as literals. Such an entity has no attributes here, so the
+/// policy would fail in every evaluation.
 fn validate(scanned: &ScannedText<'_>, set: &PolicySet, errors: &mut Vec<PolicyError>) -> Vec<PolicyError> {
     let result = Validator::new(SCHEMA.clone()).validate_with_level(set, ValidationMode::Strict, 1);
     let mut reported = Vec::new();
@@ -189,13 +189,13 @@ fn validate(scanned: &ScannedText<'_>, set: &PolicySet, errors: &mut Vec<PolicyE
         let id = warning.policy_id();
         let mut error = cedar_error(scanned, &warning.into(), Some(id));
         match warning {
-            // The name of a group may be in two scripts.
+            // The name of a group may mix scripts, so this is not an error.
             ValidationWarning::MixedScriptString(_) => {
                 error.hint = "check that each of its letters is the intended one".to_owned();
                 warnings.push(error);
             }
             ValidationWarning::ImpossiblePolicy(_) | ValidationWarning::InvalidActionApplication(_) => {
-                // Once per policy, and only if no error gives the reason.
+                // Reported once per policy, and only if no error gives the reason.
                 if reported.contains(&id) {
                     continue;
                 }
@@ -213,7 +213,7 @@ fn validate(scanned: &ScannedText<'_>, set: &PolicySet, errors: &mut Vec<PolicyE
     warnings
 }
 
-/// Cedar's error as ours.
+/// Converts an error of Cedar.
 fn cedar_error(scanned: &ScannedText<'_>, error: &DetailedError, policy: Option<&PolicyId>) -> PolicyError {
     let DetailedError { message, help, source_locations, .. } = error;
     let location = source_locations.first();
@@ -231,7 +231,7 @@ fn cedar_error(scanned: &ScannedText<'_>, error: &DetailedError, policy: Option<
     PolicyError::new(position, problem, hint)
 }
 
-/// Rules that the validation would refuse.
+/// Parses rules without validation.
 #[cfg(test)]
 pub(super) fn unvalidated(text: &str) -> Rules {
     parsed(&ScannedText::scan(text), text, &mut Vec::new()).unwrap()

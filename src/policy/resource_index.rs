@@ -1,9 +1,9 @@
 //! The resources that a policy set names.
 //!
-//! A policy can ask of a resource only its type, and whether it is, or is in, a resource that the policy names.
-//! Resources have no attributes, and Cedar cannot turn an id into text. No policy of the set can therefore tell two
-//! resources of one type apart whose deepest named ancestor, themselves included, is the same. A decision about
-//! one holds for the other. If policies name enterprises only, it holds for every operation of an enterprise.
+//! A policy can test a resource only for its type, and for being in a resource that the policy names, or equal to it.
+//! Resources have no attributes, and Cedar cannot convert an id to text. Policies therefore treat two resources of one type
+//! alike if their deepest named ancestor (or the resource itself) is the same. A decision about one resource applies to the
+//! other. If policies name enterprises only, it applies to every operation of the enterprise.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -14,11 +14,11 @@ use crate::{
     name::{DeviceName, NameHasher, OperationName, check_enterprise},
 };
 
-/// AMAPI's names of enterprises, devices and operations.
+/// The enterprises, devices and operations that policies name, by their names in AMAPI.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ResourceIndex(HashSet<Arc<str>, NameHasher>);
 
-/// An id that no caller or resource can have. A policy that names it can never do what it was written for.
+/// An id that no caller or resource can have. A policy that names it can never have its intended effect.
 pub(super) struct InvalidId {
     pub(super) problem: String,
     pub(super) hint: &'static str,
@@ -57,7 +57,7 @@ impl ResourceIndex {
         Ok(())
     }
 
-    /// The deepest named resource that is the resource `name` or an ancestor of it.
+    /// The deepest named resource that is the resource `name` or an ancestor.
     pub(super) fn deepest(&self, name: &str) -> Option<Arc<str>> {
         let mut name = name;
         loop {

@@ -17,7 +17,7 @@ use crate::caller::Caller;
 pub struct Rules {
     /// The policies, in the order of their file.
     pub statements: Vec<Statement>,
-    /// Parts of the file that are valid but may not mean what their author intended.
+    /// Warnings about parts of the file that are valid but may not have the intended meaning.
     pub warnings: Vec<PolicyError>,
     pub(super) set: PolicySet,
     pub(super) named: ResourceIndex,
@@ -43,7 +43,7 @@ pub(super) struct Verdict {
     pub(super) policies: Policies,
 }
 
-/// Why a policy could not be evaluated.
+/// The error of a policy that could not be evaluated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EvaluationError {
     /// The policy's id.
@@ -80,11 +80,11 @@ impl Rules {
         Explanation { allowed, policies, errors, attributes: entities::attributes(caller) }
     }
 
-    /// Has Cedar decide. Returns the errors of policies that could not be evaluated, too.
+    /// Evaluates the policies with Cedar. Returns the decision and the errors of policies that could not be evaluated.
     ///
-    /// Cedar skips a policy that cannot be evaluated. That is right for a `permit`. A `forbid` may have been written
-    /// to stop this very call, so its error denies the call. Validation leaves few causes: a number that overflows,
-    /// an expression too deep for the stack.
+    /// Cedar skips a policy that cannot be evaluated. That is safe for a `permit`. A skipped `forbid` may be meant for this
+    /// call, so its error denies the call. Validation leaves few causes of errors: an overflow, or an expression too deep for
+    /// the stack.
     pub(super) fn evaluate(
         &self,
         caller: &Caller,
@@ -121,7 +121,7 @@ impl Rules {
 }
 
 impl Statement {
-    /// The line that begins with its effect, without the annotations and comments before it.
+    /// The line that begins with the effect, after the annotations and comments.
     #[must_use]
     pub fn first_line(&self) -> &str {
         let effect = self.effect.to_string();

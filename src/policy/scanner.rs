@@ -1,12 +1,12 @@
-//! A scan of a policy file before Cedar parses it: the ranges of its statements, and a limit on their nesting.
-//! Cedar's parser is recursive. A statement that is nested too deeply would overflow the stack and end the process.
+//! Scans a policy file before Cedar parses it, for the ranges of its statements and for their nesting. Cedar's parser is
+//! recursive: a statement that is nested too deeply would overflow the stack and end the process.
 
 use std::ops::Range;
 
-/// The maximum of brackets and `if`s that may be open at once.
+/// The maximum of nested brackets and `if`s.
 const MAX_DEPTH: usize = 64;
 
-/// The maximum of operator characters in a statement: each can make the expression a level deeper.
+/// The maximum of operators in a statement. Each operator can nest the expression one level deeper.
 const MAX_OPERATORS: usize = 1000;
 
 /// A text and its statements.

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use crate::config::{ConfigErrors, FilePath, Invalid, Section, settings};
 
 settings! {
-    /// `[policy]`: who may do what.
+    /// `[policy]`: the permissions of callers.
     pub struct PolicySettings in "policy" {
-        /// The Cedar policy that says who may do what. Without a policy, callers on loopback and unix sockets may do
-        /// everything.
+        /// The Cedar policy, which defines the permissions of callers. Without a policy, callers on loopback and unix sockets
+        /// may do everything.
         file: Option<PathBuf>, FilePath, env "COUNTERMAND_POLICY", flag "--policy FILE";
     }
 }
@@ -18,7 +18,7 @@ impl PolicySettings {
     pub(crate) fn check(&self, section: &Section, is_in_file: bool, errors: &mut ConfigErrors) {
         if is_in_file && section.lacks("file") {
             let hint = r#"name a Cedar policy, for example file = "policy.cedar", or leave the section out"#;
-            let problem = "this is missing, so that nothing says who may call";
+            let problem = "this is missing, so no policy would apply";
             section.invalid("file", Invalid::new(problem, hint), errors);
         }
     }

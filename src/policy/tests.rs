@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Action, Explanation, Resource, Rules, active::ActiveRules};
 use crate::{
-    caller::{Caller, Claims, Identity, Proof},
+    caller::{Caller, Claims, Evidence, Identity},
     name::{DeviceName, OperationName},
 };
 
@@ -13,7 +13,7 @@ mod property;
 const ALL: [Action; 4] = Action::ALL;
 
 pub(super) fn spiffe(id: &str) -> Caller {
-    Caller::new(Identity::Spiffe(id.parse().unwrap()), Proof::ClientCertificate)
+    Caller::new(Identity::Spiffe(id.parse().unwrap()), Evidence::ClientCertificate)
 }
 
 pub(super) fn token(claims: &[(&str, &[&str])]) -> Caller {
@@ -26,7 +26,7 @@ fn rules(text: &str) -> Rules {
     Rules::parse(text.as_bytes()).unwrap_or_else(|errors| panic!("{errors:?}"))
 }
 
-/// `id` is `LC01/d1/17`. A list leaves the operation out.
+/// Explains a call on the operation `id`, for example `LC01/d1/17`. For a list, the resource is the device.
 fn explain<'a>(rules: &'a Rules, caller: &Caller, action: Action, id: &str) -> Explanation<'a> {
     let [enterprise, device, operation] = id.split('/').collect::<Vec<_>>()[..] else { panic!("{id}") };
     let device = format!("enterprises/{enterprise}/devices/{device}");
@@ -89,7 +89,7 @@ fn a_forbid_wins_and_is_among_the_reasons() {
     assert_eq!(allowed(&rules, &anonymous, "LC01/d1/17"), []);
     assert_eq!(allowed(&rules, &root, "LC01/d1/17"), [Action::Get, Action::List, Action::Wait]);
     assert_eq!(allowed(&rules, &root, "LC01/d1/18"), ALL);
-    // A device's list is not the device's operations.
+    // A rule about the device itself applies to its list, not to its operations.
     assert_eq!(allowed(&rules, &root, "LC01/d2/17"), [Action::Cancel, Action::Get, Action::Wait]);
     assert_eq!(reasons(&explain(&rules, &anonymous, Action::Cancel, "LC01/d1/17")), ["d1", "17"]);
     assert_eq!(reasons(&explain(&rules, &root, Action::Cancel, "LC01/d1/17")), ["17"]);
@@ -97,9 +97,10 @@ fn a_forbid_wins_and_is_among_the_reasons() {
 }
 
 #[test]
-fn a_policy_can_ask_for_attributes_and_tags_of_a_caller() {
+fn a_policy_can_test_attributes_and_tags_of_a_caller() {
     let bearer = token(&[("groups", &["mdm", "it"]), ("exp", &["1700000000"])]);
-    let dns = Caller::new(Identity::Dns("console.corp.example".parse().unwrap()), Proof::ForwardedClientCert);
+    let dns =
+        Caller::new(Identity::Dns("console.corp.example".parse().unwrap()), Evidence::ForwardedClientCert);
     let workload = spiffe("spiffe://corp.example/ns/mdm/sa/console");
     let domain = spiffe("spiffe://corp.example");
     for (condition, permitted) in [
@@ -144,7 +145,7 @@ fn a_policy_that_cannot_be_evaluated_permits_nothing_and_forbids_everything() {
 }
 
 #[test]
-fn no_policies_permit_nothing() {
+fn an_empty_policy_permits_nothing() {
     for empty in ["", "// nothing yet\n", "\n\n"] {
         let rules = rules(empty);
         assert!(!rules.has_permit());
@@ -161,7 +162,7 @@ fn a_decision_is_cached_for_all_resources_that_the_policies_cannot_tell_apart() 
     let first = decide("enterprises/LC01/devices/d1/operations/17");
     let again = decide("enterprises/LC01/devices/d2/operations/18");
     assert!(first.allowed && again.allowed);
-    // The cached decision itself, not an equal one.
+    // The second decision is the cached one, not an equal one.
     assert!(std::sync::Arc::ptr_eq(&first.policies, &again.policies));
     assert!(!decide("enterprises/LC02/devices/d1/operations/17").allowed);
 }

@@ -1,4 +1,4 @@
-//! How messages become bytes: prost's way, with buffers of a size that fits them.
+//! The codec of the generated stubs: prost's codec with small buffers.
 
 use std::marker::PhantomData;
 
@@ -6,15 +6,14 @@ use prost::Message;
 use tonic::codec::{BufferSettings, Codec};
 use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
-/// The room that is made for a message before its size is known. tonic's default of 8 KiB, twice a call,
-/// would be most of what a call allocates; names and empty answers take less than this, and what takes
-/// more grows.
-const BUFFER: usize = 256;
+/// The initial size of a buffer, in bytes. Names and empty responses fit; the buffer grows for larger messages. tonic's
+/// default of 8 KiB, twice per call, would be most of the memory that a call allocates.
+const BUFFER_BYTES: usize = 256;
 
-/// When an answer is sent on though more of it could be written; tonic's default.
+/// The size at which a buffer is sent before the message is complete, in bytes. This is tonic's default.
 const YIELD_THRESHOLD: usize = 32 * 1024;
 
-/// The codec of the generated stubs.
+/// Prost's codec with initial buffers of [`BUFFER_BYTES`].
 #[derive(Debug, Clone)]
 pub(crate) struct SmallBuffers<T, U>(PhantomData<(T, U)>);
 
@@ -35,10 +34,10 @@ where
     type Decoder = ProstDecoder<U>;
 
     fn encoder(&mut self) -> Self::Encoder {
-        ProstCodec::<T, U>::raw_encoder(BufferSettings::new(BUFFER, YIELD_THRESHOLD))
+        ProstCodec::<T, U>::raw_encoder(BufferSettings::new(BUFFER_BYTES, YIELD_THRESHOLD))
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        ProstCodec::<T, U>::raw_decoder(BufferSettings::new(BUFFER, YIELD_THRESHOLD))
+        ProstCodec::<T, U>::raw_decoder(BufferSettings::new(BUFFER_BYTES, YIELD_THRESHOLD))
     }
 }

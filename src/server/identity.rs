@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     background::Background,
-    caller::{Caller, Identity, Proof},
+    caller::{Caller, Evidence, Identity},
     http_client::tls::TlsError,
 };
 
@@ -113,7 +113,7 @@ impl Identities {
         let certified = peer.certificate.as_ref().map(certificate::identities).unwrap_or_default();
         let is_mesh_proxy = certified.iter().any(|name| self.mesh_proxies.contains(name));
         let connection_caller = match (certified.into_iter().next(), peer.origin) {
-            (Some(identity), _) => Caller::new(identity, Proof::ClientCertificate),
+            (Some(identity), _) => Caller::new(identity, Evidence::ClientCertificate),
             (None, PeerOrigin::Unix { uid: Some(uid) }) => Caller::unix(uid),
             (None, PeerOrigin::Unix { uid: None } | PeerOrigin::Loopback | PeerOrigin::Network) => {
                 Caller::anonymous()
@@ -134,7 +134,7 @@ impl PeerIdentity {
         };
         let bearer = self.identities.tokens.as_ref().map_or(Bearer::None, |tokens| tokens.bearer(headers));
         let by_certificate = || {
-            (self.connection_caller.proof() == Proof::ClientCertificate)
+            (self.connection_caller.evidence() == Evidence::ClientCertificate)
                 .then(|| self.connection_caller.clone())
         };
         // A token must be valid even when other evidence precedes it.
@@ -163,8 +163,8 @@ impl PeerIdentity {
         let by_linkerd = if *linkerd_client_id { forwarded::by_linkerd(headers)? } else { None };
         match (by_xfcc, by_linkerd) {
             (Some(one), Some(other)) if one != other => Err(Refusal::ConflictingIdentities),
-            (Some(identity), _) => Ok(Some(Caller::new(identity, Proof::ForwardedClientCert))),
-            (None, Some(identity)) => Ok(Some(Caller::new(identity, Proof::LinkerdClientId))),
+            (Some(identity), _) => Ok(Some(Caller::new(identity, Evidence::ForwardedClientCert))),
+            (None, Some(identity)) => Ok(Some(Caller::new(identity, Evidence::LinkerdClientId))),
             (None, None) => Ok(None),
         }
     }

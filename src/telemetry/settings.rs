@@ -1,27 +1,27 @@
-//! The settings of the log. `RUST_LOG` filters it.
+//! The settings of the log.
 
 use crate::config::{Invalid, Sources, Words, settings};
 
 settings! {
-    /// The log. It is set by flags and variables only.
-    pub struct Log in "" {
-        /// The form of log lines.
+    /// The log. Its settings have flags and variables only, no keys in the file.
+    pub struct LogSettings in "" {
+        /// The format of log lines.
         log_format: LogFormat = "text", Words(&[("text", LogFormat::Text), ("json", LogFormat::Json)]),
             env "COUNTERMAND_LOG_FORMAT", flag "--log-format FORMAT";
     }
 }
 
-/// The form of log lines.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Text, for people.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Adds an error if `RUST_LOG` is not a valid filter. The log reads the variable itself.
+/// Adds an error if `RUST_LOG` is not a valid filter. [`start`](super::start) reads the variable again.
 pub(crate) fn check_filter(sources: &mut Sources) {
     let Some(given) = sources.variables.take(super::FILTER) else { return };
     let hint = "give levels, such as info,countermand::operations=debug";

@@ -1,4 +1,4 @@
-"""Certificates for the drivers: a CA, and what it signs, with SPIFFE IDs or DNS names."""
+"""Certificates for the test scripts: a CA, and certificates with SPIFFE IDs or DNS names."""
 
 import datetime
 import ipaddress
@@ -11,7 +11,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 
 class Authority:
-    """A CA that signs for a day; everything that it makes lies in one directory."""
+    """A CA whose certificates are valid for a day. All files are in one directory."""
 
     def __init__(self, directory, name):
         self.directory = pathlib.Path(directory)
@@ -38,7 +38,10 @@ class Authority:
         )
 
     def sign(self, name, *alternatives):
-        """A certificate and its key, by their files; an alternative is a URI, an IP address or a DNS name."""
+        """Creates a certificate and returns the files of the certificate and its key.
+
+        An alternative name is a URI, an IP address or a DNS name.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]

@@ -1,4 +1,4 @@
-"""Shared by the drivers: a line for each check that holds, an end at the first that does not."""
+"""Checks for the test scripts: prints a line for each passed check, and ends at the first failed check."""
 
 import json
 import pathlib
@@ -8,14 +8,14 @@ SCRIPT = pathlib.Path(sys.argv[0]).name
 
 
 def check(what, got, wanted):
-    """Prints a line for what holds; ends the run with 1 unless what was got is what was wanted."""
+    """Prints a line if the values are equal, otherwise ends the run with exit code 1."""
     if got != wanted:
         sys.exit(f"{SCRIPT}: {what}: got {got!r}, wanted {wanted!r}")
     print(f"{SCRIPT}: {what}")
 
 
 def plain(struct):
-    """A google.protobuf.Struct as the JSON object that it stands for."""
+    """Converts a google.protobuf.Struct to its JSON object."""
     from google.protobuf import json_format
 
     return json.loads(json_format.MessageToJson(struct))

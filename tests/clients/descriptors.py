@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Compares the descriptors that a proxy serves by reflection with those that Google publishes.
+"""Compares the descriptors that a proxy serves by reflection with the descriptors that Google publishes.
 
     descriptors.py PROXY
 
-Published are those of googleapis-common-protos and of protobuf itself. Prints a line a file and a line a
-difference; ends with 1 when there is one.
+The published descriptors are those of googleapis-common-protos and of protobuf. Prints one line per file and one
+line per difference. The exit code is 1 if there is a difference.
 """
 
 import sys
@@ -23,13 +23,13 @@ PUBLISHED = [operations_pb2, status_pb2, error_details_pb2, any_pb2, duration_pb
 
 
 def field_facts(field, oneofs):
-    """What decides how a field goes over the wire, and how stubs and JSON name it."""
+    """The properties of a field that affect its wire format, its stubs and its JSON."""
     return {
         "name": field.name,
         "type": FIELD.Type.Name(field.type),
         "label": FIELD.Label.Name(field.label),
         "of": field.type_name,
-        # One field's own oneof is how proto3 writes `optional`.
+        # proto3 represents `optional` as a oneof with one field.
         "oneof": oneofs[field.oneof_index].name if field.HasField("oneof_index") else None,
         "optional": field.proto3_optional,
         "json": field.json_name or camel(field.name),
@@ -39,13 +39,13 @@ def field_facts(field, oneofs):
 
 
 def camel(name):
-    """The JSON name of a field that states none, as protobuf derives it."""
+    """The JSON name that protobuf derives for a field without an explicit one."""
     first, *rest = name.split("_")
     return first + "".join(part[:1].upper() + part[1:] for part in rest)
 
 
 def message_facts(message, path):
-    """The facts of a message and of all that is nested in it, by name."""
+    """The facts of a message and of its nested types, by name."""
     facts = {path: {"message": True, "map": message.options.map_entry}}
     for field in message.field:
         facts[f"{path} field {field.number}"] = field_facts(field, message.oneof_decl)
@@ -62,7 +62,7 @@ def enum_facts(enum, path):
 
 
 def method_facts(method):
-    """The types of a method and which sides stream."""
+    """The types of a method, and which sides stream."""
     return {
         "input": method.input_type,
         "output": method.output_type,
@@ -71,7 +71,7 @@ def method_facts(method):
 
 
 def file_facts(file):
-    """All facts of a file, by the full names of what they are about."""
+    """All facts of a file, by full name."""
     facts = {"syntax": file.syntax}
     for message in file.message_type:
         facts |= message_facts(message, f"{file.package}.{message.name}")
@@ -86,7 +86,7 @@ def file_facts(file):
 
 
 def served(database, name):
-    """The facts of a file as the proxy serves it; none of one that it does not serve."""
+    """The facts of a file that the proxy serves. Empty if the proxy does not serve the file."""
     try:
         return file_facts(database.FindFileByName(name))
     except KeyError:
@@ -94,7 +94,7 @@ def served(database, name):
 
 
 def differences(mine, theirs):
-    """A line for each fact that one side lacks or has otherwise."""
+    """A line for each fact that differs or is missing on one side."""
     for name in sorted(mine.keys() | theirs.keys()):
         if mine.get(name) != theirs.get(name):
             yield f"{name}: served {mine.get(name)}, published {theirs.get(name)}"

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Signs in to emulators by google-auth, with a credential file of each kind and by the metadata server.
+"""Signs in to emulators with google-auth, with a credential file of each kind and with the metadata server.
 
     emulator_credentials.py METADATA_URL [KIND=URL,FILE]...
 
-FILE was written by `countermand emulate --write-credentials FILE --credentials-kind KIND`, whose emulator is at
-URL. METADATA_URL is one of these emulators; GCE_METADATA_HOST and GCE_METADATA_IP must name it too.
+`countermand emulate --write-credentials FILE --credentials-kind KIND` wrote FILE, and its emulator is at URL.
+METADATA_URL is the URL of one of these emulators. GCE_METADATA_HOST and GCE_METADATA_IP must name it too.
 
-google-auth tells a file's kind by its type and follows the URLs in it, with two exceptions. For a person's
-token endpoint, and for IAM Credentials when a service account impersonates, it has a constant in place of
-what the file says. These two constants, and nothing else, are replaced here.
+google-auth selects the kind by the type in the file, and uses the URLs in the file, with two exceptions. It has
+constants for a person's token endpoint, and for IAM Credentials if a service account impersonates. This script
+replaces only these two constants.
 """
 
 import json
@@ -38,9 +38,9 @@ TYPES = {
 
 
 def signs_in(kind, url, credentials):
-    """Gets a token, and lists a command's operation with it."""
+    """Gets a token, and lists the operation of a command with it."""
     credentials.refresh(requests.Request())
-    check(f"{kind}: a token that is valid", credentials.valid, True)
+    check(f"{kind}: a valid token", credentials.valid, True)
     api = discovery.build(
         "androidmanagement",
         "v1",
@@ -60,14 +60,14 @@ def from_file(kind, url, path):
     person._GOOGLE_OAUTH2_TOKEN_ENDPOINT = f"{url}/token"
     iam._IAM_ENDPOINT = f"{url}/v1/projects/-/serviceAccounts/{{}}:generateAccessToken"
     check(f"{kind}: its type", json.loads(pathlib.Path(path).read_text("utf-8"))["type"], TYPES[kind])
-    # The scopes come second: with them, loading asks Google's own Resource Manager for a workload's project.
+    # The scopes are set after loading, because loading with scopes calls Google's Resource Manager for a workload.
     credentials, _ = google.auth.load_credentials_from_file(path)
     credentials = with_scopes_if_required(credentials, [SCOPE])
     signs_in(kind, url, credentials)
 
 
 def from_metadata(url):
-    """Signs in as a virtual machine, which application default credentials must find out to be here."""
+    """Signs in as a virtual machine, which the application default credentials must detect."""
     credentials, project = google.auth.default(scopes=[SCOPE])
     found = (type(credentials), project)
     check("metadata server: found", found, (compute_engine.Credentials, "countermand-emulator"))

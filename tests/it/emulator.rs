@@ -1,4 +1,4 @@
-//! The emulator over real sockets, as a client sees it: in HTTP/1.1 and in HTTP/2.
+//! The emulator over real sockets, in HTTP/1.1 and HTTP/2.
 
 mod calls;
 mod client;

@@ -1,4 +1,4 @@
-//! The documents that are generated: `docs/CLI.md` from every `--help`, `docs/CONFIGURATION.md` from the settings.
+//! The generated documents: `docs/CLI.md` from every `--help`, and `docs/CONFIGURATION.md` from the settings.
 
 use std::{fs, path::Path, process::Command};
 
@@ -24,13 +24,13 @@ This file is generated: `UPDATE_DOCUMENTS=1 cargo test --test it generated_docum
 /// The output of `COMMAND… --help`, in an empty environment.
 fn help(command: &[&str]) -> String {
     let mut program = Command::new(env!("CARGO_BIN_EXE_countermand"));
-    let run = program.args(command).arg("--help").env_clear().output().expect("it starts");
+    let run = program.args(command).arg("--help").env_clear().output().expect("the program starts");
     assert!(run.status.success(), "{command:?}: {run:?}");
     assert!(run.stderr.is_empty(), "{command:?}: {run:?}");
     String::from_utf8(run.stdout).expect("help is text")
 }
 
-/// The commands that a help lists, without `help` itself.
+/// The commands in a help text, without `help`.
 fn commands(help: &str) -> Vec<&str> {
     let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);
     let listed = listed.take_while(|line| !line.is_empty());
@@ -48,7 +48,7 @@ fn cli() -> String {
 }
 
 fn section(title: &str, help: &str) -> String {
-    // clap leaves blanks at the ends of lines, which editors remove.
+    // clap leaves trailing blanks, which editors remove.
     let help = help.trim_end().lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
     format!("\n## {title}\n\n```text\n{help}\n```\n")
 }

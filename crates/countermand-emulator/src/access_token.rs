@@ -22,7 +22,7 @@ pub(crate) const CLOUD_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-p
 /// The other scope that the IAM Credentials API accepts.
 pub(crate) const IAM: &str = "https://www.googleapis.com/auth/iam";
 
-/// The scopes that exist here: those of the two APIs, and those in gcloud's request when a person signs in.
+/// The scopes that exist here: those of both APIs, and those that gcloud requests when a person signs in.
 const SCOPES: [&str; 6] = [
     ANDROID_MANAGEMENT,
     CLOUD_PLATFORM,
@@ -32,10 +32,10 @@ const SCOPES: [&str; 6] = [
     "openid",
 ];
 
-/// How long an expired token is remembered as such.
+/// The time for which an expired token is remembered.
 const EXPIRED_RETENTION: Duration = Duration::from_secs(3600);
 
-/// How many callers are remembered.
+/// The maximum of remembered callers.
 const MAX_CALLERS: usize = 1000;
 
 /// A set of scopes, in the order of the request.
@@ -43,7 +43,7 @@ const MAX_CALLERS: usize = 1000;
 pub(crate) struct Scopes(Vec<&'static str>);
 
 impl Scopes {
-    /// All scopes that a person consents to who signs in for development.
+    /// The scopes that a person consents to when signing in for development.
     pub(crate) fn consented() -> Self {
         Self(SCOPES.into_iter().filter(|scope| *scope != IAM).collect())
     }
@@ -96,7 +96,7 @@ struct IssuedToken {
     expiry: Instant,
 }
 
-/// Why a call's token is not accepted.
+/// The reason why a token is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TokenError {
     Missing,
@@ -128,7 +128,7 @@ impl AccessTokens {
     ) -> io::Result<String> {
         self.0.retain(|_, issued| now.saturating_duration_since(issued.expiry) < EXPIRED_RETENTION);
         let token = format!("ya29.c.{}", random_text::<96>()?);
-        // A lifetime that overflows the clock is as good as a year.
+        // A lifetime that overflows the clock is replaced by a year.
         let expiry = now.checked_add(lifetime).unwrap_or_else(|| now + Duration::from_secs(365 * 86_400));
         self.0.insert(token.clone(), IssuedToken { grant, expiry });
         Ok(token)
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_known_scopes_is_parsed_and_no_other() {
+    fn only_a_list_of_known_scopes_is_parsed() {
         let list = format!("openid {ANDROID_MANAGEMENT}");
         assert_eq!(Scopes::parse(&list).unwrap().names(), ["openid", ANDROID_MANAGEMENT]);
         for list in ["", " ", "androidmanagement", &format!("{ANDROID_MANAGEMENT}.readonly openid")] {
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_callers_are_remembered_and_no_more() {
+    fn only_the_latest_callers_are_remembered() {
         let mut callers = RecentCallers::default();
         for i in 0..=MAX_CALLERS {
             callers.record(i.to_string().into());

@@ -11,16 +11,16 @@ use crate::subject_token::Workload;
 pub(crate) const PROJECT: &str = "countermand-emulator";
 
 /// The service account of [`Kind::ServiceAccount`](crate::Kind::ServiceAccount).
-pub(crate) const FIRST: &str = "emulator";
+pub(crate) const FIRST_ACCOUNT: &str = "emulator";
 
 /// The service account that some credential files impersonate.
-pub(crate) const TARGET: &str = "proxy";
+pub(crate) const TARGET_ACCOUNT: &str = "proxy";
 
 /// The metadata server's service account: Compute Engine's default one.
-pub(crate) const MACHINE: &str = "100000000000-compute@developer.gserviceaccount.com";
+pub(crate) const MACHINE_ACCOUNT: &str = "100000000000-compute@developer.gserviceaccount.com";
 
 /// The person of [`Kind::AuthorizedUser`](crate::Kind::AuthorizedUser).
-pub(crate) const PERSON: &str = "developer@example.com";
+pub(crate) const PERSON_EMAIL: &str = "developer@example.com";
 
 /// The accounts. All service accounts share one key, because generating one is slow. They differ by its id.
 pub(crate) struct Accounts {
@@ -40,10 +40,10 @@ pub(crate) struct Account {
 impl Accounts {
     pub(crate) fn new(key: RsaKey) -> io::Result<Self> {
         let mut accounts = Self { key, service: HashMap::new(), disabled: HashSet::new() };
-        for name in [FIRST, TARGET] {
+        for name in [FIRST_ACCOUNT, TARGET_ACCOUNT] {
             accounts.create(email(name))?;
         }
-        accounts.create(MACHINE.to_owned())?;
+        accounts.create(MACHINE_ACCOUNT.to_owned())?;
         Ok(accounts)
     }
 
@@ -81,7 +81,7 @@ impl Accounts {
 
     pub(crate) fn exists(&self, principal: &str) -> bool {
         self.service.contains_key(principal)
-            || principal == PERSON
+            || principal == PERSON_EMAIL
             || [Workload::File, Workload::Url].into_iter().any(|workload| workload.principal() == principal)
     }
 
@@ -126,15 +126,15 @@ mod tests {
     fn each_principal_is_disabled_by_itself() {
         let mut accounts = Accounts::new(RsaKey::generate().unwrap()).unwrap();
         let file = Workload::File.principal();
-        for principal in [&*email(TARGET), MACHINE, PERSON, &*file] {
+        for principal in [&*email(TARGET_ACCOUNT), MACHINE_ACCOUNT, PERSON_EMAIL, &*file] {
             assert!(accounts.set_enabled(principal, false), "{principal}");
             assert!(accounts.is_disabled(principal), "{principal}");
-            assert!(!accounts.is_disabled(&email(FIRST)));
+            assert!(!accounts.is_disabled(&email(FIRST_ACCOUNT)));
             assert!(accounts.set_enabled(principal, true), "{principal}");
             assert!(!accounts.is_disabled(principal), "{principal}");
         }
         assert!(!accounts.set_enabled("nobody@example.com", false));
-        assert!(!accounts.set_impersonable(PERSON, false));
+        assert!(!accounts.set_impersonable(PERSON_EMAIL, false));
         assert_eq!(accounts.impersonable("nobody@example.com"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Calls of the Android Management API.
+//! Calls to the Android Management API.
 
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
@@ -16,7 +16,7 @@ use crate::route::ApiCall;
 use crate::settings::Fault;
 use crate::shared::{Shared, lock};
 
-/// Answers a call; `None` when the connection is to be reset instead.
+/// Handles a call. Returns `None` to reset the connection.
 pub(crate) async fn respond(
     shared: &Shared,
     call: &ApiCall,
@@ -72,8 +72,8 @@ fn perform(shared: &Shared, call: &ApiCall, head: &Parts, body: &[u8]) -> Result
     }
 }
 
-/// Reads the query parameters: those that Google's clients send with every method, and those of list. As at Google, any
-/// other is an error.
+/// Reads the query parameters: those that Google's clients send with every method, and those of list. As at Google, any other
+/// parameter is an error.
 fn parameters(call: &ApiCall, query: &str) -> Result<ListQuery, ApiError> {
     let mut list = ListQuery::default();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -102,15 +102,15 @@ pub(crate) fn json_body(head: &Parts, body: &[u8]) -> Result<Value, ApiError> {
         return Err(ApiError::invalid_argument("", message));
     }
     serde_json::from_slice(body).map_err(|error| {
-        // serde_json's message may quote a password, so this one has only the position.
+        // serde_json's message may quote a password, so this message has only the position.
         let (line, column) = (error.line(), error.column());
         let message = format!("Invalid JSON payload received. Malformed at line {line}, column {column}.");
         ApiError::invalid_argument("", message)
     })
 }
 
-/// Rejects a body with content. The discovery document gives cancel no request. An empty message, `{}`, passes too,
-/// whatever its content type.
+/// Rejects a body with content, because cancel has no request in the discovery document. An empty message, `{}`, is accepted
+/// with any content type.
 fn require_empty(body: &[u8]) -> Result<(), ApiError> {
     if body.trim_ascii().is_empty() {
         return Ok(());

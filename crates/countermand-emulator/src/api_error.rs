@@ -13,7 +13,7 @@ pub struct ApiError {
     status: &'static str,
     message: String,
     details: Vec<Value>,
-    /// The `WWW-Authenticate` header that Google sends about a token.
+    /// The `WWW-Authenticate` header of an error about a token.
     pub(crate) challenge: Option<&'static str>,
 }
 
@@ -27,7 +27,7 @@ impl ApiError {
         self
     }
 
-    /// The HTTP status that it is sent with.
+    /// The HTTP status.
     pub fn http_status(&self) -> StatusCode {
         self.http
     }
@@ -135,7 +135,7 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "Internal error encountered.")
     }
 
-    /// 429 for a spent quota of `project`, in the form that users of the API have reported.
+    /// 429 for an exhausted quota of `project`, in the form that users of the API have reported.
     pub(crate) fn exhausted(project: &str, limit: usize) -> Self {
         let service = ANDROID_MANAGEMENT_API.name;
         let message = format!(

@@ -19,10 +19,10 @@ use crate::token_endpoint::OAuthError;
 /// The audience of Google's own endpoint, which Google's Python library always signs.
 const GOOGLE_AUDIENCE: &str = "https://oauth2.googleapis.com/token";
 
-/// The tolerated difference of the two clocks.
+/// The tolerated clock skew.
 const MAX_SKEW: Duration = Duration::from_secs(300);
 
-/// The longest validity of an assertion.
+/// The maximum validity of an assertion.
 const MAX_VALIDITY: Duration = Duration::from_secs(3600);
 
 /// Base64url with or without padding. RFC 7515 has none, but some clients (yup-oauth2 is one) pad each part and sign the
@@ -38,7 +38,7 @@ struct Header {
     kid: Option<String>,
 }
 
-/// The claims, loosely typed: a claim of another type is an invalid claim, not invalid JSON.
+/// The claims as JSON values, so that a claim of another type is an invalid claim, not invalid JSON.
 #[derive(Deserialize)]
 struct Claims {
     iss: Option<Value>,
@@ -57,7 +57,7 @@ pub(crate) fn check(
     token_url: &str,
     now: Duration,
 ) -> Result<TokenGrant, OAuthError> {
-    let malformed = |what: &str| OAuthError::invalid_grant(format!("Invalid JWT: {what}"));
+    let malformed = |problem: &str| OAuthError::invalid_grant(format!("Invalid JWT: {problem}"));
     let (signed, signature) =
         assertion.rsplit_once('.').ok_or_else(|| malformed("not three parts joined by dots."))?;
     let (header, claims) =
@@ -73,9 +73,9 @@ pub(crate) fn check(
     let issuer = text(&claims.iss).filter(|issuer| !accounts.is_disabled(issuer));
     let account = issuer.and_then(|issuer| accounts.find(issuer));
     let account = account.ok_or_else(|| OAuthError::invalid_grant("Invalid grant: account not found"))?;
-    let other_key = header.kid.is_some_and(|kid| kid != account.key_id);
-    // The signature covers the text as it was sent, padding included.
-    if other_key || !accounts.key.verifies(signed.as_bytes(), &signature) {
+    let is_other_key = header.kid.is_some_and(|kid| kid != account.key_id);
+    // The signature covers the text as it was sent, including padding.
+    if is_other_key || !accounts.key.verifies(signed.as_bytes(), &signature) {
         return Err(OAuthError::invalid_grant("Invalid JWT Signature."));
     }
     check_claims(&claims, account, token_url, now)

@@ -1,6 +1,4 @@
-//! The body of `issueCommand`, checked as the API checks it.
-//!
-//! Fields and rules are those of the schema `Command` in the API's discovery document.
+//! The body of `issueCommand`. Fields and rules are those of the schema `Command` in the API's discovery document.
 
 use std::time::Duration;
 
@@ -8,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::api_error::ApiError;
 
-/// Each type of command, with the field of its parameters. A body with that field needs no `type`.
+/// The types of commands, each with the field of its parameters. A body with that field needs no `type`.
 const TYPES: [(&str, Option<&str>); 11] = [
     ("LOCK", None),
     ("RESET_PASSWORD", Some("newPassword")),
@@ -31,7 +29,7 @@ const MAX_DURATION_SECONDS: u64 = 315_576_000_000;
 pub(crate) struct Command {
     /// One of the names in `Command.type`.
     pub(crate) kind: &'static str,
-    /// How long it is valid, if the body says so.
+    /// The validity, if the body has one.
     pub(crate) duration: Option<Duration>,
     /// The parameters, unchanged. They may hold a password, so this type has no Debug.
     pub(crate) parameters: Map<String, Value>,
@@ -149,7 +147,7 @@ mod tests {
 
     use super::*;
 
-    fn refused(body: Value) -> String {
+    fn rejected_field(body: Value) -> String {
         match Command::parse(body) {
             Ok(command) => format!("accepted as {}", command.kind),
             Err(error) => {
@@ -182,18 +180,18 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_body_is_refused_at_its_field() {
-        assert_eq!(refused(json!({})), "type");
-        assert_eq!(refused(json!({ "type": "COMMAND_TYPE_UNSPECIFIED" })), "type");
-        assert_eq!(refused(json!({ "type": "DANCE" })), "type");
-        assert_eq!(refused(json!({ "type": 1 })), "type");
-        assert_eq!(refused(json!({ "type": "LOCK", "wipeParams": {} })), "command");
-        assert_eq!(refused(json!({ "newPassword": "1", "wipeParams": {} })), "command");
-        assert_eq!(refused(json!({ "newPassword": 123_456 })), "newPassword");
-        assert_eq!(refused(json!({ "type": "LOCK", "colour": "red" })), "");
-        assert_eq!(refused(json!(["LOCK"])), "");
+    fn an_invalid_body_is_rejected_with_its_field() {
+        assert_eq!(rejected_field(json!({})), "type");
+        assert_eq!(rejected_field(json!({ "type": "COMMAND_TYPE_UNSPECIFIED" })), "type");
+        assert_eq!(rejected_field(json!({ "type": "DANCE" })), "type");
+        assert_eq!(rejected_field(json!({ "type": 1 })), "type");
+        assert_eq!(rejected_field(json!({ "type": "LOCK", "wipeParams": {} })), "command");
+        assert_eq!(rejected_field(json!({ "newPassword": "1", "wipeParams": {} })), "command");
+        assert_eq!(rejected_field(json!({ "newPassword": 123_456 })), "newPassword");
+        assert_eq!(rejected_field(json!({ "type": "LOCK", "colour": "red" })), "");
+        assert_eq!(rejected_field(json!(["LOCK"])), "");
         for duration in ["600", "-1s", "0s", "1.s", ".5s", "1e3s", "1.0000000001s", "315576000001s"] {
-            assert_eq!(refused(json!({ "type": "LOCK", "duration": duration })), "duration");
+            assert_eq!(rejected_field(json!({ "type": "LOCK", "duration": duration })), "duration");
         }
     }
 
@@ -211,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_come_back_in_their_shortest_form() {
+    fn durations_are_formatted_with_as_few_decimals_as_possible() {
         let forms = [
             ("600s", "600s"),
             ("1.5s", "1.500s"),

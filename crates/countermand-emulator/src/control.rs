@@ -1,4 +1,4 @@
-//! The handle by which a test, or `dev`, controls a running emulator.
+//! The handle with which a test or `dev` controls a running emulator.
 
 use std::io;
 use std::sync::Arc;
@@ -103,7 +103,7 @@ impl Control {
         lock(&self.0.accounts).set_enabled(principal, enabled)
     }
 
-    /// Sets whether a service account may be impersonated. At first each may. Returns `false` when there is none of that
+    /// Sets whether a service account may be impersonated. The default is yes. Returns `false` when there is none of that
     /// address.
     pub fn set_impersonable(&self, email: &str, impersonable: bool) -> bool {
         lock(&self.0.accounts).set_impersonable(email, impersonable)
@@ -118,15 +118,15 @@ impl Control {
         lock(&self.0.subject_tokens).rotate()
     }
 
-    /// The principals of the latest API calls, at most a thousand, oldest first. A call counts when it has a token of
-    /// this emulator and no fault of [`Settings::faults`](crate::Settings::faults) or [`fail_next`](Self::fail_next),
-    /// whatever its response.
+    /// The principals of the latest API calls, at most a thousand, oldest first. A call counts if it has a token of this
+    /// emulator and no injected fault ([`Settings::faults`](crate::Settings::faults), [`fail_next`](Self::fail_next)),
+    /// regardless of the response.
     pub fn callers(&self) -> Vec<String> {
         lock(&self.0.callers).latest()
     }
 
-    /// Every secret of this emulator, each with its description: the private key in PEM, all secrets of the credential
-    /// files, the current subject tokens, and each access token of the last hour. A test searches its output for them.
+    /// Every secret of this emulator with its description: the private key in PEM, the secrets in the credential files, the
+    /// current subject tokens, and each access token of the last hour. Tests search output for them.
     pub fn secrets(&self) -> Vec<(&'static str, Zeroizing<String>)> {
         let user = &self.0.user;
         let mut secrets = vec![

@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use crate::account::{self, Account, FIRST, PROJECT, TARGET};
+use crate::account::{self, Account, FIRST_ACCOUNT, PROJECT, TARGET_ACCOUNT};
 use crate::key::random_hex;
 use crate::shared::{Shared, lock};
 use crate::sts;
@@ -61,11 +61,13 @@ impl Kind {
     /// The principal of the calls made with such a file.
     pub(crate) fn principal(self) -> String {
         match self {
-            Self::ServiceAccount => account::email(FIRST),
-            Self::AuthorizedUser => account::PERSON.to_owned(),
+            Self::ServiceAccount => account::email(FIRST_ACCOUNT),
+            Self::AuthorizedUser => account::PERSON_EMAIL.to_owned(),
             Self::ExternalAccountFile => Workload::File.principal(),
             Self::ExternalAccountUrl => Workload::Url.principal(),
-            Self::ExternalAccountImpersonated | Self::ImpersonatedServiceAccount => account::email(TARGET),
+            Self::ExternalAccountImpersonated | Self::ImpersonatedServiceAccount => {
+                account::email(TARGET_ACCOUNT)
+            }
         }
     }
 }
@@ -80,7 +82,7 @@ impl ValueEnum for Kind {
     }
 }
 
-/// A Google credential file, as JSON. It holds secrets: it prints as `[redacted]`, and its memory is cleared when it is
+/// A Google credential file, as JSON. It holds secrets, so it prints as `[redacted]` and its memory is cleared when it is
 /// dropped.
 #[derive(Clone)]
 pub struct CredentialFile(Zeroizing<String>);
@@ -95,8 +97,7 @@ impl CredentialFile {
         &self.0
     }
 
-    /// Writes the JSON to a file with mode 0600, atomically: a reader of `path` finds the old file or the whole new one.
-    /// Blocks while it writes.
+    /// Writes the JSON atomically to a file with mode 0600. Blocks while it writes.
     ///
     /// # Errors
     /// The directory of `path` is not writable.
@@ -131,7 +132,7 @@ fn write_new(path: &Path, text: &str) -> io::Result<()> {
     file.sync_all()
 }
 
-/// The file of a kind.
+/// The credential file of a kind.
 pub(crate) fn of_kind(shared: &Shared, kind: Kind) -> CredentialFile {
     let file = match kind {
         Kind::ServiceAccount => return shared.credentials.clone(),
@@ -212,7 +213,7 @@ fn url_source(shared: &Shared, query: &str, format: &Value) -> Value {
 }
 
 fn impersonation_url(shared: &Shared) -> String {
-    let target = account::email(TARGET);
+    let target = account::email(TARGET_ACCOUNT);
     format!("{}/v1/projects/-/serviceAccounts/{target}:generateAccessToken", shared.url)
 }
 
@@ -223,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_file_is_whole_and_readable_by_its_owner_only() {
+    fn the_file_is_complete_and_readable_by_its_owner_only() {
         let credentials = CredentialFile::new(&json!({ "type": "service_account" }));
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("credentials.json");

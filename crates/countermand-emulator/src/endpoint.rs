@@ -20,7 +20,7 @@ pub enum Endpoint {
     Iam,
 }
 
-/// How an endpoint responds. Unless it says otherwise, an error has the form of the endpoint's own errors.
+/// How an endpoint responds. Unless stated otherwise, an error has the form of the endpoint's own errors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Condition {
     /// As Google's endpoint.
@@ -90,7 +90,7 @@ impl Conditions {
     }
 }
 
-/// `healthy`, `lifetime-absent` and so on; `slow:` and a duration.
+/// Parses `healthy`, `lifetime-absent` and so on, or `slow:` and a duration.
 impl FromStr for Condition {
     type Err = String;
 
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_condition_is_read_by_its_name() {
+    fn a_condition_is_parsed_by_its_name() {
         assert_eq!("refusing".parse(), Ok(Condition::Refusing));
         assert_eq!("slow:1500ms".parse(), Ok(Condition::Slow(Duration::from_millis(1500))));
         for text in ["", "slow", "slow:", "slow:soon", "Healthy", "hanging:1s"] {

@@ -51,7 +51,7 @@ pub(crate) fn generate(shared: &Shared, account: &str, head: &Parts, body: &[u8]
     let lifetime = lifetime.min(lock(&shared.settings).token_lifetime);
     let issued = lock(&shared.tokens).issue(TokenGrant { principal, scopes }, lifetime, now);
     let token = issued.map_err(|error| {
-        tracing::error!(%error, "cannot generate an access token");
+        tracing::error!(%error, "failed to generate an access token");
         ApiError::internal()
     })?;
     let end = humantime::format_rfc3339_seconds(SystemTime::now() + lifetime).to_string();
@@ -61,7 +61,7 @@ pub(crate) fn generate(shared: &Shared, account: &str, head: &Parts, body: &[u8]
 impl GenerateRequest {
     fn parse(body: Value) -> Result<Self, ApiError> {
         let Value::Object(members) = body else {
-            let message = "Invalid JSON payload received. The body is no object.";
+            let message = "Invalid JSON payload received. The body is not an object.";
             return Err(ApiError::invalid_argument("", message));
         };
         let known = |name: &&String| matches!(&***name, "scope" | "lifetime" | "delegates");
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn each_member_is_checked() {
-        for (member, wrong) in [
+        for (member, invalid) in [
             ("scope", json!(null)),
             ("scope", json!([])),
             ("scope", json!(SCOPE)),
@@ -133,10 +133,10 @@ mod tests {
             ("delegates", json!([1])),
         ] {
             let mut body = json!({ "scope": [SCOPE] });
-            body[member] = wrong.clone();
+            body[member] = invalid.clone();
             let error = GenerateRequest::parse(body).unwrap_err();
             let field = &error.body()["error"]["details"][0]["fieldViolations"][0]["field"];
-            assert_eq!((error.status(), field), ("INVALID_ARGUMENT", &json!(member)), "{wrong}");
+            assert_eq!((error.status(), field), ("INVALID_ARGUMENT", &json!(member)), "{invalid}");
         }
         assert!(GenerateRequest::parse(json!({ "scope": [SCOPE], "ttl": "1s" })).is_err());
         assert!(GenerateRequest::parse(json!([SCOPE])).is_err());

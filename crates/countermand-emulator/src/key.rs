@@ -41,7 +41,7 @@ impl RsaKey {
 /// The PEM of a PKCS #8 private key (RFC 7468: lines of 64 characters).
 fn pem(der: &[u8]) -> Zeroizing<String> {
     let body = Zeroizing::new(STANDARD.encode(der));
-    // Growing would leave copies that are not cleared, so the capacity suffices from the start.
+    // A string that reallocates leaves copies that are not cleared, so the initial capacity is sufficient.
     let mut pem = Zeroizing::new(String::with_capacity(body.len() * 2));
     pem.push_str("-----BEGIN PRIVATE KEY-----\n");
     for (i, character) in body.chars().enumerate() {

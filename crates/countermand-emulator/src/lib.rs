@@ -1,25 +1,24 @@
 //! An emulator of the Android Management API's operations, and of the endpoints that issue access tokens for it, for
 //! development and tests.
 //!
-//! `server` accepts a connection, `route` finds what a request's path names, and `request` reads it. An API call
-//! passes the checks of its bearer token (`access_token`) and of the quota (`quota`), and reaches the operations (`api`,
-//! `store`). All other requests are for a token. `token_route` applies the fault that a test has set and calls the token
-//! endpoint (`token_endpoint`, `assertion`), the token exchange (`sts`), the source of subject tokens (`subject_token`),
-//! the metadata server (`metadata`) or IAM Credentials (`iam`). At Google each of these has a host of its own. Here they
-//! differ by path.
+//! `server` accepts a connection, `route` finds the route of a request, and `request` reads its body. For an API call, the
+//! bearer token (`access_token`) and the quota (`quota`) are checked, and the call reads or changes operations (`api`,
+//! `store`). Every other request is a token request. `token_route` injects the configured fault and calls the token endpoint
+//! (`token_endpoint`, `assertion`), the token exchange (`sts`), the source of subject tokens (`subject_token`), the metadata
+//! server (`metadata`) or IAM Credentials (`iam`). At Google, each endpoint has its own host. Here they differ by path.
 //!
-//! The crate imports nothing of the product, so that a misreading of the API in the client is not repeated here.
+//! The crate shares no code with the product, so that a misunderstanding of the API in the client is not repeated here.
 //!
-//! Each principal (`account`) has one credential file of each kind (`credential_file`). Further service accounts are
-//! created by name. A token records its principal and its scopes, so that a test can see which credential a call used
+//! There is a credential file of each kind (`credential_file`), each with its principal (`account`). Further service accounts
+//! are created by name. A token records its principal and its scopes, so that a test can check which credential a call used
 //! ([`Control::callers`]).
 //!
 //! # Sources and guesses
 //!
-//! Addresses, parameters and schemas are those of the API's discovery document (revision 20261104). Forms of errors and
-//! the end of a `WIPE` are as users of the API have reported them. Google does not publish
+//! Paths, parameters and schemas are those of the API's discovery document (revision 20261104). The forms of errors and the
+//! result of a `WIPE` are as users of the API have reported them. Google does not publish
 //!
-//! - the answer to a `cancel` of an operation that is done: here 400, `FAILED_PRECONDITION`;
+//! - the response to a `cancel` of an operation that is done: here 400, `FAILED_PRECONDITION`;
 //! - the error of an expired command: here `error.code` 4 (`DEADLINE_EXCEEDED`);
 //! - the filters and the order of `list`: here `done` and `metadata.type`, oldest first.
 //!
@@ -34,7 +33,7 @@
 //!
 //! A person and a workload may call the API here. Google does not publish whether its API lets them.
 //!
-//! An injected fault (503, 429, reset) occurs before its call has had an effect.
+//! A call with an injected fault (503, 429, reset) has no effect.
 
 mod access_token;
 mod account;
@@ -45,7 +44,6 @@ mod command;
 mod control;
 mod credential_file;
 mod endpoint;
-
 mod iam;
 mod key;
 mod list;
@@ -162,7 +160,7 @@ impl Emulator {
 
     /// The address of the metadata server's service account.
     pub fn metadata_principal(&self) -> &'static str {
-        account::MACHINE
+        account::MACHINE_ACCOUNT
     }
 
     /// The handle that issues commands, counts queries and changes settings while the emulator runs.
@@ -180,7 +178,7 @@ impl Emulator {
     }
 }
 
-/// The address by which a client on this machine reaches a listener.
+/// The address at which a client on this machine reaches a listener.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),

@@ -2,8 +2,8 @@
 //! (<https://cloud.google.com/compute/docs/metadata/querying-metadata>,
 //! <https://cloud.google.com/compute/docs/access/authenticate-workloads>).
 //!
-//! Every response names its flavor, by which a client recognizes the server. A token may have any scopes on some of
-//! Google's platforms. That it may on the others is a guess, as is the 404 for a disabled account.
+//! Every response has the header `Metadata-Flavor`, by which a client recognizes the server. On some of Google's platforms, a
+//! token can have any scopes. The same behaviour on all platforms, and the 404 for a disabled account, are guesses.
 
 use http::header::SERVER;
 use http::request::Parts;
@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
 use crate::access_token::{Scopes, TokenGrant};
-use crate::account::{MACHINE, PROJECT};
+use crate::account::{MACHINE_ACCOUNT, PROJECT};
 use crate::response::{HttpResponse, html, with_type};
 use crate::shared::{Shared, lock};
 use crate::token_endpoint;
@@ -25,7 +25,7 @@ pub(crate) fn is_token_path(path: &str) -> bool {
     path.strip_prefix(ACCOUNTS).is_some_and(|rest| rest.ends_with("/token"))
 }
 
-/// Answers a request.
+/// Handles a request.
 pub(crate) fn respond(shared: &Shared, head: &Parts) -> TokenResponse {
     let path = head.uri.path();
     if let Err(problem) = check_headers(&head.headers, path) {
@@ -40,23 +40,22 @@ pub(crate) fn respond(shared: &Shared, head: &Parts) -> TokenResponse {
     TokenResponse::Other(match (path, account) {
         ("/", _) => text("computeMetadata/\n"),
         ("/computeMetadata/v1/project/project-id", _) => text(PROJECT),
-        (_, Some(("default" | MACHINE, "email"))) => text(MACHINE),
-        (_, Some(("default" | MACHINE, "scopes"))) => {
+        (_, Some(("default" | MACHINE_ACCOUNT, "email"))) => text(MACHINE_ACCOUNT),
+        (_, Some(("default" | MACHINE_ACCOUNT, "scopes"))) => {
             text(&Scopes::of_machine().names().iter().map(|scope| format!("{scope}\n")).collect::<String>())
         }
-        (_, Some(("default" | MACHINE, "token"))) => return token(shared, parameter("scopes")),
-        (_, Some(("default" | MACHINE, "")))
+        (_, Some(("default" | MACHINE_ACCOUNT, "token"))) => return token(shared, parameter("scopes")),
+        (_, Some(("default" | MACHINE_ACCOUNT, "")))
             if parameter("recursive").is_some_and(|value| value.eq_ignore_ascii_case("true")) =>
         {
             let scopes = Scopes::of_machine();
-            json(&json!({ "aliases": ["default"], "email": MACHINE, "scopes": scopes.names() }))
+            json(&json!({ "aliases": ["default"], "email": MACHINE_ACCOUNT, "scopes": scopes.names() }))
         }
         _ => not_found(),
     })
 }
 
-/// Checks the headers that protect against requests forged in a browser or sent through a proxy. The root needs no
-/// flavor.
+/// Checks the headers that protect against forged requests of a browser and against proxies. The root path needs no flavor.
 fn check_headers(headers: &HeaderMap, path: &str) -> Result<(), &'static str> {
     if headers.contains_key("x-forwarded-for") {
         return Err("X-Forwarded-For header is not allowed.");
@@ -66,7 +65,7 @@ fn check_headers(headers: &HeaderMap, path: &str) -> Result<(), &'static str> {
 }
 
 fn token(shared: &Shared, scopes: Option<&str>) -> TokenResponse {
-    if lock(&shared.accounts).is_disabled(MACHINE) {
+    if lock(&shared.accounts).is_disabled(MACHINE_ACCOUNT) {
         return TokenResponse::Other(not_found());
     }
     let scopes = match scopes.filter(|list| !list.is_empty()) {
@@ -76,7 +75,7 @@ fn token(shared: &Shared, scopes: Option<&str>) -> TokenResponse {
     let Some(scopes) = scopes else {
         return TokenResponse::Other(page(StatusCode::BAD_REQUEST, "Invalid scopes."));
     };
-    match token_endpoint::issue(shared, TokenGrant { principal: MACHINE.into(), scopes }) {
+    match token_endpoint::issue(shared, TokenGrant { principal: MACHINE_ACCOUNT.into(), scopes }) {
         Ok(value) => TokenResponse::Token(value),
         Err(error) => TokenResponse::Other(page(error.http, "The server encountered an error.")),
     }

@@ -37,7 +37,7 @@ pub(crate) enum Outcome {
 }
 
 impl Operation {
-    /// An operation that is issued now, at `issued` and `created` by the two clocks.
+    /// Creates an operation. `issued` and `created` are the current time of the monotonic clock and the wall clock.
     pub(crate) fn new(
         name: String,
         user: String,
@@ -59,8 +59,8 @@ impl Operation {
         }
     }
 
-    /// The outcome at `now`: the earliest deadline decides. The device's wins a tie, because neither expiry nor cancel
-    /// can undo a command that was run.
+    /// The outcome at `now`. The earliest deadline decides. In a tie, the device decides, because neither expiry nor a cancel
+    /// undoes a command that was run.
     pub(crate) fn outcome(&self, now: Instant) -> Outcome {
         let moments = [
             (self.pick_up, Outcome::Executed),

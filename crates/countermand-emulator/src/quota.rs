@@ -1,4 +1,4 @@
-//! The quota of API calls: at most so many in any window of time.
+//! The quota of API calls in a sliding window.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -67,7 +67,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn a_quota_spent_in_one_second_means_99_seconds_of_refusals() {
+    fn a_quota_exhausted_in_one_second_rejects_calls_for_99_seconds() {
         let (mut window, quota, start) = (QuotaWindow::default(), Quota::default(), Instant::now());
         assert!((0..1000).all(|i| window.admit(quota, start + SECOND * i / 1000)));
         assert!((1..=99).all(|i| !window.admit(quota, start + SECOND * i)));

@@ -1,4 +1,4 @@
-//! HTTP: finds the route of a request, reads its body, and passes both on.
+//! HTTP requests: finds the route, reads the body, and calls the handler.
 
 use std::error::Error;
 
@@ -16,13 +16,13 @@ use crate::route::{Route, RouteError};
 use crate::shared::Shared;
 use crate::token_route;
 
-/// The most bytes that the body of a request may have.
-const MAX_BODY: usize = 1024 * 1024;
+/// The size limit of a request body, in bytes.
+const MAX_BODY_BYTES: usize = 1024 * 1024;
 
-/// The most bytes that are read of a body over [`MAX_BODY`].
-const MAX_DRAINED: usize = 16 * MAX_BODY;
+/// The maximum that is read of a larger body, in bytes.
+const MAX_DRAINED_BYTES: usize = 16 * MAX_BODY_BYTES;
 
-/// Answers a request; `None` when the connection is to be reset instead.
+/// Handles a request. Returns `None` to reset the connection.
 pub(crate) async fn respond<B>(shared: &Shared, request: Request<B>) -> Option<HttpResponse>
 where
     B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
@@ -43,7 +43,7 @@ where
     shared.count(&route, head.uri.path());
     let body = match read(body).await {
         Ok(Some(body)) => body,
-        Ok(None) => return Some(api_error(&ApiError::too_large(MAX_BODY))),
+        Ok(None) => return Some(api_error(&ApiError::too_large(MAX_BODY_BYTES))),
         Err(_) => return Some(html(StatusCode::BAD_REQUEST, MALFORMED)),
     };
     match &route {
@@ -52,20 +52,20 @@ where
     }
 }
 
-/// Reads a body; `None` when it exceeds the limit. It is drained even then, within [`MAX_DRAINED`], because a client
-/// that is still sending may not read a response.
+/// Reads a body. `None` when it exceeds the limit. A larger body is drained up to [`MAX_DRAINED_BYTES`], because a client that is
+/// still sending may not read the response.
 async fn read<B>(body: B) -> Result<Option<Bytes>, Box<dyn Error + Send + Sync>>
 where
     B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
 {
-    match Limited::new(body, MAX_DRAINED).collect().await {
-        Ok(whole) => Ok(Some(whole.to_bytes()).filter(|body| body.len() <= MAX_BODY)),
+    match Limited::new(body, MAX_DRAINED_BYTES).collect().await {
+        Ok(whole) => Ok(Some(whole.to_bytes()).filter(|body| body.len() <= MAX_BODY_BYTES)),
         Err(error) if error.is::<LengthLimitError>() => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Google's front end demands the length of a POST in HTTP/1. In HTTP/2 the frames have it.
+/// Whether a POST lacks its length. Google's front end requires the length in HTTP/1.
 fn lacks_length(head: &Parts) -> bool {
     head.method == Method::POST
         && head.version < Version::HTTP_2

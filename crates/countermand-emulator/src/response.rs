@@ -1,4 +1,4 @@
-//! Responses: JSON, HTML or text, with a body that may break off.
+//! Responses: JSON, HTML or text, with a body that can be truncated.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -13,7 +13,7 @@ use crate::api_error::ApiError;
 
 pub(crate) type HttpResponse = Response<Payload>;
 
-/// A body in memory, which is sent whole, or breaks off after its first half.
+/// A body in memory. It is sent whole, or fails after its first half.
 pub(crate) struct Payload {
     rest: Bytes,
     announced: u64,
@@ -23,17 +23,17 @@ pub(crate) struct Payload {
 #[derive(Clone, Copy, PartialEq)]
 enum Stage {
     Whole,
-    /// One half is to be sent, then the body fails.
-    Halved,
-    /// One half was sent.
-    Pausing,
-    Over,
+    /// The first half has yet to be sent.
+    FirstHalf,
+    /// The first half was sent.
+    BeforeError,
+    Ended,
 }
 
-/// The error of a body that breaks off on purpose.
+/// The error of a truncated body.
 #[derive(Debug, thiserror::Error)]
-#[error("the body breaks off on purpose")]
-pub(crate) struct BrokenOff;
+#[error("the body is truncated on purpose")]
+pub(crate) struct TruncatedBody;
 
 impl From<String> for Payload {
     fn from(text: String) -> Self {
@@ -43,45 +43,45 @@ impl From<String> for Payload {
 }
 
 impl Payload {
-    /// Makes the body break off in its middle.
+    /// Makes the body fail after its first half.
     pub(crate) fn truncated(mut self) -> Self {
-        // An empty body has no middle, so at least one byte is announced.
+        // The announced length is at least one, so that an empty body is truncated too.
         self.announced = self.announced.max(1);
         self.rest.truncate(self.rest.len() / 2);
-        self.stage = Stage::Halved;
+        self.stage = Stage::FirstHalf;
         self
     }
 }
 
 impl Body for Payload {
     type Data = Bytes;
-    type Error = BrokenOff;
+    type Error = TruncatedBody;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, TruncatedBody>>> {
         match self.stage {
             Stage::Whole if self.rest.is_empty() => Poll::Ready(None),
-            Stage::Whole | Stage::Halved if !self.rest.is_empty() => {
+            Stage::Whole | Stage::FirstHalf if !self.rest.is_empty() => {
                 Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.rest)))))
             }
-            Stage::Whole | Stage::Halved => {
-                self.stage = Stage::Pausing;
+            Stage::Whole | Stage::FirstHalf => {
+                self.stage = Stage::BeforeError;
                 // hyper flushes while a body is pending, and sends nothing after an error.
                 context.waker().wake_by_ref();
                 Poll::Pending
             }
-            Stage::Pausing => {
-                self.stage = Stage::Over;
-                Poll::Ready(Some(Err(BrokenOff)))
+            Stage::BeforeError => {
+                self.stage = Stage::Ended;
+                Poll::Ready(Some(Err(TruncatedBody)))
             }
-            Stage::Over => Poll::Ready(None),
+            Stage::Ended => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.stage == Stage::Over || self.stage == Stage::Whole && self.rest.is_empty()
+        self.stage == Stage::Ended || self.stage == Stage::Whole && self.rest.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -93,8 +93,7 @@ pub(crate) fn json(status: StatusCode, value: &Value) -> HttpResponse {
     with_type(status, format!("{value:#}\n"), "application/json; charset=UTF-8")
 }
 
-/// The HTML page of Google's front end, which answers requests that reach no API: an unknown address, a malformed
-/// request.
+/// The HTML page of Google's front end, for requests that reach no API: an unknown path, or a malformed request.
 pub(crate) fn html(status: StatusCode, explanation: &str) -> HttpResponse {
     let reason = status.canonical_reason().unwrap_or("Error");
     let code = status.as_u16();

@@ -1,4 +1,4 @@
-//! Finds what a request names: a method of the API and its resource, or an endpoint that issues tokens.
+//! Routes: a method of the API with its resource, or an endpoint that issues tokens.
 //!
 //! The API's paths are those of its discovery document: `v1/{+name}:issueCommand`, `v1/{+name}:cancel`, and `v1/{+name}`
 //! for `get` and `list`, which the pattern of `name` tells apart.
@@ -38,7 +38,7 @@ pub(crate) enum ApiCall {
 /// A path without a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RouteError {
-    /// No method has this address.
+    /// No route has this method and path.
     Unknown,
     /// The percent-encoding is malformed.
     Malformed,
@@ -108,7 +108,7 @@ impl ApiCall {
         }
     }
 
-    /// The method's full name, which Google gives in the `ErrorInfo` of a 401.
+    /// The full name of the method, which is in the `ErrorInfo` of a 401.
     pub(crate) fn method(&self) -> &'static str {
         match self {
             Self::Issue(_) => "google.android.devicemanagement.v1.DeviceService.IssueCommand",
@@ -119,7 +119,7 @@ impl ApiCall {
     }
 }
 
-/// Undoes percent-encoding; `None` when it is malformed or not UTF-8.
+/// Decodes percent-encoding. `None` when it is malformed or not UTF-8.
 pub(crate) fn decode(segment: &str) -> Option<String> {
     let escapes = segment.split('%').skip(1);
     let valid =
@@ -127,7 +127,7 @@ pub(crate) fn decode(segment: &str) -> Option<String> {
     if !escapes.into_iter().all(valid) {
         return None;
     }
-    // A segment has no slash, encoded or not: the discovery document's patterns exclude it.
+    // An encoded slash stays encoded, because the discovery document's patterns exclude slashes in segments.
     let text = segment.replace("%2F", "%252F").replace("%2f", "%252f");
     Some(percent_decode_str(&text).decode_utf8().ok()?.into_owned())
 }
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_four_methods_have_their_addresses() {
+    fn the_four_methods_have_their_paths() {
         let call = |method, path: &str| ApiCall::find(&method, path);
         let base = "/v1/enterprises/LC01/devices/d1";
         let cancel = ApiCall::Cancel(device(), "17".to_owned());
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn percent_encoding_makes_no_difference() {
+    fn percent_encoding_is_decoded() {
         let path = "/v1/enterprises/%4CC01/devices/d%31/operations/1%37%3Acancel";
         assert_eq!(ApiCall::find(&Method::POST, path), Ok(ApiCall::Cancel(device(), "17".to_owned())));
     }

@@ -19,10 +19,10 @@ use tokio::time::{sleep, timeout};
 use crate::request::respond;
 use crate::shared::{Shared, lock};
 
-/// How long calls in flight have to finish when the emulator stops.
+/// The time limit for calls in flight when the emulator stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The wait after a failed accept, for example because the process has no file descriptor left.
+/// The pause after a failed accept, for example because the process has no file descriptors left.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// Serves until the sender of `stop` is dropped, then lets the calls in flight finish.
@@ -35,13 +35,13 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut stop: 
                     connections.spawn(connection(stream, Arc::clone(&shared), stop.clone()));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
+                    tracing::warn!(%error, "failed to accept a connection");
                     sleep(ACCEPT_RETRY_DELAY).await;
                 }
             },
             Some(ended) = connections.join_next() => {
                 if let Err(error) = ended {
-                    tracing::error!(%error, "a connection failed");
+                    tracing::error!(%error, "connection task failed");
                 }
             }
             _ = stop.changed() => break,
@@ -74,7 +74,7 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>, mut stop: watch::Rec
         tokio::select! {
             served = serving.as_mut() => {
                 if let Err(error) = served {
-                    tracing::debug!(error, "a connection ended");
+                    tracing::debug!(error, "connection ended");
                 }
                 return;
             }
@@ -114,7 +114,7 @@ impl Drop for Socket {
         if self.reset.requested.load(Ordering::Relaxed)
             && let Err(error) = self.stream.set_zero_linger()
         {
-            tracing::warn!(%error, "cannot reset a connection, it is closed with FIN");
+            tracing::warn!(%error, "failed to reset a connection; closed it with FIN");
         }
     }
 }

@@ -56,14 +56,13 @@ pub struct Settings {
     pub devices: Vec<String>,
 }
 
-/// The shares of API calls, each from 0.0 to 1.0 and together at most 1.0, that fail at random. A call that fails so has
-/// had no effect.
+/// The shares of API calls that fail at random, each from 0.0 to 1.0 and together at most 1.0. A failed call has no effect.
 #[derive(Args, Clone, Copy, Debug, Default, PartialEq)]
 pub struct FaultRates {
     /// The share of API calls that get a 503, from 0.0 to 1.0
     #[arg(long = "unavailable-rate", value_name = "SHARE", default_value = "0", value_parser = share)]
     pub unavailable: f64,
-    /// The share of API calls that get a 429 though the quota is not spent
+    /// The share of API calls that get a 429 although the quota is not exhausted
     #[arg(long = "exhausted-rate", value_name = "SHARE", default_value = "0", value_parser = share)]
     pub exhausted: f64,
     /// The share of API calls that have their connection reset
@@ -82,7 +81,7 @@ pub enum Fault {
     Reset,
 }
 
-/// The [`FaultRates`] are not shares of one whole.
+/// The [`FaultRates`] are invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "--unavailable-rate, --exhausted-rate and --reset-rate must be from 0.0 to 1.0, and together at most 1.0"
@@ -177,13 +176,13 @@ mod tests {
     use crate::endpoint::Condition;
 
     #[derive(Debug, Parser)]
-    struct Line {
+    struct CommandLine {
         #[command(flatten)]
         settings: Settings,
     }
 
     fn parse(line: &str) -> Result<Settings, clap::Error> {
-        Line::try_parse_from(format!("emulate {line}").split_whitespace()).map(|line| line.settings)
+        CommandLine::try_parse_from(format!("emulate {line}").split_whitespace()).map(|line| line.settings)
     }
 
     #[test]
@@ -249,17 +248,17 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_the_share_of_the_draws_that_fail() {
+    fn a_rate_is_the_share_of_calls_that_fail() {
         let rates = FaultRates { unavailable: 0.2, exhausted: 0.3, reset: 0.1 };
-        let met = |fault| (0..100).filter(|i| rates.at((f64::from(*i) + 0.5) / 100.0) == fault).count();
-        assert_eq!(met(Some(Fault::Reset)), 10);
-        assert_eq!(met(Some(Fault::Unavailable)), 20);
-        assert_eq!(met(Some(Fault::Exhausted)), 30);
-        assert_eq!(met(None), 40);
+        let count = |fault| (0..100).filter(|i| rates.at((f64::from(*i) + 0.5) / 100.0) == fault).count();
+        assert_eq!(count(Some(Fault::Reset)), 10);
+        assert_eq!(count(Some(Fault::Unavailable)), 20);
+        assert_eq!(count(Some(Fault::Exhausted)), 30);
+        assert_eq!(count(None), 40);
     }
 
     #[test]
-    fn rates_that_are_no_shares_of_one_whole_are_refused() {
+    fn invalid_rates_are_rejected() {
         for reset in [f64::NAN, -0.1, 1.1, 0.5] {
             let rates = FaultRates { unavailable: 0.6, reset, ..FaultRates::default() };
             assert_eq!(rates.validate(), Err(InvalidRates), "{reset}");

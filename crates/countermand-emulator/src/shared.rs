@@ -37,7 +37,7 @@ pub(crate) struct Shared {
     pub(crate) queries: Mutex<Queries>,
 }
 
-/// The number of requests of each kind that arrived over HTTP, whatever their responses.
+/// The number of HTTP requests of each kind, regardless of their responses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Queries {
     /// `enterprises.devices.issueCommand`
@@ -71,7 +71,7 @@ impl Shared {
     /// State with fresh secrets, for an emulator whose root is `url`. Blocks while it generates them.
     pub(crate) fn generate(url: String, settings: Settings) -> io::Result<Self> {
         let mut accounts = Accounts::new(RsaKey::generate()?)?;
-        let first = accounts.named(account::FIRST)?.clone();
+        let first = accounts.named(account::FIRST_ACCOUNT)?.clone();
         let credentials = service_account(&first, accounts.key.private(), &token_url(&url));
         Ok(Self {
             credentials,

@@ -16,7 +16,7 @@ use crate::settings::Settings;
 /// The devices and their operations. Operations are never removed.
 pub(crate) struct Store {
     devices: HashMap<Device, BTreeMap<u64, Operation>>,
-    /// The two clocks at the start. The monotonic clock decides outcomes. The other is only shown.
+    /// Both clocks at the start. The monotonic clock decides outcomes, and the wall clock is only returned to clients.
     start: (Instant, SystemTime),
 }
 
@@ -118,7 +118,7 @@ fn milliseconds(time: SystemTime) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The user of a device, always the same one for a device. The id has 21 digits, as at Google.
+/// The user of a device, which is constant for the device. The id has 21 digits, as at Google.
 fn user(device: &Device) -> String {
     let mut hasher = DefaultHasher::new();
     device.hash(&mut hasher);
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delayed_cancel_can_be_repeated_and_can_lose() {
+    fn a_delayed_cancel_can_be_repeated_and_can_be_too_late() {
         let (mut store, now) = (Store::new(), Instant::now());
         let id = id(&issue(&mut store, &Settings::default(), now));
         for _ in 0..2 {

@@ -1,8 +1,8 @@
 //! The Security Token Service: an access token in exchange for a token of another identity provider (RFC 8693;
 //! <https://cloud.google.com/iam/docs/reference/sts/rest/v1/TopLevel/token>).
 //!
-//! Google's service also accepts JSON, and an OAuth client's name and secret. AIP-4117 has clients send a form, and this
-//! one accepts only that.
+//! Google's service also accepts JSON, and the name and secret of an OAuth client. This emulator accepts only the form that
+//! AIP-4117 requires of clients.
 
 use http::request::Parts;
 use serde_json::Value;
@@ -12,7 +12,7 @@ use crate::shared::{Shared, lock};
 use crate::subject_token::Workload;
 use crate::token_endpoint::{self, Form, OAuthError};
 
-/// The full resource name of the only pool's only provider.
+/// The full resource name of the only provider.
 pub(crate) const AUDIENCE: &str = "//iam.googleapis.com/projects/100000000000/locations/global/\
                                    workloadIdentityPools/emulator/providers/emulator";
 
@@ -93,14 +93,14 @@ mod tests {
 
     #[test]
     fn each_parameter_is_checked() {
-        for (parameter, wrong, error) in [
+        for (parameter, invalid, error) in [
             ("grant_type", "refresh_token", "unsupported_grant_type"),
             ("requested_token_type", "urn:ietf:params:oauth:token-type:jwt", "invalid_request"),
             ("subject_token_type", "urn:ietf:params:aws:token-type:aws4_request", "invalid_request"),
             ("audience", "//iam.googleapis.com/projects/1", "invalid_target"),
             ("scope", "androidmanagement", "invalid_scope"),
         ] {
-            assert_eq!(checked(parameter, Some(wrong)), Err(error), "{parameter}");
+            assert_eq!(checked(parameter, Some(invalid)), Err(error), "{parameter}");
             assert_eq!(checked(parameter, None), Err("invalid_request"), "{parameter}");
         }
     }

@@ -1,5 +1,5 @@
-//! Subject tokens, which a workload gets from its own identity provider. One is in a file, as Kubernetes projects it. The
-//! other is returned by `/subject-token`, as by Azure's endpoints.
+//! Subject tokens, which a workload gets from its identity provider. One is in a file, as in Kubernetes. `/subject-token` returns
+//! the other, like Azure's endpoints.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ pub(crate) struct SubjectTokens {
     file: String,
     url: String,
     header: String,
-    /// Removed with the emulator, and the token's file with it.
+    /// The directory of the token's file. It is removed with the emulator.
     directory: TempDir,
 }
 
@@ -99,7 +99,7 @@ fn new_token() -> io::Result<String> {
     Ok(format!("subject.{}", random_text::<48>()?))
 }
 
-/// Answers a request for the token: JSON for `?format=json`, otherwise text.
+/// Handles a request for the token: JSON for `?format=json`, otherwise text.
 pub(crate) fn respond(shared: &Shared, head: &Parts) -> TokenResponse {
     let tokens = lock(&shared.subject_tokens);
     let header = head.headers.get(HEADER).and_then(|value| value.to_str().ok());

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::access_token::{Scopes, TokenGrant};
-use crate::account::PERSON;
+use crate::account::PERSON_EMAIL;
 use crate::assertion;
 use crate::key::random_text;
 use crate::shared::{Shared, lock};
@@ -31,7 +31,7 @@ pub(crate) struct OAuthError {
 /// The parameters of a request. They hold secrets, so this type has no Debug.
 pub(crate) struct Form(Vec<(String, String)>);
 
-/// The content of the person's credential file, gcloud's OAuth client included. A secret, so this type has no Debug.
+/// The person's credentials, including gcloud's OAuth client. They are secret, so this type has no Debug.
 pub(crate) struct UserCredentials {
     pub(crate) client_id: String,
     pub(crate) client_secret: String,
@@ -65,8 +65,8 @@ impl OAuthError {
 }
 
 impl Form {
-    /// Reads the body of a request, whose content type must be a form's. A parameter may occur once. One without a value
-    /// counts as absent (RFC 6749 section 3.2).
+    /// Reads a form from the body of a request. A parameter may occur once. A parameter without a value counts as absent
+    /// (RFC 6749 section 3.2).
     pub(crate) fn read(head: &Parts, body: &[u8]) -> Result<Self, OAuthError> {
         let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         if !content_type.is_some_and(|value| value.starts_with("application/x-www-form-urlencoded")) {
@@ -108,7 +108,7 @@ impl UserCredentials {
     }
 }
 
-/// Answers a request for a token.
+/// Handles a request for a token.
 pub(crate) fn grant(shared: &Shared, head: &Parts, body: &[u8]) -> Result<Value, OAuthError> {
     let form = Form::read(head, body)?;
     match form.require("grant_type")? {
@@ -119,10 +119,10 @@ pub(crate) fn grant(shared: &Shared, head: &Parts, body: &[u8]) -> Result<Value,
             issue(shared, grant)
         }
         "refresh_token" => {
-            let disabled = lock(&shared.accounts).is_disabled(PERSON);
+            let disabled = lock(&shared.accounts).is_disabled(PERSON_EMAIL);
             let scopes = refresh(&form, &shared.user, disabled)?;
             let names = scopes.names().join(" ");
-            let mut issued = issue(shared, TokenGrant { principal: PERSON.into(), scopes })?;
+            let mut issued = issue(shared, TokenGrant { principal: PERSON_EMAIL.into(), scopes })?;
             issued["scope"] = names.into();
             Ok(issued)
         }
@@ -134,7 +134,7 @@ pub(crate) fn grant(shared: &Shared, head: &Parts, body: &[u8]) -> Result<Value,
 pub(crate) fn issue(shared: &Shared, grant: TokenGrant) -> Result<Value, OAuthError> {
     let lifetime = lock(&shared.settings).token_lifetime;
     let token = lock(&shared.tokens).issue(grant, lifetime, Instant::now()).map_err(|error| {
-        tracing::error!(%error, "cannot generate an access token");
+        tracing::error!(%error, "failed to generate an access token");
         OAuthError::new("internal_failure", "Backend Error").with_status(StatusCode::INTERNAL_SERVER_ERROR)
     })?;
     Ok(json!({ "access_token": token, "expires_in": lifetime.as_secs(), "token_type": "Bearer" }))
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
     use crate::access_token::{ANDROID_MANAGEMENT, IAM};
 
-    const GOOD: &str = "client_id=c&client_secret=s&refresh_token=r";
+    const VALID: &str = "client_id=c&client_secret=s&refresh_token=r";
 
     fn refreshed(form: &str, disabled: bool) -> Result<Scopes, (u16, &'static str, String)> {
         let [client_id, client_secret, refresh_token] = ["c", "s", "r"].map(str::to_owned);
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_is_there_once_or_not_at_all() {
+    fn a_parameter_occurs_at_most_once() {
         let form = Form::parse(b"a=1%3D&b=&c=3").ok().unwrap();
         assert_eq!((form.get("a"), form.get("b"), form.get("d")), (Some("1="), None, None));
         assert_eq!(form.require("c"), Ok("3"));
@@ -191,12 +191,12 @@ mod tests {
 
     #[test]
     fn a_refresh_returns_the_consented_scopes_or_a_part_of_them() {
-        assert_eq!(refreshed(GOOD, false), Ok(Scopes::consented()));
-        let part = refreshed(&format!("{GOOD}&scope={ANDROID_MANAGEMENT}+openid"), false).unwrap();
+        assert_eq!(refreshed(VALID, false), Ok(Scopes::consented()));
+        let part = refreshed(&format!("{VALID}&scope={ANDROID_MANAGEMENT}+openid"), false).unwrap();
         assert_eq!(part.names(), [ANDROID_MANAGEMENT, "openid"]);
         for more in [IAM, "nonesuch", " "] {
-            let refused = refreshed(&format!("{GOOD}&scope={more}"), false).unwrap_err();
-            assert_eq!((refused.0, refused.1), (400, "invalid_scope"), "{more}");
+            let rejected = refreshed(&format!("{VALID}&scope={more}"), false).unwrap_err();
+            assert_eq!((rejected.0, rejected.1), (400, "invalid_scope"), "{more}");
         }
     }
 
@@ -210,11 +210,11 @@ mod tests {
             ("client_id=c&client_secret=s", 400, "invalid_request", "refresh_token"),
             ("client_id=c&client_secret=s&refresh_token=x", 400, "invalid_grant", "Bad Request"),
         ] {
-            let refused = refreshed(form, false).unwrap_err();
-            assert_eq!((refused.0, refused.1), (http, error), "{form}");
-            assert!(refused.2.contains(words), "{form}: {}", refused.2);
+            let rejected = refreshed(form, false).unwrap_err();
+            assert_eq!((rejected.0, rejected.1), (http, error), "{form}");
+            assert!(rejected.2.contains(words), "{form}: {}", rejected.2);
         }
-        let disabled = refreshed(GOOD, true).unwrap_err();
+        let disabled = refreshed(VALID, true).unwrap_err();
         let wanted = (400, "invalid_grant", "Token has been expired or revoked.");
         assert_eq!((disabled.0, disabled.1, &*disabled.2), wanted);
     }

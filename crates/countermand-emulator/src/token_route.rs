@@ -1,6 +1,5 @@
-//! The endpoints that issue tokens: their addresses, and the faults that a test injects into their responses.
-//!
-//! At Google each endpoint has a host of its own, and these paths.
+//! The endpoints that issue tokens: their paths, and the faults that a test injects into their responses. At Google, each
+//! endpoint has the same path on its own host.
 
 use http::header::CACHE_CONTROL;
 use http::request::Parts;
@@ -21,7 +20,7 @@ pub(crate) enum TokenRoute {
     TokenEndpoint,
     Sts,
     SubjectToken,
-    /// The metadata server reads the path itself.
+    /// The metadata server, which reads the path itself.
     Metadata,
     /// `generateAccessToken` of the account with this address.
     GenerateAccessToken(String),
@@ -59,8 +58,7 @@ impl TokenRoute {
     }
 }
 
-/// The account in the address of `generateAccessToken`, whose project must be the wildcard; `None` for any other
-/// address.
+/// The account in the path of `generateAccessToken`, whose project must be the wildcard. `None` for any other path.
 fn impersonated(path: &str) -> Result<Option<String>, RouteError> {
     let Some(rest) = path.strip_prefix("/v1/projects/-/serviceAccounts/") else { return Ok(None) };
     let rest = decode(rest).ok_or(RouteError::Malformed)?;
@@ -69,7 +67,7 @@ fn impersonated(path: &str) -> Result<Option<String>, RouteError> {
     Ok(account.map(str::to_owned))
 }
 
-/// Answers a request; `None` when the connection is to be reset instead.
+/// Handles a request. Returns `None` to reset the connection.
 pub(crate) async fn respond(
     shared: &Shared,
     route: &TokenRoute,
@@ -108,7 +106,7 @@ pub(crate) async fn respond(
     Some(if condition == Condition::Truncated { response.map(Payload::truncated) } else { response })
 }
 
-/// Removes or replaces members of a token's JSON, as the condition says.
+/// Removes or replaces members of a token's JSON according to the condition.
 fn corrupt(value: &mut Value, condition: Condition) {
     let Some(members) = value.as_object_mut() else { return };
     let (seconds, date) = match condition {
@@ -176,7 +174,7 @@ fn oauth_error(error: &OAuthError) -> HttpResponse {
     not_stored(response::json(error.http, &error.body()))
 }
 
-/// RFC 6749 section 5.1 demands the header.
+/// Forbids caching, as RFC 6749 section 5.1 requires.
 fn not_stored(mut response: HttpResponse) -> HttpResponse {
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
@@ -187,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_endpoint_has_its_address() {
+    fn each_endpoint_has_its_path() {
         let route = |method, path: &str| TokenRoute::find(&method, path).unwrap();
         assert_eq!(route(Method::POST, "/token"), Some(TokenRoute::TokenEndpoint));
         assert_eq!(route(Method::POST, "/v1/token"), Some(TokenRoute::Sts));

@@ -1,4 +1,4 @@
-//! The errors that are found, and their texts.
+//! The errors of configurations, and their texts.
 
 mod at_once;
 mod audit;

@@ -1,4 +1,4 @@
-//! The findings about one credential, up to a token that it fetches.
+//! The findings about one credential: its files, its principal, its enterprises, and a token.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,10 +14,10 @@ use crate::{
     file_watch,
 };
 
-/// The bound on the request for the name of an account.
+/// The timeout of the request for the principal.
 const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// In the order in which they build on one another.
+/// The findings, in the order in which they depend on each other.
 pub(super) async fn findings(
     credential: &CredentialConfig,
     loaded: &LoadedCredential,
@@ -37,8 +37,8 @@ pub(super) async fn findings(
     findings
 }
 
-/// The files that identify the credential. A subject token that cannot be read is reported with the fetch that it
-/// fails.
+/// The findings about the credential file and the file of the subject token. An unreadable subject token is reported with the
+/// token instead, because it prevents the token.
 fn files(subject: &str, loaded: &LoadedCredential) -> Vec<Finding> {
     let subject_token = loaded.subject_token_file().filter(|path| file_watch::read(path).is_ok());
     [loaded.file(), subject_token]
@@ -52,24 +52,26 @@ async fn identity(subject: &str, loaded: &LoadedCredential, surroundings: &Surro
     let (kind, scope) = (loaded.kind(), loaded.scope());
     let principal = timeout(IDENTIFY_TIMEOUT, loaded.identify(surroundings)).await;
     let principal = principal.unwrap_or_else(|_| {
-        let cause = format!("no answer within {IDENTIFY_TIMEOUT:?}");
+        let cause = format!("no response within {IDENTIFY_TIMEOUT:?}");
         Err(FetchError::new(FetchErrorKind::Unreachable, cause))
     });
     match principal {
         Ok(principal) => Finding::ok(subject, format!("{kind} {principal}, scope {scope}")),
         Err(error) => {
-            let finding = format!("{kind}, scope {scope}; it does not say who it is: {error}");
+            let finding = format!("{kind}, scope {scope}; its principal is unknown: {error}");
             Finding::warning(subject, finding, hint(&error))
         }
     }
 }
 
 fn serves(enterprises: &[Pattern]) -> String {
-    let written = enterprises.iter().map(|pattern| match pattern {
-        pattern if *pattern == Pattern::all() => "every enterprise that no other serves".to_owned(),
+    let patterns = enterprises.iter().map(|pattern| match pattern {
+        pattern if *pattern == Pattern::all() => {
+            "every enterprise that no other credential serves".to_owned()
+        }
         pattern => pattern.to_string(),
     });
-    format!("serves {}", written.collect::<Vec<_>>().join(", "))
+    format!("serves {}", patterns.collect::<Vec<_>>().join(", "))
 }
 
 async fn token(subject: &str, loaded: &LoadedCredential, surroundings: &Surroundings) -> Finding {
@@ -77,19 +79,18 @@ async fn token(subject: &str, loaded: &LoadedCredential, surroundings: &Surround
     match loaded.fetch(surroundings).await {
         Ok(token) => {
             let lifetime = in_seconds(token.lifetime());
-            Finding::ok(subject, format!("token obtained by way of {endpoint}, valid for {lifetime}"))
+            Finding::ok(subject, format!("fetched a token from {endpoint}, valid for {lifetime}"))
         }
-        Err(error) => {
-            Finding::error(subject, format!("no token by way of {endpoint}: {error}"), hint(&error))
-        }
+        Err(error) => Finding::error(subject, format!("no token from {endpoint}: {error}"), hint(&error)),
     }
 }
 
+/// Formats a lifetime without fractions of a second.
 fn in_seconds(time: Duration) -> FormattedDuration {
     format_duration(Duration::from_secs(time.as_secs()))
 }
 
-/// The query of a URL may be secret.
+/// Removes the query, which may hold a secret.
 fn without_query(url: &Url) -> Url {
     let mut url = url.clone();
     url.set_query(None);
@@ -106,7 +107,7 @@ mod tests {
     use crate::credentials::{Definition, Origin};
 
     #[test]
-    fn a_subject_token_file_has_a_finding_like_a_key() {
+    fn the_permissions_of_a_subject_token_file_are_checked() {
         let directory = tempfile::tempdir().unwrap();
         let [credential, token] = ["workload.json", "token"].map(|name| directory.path().join(name));
         let content = json!({
@@ -122,7 +123,7 @@ mod tests {
         let loaded = definition.load().unwrap();
         let lines = || -> Vec<_> { files("x", &loaded).iter().map(ToString::to_string).collect() };
 
-        assert_eq!(lines().len(), 1, "the fetch reports a missing token");
+        assert_eq!(lines().len(), 1, "a missing subject token is reported with the token");
         fs::write(&token, "subject").unwrap();
         for (mode, begin) in
             [(0o600, "x: FILE can be read ("), (0o644, "x: every user of this machine can read FILE (")]
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lifetime_is_in_whole_seconds() {
+    fn a_lifetime_is_formatted_in_whole_seconds() {
         for (nanoseconds, text) in
             [(3_598_812_909_280, "59m 58s"), (3_600_000_000_000, "1h"), (999_999_999, "0s")]
         {

@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 
 use crate::{
     app::Config,
-    caller::{Caller, Claims, Identity, Proof},
+    caller::{Caller, Claims, Evidence, Identity},
     cli::{
         exit::Exit,
         output::{self, Format},
@@ -27,11 +27,11 @@ pub(super) struct ExplainArgs {
     #[arg(long, num_args = 3, value_names = ["CALLER", "ACTION", "NAME"])]
     explain: Option<Vec<String>>,
 
-    /// A claim of the token of a jwt: caller; may be repeated, also for one more value of the same claim
+    /// A claim in the token of a jwt: caller; may be repeated, also for another value of the same claim
     #[arg(long, value_name = "NAME=VALUE", requires = "explain")]
     claim: Vec<String>,
 
-    /// The proof of a spiffe: or dns: caller, as in principal.proof: x-forwarded-client-cert, l5d-client-id, or
+    /// The principal.proof of a spiffe: or dns: caller: x-forwarded-client-cert, l5d-client-id, or
     /// client-certificate, which is the default
     #[arg(long, requires = "explain")]
     proof: Option<String>,
@@ -59,7 +59,7 @@ impl ExplainedResource {
 }
 
 impl ExplainArgs {
-    /// The call of `--explain`, or the error in it; `None` without `--explain`.
+    /// The call of `--explain`, or its error. `None` without `--explain`.
     pub(super) fn call(&self) -> Option<Result<ExplainedCall, String>> {
         let [caller, action, name] = &self.explain.as_ref()?[..] else { return None };
         Some(self.parse(caller, action, name))
@@ -89,15 +89,15 @@ impl ExplainArgs {
         if proof.is_some() && !matches!(identity, Identity::Spiffe(_) | Identity::Dns(_)) {
             return Err("--proof is for a spiffe: or dns: caller only".to_owned());
         }
-        let proof = match identity {
+        let evidence = match identity {
             Identity::Jwt { issuer, subject } => {
                 return Ok(Caller::of_token(issuer, subject, claims(claim)?));
             }
-            Identity::Spiffe(_) | Identity::Dns(_) => workload_proof(proof.as_deref())?,
-            Identity::Unix { .. } => Proof::UnixPeer,
-            Identity::Anonymous => Proof::None,
+            Identity::Spiffe(_) | Identity::Dns(_) => workload_evidence(proof.as_deref())?,
+            Identity::Unix { .. } => Evidence::UnixPeer,
+            Identity::Anonymous => Evidence::None,
         };
-        Ok(Caller::new(identity, proof))
+        Ok(Caller::new(identity, evidence))
     }
 }
 
@@ -111,15 +111,16 @@ fn claims(texts: &[String]) -> Result<Claims, String> {
     Ok(claims)
 }
 
-/// The proof with this name, among those of SPIFFE IDs and DNS names.
-fn workload_proof(name: Option<&str>) -> Result<Proof, String> {
-    let Some(name) = name else { return Ok(Proof::ClientCertificate) };
-    [Proof::ClientCertificate, Proof::ForwardedClientCert, Proof::LinkerdClientId]
+/// Parses the value of `--proof`. The default is a client certificate.
+fn workload_evidence(name: Option<&str>) -> Result<Evidence, String> {
+    let Some(name) = name else { return Ok(Evidence::ClientCertificate) };
+    [Evidence::ClientCertificate, Evidence::ForwardedClientCert, Evidence::LinkerdClientId]
         .into_iter()
         .find(|known| known.as_str() == name)
         .ok_or_else(|| {
             format!(
-                "{name:?} is not such a proof; give client-certificate, x-forwarded-client-cert or l5d-client-id"
+                "{name:?} is not a value of --proof; give client-certificate, x-forwarded-client-cert or \
+                 l5d-client-id"
             )
         })
 }
@@ -136,11 +137,11 @@ pub(super) fn run(call: Result<ExplainedCall, String>, flags: Flags, output: For
     let file = match Config::policy_alone(flags, Variables::of_process()) {
         Ok(Some(file)) => file,
         Ok(None) => {
-            output::complain("there is no policy: callers on loopback and unix sockets may do everything");
+            output::complain("there is no policy; callers on loopback and unix sockets may do everything");
             return Exit::Failed;
         }
-        Err(faults) => {
-            report(&faults);
+        Err(errors) => {
+            report(&errors);
             return Exit::Failed;
         }
     };

@@ -1,4 +1,4 @@
-//! Findings and how they are printed.
+//! Findings and their output.
 
 use std::fmt;
 
@@ -13,14 +13,14 @@ use crate::{
     config::ConfigError,
 };
 
-/// One result of the check. It holds no secret.
+/// One result of the check. It contains no secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
     /// `credential emea`, `upstream`, or a key of the configuration.
     subject: String,
     level: Level,
     finding: String,
-    /// How to correct it; `None` for a finding that is OK.
+    /// How to correct it. `None` for a finding that is OK.
     hint: Option<String>,
 }
 
@@ -28,9 +28,9 @@ pub(super) struct Finding {
 #[serde(rename_all = "lowercase")]
 enum Level {
     Ok,
-    /// `serve` would work.
+    /// `serve` would start and serve every call.
     Warning,
-    /// `serve` would not start, or not serve everything.
+    /// `serve` would not start, or would not serve every call.
     Error,
 }
 
@@ -74,17 +74,17 @@ impl fmt::Display for Finding {
         let Self { subject, level: _, finding, hint } = self;
         match hint {
             None => write!(f, "{subject}: {finding}"),
-            // A message of Google may end with a full stop.
+            // Google's messages may end with a full stop.
             Some(hint) => write!(f, "{subject}: {}; {hint}", finding.trim_end_matches('.')),
         }
     }
 }
 
-/// Prints the findings. Any error is a failure, a warning is none.
+/// Prints the findings. Any error is a failure. A warning is not.
 pub(super) fn print(findings: &[Finding], format: Format) -> Exit {
     let errors = findings.iter().filter(|finding| finding.level == Level::Error).count();
     let printed = match format {
-        Format::Text => findings.iter().map(print_line).fold(Exit::Ok, worse),
+        Format::Text => findings.iter().map(print_line).fold(Exit::Ok, first_failure),
         Format::Json => output::to_stdout(&json!({"findings": findings, "errors": errors}).to_string()),
     };
     if errors > 0 { Exit::Failed } else { printed }
@@ -99,6 +99,6 @@ fn print_line(finding: &Finding) -> Exit {
     Exit::Ok
 }
 
-fn worse(one: Exit, other: Exit) -> Exit {
+fn first_failure(one: Exit, other: Exit) -> Exit {
     if one == Exit::Ok { other } else { one }
 }

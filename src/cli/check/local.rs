@@ -1,4 +1,4 @@
-//! Findings that need no network: listeners, TLS files, the policy and the audit log.
+//! Findings without network access: listeners, TLS files, the policy and the audit log.
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// All permissions of others, and the group's permission to write: a credential file needs none of them.
+/// The mode bits that a credential file does not need: all permissions of others, and write permission of the group.
 const EXCESSIVE_MODE: u32 = 0o027;
 
 /// The findings about a valid configuration. Blocks while it reads files.
@@ -35,7 +35,7 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
 
 /// A warning for each TCP address beyond loopback without TLS or a policy.
 fn listeners(settings: &Settings) -> Vec<Finding> {
-    let lacks = match (&settings.tls, &settings.policy) {
+    let problem = match (&settings.tls, &settings.policy) {
         (Some(_), Some(_)) => return Vec::new(),
         (None, Some(_)) => "in plaintext",
         (Some(_), None) => "without a policy",
@@ -46,11 +46,11 @@ fn listeners(settings: &Settings) -> Vec<Finding> {
         ListenAddress::Unix(_) => false,
     });
     let warning = |address| {
-        let finding = format!("{address} can be reached from beyond this machine, {lacks}");
+        let finding = format!("{address} can be reached from beyond this machine, {problem}");
         Finding::warning(
             "server.listen",
             finding,
-            "check that a mesh encrypts and authorises its connections",
+            "check that a mesh encrypts and authorizes its connections",
         )
     };
     beyond_loopback.map(warning).collect()
@@ -82,7 +82,7 @@ fn certificate(which: TlsFile, path: &Path, summary: &CertSummary) -> Finding {
     let CertSummary { subject, validity, state } = summary;
     let text = |state: &str| format!("{}: {subject}: {state}", path.display());
     let left = |days: u64| text(&format!("{days} days left, until {}", validity.end()));
-    // webpki reads only the name and the key of a configured authority (RFC 5280, section 6.1.1).
+    // An invalid CA is only a warning, because webpki ignores the validity of trust anchors (RFC 5280, section 6.1.1).
     let invalid = |state: &str, hint: &str| match which {
         TlsFile::ClientCa => {
             let hint = "replace it and the client certificates that it signed";
@@ -105,7 +105,7 @@ fn certificate(which: TlsFile, path: &Path, summary: &CertSummary) -> Finding {
         }
         ValidityState::NotYet => invalid(
             "is not valid yet: clients will refuse it",
-            "check that the clock of this machine is right, or wait until it is valid",
+            "check the clock of this machine, or wait until the certificate is valid",
         ),
     }
 }
@@ -127,7 +127,7 @@ fn policy_file(file: &PolicyFile) -> Vec<Finding> {
     findings
 }
 
-/// `Config::load` has found that the file can be written.
+/// The finding about the audit log. `Config::load` has checked that the file can be written.
 fn audit_log(audit: &Audit) -> Option<Finding> {
     let Audit { file: destination, on_failure } = audit;
     let Destination::File(file) = destination else { return None };
@@ -136,13 +136,13 @@ fn audit_log(audit: &Audit) -> Option<Finding> {
         OnFailure::Fail => Finding::ok("audit.file", finding),
         OnFailure::Continue => Finding::warning(
             "audit.file",
-            format!("{finding}; calls are not recorded while it cannot be"),
+            format!("{finding}; calls are not recorded while it cannot be written"),
             "remove audit.on_failure if every call must be recorded",
         ),
     })
 }
 
-/// Owner and mode of a credential file, or of the file that a symbolic link leads to.
+/// The finding about the owner and the mode of a credential file. Symbolic links are followed.
 pub(super) fn file_access(subject: &str, file: &Path) -> Finding {
     let name = file.display();
     let (owner, group, mode) = match fs::metadata(file) {
@@ -156,7 +156,7 @@ pub(super) fn file_access(subject: &str, file: &Path) -> Finding {
         "chmod {:04o} {name}; in Kubernetes, defaultMode: 0440 of the volume and fsGroup of the pod",
         mode & !EXCESSIVE_MODE
     );
-    let warning = |who: &str| Finding::warning(subject, format!("{who} {name} ({access})"), &hint);
+    let warning = |risk: &str| Finding::warning(subject, format!("{risk} {name} ({access})"), &hint);
     if mode & 0o002 != 0 {
         warning("every user of this machine can replace the content of")
     } else if mode & 0o004 != 0 {
@@ -175,7 +175,7 @@ mod tests {
     use super::file_access;
 
     #[test]
-    fn a_file_that_others_can_open_is_a_warning_with_the_mode_to_set() {
+    fn a_file_with_excessive_permissions_is_a_warning_with_a_hint() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let path = file.path();
         for (mode, begin) in [

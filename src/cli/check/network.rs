@@ -1,4 +1,4 @@
-//! Findings that need the network: the Android Management API, the keys of callers' tokens, and the credentials.
+//! Findings with network access: the Android Management API, the keys of callers' tokens, and the credentials.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use reqwest::Method;
 use super::{credential, finding::Finding};
 use crate::{
     amapi::settings::Upstream,
-    app::{Config, config::Loaded},
+    app::{Config, config::LoadedFiles},
     background::Background,
     credentials::{LoadedCredential, Surroundings, settings::CredentialConfig},
     http_client::{Authorities, HttpClient, Progress},
@@ -21,16 +21,16 @@ use crate::{
 /// The timeout of the request to the API.
 const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The maximum of credentials that are checked at the same time.
+/// The maximum of credentials that are checked concurrently.
 const MAX_CONCURRENT_CREDENTIALS: usize = 16;
 
-const UNREACHABLE_HINT: &str = "check that its name resolves and its port is open from here, by way of HTTPS_PROXY \
-    if that is set, and that its certificate is trusted (upstream.ca_certificates)";
+const UNREACHABLE_HINT: &str = "check that its name resolves and its port can be reached from here (through HTTPS_PROXY if that \
+    is set), and that its certificate is trusted (upstream.ca_certificates)";
 
-/// The findings about everything that a valid configuration names on the network.
+/// The findings about the network endpoints in a valid configuration.
 pub(super) async fn findings(config: Config) -> Vec<Finding> {
     let Config { settings, loaded, unknown_variables: _ } = config;
-    let Loaded { tls: _, authorities, keys, policy: _, credentials: loaded } = loaded;
+    let LoadedFiles { tls: _, authorities, keys, policy: _, credentials: loaded } = loaded;
     let authorities = authorities.start(&Background::unsupervised());
     let issuer = settings.jwt.as_ref().zip(keys);
     let (keys, api, credentials) = tokio::join!(
@@ -41,7 +41,7 @@ pub(super) async fn findings(config: Config) -> Vec<Finding> {
     keys.into_iter().chain([api]).chain(credentials).collect()
 }
 
-/// Gets the base URL without a token. Any HTTP response shows that the API is reachable, and no quota is spent.
+/// Gets the base URL without a token, which costs no quota. Any HTTP response shows that the API is reachable.
 async fn upstream(upstream: &Upstream, authorities: &Authorities) -> Finding {
     let url = &upstream.url;
     let client = match HttpClient::new(url.url(), authorities) {
@@ -59,16 +59,16 @@ async fn upstream(upstream: &Upstream, authorities: &Authorities) -> Finding {
             let hint = match failure.progress {
                 Progress::NotConnected | Progress::NotProcessed | Progress::Unknown => UNREACHABLE_HINT,
                 Progress::NotHttp => {
-                    "check that upstream.url names an HTTP server, with the right one of http and https"
+                    "check that upstream.url names an HTTP server, and that its scheme (http or https) is correct"
                 }
             };
             error(format!("{url} was not reached: {failure}"), hint)
         }
-        Err(_) => error(format!("{url} did not answer within {UPSTREAM_TIMEOUT:?}"), UNREACHABLE_HINT),
+        Err(_) => error(format!("{url} sent no response within {UPSTREAM_TIMEOUT:?}"), UNREACHABLE_HINT),
     }
 }
 
-/// Reads the file of keys, or fetches them once.
+/// Reads or fetches the key set once.
 async fn jwks(jwt: &Jwt, keys: LoadedKeys) -> Finding {
     const SUBJECT: &str = "callers.jwt.jwks";
     let source = match &jwt.jwks {
@@ -78,7 +78,7 @@ async fn jwks(jwt: &Jwt, keys: LoadedKeys) -> Finding {
     match keys.count(&jwt.algorithms).await {
         Ok(count) => {
             let (keys, issuer) = (if count == 1 { "key" } else { "keys" }, &jwt.issuer);
-            Finding::ok(SUBJECT, format!("{source}: {count} {keys} to verify the tokens of {issuer} with"))
+            Finding::ok(SUBJECT, format!("{source}: {count} {keys} to verify the tokens of {issuer}"))
         }
         Err(error) => Finding::error(SUBJECT, format!("{source}: {error}"), jwks_hint(&error)),
     }
@@ -88,19 +88,19 @@ fn jwks_hint(error: &JwksFetchError) -> &'static str {
     match error {
         JwksFetchError::Client(_) => "report this",
         JwksFetchError::NoResponse(_) | JwksFetchError::TimedOut | JwksFetchError::Body(_) => {
-            "check that it can be reached from here, by way of HTTPS_PROXY if that is set, and that its \
+            "check that it can be reached from here (through HTTPS_PROXY if that is set), and that its \
              certificate is trusted (callers.jwt.jwks_ca_certificates)"
         }
         JwksFetchError::Status(401 | 403) => {
-            "let callers.jwt.jwks_token_file name a token that may read the keys, as Kubernetes' API server \
-             requires"
+            "set callers.jwt.jwks_token_file to a file with a token that may read the keys, as Kubernetes' API \
+             server requires"
         }
         JwksFetchError::Token { .. } => {
-            "let callers.jwt.jwks_token_file name a file with a token that this user may read"
+            "set callers.jwt.jwks_token_file to a file with a token that this user may read"
         }
         JwksFetchError::Status(_) | JwksFetchError::Unusable(_) => {
-            "check that it is the jwks_uri of the issuer, and that callers.jwt.algorithms has those of its \
-             keys"
+            "check that it is the jwks_uri of the issuer, and that callers.jwt.algorithms contains the algorithms of \
+             its keys"
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Hints for a token that cannot be fetched. A hint depends on the endpoint and on the error.
+//! Hints for errors of token requests. A hint depends on the service and on the error.
 
 use crate::credentials::{FetchError, FetchErrorKind, TokenService};
 
@@ -8,30 +8,30 @@ pub(super) fn hint(error: &FetchError) -> &'static str {
         FetchErrorKind::Refused => refused(error.service),
         FetchErrorKind::Unusable => unusable(error.service),
         FetchErrorKind::NoSubjectToken => {
-            "check that credential_source in the credential file names what holds the subject token, and that \
-             it can be read from here"
+            "check that credential_source in the credential file names the source of the subject token, and that \
+             the source can be read from here"
         }
-        FetchErrorKind::Internal => "this is a defect: report it",
+        FetchErrorKind::Internal => "report this",
     }
 }
 
 fn unanswered(service: Option<TokenService>) -> &'static str {
     match service {
         Some(TokenService::MetadataServer) => {
-            "check that this is a machine or a pod of Google Cloud from which the metadata server can be reached, \
-             and that GCE_METADATA_HOST, where it is set, names it"
+            "check that this is a machine or a pod of Google Cloud that can reach the metadata server, and that \
+             GCE_METADATA_HOST, if set, is correct"
         }
         Some(TokenService::SubjectTokenSource) => {
-            "check that credential_source.url in the credential file is right, and can be reached from here"
+            "check that credential_source.url in the credential file is correct, and can be reached from here"
         }
         Some(TokenService::IamCredentials) => {
             "check that IAM Credentials (upstream.iam_credentials_url, or service_account_impersonation_url in the \
-             credential file) can be reached from here, by way of HTTPS_PROXY where that is set, and that its \
+             credential file) can be reached from here (through HTTPS_PROXY if that is set), and that its \
              certificate is trusted (upstream.ca_certificates)"
         }
         Some(TokenService::TokenEndpoint | TokenService::TokenExchange) | None => {
-            "check that the token endpoint can be reached from here, by way of HTTPS_PROXY where that is set, \
-             and that its certificate is trusted (upstream.ca_certificates)"
+            "check that the token endpoint can be reached from here (through HTTPS_PROXY if that is set), and that \
+             its certificate is trusted (upstream.ca_certificates)"
         }
     }
 }
@@ -42,20 +42,20 @@ fn refused(service: Option<TokenService>) -> &'static str {
             "give this machine or pod a service account, with the scope among its access scopes"
         }
         Some(TokenService::SubjectTokenSource) => {
-            "check that url and headers of credential_source in the credential file are right, and that this \
-             workload may have a token there"
+            "check that url and headers of credential_source in the credential file are correct, and that this \
+             workload may get a token there"
         }
         Some(TokenService::TokenExchange) => {
             "check that audience and subject_token_type in the credential file are those of the pool's provider, \
-             that the provider takes the subject token's issuer and audience, and that the clock here is right"
+             that the provider accepts the subject token's issuer and audience, and that the clock here is correct"
         }
         Some(TokenService::IamCredentials) => {
             "check that the account exists and is not disabled, that the credential has the role Service Account \
              Token Creator on it, and that its project has the IAM Service Account Credentials API enabled"
         }
         Some(TokenService::TokenEndpoint) | None => {
-            "check that the key or login was not revoked, that its account is not disabled and may do this, \
-             and that the clock here is right"
+            "check that the key or login was not revoked, that its account is not disabled and has the permission, \
+             and that the clock here is correct"
         }
     }
 }
@@ -63,10 +63,10 @@ fn refused(service: Option<TokenService>) -> &'static str {
 fn unusable(service: Option<TokenService>) -> &'static str {
     match service {
         Some(TokenService::MetadataServer) => {
-            "check that GCE_METADATA_HOST, where it is set, names a metadata server, or try again later"
+            "check that GCE_METADATA_HOST, if set, names a metadata server, or try again later"
         }
         Some(TokenService::SubjectTokenSource) => {
-            "check that credential_source.url in the credential file is right, or try again later"
+            "check that credential_source.url in the credential file is correct, or try again later"
         }
         Some(TokenService::TokenExchange) => {
             "check that token_url in the credential file is that of the download, or try again later"

@@ -28,12 +28,12 @@ fn ended(code: i32, message: &str) -> Operation {
 
 #[test]
 fn there_are_four_states() {
-    let carried_out = Operation { result: Some(Outcome::Response(Any::default())), ..ended(0, "") };
+    let executed = Operation { result: Some(Outcome::Response(Any::default())), ..ended(0, "") };
     let early = Operation { done: false, ..ended(4, "") };
     for (operation, state, word) in [
         (Operation::default(), OperationState::Pending, "pending"),
         (early, OperationState::Pending, "pending"),
-        (carried_out, OperationState::Done, "done"),
+        (executed, OperationState::Done, "done"),
         (Operation { result: None, ..ended(0, "") }, OperationState::Done, "done"),
         (ended(0, ""), OperationState::Done, "done"),
         (ended(1, ""), OperationState::Cancelled, "cancelled"),

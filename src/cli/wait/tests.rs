@@ -21,18 +21,18 @@ fn failed(code: Code) -> Result<Operation, ClientError> {
     Err(ClientError::new(Status::new(code, ""), Exit::Failed))
 }
 
-/// Waits for `time`. `answer` gets the number of the request, from 0, and its timeout. Returns the outcome, and each
-/// request's start in seconds with its timeout.
+/// Waits for `time`. `respond` receives the number of the request, from 0, and its timeout. Returns the outcome, and the start
+/// (in seconds) and the timeout of each request.
 async fn run(
     time: Duration,
-    answer: impl AsyncFn(usize, Duration) -> Result<Operation, ClientError>,
+    respond: impl AsyncFn(usize, Duration) -> Result<Operation, ClientError>,
 ) -> (Result<Waited, ClientError>, Vec<(f64, Duration)>) {
     let started = Instant::now();
     let requests = RefCell::new(Vec::new());
     let wait = async |timeout| {
         let index = requests.borrow().len();
         requests.borrow_mut().push((started.elapsed().as_secs_f64(), timeout));
-        answer(index, timeout).await
+        respond(index, timeout).await
     };
     let outcome = until_done(started + time, wait).await;
     (outcome, requests.into_inner())
@@ -112,7 +112,7 @@ async fn an_unavailable_server_is_retried() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_retry_delay_of_the_server_is_kept() {
+async fn the_retry_delay_of_the_server_is_respected() {
     // A delay beyond the deadline leaves one last call before it.
     for (delay, pause) in [(7 * SECOND, 7.0), (Duration::MAX, 59.0)] {
         let (outcome, requests) = run(60 * SECOND, async |nth, _| {
@@ -136,7 +136,7 @@ async fn a_permanent_error_ends_the_wait() {
         assert_eq!(outcome.unwrap_err().code(), code);
         assert_eq!(requests.len(), 2);
     }
-    // A server without WaitOperation is not polled instead.
+    // A server without WaitOperation is not polled with GetOperation.
     let (outcome, requests) = run(60 * SECOND, async |_, _| failed(Code::Unimplemented)).await;
     assert_eq!((outcome.unwrap_err().code(), requests.len()), (Code::Unimplemented, 1));
 }

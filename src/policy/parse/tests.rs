@@ -148,7 +148,7 @@ fn a_name_in_two_scripts_is_a_warning() {
 }
 
 #[test]
-fn a_text_that_would_exhaust_the_stack_is_refused() {
+fn a_text_that_would_exhaust_the_stack_is_rejected() {
     let around = |open: &str, count: usize, close: &str| {
         let (open, close) = (open.repeat(count), close.repeat(count));
         format!("permit (principal, action, resource) when {{ {open}true{close} }};")
@@ -178,7 +178,7 @@ fn a_text_that_would_exhaust_the_stack_is_refused() {
 }
 
 #[test]
-fn content_that_is_not_text_is_refused() {
+fn content_that_is_not_text_is_rejected() {
     for (content, wanted) in [
         (&b"permit (principal, action, resource); // \xff"[..], "it is not UTF-8 from byte 41 on; write"),
         (b"\0", "line 1, column 1: "),

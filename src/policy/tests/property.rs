@@ -1,10 +1,10 @@
-//! For random policies, callers and resources: the cached decision is the one that Cedar makes.
+//! Property tests: for random policies, callers and resources, the cached decision equals Cedar's decision.
 
 use proptest::{collection::vec, prelude::*, sample::select};
 
 use super::{spiffe, token};
 use crate::{
-    caller::{Caller, Identity, Proof},
+    caller::{Caller, Evidence, Identity},
     name::{DeviceName, OperationName},
     policy::{
         Action, Lineage, Resource,
@@ -14,13 +14,13 @@ use crate::{
     },
 };
 
-/// Few, so that policies and calls meet.
+/// Few ids, so that policies often apply to the calls.
 const ENTERPRISES: [&str; 3] = ["LC01", "LC02", "d1"];
 const DEVICES: [&str; 3] = ["d1", "d2", "LC01"];
 const OPERATIONS: [&str; 3] = ["1", "2", "d1"];
 
 fn callers() -> Vec<Caller> {
-    let dns = |name: &str| Caller::new(Identity::Dns(name.parse().unwrap()), Proof::ClientCertificate);
+    let dns = |name: &str| Caller::new(Identity::Dns(name.parse().unwrap()), Evidence::ClientCertificate);
     vec![
         Caller::anonymous(),
         Caller::unix(0),
@@ -28,7 +28,7 @@ fn callers() -> Vec<Caller> {
         spiffe("spiffe://corp.example/ns/mdm/sa/console"),
         spiffe("spiffe://corp.example/ns/hr/sa/console"),
         dns("console.corp.example"),
-        // One identity with two sets of claims is two callers.
+        // Callers with the same identity and different claims.
         token(&[("groups", &["mdm"])]),
         token(&[("groups", &["it"])]),
         token(&[]),
@@ -81,7 +81,7 @@ fn condition() -> impl Strategy<Value = String> {
         Just(r#"principal has namespace && principal.namespace == "mdm""#.to_owned()),
         Just(r#"principal.hasTag("groups") && principal.getTag("groups").contains("mdm")"#.to_owned()),
         Just(r#"principal.proof == "unix-peer""#.to_owned()),
-        // A number that overflows.
+        // The sum overflows.
         Just("principal has uid && principal.uid + 9223372036854775807 > 0".to_owned()),
     ];
     leaf.prop_recursive(2, 6, 3, |inner| {
@@ -106,12 +106,12 @@ fn policy() -> impl Strategy<Value = String> {
 }
 
 #[derive(Debug, Clone)]
-enum Name {
+enum ResourceName {
     Operation(OperationName),
     Device(DeviceName),
 }
 
-impl Name {
+impl ResourceName {
     fn lineage(&self) -> Lineage<'_> {
         match self {
             Self::Operation(name) => name.lineage(),
@@ -120,14 +120,16 @@ impl Name {
     }
 }
 
-fn call() -> impl Strategy<Value = (Caller, Action, Name)> {
+fn call() -> impl Strategy<Value = (Caller, Action, ResourceName)> {
     let ids = (select(&ENTERPRISES[..]), select(&DEVICES[..]), select(&OPERATIONS[..]));
     let actions = select(&super::ALL[..]);
     (select(callers()), actions, ids).prop_map(|(caller, action, (enterprise, device, operation))| {
         let device = format!("enterprises/{enterprise}/devices/{device}");
         let name = match action {
-            Action::List => Name::Device(DeviceName::parse(&device).unwrap()),
-            _ => Name::Operation(OperationName::parse(&format!("{device}/operations/{operation}")).unwrap()),
+            Action::List => ResourceName::Device(DeviceName::parse(&device).unwrap()),
+            _ => ResourceName::Operation(
+                OperationName::parse(&format!("{device}/operations/{operation}")).unwrap(),
+            ),
         };
         (caller, action, name)
     })
@@ -136,7 +138,8 @@ fn call() -> impl Strategy<Value = (Caller, Action, Name)> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
-    /// Without validation, which would refuse many of the policies: this holds for all that Cedar can evaluate.
+    /// The policies are not validated, because validation would reject many of them. The property holds for every policy
+    /// that Cedar can evaluate.
     #[test]
     fn a_cached_decision_is_the_one_that_cedar_makes(
         policies in vec(policy(), 0..6),

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     background::Background,
-    caller::{Caller, Proof},
+    caller::{Caller, Evidence},
     server::{
         peer::{Peer, PeerOrigin},
         settings::{Callers, Jwks, Jwt},
@@ -79,9 +79,9 @@ fn identify_by(
     }
 }
 
-fn shown(caller: Result<Caller, Refusal>) -> (String, Proof) {
+fn shown(caller: Result<Caller, Refusal>) -> (String, Evidence) {
     let caller = caller.unwrap();
-    (caller.to_string(), caller.proof())
+    (caller.to_string(), caller.evidence())
 }
 
 const UNIX: PeerOrigin = PeerOrigin::Unix { uid: Some(7) };
@@ -89,14 +89,14 @@ const UNIX: PeerOrigin = PeerOrigin::Unix { uid: Some(7) };
 #[test]
 fn a_connection_identifies_its_peer() {
     for (peer, id, proof) in [
-        (peer(UNIX, None), "unix:7", Proof::UnixPeer),
-        (peer(PeerOrigin::Unix { uid: None }, None), "anonymous", Proof::None),
-        (peer(PeerOrigin::Loopback, None), "anonymous", Proof::None),
-        (peer(PeerOrigin::Network, None), "anonymous", Proof::None),
-        (peer(PeerOrigin::Network, Some(CONSOLE)), CONSOLE, Proof::ClientCertificate),
-        (peer(UNIX, Some(CONSOLE)), CONSOLE, Proof::ClientCertificate),
+        (peer(UNIX, None), "unix:7", Evidence::UnixPeer),
+        (peer(PeerOrigin::Unix { uid: None }, None), "anonymous", Evidence::None),
+        (peer(PeerOrigin::Loopback, None), "anonymous", Evidence::None),
+        (peer(PeerOrigin::Network, None), "anonymous", Evidence::None),
+        (peer(PeerOrigin::Network, Some(CONSOLE)), CONSOLE, Evidence::ClientCertificate),
+        (peer(UNIX, Some(CONSOLE)), CONSOLE, Evidence::ClientCertificate),
         // A certificate without an identity is ignored.
-        (peer(UNIX, Some("https://corp.example")), "unix:7", Proof::UnixPeer),
+        (peer(UNIX, Some("https://corp.example")), "unix:7", Evidence::UnixPeer),
     ] {
         let want = (id.to_owned(), proof);
         assert_eq!(shown(identify(&trusting(), &peer, &[])), want, "{peer:?}");
@@ -106,8 +106,8 @@ fn a_connection_identifies_its_peer() {
 
 #[test]
 fn only_trusted_proxies_may_forward_identities() {
-    let forwarded = ("spiffe://corp.example/forwarded".to_owned(), Proof::ForwardedClientCert);
-    let by_linkerd = (format!("dns:{LINKERD}"), Proof::LinkerdClientId);
+    let forwarded = ("spiffe://corp.example/forwarded".to_owned(), Evidence::ForwardedClientCert);
+    let by_linkerd = (format!("dns:{LINKERD}"), Evidence::LinkerdClientId);
     for peer in [
         peer(PeerOrigin::Loopback, None),
         peer(UNIX, None),
@@ -136,7 +136,7 @@ fn only_trusted_proxies_may_forward_identities() {
 fn a_proxy_without_a_forwarded_identity_is_the_caller() {
     let proxy = peer(PeerOrigin::Network, Some(PROXY));
     for lines in [&[][..], &[("x-forwarded-client-cert", "Hash=1")]] {
-        let want = (PROXY.to_owned(), Proof::ClientCertificate);
+        let want = (PROXY.to_owned(), Evidence::ClientCertificate);
         assert_eq!(shown(identify(&trusting(), &proxy, lines)), want);
     }
 }

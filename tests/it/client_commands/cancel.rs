@@ -75,7 +75,7 @@ async fn each_error_is_one_json_object_on_standard_output() {
 #[tokio::test]
 async fn the_timeout_is_sent_and_enforced() {
     let server = serve(Address::Tcp).await;
-    // This handler returns its grpc-timeout, whose last letter is the unit.
+    // The server returns the grpc-timeout as the message. Its last letter is the unit.
     let ended = countermand(&format!("cancel echo-timeout --server {server} --output json")).await;
     let sent = object(&ended)["message"].as_str().unwrap().to_owned();
     let (number, unit) = sent.split_at(sent.len() - 1);
@@ -90,5 +90,5 @@ async fn the_timeout_is_sent_and_enforced() {
 
     let (code, stdout, stderr) = countermand(&format!("cancel hang --server {server} --timeout 1s")).await;
     assert_eq!((code, stdout.as_str()), (1, ""));
-    assert_eq!(stderr, "countermand: DEADLINE_EXCEEDED: no answer before the timeout\n");
+    assert_eq!(stderr, "countermand: DEADLINE_EXCEEDED: no response before the timeout\n");
 }

@@ -9,7 +9,7 @@ use crate::{
     client_commands::{
         countermand, object, run,
         server::{Address, serve},
-        tls::demanding,
+        tls::requiring_client_certificate,
     },
     support::tls::Authority,
 };
@@ -35,14 +35,14 @@ async fn an_unreachable_server_is_unavailable_and_69() {
 
 #[tokio::test]
 async fn a_server_without_grpc_is_unavailable_and_69() {
-    for answer in [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], b""] {
+    for response in [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], b""] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut first = [0; 24];
             stream.read_exact(&mut first).await.unwrap();
-            stream.write_all(answer).await.unwrap();
+            stream.write_all(response).await.unwrap();
         });
         let ended = countermand(&format!("cancel n --server {address} --output json")).await;
         assert_eq!(ended.0, 69, "{ended:?}");
@@ -67,15 +67,15 @@ async fn a_unix_socket_works_like_tcp() {
 #[tokio::test]
 async fn a_unix_path_is_not_decoded() {
     let directory = tempfile::tempdir().unwrap();
-    for (name, probed) in [("a b.sock", "SERVING\n"), ("a%20b.sock", ""), ("100%.sock", "SERVING\n")] {
+    for (name, expected) in [("a b.sock", "SERVING\n"), ("a%20b.sock", ""), ("100%.sock", "SERVING\n")] {
         let path = directory.path().join(name);
-        if !probed.is_empty() {
+        if !expected.is_empty() {
             serve(Address::Unix(path.clone())).await;
         }
         for prefix in ["unix:", "unix://", "unix:///"] {
             let address = format!("{prefix}{}", path.display());
             let (_, stdout, stderr) = run(&["probe", "--server", &address]).await;
-            assert_eq!(stdout, probed, "{address} {stderr}");
+            assert_eq!(stdout, expected, "{address} {stderr}");
         }
     }
 }
@@ -88,22 +88,24 @@ async fn tls_verifies_the_server_and_presents_the_client_certificate() {
     authority.console().write(&directory.path().join("client.pem"), &directory.path().join("client.key"));
     std::fs::write(directory.path().join("ca.pem"), authority.pem()).unwrap();
     std::fs::write(directory.path().join("other-ca.pem"), Authority::new().pem()).unwrap();
-    let server = serve(Address::Tls(demanding(&authority))).await;
+    let server = serve(Address::Tls(requiring_client_certificate(&authority))).await;
     let port = server.rsplit_once(':').unwrap().1;
 
-    let mine = format!("--tls-cert {path}/client.pem --tls-key {path}/client.key");
+    let client_certificate = format!("--tls-cert {path}/client.pem --tls-key {path}/client.key");
     let ca = format!("--tls-ca {path}/ca.pem");
     for address in [format!("localhost:{port}"), format!("https://localhost:{port}")] {
-        let (code, stdout, stderr) = countermand(&format!("cancel ok --server {address} {ca} {mine}")).await;
+        let (code, stdout, stderr) =
+            countermand(&format!("cancel ok --server {address} {ca} {client_certificate}")).await;
         assert_eq!((code, stdout.as_str()), (0, "cancel accepted: ok\n"), "{stderr}");
     }
-    let (code, stdout, _) = countermand(&format!("probe --server localhost:{port} {ca} {mine}")).await;
+    let (code, stdout, _) =
+        countermand(&format!("probe --server localhost:{port} {ca} {client_certificate}")).await;
     assert_eq!((code, stdout.as_str()), (0, "SERVING\n"));
 
     for (flags, cause) in [
         (ca, "--tls-cert"),
-        (format!("--tls-ca {path}/other-ca.pem {mine}"), "invalid peer certificate"),
-        (mine, "UnknownIssuer"),
+        (format!("--tls-ca {path}/other-ca.pem {client_certificate}"), "invalid peer certificate"),
+        (client_certificate, "UnknownIssuer"),
     ] {
         let line = format!("cancel ok --server localhost:{port} {flags} --output json");
         let ended = countermand(&line).await;

@@ -31,7 +31,7 @@ fn error(code: i32, message: &str) -> Option<Outcome> {
     Some(Outcome::Error(pb::Status { code, message: message.to_owned(), details: Vec::new() }))
 }
 
-/// The answer of GetOperation.
+/// The response of GetOperation.
 pub(crate) fn named(name: &str) -> Result<Operation, Status> {
     let pending =
         Operation { name: name.to_owned(), metadata: Some(command("LOCK")), ..Operation::default() };
@@ -51,52 +51,52 @@ pub(crate) fn named(name: &str) -> Result<Operation, Status> {
     })
 }
 
-/// The answer of the server's `nth` WaitOperation, from 0.
+/// The response of the server's `nth` WaitOperation, from 0.
 pub(crate) async fn waited(nth: usize, request: WaitOperationRequest) -> Result<Operation, Status> {
     let WaitOperationRequest { name, timeout } = request;
     let as_pending = |name: &str| named(&name.replace(name.rsplit('/').next().unwrap(), "pending"));
     match name.rsplit('/').next().unwrap() {
         "no-wait" => Err(Status::unimplemented("wait")),
         "hang" => std::future::pending().await,
-        // The connection is closed before the answer.
+        // The server closes the connection before the response.
         "breaks" if nth == 0 => std::future::pending().await,
-        // Holds the call for its timeout, as the service does.
+        // The server holds the call for its timeout, as the service does.
         "hold" => {
             let timeout = timeout.unwrap();
             let seconds = Duration::from_secs(timeout.seconds.try_into().unwrap());
             tokio::time::sleep(seconds + Duration::from_nanos(timeout.nanos.try_into().unwrap())).await;
             as_pending(&name)
         }
-        "second-answer" if nth == 0 => as_pending(&name),
+        "second-response" if nth == 0 => as_pending(&name),
         "third-try" if nth < 2 => Err(Status::unavailable("draining")),
-        "second-answer" | "third-try" | "breaks" => {
+        "second-response" | "third-try" | "breaks" => {
             named(&name.replace(name.rsplit('/').next().unwrap(), "device-done"))
         }
         _ => named(&name),
     }
 }
 
-/// The answer of ListOperations: five operations in pages of two, unless the device's name selects another.
+/// The response of ListOperations: five operations in pages of two, unless the device's name selects another response.
 pub(crate) fn page(request: &ListOperationsRequest) -> Result<ListOperationsResponse, Status> {
     let ListOperationsRequest { name, filter, page_size, page_token, return_partial_success: _ } = request;
     let device = name.strip_suffix("/operations").unwrap_or(name);
     let of_device = |states: &[&str]| -> Vec<Operation> {
         states.iter().map(|state| named(&format!("{device}/operations/{state}")).unwrap()).collect()
     };
-    let answer = |states: &[&str], next: &str| {
+    let response = |states: &[&str], next: &str| {
         let (operations, next_page_token) = (of_device(states), next.to_owned());
         Ok(ListOperationsResponse { operations, next_page_token, unreachable: Vec::new() })
     };
     match (device.rsplit('/').next().unwrap(), page_token.as_str()) {
         ("echo", _) => Err(Status::invalid_argument(format!("{name} {filter} {page_size}"))),
-        ("none", _) => answer(&[], ""),
-        ("stuck", _) => answer(&["pending"], "again"),
-        ("breaks", "") => answer(&["pending"], "2"),
-        ("hostile", _) => answer(&["hostile"], ""),
-        (_, "") => answer(&["pending", "device-done"], "2"),
-        ("d1", "2") => answer(&[], "3"),
-        ("d1", "3") => answer(&["cancelled", "expired"], "4"),
-        ("d1", "4") => answer(&["bare"], ""),
+        ("none", _) => response(&[], ""),
+        ("stuck", _) => response(&["pending"], "again"),
+        ("breaks", "") => response(&["pending"], "2"),
+        ("hostile", _) => response(&["hostile"], ""),
+        (_, "") => response(&["pending", "device-done"], "2"),
+        ("d1", "2") => response(&[], "3"),
+        ("d1", "3") => response(&["cancelled", "expired"], "4"),
+        ("d1", "4") => response(&["bare"], ""),
         _ => Err(Status::unavailable("no more of it")),
     }
 }

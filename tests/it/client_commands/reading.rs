@@ -31,7 +31,7 @@ async fn get_shows_each_state() {
 }
 
 #[tokio::test]
-async fn get_gives_the_operation_in_protobufs_json() {
+async fn get_prints_the_operation_in_protobufs_json_mapping() {
     let server = serve(Address::Tcp).await;
     let metadata = json!({
         "@type": "type.googleapis.com/google.protobuf.Struct",
@@ -90,7 +90,7 @@ async fn a_list_is_a_table_of_all_pages() {
 }
 
 #[tokio::test]
-async fn a_list_in_json_has_an_operation_a_line() {
+async fn a_list_in_json_has_one_operation_per_line() {
     let server = serve(Address::Tcp).await;
     let (code, stdout, stderr) = countermand(&format!("list {DEVICE} --server {server} --output json")).await;
     assert_eq!((code, stderr.as_str()), (0, ""));
@@ -131,7 +131,7 @@ async fn an_error_on_a_later_page_follows_the_earlier_pages() {
     let (code, stdout, stderr) = countermand(&format!("list e/breaks --server {server}")).await;
     assert_eq!((code, stdout.lines().count()), (1, 2), "{stdout}");
     assert_eq!(stderr, "countermand: UNAVAILABLE: no more of it\n");
-    // The operations stay alone on standard output.
+    // Standard output has operations only.
     let (code, stdout, stderr) = countermand(&format!("list e/breaks --server {server} --output json")).await;
     assert_eq!((code, stdout.lines().count()), (1, 1), "{stdout}");
     let error: Value = serde_json::from_str(&stderr).unwrap();
@@ -139,7 +139,7 @@ async fn an_error_on_a_later_page_follows_the_earlier_pages() {
 }
 
 #[tokio::test]
-async fn pages_that_go_in_circles_are_an_error() {
+async fn a_repeated_page_token_is_an_error() {
     let server = serve(Address::Tcp).await;
     let (code, stdout, stderr) = countermand(&format!("list e/stuck --server {server} --output json")).await;
     assert_eq!((code, stdout.lines().count()), (1, 2), "{stdout}");
@@ -165,8 +165,8 @@ async fn control_characters_of_an_operation_are_escaped() {
         for output in ["text", "json"] {
             let (_, stdout, stderr) =
                 countermand(&format!("{line} --server {server} --output {output}")).await;
-            let acts = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
-            assert!(!stdout.contains(acts) && !stderr.contains(acts), "{stdout:?} {stderr:?}");
+            let is_unsafe = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+            assert!(!stdout.contains(is_unsafe) && !stderr.contains(is_unsafe), "{stdout:?} {stderr:?}");
             assert!(stdout.contains("\\u001b[2J\\u202e"), "{stdout:?}");
         }
     }

@@ -1,4 +1,4 @@
-//! A server of the contract. The name of an operation selects the answer.
+//! A server of `google.longrunning.Operations`. The name of an operation selects the response.
 
 use std::{
     convert::Infallible,
@@ -49,7 +49,7 @@ pub(crate) enum Address {
 
 /// Serves until the test's runtime ends. Returns the address, which accepts connections already.
 pub(crate) async fn serve(address: Address) -> String {
-    let operations = ByName::default();
+    let operations = TestOperations::default();
     if let Address::Unix(path) = address {
         let listener = UnixListener::bind(&path).unwrap();
         tokio::spawn(async move {
@@ -87,40 +87,40 @@ pub(crate) async fn serve(address: Address) -> String {
 async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     health: ServingStatus,
-    operations: ByName,
+    operations: TestOperations,
 ) {
     let broken = Arc::clone(&operations.broken);
     let operations = OperationsServer::new(operations);
-    let health = HealthServer::new(Fixed(health));
+    let health = HealthServer::new(FixedHealth(health));
     let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let (mut operations, mut health) = (operations.clone(), health.clone());
         async move {
-            let answer = if request.uri().path().starts_with("/grpc.health.v1.Health/") {
+            let response = if request.uri().path().starts_with("/grpc.health.v1.Health/") {
                 health.call(request).await
             } else {
                 operations.call(request).await
             };
-            Ok::<_, Infallible>(answer.unwrap_or_else(|never| match never {}))
+            Ok::<_, Infallible>(response.unwrap_or_else(|never| match never {}))
         }
     });
     let builder = auto::Builder::new(TokioExecutor::new()).http2_only();
     tokio::select! {
-        // The tests assert what the client prints, not how it closes the connection.
+        // The result is ignored, because the tests assert the client's output only.
         _ = builder.serve_connection(TokioIo::new(stream), service) => {}
         () = broken.notified() => {}
     }
 }
 
-/// Answers by the last segment of the name, and sometimes by the number of earlier calls.
+/// Operations whose responses depend on the last segment of the name, and sometimes on the number of earlier calls.
 #[derive(Clone, Default)]
-struct ByName {
+struct TestOperations {
     waits: Arc<AtomicUsize>,
-    /// Closes every open connection.
+    /// The signal to close every open connection.
     broken: Arc<Notify>,
 }
 
 #[tonic::async_trait]
-impl Operations for ByName {
+impl Operations for TestOperations {
     async fn cancel_operation(
         &self,
         request: Request<CancelOperationRequest>,
@@ -186,7 +186,7 @@ impl Operations for ByName {
     }
 }
 
-/// A status with a detail of a type that has no proto, as the service sends it.
+/// A status with a detail whose type has no proto, as the service sends it.
 fn with_struct() -> Status {
     use prost_types::{Any, Struct, Value, value::Kind};
     let text = Value { kind: Some(Kind::StringValue("acme.Odd".to_owned())) };
@@ -200,10 +200,10 @@ fn with_struct() -> Status {
     Status::with_details(Code::Aborted, "see the details", rpc.encode_to_vec().into())
 }
 
-struct Fixed(ServingStatus);
+struct FixedHealth(ServingStatus);
 
 #[tonic::async_trait]
-impl Health for Fixed {
+impl Health for FixedHealth {
     async fn check(
         &self,
         request: Request<HealthCheckRequest>,

@@ -7,8 +7,7 @@ use tokio::{process::Command, task::spawn_blocking};
 
 use crate::client_commands::server::{Address, serve};
 
-/// Runs the program with a terminal as its standard output and error; returns the exit code and
-/// all output.
+/// Runs the program with a terminal as standard output and standard error. Returns the exit code and the output.
 async fn on_terminal(line: &str, variables: &[(&str, &str)]) -> (i32, String) {
     let pty = openpty(None, None).unwrap();
     let (output, error) = (pty.slave.try_clone().unwrap(), pty.slave);
@@ -21,7 +20,7 @@ async fn on_terminal(line: &str, variables: &[(&str, &str)]) -> (i32, String) {
         .stdout(Stdio::from(output))
         .stderr(Stdio::from(error));
     let mut child = command.spawn().unwrap();
-    // Closes this process's descriptors of the terminal, so that only the child holds some.
+    // Closes the terminal's descriptors in this process, so that only the child has them open.
     drop(command);
     let mut master = File::from(pty.master);
     let seen = spawn_blocking(move || {
@@ -41,9 +40,9 @@ const TERM: (&str, &str) = ("TERM", "xterm");
 #[tokio::test]
 async fn a_wait_counts_the_seconds_in_one_line_and_erases_it() {
     let server = serve(Address::Tcp).await;
-    let (code, seen) = on_terminal(&format!("wait e/second-answer --server {server}"), &[TERM]).await;
+    let (code, seen) = on_terminal(&format!("wait e/second-response --server {server}"), &[TERM]).await;
     assert_eq!(code, 0, "{seen:?}");
-    let counted = "\r\u{1b}[Kwaiting for operation second-answer (0 s)";
+    let counted = "\r\u{1b}[Kwaiting for operation second-response (0 s)";
     assert!(seen.starts_with(counted), "{seen:?}");
     let (waiting, result) = seen.rsplit_once("\r\u{1b}[K").unwrap();
     assert!(!waiting.contains('\n'), "{seen:?}");

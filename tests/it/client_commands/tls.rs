@@ -1,4 +1,4 @@
-//! A server's side of TLS.
+//! TLS of the test server.
 
 use std::sync::Arc;
 
@@ -7,8 +7,8 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::support::tls::{Authority, H2};
 
-/// A server of `authority` that demands a client certificate of it.
-pub(crate) fn demanding(authority: &Authority) -> TlsAcceptor {
+/// The TLS of a server with a certificate of `authority`, which requires a client certificate of `authority`.
+pub(crate) fn requiring_client_certificate(authority: &Authority) -> TlsAcceptor {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut roots = RootCertStore::empty();
     roots.add(authority.der()).unwrap();

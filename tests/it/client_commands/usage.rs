@@ -1,4 +1,4 @@
-//! Errors before any call.
+//! Errors that are detected before any call.
 
 use crate::client_commands::{countermand, object};
 

@@ -18,15 +18,15 @@ use crate::client_commands::{
 };
 
 #[tokio::test]
-async fn the_exit_code_of_wait_is_the_state_of_the_operation() {
+async fn the_exit_code_of_wait_reports_the_state_of_the_operation() {
     let server = serve(Address::Tcp).await;
     for (id, code, state) in [
         ("device-done", 0, "done"),
         ("cancelled", 3, "cancelled"),
         ("expired", 4, "failed"),
-        ("second-answer", 0, "done"),
+        ("second-response", 0, "done"),
     ] {
-        let server = if id == "second-answer" { serve(Address::Tcp).await } else { server.clone() };
+        let server = if id == "second-response" { serve(Address::Tcp).await } else { server.clone() };
         let (found, stdout, stderr) = countermand(&format!("wait e/{id} --server {server}")).await;
         assert_eq!((found, stderr), (code, format!("waiting for e/{id}\n")));
         assert!(stdout.contains(&format!("\nstate:     {state}\n")), "{stdout}");
@@ -55,7 +55,7 @@ async fn a_server_without_wait_operation_is_an_error() {
     assert!(stderr.ends_with(error), "{stderr}");
 }
 
-/// A tenth of this is enough for the response of a busy machine.
+/// The timeout of waits that time out. A tenth of it is enough for the last response on a busy machine.
 const WAIT_TIMEOUT: &str = "--timeout 4s";
 
 #[tokio::test]
@@ -75,7 +75,7 @@ async fn a_wait_without_a_response_is_an_error_with_the_same_code() {
     let server = serve(Address::Tcp).await;
     let (code, stdout, stderr) = countermand(&format!("wait e/hang --server {server} --timeout 500ms")).await;
     assert_eq!((code, stdout.as_str()), (5, ""));
-    assert!(stderr.ends_with("countermand: DEADLINE_EXCEEDED: no answer before the timeout\n"), "{stderr}");
+    assert!(stderr.ends_with("countermand: DEADLINE_EXCEEDED: no response before the timeout\n"), "{stderr}");
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn a_permanent_error_ends_the_wait() {
 }
 
 #[tokio::test]
-async fn the_exit_code_of_cancel_wait_is_whether_it_was_in_time() {
+async fn the_exit_code_of_cancel_wait_reports_whether_the_cancel_was_in_time() {
     let server = serve(Address::Tcp).await;
     for (id, code, state) in
         [("cancelled", 0, "cancelled"), ("device-done", 6, "done"), ("expired", 4, "failed")]
@@ -114,7 +114,7 @@ async fn a_cancel_wait_of_a_done_operation_shows_its_state() {
         assert_eq!((found, stderr.as_str()), (code, ""));
         assert!(stdout.contains(&format!("\nstate:     {state}\n")), "{stdout}");
     }
-    // Without --wait, the operation is not read. A pending operation leaves the error of the cancel.
+    // Without --wait, the operation is not read. With --wait, a pending operation keeps the error of the cancel.
     for line in ["cancel e/late-done", "cancel e/late-pending --wait"] {
         let (code, stdout, stderr) = countermand(&format!("{line} --server {server}")).await;
         assert_eq!((code, stdout.as_str()), (1, ""), "{line}");
@@ -125,10 +125,10 @@ async fn a_cancel_wait_of_a_done_operation_shows_its_state() {
 }
 
 #[tokio::test]
-async fn ctrl_c_stops_a_wait_and_prints_the_consequence() {
+async fn ctrl_c_stops_a_wait_and_prints_the_state_of_the_operation() {
     let server = serve(Address::Tcp).await;
     for (command, last) in [
-        ("wait e/hold", "stopped waiting; the operation goes on\n"),
+        ("wait e/hold", "stopped waiting; the operation continues\n"),
         ("cancel e/hold --wait", "stopped waiting; the cancel was accepted\n"),
     ] {
         let mut child = Command::new(env!("CARGO_BIN_EXE_countermand"))

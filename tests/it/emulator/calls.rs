@@ -1,13 +1,13 @@
-//! The calls and their answers.
+//! API calls and their responses.
 
 use countermand_emulator::{Queries, Settings};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::emulator::client::{BOTH, Client, DEVICE, Protocol, answer, start};
+use crate::emulator::client::{BOTH, Client, DEVICE, Protocol, send, start};
 
 #[tokio::test]
-async fn a_command_is_issued_seen_and_called_back() {
+async fn a_command_is_issued_read_and_cancelled() {
     for protocol in BOTH {
         let emulator = start(Settings::default()).await;
         let client = Client::new(&emulator, protocol).await;
@@ -36,7 +36,7 @@ async fn a_command_is_issued_seen_and_called_back() {
 }
 
 #[tokio::test]
-async fn a_list_comes_in_pages() {
+async fn a_list_has_pages() {
     let emulator = start(Settings::default()).await;
     let client = Client::new(&emulator, Protocol::Http2).await;
     let issue = |_| emulator.control().issue_command(DEVICE, json!({ "type": "LOCK" })).unwrap();
@@ -49,7 +49,7 @@ async fn a_list_comes_in_pages() {
 }
 
 #[tokio::test]
-async fn a_wrong_call_gets_googles_error() {
+async fn an_invalid_call_gets_googles_error() {
     let emulator = start(Settings::default()).await;
     for protocol in BOTH {
         let client = Client::new(&emulator, protocol).await;
@@ -77,15 +77,15 @@ async fn a_wrong_call_gets_googles_error() {
             issue().header(json_type.0, json_type.1).body(vec![b' '; 1024 * 1024 + 1]),
             issue().header(json_type.0, "text/plain").body("{\"type\":\"LOCK\"}"),
         ] {
-            assert_eq!(answer(bad).await.unwrap().error(), invalid, "{protocol:?}");
+            assert_eq!(send(bad).await.unwrap().error(), invalid, "{protocol:?}");
         }
-        let empty_message = answer(cancel().body(" {} ")).await.unwrap();
+        let empty_message = send(cancel().body(" {} ")).await.unwrap();
         assert_eq!(empty_message.status, 200, "{empty_message:?}");
     }
 }
 
 #[tokio::test]
-async fn an_unknown_address_gets_googles_page() {
+async fn an_unknown_path_gets_googles_error_page() {
     let emulator = start(Settings::default()).await;
     let client = Client::new(&emulator, Protocol::Http1).await;
     for (method, path, status) in [
@@ -94,28 +94,28 @@ async fn an_unknown_address_gets_googles_page() {
         (Method::DELETE, format!("{DEVICE}/operations/17"), 404),
         (Method::GET, "enterprises/%zz/devices/d1/operations".to_owned(), 400),
     ] {
-        let page = answer(client.request(method, &path)).await.unwrap();
+        let page = send(client.request(method, &path)).await.unwrap();
         assert_eq!((page.status, &*page.content_type), (status, "text/html; charset=UTF-8"), "{path}");
         assert!(page.text.contains(&format!("<b>{status}.</b>")), "{page:?}");
     }
 }
 
 #[tokio::test]
-async fn a_call_needs_a_token_that_is_good() {
+async fn a_call_requires_a_valid_token() {
     let emulator = start(Settings::default()).await;
     let mut client = Client::new(&emulator, Protocol::Http2).await;
     let name = client.lock(DEVICE).await;
-    let refused = (401, "UNAUTHENTICATED".to_owned());
+    let rejected = (401, "UNAUTHENTICATED".to_owned());
 
     emulator.control().revoke_tokens();
     let expired = client.cancel(&name).await;
-    assert_eq!((expired.error(), &*expired.reason()), (refused.clone(), "ACCESS_TOKEN_EXPIRED"));
+    assert_eq!((expired.error(), &*expired.reason()), (rejected.clone(), "ACCESS_TOKEN_EXPIRED"));
     client.token = "ya29.c.invented".to_owned();
     let unknown = client.cancel(&name).await;
-    assert_eq!((unknown.error(), &*unknown.reason()), (refused.clone(), "ACCESS_TOKEN_TYPE_UNSUPPORTED"));
+    assert_eq!((unknown.error(), &*unknown.reason()), (rejected.clone(), "ACCESS_TOKEN_TYPE_UNSUPPORTED"));
     let url = format!("{}/v1/{name}", client.url);
-    let missing = answer(client.http.get(url)).await.unwrap();
-    assert_eq!((missing.error(), &*missing.reason()), (refused, "CREDENTIALS_MISSING"));
+    let missing = send(client.http.get(url)).await.unwrap();
+    assert_eq!((missing.error(), &*missing.reason()), (rejected, "CREDENTIALS_MISSING"));
 
     assert_eq!(emulator.control().pending(), [&*name]);
     let renewed = Client::new(&emulator, Protocol::Http2).await;

@@ -1,4 +1,4 @@
-//! A client of the emulator that shares nothing with ours: it signs in and calls by hand.
+//! A client of the emulator that shares no code with the product.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -27,22 +27,22 @@ pub(crate) struct Client {
     pub(crate) token: String,
 }
 
-/// An answer: its status, its headers that matter here, and its body.
+/// A response with its body.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct TestResponse {
     pub(crate) status: u16,
     pub(crate) content_type: String,
     pub(crate) headers: HeaderMap,
     pub(crate) text: String,
 }
 
-impl Answer {
+impl TestResponse {
     pub(crate) fn json(&self) -> Value {
         assert_eq!(self.content_type, "application/json; charset=UTF-8", "{self:?}");
         serde_json::from_str(&self.text).unwrap()
     }
 
-    /// The status and `error.status` of an error in Google's form, which it must be.
+    /// The status and `error.status`. The response must be an error in Google's form.
     pub(crate) fn error(&self) -> (u16, String) {
         let error = &self.json()["error"];
         assert_eq!(error["code"], self.status, "{self:?}");
@@ -64,9 +64,9 @@ pub(crate) async fn start(settings: Settings) -> Emulator {
 }
 
 impl Client {
-    /// A client that has signed in.
+    /// Creates a client and signs in.
     pub(crate) async fn new(emulator: &Emulator, protocol: Protocol) -> Self {
-        // The error says that another test has installed it already.
+        // The call fails if another test has installed the provider.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let builder = reqwest::Client::builder().no_proxy();
         let builder = match protocol {
@@ -83,14 +83,14 @@ impl Client {
         client
     }
 
-    pub(crate) async fn sign_in(&self, assertion: &str) -> Answer {
+    pub(crate) async fn sign_in(&self, assertion: &str) -> TestResponse {
         let form = form_urlencoded::Serializer::new(String::new())
             .append_pair("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer")
             .append_pair("assertion", assertion)
             .finish();
         let request = self.http.post(format!("{}/token", self.url));
         let form_type = "application/x-www-form-urlencoded";
-        answer(request.header("content-type", form_type).body(form)).await.unwrap()
+        send(request.header("content-type", form_type).body(form)).await.unwrap()
     }
 
     /// A request to the API below `/v1/`, with the token.
@@ -98,43 +98,43 @@ impl Client {
         self.http.request(method, format!("{}/v1/{path}", self.url)).bearer_auth(&self.token)
     }
 
-    pub(crate) async fn get(&self, path: &str) -> Answer {
-        answer(self.request(Method::GET, path)).await.unwrap()
+    pub(crate) async fn get(&self, path: &str) -> TestResponse {
+        send(self.request(Method::GET, path)).await.unwrap()
     }
 
-    pub(crate) async fn issue(&self, device: &str, command: &Value) -> Answer {
+    pub(crate) async fn issue(&self, device: &str, command: &Value) -> TestResponse {
         let request = self.request(Method::POST, &format!("{device}:issueCommand"));
         let request = request.header("content-type", "application/json");
-        answer(request.body(command.to_string())).await.unwrap()
+        send(request.body(command.to_string())).await.unwrap()
     }
 
-    /// Issues a LOCK; the operation's name.
+    /// Issues a LOCK and returns the name of the operation.
     pub(crate) async fn lock(&self, device: &str) -> String {
         let issued = self.issue(device, &json!({ "type": "LOCK" })).await;
         assert_eq!(issued.status, 200, "{issued:?}");
         issued.json()["name"].as_str().unwrap().to_owned()
     }
 
-    pub(crate) async fn cancel(&self, name: &str) -> Answer {
+    pub(crate) async fn cancel(&self, name: &str) -> TestResponse {
         let request = self.request(Method::POST, &format!("{name}:cancel"));
-        answer(request.header("content-length", "0")).await.unwrap()
+        send(request.header("content-length", "0")).await.unwrap()
     }
 }
 
-pub(crate) async fn answer(request: RequestBuilder) -> reqwest::Result<Answer> {
+pub(crate) async fn send(request: RequestBuilder) -> reqwest::Result<TestResponse> {
     let response = request.send().await?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let content_type = headers.get("content-type").map(|value| value.to_str().unwrap());
     let content_type = content_type.unwrap_or("").to_owned();
-    Ok(Answer { status, content_type, headers, text: response.text().await? })
+    Ok(TestResponse { status, content_type, headers, text: response.text().await? })
 }
 
-/// What the holder of a credential file signs to get a token, padded as yup-oauth2 does it.
+/// The assertion that requests a token for a credential file. It is padded, as yup-oauth2 pads it.
 pub(crate) fn assertion(credentials: &str) -> String {
     assertion_for(credentials, "https://www.googleapis.com/auth/androidmanagement")
 }
 
-/// Likewise, for a token of another scope.
+/// As [`assertion`], for another scope.
 pub(crate) fn assertion_for(credentials: &str, scope: &str) -> String {
     let file: Value = serde_json::from_str(credentials).unwrap();
     let pem = file["private_key"].as_str().unwrap();

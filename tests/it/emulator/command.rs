@@ -6,17 +6,21 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 
-/// A process that does not outlive its test.
-struct Emulate {
+/// A running `countermand emulate`. It is killed when it is dropped.
+struct EmulateProcess {
     child: Child,
     lines: BufReader<ChildStdout>,
 }
 
-impl Emulate {
+impl EmulateProcess {
     fn start(arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_countermand"));
-        let mut child =
-            command.arg("emulate").args(arguments).stdout(Stdio::piped()).spawn().expect("it starts");
+        let mut child = command
+            .arg("emulate")
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
         let lines = BufReader::new(child.stdout.take().expect("standard output is piped"));
         Self { child, lines }
     }
@@ -28,21 +32,22 @@ impl Emulate {
     }
 }
 
-impl Drop for Emulate {
+impl Drop for EmulateProcess {
     fn drop(&mut self) {
-        // It has most likely ended already.
+        // The process has usually ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
 #[test]
-fn it_prints_its_url_when_ready_and_ends_with_0_on_a_signal() {
+fn emulate_prints_its_url_when_it_listens_and_exits_with_0_on_a_signal() {
     for signal in ["-TERM", "-INT"] {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("credentials.json");
         let path_text = path.to_str().unwrap();
-        let mut emulate = Emulate::start(&["--listen", "127.0.0.1:0", "--write-credentials", path_text]);
+        let mut emulate =
+            EmulateProcess::start(&["--listen", "127.0.0.1:0", "--write-credentials", path_text]);
         let line = emulate.line();
         let url = line.strip_prefix("emulator: ").unwrap().trim_end();
         let address = url.strip_prefix("http://").unwrap();
@@ -61,13 +66,13 @@ fn it_prints_its_url_when_ready_and_ends_with_0_on_a_signal() {
 }
 
 #[test]
-fn it_writes_credentials_of_the_kind_and_injects_faults() {
+fn emulate_writes_credentials_of_the_kind_and_injects_faults() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("credentials.json");
     let path_text = path.to_str().unwrap();
     let listen = ["--listen", "127.0.0.1:0", "--metadata-fault", "unavailable"];
     let write = ["--write-credentials", path_text, "--credentials-kind", "external-account-file"];
-    let mut emulate = Emulate::start(&[listen, write].concat());
+    let mut emulate = EmulateProcess::start(&[listen, write].concat());
     let line = emulate.line();
     let url = line.strip_prefix("emulator: ").unwrap().trim_end();
 
@@ -81,27 +86,27 @@ fn it_writes_credentials_of_the_kind_and_injects_faults() {
     #[expect(clippy::disallowed_methods, reason = "there is no runtime here")]
     let mut stream = std::net::TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.0 503"), "{answer}");
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    assert!(response.starts_with("HTTP/1.0 503"), "{response}");
 
     let id = emulate.child.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
     assert_eq!(emulate.child.wait().unwrap().code(), Some(0));
-    assert!(!subject.exists(), "the subject token outlives the emulator");
+    assert!(!subject.exists(), "the subject token still exists");
 }
 
 #[test]
-fn it_listens_beyond_loopback_only_when_allowed() {
+fn emulate_listens_beyond_loopback_only_with_the_flag() {
     let run = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_countermand"));
         command.arg("emulate").args(arguments).output().unwrap()
     };
-    let refused = run(&["--listen", "0.0.0.0:0"]);
-    let complaint = String::from_utf8(refused.stderr).unwrap();
-    assert_eq!(refused.status.code(), Some(2), "{complaint}");
-    assert!(complaint.contains("--allow-beyond-loopback"), "{complaint}");
-    assert!(refused.stdout.is_empty());
+    let rejected = run(&["--listen", "0.0.0.0:0"]);
+    let stderr = String::from_utf8(rejected.stderr).unwrap();
+    assert_eq!(rejected.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("--allow-beyond-loopback"), "{stderr}");
+    assert!(rejected.stdout.is_empty());
     // 192.0.2.1 is never assigned (RFC 5737), so the bind fails.
     let allowed = run(&["--listen", "192.0.2.1:0", "--allow-beyond-loopback"]);
     assert_eq!(allowed.status.code(), Some(1));

@@ -9,28 +9,28 @@ use tokio::net::TcpStream;
 use crate::emulator::client::{BOTH, Client, DEVICE, start};
 
 #[tokio::test]
-async fn a_post_without_length_is_refused_as_google_does() {
+async fn a_post_without_a_length_gets_googles_error() {
     let emulator = start(Settings::default()).await;
     let mut stream = TcpStream::connect(emulator.address()).await.unwrap();
     let head =
         format!("POST /v1/{DEVICE}/operations/1:cancel HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 411 Length Required\r\n"), "{answer}");
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    assert!(response.starts_with("HTTP/1.1 411 Length Required\r\n"), "{response}");
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_http_get_an_end_and_harm_nobody() {
+async fn a_connection_without_http_is_closed_and_others_are_served() {
     let emulator = start(Settings::default()).await;
     for bytes in [&b"\x16\x03\x01\x00\x01"[..], b"GET", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nnonsense nonsense"]
     {
         let mut stream = TcpStream::connect(emulator.address()).await.unwrap();
         stream.write_all(bytes).await.unwrap();
         stream.shutdown().await.unwrap();
-        let mut answer = Vec::new();
-        // It may be answered or reset; it must end.
-        let end = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut answer)).await;
+        let mut response = Vec::new();
+        // The connection may get a response or be reset. It must end.
+        let end = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut response)).await;
         assert!(end.is_ok(), "still open");
     }
     let client = Client::new(&emulator, BOTH[1]).await;
@@ -38,7 +38,7 @@ async fn bytes_that_are_no_http_get_an_end_and_harm_nobody() {
 }
 
 #[tokio::test]
-async fn a_connection_allows_as_many_streams_as_it_is_told() {
+async fn a_connection_has_the_configured_limit_of_streams() {
     let emulator = start(Settings { max_concurrent_streams: 7, ..Settings::default() }).await;
     let stream = TcpStream::connect(emulator.address()).await.unwrap();
     let (requests, connection) = h2::client::handshake(stream).await.unwrap();

@@ -1,9 +1,9 @@
-//! Credential files of each kind, and whom the emulator takes their holders for.
+//! Credential files of each kind, and their principals.
 
 use countermand_emulator::Kind;
 use serde_json::{Value, json};
 
-use crate::emulator::sign_in::{CLOUD_PLATFORM, SCOPE, file, first_answer, list, start, token};
+use crate::emulator::sign_in::{CLOUD_PLATFORM, SCOPE, file, first_response, list, start, token};
 
 #[tokio::test]
 async fn each_kind_signs_in_as_its_own_principal() {
@@ -18,17 +18,17 @@ async fn each_kind_signs_in_as_its_own_principal() {
 }
 
 #[tokio::test]
-async fn further_service_accounts_sign_in_by_their_names() {
+async fn further_service_accounts_sign_in_as_themselves() {
     let emulator = start().await;
     let control = emulator.control();
-    let mut holders = Vec::new();
+    let mut signed_in = Vec::new();
     for name in ["emea", "apac"] {
         let credentials = emulator.service_account(name).unwrap();
         assert_eq!(emulator.service_account(name).unwrap().expose(), credentials.expose());
         let file: Value = serde_json::from_str(credentials.expose()).unwrap();
-        holders.push((file["client_email"].as_str().unwrap().to_owned(), token(&file, SCOPE).await));
+        signed_in.push((file["client_email"].as_str().unwrap().to_owned(), token(&file, SCOPE).await));
     }
-    for (email, token) in holders.iter().rev() {
+    for (email, token) in signed_in.iter().rev() {
         assert_eq!(list(&emulator, token).await.status, 200);
         assert_eq!(control.callers().last(), Some(email));
     }
@@ -38,26 +38,26 @@ async fn further_service_accounts_sign_in_by_their_names() {
 }
 
 #[tokio::test]
-async fn a_token_without_the_scope_of_the_api_is_refused() {
+async fn a_token_without_the_scope_of_the_api_is_rejected() {
     let emulator = start().await;
     for kind in Kind::ALL {
         let token = token(&file(&emulator, kind), CLOUD_PLATFORM).await;
-        let refused = list(&emulator, &token).await;
-        assert_eq!(refused.error(), (403, "PERMISSION_DENIED".to_owned()), "{kind:?}");
-        let info = refused.json()["error"]["details"][0].clone();
+        let rejected = list(&emulator, &token).await;
+        assert_eq!(rejected.error(), (403, "PERMISSION_DENIED".to_owned()), "{kind:?}");
+        let info = rejected.json()["error"]["details"][0].clone();
         let metadata = json!({
             "service": "androidmanagement.googleapis.com",
             "method": "google.longrunning.Operations.ListOperations",
         });
         assert_eq!(info["reason"], "ACCESS_TOKEN_SCOPE_INSUFFICIENT");
         assert_eq!((&info["domain"], &info["metadata"]), (&json!("googleapis.com"), &metadata));
-        let challenge = refused.headers["www-authenticate"].to_str().unwrap();
+        let challenge = rejected.headers["www-authenticate"].to_str().unwrap();
         assert!(challenge.contains("insufficient_scope") && challenge.contains(SCOPE), "{challenge}");
     }
 }
 
 #[tokio::test]
-async fn the_tokens_of_one_principal_are_revoked_and_no_others() {
+async fn revoking_the_tokens_of_a_principal_keeps_all_other_tokens() {
     let emulator = start().await;
     for kind in [Kind::ServiceAccount, Kind::AuthorizedUser, Kind::ExternalAccountUrl] {
         let file = file(&emulator, kind);
@@ -65,8 +65,8 @@ async fn the_tokens_of_one_principal_are_revoked_and_no_others() {
         assert!(emulator.control().revoke_tokens_of(emulator.metadata_principal()));
         assert_eq!(list(&emulator, &old).await.status, 200, "{kind:?}");
         assert!(emulator.control().revoke_tokens_of(&emulator.principal(kind)));
-        let refused = list(&emulator, &old).await;
-        assert_eq!((refused.status, &*refused.reason()), (401, "ACCESS_TOKEN_EXPIRED"), "{kind:?}");
+        let rejected = list(&emulator, &old).await;
+        assert_eq!((rejected.status, &*rejected.reason()), (401, "ACCESS_TOKEN_EXPIRED"), "{kind:?}");
         let new = token(&file, SCOPE).await;
         assert_eq!(list(&emulator, &new).await.status, 200, "{kind:?}");
     }
@@ -74,7 +74,7 @@ async fn the_tokens_of_one_principal_are_revoked_and_no_others() {
 }
 
 #[tokio::test]
-async fn a_principal_that_is_disabled_gets_no_token_and_can_use_none() {
+async fn a_disabled_principal_can_neither_get_nor_use_a_token() {
     let emulator = start().await;
     let control = emulator.control();
     let kinds =
@@ -83,10 +83,10 @@ async fn a_principal_that_is_disabled_gets_no_token_and_can_use_none() {
         let file = file(&emulator, kind);
         let held = token(&file, SCOPE).await;
         assert!(control.set_enabled(&emulator.principal(kind), false));
-        let refused = list(&emulator, &held).await;
-        assert_eq!((refused.status, &*refused.reason()), (401, "ACCOUNT_STATE_INVALID"), "{kind:?}");
-        let refused = first_answer(&file, SCOPE).await;
-        assert_eq!((refused.status, &refused.json()["error"]), (400, &json!("invalid_grant")), "{kind:?}");
+        let rejected = list(&emulator, &held).await;
+        assert_eq!((rejected.status, &*rejected.reason()), (401, "ACCOUNT_STATE_INVALID"), "{kind:?}");
+        let rejected = first_response(&file, SCOPE).await;
+        assert_eq!((rejected.status, &rejected.json()["error"]), (400, &json!("invalid_grant")), "{kind:?}");
 
         assert!(control.set_enabled(&emulator.principal(kind), true));
         assert_eq!(list(&emulator, &held).await.status, 200, "{kind:?}");

@@ -1,23 +1,23 @@
-//! Each endpoint that gives tokens, in each kind of trouble.
+//! Each endpoint that issues tokens, with each fault.
 
 use std::time::{Duration, Instant, SystemTime};
 
 use countermand_emulator::{Condition, Emulator, Endpoint, Kind};
 use serde_json::{Value, json};
 
-use crate::emulator::client::{Answer, Client, Protocol, answer};
-use crate::emulator::sign_in::{CLOUD_PLATFORM, SCOPE, file, http, start, token, try_first_answer};
+use crate::emulator::client::{Client, Protocol, TestResponse, send};
+use crate::emulator::sign_in::{CLOUD_PLATFORM, SCOPE, file, http, start, token, try_first_response};
 
 const ALL: [Endpoint; 5] =
     [Endpoint::Token, Endpoint::Sts, Endpoint::SubjectToken, Endpoint::Metadata, Endpoint::Iam];
 
-/// Asks each endpoint for what it gives.
-struct Asker {
+/// A client of every endpoint that issues tokens.
+struct EndpointClient {
     emulator: Emulator,
     bearer: String,
 }
 
-impl Asker {
+impl EndpointClient {
     async fn new() -> Self {
         let emulator = start().await;
         let bearer = token(&file(&emulator, Kind::ServiceAccount), CLOUD_PLATFORM).await;
@@ -28,15 +28,15 @@ impl Asker {
         self.emulator.control().set_endpoint(endpoint, condition);
     }
 
-    /// How an endpoint answers a sound request, while all others are healthy.
-    async fn ask(&self, endpoint: Endpoint) -> reqwest::Result<Answer> {
+    /// Sends a valid request to an endpoint. The other endpoints must be healthy.
+    async fn request(&self, endpoint: Endpoint) -> reqwest::Result<TestResponse> {
         let url = self.emulator.url();
         let request = match endpoint {
             Endpoint::Token => {
-                return try_first_answer(&file(&self.emulator, Kind::AuthorizedUser), SCOPE).await;
+                return try_first_response(&file(&self.emulator, Kind::AuthorizedUser), SCOPE).await;
             }
             Endpoint::Sts => {
-                return try_first_answer(&file(&self.emulator, Kind::ExternalAccountFile), SCOPE).await;
+                return try_first_response(&file(&self.emulator, Kind::ExternalAccountFile), SCOPE).await;
             }
             Endpoint::SubjectToken => {
                 let source = file(&self.emulator, Kind::ExternalAccountUrl)["credential_source"].clone();
@@ -54,19 +54,19 @@ impl Asker {
                 request.body(json!({ "scope": [SCOPE] }).to_string())
             }
         };
-        answer(request).await
+        send(request).await
     }
 
-    /// The JSON of a token given in some condition.
-    async fn given(&self, endpoint: Endpoint, condition: Condition) -> Value {
+    /// The JSON of a token that an endpoint issues in a condition.
+    async fn issued(&self, endpoint: Endpoint, condition: Condition) -> Value {
         self.set(endpoint, condition);
-        let given = self.ask(endpoint).await.unwrap();
-        assert_eq!(given.status, 200, "{endpoint:?} {condition:?}: {given:?}");
-        serde_json::from_str(&given.text).unwrap()
+        let response = self.request(endpoint).await.unwrap();
+        assert_eq!(response.status, 200, "{endpoint:?} {condition:?}: {response:?}");
+        serde_json::from_str(&response.text).unwrap()
     }
 }
 
-/// The names of the token and of its lifetime.
+/// The names of the members for the token and for its lifetime.
 fn members(endpoint: Endpoint) -> (&'static str, Option<&'static str>) {
     match endpoint {
         Endpoint::SubjectToken => ("subject_token", None),
@@ -76,8 +76,8 @@ fn members(endpoint: Endpoint) -> (&'static str, Option<&'static str>) {
 }
 
 #[tokio::test]
-async fn trouble_has_the_status_of_its_kind_and_passes() {
-    let asker = Asker::new().await;
+async fn each_fault_has_its_status_and_can_be_removed() {
+    let client = EndpointClient::new().await;
     let refusing = |endpoint| match endpoint {
         Endpoint::Token | Endpoint::Sts => 400,
         Endpoint::SubjectToken | Endpoint::Iam => 403,
@@ -91,42 +91,42 @@ async fn trouble_has_the_status_of_its_kind_and_passes() {
             (Condition::Html, 200),
             (Condition::Healthy, 200),
         ] {
-            asker.set(endpoint, condition);
-            let answered = asker.ask(endpoint).await.unwrap();
-            assert_eq!(answered.status, status, "{endpoint:?} {condition:?}: {answered:?}");
+            client.set(endpoint, condition);
+            let response = client.request(endpoint).await.unwrap();
+            assert_eq!(response.status, status, "{endpoint:?} {condition:?}: {response:?}");
             if condition == Condition::Html {
-                assert_eq!(answered.content_type, "text/html; charset=UTF-8", "{endpoint:?}");
+                assert_eq!(response.content_type, "text/html; charset=UTF-8", "{endpoint:?}");
             }
             if condition == Condition::Failing {
-                assert_eq!(answered.error(), (500, "INTERNAL".to_owned()), "{endpoint:?}");
+                assert_eq!(response.error(), (500, "INTERNAL".to_owned()), "{endpoint:?}");
             }
         }
     }
 }
 
 #[tokio::test]
-async fn one_endpoint_in_trouble_leaves_the_others_alone() {
-    let asker = Asker::new().await;
-    for troubled in ALL {
-        asker.set(troubled, Condition::Unavailable);
+async fn a_fault_affects_one_endpoint_only() {
+    let client = EndpointClient::new().await;
+    for faulty in ALL {
+        client.set(faulty, Condition::Unavailable);
         for endpoint in ALL {
-            let status = asker.ask(endpoint).await.unwrap().status;
-            assert_eq!(status, if endpoint == troubled { 503 } else { 200 }, "{troubled:?} {endpoint:?}");
+            let status = client.request(endpoint).await.unwrap().status;
+            assert_eq!(status, if endpoint == faulty { 503 } else { 200 }, "{faulty:?} {endpoint:?}");
         }
-        asker.set(troubled, Condition::Healthy);
+        client.set(faulty, Condition::Healthy);
     }
 }
 
 #[tokio::test]
-async fn a_token_or_its_lifetime_is_left_out() {
-    let asker = Asker::new().await;
+async fn a_response_can_lack_the_token_or_its_lifetime() {
+    let client = EndpointClient::new().await;
     for endpoint in ALL {
         let (token, lifetime) = members(endpoint);
-        let whole = asker.given(endpoint, Condition::Healthy).await;
+        let whole = client.issued(endpoint, Condition::Healthy).await;
         assert!(whole[token].is_string(), "{endpoint:?}: {whole}");
-        let without = asker.given(endpoint, Condition::WithoutToken).await;
+        let without = client.issued(endpoint, Condition::WithoutToken).await;
         assert!(without.get(token).is_none(), "{endpoint:?}: {without}");
-        let without = asker.given(endpoint, Condition::LifetimeAbsent).await;
+        let without = client.issued(endpoint, Condition::LifetimeAbsent).await;
         assert!(without[token].is_string(), "{endpoint:?}: {without}");
         let Some(lifetime) = lifetime else { continue };
         assert!(whole.get(lifetime).is_some() && without.get(lifetime).is_none(), "{endpoint:?}: {without}");
@@ -134,60 +134,62 @@ async fn a_token_or_its_lifetime_is_left_out() {
 }
 
 #[tokio::test]
-async fn a_lifetime_makes_no_sense() {
-    let asker = Asker::new().await;
+async fn a_lifetime_can_be_negative_or_absurd() {
+    let client = EndpointClient::new().await;
     for endpoint in [Endpoint::Token, Endpoint::Sts, Endpoint::Metadata] {
-        assert_eq!(asker.given(endpoint, Condition::LifetimeNegative).await["expires_in"], -1);
-        assert_eq!(asker.given(endpoint, Condition::LifetimeAbsurd).await["expires_in"], u64::MAX);
+        assert_eq!(client.issued(endpoint, Condition::LifetimeNegative).await["expires_in"], -1);
+        assert_eq!(client.issued(endpoint, Condition::LifetimeAbsurd).await["expires_in"], u64::MAX);
     }
     let time = |value: Value| humantime::parse_rfc3339(value["expireTime"].as_str().unwrap()).unwrap();
-    assert!(time(asker.given(Endpoint::Iam, Condition::LifetimeNegative).await) < SystemTime::now());
+    assert!(time(client.issued(Endpoint::Iam, Condition::LifetimeNegative).await) < SystemTime::now());
     let century = Duration::from_secs(100 * 365 * 86_400);
-    assert!(time(asker.given(Endpoint::Iam, Condition::LifetimeAbsurd).await) > SystemTime::now() + century);
+    assert!(
+        time(client.issued(Endpoint::Iam, Condition::LifetimeAbsurd).await) > SystemTime::now() + century
+    );
 }
 
 #[tokio::test]
-async fn an_answer_breaks_off_or_never_comes() {
-    let asker = Asker::new().await;
+async fn a_response_can_be_truncated_delayed_or_absent() {
+    let client = EndpointClient::new().await;
     for endpoint in ALL {
-        asker.set(endpoint, Condition::Reset);
-        let reset = asker.ask(endpoint).await.unwrap_err();
+        client.set(endpoint, Condition::Reset);
+        let reset = client.request(endpoint).await.unwrap_err();
         assert!(reset.is_request() && !reset.is_connect(), "{endpoint:?}: {reset:?}");
-        asker.set(endpoint, Condition::Truncated);
-        let broken = asker.ask(endpoint).await.unwrap_err();
+        client.set(endpoint, Condition::Truncated);
+        let broken = client.request(endpoint).await.unwrap_err();
         assert!(broken.is_decode() || broken.is_body(), "{endpoint:?}: {broken:?}");
-        asker.set(endpoint, Condition::Hanging);
-        let waited = tokio::time::timeout(Duration::from_millis(50), asker.ask(endpoint)).await;
+        client.set(endpoint, Condition::Hanging);
+        let waited = tokio::time::timeout(Duration::from_millis(50), client.request(endpoint)).await;
         assert!(waited.is_err(), "{endpoint:?}: {waited:?}");
         let slow = Duration::from_millis(20);
-        asker.set(endpoint, Condition::Slow(slow));
+        client.set(endpoint, Condition::Slow(slow));
         let start = Instant::now();
-        assert_eq!(asker.ask(endpoint).await.unwrap().status, 200, "{endpoint:?}");
+        assert_eq!(client.request(endpoint).await.unwrap().status, 200, "{endpoint:?}");
         assert!(start.elapsed() >= slow, "{endpoint:?}");
-        asker.set(endpoint, Condition::Healthy);
+        client.set(endpoint, Condition::Healthy);
     }
 }
 
 #[tokio::test]
-async fn a_truncated_answer_ends_its_stream_and_spares_the_connection() {
+async fn a_truncated_response_ends_its_stream_and_not_the_connection() {
     let emulator = start().await;
     let client = Client::new(&emulator, Protocol::Http2).await;
     emulator.control().set_endpoint(Endpoint::Metadata, Condition::Truncated);
-    let broken = answer(client.http.get(emulator.url())).await.unwrap_err();
+    let broken = send(client.http.get(emulator.url())).await.unwrap_err();
     assert!(broken.is_decode() || broken.is_body(), "{broken:?}");
     emulator.control().set_endpoint(Endpoint::Metadata, Condition::Healthy);
-    assert_eq!(answer(client.http.get(emulator.url())).await.unwrap().text, "computeMetadata/\n");
+    assert_eq!(send(client.http.get(emulator.url())).await.unwrap().text, "computeMetadata/\n");
 }
 
 #[tokio::test]
-async fn requests_are_counted_by_endpoint_whatever_they_are_answered() {
-    let asker = Asker::new().await;
-    let before = asker.emulator.control().queries();
+async fn every_request_is_counted_by_its_endpoint() {
+    let client = EndpointClient::new().await;
+    let before = client.emulator.control().queries();
     for endpoint in ALL {
-        asker.set(endpoint, Condition::Refusing);
-        assert_ne!(asker.ask(endpoint).await.unwrap().status, 200);
+        client.set(endpoint, Condition::Refusing);
+        assert_ne!(client.request(endpoint).await.unwrap().status, 200);
     }
-    let after = asker.emulator.control().queries();
+    let after = client.emulator.control().queries();
     let counts = |queries: countermand_emulator::Queries| {
         [queries.token, queries.sts, queries.subject_token, queries.metadata_token, queries.iam]
     };

@@ -1,14 +1,14 @@
-//! Injected faults, a spent quota, and faults of the token endpoint.
+//! Injected faults, an exhausted quota, and faults of the token endpoint.
 
 use std::time::Duration;
 
 use countermand_emulator::{Condition, Endpoint, Fault, FaultRates, Quota, Settings};
 use reqwest::Method;
 
-use crate::emulator::client::{BOTH, Client, DEVICE, Protocol, answer, assertion, start};
+use crate::emulator::client::{BOTH, Client, DEVICE, Protocol, assertion, send, start};
 
 #[tokio::test]
-async fn a_scripted_fault_has_no_effect_and_passes() {
+async fn a_queued_fault_fails_one_call_and_has_no_effect_on_the_operation() {
     let emulator = start(Settings::default()).await;
     for protocol in BOTH {
         let client = Client::new(&emulator, protocol).await;
@@ -26,14 +26,14 @@ async fn a_scripted_fault_has_no_effect_and_passes() {
 }
 
 #[tokio::test]
-async fn a_reset_ends_the_connection_without_an_answer() {
+async fn a_reset_ends_the_connection_without_a_response() {
     let emulator = start(Settings::default()).await;
     for protocol in BOTH {
         let client = Client::new(&emulator, protocol).await;
         let name = client.lock(DEVICE).await;
         emulator.control().fail_next(1, Fault::Reset);
         let request = client.request(Method::POST, &format!("{name}:cancel"));
-        let error = answer(request.header("content-length", "0")).await.unwrap_err();
+        let error = send(request.header("content-length", "0")).await.unwrap_err();
         assert!(error.is_request() && !error.is_connect(), "{protocol:?}: {error:?}");
         let mut causes = std::iter::successors(std::error::Error::source(&error), |error| error.source());
         let reset = causes.any(|cause| {
@@ -47,7 +47,7 @@ async fn a_reset_ends_the_connection_without_an_answer() {
 }
 
 #[tokio::test]
-async fn rates_of_one_fail_every_call_until_they_are_changed() {
+async fn a_fault_rate_of_one_fails_every_call_until_it_is_changed() {
     let emulator = start(Settings::default()).await;
     let client = Client::new(&emulator, Protocol::Http2).await;
     let name = client.lock(DEVICE).await;
@@ -58,21 +58,21 @@ async fn rates_of_one_fail_every_call_until_they_are_changed() {
     }
     emulator.control().set_faults(FaultRates::default()).unwrap();
     assert_eq!(client.get(&name).await.status, 200);
-    let nonsense = FaultRates { reset: 1.5, ..FaultRates::default() };
-    assert!(emulator.control().set_faults(nonsense).is_err());
+    let invalid = FaultRates { reset: 1.5, ..FaultRates::default() };
+    assert!(emulator.control().set_faults(invalid).is_err());
 }
 
 #[tokio::test]
-async fn a_spent_quota_refuses_calls_and_does_not_affect_the_token_endpoint() {
+async fn an_exhausted_quota_rejects_api_calls_and_not_token_requests() {
     let quota = Quota { queries: Some(3), window: Duration::from_secs(3600) };
     let emulator = start(Settings { quota, ..Settings::default() }).await;
     let client = Client::new(&emulator, Protocol::Http2).await;
     let name = client.lock(DEVICE).await;
     assert_eq!((client.get(&name).await.status, client.get(&name).await.status), (200, 200));
-    let refused = client.cancel(&name).await;
-    assert_eq!(refused.error(), (429, "RESOURCE_EXHAUSTED".to_owned()));
-    assert_eq!(refused.reason(), "RATE_LIMIT_EXCEEDED");
-    let message = refused.json()["error"]["message"].as_str().unwrap().to_owned();
+    let rejected = client.cancel(&name).await;
+    assert_eq!(rejected.error(), (429, "RESOURCE_EXHAUSTED".to_owned()));
+    assert_eq!(rejected.reason(), "RATE_LIMIT_EXCEEDED");
+    let message = rejected.json()["error"]["message"].as_str().unwrap().to_owned();
     let words = "Quota exceeded for quota metric 'Requests' and limit 'Requests per minute' of service \
                  'androidmanagement.googleapis.com'";
     assert!(message.starts_with(words), "{message}");
@@ -82,21 +82,23 @@ async fn a_spent_quota_refuses_calls_and_does_not_affect_the_token_endpoint() {
 }
 
 #[tokio::test]
-async fn the_token_endpoint_fails_as_set() {
+async fn the_token_endpoint_has_its_configured_fault() {
     let emulator = start(Settings::default()).await;
     let client = Client::new(&emulator, Protocol::Http1).await;
     let good = assertion(emulator.credentials().expose());
-    let refused = |answer: &crate::emulator::client::Answer| (answer.status, answer.json()["error"].clone());
+    let error = |response: &crate::emulator::client::TestResponse| {
+        (response.status, response.json()["error"].clone())
+    };
 
     emulator.control().set_endpoint(Endpoint::Token, Condition::Unavailable);
     let down = client.sign_in(&good).await;
-    assert_eq!(refused(&down), (503, "internal_failure".into()));
+    assert_eq!(error(&down), (503, "internal_failure".into()));
     emulator.control().set_endpoint(Endpoint::Token, Condition::Refusing);
     let gone = client.sign_in(&good).await;
-    assert_eq!(refused(&gone), (400, "invalid_grant".into()));
+    assert_eq!(error(&gone), (400, "invalid_grant".into()));
     emulator.control().set_endpoint(Endpoint::Token, Condition::Healthy);
     assert_eq!(client.sign_in(&good).await.status, 200);
     let foreign = start(Settings::default()).await;
     let forged = client.sign_in(&assertion(foreign.credentials().expose())).await;
-    assert_eq!(refused(&forged), (400, "invalid_grant".into()));
+    assert_eq!(error(&forged), (400, "invalid_grant".into()));
 }

@@ -18,7 +18,7 @@ fn email(name: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_token_is_valid_for_the_lifetime_that_it_says() {
+async fn a_token_is_valid_for_its_stated_lifetime() {
     let emulator = start().await;
     emulator.service_account("emea").unwrap();
     let source = file(&emulator, Kind::ServiceAccount);
@@ -37,7 +37,7 @@ async fn a_token_is_valid_for_the_lifetime_that_it_says() {
 }
 
 #[tokio::test]
-async fn a_token_here_is_no_longer_valid_than_tokens_are() {
+async fn the_lifetime_setting_limits_an_impersonated_token() {
     let emulator = start().await;
     emulator.control().set_token_lifetime(Duration::from_secs(65));
     let bearer = token(&file(&emulator, Kind::AuthorizedUser), CLOUD_PLATFORM).await;
@@ -47,24 +47,24 @@ async fn a_token_here_is_no_longer_valid_than_tokens_are() {
 }
 
 #[tokio::test]
-async fn who_calls_needs_a_token_of_the_right_scope() {
+async fn impersonation_requires_a_token_with_the_scope() {
     let emulator = start().await;
     let url = url(&emulator, &email("proxy"));
     let body = json!({ "scope": [SCOPE] });
     let unknown = impersonate(&url, "ya29.c.invented", &body).await;
     assert_eq!(unknown.error(), (401, "UNAUTHENTICATED".to_owned()));
     let other = token(&file(&emulator, Kind::ServiceAccount), SCOPE).await;
-    let refused = impersonate(&url, &other, &body).await;
-    assert_eq!(refused.error(), (403, "PERMISSION_DENIED".to_owned()));
-    assert_eq!(refused.reason(), "ACCESS_TOKEN_SCOPE_INSUFFICIENT");
-    let metadata = refused.json()["error"]["details"][0]["metadata"].clone();
+    let rejected = impersonate(&url, &other, &body).await;
+    assert_eq!(rejected.error(), (403, "PERMISSION_DENIED".to_owned()));
+    assert_eq!(rejected.reason(), "ACCESS_TOKEN_SCOPE_INSUFFICIENT");
+    let metadata = rejected.json()["error"]["details"][0]["metadata"].clone();
     let method = "google.iam.credentials.v1.IAMCredentials.GenerateAccessToken";
     assert_eq!(metadata, json!({ "service": "iamcredentials.googleapis.com", "method": method }));
     assert_eq!(emulator.control().callers(), Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn only_an_account_that_exists_and_may_be_impersonated_is() {
+async fn only_an_existing_account_that_may_be_impersonated_is_impersonated() {
     let emulator = start().await;
     let control = emulator.control();
     let (target, delegate) = (email("proxy"), email("emulator"));
@@ -73,28 +73,28 @@ async fn only_an_account_that_exists_and_may_be_impersonated_is() {
         let delegates = [format!("projects/-/serviceAccounts/{delegate}")];
         json!({ "scope": [SCOPE], "delegates": delegates })
     };
-    let ask = async |email: &str, body: Value| impersonate(&url(&emulator, email), &bearer, &body).await;
+    let request = async |email: &str, body: Value| impersonate(&url(&emulator, email), &bearer, &body).await;
 
     let not_found = (404, "NOT_FOUND".to_owned());
-    assert_eq!(ask("none@example.com", json!({ "scope": [SCOPE] })).await.error(), not_found);
-    assert_eq!(ask(&target, through("none@example.com")).await.error(), not_found);
-    assert_eq!(ask(&target, through(&delegate)).await.status, 200);
+    assert_eq!(request("none@example.com", json!({ "scope": [SCOPE] })).await.error(), not_found);
+    assert_eq!(request(&target, through("none@example.com")).await.error(), not_found);
+    assert_eq!(request(&target, through(&delegate)).await.status, 200);
 
-    for locked in [&target, &delegate] {
-        assert!(control.set_impersonable(locked, false));
-        let refused = ask(&target, through(&delegate)).await;
-        assert_eq!(refused.error(), (403, "PERMISSION_DENIED".to_owned()), "{locked}");
-        assert_eq!(refused.reason(), "IAM_PERMISSION_DENIED");
-        assert!(control.set_impersonable(locked, true));
+    for account in [&target, &delegate] {
+        assert!(control.set_impersonable(account, false));
+        let rejected = request(&target, through(&delegate)).await;
+        assert_eq!(rejected.error(), (403, "PERMISSION_DENIED".to_owned()), "{account}");
+        assert_eq!(rejected.reason(), "IAM_PERMISSION_DENIED");
+        assert!(control.set_impersonable(account, true));
     }
     assert!(control.set_enabled(&target, false));
-    let disabled = ask(&target, through(&delegate)).await;
+    let disabled = request(&target, through(&delegate)).await;
     assert_eq!(disabled.error(), (400, "FAILED_PRECONDITION".to_owned()));
     assert!(!control.set_impersonable("none@example.com", false));
 }
 
 #[tokio::test]
-async fn a_wrong_body_is_refused() {
+async fn an_invalid_body_is_rejected() {
     let emulator = start().await;
     let bearer = token(&file(&emulator, Kind::AuthorizedUser), CLOUD_PLATFORM).await;
     for body in [
@@ -104,7 +104,7 @@ async fn a_wrong_body_is_refused() {
         json!({ "scope": [SCOPE], "delegates": ["proxy"] }),
         json!({ "scopes": [SCOPE] }),
     ] {
-        let refused = impersonate(&url(&emulator, &email("proxy")), &bearer, &body).await;
-        assert_eq!(refused.error(), (400, "INVALID_ARGUMENT".to_owned()), "{body}");
+        let rejected = impersonate(&url(&emulator, &email("proxy")), &bearer, &body).await;
+        assert_eq!(rejected.error(), (400, "INVALID_ARGUMENT".to_owned()), "{body}");
     }
 }

@@ -1,14 +1,14 @@
-//! The token endpoint, as a person's credentials ask it.
+//! The token endpoint with a person's refresh token.
 
 use countermand_emulator::Kind;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::emulator::client::answer;
+use crate::emulator::client::send;
 use crate::emulator::sign_in::{SCOPE, file, http, post, start};
 
 #[tokio::test]
-async fn a_refresh_without_scopes_gets_all_that_were_agreed_to() {
+async fn a_refresh_without_scopes_gets_all_consented_scopes() {
     let emulator = start().await;
     let file = file(&emulator, Kind::AuthorizedUser);
     let text = |member: &str| file[member].as_str().unwrap().to_owned();
@@ -28,33 +28,33 @@ async fn a_refresh_without_scopes_gets_all_that_were_agreed_to() {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_is_refused_in_oauths_words() {
+async fn an_invalid_parameter_gets_its_oauth_error() {
     let emulator = start().await;
     let file = file(&emulator, Kind::AuthorizedUser);
     let members = ["client_id", "client_secret", "refresh_token"];
-    for (wrong, status, error) in [
+    for (invalid, status, error) in [
         ("client_id", 401, "invalid_client"),
         ("client_secret", 401, "invalid_client"),
         ("refresh_token", 400, "invalid_grant"),
         ("grant_type", 400, "unsupported_grant_type"),
     ] {
-        let value = |member| if member == wrong { "x" } else { file[member].as_str().unwrap() };
-        let grant = if wrong == "grant_type" { "password" } else { "refresh_token" };
+        let value = |member| if member == invalid { "x" } else { file[member].as_str().unwrap() };
+        let grant = if invalid == "grant_type" { "password" } else { "refresh_token" };
         let mut form: Vec<_> = members.map(|member| (member, value(member))).into();
         form.push(("grant_type", grant));
-        let refused = post(file["token_uri"].as_str().unwrap(), &form).await;
-        assert_eq!((refused.status, &refused.json()["error"]), (status, &json!(error)), "{wrong}");
+        let rejected = post(file["token_uri"].as_str().unwrap(), &form).await;
+        assert_eq!((rejected.status, &rejected.json()["error"]), (status, &json!(error)), "{invalid}");
     }
 }
 
 #[tokio::test]
-async fn what_is_no_form_is_refused() {
+async fn a_body_that_is_not_a_form_is_rejected() {
     let emulator = start().await;
     for path in ["/token", "/v1/token"] {
         let request = http().request(Method::POST, format!("{}{path}", emulator.url()));
         let request = request.header("content-type", "application/json").body("{}");
-        let refused = answer(request).await.unwrap();
-        let error: Value = refused.json()["error"].clone();
-        assert_eq!((refused.status, error), (400, json!("invalid_request")), "{path}");
+        let rejected = send(request).await.unwrap();
+        let error: Value = rejected.json()["error"].clone();
+        assert_eq!((rejected.status, error), (400, json!("invalid_request")), "{path}");
     }
 }

@@ -1,10 +1,10 @@
-//! Signing in with a credential file of any kind, by hand and by the book.
+//! Sign-in with a credential file of any kind, written without Google's libraries.
 
 use countermand_emulator::{Emulator, Kind, Settings};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::emulator::client::{Answer, DEVICE, answer, assertion_for};
+use crate::emulator::client::{DEVICE, TestResponse, assertion_for, send};
 
 pub(crate) const SCOPE: &str = "https://www.googleapis.com/auth/androidmanagement";
 pub(crate) const CLOUD_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-platform";
@@ -13,7 +13,7 @@ pub(crate) const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_t
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
 pub(crate) fn http() -> reqwest::Client {
-    // The error says that another test has installed it already.
+    // The call fails if another test has installed the provider.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     reqwest::Client::builder().no_proxy().build().unwrap()
 }
@@ -25,30 +25,30 @@ pub(crate) async fn start() -> Emulator {
     emulator
 }
 
-/// The JSON of a credential file.
+/// The JSON of a credential file of this kind.
 pub(crate) fn file(emulator: &Emulator, kind: Kind) -> Value {
     serde_json::from_str(emulator.credential_file(kind).expose()).unwrap()
 }
 
 /// Posts a form.
-pub(crate) async fn post(url: &str, form: &[(&str, &str)]) -> Answer {
+pub(crate) async fn post(url: &str, form: &[(&str, &str)]) -> TestResponse {
     try_post(url, form).await.unwrap()
 }
 
-async fn try_post(url: &str, form: &[(&str, &str)]) -> reqwest::Result<Answer> {
+async fn try_post(url: &str, form: &[(&str, &str)]) -> reqwest::Result<TestResponse> {
     let mut body = form_urlencoded::Serializer::new(String::new());
     let body = body.extend_pairs(form).finish();
     let request = http().post(url).header("content-type", "application/x-www-form-urlencoded");
-    answer(request.body(body)).await
+    send(request.body(body)).await
 }
 
-/// What the endpoint answers that a credential file asks first.
-pub(crate) async fn first_answer(file: &Value, scope: &str) -> Answer {
-    try_first_answer(file, scope).await.unwrap()
+/// Sends the first request of a credential file of this type, and returns the response.
+pub(crate) async fn first_response(file: &Value, scope: &str) -> TestResponse {
+    try_first_response(file, scope).await.unwrap()
 }
 
-/// Likewise, where there may be no answer.
-pub(crate) async fn try_first_answer(file: &Value, scope: &str) -> reqwest::Result<Answer> {
+/// As [`first_response`]. Returns an error if there is no response.
+pub(crate) async fn try_first_response(file: &Value, scope: &str) -> reqwest::Result<TestResponse> {
     let text = |member: &str| file[member].as_str().unwrap();
     match text("type") {
         "service_account" => {
@@ -77,16 +77,16 @@ pub(crate) async fn try_first_answer(file: &Value, scope: &str) -> reqwest::Resu
             ];
             try_post(text("token_url"), &form).await
         }
-        other => panic!("{other} is of no kind that asks an endpoint first"),
+        other => panic!("{other} has no first request"),
     }
 }
 
-/// The token that a credential file of any kind gets in the end.
+/// The access token of a credential file of any kind, after impersonation.
 pub(crate) async fn token(file: &Value, scope: &str) -> String {
     let impersonation = file["service_account_impersonation_url"].as_str();
     let source = if file["source_credentials"].is_object() { &file["source_credentials"] } else { file };
     let wanted = if impersonation.is_some() { CLOUD_PLATFORM } else { scope };
-    let granted = first_answer(source, wanted).await;
+    let granted = first_response(source, wanted).await;
     assert_eq!(granted.status, 200, "{granted:?}");
     let token = granted.json()["access_token"].as_str().unwrap().to_owned();
     let Some(url) = impersonation else { return token };
@@ -96,12 +96,12 @@ pub(crate) async fn token(file: &Value, scope: &str) -> String {
 }
 
 /// Calls `generateAccessToken`.
-pub(crate) async fn impersonate(url: &str, token: &str, body: &Value) -> Answer {
+pub(crate) async fn impersonate(url: &str, token: &str, body: &Value) -> TestResponse {
     let request = http().post(url).bearer_auth(token).header("content-type", "application/json");
-    answer(request.body(body.to_string())).await.unwrap()
+    send(request.body(body.to_string())).await.unwrap()
 }
 
-/// The subject token that a `credential_source` leads to.
+/// Reads the subject token of a `credential_source`.
 pub(crate) async fn subject_token(source: &Value) -> String {
     if let Some(path) = source["file"].as_str() {
         return std::fs::read_to_string(path).unwrap();
@@ -110,7 +110,7 @@ pub(crate) async fn subject_token(source: &Value) -> String {
     for (name, value) in source["headers"].as_object().unwrap() {
         request = request.header(name, value.as_str().unwrap());
     }
-    let given = answer(request).await.unwrap();
+    let given = send(request).await.unwrap();
     assert_eq!(given.status, 200, "{given:?}");
     match source["format"]["subject_token_field_name"].as_str() {
         Some(member) => given.json()[member].as_str().unwrap().to_owned(),
@@ -119,7 +119,7 @@ pub(crate) async fn subject_token(source: &Value) -> String {
 }
 
 /// Lists a device's operations with a token.
-pub(crate) async fn list(emulator: &Emulator, token: &str) -> Answer {
+pub(crate) async fn list(emulator: &Emulator, token: &str) -> TestResponse {
     let url = format!("{}/v1/{}/operations", emulator.url(), DEVICE);
-    answer(http().request(Method::GET, url).bearer_auth(token)).await.unwrap()
+    send(http().request(Method::GET, url).bearer_auth(token)).await.unwrap()
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::access_token::ANDROID_MANAGEMENT as SCOPE;
-use crate::account::{FIRST, email};
+use crate::account::{FIRST_ACCOUNT, email};
 use crate::key::RsaKey;
 
 const TOKEN_URL: &str = "http://127.0.0.1:1/token";
@@ -26,13 +26,13 @@ impl Signer {
     }
 
     fn key_id(&self) -> String {
-        self.accounts.find(&email(FIRST)).unwrap().key_id.clone()
+        self.accounts.find(&email(FIRST_ACCOUNT)).unwrap().key_id.clone()
     }
 
     fn claims(&self) -> Value {
         let iat = NOW.as_secs();
         json!({
-            "iss": email(FIRST), "aud": TOKEN_URL, "scope": SCOPE, "iat": iat, "exp": iat + 3600,
+            "iss": email(FIRST_ACCOUNT), "aud": TOKEN_URL, "scope": SCOPE, "iat": iat, "exp": iat + 3600,
         })
     }
 
@@ -72,12 +72,12 @@ fn a_valid_assertion_is_accepted_padded_or_not() {
     for engine in [URL_SAFE_NO_PAD, URL_SAFE] {
         let assertion = signer.sign(&engine, &header(), &signer.claims());
         let granted = signer.check(&assertion).unwrap();
-        assert_eq!((&*granted.principal, granted.scopes.names()), (&*email(FIRST), &[SCOPE][..]));
+        assert_eq!((&*granted.principal, granted.scopes.names()), (&*email(FIRST_ACCOUNT), &[SCOPE][..]));
     }
 }
 
 #[test]
-fn each_account_signs_for_itself() {
+fn each_account_signs_with_its_own_key_id() {
     let mut signer = Signer::new();
     let emea = signer.accounts.named("emea").unwrap();
     let (iss, kid) = (emea.email.to_string(), emea.key_id.clone());
@@ -94,21 +94,21 @@ fn each_account_signs_for_itself() {
 #[test]
 fn a_disabled_account_gets_no_token() {
     let mut signer = Signer::new();
-    signer.accounts.set_enabled(&email(FIRST), false);
+    signer.accounts.set_enabled(&email(FIRST_ACCOUNT), false);
     let assertion = signer.sign(&URL_SAFE_NO_PAD, &header(), &signer.claims());
-    let refused = Err(OAuthError::invalid_grant("Invalid grant: account not found"));
-    assert_eq!(signer.check(&assertion), refused);
+    let rejected = Err(OAuthError::invalid_grant("Invalid grant: account not found"));
+    assert_eq!(signer.check(&assertion), rejected);
 }
 
 #[test]
-fn the_variations_of_clients_are_accepted() {
+fn the_variations_of_real_clients_are_accepted() {
     let signer = Signer::new();
     let now = NOW.as_secs();
     let variations = [
         json!({ "aud": "https://oauth2.googleapis.com/token" }),
         json!({ "scope": format!("https://www.googleapis.com/auth/cloud-platform {SCOPE}") }),
         json!({ "sub": null }),
-        json!({ "sub": email(FIRST) }),
+        json!({ "sub": email(FIRST_ACCOUNT) }),
         json!({ "iat": now - 3600 - 299, "exp": now - 299 }),
         json!({ "iat": now + 299, "exp": now + 3899 }),
         json!({ "iat": now as f64 + 0.5 }),
@@ -124,27 +124,27 @@ fn the_variations_of_clients_are_accepted() {
 }
 
 #[test]
-fn a_signature_of_another_key_or_text_is_refused() {
+fn a_signature_of_another_key_or_text_is_rejected() {
     let (signer, other) = (Signer::new(), Signer::new());
-    let refused = Err(OAuthError::invalid_grant("Invalid JWT Signature."));
+    let rejected = Err(OAuthError::invalid_grant("Invalid JWT Signature."));
     let forged = other.sign(&URL_SAFE_NO_PAD, &header(), &signer.claims());
-    assert_eq!(signer.check(&forged), refused);
+    assert_eq!(signer.check(&forged), rejected);
 
     let good = signer.sign(&URL_SAFE_NO_PAD, &header(), &signer.claims());
     let parts: Vec<_> = good.split('.').collect();
     let mut claims = signer.claims();
     claims["sub"] = Value::Null;
     let claims = URL_SAFE_NO_PAD.encode(claims.to_string());
-    assert_eq!(signer.check(&format!("{}.{claims}.{}", parts[0], parts[2])), refused);
-    assert_eq!(signer.check(&format!("{}.{}.", parts[0], parts[1])), refused);
-    assert_eq!(signer.check(&format!("{}.{}.?", parts[0], parts[1])), refused);
+    assert_eq!(signer.check(&format!("{}.{claims}.{}", parts[0], parts[2])), rejected);
+    assert_eq!(signer.check(&format!("{}.{}.", parts[0], parts[1])), rejected);
+    assert_eq!(signer.check(&format!("{}.{}.?", parts[0], parts[1])), rejected);
 
     let kid = json!({ "alg": "RS256", "kid": other.key_id() });
-    assert_eq!(signer.check(&signer.sign(&URL_SAFE_NO_PAD, &kid, &signer.claims())), refused);
+    assert_eq!(signer.check(&signer.sign(&URL_SAFE_NO_PAD, &kid, &signer.claims())), rejected);
 }
 
 #[test]
-fn another_algorithm_is_refused() {
+fn another_algorithm_is_rejected() {
     let signer = Signer::new();
     for alg in ["none", "HS256", "RS512"] {
         let assertion = signer.sign(&URL_SAFE_NO_PAD, &json!({ "alg": alg }), &signer.claims());
@@ -184,7 +184,7 @@ fn each_claim_is_checked() {
 }
 
 #[test]
-fn an_expired_assertion_is_refused() {
+fn an_expired_assertion_is_rejected() {
     let signer = Signer::new();
     let assertion = signer.sign(&URL_SAFE_NO_PAD, &header(), &signer.claims());
     let later = |seconds| {
@@ -196,7 +196,7 @@ fn an_expired_assertion_is_refused() {
 }
 
 #[test]
-fn a_malformed_jwt_is_refused() {
+fn a_malformed_jwt_is_rejected() {
     let signer = Signer::new();
     let empty = URL_SAFE_NO_PAD.encode("{}");
     for text in ["", ".", "..", "a.b", "a.b.c", "a.b.c.d", "é.é.é", &format!("{empty}.{empty}.")] {

@@ -7,7 +7,7 @@ fn device() -> Device {
     Device::parse("enterprises/LC01/devices/d1").unwrap()
 }
 
-/// A store with `count` operations, every other one a REBOOT; their names, oldest first.
+/// A store with `count` operations, alternately LOCK and REBOOT, and their names, oldest first.
 fn filled(count: usize, now: Instant) -> (Store, Vec<String>) {
     let mut store = Store::new();
     let kinds = ["LOCK", "REBOOT"].into_iter().cycle().take(count);
@@ -56,11 +56,11 @@ fn the_pages_together_have_every_operation_once() {
 }
 
 #[test]
-fn a_page_has_its_default_and_its_greatest_size() {
+fn a_page_has_a_default_and_a_maximum_size() {
     let now = Instant::now();
     let (store, _) = filled(10, now);
-    let size = |asked: &str| {
-        let query = query(&[("pageSize", asked)]).unwrap();
+    let size = |requested: &str| {
+        let query = query(&[("pageSize", requested)]).unwrap();
         names(&query.page(&device(), &store, &small(), now).unwrap()).len()
     };
     assert_eq!((size("0"), size("2"), size("5"), size("2147483647")), (3, 2, 5, 5));
@@ -90,8 +90,9 @@ fn a_token_is_valid_for_its_own_device_and_filter_only() {
     let first = query(&[]).unwrap().page(&device(), &store, &small(), now).unwrap();
     let token = first["nextPageToken"].as_str().unwrap();
     let filtered = query(&[("pageToken", token), ("filter", "done=false")]).unwrap();
-    for bad in [filtered, query(&[("pageToken", "AAAA")]).unwrap(), query(&[("pageToken", "?")]).unwrap()] {
-        let error = bad.page(&device(), &store, &small(), now).unwrap_err();
+    for invalid in [filtered, query(&[("pageToken", "AAAA")]).unwrap(), query(&[("pageToken", "?")]).unwrap()]
+    {
+        let error = invalid.page(&device(), &store, &small(), now).unwrap_err();
         assert_eq!((error.http_status().as_u16(), error.status()), (400, "INVALID_ARGUMENT"));
     }
 }
@@ -114,7 +115,7 @@ fn a_filter_selects_by_state_and_by_type() {
 }
 
 #[test]
-fn parameters_of_another_type_are_refused() {
+fn parameters_of_another_type_are_rejected() {
     for (name, value) in [("pageSize", "ten"), ("pageSize", "-1"), ("returnPartialSuccess", "yes")] {
         assert_eq!(query(&[(name, value)]).unwrap_err().status(), "INVALID_ARGUMENT", "{name}");
     }

@@ -1,14 +1,14 @@
-//! What is wrong with one key hides nothing that can be said of others, and is not said twice.
+//! All errors are reported at once, and each error is reported once.
 
 use super::Directory;
 use crate::config::Flags;
 
-/// What is told of a file that is wrong.
+/// The errors of an invalid configuration.
 fn errors(file: &str, variables: &[(&str, &str)]) -> Vec<String> {
     Directory::new().load(file, variables, Flags::default()).expect_err(file)
 }
 
-/// Each error begins so, and there is no other.
+/// Asserts that these are the errors, each with its beginning.
 fn assert_errors(errors: &[String], begins: &[&str]) {
     assert_eq!(errors.len(), begins.len(), "{errors:#?}");
     for (error, begin) in errors.iter().zip(begins) {
@@ -70,10 +70,10 @@ enterprises = ["LC01"]
 }
 
 #[test]
-fn errors_that_only_follow_from_another_are_not_reported() {
+fn consequential_errors_are_not_reported() {
     let good = "[[credentials]]\nname = \"all\"\nfile = \"key.json\"\n";
     for (section, begin) in [
-        // Without the enterprises that it means, it would serve all, and so does the other.
+        // Without valid enterprises, this credential would serve all enterprises, as the other credential does.
         (
             "name = \"a\"\nfile = \"key.json\"\nenterprise = [\"X\"]",
             "credentials.enterprise (line 7): there is no",
@@ -95,9 +95,9 @@ fn errors_that_only_follow_from_another_are_not_reported() {
     ] {
         assert_errors(&errors(&format!("{good}[[credentials]]\n{section}\n"), &[]), &[begin]);
     }
-    let misspelt = good.replace("credentials", "credential");
+    let misspelled = good.replace("credentials", "credential");
     assert_errors(
-        &errors(&misspelt, &[]),
+        &errors(&misspelled, &[]),
         &["credential (line 1): there is no such key; did you mean credentials?"],
     );
 }
@@ -110,7 +110,7 @@ fn an_error_that_several_credentials_share_is_reported_once() {
 }
 
 #[test]
-fn a_misspelt_section_or_key_is_not_also_reported_missing() {
+fn a_misspelled_section_or_key_is_not_also_reported_missing() {
     let listen = "[server]\nlisten = [\"0.0.0.0:1\"]";
     Directory::new().assert_each_errs([
         ("[server.tls]\ncertificat = \"ca.pem\"\nprivate_key = \"ca.key\"", "server.tls.certificat (line 2)"),
@@ -150,15 +150,15 @@ fn an_invalid_key_hides_no_missing_one() {
 #[test]
 fn an_invalid_log_filter_is_reported_with_the_rest() {
     let file = "[server]\nlisten = [\"nowhere\"]\n[[credentials]]\nname = \"a\"\nfile = \"key.json\"\n";
-    for wrong in ["a=b=c", "countermand=loud"] {
-        let errors = errors(file, &[("RUST_LOG", wrong)]);
+    for invalid in ["a=b=c", "countermand=loud"] {
+        let errors = errors(file, &[("RUST_LOG", invalid)]);
         assert_errors(&errors, &["RUST_LOG: ", "server.listen (line 2): the address has no port"]);
         assert!(
             errors[0].ends_with("; give levels, such as info,countermand::operations=debug"),
             "{errors:?}"
         );
     }
-    for right in ["", "  ", " debug\n", "debug", "info,countermand::operations=debug"] {
-        assert_errors(&errors(file, &[("RUST_LOG", right)]), &["server.listen (line 2)"]);
+    for valid in ["", "  ", " debug\n", "debug", "info,countermand::operations=debug"] {
+        assert_errors(&errors(file, &[("RUST_LOG", valid)]), &["server.listen (line 2)"]);
     }
 }

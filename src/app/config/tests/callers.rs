@@ -9,7 +9,7 @@ use crate::{
 };
 
 #[test]
-fn callers_are_checked() {
+fn each_error_has_its_text() {
     let directory = Directory::new();
     fs::write(directory.path("jwks.json"), key_set([Key::ec().jwk(None)])).unwrap();
     fs::write(directory.path("html.json"), "<html>").unwrap();
@@ -17,7 +17,7 @@ fn callers_are_checked() {
         format!("[callers]\njwt = {{ issuer = \"i\", audience = \"a\", jwks = \"jwks.json\"{settings} }}")
     };
     let jwks =
-        |place: &str| format!("[callers]\njwt = {{ issuer = \"i\", audience = \"a\", jwks = {place} }}");
+        |value: &str| format!("[callers]\njwt = {{ issuer = \"i\", audience = \"a\", jwks = {value} }}");
     directory.assert_each_errs([
         (
             "[callers]\nlinkerd_client_id = \"yes\"".to_owned(),
@@ -45,7 +45,7 @@ fn callers_are_checked() {
         (jwt(", algorithms = []"), "callers.jwt.algorithms (line 2): the list is empty"),
         (jwt(", algorithms = [\"HS256\"]"), "this is not an asymmetric signature algorithm"),
         (jwt(", algorithms = [\"none\"]"), "give some of RS256, RS384, RS512, PS256"),
-        // Of a list that is not whole, what the key set lacks cannot be told.
+        // Without a valid list of algorithms, the key set is not checked.
         (jwt(", algorithms = [\"RS256\", 1]"), "callers.jwt.algorithms (line 2): this is an integer"),
         (jwt(", algorithms = [\"RS256\"]"), "the file has no key for the allowed algorithms"),
         (
@@ -85,14 +85,14 @@ fn callers_are_checked() {
 }
 
 #[test]
-fn an_issuer_is_one_whose_callers_a_policy_can_name() {
+fn an_issuer_is_valid_if_a_policy_can_name_its_callers() {
     let directory = Directory::new();
     for issuer in ["https://i.example", " i ", "", " ", "\u{a0}", "a\nb", "a\u{85}b", "a\u{1b}"] {
-        // JSON's texts are TOML's too.
+        // A JSON string is a valid TOML string.
         let section = format!("[callers.jwt]\nissuer = {}", serde_json::json!(issuer));
-        let is_refused =
+        let is_rejected =
             directory.errors(&section).iter().any(|error| error.contains("is not the text of a claim"));
-        let is_named = format!("jwt:{issuer}#s").parse::<Identity>().is_ok();
-        assert_eq!(is_named, !is_refused, "{issuer:?}");
+        let can_be_named = format!("jwt:{issuer}#s").parse::<Identity>().is_ok();
+        assert_eq!(can_be_named, !is_rejected, "{issuer:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Which credentials are found, and what is said of those that are wrong.
+//! The search for credentials, and their errors.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use crate::{
 
 const METADATA_SERVER: &str = "metadata.google.internal";
 
-/// A file of sections with the key file `key.json`, each with these lines more.
+/// A file with one section per item. Each section has the key file `key.json` and the lines of the item.
 fn sections(more: &[&str]) -> String {
     let section = |lines: &&str| format!("[[credentials]]\nfile = \"key.json\"\n{lines}\n");
     more.iter().map(section).collect()
@@ -108,7 +108,7 @@ fn the_flag_replaces_all_sections() {
     assert_eq!(shown(&config), ["default * key.json"]);
 }
 
-/// Each credential: its name, its enterprises, and its file's name or its metadata server.
+/// The name, the enterprises, and the file name or metadata server of each credential.
 fn shown(config: &Config) -> Vec<String> {
     let credentials = config.settings.credentials.iter().map(|credential| {
         let from = match &credential.definition.origin {
@@ -121,7 +121,7 @@ fn shown(config: &Config) -> Vec<String> {
     credentials.collect()
 }
 
-/// An environment with all that application default credentials could come from, less the first `without`.
+/// An environment with every source of application default credentials, except the first `without` sources.
 fn all_but(directory: &Directory, without: usize) -> Variables {
     let gcloud = directory.path("gcloud");
     let home = directory.path("home");
@@ -155,7 +155,7 @@ fn application_default_credentials_are_found_in_googles_order() {
         assert_eq!(file.starts_with(directory.path("home")), without == 2, "{file:?}");
     }
     for (without, host) in [(3, "127.0.0.1:8080"), (4, METADATA_SERVER)] {
-        // The metadata server may be asked only when the service runs.
+        // The configuration sends no request to the metadata server.
         let config =
             directory.load_in(Machine::GoogleCloud, all_but(&directory, without), "", flags()).unwrap();
         assert_eq!(shown(&config), [format!("default * {host}")]);

@@ -1,10 +1,10 @@
-//! The errors of variables.
+//! The errors of environment variables.
 
 use super::Directory;
-use crate::{app::config::OF_OTHER_COMMANDS, config::Flags};
+use crate::{app::config::OTHER_COMMANDS_VARIABLES, config::Flags};
 
 #[test]
-fn variables_of_kubernetes_and_of_other_commands_are_no_errors() {
+fn variables_of_kubernetes_and_other_commands_are_accepted() {
     let directory = Directory::new();
     let others = [
         ("COUNTERMAND_SERVICE_HOST", "10.0.0.1"),
@@ -17,7 +17,7 @@ fn variables_of_kubernetes_and_of_other_commands_are_no_errors() {
         ("GOOGLE_APPLICATION_CREDENTIALS", "/unused/since/there/is/another"),
         ("OTHER", "x"),
     ];
-    let variables = [&others[..], &OF_OTHER_COMMANDS.map(|name| (name, "x"))].concat();
+    let variables = [&others[..], &OTHER_COMMANDS_VARIABLES.map(|name| (name, "x"))].concat();
     directory.load("", &variables, with_a_key(&directory)).unwrap();
 }
 
@@ -26,7 +26,7 @@ fn with_a_key(directory: &Directory) -> Flags {
 }
 
 #[test]
-fn a_variable_that_resembles_a_known_one_is_an_error_that_names_it() {
+fn a_variable_that_resembles_a_known_one_is_an_error_with_a_suggestion() {
     let directory = Directory::new();
     for (unknown, known) in [
         ("COUNTERMAND_LISTNE", "COUNTERMAND_LISTEN"),
@@ -44,7 +44,7 @@ fn a_variable_that_resembles_a_known_one_is_an_error_that_names_it() {
 }
 
 #[test]
-fn a_variable_that_resembles_no_known_one_is_reported_and_is_no_error() {
+fn a_variable_that_resembles_no_known_one_is_reported_without_an_error() {
     let directory = Directory::new();
     for unknown in [
         "COUNTERMAND_PORT",
@@ -52,7 +52,7 @@ fn a_variable_that_resembles_no_known_one_is_reported_and_is_no_error() {
         "COUNTERMAND_TLS_FOO",
         "COUNTERMAND_EMULATOR_X",
         "COUNTERMAND_EMULATOR_LATENCY",
-        // It could be that of several.
+        // Several variables end with this word.
         "COUNTERMAND_TIMEOUT",
     ] {
         let config = directory.load("", &[(unknown, "50051")], with_a_key(&directory)).unwrap();

@@ -35,7 +35,7 @@ fn a_missing_file_is_an_error_of_the_variable_that_named_it() {
 fn each_syntax_error_is_reported_once() {
     let directory = Directory::new();
     let good = "[admin]\nlisten = \"off\"\n[polling]\nmax_wait = \"1m\"\n";
-    for (slips, lines) in [
+    for (invalid, lines) in [
         ("[server]\nlisten = [\n", &[3][..]),
         ("[server]\nlisten = [\"a\"\ndrain_timeout = \"5s\"\n", &[3]),
         ("[server]\nlisten = ['a\", \"b\"]\n", &[2]),
@@ -48,12 +48,12 @@ fn each_syntax_error_is_reported_once() {
         ("[server]\ndrain_timeout = \"\\q\"\n[audit]\nfile = \"a\"\nfile = \"b\"\n", &[2, 5]),
         ("[server]\ndrain_timeout = \"\"\"\n", &[7]),
     ] {
-        let errors = directory.load(&format!("{slips}{good}"), &[], Flags::default()).expect_err(slips);
-        assert_eq!(errors.len(), lines.len(), "{slips}: {errors:#?}");
+        let errors = directory.load(&format!("{invalid}{good}"), &[], Flags::default()).expect_err(invalid);
+        assert_eq!(errors.len(), lines.len(), "{invalid}: {errors:#?}");
         for (error, line) in errors.iter().zip(lines) {
             assert!(
                 error.starts_with(&format!("--config: not TOML at line {line}, column ")),
-                "{slips}: {error}, not line {line}"
+                "{invalid}: {error}, not line {line}"
             );
         }
     }

@@ -33,7 +33,7 @@ impl Directory {
         self.0.path()
     }
 
-    /// Loads `file` as the configuration file, under `flags` and `variables`.
+    /// Loads `file` as the configuration file, with `flags` and `variables`.
     pub(crate) fn load(
         &self,
         file: &str,
@@ -44,7 +44,7 @@ impl Directory {
         self.load_in(Machine::Elsewhere, variables, file, flags)
     }
 
-    /// Loads it on `machine`.
+    /// Loads `file` as the configuration file on `machine`.
     pub(crate) fn load_in(
         &self,
         machine: Machine,
@@ -65,7 +65,7 @@ impl Directory {
         self.load(&file, &[], Flags::default()).expect_err(section)
     }
 
-    /// Each section, alone in such a file, is one error, whose text has the part.
+    /// Asserts that each section is one error, and that its text contains the part.
     pub(crate) fn assert_each_errs<S: AsRef<str>>(&self, cases: impl IntoIterator<Item = (S, &'static str)>) {
         for (section, part) in cases {
             let section = section.as_ref();
@@ -76,7 +76,7 @@ impl Directory {
     }
 }
 
-/// A service-account key as Google's console makes them. One for all tests: making it takes a while.
+/// A service account key in the form of Google's console. All tests share one key, because its generation is slow.
 static KEY_FILE: LazyLock<String> = LazyLock::new(|| {
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
     let key = serde_json::json!({

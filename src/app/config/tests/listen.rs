@@ -30,18 +30,18 @@ fn each_error_has_its_text() {
 }
 
 #[test]
-fn beyond_loopback_takes_tls_and_a_policy_and_the_error_says_which_is_lacking() {
+fn an_address_beyond_loopback_requires_tls_and_a_policy() {
     let directory = Directory::new();
     let tls = "[server.tls]\ncertificate = \"ca.pem\"\nprivate_key = \"ca.key\"\n";
     let policy = "[policy]\nfile = \"p.cedar\"\n";
     let both = format!("{tls}{policy}");
-    for (given, lacking) in [
+    for (given, expected) in [
         ("", Some("in plaintext and by anyone; set up [server.tls] and a policy, listen on 127.0.0.1")),
         (tls, Some("and there is no policy on who may do what; give a policy, listen on")),
         (policy, Some("in plaintext; set up [server.tls], listen on")),
         (&both, None),
     ] {
-        let of_listen = |flags| {
+        let listen_errors = |flags| {
             let address = "[server]\nlisten = [\"192.0.2.1:1\"]\n";
             let errors = match directory.load(&format!("{address}{given}"), &[], flags) {
                 Ok(_) => Vec::new(),
@@ -52,16 +52,16 @@ fn beyond_loopback_takes_tls_and_a_policy_and_the_error_says_which_is_lacking() 
                 .filter(|error| error.starts_with("server.listen (line 2): 192.0.2.1:1 can be"))
                 .collect::<Vec<_>>()
         };
-        let errors = of_listen(Flags::default());
-        assert_eq!(errors.len(), usize::from(lacking.is_some()), "{given}: {errors:#?}");
-        if let Some(lacking) = lacking {
+        let errors = listen_errors(Flags::default());
+        assert_eq!(errors.len(), usize::from(expected.is_some()), "{given}: {errors:#?}");
+        if let Some(expected) = expected {
             assert!(
-                errors[0].contains(lacking) && errors[0].contains("--allow-unauthenticated"),
+                errors[0].contains(expected) && errors[0].contains("--allow-unauthenticated"),
                 "{errors:?}"
             );
         }
         let allowed = Flags::default().with("--allow-unauthenticated", "true");
-        assert!(of_listen(allowed).is_empty(), "{given}");
+        assert!(listen_errors(allowed).is_empty(), "{given}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which errors a policy can be.
+//! The errors of `[policy]` and of the policy file.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ fn every_error_of_a_policy_is_reported_with_its_line() {
     let directory = Directory::new();
     fs::write(directory.path("none.cedar"), "").unwrap();
     for (section, part) in [
-        ("[policy]", "policy.file: this is missing, so that nothing says who may call; name a Cedar policy"),
+        ("[policy]", "policy.file: this is missing, so no policy would apply; name a Cedar policy"),
         ("[policy]\nfile = true", "policy.file (line 2): this is a boolean"),
         ("[policy]\nfile = \".\"", "policy.file (line 2): "),
         ("[policy]\nfile = \"gone.cedar\"", "policy.file (line 2): cannot read"),
@@ -34,12 +34,12 @@ fn every_error_of_a_policy_is_reported_with_its_line() {
     assert_eq!(
         config.settings.policy,
         Some(directory.path("none.cedar")),
-        "a file that permits nothing is no error"
+        "a file that permits nothing is not an error"
     );
 }
 
 #[test]
-fn the_policy_alone_needs_nothing_else_to_be_right() {
+fn the_policy_alone_ignores_errors_of_other_sections() {
     let directory = Directory::new();
     fs::write(directory.path("p.cedar"), "").unwrap();
     fs::write(directory.path("c.toml"), "[policy]\nfile = \"p.cedar\"\n[server]\nlisten = []\n").unwrap();

@@ -1,4 +1,4 @@
-//! From a command line, an environment and a file to all settings.
+//! The precedence of flags, variables, the file and defaults.
 
 mod alone;
 mod defaults;
@@ -32,7 +32,7 @@ use crate::{
 
 use file::FULL;
 
-/// Writes the files that the cases name. `@` in a case stands for this directory.
+/// Writes the files that the cases name. `@` in a case means this directory.
 fn directory() -> Directory {
     let directory = Directory::new();
     fs::copy(directory.path("key.json"), directory.path("other.json")).unwrap();
@@ -48,12 +48,13 @@ fn directory() -> Directory {
 }
 
 fn load(directory: &Path, line: &str, variables: &[(&str, &str)]) -> Result<Settings, ConfigErrors> {
-    let place = |text: &str| text.replace('@', directory.to_str().unwrap());
+    let with_directory = |text: &str| text.replace('@', directory.to_str().unwrap());
     let command = Flags::augment(&all_settings(), clap::Command::new("serve"));
-    let line = place(&format!("serve {line}"));
+    let line = with_directory(&format!("serve {line}"));
     let matches = command.try_get_matches_from(line.split_whitespace()).unwrap();
     let flags = Flags::of_matches(&all_settings(), &matches);
-    let variables = variables.iter().map(|(name, value)| (name.into(), place(value).into())).collect();
+    let variables =
+        variables.iter().map(|(name, value)| (name.into(), with_directory(value).into())).collect();
     Config::load(flags, variables, Machine::Elsewhere).map(|config| config.settings)
 }
 
@@ -67,7 +68,7 @@ fn credential(name: &str, file: PathBuf) -> CredentialConfig {
     CredentialConfig { name: name.to_owned(), definition, enterprises: vec![Pattern::all()] }
 }
 
-/// In seconds, but for the entries.
+/// The polling settings. All values are in seconds, except the number of entries.
 fn polling(min: u64, max: u64, wait: u64, cache_entries: usize, age: u64) -> Polling {
     let [min_interval, max_interval, max_wait, cache_max_age] =
         [min, max, wait, age].map(Duration::from_secs);
@@ -82,7 +83,7 @@ fn algorithms(names: &str) -> Vec<Algorithm> {
     names.split(' ').map(|name| name.parse().unwrap()).collect()
 }
 
-/// By a certificate of this name, which vouches for clients as well.
+/// The files of a certificate with this name, which is also the CA of client certificates.
 fn tls(directory: &Path, name: &str) -> TlsFiles {
     let [certificate, private_key] = ["pem", "key"].map(|end| directory.join(name).with_extension(end));
     TlsFiles { client_ca: Some(certificate.clone()), certificate, private_key }

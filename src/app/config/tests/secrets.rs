@@ -1,4 +1,4 @@
-//! A value that may be a secret is never printed, whichever setting it was pasted into.
+//! A value that may be a secret is never printed, regardless of its setting.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 
@@ -15,7 +15,7 @@ const JSON: &str = r#"{"type": "authorized_user", "client_secret": "hunter2", "r
 /// A line of a PEM file.
 const LINE: &str = "hunter2/Ow4kcPhN7JpAyq8hT1RvDxKQ2bZ+eJ0mWl5GdUf3oSXi9cEtVnYB6rLa";
 
-/// Each holds `hunter2`.
+/// Secrets in several forms. Each contains `hunter2`.
 fn secrets() -> Vec<String> {
     let pem = format!("-----BEGIN PRIVATE KEY-----\n{LINE}\n-----END PRIVATE KEY-----\n");
     vec![
@@ -44,13 +44,13 @@ fn assert_not_printed(errors: &[String], case: &str) {
 }
 
 #[test]
-fn in_the_file() {
+fn no_secret_in_the_file_is_printed() {
     let directory = Directory::new();
     let tls = r#"certificate = "ca.pem""#;
     let jwt = "issuer = \"i\"\naudience = \"a\"";
     let url = r#"jwks = "https://i.example""#;
     for secret in secrets() {
-        // A string of TOML has the escapes of one of Rust's.
+        // TOML has the string escapes of Rust.
         for section in [
             format!("[server]\nlisten = [{secret:?}]"),
             format!("[server]\nlisten = [{:?}]", format!("unix:/{secret}/s")),
@@ -93,7 +93,7 @@ fn in_the_file() {
 }
 
 #[test]
-fn in_a_variable() {
+fn no_secret_in_a_variable_is_printed() {
     let directory = Directory::new();
     let jwt = [
         ("COUNTERMAND_CALLERS_JWT_ISSUER", "i"),
@@ -133,7 +133,7 @@ fn in_a_variable() {
 }
 
 #[test]
-fn in_a_flag() {
+fn no_secret_in_a_flag_is_printed() {
     let directory = Directory::new();
     for secret in secrets() {
         for flag in
@@ -145,12 +145,12 @@ fn in_a_flag() {
         let flags = Flags::default().with("--config", &secret);
         let errors = Config::load(flags, std::iter::empty().collect(), Machine::Elsewhere).err().unwrap();
         assert_not_printed(&[errors.to_string()], "--config");
-        assert_eq!(errors.file(), None, "nor is it named as the file with the errors");
+        assert_eq!(errors.file(), None, "the file of the errors is not printed either");
     }
 }
 
 #[test]
-fn in_a_file_of_certificates() {
+fn no_secret_in_a_file_of_certificates_is_printed() {
     let directory = Directory::new();
     std::fs::write(directory.path("key.pem"), KEY_ON_ONE_LINE).unwrap();
     for section in [
@@ -164,7 +164,7 @@ fn in_a_file_of_certificates() {
 }
 
 #[test]
-fn in_a_file_that_is_not_toml() {
+fn no_secret_in_a_file_that_is_not_toml_is_printed() {
     let directory = Directory::new();
     let key = "-----BEGIN PRIVATE KEY-----\nhunter2hunter2==\n-----END PRIVATE KEY-----";
     for file in [

@@ -1,4 +1,4 @@
-//! The errors of `[server]`, but for its addresses and its TLS.
+//! The errors of `[server]`, except those of addresses and TLS.
 
 use super::Directory;
 use crate::{config::Flags, server::settings::Owner};
@@ -35,7 +35,7 @@ fn each_error_has_its_text() {
 }
 
 #[test]
-fn the_owner_of_sockets_is_a_name_or_a_number() {
+fn the_owner_of_a_socket_is_a_name_or_a_number() {
     let directory = Directory::new();
     for (text, user, group) in [
         ("root", Some(0), None),

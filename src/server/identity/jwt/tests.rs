@@ -9,7 +9,7 @@ use tokio::time::{Duration, advance};
 use super::{Bearer, InvalidToken, LEEWAY, MAX_CACHED_TOKENS, TokenCache, TokenVerifier};
 use crate::{
     background::Background,
-    caller::{Caller, Identity, Proof},
+    caller::{Caller, Evidence, Identity},
     server::{
         identity::{
             Refusal,
@@ -65,7 +65,7 @@ async fn each_key_type_verifies_only_its_own_tokens() {
         for _ in 0..2 {
             let caller = verify(&verifier, &token).unwrap();
             assert_eq!(caller.to_string(), "jwt:https://issuer.example#console", "{name}");
-            assert_eq!(caller.proof(), Proof::Jwt);
+            assert_eq!(caller.evidence(), Evidence::Jwt);
         }
     }
     for forged in [Key::ec().token(Some("ec"), &claims()), Key::ed().token(Some("ed"), &claims())] {

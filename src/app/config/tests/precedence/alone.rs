@@ -1,4 +1,4 @@
-//! Each setting by itself.
+//! One setting at a time.
 
 use std::{path::PathBuf, time::Duration};
 

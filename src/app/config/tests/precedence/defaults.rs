@@ -9,10 +9,10 @@ use crate::{
     app::config::Settings,
     audit::settings::{Audit, Destination, OnFailure},
     server::settings::{Callers, Limits, Server},
-    telemetry::settings::{Log, LogFormat},
+    telemetry::settings::{LogFormat, LogSettings},
 };
 
-/// The settings by `--credentials @/key.json` alone, but for the URLs, which are compared as text.
+/// The settings of `--credentials @/key.json` alone. The URLs come from `url`, because the test compares them as text.
 pub(super) fn defaults(directory: &Path, url: &Settings) -> Settings {
     Settings {
         server: Server {
@@ -51,7 +51,7 @@ pub(super) fn defaults(directory: &Path, url: &Settings) -> Settings {
         jwt: None,
         polling: polling(1, 20, 240, 2000, 3600),
         audit: Audit { file: Destination::Stdout, on_failure: OnFailure::Fail },
-        log: Log { log_format: LogFormat::Text },
+        log: LogSettings { log_format: LogFormat::Text },
     }
 }
 
@@ -63,7 +63,7 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config, defaults(directory, &config));
     assert_eq!(config.upstream.url.as_str(), "https://androidmanagement.googleapis.com");
     assert_eq!(config.upstream.iam_credentials_url.as_str(), "https://iamcredentials.googleapis.com");
-    // An empty file is like none, and the last resort is Google's variable.
+    // An empty file changes nothing. Google's variable is the last source of a credential.
     let google = [("GOOGLE_APPLICATION_CREDENTIALS", "@/key.json")];
     assert_eq!(load(directory, "--config @/empty.toml", &google).unwrap(), config);
 }

@@ -1,4 +1,4 @@
-//! The source that an error names.
+//! The source in the text of an error.
 
 use super::{directory, load};
 

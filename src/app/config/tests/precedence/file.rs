@@ -1,4 +1,4 @@
-//! The configuration file alone, with everything in it.
+//! A complete configuration file, without flags and variables.
 
 use std::{path::Path, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::{
     credentials::Pattern,
     operations::settings::Polling,
     server::settings::{Callers, Jwks, Jwt, Limits, ListenAddress, Owner, Server},
-    telemetry::settings::{Log, LogFormat},
+    telemetry::settings::{LogFormat, LogSettings},
 };
 
 pub(super) const FULL: &str = r#"
@@ -75,7 +75,7 @@ file = "audit.jsonl"
 on_failure = "continue"
 "#;
 
-/// What `--config @/full.toml` alone comes to, but for the URLs, which are compared as text.
+/// The settings of `--config @/full.toml` alone. The URLs come from `url`, because the test compares them as text.
 fn full(directory: &Path, url: &Settings) -> Settings {
     let mut emea = credential("emea", directory.join("key.json"));
     emea.definition.impersonate = Some("proxy@p.iam.gserviceaccount.com".to_owned());
@@ -114,7 +114,7 @@ fn full(directory: &Path, url: &Settings) -> Settings {
             file: Destination::File(directory.join("audit.jsonl")),
             on_failure: OnFailure::Continue,
         },
-        log: Log { log_format: LogFormat::Text },
+        log: LogSettings { log_format: LogFormat::Text },
     }
 }
 

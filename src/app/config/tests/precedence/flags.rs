@@ -1,4 +1,4 @@
-//! The command line, over every variable.
+//! All flags, with every variable.
 
 use std::path::PathBuf;
 

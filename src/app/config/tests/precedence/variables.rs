@@ -1,4 +1,4 @@
-//! The environment, over a whole file.
+//! All variables, with a complete file.
 
 use std::{path::Path, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::{
     app::config::Settings,
     audit::settings::{Audit, Destination, OnFailure},
     server::settings::{Callers, Jwks, Jwt, Limits, Owner, Server},
-    telemetry::settings::{Log, LogFormat},
+    telemetry::settings::{LogFormat, LogSettings},
 };
 
 pub(super) const ALL_VARIABLES: [(&str, &str); 46] = [
@@ -61,7 +61,7 @@ pub(super) const ALL_VARIABLES: [(&str, &str); 46] = [
     ("COUNTERMAND_LOG_FORMAT", "json"),
 ];
 
-/// What `ALL_VARIABLES` come to over `@/full.toml`, but for the URLs, which are compared as text.
+/// The settings of `ALL_VARIABLES` with `@/full.toml`. The URLs come from `urls`, because tests compare them as text.
 pub(super) fn of_variables(directory: &Path, urls: &Settings) -> Settings {
     Settings {
         server: Server {
@@ -89,7 +89,7 @@ pub(super) fn of_variables(directory: &Path, urls: &Settings) -> Settings {
         jwt: Some(jwt_of_variables(directory)),
         polling: polling(2, 3, 4, 5, 6),
         audit: Audit { file: Destination::File(directory.join("other.jsonl")), on_failure: OnFailure::Fail },
-        log: Log { log_format: LogFormat::Json },
+        log: LogSettings { log_format: LogFormat::Json },
     }
 }
 
