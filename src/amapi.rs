@@ -1,8 +1,8 @@
 //! The client of the Android Management API (AMAPI): one method for each call of the API.
 //!
-//! A call takes a [`Permit`], which only `policy` creates, and a [`Flight`], which has the deadline and the record of the
-//! call. [`Amapi::call`] reads top to bottom: credential → attempt → retry. One attempt is in `attempt`: slot → token →
-//! send → classify the response.
+//! A call takes a [`Permit`], which only `policy` creates, and a [`Flight`], which has the deadline and the record
+//! of the call. [`Amapi::call`] reads top to bottom: credential → attempt → retry. One attempt is in `attempt`:
+//! slot → token → send → classify the response.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -41,11 +41,11 @@ pub struct Amapi {
 
 /// The calls of the API. Tests implement this trait without sockets.
 pub trait Api: Send + Sync + 'static {
-    /// `POST /v1/{name}:cancel` with an empty body. Google starts a best-effort cancel and returns `{}`. A 2xx whose
-    /// body is neither empty nor a JSON object did not come from the API.
+    /// `POST /v1/{name}:cancel` with an empty body. Google starts a best-effort cancel and returns `{}`. A 2xx
+    /// whose body is neither empty nor a JSON object did not come from the API.
     ///
-    /// A cancel is idempotent, so it is retried like a read. It issues no command. A repeated cancel may find that the
-    /// first one ended the operation; Google's response then reports that.
+    /// A cancel is idempotent, so it is retried like a read. It issues no command. A repeated cancel may find that
+    /// the first one ended the operation; Google's response then reports that.
     fn cancel(
         &self,
         permit: &Permit<Cancel>,

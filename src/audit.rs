@@ -1,9 +1,9 @@
-//! The audit log: one JSON object per line for every call of the contract's five methods. A response is sent after its line
-//! was written to the operating system.
+//! The audit log: one JSON object per line for every call of the contract's five methods. A response is sent after
+//! its line was written to the operating system.
 //!
-//! A call collects facts in its [`Record`]. At its end, [`line`](mod@line) formats the facts. Calls append their lines to one
-//! `buffer`. The `writer` thread writes the lines to the `sink`, so that a slow disk delays only the calls whose lines
-//! are in the write.
+//! A call collects facts in its [`Record`]. At its end, [`line`](mod@line) formats the facts. Calls append their
+//! lines to one `buffer`. The `writer` thread writes the lines to the `sink`, so that a slow disk delays only the
+//! calls whose lines are in the write.
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
@@ -42,8 +42,8 @@ struct Handle {
     stall_watch: AbortHandle,
 }
 
-/// The line of a call is not written, and `on_failure` is `Fail`. The line is kept for a later write, within the memory
-/// limit.
+/// The line of a call is not written, and `on_failure` is `Fail`. The line is kept for a later write, within the
+/// memory limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the audit log cannot be written")]
 pub struct Unwritten;
@@ -77,19 +77,20 @@ impl Audit {
         Ok(Self(Arc::new(Handle { buffer, stall_watch })))
     }
 
-    /// Whether to refuse new calls because their lines could not be written: `on_failure` is `Fail`, and the latest write
-    /// failed or takes longer than 5 seconds.
+    /// Whether to refuse new calls because their lines could not be written: `on_failure` is `Fail`, and the latest
+    /// write failed or takes longer than 5 seconds.
     #[must_use]
     pub fn is_refusing(&self) -> bool {
         self.0.buffer.is_refusing()
     }
 
-    /// Appends a line, which must end with a newline, and waits until the line is written to the operating system. A drop
-    /// of the future does not prevent the write.
+    /// Appends a line, which must end with a newline, and waits until the line is written to the operating system.
+    /// A drop of the future does not prevent the write.
     ///
     /// # Errors
     ///
-    /// The line is not written, and `on_failure` is `Fail`. With `Continue`, the result is `Ok` after at most one second.
+    /// The line is not written, and `on_failure` is `Fail`. With `Continue`, the result is `Ok` after at most one
+    /// second.
     pub fn write(&self, line: Vec<u8>) -> impl Future<Output = Result<(), Unwritten>> {
         let buffer = &self.0.buffer;
         let ticket = buffer.append(&line);
@@ -102,20 +103,20 @@ impl Audit {
         }
     }
 
-    /// Keeps the line of a call that was refused because the log cannot be written. The line is lost when the memory for
-    /// such lines is full.
+    /// Keeps the line of a call that was refused because the log cannot be written. The line is lost when the
+    /// memory for such lines is full.
     pub fn keep_refusal(&self, line: Vec<u8>) {
         self.0.buffer.append_refusal(&line);
     }
 
-    /// Reopens the file by its name, because the old file may have been renamed. If the new file cannot be opened, logs the
-    /// error and continues with the old file.
+    /// Reopens the file by its name, because the old file may have been renamed. If the new file cannot be opened,
+    /// logs the error and continues with the old file.
     pub fn reopen(&self) {
         self.0.buffer.reopen();
     }
 
-    /// Writes the appended lines and ends. Later lines are not written. Logs the number of lines that could not be written,
-    /// also when the future is dropped.
+    /// Writes the appended lines and ends. Later lines are not written. Logs the number of lines that could not be
+    /// written, also when the future is dropped.
     pub async fn end(&self) {
         let buffer = &self.0.buffer;
         let report = ReportMissing(buffer);

@@ -1,7 +1,7 @@
 //! An upstream call in flight: its deadline, and the record of the requests that were sent.
 //!
-//! Several callers may share a flight. The AMAPI client writes the record. The audit log reads the record, also when
-//! the callers were answered before the flight completed.
+//! Several callers may share a flight. The AMAPI client writes the record. The audit log reads the record, also
+//! when the callers were answered before the flight completed.
 
 use std::{
     future::Future,
@@ -22,8 +22,8 @@ use tokio::{
 /// An upstream call in flight.
 ///
 /// Work that precedes a request (queueing, a token, a connection, a retry) must end at the latest deadline of the
-/// callers. A request that was sent has until the limit of [`Self::send`]: a cancel that Google received takes effect
-/// whether or not a caller waits, and the audit log needs its true outcome.
+/// callers. A request that was sent has until the limit of [`Self::send`]: a cancel that Google received takes
+/// effect whether or not a caller waits, and the audit log needs its true outcome.
 #[derive(Debug)]
 pub struct Flight {
     started: Instant,

@@ -2,8 +2,8 @@
 //! issuers' key endpoints use the same roots, proxies, limits and timeouts.
 //!
 //! Redirects are never followed, so no credential is sent to a host that is not configured. This module does not
-//! retry; `amapi::retry` does. hyper-util dispatches a request again only when a pooled connection had closed before
-//! the request reached it (`retry_canceled_requests`, which reqwest leaves on).
+//! retry; `amapi::retry` does. hyper-util dispatches a request again only when a pooled connection had closed
+//! before the request reached it (`retry_canceled_requests`, which reqwest leaves on).
 
 use std::{
     pin::Pin,
@@ -39,8 +39,8 @@ use tls::TlsError;
 /// The timeout of connecting: TCP, a proxy's CONNECT and the TLS handshake together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The idle time after which an HTTP/2 connection gets a PING. A connection without a reply within [`PING_TIMEOUT`] is
-/// closed. Otherwise a call on a dead connection would hang.
+/// The idle time after which an HTTP/2 connection gets a PING. A connection without a reply within [`PING_TIMEOUT`]
+/// is closed. Otherwise a call on a dead connection would hang.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -71,8 +71,8 @@ pub trait OnSent: Send + Sync + 'static {
 impl HttpClient {
     /// Builds a client for the scheme of `url`.
     ///
-    /// A client for `https` honors `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`. A client for `http`, which is for loopback
-    /// hosts only, never uses a proxy, because a token would cross the network in clear text.
+    /// A client for `https` honors `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`. A client for `http`, which is for
+    /// loopback hosts only, never uses a proxy, because a token would cross the network in clear text.
     ///
     /// Reloaded authorities apply to new connections.
     ///

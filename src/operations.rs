@@ -65,8 +65,8 @@ pub struct Times {
 }
 
 impl<A: Api> Operations<A> {
-    /// Creates the service. An upstream call whose callers disconnected continues as a task of `in_flight`. Waits end
-    /// when `serving` becomes `Draining`.
+    /// Creates the service. An upstream call whose callers disconnected continues as a task of `in_flight`. Waits
+    /// end when `serving` becomes `Draining`.
     #[must_use]
     pub fn new(
         policy: Policy,
@@ -182,8 +182,8 @@ fn operation_response(result: Result<Arc<Operation>, Error>) -> Result<Response<
     }
 }
 
-/// Logs the outcome of an upstream call, once for all callers that share it. The level is `warn` when the operator may
-/// have to act.
+/// Logs the outcome of an upstream call, once for all callers that share it. The level is `warn` when the operator
+/// may have to act.
 fn log_outcome<T>(resource: &impl Display, action: Action, result: &Result<T, Error>, flight: &Flight) {
     let (attempts, upstream_status) = (flight.attempts(), flight.upstream_status());
     let credential = flight.credential();

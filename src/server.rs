@@ -1,8 +1,8 @@
 //! The gRPC server: sockets, connections, and the services behind them.
 //!
-//! [`listener`] accepts a connection, [`conn_limit`] admits it, [`tls`] performs the handshake, and [`connection`] serves
-//! it. [`router`] finds the service for a request. [`call`] handles a call of the five RPCs from its arrival to its
-//! response. [`identity`] identifies the caller.
+//! [`listener`] accepts a connection, [`conn_limit`] admits it, [`tls`] performs the handshake, and [`connection`]
+//! serves it. [`router`] finds the service for a request. [`call`] handles a call of the five RPCs from its arrival
+//! to its response. [`identity`] identifies the caller.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -44,8 +44,8 @@ use unix_socket::SocketAccess;
 /// NOT_SERVING before a connection is refused.
 const ACCEPT_GRACE: Duration = Duration::from_secs(1);
 
-/// The time for idle connections to close after the last call ended. A peer that does not respond must not delay the
-/// exit (hyper #4170).
+/// The time for idle connections to close after the last call ended. A peer that does not respond must not delay
+/// the exit (hyper #4170).
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The gRPC server, which is bound and does not serve yet.

@@ -65,8 +65,8 @@ impl UpstreamClient {
         url
     }
 
-    /// Sends a request without a body, with a token of `credential`. Renews the token and sends the request again when
-    /// Google rejects the token.
+    /// Sends a request without a body, with a token of `credential`. Renews the token and sends the request again
+    /// when Google rejects the token.
     pub(super) async fn attempt(
         &self,
         method: &Method,
@@ -161,8 +161,8 @@ impl OnSent for Flight {
     }
 }
 
-/// Renews a token that Google rejected. Fails when no other token is available, or when the rejected token was fetched
-/// after a recent rejection.
+/// Renews a token that Google rejected. Fails when no other token is available, or when the rejected token was
+/// fetched after a recent rejection.
 async fn renewed(
     credential: &Credential,
     rejected: &Authorization,

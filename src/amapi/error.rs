@@ -73,8 +73,8 @@ pub struct ErrorResponse {
 }
 
 impl ErrorResponse {
-    /// Whether Google rejects this server's credential: HTTP 401, or the error status `UNAUTHENTICATED` with any HTTP
-    /// status. The response is never about the caller, because Google does not see the caller.
+    /// Whether Google rejects this server's credential: HTTP 401, or the error status `UNAUTHENTICATED` with any
+    /// HTTP status. The response is never about the caller, because Google does not see the caller.
     #[must_use]
     pub fn rejects_credential(&self) -> bool {
         let status = self.google.as_ref().and_then(|google| google.status.as_deref());

@@ -35,7 +35,8 @@ pub struct GoogleError {
 }
 
 impl GoogleError {
-    /// Parses a body. Also accepts an array around the object (`[{"error": …}]`, from Google's streaming endpoints).
+    /// Parses a body. Also accepts an array around the object (`[{"error": …}]`, from Google's streaming
+    /// endpoints).
     ///
     /// Returns `None` when the body is not Google's:
     ///

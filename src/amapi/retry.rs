@@ -1,9 +1,9 @@
 //! Retries. No other module sends a request again.
 //!
-//! A transient error (no connection, a reset before a response, 408, 425, 502, 503, 504) is retried after a backoff with
-//! full jitter. A request has at most [`MAX_TRIES`] tries within the callers' deadlines. A retry budget limits the
-//! retries of all calls to a fifth of the requests, so that retries do not overload a failing upstream. A request that
-//! the upstream did not process is requeued, which uses no try.
+//! A transient error (no connection, a reset before a response, 408, 425, 502, 503, 504) is retried after a backoff
+//! with full jitter. A request has at most [`MAX_TRIES`] tries within the callers' deadlines. A retry budget limits
+//! the retries of all calls to a fifth of the requests, so that retries do not overload a failing upstream. A
+//! request that the upstream did not process is requeued, which uses no try.
 
 use std::{
     future::Future,
@@ -26,8 +26,8 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const FIRST_REQUEUE: Duration = Duration::from_millis(5);
 const MAX_REQUEUE: Duration = Duration::from_secs(1);
 
-/// The retry budget: a fifth of the requests in ten seconds, and a floor of ten retries per second, so that the first
-/// call may retry too.
+/// The retry budget: a fifth of the requests in ten seconds, and a floor of ten retries per second, so that the
+/// first call may retry too.
 const BUDGET_WINDOW: Duration = Duration::from_secs(10);
 const BUDGET_SHARE: f32 = 0.2;
 const BUDGET_FLOOR: u32 = 10;
@@ -109,8 +109,9 @@ impl Backoff {
     }
 }
 
-/// Parses a `Retry-After` header as a time from `now` (RFC 9110, section 10.2.3): whole seconds, or a date in one of
-/// HTTP's three formats. A date in the past is zero. A number beyond 64 bits is `u64::MAX`. Otherwise returns `None`.
+/// Parses a `Retry-After` header as a time from `now` (RFC 9110, section 10.2.3): whole seconds, or a date in one
+/// of HTTP's three formats. A date in the past is zero. A number beyond 64 bits is `u64::MAX`. Otherwise returns
+/// `None`.
 pub(super) fn retry_after(header: &str, now: SystemTime) -> Option<Duration> {
     let header = header.trim_matches([' ', '\t']);
     if !header.is_empty() && header.bytes().all(|byte| byte.is_ascii_digit()) {

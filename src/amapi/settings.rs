@@ -28,7 +28,8 @@ settings! {
     }
 }
 
-/// The URL before an API's `/v1/…`: `https`, or `http` on a loopback host, without user, password, query and fragment.
+/// The URL before an API's `/v1/…`: `https`, or `http` on a loopback host, without user, password, query and
+/// fragment.
 ///
 /// A path is allowed, for an API gateway that serves AMAPI below a prefix: with `https://gw/amapi`, a call goes to
 /// `https://gw/amapi/v1/…`. The version is not part of the path.

@@ -1,7 +1,7 @@
 //! The lines that are not written yet, shared by the calls and the writer thread.
 //!
-//! A call appends its line while it holds a lock. The writer thread takes all lines at once, writes them, and settles their
-//! [`Batch`], with one notification for all its calls.
+//! A call appends its line while it holds a lock. The writer thread takes all lines at once, writes them, and
+//! settles their [`Batch`], with one notification for all its calls.
 
 use std::{
     mem,
@@ -195,8 +195,8 @@ impl Buffer {
         Job { must_reopen: mem::take(&mut state.must_reopen), is_last: state.condition == Condition::Closed }
     }
 
-    /// Records that all taken lines are written. Returns the number of lost lines, if lines were lost or the log was not
-    /// writable before.
+    /// Records that all taken lines are written. Returns the number of lost lines, if lines were lost or the log
+    /// was not writable before.
     pub(super) fn write_succeeded(&self) -> Option<u64> {
         let mut state = self.lock();
         let written = mem::take(&mut state.taken);
@@ -214,8 +214,8 @@ impl Buffer {
         (has_recovered || lost > 0).then_some(lost)
     }
 
-    /// Records that the first `written` bytes, which are `written_lines` lines, are written. The remaining `left` bytes stay
-    /// with the writer thread.
+    /// Records that the first `written` bytes, which are `written_lines` lines, are written. The remaining `left`
+    /// bytes stay with the writer thread.
     pub(super) fn write_failed(&self, written: usize, written_lines: u64, left: usize) -> Missing {
         let mut state = self.lock();
         state.taken = left;
@@ -241,8 +241,8 @@ impl Buffer {
         self.ended.cancel();
     }
 
-    /// Releases the waiting calls when a write takes too long. Returns the time until the next check, and whether the log
-    /// became unwritable.
+    /// Releases the waiting calls when a write takes too long. Returns the time until the next check, and whether
+    /// the log became unwritable.
     pub(super) fn check_stall(&self) -> (Duration, bool) {
         let mut state = self.lock();
         let elapsed = state.writing.as_ref().map_or(Duration::ZERO, |write| write.since.elapsed());
@@ -316,8 +316,8 @@ impl Batch {
     /// Releases the calls. Has an effect only the first time.
     fn settle(&self, written: usize) {
         if self.written.set(written).is_ok() {
-            // A wake-up from another thread is a system call, so only one call is woken. This call wakes the others on
-            // its thread. If its future is dropped, `Notify` wakes another call.
+            // A wake-up from another thread is a system call, so only one call is woken. This call wakes the others
+            // on its thread. If its future is dropped, `Notify` wakes another call.
             self.settled.notify_one();
         }
     }
@@ -347,8 +347,8 @@ impl Ticket<'_> {
     /// Waits for the write, or for its stall timeout. Returns whether the line is written.
     pub(super) async fn wait(self) -> bool {
         if let Some(flush) = self.flush {
-            // Other calls that end in the same turn of the runtime then append their lines to this batch. A wake-up of the
-            // writer thread costs more than many lines.
+            // Other calls that end in the same turn of the runtime then append their lines to this batch. A wake-up
+            // of the writer thread costs more than many lines.
             yield_now().await;
             drop(flush);
         }

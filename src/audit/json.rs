@@ -1,5 +1,5 @@
-//! Writes JSON in printable ASCII. All other characters are escaped, so that a client's text cannot end a line or control a
-//! terminal.
+//! Writes JSON in printable ASCII. All other characters are escaped, so that a client's text cannot end a line or
+//! control a terminal.
 //!
 //! Most strings need no escape. They are scanned once and copied.
 

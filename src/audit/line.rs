@@ -31,8 +31,8 @@ impl Arrival {
         Self { method, trace_id, time: SystemTime::now(), since: Instant::now() }
     }
 
-    /// The line of the call, which ended with `code` (`NOT_FOUND`), including a newline. Returns `None` if the line exists
-    /// already. Facts that do not apply are absent.
+    /// The line of the call, which ended with `code` (`NOT_FOUND`), including a newline. Returns `None` if the line
+    /// exists already. Facts that do not apply are absent.
     #[must_use]
     pub fn line(&self, record: &Record, code: &'static str) -> Option<Vec<u8>> {
         let Facts { caller, name, decision, policies, flight, is_shared, .. } = &record.close()?;

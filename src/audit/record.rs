@@ -7,8 +7,8 @@ use std::{
 
 use crate::{caller::Caller, flight::Flight, policy::Policies};
 
-/// The maximum length of a name in a line, in bytes. It exceeds the length of any valid name. Longer names are cut, so that
-/// invalid names cannot fill the disk.
+/// The maximum length of a name in a line, in bytes. It exceeds the length of any valid name. Longer names are cut,
+/// so that invalid names cannot fill the disk.
 const MAX_NAME: usize = 1024;
 
 /// One of the contract's five methods.
@@ -106,8 +106,8 @@ impl Record {
         self.decided(Decision::Allow, Some(policies));
     }
 
-    /// Records that these policies forbid the call. The list is empty when no policy permits the call. It is `None` when
-    /// the caller is not authenticated.
+    /// Records that these policies forbid the call. The list is empty when no policy permits the call. It is `None`
+    /// when the caller is not authenticated.
     pub fn denied(&self, policies: Option<&Policies>) {
         self.decided(Decision::Deny, policies);
     }

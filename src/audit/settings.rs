@@ -12,11 +12,12 @@ use crate::config::{ConfigErrors, Invalid, Parsed, Section, Words, settings};
 settings! {
     /// `[audit]`: the destination of the audit log, and the effect of a failed write.
     pub struct Audit in "audit" {
-        /// The destination of the lines: `stdout`, or a file, which is appended to or created. SIGHUP reopens the file.
+        /// The destination of the lines: `stdout`, or a file, which is appended to or created. SIGHUP reopens the
+        /// file.
         file: Destination = "stdout", Parsed { form: "\"stdout\" or a path", parse: destination },
             env "COUNTERMAND_AUDIT_FILE";
-        /// The effect on calls when the audit log cannot be written: `fail` refuses calls, and `continue` serves calls
-        /// without a record.
+        /// The effect on calls when the audit log cannot be written: `fail` refuses calls, and `continue` serves
+        /// calls without a record.
         on_failure: OnFailure = "fail", Words(&[("fail", OnFailure::Fail), ("continue", OnFailure::Continue)]),
             env "COUNTERMAND_AUDIT_ON_FAILURE";
     }

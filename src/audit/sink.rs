@@ -13,7 +13,8 @@ use std::{
 
 use super::settings::Destination;
 
-/// The mode of a new file: the owner writes, and a log shipper reads as a member of the group. The umask may restrict it.
+/// The mode of a new file: the owner writes, and a log shipper reads as a member of the group. The umask may
+/// restrict it.
 const MODE: u32 = 0o640;
 
 /// The time between attempts to write to a full non-blocking pipe.
@@ -70,8 +71,8 @@ impl Sink {
         Ok(Self { path: Some(path.to_owned()), file, length, incomplete: 0 })
     }
 
-    /// Reopens the file if its path now refers to another file, and returns whether it did. Standard output is never
-    /// reopened.
+    /// Reopens the file if its path now refers to another file, and returns whether it did. Standard output is
+    /// never reopened.
     ///
     /// # Errors
     ///

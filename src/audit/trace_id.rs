@@ -7,8 +7,8 @@ use std::fmt;
 pub struct TraceId(u128);
 
 impl TraceId {
-    /// Parses a `traceparent` header (W3C Trace Context, section 3.2). Returns `None` for an invalid header. For a later
-    /// version, parses the fields of version 00.
+    /// Parses a `traceparent` header (W3C Trace Context, section 3.2). Returns `None` for an invalid header. For a
+    /// later version, parses the fields of version 00.
     #[must_use]
     pub fn from_traceparent(traceparent: &[u8]) -> Option<Self> {
         let (known, more) = traceparent.split_at_checked(55)?;

@@ -14,8 +14,8 @@ pub struct LoadedAuthorities {
     file: Option<(PathBuf, FileWatch)>,
 }
 
-/// The active roots, reloaded when their file changes. An invalid version is logged once for all clients. The old roots
-/// then stay active, also for a client that is built later.
+/// The active roots, reloaded when their file changes. An invalid version is logged once for all clients. The old
+/// roots then stay active, also for a client that is built later.
 #[derive(Debug, Clone)]
 pub struct Authorities {
     active: watch::Receiver<Arc<RootCertStore>>,
@@ -34,7 +34,8 @@ impl LoadedAuthorities {
         Ok(Self { roots: Arc::new(roots_with(&content)?), file: Some((file, watch)) })
     }
 
-    /// Starts the task that reloads the roots when their file changes. The task ends when the last client is dropped.
+    /// Starts the task that reloads the roots when their file changes. The task ends when the last client is
+    /// dropped.
     #[must_use]
     pub fn start(self, background: &Background) -> Authorities {
         let (publish, active) = watch::channel(self.roots);
@@ -68,8 +69,8 @@ impl Authorities {
         Arc::clone(&self.active.borrow_and_update())
     }
 
-    /// Waits until the roots differ from those that [`Self::active`] last returned. Never returns if the roots cannot
-    /// change.
+    /// Waits until the roots differ from those that [`Self::active`] last returned. Never returns if the roots
+    /// cannot change.
     pub(super) async fn changed(&mut self) {
         if self.active.changed().await.is_err() {
             std::future::pending().await

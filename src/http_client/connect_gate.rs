@@ -1,8 +1,8 @@
 //! Lets only one request connect while no connection is established.
 //!
-//! The TLS handshake negotiates HTTP/2. Before its end, reqwest's pool opens a connection for each request. A burst of
-//! requests at the start would make as many handshakes, and use one connection. Therefore the first request connects,
-//! and the others wait for its response.
+//! The TLS handshake negotiates HTTP/2. Before its end, reqwest's pool opens a connection for each request. A burst
+//! of requests at the start would make as many handshakes, and use one connection. Therefore the first request
+//! connects, and the others wait for its response.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -14,8 +14,8 @@ use tokio::{
     time::timeout,
 };
 
-/// The maximum wait for the first request. A connection is usually established earlier, and one slow response must not
-/// delay the other requests.
+/// The maximum wait for the first request. A connection is usually established earlier, and one slow response must
+/// not delay the other requests.
 const CONNECT_GATE_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Lets one request through while it is closed. A response opens the gate, and the loss of a connection closes it.

@@ -18,8 +18,8 @@ use crate::{
 /// The maximum encoded size of a cached operation, in bytes. It limits the memory of the cache.
 const MAX_OPERATION_SIZE: usize = 64 * 1024;
 
-/// The maximum number of recorded cancels. It exceeds the usual number of cancels within the upstream timeout, which
-/// is the maximum duration of a get.
+/// The maximum number of recorded cancels. It exceeds the usual number of cancels within the upstream timeout,
+/// which is the maximum duration of a get.
 const MAX_CANCELS: NonZeroUsize = NonZeroUsize::new(1024).expect("is not zero");
 
 /// The limits of the cache.
@@ -27,7 +27,8 @@ const MAX_CANCELS: NonZeroUsize = NonZeroUsize::new(1024).expect("is not zero");
 pub struct CacheLimits {
     /// The maximum number of operations. The least recently used operation is evicted. 0 disables the cache.
     pub entries: usize,
-    /// The maximum age of a finished operation. A finished operation never changes, but Google deletes it eventually.
+    /// The maximum age of a finished operation. A finished operation never changes, but Google deletes it
+    /// eventually.
     pub max_age: Duration,
     /// The maximum age of an unfinished operation.
     pub min_interval: Duration,
@@ -99,8 +100,8 @@ impl Cache {
         }
     }
 
-    /// Records that a cancel of an operation has completed. Removes its unfinished state. Responses to requests that
-    /// were sent earlier are then outdated.
+    /// Records that a cancel of an operation has completed. Removes its unfinished state. Responses to requests
+    /// that were sent earlier are then outdated.
     pub(super) fn record_cancel(&self, name: &OperationName) {
         let Some(mut contents) = self.lock() else { return };
         contents.cancels.record(name);

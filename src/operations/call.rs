@@ -82,8 +82,8 @@ impl Call {
         self.arrived + self.timeout.map_or(limit, |timeout| timeout.min(limit))
     }
 
-    /// The time at which a wait returns the latest state: a margin before the caller's deadline, or `limit` after the
-    /// arrival if that is earlier.
+    /// The time at which a wait returns the latest state: a margin before the caller's deadline, or `limit` after
+    /// the arrival if that is earlier.
     #[must_use]
     pub fn wait_end(&self, limit: Duration) -> Instant {
         let before = |timeout: Duration| timeout - MAX_MARGIN.min(timeout / 10);

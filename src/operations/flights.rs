@@ -1,7 +1,7 @@
 //! Identical calls that are in flight at the same time share one upstream call.
 //!
-//! The caller that starts an upstream call polls it, and the other callers wait for its outcome. When the deadline of
-//! that caller passes, or the caller disconnects, the upstream call continues as a task of the [`TaskTracker`].
+//! The caller that starts an upstream call polls it, and the other callers wait for its outcome. When the deadline
+//! of that caller passes, or the caller disconnects, the upstream call continues as a task of the [`TaskTracker`].
 
 use std::{
     collections::{HashMap, hash_map},
@@ -62,8 +62,9 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         Self { in_flight: Arc::default(), tasks }
     }
 
-    /// Joins the in-flight upstream call for `name`, or starts one. The caller's `record` gets the flight. If the caller
-    /// has disconnected by `deadline`, according to the record, this waits for the outcome beyond `deadline`.
+    /// Joins the in-flight upstream call for `name`, or starts one. The caller's `record` gets the flight. If the
+    /// caller has disconnected by `deadline`, according to the record, this waits for the outcome beyond
+    /// `deadline`.
     ///
     /// # Errors
     ///

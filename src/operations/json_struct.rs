@@ -3,12 +3,12 @@
 use prost_types::{ListValue, Struct, Value, value::Kind};
 use serde_json::{Map, Number, Value as Json};
 
-/// The maximum depth of nested values. Deeper objects and arrays become JSON text. Protobuf decoders allow 100 nested
-/// messages, and a nested object takes three of them.
+/// The maximum depth of nested values. Deeper objects and arrays become JSON text. Protobuf decoders allow 100
+/// nested messages, and a nested object takes three of them.
 const MAX_DEPTH: usize = 30;
 
-/// Converts an object with every member. A `Struct` has only doubles. A number that a double cannot represent exactly
-/// becomes a string, because an identifier must not change.
+/// Converts an object with every member. A `Struct` has only doubles. A number that a double cannot represent
+/// exactly becomes a string, because an identifier must not change.
 #[must_use]
 pub(super) fn from_object(members: &Map<String, Json>) -> Struct {
     object(members, 1)

@@ -400,8 +400,8 @@ impl<A: Api> Poller<A> {
         pages
     }
 
-    /// The deadline of a query that starts now. A query that hangs must not delay the next round, with the device's other
-    /// operations, beyond the longest interval.
+    /// The deadline of a query that starts now. A query that hangs must not delay the next round, with the device's
+    /// other operations, beyond the longest interval.
     fn deadline(&self) -> Instant {
         let PollersInner { reader, intervals, .. } = &*self.pollers.0;
         Instant::now() + reader.upstream_timeout().min(intervals.max)

@@ -1,5 +1,5 @@
-//! Reads the states of operations with few queries: from the cache, by joining an identical query in flight, or from
-//! Google.
+//! Reads the states of operations with few queries: from the cache, by joining an identical query in flight, or
+//! from Google.
 
 use std::{sync::Arc, time::Duration};
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::config::{ConfigErrors, Invalid, Section, Time, integer, settings};
 
 settings! {
-    /// `[polling]`: the frequency and duration of queries about an operation. By default, Google allows 1,000 queries in 100
-    /// seconds per project (Android Management API, "Usage limits").
+    /// `[polling]`: the frequency and duration of queries about an operation. By default, Google allows 1,000
+    /// queries in 100 seconds per project (Android Management API, "Usage limits").
     pub struct Polling in "polling" {
         /// The maximum age of a cached state of an unfinished operation, and the first interval between two polls.
         min_interval: Duration = "1s", Time, env "COUNTERMAND_POLLING_MIN_INTERVAL";
@@ -17,8 +17,8 @@ settings! {
         max_wait: Duration = "4m", Time, env "COUNTERMAND_POLLING_MAX_WAIT";
         /// The number of finished operations in the cache; 0 for no cache.
         cache_entries: usize = 2000, integer::<usize>(0..=1_000_000), env "COUNTERMAND_POLLING_CACHE_ENTRIES";
-        /// The maximum age of a finished operation in the cache. A finished operation never changes, but Google deletes it
-        /// eventually.
+        /// The maximum age of a finished operation in the cache. A finished operation never changes, but Google
+        /// deletes it eventually.
         cache_max_age: Duration = "1h", Time, env "COUNTERMAND_POLLING_CACHE_MAX_AGE";
     }
 }

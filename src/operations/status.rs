@@ -1,7 +1,7 @@
 //! Makes the gRPC status of every error: its code, its message and its details.
 //!
-//! A message has no cause, no address and no part of a response that is not Google's JSON. [`status_size`] limits the
-//! size of all trailers to what gRPC clients accept.
+//! A message has no cause, no address and no part of a response that is not Google's JSON. [`status_size`] limits
+//! the size of all trailers to what gRPC clients accept.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -101,8 +101,8 @@ pub fn from_upstream(error: &Error) -> Status {
     }
 }
 
-/// The gRPC code of an error that Google returned: from a known quirk, otherwise from the error's `status`, otherwise
-/// from the HTTP status. Never OK.
+/// The gRPC code of an error that Google returned: from a known quirk, otherwise from the error's `status`,
+/// otherwise from the HTTP status. Never OK.
 pub(super) fn code_of(response: &ErrorResponse) -> Code {
     match (response.http_status, response.google.as_deref()) {
         (403, Some(google)) if google.reasons.iter().any(|reason| is_quota(reason)) => {
@@ -113,8 +113,8 @@ pub(super) fn code_of(response: &ErrorResponse) -> Code {
     }
 }
 
-/// Whether Google reports an exhausted quota or limit with this reason, as HTTP 403 instead of 429: `quotaExceeded`,
-/// `rateLimitExceeded`, `RATE_LIMIT_EXCEEDED`, `userRateLimitExceededUnreg` and the like
+/// Whether Google reports an exhausted quota or limit with this reason, as HTTP 403 instead of 429:
+/// `quotaExceeded`, `rateLimitExceeded`, `RATE_LIMIT_EXCEEDED`, `userRateLimitExceededUnreg` and the like
 /// (<https://developers.google.com/webmaster-tools/v1/errors>, "usageLimits").
 fn is_quota(reason: &str) -> bool {
     let reason = reason.replace('_', "").to_ascii_lowercase();

@@ -1,5 +1,5 @@
-//! Limits the size of an error on the wire. Many peers reset a stream whose trailers exceed 8 KiB. The caller would then
-//! not get the error.
+//! Limits the size of an error on the wire. Many peers reset a stream whose trailers exceed 8 KiB. The caller would
+//! then not get the error.
 
 use std::cmp::Reverse;
 
@@ -38,8 +38,8 @@ const PRIORITIES: [&[&str]; 4] = [
     &["google.rpc.ResourceInfo", "google.rpc.RequestInfo", "google.rpc.Help", "google.rpc.LocalizedMessage"],
 ];
 
-/// Builds a status within the limits. A message over `MAX_MESSAGE` is cut between characters. Details that do not fit
-/// are removed in the order of their priority. An `ErrorInfo` that is too large loses its largest metadata. The
+/// Builds a status within the limits. A message over `MAX_MESSAGE` is cut between characters. Details that do not
+/// fit are removed in the order of their priority. An `ErrorInfo` that is too large loses its largest metadata. The
 /// `google.rpc.Status` in the details repeats the code and the message.
 pub(super) fn limited(code: Code, message: &str, details: Vec<Any>) -> Status {
     let message = &message[..message.floor_char_boundary(MAX_MESSAGE)];

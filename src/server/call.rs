@@ -9,8 +9,8 @@
 //! 7. Write the audit line.
 //! 8. Respond. The response holds the permit until it is written ([`ResponseBody`]).
 //!
-//! When the caller disconnects, hyper drops the call's future. [`InFlight`] then moves the call to a task, so that a
-//! cancel that was sent completes and is recorded.
+//! When the caller disconnects, hyper drops the call's future. [`InFlight`] then moves the call to a task, so that
+//! a cancel that was sent completes and is recorded.
 
 use std::{
     convert::Infallible,
@@ -71,8 +71,8 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// Limits calls by `limits`, records them in `audit`, and tracks them in `in_flight`. `upstream_timeout` limits the
-    /// time for a request message to arrive, and the time for a response to be written.
+    /// Limits calls by `limits`, records them in `audit`, and tracks them in `in_flight`. `upstream_timeout` limits
+    /// the time for a request message to arrive, and the time for a response to be written.
     #[must_use]
     pub fn new(
         limits: &Limits,
@@ -249,8 +249,8 @@ where
 /// Refuses a request that is not a POST with 405, and one without gRPC's content type with 415 (gRPC over HTTP/2,
 /// "Requests").
 ///
-/// tonic would serve both. A web page can make a browser send such requests to other hosts without a CORS preflight, from
-/// the user's network and with the user's certificate. This content type requires a preflight.
+/// tonic would serve both. A web page can make a browser send such requests to other hosts without a CORS
+/// preflight, from the user's network and with the user's certificate. This content type requires a preflight.
 pub(super) fn not_grpc(head: &Parts) -> Option<Response<Body>> {
     let (http_status, message) = if head.method != http::Method::POST {
         (StatusCode::METHOD_NOT_ALLOWED, "a gRPC call requires the method POST")
@@ -323,7 +323,8 @@ fn name_in(method: Method, message: &Bytes) -> Option<String> {
     .ok()
 }
 
-/// Adds the details that every error has to an error that tonic returned. The message of such a call was not decoded.
+/// Adds the details that every error has to an error that tonic returned. The message of such a call was not
+/// decoded.
 fn with_details(response: Response<Body>, record: &Record) -> Response<Body> {
     // A response without a message has its status in the headers. Other responses have it in the trailers.
     match Status::from_header_map(response.headers()) {

@@ -95,8 +95,8 @@ fn ip_address(octets: &[u8]) -> Option<IpAddr> {
 }
 
 impl Validity {
-    /// The period in which all certificates of `chain` are valid. The error has the number of a certificate that cannot
-    /// be parsed.
+    /// The period in which all certificates of `chain` are valid. The error has the number of a certificate that
+    /// cannot be parsed.
     pub(super) fn of_chain(chain: &[CertificateDer<'_>]) -> Result<Self, String> {
         let mut validity = Self { start: SystemTime::UNIX_EPOCH, end: unix_time(u64::MAX) };
         for (index, certificate) in chain.iter().enumerate() {

@@ -1,10 +1,10 @@
 //! The limits on connections and on TLS handshakes.
 //!
-//! A connection over `max_connections` is closed. A connection over `max_handshakes` waits, so that a burst of clients is
-//! served in turn.
+//! A connection over `max_connections` is closed. A connection over `max_handshakes` waits, so that a burst of
+//! clients is served in turn.
 //!
-//! While a connection waits, the oldest handshake is revoked when it is older than [`HANDSHAKE_GRACE`]. Therefore clients
-//! that connect and send nothing delay other clients by at most that time.
+//! While a connection waits, the oldest handshake is revoked when it is older than [`HANDSHAKE_GRACE`]. Therefore
+//! clients that connect and send nothing delay other clients by at most that time.
 
 use std::{
     collections::BTreeMap,
@@ -38,8 +38,8 @@ impl ConnLimit {
         }
     }
 
-    /// Admits a connection. A TCP connection with TLS waits for a handshake slot. Closes the connection and returns `None`
-    /// if `max_connections` connections are open.
+    /// Admits a connection. A TCP connection with TLS waits for a handshake slot. Closes the connection and returns
+    /// `None` if `max_connections` connections are open.
     pub(super) async fn admit(&self, socket: Connected) -> Option<Admitted> {
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             if let Some(suppressed) = self.refusals.permit() {
@@ -65,7 +65,8 @@ struct HandshakeLimit {
 #[derive(Default)]
 struct Slots {
     next: u64,
-    /// The acquired slots by number, so the first is the oldest: the time of each, and the sender whose drop revokes it.
+    /// The acquired slots by number, so the first is the oldest: the time of each, and the sender whose drop
+    /// revokes it.
     acquired: BTreeMap<u64, (Instant, oneshot::Sender<()>)>,
 }
 
@@ -110,7 +111,8 @@ impl HandshakeLimit {
         Ok(HandshakeSlot { number, limit: Arc::clone(self), revoked })
     }
 
-    /// Revokes the oldest slot, unless it was acquired after `since` because another waiter has revoked the previous one.
+    /// Revokes the oldest slot, unless it was acquired after `since` because another waiter has revoked the
+    /// previous one.
     fn revoke_oldest(&self, since: Instant) {
         let mut slots = self.slots();
         if let Some(oldest) = slots.acquired.first_entry()

@@ -68,8 +68,8 @@ impl Connections {
         Self { router: Arc::new(router), limits, write_timeout, http2 }
     }
 
-    /// Serves a connection until the peer closes it. When it reaches its maximum age, or when `ending` is true, the server
-    /// accepts no new call (GOAWAY), and closes the connection after the last call in flight.
+    /// Serves a connection until the peer closes it. When it reaches its maximum age, or when `ending` is true, the
+    /// server accepts no new call (GOAWAY), and closes the connection after the last call in flight.
     pub(super) async fn serve(self: Arc<Self>, admitted: Admitted, ending: watch::Receiver<bool>) {
         let Admitted { socket, permit: _permit, tls } = admitted;
         let origin = socket.origin();

@@ -1,7 +1,7 @@
 //! `grpc.health.v1.Health`, which reports the state of the process.
 //!
-//! This module implements tonic-health's trait. tonic-health's own service reports SERVING at the start, and its watches
-//! never end, so a drain would wait for them.
+//! This module implements tonic-health's trait. tonic-health's own service reports SERVING at the start, and its
+//! watches never end, so a drain would wait for them.
 
 use std::pin::Pin;
 
@@ -19,8 +19,8 @@ use crate::serving::Serving;
 /// The services with a health status: the process as a whole, and the operations service.
 const SERVICES: [&str; 2] = ["", "google.longrunning.Operations"];
 
-/// Creates the health service. A watch sends each change of the status. In a drain, a watch sends NOT_SERVING and ends
-/// with OK. The same happens when the sender of the state is dropped.
+/// Creates the health service. A watch sends each change of the status. In a drain, a watch sends NOT_SERVING and
+/// ends with OK. The same happens when the sender of the state is dropped.
 #[must_use]
 pub fn service(serving: watch::Receiver<Serving>) -> HealthServer<Health> {
     HealthServer::new(Health { serving })

@@ -7,8 +7,9 @@
 //! 3. a bearer token ([`jwt`]), verified by the issuer's keys ([`jwks`]);
 //! 4. the user of a unix socket's peer.
 //!
-//! Otherwise the caller is anonymous. An invalid token or forwarded identity ends the call even with other evidence,
-//! because the request would otherwise get another caller. This module never logs a token, a header or a certificate.
+//! Otherwise the caller is anonymous. An invalid token or forwarded identity ends the call even with other
+//! evidence, because the request would otherwise get another caller. This module never logs a token, a header or a
+//! certificate.
 
 use std::{sync::Arc, time::Duration};
 

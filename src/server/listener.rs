@@ -36,8 +36,8 @@ pub enum Connected {
 }
 
 impl Listener {
-    /// Binds `address`. The file of a unix socket gets the mode and the owner of `access`. A file whose server has ended is
-    /// replaced.
+    /// Binds `address`. The file of a unix socket gets the mode and the owner of `access`. A file whose server has
+    /// ended is replaced.
     ///
     /// # Errors
     ///

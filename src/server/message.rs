@@ -7,7 +7,8 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
-/// The length of a message's prefix: a compression flag and the length (gRPC over HTTP/2, "Length-Prefixed-Message").
+/// The length of a message's prefix: a compression flag and the length (gRPC over HTTP/2,
+/// "Length-Prefixed-Message").
 const PREFIX: usize = 5;
 
 /// A request message could not be collected.

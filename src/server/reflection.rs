@@ -1,5 +1,5 @@
-//! Server reflection, v1 and v1alpha. It has every descriptor that a client without stubs needs to call the service and
-//! to decode its responses, including error details and `Struct`.
+//! Server reflection, v1 and v1alpha. It has every descriptor that a client without stubs needs to call the service
+//! and to decode its responses, including error details and `Struct`.
 
 use tokio::sync::watch;
 use tonic_reflection::server::{Builder, v1, v1alpha};

@@ -1,9 +1,9 @@
 //! Limits the calls of a connection that are reset soon after their start.
 //!
-//! A client can start and reset calls at little cost, and the server has the cost of each call (CVE-2023-44487). A client
-//! can also cause the server to reset calls, by protocol errors (CVE-2025-8671). h2 limits only the calls that hyper has
-//! not accepted yet. A call that lived longer than [`MIN_LIFETIME`] is not counted, because the callers behind one proxy
-//! may reach their deadlines at the same time. Envoy has the same rule
+//! A client can start and reset calls at little cost, and the server has the cost of each call (CVE-2023-44487). A
+//! client can also cause the server to reset calls, by protocol errors (CVE-2025-8671). h2 limits only the calls
+//! that hyper has not accepted yet. A call that lived longer than [`MIN_LIFETIME`] is not counted, because the
+//! callers behind one proxy may reach their deadlines at the same time. Envoy has the same rule
 //! (`overload.premature_reset_min_stream_lifetime_seconds`).
 
 use std::{

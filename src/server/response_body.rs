@@ -27,8 +27,8 @@ impl CallGuard {
     }
 }
 
-/// The body of a response. The message owns the [`CallGuard`]. h2 drops the message when its last byte is written, or
-/// when the stream has ended.
+/// The body of a response. The message owns the [`CallGuard`]. h2 drops the message when its last byte is written,
+/// or when the stream has ended.
 ///
 /// The end of the body is too early for the drop: h2 buffers the part of the message that exceeds the caller's
 /// flow-control window. The buffered part uses memory, and a drain must wait for it.

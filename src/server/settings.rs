@@ -31,8 +31,8 @@ settings! {
             env "COUNTERMAND_LISTEN", flag "--listen ADDR";
         /// The time for calls in flight to finish after a signal to stop.
         drain_timeout: Duration = "25s", Time, env "COUNTERMAND_DRAIN_TIMEOUT";
-        /// The permission bits of unix socket files. Connecting requires write permission (unix(7)). By default only the
-        /// process's user may connect, because without a policy every client may do everything.
+        /// The permission bits of unix socket files. Connecting requires write permission (unix(7)). By default
+        /// only the process's user may connect, because without a policy every client may do everything.
         unix_socket_mode: u32 = "0600", Parsed { form: "octal digits, as \"0660\"", parse: mode },
             env "COUNTERMAND_UNIX_SOCKET_MODE";
         /// The owner of unix socket files; by default the process's user and group.
@@ -71,8 +71,8 @@ pub struct Owner {
 }
 
 settings! {
-    /// `[server.tls]`: TLS on the TCP addresses, with PEM files. Without this section, TCP is plaintext. Unix sockets are
-    /// always plaintext, because their data does not leave the machine.
+    /// `[server.tls]`: TLS on the TCP addresses, with PEM files. Without this section, TCP is plaintext. Unix
+    /// sockets are always plaintext, because their data does not leave the machine.
     pub struct TlsSettings in "server.tls" {
         /// The server's certificate, then the intermediate certificates.
         certificate: Option<PathBuf>, FilePath, env "COUNTERMAND_SERVER_TLS_CERTIFICATE";
@@ -106,11 +106,11 @@ settings! {
         handshake_timeout: Duration = "10s", Time, env "COUNTERMAND_HANDSHAKE_TIMEOUT";
         /// Concurrent calls, over all connections. A call over the limit is UNAVAILABLE.
         max_concurrent_calls: usize = 4096, integer::<usize>(1..=1_000_000), env "COUNTERMAND_MAX_CONCURRENT_CALLS";
-        /// The maximum length of a request message, in bytes. A longer message is INVALID_ARGUMENT. A name has at most 804
-        /// characters; the rest is for the filter of a list.
+        /// The maximum length of a request message, in bytes. A longer message is INVALID_ARGUMENT. A name has at
+        /// most 804 characters; the rest is for the filter of a list.
         max_request_bytes: usize = 65_536, integer::<usize>(1024..=4 * 1024 * 1024), env "COUNTERMAND_MAX_REQUEST_BYTES";
-        /// The maximum size of a header list, in bytes, as RFC 9113 counts it (section 6.5.2). The future of Google's Python
-        /// client adds a header with each poll.
+        /// The maximum size of a header list, in bytes, as RFC 9113 counts it (section 6.5.2). The future of
+        /// Google's Python client adds a header with each poll.
         max_header_list_bytes: u32 = 65_536, integer::<u32>(1024..=1024 * 1024),
             env "COUNTERMAND_MAX_HEADER_LIST_BYTES";
         /// Concurrent calls on one connection (SETTINGS_MAX_CONCURRENT_STREAMS). A client queues the calls over the
@@ -120,10 +120,10 @@ settings! {
         /// Calls on one connection that were reset before they were accepted. A connection over the limit is closed
         /// (GOAWAY, ENHANCE_YOUR_CALM).
         max_pending_resets: usize = 256, integer::<usize>(1..=1_000_000), env "COUNTERMAND_MAX_PENDING_RESETS";
-        /// Calls on one connection that were reset soon after their start, in one `reset_window`. Also the HTTP/2 violations
-        /// that make this server reset a stream, over the lifetime of the connection. A connection over the limit is
-        /// closed. The default equals that of `max_concurrent_calls`, because all callers behind one proxy may reach
-        /// their deadlines at the same time.
+        /// Calls on one connection that were reset soon after their start, in one `reset_window`. Also the HTTP/2
+        /// violations that make this server reset a stream, over the lifetime of the connection. A connection over
+        /// the limit is closed. The default equals that of `max_concurrent_calls`, because all callers behind one
+        /// proxy may reach their deadlines at the same time.
         max_resets_per_window: usize = 4096, integer::<usize>(1..=1_000_000), env "COUNTERMAND_MAX_RESETS_PER_WINDOW";
         /// The window of `max_resets_per_window`.
         reset_window: Duration = "30s", Time, env "COUNTERMAND_RESET_WINDOW";
@@ -131,8 +131,9 @@ settings! {
         keepalive_interval: Duration = "30s", Time, env "COUNTERMAND_KEEPALIVE_INTERVAL";
         /// The time for the client to reply to the PING.
         keepalive_timeout: Duration = "10s", Time, env "COUNTERMAND_KEEPALIVE_TIMEOUT";
-        /// The age at which a connection accepts no more calls (GOAWAY), plus or minus a tenth. Client certificates are
-        /// verified once per connection, and load balancers distribute connections, so connections must be renewed.
+        /// The age at which a connection accepts no more calls (GOAWAY), plus or minus a tenth. Client certificates
+        /// are verified once per connection, and load balancers distribute connections, so connections must be
+        /// renewed.
         max_connection_age: Option<Duration> = "30m", TimeOrOff, env "COUNTERMAND_MAX_CONNECTION_AGE";
         /// The time for the calls in flight to finish then. It should exceed the longest wait (`polling.max_wait`).
         max_connection_age_grace: Duration = "11m", Time, env "COUNTERMAND_MAX_CONNECTION_AGE_GRACE";
@@ -140,15 +141,15 @@ settings! {
 }
 
 settings! {
-    /// `[callers]`: the accepted evidence of a caller's identity. Verified client certificates and the users of unix
-    /// sockets are always accepted.
+    /// `[callers]`: the accepted evidence of a caller's identity. Verified client certificates and the users of
+    /// unix sockets are always accepted.
     pub struct Callers in "callers" {
         /// Whether the last element of a mesh proxy's `x-forwarded-client-cert` names the caller.
         forwarded_client_cert: bool = false, Switch, env "COUNTERMAND_CALLERS_FORWARDED_CLIENT_CERT";
         /// Whether a mesh proxy's `l5d-client-id` names the caller.
         linkerd_client_id: bool = false, Switch, env "COUNTERMAND_CALLERS_LINKERD_CLIENT_ID";
-        /// The mesh proxies on other machines, each by the SPIFFE ID or a DNS name of its verified certificate. A proxy on
-        /// this machine, on loopback or a unix socket, is trusted without an entry.
+        /// The mesh proxies on other machines, each by the SPIFFE ID or a DNS name of its verified certificate. A
+        /// proxy on this machine, on loopback or a unix socket, is trusted without an entry.
         mesh_proxies: Option<Vec<Identity>>,
             List { form: "spiffe://trust-domain/path or dns:host", or_one: false, parse: mesh_proxy },
             env "COUNTERMAND_CALLERS_MESH_PROXIES";

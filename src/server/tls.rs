@@ -1,7 +1,7 @@
 //! TLS on the TCP listeners. The files are reloaded when they change.
 //!
-//! Sessions are never resumed. Connections are long-lived, so resumption would save little. A client whose certificate has
-//! expired, or whose CA was removed, could still connect with a resumed session.
+//! Sessions are never resumed. Connections are long-lived, so resumption would save little. A client whose
+//! certificate has expired, or whose CA was removed, could still connect with a resumed session.
 
 use std::{
     fs, io,
@@ -34,8 +34,8 @@ use crate::{background::Background, file_watch::FileWatch, pem};
 /// HTTP/2 in ALPN (RFC 9113, section 3.1).
 const H2: &[u8] = b"h2";
 
-/// The time before an error of changed files is logged. A certificate and its key are two files, which may change at
-/// different times.
+/// The time before an error of changed files is logged. A certificate and its key are two files, which may change
+/// at different times.
 const MISMATCH_GRACE: Duration = Duration::from_secs(10);
 
 /// The interval between two warnings about a certificate that expires soon.
@@ -102,8 +102,8 @@ struct PerFile<T> {
 }
 
 impl Tls {
-    /// Starts the task that reloads the files when they change. An invalid version is logged, and the old one stays active.
-    /// The task is aborted when the last clone is dropped.
+    /// Starts the task that reloads the files when they change. An invalid version is logged, and the old one stays
+    /// active. The task is aborted when the last clone is dropped.
     #[must_use]
     pub fn start(loaded: LoadedTls, background: &Background) -> Self {
         let LoadedTls { files, watched, content } = loaded;
@@ -216,7 +216,8 @@ impl TlsFiles {
     }
 }
 
-/// The certificate chain with its key. The error texts of the libraries may quote the key file, so they are discarded.
+/// The certificate chain with its key. The error texts of the libraries may quote the key file, so they are
+/// discarded.
 fn certified_key(chain: Vec<CertificateDer<'static>>, pem: &[u8]) -> Result<CertifiedKey, TlsFileError> {
     let key_error = |problem: &str| TlsFile::PrivateKey.error(format!("the file {problem}"));
     let key = PrivateKeyDer::from_pem_slice(pem).map(Zeroizing::new);
@@ -266,8 +267,8 @@ fn is_public(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
 }
 
-/// A file and its last complete content. When another file changes, the content of a file that is being written is not
-/// loaded. A file that is temporarily absent does not delay the others.
+/// A file and its last complete content. When another file changes, the content of a file that is being written is
+/// not loaded. A file that is temporarily absent does not delay the others.
 struct WatchedFile {
     watch: FileWatch,
     content: Content,
@@ -350,10 +351,11 @@ async fn reload(
     }
 }
 
-/// Warns about a certificate that is expired, not valid yet or expires soon, and about a key that every user can read.
+/// Warns about a certificate that is expired, not valid yet or expires soon, and about a key that every user can
+/// read.
 ///
-/// The server starts with an expired certificate, as nginx and Envoy do. Clients reject the certificate. A restart must
-/// not turn a late renewal or an incorrect clock into an outage.
+/// The server starts with an expired certificate, as nginx and Envoy do. Clients reject the certificate. A restart
+/// must not turn a late renewal or an incorrect clock into an outage.
 fn warn(files: &TlsFiles, loaded: &TlsContent) {
     let certificate = files.certificate.display();
     match loaded.validity.at(SystemTime::now()) {

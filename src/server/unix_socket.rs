@@ -1,5 +1,5 @@
-//! Binds a unix socket. No client can connect before the file has its mode and owner. A process never replaces the file
-//! of another process that is serving.
+//! Binds a unix socket. No client can connect before the file has its mode and owner. A process never replaces the
+//! file of another process that is serving.
 
 use std::{
     fs::{File, Permissions, TryLockError, set_permissions, symlink_metadata},
@@ -83,11 +83,11 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     Ok((file.dev(), file.ino()))
 }
 
-/// Locks the directory. Otherwise another process could bind a socket at the path after this process found a stale file
-/// and before it replaces the file.
+/// Locks the directory. Otherwise another process could bind a socket at the path after this process found a stale
+/// file and before it replaces the file.
 ///
-/// Any user who can read the directory can hold the lock, and must not prevent the start of the service. Therefore this
-/// returns `None` after a second, without file locks, or without read permission.
+/// Any user who can read the directory can hold the lock, and must not prevent the start of the service. Therefore
+/// this returns `None` after a second, without file locks, or without read permission.
 async fn lock(path: &Path) -> Option<File> {
     let directory = File::open(directory_of(path)).ok()?;
     for _ in 0..LOCK_ATTEMPTS {

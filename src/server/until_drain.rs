@@ -1,8 +1,8 @@
 //! Streams that end when the process drains.
 //!
-//! A client may keep a bidirectional stream, such as reflection's, open forever. A graceful shutdown would wait for it.
-//! In a drain, this module ends the request body as if the client had ended it. The service then responds to the
-//! received requests and ends the call with OK.
+//! A client may keep a bidirectional stream, such as reflection's, open forever. A graceful shutdown would wait for
+//! it. In a drain, this module ends the request body as if the client had ended it. The service then responds to
+//! the received requests and ends the call with OK.
 
 use std::{
     pin::Pin,

@@ -1,8 +1,8 @@
 //! Limits the time for which a connection may leave responses unread.
 //!
-//! A response holds its permit until its last byte is written. A client that keeps its flow-control window at zero and
-//! replies to pings could hold its permits forever, because neither hyper nor h2 has a timeout for writes. hyper has no
-//! API to end one stream, so the connection is closed.
+//! A response holds its permit until its last byte is written. A client that keeps its flow-control window at zero
+//! and replies to pings could hold its permits forever, because neither hyper nor h2 has a timeout for writes.
+//! hyper has no API to end one stream, so the connection is closed.
 
 use std::{
     collections::BTreeMap,
@@ -15,8 +15,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// The number of bytes that a caller must read to restart the timer: HTTP/2's initial window (RFC 9113, section 6.9.2).
-/// With a smaller number, a caller could hold a permit for hours by reading single bytes.
+/// The number of bytes that a caller must read to restart the timer: HTTP/2's initial window (RFC 9113, section
+/// 6.9.2). With a smaller number, a caller could hold a permit for hours by reading single bytes.
 const MIN_PROGRESS: usize = 65_535;
 
 /// The responses of one connection that are being written.
@@ -28,7 +28,8 @@ pub(super) struct WriteStalls {
 
 #[derive(Default)]
 struct Pending {
-    /// The time at which writing each response started. The keys increase with time, so the first entry is the oldest.
+    /// The time at which writing each response started. The keys increase with time, so the first entry is the
+    /// oldest.
     since: BTreeMap<u64, Instant>,
     next: u64,
     /// Whether [`WriteStalls::exceeded`] has a timer for the oldest response.

@@ -3,15 +3,16 @@
 //! # x-forwarded-client-cert
 //!
 //! The header has an element for each client certificate that a proxy verified (Envoy, "HTTP header manipulation").
-//! Commas separate the elements. Semicolons separate the `Key=Value` pairs of an element. A value with one of `,;="` is
-//! in double quotes, with `\"` and `\\` for `"` and `\`.
+//! Commas separate the elements. Semicolons separate the `Key=Value` pairs of an element. A value with one of
+//! `,;="` is in double quotes, with `\"` and `\\` for `"` and `\`.
 //!
-//! Each proxy appends its element. Therefore only the last element is from the trusted proxy. A client may have sent the
-//! elements before it.
+//! Each proxy appends its element. Therefore only the last element is from the trusted proxy. A client may have
+//! sent the elements before it.
 //!
-//! A client cannot move the start of the last element with an unclosed quote. The proxy's element has an even number of
-//! quotes, so one quote is unclosed at the end, and such a header is refused. A `\"` in one of the proxy's values could
-//! make the number even. But then its backslash is outside of quotes, where a backslash is refused.
+//! A client cannot move the start of the last element with an unclosed quote. The proxy's element has an even
+//! number of quotes, so one quote is unclosed at the end, and such a header is refused. A `\"` in one of the
+//! proxy's values could make the number even. But then its backslash is outside of quotes, where a backslash is
+//! refused.
 
 use std::borrow::Cow;
 
@@ -102,8 +103,8 @@ pub fn xfcc_identity(header: &[u8]) -> Result<Option<Identity>, InvalidXfcc> {
     }
 }
 
-/// The client's names in an element, unquoted and in order. Empty values are ignored, because Envoy writes `URI=` for a
-/// certificate without a URI.
+/// The client's names in an element, unquoted and in order. Empty values are ignored, because Envoy writes `URI=`
+/// for a certificate without a URI.
 #[derive(Debug, Default)]
 struct Element<'a> {
     uris: Vec<Cow<'a, [u8]>>,
@@ -177,8 +178,8 @@ fn read_value(text: &[u8]) -> Result<(Cow<'_, [u8]>, &[u8]), InvalidXfcc> {
     Ok((value, &tail[1..]))
 }
 
-/// Replaces `\"` and `\\` by `"` and `\`. A backslash before any other character is kept, because names of certificate
-/// subjects have such escapes (RFC 4514, section 2.4).
+/// Replaces `\"` and `\\` by `"` and `\`. A backslash before any other character is kept, because names of
+/// certificate subjects have such escapes (RFC 4514, section 2.4).
 fn unescaped(value: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(value.len());
     let mut bytes = value.iter().copied().peekable();

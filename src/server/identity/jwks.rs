@@ -94,8 +94,8 @@ pub enum InvalidKeySet {
 }
 
 impl KeySet {
-    /// Parses the keys in `json` for one of the `allowed` algorithms. Malformed keys and keys of other types or uses are
-    /// ignored, as RFC 7517 requires.
+    /// Parses the keys in `json` for one of the `allowed` algorithms. Malformed keys and keys of other types or
+    /// uses are ignored, as RFC 7517 requires.
     ///
     /// # Errors
     ///
@@ -212,8 +212,8 @@ pub(super) struct JwksEndpoint {
     token_file: Option<PathBuf>,
 }
 
-/// A key set could not be fetched. `Display` is for the log. It may have addresses and file names, and never quotes a
-/// token or a body.
+/// A key set could not be fetched. `Display` is for the log. It may have addresses and file names, and never quotes
+/// a token or a body.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum JwksFetchError {
     /// The HTTP client cannot be built.
@@ -245,8 +245,8 @@ pub enum JwksFetchError {
 }
 
 impl JwksEndpoint {
-    /// The endpoint at `url`, whose certificate must be trusted by `authorities`. Each request has the bearer token in
-    /// `token_file`, which is read each time because Kubernetes replaces it every hour or so.
+    /// The endpoint at `url`, whose certificate must be trusted by `authorities`. Each request has the bearer token
+    /// in `token_file`, which is read each time because Kubernetes replaces it every hour or so.
     ///
     /// # Errors
     ///

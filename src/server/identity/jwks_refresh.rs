@@ -24,7 +24,8 @@ const MAX_BACKOFF: Duration = Duration::from_secs(30);
 /// The name with which the exit of the task is reported.
 const TASK: &str = "token key refresh";
 
-/// The issuer's keys. A set stays active until a newer one is fetched. The drop aborts the task that refreshes the keys.
+/// The issuer's keys. A set stays active until a newer one is fetched. The drop aborts the task that refreshes the
+/// keys.
 pub(super) struct IssuerKeys {
     state: watch::Receiver<KeyState>,
     /// Requests a fetch; `None` for a file, which is watched instead.

@@ -1,8 +1,8 @@
 //! Verifies bearer tokens: JWTs (RFC 7519) of one issuer, signed with the keys that the issuer publishes.
 //!
-//! jsonwebtoken parses keys and verifies signatures. This module checks the header and the claims, because jsonwebtoken
-//! accepts a list as `iss`, ignores `crit`, and does not find `exp` with serde_json's `arbitrary_precision`, which other
-//! modules need.
+//! jsonwebtoken parses keys and verifies signatures. This module checks the header and the claims, because
+//! jsonwebtoken accepts a list as `iss`, ignores `crit`, and does not find `exp` with serde_json's
+//! `arbitrary_precision`, which other modules need.
 
 use std::{
     num::NonZeroUsize,
@@ -39,8 +39,8 @@ const MAX_KEYS_TRIED: usize = 4;
 /// The accepted clock skew between the issuer and this machine, in seconds.
 const LEEWAY: u64 = 30;
 
-/// Claims that differ between two tokens of one caller and are not available to policies. They are removed, so that all
-/// tokens of a caller share entries of the policy's decision cache.
+/// Claims that differ between two tokens of one caller and are not available to policies. They are removed, so that
+/// all tokens of a caller share entries of the policy's decision cache.
 const PER_TOKEN_CLAIMS: [&str; 4] = ["exp", "nbf", "iat", "jti"];
 
 /// The maximum number of tokens in the [`TokenCache`].
@@ -188,7 +188,8 @@ fn refused(error: InvalidToken) -> Bearer {
     Bearer::Now(Err(Refusal::Token(error)))
 }
 
-/// The token of an `authorization` header with the scheme Bearer, in any case (RFC 9110, section 11.1; RFC 6750, section
+/// The token of an `authorization` header with the scheme Bearer, in any case (RFC 9110, section 11.1; RFC 6750,
+/// section
 /// 2.1). `None` for another scheme, which may be for a proxy.
 fn bearer_token(header: &HeaderValue) -> Option<&[u8]> {
     const SCHEME: &[u8] = b"bearer";
@@ -210,8 +211,8 @@ struct JwsHeader {
     crit: Option<Value>,
 }
 
-/// The claims of a token (a JWS, RFC 7515) that is signed with one of `keys` and one of the `allowed` algorithms. `keys` is
-/// `None` before the first fetch.
+/// The claims of a token (a JWS, RFC 7515) that is signed with one of `keys` and one of the `allowed` algorithms.
+/// `keys` is `None` before the first fetch.
 ///
 /// # Errors
 ///
@@ -247,7 +248,8 @@ fn signed_claims(
     if suitable.iter().any(|key| key.verifies(message.as_bytes(), signature, algorithm)) {
         return decode_part(claims);
     }
-    // With an ID in the token and in the key, the key is the signer's. Otherwise a fetch may return the signer's key.
+    // With an ID in the token and in the key, the key is the signer's. Otherwise a fetch may return the signer's
+    // key.
     let is_identified = kid.is_some() && suitable.iter().any(|key| key.has_id());
     Err(if is_identified { InvalidToken::Signature } else { InvalidToken::UnknownKey })
 }
@@ -262,8 +264,8 @@ fn decode_part<T: DeserializeOwned>(encoded: &str) -> Result<T, InvalidToken> {
 ///
 /// # Errors
 ///
-/// The claims are not from `issuer`, not for one of `audiences`, or not valid at `now`, in seconds since the Unix epoch
-/// (RFC 7519, section 4.1).
+/// The claims are not from `issuer`, not for one of `audiences`, or not valid at `now`, in seconds since the Unix
+/// epoch (RFC 7519, section 4.1).
 fn caller(
     mut claims: Map<String, Value>,
     issuer: &str,
@@ -306,16 +308,16 @@ fn caller(
     Ok((Caller::of_token(issuer.to_owned(), subject, flat), until))
 }
 
-/// A NumericDate (RFC 7519, section 2) in whole seconds. Fractions are truncated. `None` for a value that is not a number
-/// or is before the epoch.
+/// A NumericDate (RFC 7519, section 2) in whole seconds. Fractions are truncated. `None` for a value that is not a
+/// number or is before the epoch.
 fn numeric_date(time: Option<&Value>) -> Option<u64> {
     let time = time?.as_f64().filter(|time| *time >= 0.0)?;
     // The cast saturates.
     Some(time as u64)
 }
 
-/// Adds the values of a claim to `into`: each item of a list, and each member of an object as `name/member`. A claim with
-/// the name `name/member` adds to the same values.
+/// Adds the values of a claim to `into`: each item of a list, and each member of an object as `name/member`. A
+/// claim with the name `name/member` adds to the same values.
 fn flatten(name: String, value: &Value, into: &mut Claims) {
     let text = match value {
         Value::Null => return,
@@ -332,8 +334,9 @@ fn flatten(name: String, value: &Value, into: &mut Claims) {
     into.entry(name).or_default().insert(text);
 }
 
-/// Caches the callers of verified tokens, because a client sends the same token with every call, and verifying a signature
-/// takes about 50 µs. The cache key is a digest of the token. Only tokens that are valid with the current keys are cached.
+/// Caches the callers of verified tokens, because a client sends the same token with every call, and verifying a
+/// signature takes about 50 µs. The cache key is a digest of the token. Only tokens that are valid with the current
+/// keys are cached.
 struct TokenCache(Mutex<CachedTokens>);
 
 struct CachedTokens {

@@ -118,7 +118,8 @@ pub(super) fn mesh_proxy(text: &str, _: &Path) -> Result<Identity, Invalid> {
     })
 }
 
-/// A caller is `jwt:ISS#SUB`, and the first `#` ends the issuer. OpenID Connect gives issuers no fragment (Discovery
+/// A caller is `jwt:ISS#SUB`, and the first `#` ends the issuer. OpenID Connect gives issuers no fragment
+/// (Discovery
 /// 1.0, section 3).
 pub(super) fn issuer(text: &str, directory: &Path) -> Result<String, Invalid> {
     if text.contains('#') {
