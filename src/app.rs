@@ -141,14 +141,14 @@ impl App {
         self.serving.subscribe()
     }
 
-    /// Serves until `stop`, then drains. Health reports NOT_SERVING, connections are rejected after a short grace, and the calls
-    /// in flight finish, including cancels whose callers have disconnected. `cut` ends the drain at once: the remaining calls
-    /// are answered UNAVAILABLE, and their audit lines are written.
+    /// Serves until `stop`, then drains. Health reports NOT_SERVING, connections are rejected after a short grace,
+    /// and the calls in flight finish, including cancels whose callers have disconnected. `cut` ends the drain at
+    /// once: the remaining calls are answered UNAVAILABLE, and their audit lines are written.
     ///
     /// # Errors
     ///
-    /// A background task ended. The process drains in this case too, so that every cancel that was sent has its line in the
-    /// audit log.
+    /// A background task ended. The process drains in this case too, so that every cancel that was sent has its line
+    /// in the audit log.
     pub async fn run(
         self,
         stop: impl Future<Output = ()>,

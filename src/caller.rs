@@ -21,16 +21,16 @@ pub struct Caller(Arc<CallerData>);
 
 #[derive(Debug, PartialEq, Eq)]
 struct CallerData {
-    /// The hash of the other fields. It is computed once, because the decision cache hashes the caller of each call and a
-    /// token may have many claims.
+    /// The hash of the other fields. It is computed once, because the decision cache hashes the caller of each call
+    /// and a token may have many claims.
     hash: u64,
     identity: Identity,
     evidence: Evidence,
     claims: Claims,
 }
 
-/// The claims of a token: the values of each claim as text, by the claim's name. The name of a member of an object follows
-/// the object's name and a slash (`kubernetes.io/namespace`).
+/// The claims of a token: the values of each claim as text, by the claim's name. The name of a member of an object
+/// follows the object's name and a slash (`kubernetes.io/namespace`).
 pub type Claims = BTreeMap<String, BTreeSet<String>>;
 
 /// The identity of a caller. `Display` writes the id that policies and the audit log use, and `FromStr` reads it.

@@ -60,8 +60,8 @@ enum Command {
     Probe(probe::ProbeArgs),
 }
 
-/// Parses the command line, runs the command and returns its exit code. clap ends the process with code 2 if the command line
-/// is invalid.
+/// Parses the command line, runs the command and returns its exit code. clap ends the process with code 2 if the
+/// command line is invalid.
 pub async fn run() -> ExitCode {
     let exit = match Cli::parse().command {
         Command::Serve(args) => serve::run(args).await,

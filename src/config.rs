@@ -1,7 +1,7 @@
 //! Reads settings from flags, environment variables and a TOML file. All errors are reported at once.
 //!
-//! A setting comes from its flag, otherwise from its `COUNTERMAND_…` variable, otherwise from the file, otherwise from its
-//! default. Each component declares its settings with [`settings!`]. `app::config` combines them.
+//! A setting comes from its flag, otherwise from its `COUNTERMAND_…` variable, otherwise from the file, otherwise
+//! from its default. Each component declares its settings with [`settings!`]. `app::config` combines them.
 
 pub(crate) mod address;
 pub(crate) mod endpoint;

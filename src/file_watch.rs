@@ -15,8 +15,8 @@ mod read_file;
 
 pub use read_file::read;
 
-/// The interval between two reads. The content is compared, because times and inodes are unreliable: Kubernetes replaces
-/// a symbolic link.
+/// The interval between two reads. The content is compared, because times and inodes are unreliable: Kubernetes
+/// replaces a symbolic link.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A new content counts as complete when it has not changed for this time. A file that is read while it is written may

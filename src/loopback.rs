@@ -1,4 +1,5 @@
-//! Loopback addresses and hosts. No other machine can read or change traffic on loopback, so plaintext is allowed there.
+//! Loopback addresses and hosts. No other machine can read or change traffic on loopback, so plaintext is allowed
+//! there.
 
 use std::net::SocketAddr;
 
@@ -10,8 +11,8 @@ pub fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
-/// Whether the host of a URL is a loopback address or `localhost`. Every other name is not loopback, because it may resolve
-/// to another address when the URL is used.
+/// Whether the host of a URL is a loopback address or `localhost`. Every other name is not loopback, because it may
+/// resolve to another address when the URL is used.
 #[must_use]
 pub fn is_loopback_host(host: &Host<&str>) -> bool {
     match host {

@@ -5,13 +5,14 @@ use std::{io::Write, process::ExitCode};
 use mimalloc::MiMalloc;
 use tokio::runtime::{Builder, Runtime};
 
-/// A call makes many small allocations, which are cheaper in mimalloc than in glibc. The benchmark uses the same allocator.
+/// A call makes many small allocations, which are cheaper in mimalloc than in glibc. The benchmark uses the same
+/// allocator.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
-    // One thread is enough: a call takes a few dozen microseconds of CPU time, and Google allows ten calls a second. With
-    // several threads, a call would cost twice as much, because threads wake one another and write each response
+    // One thread is enough: a call takes a few dozen microseconds of CPU time, and Google allows ten calls a second.
+    // With several threads, a call would cost twice as much, because threads wake one another and write each response
     // separately.
     let runtime = Builder::new_current_thread().enable_all().build();
     match runtime {
@@ -24,8 +25,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs `work` and does not wait for blocking threads. A thread that resolves a name or reads a file would keep the process
-/// alive after its drain. All output is written when `work` ends.
+/// Runs `work` and does not wait for blocking threads. A thread that resolves a name or reads a file would keep the
+/// process alive after its drain. All output is written when `work` ends.
 fn run_to_exit(runtime: Runtime, work: impl Future<Output = ExitCode>) -> ExitCode {
     let exit = runtime.block_on(work);
     runtime.shutdown_background();

@@ -1,9 +1,9 @@
-//! The names of AMAPI's resources. This parser serves validation, authorization, routing and URLs; no other code parses the
-//! raw text.
+//! The names of AMAPI's resources. This parser serves validation, authorization, routing and URLs; no other code
+//! parses the raw text.
 //!
-//! A segment is 1 to 255 of the unreserved characters of RFC 3986, `A-Z a-z 0-9 - _ . ~`, so that a URL's path contains a
-//! valid name unchanged. `.` and `..` are rejected because URL parsers remove them. `-` alone is rejected because it is the
-//! wildcard of AIP-159, which is not supported.
+//! A segment is 1 to 255 of the unreserved characters of RFC 3986, `A-Z a-z 0-9 - _ . ~`, so that a URL's path
+//! contains a valid name unchanged. `.` and `..` are rejected because URL parsers remove them. `-` alone is rejected
+//! because it is the wildcard of AIP-159, which is not supported.
 
 use std::{
     fmt,
@@ -11,8 +11,8 @@ use std::{
     sync::Arc,
 };
 
-/// The hasher for maps by name, which every call uses. It costs a tenth of std's SipHash. Its seed is random, so that no
-/// caller can choose names that collide.
+/// The hasher for maps by name, which every call uses. It costs a tenth of std's SipHash. Its seed is random, so that
+/// no caller can choose names that collide.
 pub type NameHasher = foldhash::fast::RandomState;
 
 /// The maximum length of a segment, in characters.

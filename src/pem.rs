@@ -9,8 +9,9 @@ use rustls::{
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-/// The reason why a text holds no usable certificates. No variant quotes the text, because the text may hold a private key.
-/// The library's error quotes the key if its line breaks were lost. Numbers count the certificates before the error.
+/// The reason why a text holds no usable certificates. No variant quotes the text, because the text may hold a
+/// private key. The library's error quotes the key if its line breaks were lost. Numbers count the certificates
+/// before the error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PemError {
     /// A section has no end, or a malformed beginning.

@@ -1,8 +1,8 @@
-//! Authorization. Only [`Policy::decide`] makes a [`Permit`], and the AMAPI client requires one, so an unauthorized call does
-//! not compile.
+//! Authorization. Only [`Policy::decide`] makes a [`Permit`], and the AMAPI client requires one, so an unauthorized
+//! call does not compile.
 //!
-//! [`Rules`] are the Cedar policies of a file. `active` holds the active rules, caches their decisions, and reloads the file
-//! when it changes.
+//! [`Rules`] are the Cedar policies of a file. `active` holds the active rules, caches their decisions, and reloads
+//! the file when it changes.
 
 use std::{fmt, sync::Arc};
 
@@ -87,8 +87,8 @@ impl Denied {
 pub struct Policy(Option<Arc<ArcSwap<ActiveRules>>>);
 
 impl Policy {
-    /// Permits every action to every caller that a listener accepts. Without a policy, the listeners are on loopback and unix
-    /// sockets only, unless the operator gives `--allow-unauthenticated` (see `app::config`).
+    /// Permits every action to every caller that a listener accepts. Without a policy, the listeners are on loopback
+    /// and unix sockets only, unless the operator gives `--allow-unauthenticated` (see `app::config`).
     #[must_use]
     pub fn without_rules() -> Self {
         Self(None)
@@ -101,8 +101,8 @@ impl Policy {
         Self(Some(active::start(file, background)))
     }
 
-    /// Decides whether `caller` may take this action on `resource`. Each call has one decision, made when the call arrives. A
-    /// later change of the rules does not affect calls in flight.
+    /// Decides whether `caller` may take this action on `resource`. Each call has one decision, made when the call
+    /// arrives. A later change of the rules does not affect calls in flight.
     ///
     /// # Errors
     ///

@@ -1,8 +1,8 @@
 //! The log: lines on standard error. A separate thread writes them, so that a slow reader delays no call.
 //!
-//! Other crates log nothing below `info`, regardless of the filter. At `debug` and `trace`, HTTP and OAuth libraries print
-//! headers, bodies, tokens and assertions. Crates that write to the `log` crate (yup-oauth2, reqwest, rustls) are not
-//! connected.
+//! Other crates log nothing below `info`, regardless of the filter. At `debug` and `trace`, HTTP and OAuth libraries
+//! print headers, bodies, tokens and assertions. Crates that write to the `log` crate (yup-oauth2, reqwest, rustls)
+//! are not connected.
 
 use std::{
     env::VarError,
@@ -30,7 +30,8 @@ pub const FILTER: &str = EnvFilter::DEFAULT_ENV;
 /// The maximum of lines that wait to be written. Further lines are dropped.
 const MAX_QUEUED_LINES: usize = 10_000;
 
-/// Starts the log, with the filter in `RUST_LOG`, otherwise `default`. The guard writes the queued lines when it is dropped.
+/// Starts the log, with the filter in `RUST_LOG`, otherwise `default`. The guard writes the queued lines when it is
+/// dropped.
 ///
 /// # Errors
 ///
@@ -69,8 +70,8 @@ pub fn filter(directives: &str) -> Result<EnvFilter, String> {
 
 /// Restricts `filter` to [`may_be_logged`].
 ///
-/// Both are combined into one filter that has a level hint. Two nested filters have no hint, so every debug event of h2 and
-/// hyper would be evaluated for each frame.
+/// Both are combined into one filter that has a level hint. Two nested filters have no hint, so every debug event of
+/// h2 and hyper would be evaluated for each frame.
 fn cap_other_crates<S: Subscriber>(filter: EnvFilter) -> impl Filter<S>
 where
     EnvFilter: Filter<S>,

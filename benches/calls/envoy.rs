@@ -1,7 +1,7 @@
 //! Envoy's gRPC-JSON reverse transcoder, for comparison. It is the closest alternative to Countermand without code.
 //!
-//! Envoy converts the gRPC cancel to the same REST call, with a token from its configuration. It has no token refresh, no
-//! policy, no audit log, and none of Countermand's errors.
+//! Envoy converts the gRPC cancel to the same REST call, with a token from its configuration. It has no token
+//! refresh, no policy, no audit log, and none of Countermand's errors.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -106,8 +106,8 @@ fn configuration(files: &Files, address: SocketAddr, upstream: SocketAddr) -> se
     }})
 }
 
-/// A `google.protobuf.FileDescriptorSet`: `google.longrunning.Operations` with `CancelOperation` and AMAPI's HTTP rule. It is
-/// encoded here, because the types of `prost-types` have no extensions.
+/// A `google.protobuf.FileDescriptorSet`: `google.longrunning.Operations` with `CancelOperation` and AMAPI's HTTP
+/// rule. It is encoded here, because the types of `prost-types` have no extensions.
 fn descriptors() -> Vec<u8> {
     // Field number 1, LABEL_OPTIONAL, TYPE_STRING.
     let name = [text(1, "name"), integer(3, 1), integer(4, 1), integer(5, 9), text(10, "name")].concat();

@@ -1,5 +1,5 @@
-//! The files of a run: a CA, certificates of the servers and the callers, and service account keys. They are deleted at the
-//! end. Also the TLS settings that use them: TLS 1.3 or 1.2, aws-lc-rs, HTTP/2 by ALPN.
+//! The files of a run: a CA, certificates of the servers and the callers, and service account keys. They are deleted
+//! at the end. Also the TLS settings that use them: TLS 1.3 or 1.2, aws-lc-rs, HTTP/2 by ALPN.
 
 use std::fs;
 use std::path::PathBuf;
@@ -50,8 +50,8 @@ impl Files {
         Ok((directory, files))
     }
 
-    /// Writes key files for the token endpoint at `https://localhost:{port}`: one for the account of most rows, and one for each
-    /// of the [`CREDENTIALS`]. They share one key, because the generation of an RSA key is slow.
+    /// Writes key files for the token endpoint at `https://localhost:{port}`: one for the account of most rows, and
+    /// one for each of the [`CREDENTIALS`]. They share one key, because the generation of an RSA key is slow.
     pub(crate) fn write_credentials(&self, port: u16) -> Result<(), Error> {
         let key = KeyPair::generate_for(&PKCS_RSA_SHA256)?.serialize_pem();
         for account in (0..CREDENTIALS).map(account).chain([operation::ENTERPRISE.to_owned()]) {
@@ -87,7 +87,8 @@ impl Files {
         self.directory.join(format!("service-account-{account}.json"))
     }
 
-    /// The settings of a client that trusts only the CA. With `certificate`, the client presents the callers' certificate.
+    /// The settings of a client that trusts only the CA. With `certificate`, the client presents the callers'
+    /// certificate.
     pub(crate) fn client(&self, certificate: bool) -> Result<Arc<ClientConfig>, Error> {
         let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()?
@@ -103,8 +104,8 @@ impl Files {
         Ok(Arc::new(config))
     }
 
-    /// The settings of a server. With `mutual`, the server requires a client certificate of the CA. Otherwise it also accepts
-    /// HTTP/1.1, which clients may use for token requests.
+    /// The settings of a server. With `mutual`, the server requires a client certificate of the CA. Otherwise it also
+    /// accepts HTTP/1.1, which clients may use for token requests.
     pub(crate) fn acceptor(&self, mutual: bool) -> Result<TlsAcceptor, Error> {
         let provider = Arc::new(default_provider());
         let config = ServerConfig::builder_with_provider(Arc::clone(&provider))

@@ -1,7 +1,7 @@
 //! gRPC calls directly on `h2`, so that the callers cost less than the targets.
 //!
-//! A frame ("Length-Prefixed-Message" in gRPC over HTTP/2) is one byte for compression, four bytes for the length in network
-//! byte order, then the message.
+//! A frame ("Length-Prefixed-Message" in gRPC over HTTP/2) is one byte for compression, four bytes for the length in
+//! network byte order, then the message.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use tokio_rustls::TlsConnector;
 
 use crate::Error;
 
-/// The flow-control window of a connection, in bytes, as large as in gRPC clients. With HTTP/2's default of 64 KiB, `h2` treats a
-/// few hundred small responses at once as an attack and closes the connection.
+/// The flow-control window of a connection, in bytes, as large as in gRPC clients. With HTTP/2's default of 64 KiB,
+/// `h2` treats a few hundred small responses at once as an attack and closes the connection.
 const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 
 /// The address of a target, and its TLS.

@@ -1,14 +1,14 @@
 //! Measures the cost of a call in Countermand, against a bare HTTP/2 relay.
 //!
-//! `cargo bench` starts three kinds of processes: a constant upstream ([`upstream`]), the relay ([`relay`], the baseline) and
-//! `countermand serve` ([`target`]). It sends the same gRPC cancels to the relay and to Countermand in turns ([`rows`]), and
-//! prints the CPU time and memory that the kernel counts for each ([`process`], [`report`]). Then it holds many calls of
-//! WaitOperation open, and prints their memory and upstream queries ([`waiters`]). A malformed response or an ended process
-//! fails the run. A missed target value does not. `cargo bench -- --help` lists the options. Linux only, because it reads
-//! `/proc`.
+//! `cargo bench` starts three kinds of processes: a constant upstream ([`upstream`]), the relay ([`relay`], the
+//! baseline) and `countermand serve` ([`target`]). It sends the same gRPC cancels to the relay and to Countermand in
+//! turns ([`rows`]), and prints the CPU time and memory that the kernel counts for each ([`process`], [`report`]).
+//! Then it holds many calls of WaitOperation open, and prints their memory and upstream queries ([`waiters`]). A
+//! malformed response or an ended process fails the run. A missed target value does not. `cargo bench -- --help`
+//! lists the options. Linux only, because it reads `/proc`.
 //!
-//! The relay uses the allocator of Countermand: change both together. Machines are shared and noisy, so quote the ratios and
-//! the medians, not the best round.
+//! The relay uses the allocator of Countermand: change both together. Machines are shared and noisy, so quote the
+//! ratios and the medians, not the best round.
 
 mod envoy;
 mod files;

@@ -1,5 +1,5 @@
-//! A pending operation as AMAPI's JSON and as the gRPC message. Neither uses Countermand's code, so that an error there is
-//! detected.
+//! A pending operation as AMAPI's JSON and as the gRPC message. Neither uses Countermand's code, so that an error
+//! there is detected.
 
 use prost::Message;
 use prost_types::{Any, Struct, Value, value::Kind};

@@ -23,8 +23,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// The timeout until a process ends after its connections broke.
 const EXIT_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// A running process. It is killed when this value is dropped. A role of the benchmark also ends when its standard input
-/// closes, because the benchmark itself may be killed.
+/// A running process. It is killed when this value is dropped. A role of the benchmark also ends when its standard
+/// input closes, because the benchmark itself may be killed.
 #[derive(Debug)]
 pub(crate) struct Process {
     name: String,
@@ -33,8 +33,8 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts `command`, on the targets' core if there is one. The environment is empty, so that it sets no proxy and no setting.
-    /// The output goes to files, as in production.
+    /// Starts `command`, on the targets' core if there is one. The environment is empty, so that it sets no proxy and
+    /// no setting. The output goes to files, as in production.
     pub(crate) fn start(
         name: &str,
         mut command: Command,
@@ -207,7 +207,8 @@ pub(crate) struct Cores {
 const THIS_THREAD: Pid = Pid::from_raw(0);
 
 impl Cores {
-    /// Reserves the last core for targets, and moves the calling thread to the other cores. `None` with fewer than two cores.
+    /// Reserves the last core for targets, and moves the calling thread to the other cores. `None` with fewer than
+    /// two cores.
     pub(crate) fn split() -> Result<Option<Self>, Error> {
         let mut others = sched_getaffinity(THIS_THREAD)?;
         let mut available = Vec::new();

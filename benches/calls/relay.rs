@@ -1,8 +1,8 @@
 //! The baseline: a bare HTTP/2 relay.
 //!
-//! The relay accepts HTTP/2 in plaintext or over mutual TLS, and forwards over one HTTP/2 connection with TLS. It forwards method,
-//! path, headers, body and trailers unchanged, without parsing, checks, counters or logs. Its cost is the cost of HTTP/2 and
-//! TLS, which is the minimum of any proxy.
+//! The relay accepts HTTP/2 in plaintext or over mutual TLS, and forwards over one HTTP/2 connection with TLS. It
+//! forwards method, path, headers, body and trailers unchanged, without parsing, checks, counters or logs. Its cost
+//! is the cost of HTTP/2 and TLS, which is the minimum of any proxy.
 
 use std::net::Ipv4Addr;
 
@@ -20,8 +20,8 @@ use tokio_rustls::TlsConnector;
 use crate::files::Files;
 use crate::{Error, process};
 
-/// Relays from a free loopback port to `https://localhost:{upstream}` until the process ends. With `mutual_tls`, callers must
-/// present a certificate.
+/// Relays from a free loopback port to `https://localhost:{upstream}` until the process ends. With `mutual_tls`,
+/// callers must present a certificate.
 pub(crate) async fn run(files: &Files, upstream: u16, mutual_tls: bool) -> Result<(), Error> {
     let authority: Authority = format!("localhost:{upstream}").parse()?;
     let requests = connect(files, upstream).await?;

@@ -1,7 +1,7 @@
 //! The rows of the benchmark. A row is a workload against a target.
 //!
-//! Rows take turns round by round (A B A B …), so that other load on the machine affects all rows alike. Ratios are computed
-//! within a round. In a round, each caller makes one call after another over a few open connections.
+//! Rows take turns round by round (A B A B …), so that other load on the machine affects all rows alike. Ratios are
+//! computed within a round. In a round, each caller makes one call after another over a few open connections.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -74,8 +74,8 @@ pub(crate) const CANCEL_ENCRYPTED: Workload = Workload { name: "cancel, mutual T
 pub(crate) const CANCEL_GUARDED: Workload =
     Workload { name: "cancel, everything on", max_cpu: Some(1.7), max_resident: Some(24.0), ..CANCEL };
 
-/// Cancels that use [`CREDENTIALS`] credentials in turn. In even turns the credential names the enterprise by its id, in odd
-/// turns by a prefix. Names are as long as those of [`CANCEL`].
+/// Cancels that use [`CREDENTIALS`] credentials in turn. In even turns the credential names the enterprise by its id,
+/// in odd turns by a prefix. Names are as long as those of [`CANCEL`].
 pub(crate) const CANCEL_ROUTED: Workload = Workload {
     name: "cancel, 500 credentials",
     name_of: |number| {
@@ -88,8 +88,8 @@ pub(crate) const CANCEL_ROUTED: Workload = Workload {
 
 /// Simultaneous cancels of one operation by all [`CALLERS`], then of the next operation.
 ///
-/// Countermand makes one upstream call for all callers. The relay makes one upstream call per caller, so its cost does not
-/// depend on the names, and the baseline is that of [`CANCEL`].
+/// Countermand makes one upstream call for all callers. The relay makes one upstream call per caller, so its cost
+/// does not depend on the names, and the baseline is that of [`CANCEL`].
 pub(crate) const CANCEL_SHARED: Workload = Workload {
     name: "cancel shared by 100",
     name_of: |number| {

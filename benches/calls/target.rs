@@ -60,8 +60,8 @@ pub(crate) async fn relay(
     Ok(Target { process, endpoint: Endpoint { address, tls } })
 }
 
-/// Starts `countermand serve` of `program` with `configuration`. Errors contain `name`. Returns the time until the health check
-/// returned SERVING.
+/// Starts `countermand serve` of `program` with `configuration`. Errors contain `name`. Returns the time until the
+/// health check returned SERVING.
 pub(crate) async fn countermand(
     name: &str,
     program: &Path,
@@ -142,8 +142,8 @@ impl Configuration {
         plain
     }
 
-    /// Plaintext, no policy, and [`CREDENTIALS`] credentials. Each credential serves one enterprise by its id and others by a
-    /// prefix.
+    /// Plaintext, no policy, and [`CREDENTIALS`] credentials. Each credential serves one enterprise by its id and
+    /// others by a prefix.
     pub(crate) fn many_credentials(files: &Files) -> Result<Self, Error> {
         let mut settings = String::new();
         for number in 0..CREDENTIALS {

@@ -1,8 +1,8 @@
 //! The upstream: HTTP/2 over TLS, with constant responses.
 //!
-//! It answers Countermand's REST calls like the Android Management API, the relay's gRPC cancels like a gRPC server, and token
-//! requests. Its only state is a counter. It rejects malformed requests like the API, so that a target gains nothing from
-//! sending them.
+//! It answers Countermand's REST calls like the Android Management API, the relay's gRPC cancels like a gRPC server,
+//! and token requests. Its only state is a counter. It rejects malformed requests like the API, so that a target
+//! gains nothing from sending them.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -105,8 +105,8 @@ async fn respond(calls: Arc<AtomicU64>, request: Request<Incoming>) -> Result<Up
     })
 }
 
-/// A token that contains the issuer of the assertion (RFC 7523) in `body`, so that a call with the token of another account is
-/// rejected.
+/// A token that contains the issuer of the assertion (RFC 7523) in `body`, so that a call with the token of another
+/// account is rejected.
 fn token(body: &[u8]) -> Result<String, Error> {
     let (_, assertion) = form_urlencoded::parse(body)
         .find(|(name, _)| name == "assertion")

@@ -1,8 +1,8 @@
 //! The cost of a waiter: many calls of WaitOperation on a few operations that stay pending.
 //!
-//! The upstream runs in this process, so that its queries can be counted. The upstream of the other rows issues the tokens. All
-//! waits have the same `timeout`. Each must return the latest state at its timeout, so that a target gains nothing from ending
-//! waits early.
+//! The upstream runs in this process, so that its queries can be counted. The upstream of the other rows issues the
+//! tokens. All waits have the same `timeout`. Each must return the latest state at its timeout, so that a target
+//! gains nothing from ending waits early.
 
 use std::fs;
 use std::path::Path;

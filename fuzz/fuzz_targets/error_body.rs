@@ -1,5 +1,5 @@
-//! Fuzzes the parser of error bodies and the conversion to a status. For every body, the caller gets an error of bounded size
-//! with exactly one ErrorInfo.
+//! Fuzzes the parser of error bodies and the conversion to a status. For every body, the caller gets an error of
+//! bounded size with exactly one ErrorInfo.
 #![no_main]
 
 use std::sync::Arc;

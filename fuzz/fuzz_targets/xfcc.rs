@@ -1,5 +1,5 @@
-//! Fuzzes the parser of x-forwarded-client-cert. Only the last element, which the mesh proxy appends, determines the identity,
-//! regardless of the elements before it.
+//! Fuzzes the parser of x-forwarded-client-cert. Only the last element, which the mesh proxy appends, determines the
+//! identity, regardless of the elements before it.
 #![no_main]
 
 use countermand::{caller::Identity, server::identity::forwarded::xfcc_identity};

@@ -149,8 +149,8 @@ pub fn reference() -> String {
 }
 
 impl Config {
-    /// Reads and checks the flags, the variables, the configuration file, and the files that the settings name. Blocks while it
-    /// reads files, resolves host names and, without a credential, detects Google Cloud.
+    /// Reads and checks the flags, the variables, the configuration file, and the files that the settings name.
+    /// Blocks while it reads files, resolves host names and, without a credential, detects Google Cloud.
     ///
     /// # Errors
     ///

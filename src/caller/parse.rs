@@ -17,8 +17,8 @@ impl FromStr for Identity {
 
     /// Accepts only the spelling that `Display` writes. A policy with another spelling would silently match no caller.
     ///
-    /// In the id of a token's bearer, the issuer ends at the first `#`. An issuer has no fragment (OpenID Connect Core 1.0,
-    /// section 2), and a subject may be any text.
+    /// In the id of a token's bearer, the issuer ends at the first `#`. An issuer has no fragment (OpenID Connect
+    /// Core 1.0, section 2), and a subject may be any text.
     fn from_str(text: &str) -> Result<Self, InvalidIdentity> {
         if text == "anonymous" {
             return Ok(Self::Anonymous);

@@ -27,12 +27,12 @@ use crate::{
     },
 };
 
-/// The size limit of a response. 4 MiB of Google's JSON can become several times larger as a `Struct`, where a number takes
-/// more than ten bytes.
+/// The size limit of a response. 4 MiB of Google's JSON can become several times larger as a `Struct`, where a number
+/// takes more than ten bytes.
 const MAX_RESPONSE_BYTES: usize = 64 * 1024 * 1024;
 
-/// The hint for a TLS connection that breaks without a client certificate. In TLS 1.3, a server that requires a certificate
-/// often closes the connection after the handshake.
+/// The hint for a TLS connection that breaks without a client certificate. In TLS 1.3, a server that requires a
+/// certificate often closes the connection after the handshake.
 const CERTIFICATE_HINT: &str = "; if the server requires a client certificate, give --tls-cert and --tls-key";
 
 /// The server and the TLS files.
@@ -205,8 +205,8 @@ impl ServerClient {
         }
     }
 
-    /// Converts a status. A status with a source was created in this process: the connection broke, or tonic's timer fired just
-    /// before this client's timer.
+    /// Converts a status. A status with a source was created in this process: the connection broke, or tonic's timer
+    /// fired just before this client's timer.
     fn error(&self, status: Status) -> ClientError {
         match status.source() {
             Some(source) if causes(source).any(|cause| cause.is::<TimeoutExpired>()) => deadline_exceeded(),

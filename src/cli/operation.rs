@@ -54,8 +54,8 @@ impl OperationState {
     }
 }
 
-/// Members of AMAPI's `Command`, which is the metadata of an operation. Google publishes no proto for it, so the names are
-/// those of the REST reference.
+/// Members of AMAPI's `Command`, which is the metadata of an operation. Google publishes no proto for it, so the
+/// names are those of the REST reference.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct CommandMetadata {
     /// For example `LOCK` or `WIPE`.
@@ -167,8 +167,8 @@ pub(crate) fn json(operation: &Operation) -> String {
     to_json(&OperationJson { name, metadata: metadata.as_ref().map(any_json), done: *done, error, response })
 }
 
-/// The JSON of a message of any type. An undecodable message has its type and its bytes in base64, so that the rest of the
-/// object stays readable.
+/// The JSON of a message of any type. An undecodable message has its type and its bytes in base64, so that the rest
+/// of the object stays readable.
 pub(crate) fn any_json(any: &Any) -> Value {
     DESCRIPTORS
         .get_message_by_name("google.protobuf.Any")

@@ -60,13 +60,13 @@ pub(crate) fn to_stderr(line: &str) {
 
 /// Replaces the last line of the terminal on standard error.
 pub(crate) fn replace_line(line: &str) {
-    // Carriage return, then erase to the end of the line (ECMA-48, CR and EL). A failure is ignored, because the line is
-    // only progress.
+    // Carriage return, then erase to the end of the line (ECMA-48, CR and EL). A failure is ignored, because the line
+    // is only progress.
     let _ = write!(io::stderr(), "\r\x1b[K{}", printable(line));
 }
 
-/// Escapes control and invisible characters, because the text may come from a server. The escapes are those of JSON, so that
-/// JSON output keeps its meaning.
+/// Escapes control and invisible characters, because the text may come from a server. The escapes are those of JSON,
+/// so that JSON output keeps its meaning.
 pub(crate) fn printable(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {

@@ -44,8 +44,8 @@ pub(super) async fn until_signal(command: impl Future<Output = Exit>) -> Exit {
     }
 }
 
-/// Installs the handler of SIGHUP, which log rotation sends after it has renamed the file. The default action would end the
-/// process.
+/// Installs the handler of SIGHUP, which log rotation sends after it has renamed the file. The default action would
+/// end the process.
 ///
 /// # Errors
 ///

@@ -132,8 +132,8 @@ pub(super) async fn wait(server: &ServerClient, name: &str, format: Format) -> R
     }
 }
 
-/// Calls `wait` with the remaining time until the operation is done. A server may answer earlier, for example at its own limit
-/// or when it drains, and may be temporarily unavailable.
+/// Calls `wait` with the remaining time until the operation is done. A server may answer earlier, for example at its
+/// own limit or when it drains, and may be temporarily unavailable.
 async fn until_done(
     deadline: Instant,
     mut wait: impl AsyncFnMut(Duration) -> Result<Operation, ClientError>,
@@ -179,14 +179,15 @@ fn remaining(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
 }
 
-/// The pause after `repeats` earlier pauses. Each pause is 1.5 times the previous one. Up to a tenth is subtracted at random, so
-/// that clients do not synchronize.
+/// The pause after `repeats` earlier pauses. Each pause is 1.5 times the previous one. Up to a tenth is subtracted at
+/// random, so that clients do not synchronize.
 fn backoff(first: Duration, repeats: i32) -> Duration {
     let pause = (first.as_secs_f64() * 1.5f64.powi(repeats)).min(MAX_PAUSE.as_secs_f64());
     Duration::from_secs_f64(pause * (1.0 - fastrand::f64() / 10.0))
 }
 
-/// The line "waiting for …" on standard error. On a terminal, it counts the seconds and is erased at the end of the wait.
+/// The line "waiting for …" on standard error. On a terminal, it counts the seconds and is erased at the end of the
+/// wait.
 struct ProgressLine {
     is_updated: bool,
     operation: String,

@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
 use super::errors::Invalid;
 
-/// Parses `host:port` and resolves the host. Blocks. The first IPv4 address is preferred, because containers often have IPv6 in
-/// `/etc/hosts` but not on the interface.
+/// Parses `host:port` and resolves the host. Blocks. The first IPv4 address is preferred, because containers often
+/// have IPv6 in `/etc/hosts` but not on the interface.
 pub(crate) fn tcp_address(text: &str, hint: &str) -> Result<SocketAddr, Invalid> {
     let invalid = |problem: &str| Invalid::new(problem, hint);
     if let Ok(address) = text.parse() {
@@ -34,8 +34,8 @@ pub(crate) fn tcp_address(text: &str, hint: &str) -> Result<SocketAddr, Invalid>
     first.copied().ok_or_else(|| invalid("the host has no address"))
 }
 
-/// Whether two addresses cannot be bound at the same time. An unspecified address binds the port on all addresses of its
-/// family, and `[::]` binds it on all IPv4 addresses too.
+/// Whether two addresses cannot be bound at the same time. An unspecified address binds the port on all addresses of
+/// its family, and `[::]` binds it on all IPv4 addresses too.
 pub(crate) fn collide(one: SocketAddr, two: SocketAddr) -> bool {
     let includes = |one: IpAddr, two: IpAddr| one.is_unspecified() && (one.is_ipv6() || two.is_ipv4());
     let (a, b) = (one.ip(), two.ip());

@@ -5,8 +5,8 @@ use url::Url;
 use super::errors::Invalid;
 use crate::loopback::is_loopback_host;
 
-/// Parses a URL: `https`, or `http` with a loopback host, without a user or a password. `http_problem` is the problem of
-/// `http` with another host. `hint` describes valid URLs.
+/// Parses a URL: `https`, or `http` with a loopback host, without a user or a password. `http_problem` is the problem
+/// of `http` with another host. `hint` describes valid URLs.
 pub(crate) fn endpoint(text: &str, http_problem: &str, hint: &str) -> Result<Url, Invalid> {
     let url = Url::parse(text).map_err(|error| Invalid::new(format!("not a URL: {error}"), hint))?;
     if !url.username().is_empty() || url.password().is_some() {

@@ -1,5 +1,6 @@
-//! The errors of a configuration, which are reported all at once. No error text contains a value that may be a secret. An
-//! error may quote a number, a duration or an address to listen on. For any other value it has the key and the line only.
+//! The errors of a configuration, which are reported all at once. No error text contains a value that may be a
+//! secret. An error may quote a number, a duration or an address to listen on. For any other value it has the key and
+//! the line only.
 
 use std::{
     fmt,

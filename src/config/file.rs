@@ -65,8 +65,8 @@ pub(super) struct ConfigFile {
 }
 
 impl ConfigFile {
-    /// Reads and parses the file at `path`. `None` if it cannot be read. A file that is not TOML has an empty table, because
-    /// the parser's recovery may misread the values.
+    /// Reads and parses the file at `path`. `None` if it cannot be read. A file that is not TOML has an empty table,
+    /// because the parser's recovery may misread the values.
     pub(super) fn read(path: &Given<PathBuf>, errors: &mut ConfigErrors) -> Option<Self> {
         let Given { value: path, origin } = path;
         let content = file_watch::read(path).map_err(|error| cannot_read(&error));
@@ -81,8 +81,8 @@ impl ConfigFile {
     }
 }
 
-/// The error of a file that cannot be read. The text does not contain the path, because a secret may have been pasted in place
-/// of the path.
+/// The error of a file that cannot be read. The text does not contain the path, because a secret may have been pasted
+/// in place of the path.
 pub(crate) fn cannot_read(error: &std::io::Error) -> Invalid {
     Invalid::new(format!("cannot read the file: {error}"), READABLE_FILE)
 }

@@ -57,8 +57,8 @@ impl Sources {
         Self { flags, variables, ..Self::default() }
     }
 
-    /// Reads the file at `path` and returns its root section. `None` if the file cannot be read. The root is empty if the file
-    /// is not TOML.
+    /// Reads the file at `path` and returns its root section. `None` if the file cannot be read. The root is empty if
+    /// the file is not TOML.
     pub(crate) fn open(&mut self, path: &Given<PathBuf>) -> Option<Section> {
         let ConfigFile { table, directory } = ConfigFile::read(path, &mut self.errors)?;
         self.directory = directory;
@@ -159,8 +159,8 @@ impl Section {
         self.table.contains_key(key)
     }
 
-    /// Whether a key was read and is absent. An unknown key that is a misspelling counts as present, because it is an error
-    /// already.
+    /// Whether a key was read and is absent. An unknown key that is a misspelling counts as present, because it is an
+    /// error already.
     pub(crate) fn lacks(&self, key: &str) -> bool {
         !self.origins.contains_key(key)
             && !self.table.keys().any(|unknown| nearest(unknown, &self.known) == Some(key))
@@ -277,10 +277,11 @@ impl Setting {
     }
 }
 
-/// Declares the settings of a section: the struct of their values, the function that reads them, and their descriptions.
+/// Declares the settings of a section: the struct of their values, the function that reads them, and their
+/// descriptions.
 ///
-/// A setting is `name: type = default, kind, env "VARIABLE", flag "--flag VALUE";`. The name is the key in the file. The
-/// default is in the syntax of the file. Without a default, the type is an `Option`.
+/// A setting is `name: type = default, kind, env "VARIABLE", flag "--flag VALUE";`. The name is the key in the file.
+/// The default is in the syntax of the file. Without a default, the type is an `Option`.
 macro_rules! settings {
     (
         $(#[doc = $struct_doc:literal])*

@@ -16,8 +16,8 @@ pub(super) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
         .map(|(_, known)| known)
 }
 
-/// The known variable that `name` probably means: the one with a similar spelling, otherwise the only setting with the same
-/// words, such as `SERVER_TLS_CERTIFICATE` for `TLS_CERTIFICATE`.
+/// The known variable that `name` probably means: the one with a similar spelling, otherwise the only setting with
+/// the same words, such as `SERVER_TLS_CERTIFICATE` for `TLS_CERTIFICATE`.
 pub(super) fn nearest_variable(
     name: &str,
     settings: &[&'static str],

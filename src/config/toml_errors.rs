@@ -1,12 +1,12 @@
 //! The syntax errors of a TOML text, without consequential errors.
 //!
-//! The parser continues after an error and may report valid text as invalid: after a list without its end, it reads the next
-//! keys and sections as items.
+//! The parser continues after an error and may report valid text as invalid: after a list without its end, it reads
+//! the next keys and sections as items.
 
 use toml::de::{DeTable, Error};
 
-/// Filters `errors`, which are all errors of `text`. An error is independent if it is the first, or if it is still the first
-/// when the text is parsed again from the key or section after the previous independent error.
+/// Filters `errors`, which are all errors of `text`. An error is independent if it is the first, or if it is still
+/// the first when the text is parsed again from the key or section after the previous independent error.
 pub(super) fn independent(text: &str, errors: &[Error]) -> Vec<Error> {
     let mut independent = Vec::new();
     let mut rest = Some(0);

@@ -39,8 +39,8 @@ impl Variables {
         (!value.is_empty()).then(|| Given { value: value.into(), origin })
     }
 
-    /// Adds an error for each unknown `COUNTERMAND_…` variable that resembles a known one. Returns the names of the other
-    /// unknown variables. They are no errors, because they may belong to a newer version that was rolled back.
+    /// Adds an error for each unknown `COUNTERMAND_…` variable that resembles a known one. Returns the names of the
+    /// other unknown variables. They are no errors, because they may belong to a newer version that was rolled back.
     pub(crate) fn finish(self, other_commands: &[&'static str], errors: &mut ConfigErrors) -> Vec<String> {
         let Self { values, known } = self;
         let mut unknown = Vec::new();
@@ -69,8 +69,8 @@ impl FromIterator<(OsString, OsString)> for Variables {
 
 /// Whether Kubernetes sets this variable for a Service named `countermand`. Such a variable must not be an error.
 ///
-/// Kubernetes sets `{SERVICE}_SERVICE_HOST`, `_SERVICE_PORT[_{NAME}]` and `_PORT[_…]` (a `tcp://` address and its parts) in
-/// every pod of the namespace ("Accessing the Service", Kubernetes documentation).
+/// Kubernetes sets `{SERVICE}_SERVICE_HOST`, `_SERVICE_PORT[_{NAME}]` and `_PORT[_…]` (a `tcp://` address and its
+/// parts) in every pod of the namespace ("Accessing the Service", Kubernetes documentation).
 fn is_service_link(name: &str, value: &OsStr) -> bool {
     let rest = format!("_{}", bare(name));
     let is_address = value

@@ -43,8 +43,8 @@ impl PolicyFile {
     }
 }
 
-/// One version of the rules, and the cache of its decisions. A new version starts with an empty cache, so that it never uses
-/// a decision of the previous version.
+/// One version of the rules, and the cache of its decisions. A new version starts with an empty cache, so that it
+/// never uses a decision of the previous version.
 pub(super) struct ActiveRules {
     rules: Rules,
     decisions: DecisionCache,

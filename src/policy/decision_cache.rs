@@ -1,5 +1,5 @@
-//! The cache of decisions. Cedar evaluates every policy for each decision: 13 µs for two policies, 710 µs for a thousand.
-//! While the rules are active, the decision for a key does not change.
+//! The cache of decisions. Cedar evaluates every policy for each decision: 13 µs for two policies, 710 µs for a
+//! thousand. While the rules are active, the decision for a key does not change.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -24,8 +24,8 @@ pub(super) struct DecisionKey {
     pub(super) caller: Caller,
     /// The type of the resource follows from the action: see [`ActionType`](super::action::ActionType).
     pub(super) action: Action,
-    /// The deepest resource that the rules name and that is the resource or an ancestor of it. The rules can test nothing
-    /// else of the resource.
+    /// The deepest resource that the rules name and that is the resource or an ancestor of it. The rules can test
+    /// nothing else of the resource.
     pub(super) named: Option<Arc<str>>,
 }
 

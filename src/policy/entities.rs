@@ -1,5 +1,5 @@
-//! Callers, actions and resources as Cedar entities. Entities are built from the call alone, so a decision never depends on
-//! whether the resource exists.
+//! Callers, actions and resources as Cedar entities. Entities are built from the call alone, so a decision never
+//! depends on whether the resource exists.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -175,8 +175,8 @@ fn is_valid_id(id: &str) -> bool {
 
 /// Adds Cedar's errors to `errors` and returns its warnings.
 ///
-/// Level 1 rejects attributes of entities that a policy names as literals. Such an entity has no attributes here, so the
-/// policy would fail in every evaluation.
+/// Level 1 rejects attributes of entities that a policy names as literals. Such an entity has no attributes here, so
+/// the policy would fail in every evaluation.
 fn validate(scanned: &ScannedText<'_>, set: &PolicySet, errors: &mut Vec<PolicyError>) -> Vec<PolicyError> {
     let result = Validator::new(SCHEMA.clone()).validate_with_level(set, ValidationMode::Strict, 1);
     let mut reported = Vec::new();

@@ -1,9 +1,9 @@
 //! The resources that a policy set names.
 //!
 //! A policy can test a resource only for its type, and for being in a resource that the policy names, or equal to it.
-//! Resources have no attributes, and Cedar cannot convert an id to text. Policies therefore treat two resources of one type
-//! alike if their deepest named ancestor (or the resource itself) is the same. A decision about one resource applies to the
-//! other. If policies name enterprises only, it applies to every operation of the enterprise.
+//! Resources have no attributes, and Cedar cannot convert an id to text. Policies therefore treat two resources of
+//! one type alike if their deepest named ancestor (or the resource itself) is the same. A decision about one resource
+//! applies to the other. If policies name enterprises only, it applies to every operation of the enterprise.
 
 use std::{collections::HashSet, sync::Arc};
 

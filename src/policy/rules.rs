@@ -82,9 +82,9 @@ impl Rules {
 
     /// Evaluates the policies with Cedar. Returns the decision and the errors of policies that could not be evaluated.
     ///
-    /// Cedar skips a policy that cannot be evaluated. That is safe for a `permit`. A skipped `forbid` may be meant for this
-    /// call, so its error denies the call. Validation leaves few causes of errors: an overflow, or an expression too deep for
-    /// the stack.
+    /// Cedar skips a policy that cannot be evaluated. That is safe for a `permit`. A skipped `forbid` may be meant
+    /// for this call, so its error denies the call. Validation leaves few causes of errors: an overflow, or an
+    /// expression too deep for the stack.
     pub(super) fn evaluate(
         &self,
         caller: &Caller,

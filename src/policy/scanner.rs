@@ -1,5 +1,5 @@
-//! Scans a policy file before Cedar parses it, for the ranges of its statements and for their nesting. Cedar's parser is
-//! recursive: a statement that is nested too deeply would overflow the stack and end the process.
+//! Scans a policy file before Cedar parses it, for the ranges of its statements and for their nesting. Cedar's parser
+//! is recursive: a statement that is nested too deeply would overflow the stack and end the process.
 
 use std::ops::Range;
 

@@ -7,8 +7,8 @@ use crate::config::{ConfigErrors, FilePath, Invalid, Section, settings};
 settings! {
     /// `[policy]`: the permissions of callers.
     pub struct PolicySettings in "policy" {
-        /// The Cedar policy, which defines the permissions of callers. Without a policy, callers on loopback and unix sockets
-        /// may do everything.
+        /// The Cedar policy, which defines the permissions of callers. Without a policy, callers on loopback and unix
+        /// sockets may do everything.
         file: Option<PathBuf>, FilePath, env "COUNTERMAND_POLICY", flag "--policy FILE";
     }
 }

@@ -72,8 +72,8 @@ fn perform(shared: &Shared, call: &ApiCall, head: &Parts, body: &[u8]) -> Result
     }
 }
 
-/// Reads the query parameters: those that Google's clients send with every method, and those of list. As at Google, any other
-/// parameter is an error.
+/// Reads the query parameters: those that Google's clients send with every method, and those of list. As at Google,
+/// any other parameter is an error.
 fn parameters(call: &ApiCall, query: &str) -> Result<ListQuery, ApiError> {
     let mut list = ListQuery::default();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -109,8 +109,8 @@ pub(crate) fn json_body(head: &Parts, body: &[u8]) -> Result<Value, ApiError> {
     })
 }
 
-/// Rejects a body with content, because cancel has no request in the discovery document. An empty message, `{}`, is accepted
-/// with any content type.
+/// Rejects a body with content, because cancel has no request in the discovery document. An empty message, `{}`, is
+/// accepted with any content type.
 fn require_empty(body: &[u8]) -> Result<(), ApiError> {
     if body.trim_ascii().is_empty() {
         return Ok(());

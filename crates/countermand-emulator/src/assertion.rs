@@ -25,8 +25,8 @@ const MAX_SKEW: Duration = Duration::from_secs(300);
 /// The maximum validity of an assertion.
 const MAX_VALIDITY: Duration = Duration::from_secs(3600);
 
-/// Base64url with or without padding. RFC 7515 has none, but some clients (yup-oauth2 is one) pad each part and sign the
-/// padded text, and Google accepts both.
+/// Base64url with or without padding. RFC 7515 has none, but some clients (yup-oauth2 is one) pad each part and sign
+/// the padded text, and Google accepts both.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &URL_SAFE,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),

@@ -21,7 +21,7 @@ const TYPES: [(&str, Option<&str>); 11] = [
     ("WIPE", Some("wipeParams")),
 ];
 
-/// The longest `google.protobuf.Duration`, about 10,000 years.
+/// The maximum of `google.protobuf.Duration`, about 10,000 years.
 const MAX_DURATION_SECONDS: u64 = 315_576_000_000;
 
 /// A valid command.

@@ -26,7 +26,8 @@ impl Control {
     /// `issueCommand` does. It counts neither against the quota nor as a query.
     ///
     /// # Errors
-    /// The API's error: `INVALID_ARGUMENT` for an invalid name or command, `NOT_FOUND` for a device that does not exist.
+    /// The API's error: `INVALID_ARGUMENT` for an invalid name or command, `NOT_FOUND` for a device that does not
+    /// exist.
     pub fn issue_command(&self, device: &str, command: Value) -> Result<Value, ApiError> {
         let name = || ApiError::invalid_argument("name", "not enterprises/*/devices/*");
         let device = Device::parse(device).ok_or_else(name)?;
@@ -103,8 +104,8 @@ impl Control {
         lock(&self.0.accounts).set_enabled(principal, enabled)
     }
 
-    /// Sets whether a service account may be impersonated. The default is yes. Returns `false` when there is none of that
-    /// address.
+    /// Sets whether a service account may be impersonated. The default is yes. Returns `false` when there is none of
+    /// that address.
     pub fn set_impersonable(&self, email: &str, impersonable: bool) -> bool {
         lock(&self.0.accounts).set_impersonable(email, impersonable)
     }
@@ -118,15 +119,15 @@ impl Control {
         lock(&self.0.subject_tokens).rotate()
     }
 
-    /// The principals of the latest API calls, at most a thousand, oldest first. A call counts if it has a token of this
-    /// emulator and no injected fault ([`Settings::faults`](crate::Settings::faults), [`fail_next`](Self::fail_next)),
-    /// regardless of the response.
+    /// The principals of the latest API calls, at most a thousand, oldest first. A call counts if it has a token of
+    /// this emulator and no injected fault ([`Settings::faults`](crate::Settings::faults),
+    /// [`fail_next`](Self::fail_next)), regardless of the response.
     pub fn callers(&self) -> Vec<String> {
         lock(&self.0.callers).latest()
     }
 
-    /// Every secret of this emulator with its description: the private key in PEM, the secrets in the credential files, the
-    /// current subject tokens, and each access token of the last hour. Tests search output for them.
+    /// Every secret of this emulator with its description: the private key in PEM, the secrets in the credential
+    /// files, the current subject tokens, and each access token of the last hour. Tests search output for them.
     pub fn secrets(&self) -> Vec<(&'static str, Zeroizing<String>)> {
         let user = &self.0.user;
         let mut secrets = vec![

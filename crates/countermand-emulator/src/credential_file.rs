@@ -29,7 +29,8 @@ pub enum Kind {
     ExternalAccountFile,
     /// Workload identity federation with a subject token from a URL, as JSON.
     ExternalAccountUrl,
-    /// As [`ExternalAccountUrl`](Self::ExternalAccountUrl), with the token as text, and impersonating a service account.
+    /// As [`ExternalAccountUrl`](Self::ExternalAccountUrl), with the token as text, and impersonating a service
+    /// account.
     ExternalAccountImpersonated,
     /// A service account that a person impersonates, as gcloud writes it with `--impersonate-service-account`.
     ImpersonatedServiceAccount,
@@ -82,8 +83,8 @@ impl ValueEnum for Kind {
     }
 }
 
-/// A Google credential file, as JSON. It holds secrets, so it prints as `[redacted]` and its memory is cleared when it is
-/// dropped.
+/// A Google credential file, as JSON. It holds secrets, so it prints as `[redacted]` and its memory is cleared when
+/// it is dropped.
 #[derive(Clone)]
 pub struct CredentialFile(Zeroizing<String>);
 

@@ -18,7 +18,7 @@ use crate::shared::{Shared, lock};
 
 const METHOD: &str = "google.iam.credentials.v1.IAMCredentials.GenerateAccessToken";
 
-/// The longest lifetime, unless an organization policy extends it, and the default.
+/// The maximum lifetime without an organization policy that extends it. It is also the default.
 const MAX_LIFETIME: Duration = Duration::from_secs(3600);
 
 #[derive(Debug, PartialEq)]

@@ -1,22 +1,23 @@
 //! An emulator of the Android Management API's operations, and of the endpoints that issue access tokens for it, for
 //! development and tests.
 //!
-//! `server` accepts a connection, `route` finds the route of a request, and `request` reads its body. For an API call, the
-//! bearer token (`access_token`) and the quota (`quota`) are checked, and the call reads or changes operations (`api`,
-//! `store`). Every other request is a token request. `token_route` injects the configured fault and calls the token endpoint
-//! (`token_endpoint`, `assertion`), the token exchange (`sts`), the source of subject tokens (`subject_token`), the metadata
-//! server (`metadata`) or IAM Credentials (`iam`). At Google, each endpoint has its own host. Here they differ by path.
+//! `server` accepts a connection, `route` finds the route of a request, and `request` reads its body. For an API
+//! call, the bearer token (`access_token`) and the quota (`quota`) are checked, and the call reads or changes
+//! operations (`api`, `store`). Every other request is a token request. `token_route` injects the configured fault
+//! and calls the token endpoint (`token_endpoint`, `assertion`), the token exchange (`sts`), the source of subject
+//! tokens (`subject_token`), the metadata server (`metadata`) or IAM Credentials (`iam`). At Google, each endpoint
+//! has its own host. Here they differ by path.
 //!
 //! The crate shares no code with the product, so that a misunderstanding of the API in the client is not repeated here.
 //!
-//! There is a credential file of each kind (`credential_file`), each with its principal (`account`). Further service accounts
-//! are created by name. A token records its principal and its scopes, so that a test can check which credential a call used
-//! ([`Control::callers`]).
+//! There is a credential file of each kind (`credential_file`), each with its principal (`account`). Further service
+//! accounts are created by name. A token records its principal and its scopes, so that a test can check which
+//! credential a call used ([`Control::callers`]).
 //!
 //! # Sources and guesses
 //!
-//! Paths, parameters and schemas are those of the API's discovery document (revision 20261104). The forms of errors and the
-//! result of a `WIPE` are as users of the API have reported them. Google does not publish
+//! Paths, parameters and schemas are those of the API's discovery document (revision 20261104). The forms of errors
+//! and the result of a `WIPE` are as users of the API have reported them. Google does not publish
 //!
 //! - the response to a `cancel` of an operation that is done: here 400, `FAILED_PRECONDITION`;
 //! - the error of an expired command: here `error.code` 4 (`DEADLINE_EXCEEDED`);

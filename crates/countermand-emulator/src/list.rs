@@ -35,7 +35,7 @@ impl ListQuery {
                 let size = value.parse().ok().filter(|size| *size >= 0);
                 self.page_size = size.ok_or_else(|| invalid("page_size", "TYPE_INT32"))?;
             }
-            // By the discovery document, other reads than those across collections return UNIMPLEMENTED.
+            // The API returns UNIMPLEMENTED unless a read spans collections (the discovery document).
             "returnPartialSuccess" => match value {
                 "false" => {}
                 "true" => {

@@ -2,8 +2,9 @@
 //! (<https://cloud.google.com/compute/docs/metadata/querying-metadata>,
 //! <https://cloud.google.com/compute/docs/access/authenticate-workloads>).
 //!
-//! Every response has the header `Metadata-Flavor`, by which a client recognizes the server. On some of Google's platforms, a
-//! token can have any scopes. The same behaviour on all platforms, and the 404 for a disabled account, are guesses.
+//! Every response has the header `Metadata-Flavor`, by which a client recognizes the server. On some of Google's
+//! platforms, a token can have any scopes. The same behaviour on all platforms, and the 404 for a disabled account,
+//! are guesses.
 
 use http::header::SERVER;
 use http::request::Parts;
@@ -55,7 +56,8 @@ pub(crate) fn respond(shared: &Shared, head: &Parts) -> TokenResponse {
     })
 }
 
-/// Checks the headers that protect against forged requests of a browser and against proxies. The root path needs no flavor.
+/// Checks the headers that protect against forged requests of a browser and against proxies. The root path needs no
+/// flavor.
 fn check_headers(headers: &HeaderMap, path: &str) -> Result<(), &'static str> {
     if headers.contains_key("x-forwarded-for") {
         return Err("X-Forwarded-For header is not allowed.");

@@ -1,7 +1,7 @@
 //! One operation: a command for a device, and its JSON in the API.
 //!
-//! An operation has no timer. Its deadlines are known when it is issued or cancelled, and each read computes its outcome
-//! from them.
+//! An operation has no timer. Its deadlines are known when it is issued or cancelled, and each read computes its
+//! outcome from them.
 
 use std::time::{Duration, SystemTime};
 
@@ -59,8 +59,8 @@ impl Operation {
         }
     }
 
-    /// The outcome at `now`. The earliest deadline decides. In a tie, the device decides, because neither expiry nor a cancel
-    /// undoes a command that was run.
+    /// The outcome at `now`. The earliest deadline decides. In a tie, the device decides, because neither expiry nor
+    /// a cancel undoes a command that was run.
     pub(crate) fn outcome(&self, now: Instant) -> Outcome {
         let moments = [
             (self.pick_up, Outcome::Executed),

@@ -52,8 +52,8 @@ where
     }
 }
 
-/// Reads a body. `None` when it exceeds the limit. A larger body is drained up to [`MAX_DRAINED_BYTES`], because a client that is
-/// still sending may not read the response.
+/// Reads a body. `None` when it exceeds the limit. A larger body is drained up to [`MAX_DRAINED_BYTES`], because a
+/// client that is still sending may not read the response.
 async fn read<B>(body: B) -> Result<Option<Bytes>, Box<dyn Error + Send + Sync>>
 where
     B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,

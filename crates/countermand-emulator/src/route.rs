@@ -1,7 +1,7 @@
 //! Routes: a method of the API with its resource, or an endpoint that issues tokens.
 //!
-//! The API's paths are those of its discovery document: `v1/{+name}:issueCommand`, `v1/{+name}:cancel`, and `v1/{+name}`
-//! for `get` and `list`, which the pattern of `name` tells apart.
+//! The API's paths are those of its discovery document: `v1/{+name}:issueCommand`, `v1/{+name}:cancel`, and
+//! `v1/{+name}` for `get` and `list`, which differ in the pattern of `name`.
 
 use http::Method;
 use percent_encoding::percent_decode_str;

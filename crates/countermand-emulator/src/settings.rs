@@ -56,7 +56,8 @@ pub struct Settings {
     pub devices: Vec<String>,
 }
 
-/// The shares of API calls that fail at random, each from 0.0 to 1.0 and together at most 1.0. A failed call has no effect.
+/// The shares of API calls that fail at random, each from 0.0 to 1.0 and together at most 1.0. A failed call has no
+/// effect.
 #[derive(Args, Clone, Copy, Debug, Default, PartialEq)]
 pub struct FaultRates {
     /// The share of API calls that get a 503, from 0.0 to 1.0

@@ -1,8 +1,8 @@
 //! The Security Token Service: an access token in exchange for a token of another identity provider (RFC 8693;
 //! <https://cloud.google.com/iam/docs/reference/sts/rest/v1/TopLevel/token>).
 //!
-//! Google's service also accepts JSON, and the name and secret of an OAuth client. This emulator accepts only the form that
-//! AIP-4117 requires of clients.
+//! Google's service also accepts JSON, and the name and secret of an OAuth client. This emulator accepts only the
+//! form that AIP-4117 requires of clients.
 
 use http::request::Parts;
 use serde_json::Value;

@@ -1,5 +1,5 @@
-//! Subject tokens, which a workload gets from its identity provider. One is in a file, as in Kubernetes. `/subject-token` returns
-//! the other, like Azure's endpoints.
+//! Subject tokens, which a workload gets from its identity provider. One is in a file, as in Kubernetes.
+//! `/subject-token` returns the other, like Azure's endpoints.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
 //! The token endpoint: an access token for a service account's assertion (RFC 7523) or for a person's refresh token
-//! (RFC 6749 section 6). Its forms and errors are also those of the token exchange (RFC 6749 sections 3.2, 5.1 and 5.2).
+//! (RFC 6749 section 6). Its forms and errors are also those of the token exchange (RFC 6749 sections 3.2, 5.1 and
+//! 5.2).
 //!
 //! Error texts are those of Google's endpoint, as its documents and its users quote them.
 
@@ -65,8 +66,8 @@ impl OAuthError {
 }
 
 impl Form {
-    /// Reads a form from the body of a request. A parameter may occur once. A parameter without a value counts as absent
-    /// (RFC 6749 section 3.2).
+    /// Reads a form from the body of a request. A parameter may occur once. A parameter without a value counts as
+    /// absent (RFC 6749 section 3.2).
     pub(crate) fn read(head: &Parts, body: &[u8]) -> Result<Self, OAuthError> {
         let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         if !content_type.is_some_and(|value| value.starts_with("application/x-www-form-urlencoded")) {

@@ -1,5 +1,5 @@
-//! The endpoints that issue tokens: their paths, and the faults that a test injects into their responses. At Google, each
-//! endpoint has the same path on its own host.
+//! The endpoints that issue tokens: their paths, and the faults that a test injects into their responses. At Google,
+//! each endpoint has the same path on its own host.
 
 use http::header::CACHE_CONTROL;
 use http::request::Parts;

@@ -37,8 +37,8 @@ pub(super) async fn findings(
     findings
 }
 
-/// The findings about the credential file and the file of the subject token. An unreadable subject token is reported with the
-/// token instead, because it prevents the token.
+/// The findings about the credential file and the file of the subject token. An unreadable subject token is reported
+/// with the token instead, because it prevents the token.
 fn files(subject: &str, loaded: &LoadedCredential) -> Vec<Finding> {
     let subject_token = loaded.subject_token_file().filter(|path| file_watch::read(path).is_ok());
     [loaded.file(), subject_token]

@@ -21,8 +21,8 @@ fn failed(code: Code) -> Result<Operation, ClientError> {
     Err(ClientError::new(Status::new(code, ""), Exit::Failed))
 }
 
-/// Waits for `time`. `respond` receives the number of the request, from 0, and its timeout. Returns the outcome, and the start
-/// (in seconds) and the timeout of each request.
+/// Waits for `time`. `respond` receives the number of the request, from 0, and its timeout. Returns the outcome, and
+/// the start (in seconds) and the timeout of each request.
 async fn run(
     time: Duration,
     respond: impl AsyncFn(usize, Duration) -> Result<Operation, ClientError>,

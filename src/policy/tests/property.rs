@@ -138,8 +138,8 @@ fn call() -> impl Strategy<Value = (Caller, Action, ResourceName)> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
-    /// The policies are not validated, because validation would reject many of them. The property holds for every policy
-    /// that Cedar can evaluate.
+    /// The policies are not validated, because validation would reject many of them. The property holds for every
+    /// policy that Cedar can evaluate.
     #[test]
     fn a_cached_decision_is_the_one_that_cedar_makes(
         policies in vec(policy(), 0..6),

@@ -20,13 +20,13 @@ fn every_error_of_a_policy_is_reported_with_its_line() {
     }
     let policy = "// clean\npermit (principal, action == Action::\"gte\", resource);\n\
                   forbid (principal, action, resource) when { principal.namspace == \"mdm\" };\n";
-    fs::write(directory.path("wrong.cedar"), policy).unwrap();
-    let errors = directory.errors("[policy]\nfile = \"wrong.cedar\"");
+    fs::write(directory.path("invalid.cedar"), policy).unwrap();
+    let errors = directory.errors("[policy]\nfile = \"invalid.cedar\"");
     let [first, second] = &errors[..] else { panic!("{errors:#?}") };
     assert!(first.starts_with("policy.file (line 2): "), "{first}");
-    assert!(first.contains("wrong.cedar: line 2, column 30: policy policy0: "), "{first}");
+    assert!(first.contains("invalid.cedar: line 2, column 30: policy policy0: "), "{first}");
     assert!(first.ends_with("; did you mean `Action::\"get\"`?"), "{first}");
-    assert!(second.contains("wrong.cedar: line 3, column 45: policy policy1: "), "{second}");
+    assert!(second.contains("invalid.cedar: line 3, column 45: policy policy1: "), "{second}");
     assert!(second.ends_with("; did you mean `namespace`?"), "{second}");
 
     let file = "[policy]\nfile = \"none.cedar\"\n[[credentials]]\nname = \"emea\"\nfile = \"key.json\"\n";
