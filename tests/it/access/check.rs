@@ -72,7 +72,7 @@ async fn every_part_has_a_line() {
         ("server.tls.client_ca: clients.pem: CN=CA ", " days left, until "),
         ("policy policy.cedar: 1 policy", ""),
         ("audit.file: audit.jsonl can be written", ""),
-        ("callers.jwt.jwks: jwks.json: 2 keys to verify the tokens of https://issuer.example with", ""),
+        ("callers.jwt.jwks: jwks.json: 2 keys to verify the tokens of https://issuer.example", ""),
         ("upstream: ", " was reached: HTTP 404"),
         ("credential emea: ", ""),
     ]) {
@@ -180,7 +180,7 @@ async fn a_risk_that_the_configuration_accepts_is_a_warning() {
         "{ended:?}"
     );
     assert!(
-        warnings[1].contains("calls are not recorded while it cannot be; remove audit.on_failure"),
+        warnings[1].contains("calls are not recorded while it cannot be written; remove audit.on_failure"),
         "{ended:?}"
     );
 }

@@ -48,7 +48,7 @@ async fn a_listener_beyond_loopback_without_tls_or_a_policy_is_a_config_error() 
             "server.listen (line 2): {NETWORK} can be reached from beyond this machine, {problem}; {hint}"
         );
         assert!(error.starts_with(&begin), "{error}\nshould begin\n{begin}");
-        assert!(error.ends_with("or give --allow-unauthenticated where a mesh encrypts and authorises"));
+        assert!(error.ends_with("or give --allow-unauthenticated where a mesh encrypts and authorizes"));
     }
 }
 

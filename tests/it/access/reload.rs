@@ -27,15 +27,12 @@ use crate::{
 
 /// A broken version of each file, and the log message about it.
 const BROKEN: [(&str, &str, &str); 3] = [
-    ("policy.cedar", "permit (principal", "the policy changed and is broken: the old one stays in use"),
+    ("policy.cedar", "permit (principal", "policy reload failed; the previous version stays active"),
     ("jwks.json", "{\"keys\": []}", "failed to reload the token keys: the old ones stay active"),
     ("clients.pem", "no PEM", "failed to reload the TLS files: the old ones stay active"),
 ];
-const RELOADED: [&str; 3] = [
-    "the policy changed: reloaded",
-    "reloaded the token keys",
-    "reloaded the TLS files for new connections",
-];
+const RELOADED: [&str; 3] =
+    ["reloaded policy", "reloaded the token keys", "reloaded the TLS files for new connections"];
 
 async fn code(connection: &Wire, headers: &[(&str, &str)]) -> Code {
     connection.cancel(NAME, headers).await.code()

@@ -133,7 +133,7 @@ async fn nobody_is_told_what_they_quote() {
 
     let mut command = countermand(&["serve", "--config", "c.toml"]);
     let process = Process::start(command.current_dir(&room).env("RUST_LOG", EVERYTHING));
-    process.stderr.has("listening for the operator").await;
+    process.stderr.has("listening on the admin port").await;
     let mut told = Vec::new();
     for spelling in 0..SPELLINGS.len() {
         echo.spelling.send_replace(spelling);

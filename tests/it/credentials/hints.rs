@@ -37,7 +37,7 @@ async fn name_what_the_endpoint_at_fault_goes_by() {
             for holder in troubled {
                 let of = format!("credential {}: ", holder.name());
                 let lines = ended.stderr.lines().filter(|line| {
-                    line.contains(&of) && (line.contains("no token") || line.contains("does not say who"))
+                    line.contains(&of) && (line.contains("no token") || line.contains("principal is unknown"))
                 });
                 let lines: Vec<_> = lines.collect();
                 // The metadata server is also asked who it is.

@@ -73,7 +73,7 @@ impl<'a> Service<'a> {
         adjust(&mut command, room.path());
         let process = Process::start(&mut command);
         let address = process.stderr.see(|log| listening(log, "listening")).await;
-        let admin = process.stderr.see(|log| listening(log, "listening for the operator")).await;
+        let admin = process.stderr.see(|log| listening(log, "listening on the admin port")).await;
         let channel = Address::from_shared(format!("http://{address}")).unwrap().connect_lazy();
         Self { emulator, process, admin, operator: operator(), channel, told: Vec::new(), room }
     }

@@ -63,8 +63,8 @@ async fn every_finding_of_a_valid_configuration_is_ok() {
         format!("upstream: {} was reached: HTTP 404 to a GET without a token", google.url),
         "credential emea: key.json can be read (owner ".to_owned(),
         format!("credential emea: service account {ACCOUNT}, scope {SCOPE}"),
-        "credential emea: serves every enterprise that no other serves".to_owned(),
-        format!("credential emea: token obtained by way of {}, valid for 1h", google.token_url()),
+        "credential emea: serves every enterprise that no other credential serves".to_owned(),
+        format!("credential emea: fetched a token from {}, valid for 1h", google.token_url()),
     ];
     assert_eq!(lines.len(), begins.len(), "{}", ended.stdout);
     for (line, begin) in lines.iter().zip(begins) {
@@ -91,10 +91,7 @@ async fn a_token_that_cannot_be_fetched_is_an_error_with_its_cause_and_a_hint() 
         assert_eq!(ended.code, Some(1), "{ended:?}");
         assert_eq!(ended.stdout.lines().count(), 5, "{ended:?}");
         let [line] = ended.stderr.lines().collect::<Vec<_>>()[..] else { panic!("{ended:?}") };
-        assert!(
-            line.starts_with(&format!("countermand: credential emea: no token by way of {url}: ")),
-            "{line}"
-        );
+        assert!(line.starts_with(&format!("countermand: credential emea: no token from {url}: ")), "{line}");
         assert!(line.contains(cause) && line.contains(hint), "{line}\nshould have {cause} {hint}");
     }
 }

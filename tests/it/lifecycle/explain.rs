@@ -120,7 +120,7 @@ async fn an_invalid_call_is_an_error() {
     for (caller, proof, wanted) in [
         ("unix:0", "unix-peer", "for a spiffe: or dns: caller only"),
         ("jwt:https://i#s", "client-certificate", "for a spiffe: or dns: caller only"),
-        (CONSOLE, "jwt", "\"jwt\" is not such a proof; give client-certificate,"),
+        (CONSOLE, "jwt", "\"jwt\" is not a value of --proof; give client-certificate,"),
     ] {
         let ended = explain(&["--explain", caller, "get", OPERATION, "--proof", proof]).await;
         assert!(ended.code == Some(1) && ended.stderr.contains(wanted), "{ended:?}");

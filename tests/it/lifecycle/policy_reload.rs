@@ -25,13 +25,13 @@ async fn start(google: &Google, policy: &str) -> (tempfile::TempDir, PathBuf, Se
 async fn a_changed_policy_is_reloaded_and_cached_decisions_are_dropped() {
     let google = Google::start().await;
     let (_dir, file, service) = start(&google, PERMIT).await;
-    service.process.stderr.has("the policy is active").await;
+    service.process.stderr.has("loaded policy").await;
     service.process.stderr.has("policies=1 sha256=\"").await;
     cancel(service.address, 1).await.unwrap();
 
     replace(&file, FORBID);
-    service.process.stderr.has("the policy changed: reloaded").await;
-    service.process.stderr.has("the policy permits nothing: every call is denied").await;
+    service.process.stderr.has("reloaded policy").await;
+    service.process.stderr.has("policy permits nothing; every call is denied").await;
     eventually("the same call is denied", async || {
         let code = cancel(service.address, 1).await.err().map(|status| status.code());
         (code == Some(Code::PermissionDenied)).then_some(())
@@ -56,9 +56,9 @@ async fn a_broken_policy_is_reported_once_and_the_old_one_stays() {
         cancel(service.address, 1).await.unwrap();
     }
     replace(&file, FORBID);
-    service.process.stderr.has("the policy changed: reloaded").await;
+    service.process.stderr.has("reloaded policy").await;
     let log = service.process.stderr.text();
-    assert_eq!(log.matches("the policy changed and is broken: the old one stays in use").count(), 3, "{log}");
+    assert_eq!(log.matches("policy reload failed; the previous version stays active").count(), 3, "{log}");
     assert_eq!(cancel(service.address, 1).await.unwrap_err().code(), Code::PermissionDenied);
 }
 
@@ -73,9 +73,9 @@ async fn a_forbid_that_cannot_be_evaluated_denies_and_is_logged_once() {
     for id in [1, 2] {
         assert_eq!(cancel(service.address, id).await.unwrap_err().code(), Code::PermissionDenied);
     }
-    service.process.stderr.has("a policy cannot be evaluated policy=\"overflows\"").await;
+    service.process.stderr.has("policy evaluation failed policy=\"overflows\"").await;
     service.process.signal(nix::sys::signal::Signal::SIGTERM);
     let log = service.process.end().await.stderr;
-    assert_eq!(log.matches("a policy cannot be evaluated").count(), 1, "{log}");
+    assert_eq!(log.matches("policy evaluation failed").count(), 1, "{log}");
     assert!(google.seen().authorizations.is_empty());
 }

@@ -96,7 +96,7 @@ async fn a_pipe_in_the_place_of_a_key_is_reported_and_blocks_nothing() {
     service.ready().await;
     fs::remove_file(service.key_file()).unwrap();
     mkfifo(&service.key_file(), Mode::S_IRWXU).unwrap();
-    service.process.stderr.has("a file cannot be read any more: what it held stays in use").await;
+    service.process.stderr.has("failed to read a watched file; its last content stays active").await;
     assert!(service.process.stderr.text().contains("it is not a regular file"));
     cancel(service.address, 1).await.unwrap();
 

@@ -51,7 +51,7 @@ impl Service {
         adjust(&mut command);
         let process = Process::start(&mut command);
         let address = process.stderr.see(|log| listening(log, "listening")).await;
-        let admin = process.stderr.see(|log| listening(log, "listening for the operator")).await;
+        let admin = process.stderr.see(|log| listening(log, "listening on the admin port")).await;
         Self { process, address, admin, key, dir }
     }
 

@@ -118,7 +118,7 @@ async fn a_renewed_certificate_is_reloaded_although_the_key_file_was_missing() {
     let (key, moved) = (dir.path().join("tls.key"), dir.path().join("moved"));
     fs::rename(&key, &moved).unwrap();
     replace(&dir.path().join("tls.crt"), &dir.authority.renewed(&pair).certificate);
-    log.has("a file cannot be read any more: what it held stays in use").await;
+    log.has("failed to read a watched file; its last content stays active").await;
     fs::rename(&moved, &key).unwrap();
     log.has("reloaded the TLS files for new connections").await;
     assert!(!log.text().contains("failed to reload"), "{}", log.text());
@@ -131,7 +131,7 @@ async fn an_expiring_or_expired_certificate_is_logged_and_served() {
     let now = SystemTime::now();
     let hour = Duration::from_secs(3600);
     for (end, line) in [
-        (now + 75 * hour, "the TLS certificate ends soon certificate="),
+        (now + 75 * hour, "the TLS certificate expires soon certificate="),
         (now - hour, "the TLS certificate has expired: clients will refuse it"),
     ] {
         let dir = TlsDir::new();

@@ -53,7 +53,7 @@ async fn a_token_is_verified_and_not_sent_upstream() {
     let mut expired = claims();
     expired["exp"] = 1.into();
     for (token, message) in [
-        ("opaque".to_owned(), "the bearer token is no JWT, or malformed"),
+        ("opaque".to_owned(), "the bearer token is not a JWT, or is malformed"),
         (key.token(Some("a"), &expired), "the bearer token has expired"),
         (key.token(Some("b"), &claims()), "the bearer token is signed by an unknown key"),
         (format!("{token}A"), "the bearer token has a bad signature"),
