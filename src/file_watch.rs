@@ -7,7 +7,6 @@ use std::{
 };
 
 use tokio::time::Instant;
-use zeroize::Zeroizing;
 
 use crate::fingerprint::fingerprint;
 
@@ -57,7 +56,7 @@ impl FileWatch {
     /// # Errors
     ///
     /// See [`read`].
-    pub fn open(file: &Path) -> io::Result<(Self, Zeroizing<Vec<u8>>)> {
+    pub fn open(file: &Path) -> io::Result<(Self, Vec<u8>)> {
         let content = read(file)?;
         let current = fingerprint(&content);
         Ok((Self { file: file.to_owned(), current, settling: None, unreadable: None }, content))
@@ -65,7 +64,7 @@ impl FileWatch {
 
     /// Waits until the content changes, and returns the new content. A missing or unreadable file is not a change.
     /// Cancel safe.
-    pub async fn changed(&mut self) -> Zeroizing<Vec<u8>> {
+    pub async fn changed(&mut self) -> Vec<u8> {
         loop {
             let file = self.file.clone();
             // The join fails only when the runtime shuts down.
@@ -122,7 +121,7 @@ impl FileWatch {
 }
 
 /// Waits until the content of an optional file changes. Never returns if there is no file.
-pub async fn changed_if_any(file: &mut Option<FileWatch>) -> Zeroizing<Vec<u8>> {
+pub async fn changed_if_any(file: &mut Option<FileWatch>) -> Vec<u8> {
     match file {
         Some(file) => file.changed().await,
         None => std::future::pending().await,

@@ -27,6 +27,9 @@ pub mod settings;
 /// The environment variable of the log filter, in the syntax of [`EnvFilter`].
 pub const FILTER: &str = EnvFilter::DEFAULT_ENV;
 
+/// The crates whose debug lines may be logged.
+const OUR_CRATES: [&str; 2] = ["countermand", "countermand_emulator"];
+
 /// The maximum of lines that wait to be written. Further lines are dropped.
 const MAX_QUEUED_LINES: usize = 10_000;
 
@@ -80,9 +83,9 @@ where
     filter.and(filter_fn(may_be_logged).with_max_level_hint(LevelFilter::TRACE))
 }
 
-/// Events of this crate may be logged at every level, events of other crates from `info` up.
+/// Events of our crates may be logged at every level, events of other crates from `info` up.
 fn may_be_logged(event: &Metadata<'_>) -> bool {
-    let is_ours = event.target() == "countermand" || event.target().starts_with("countermand::");
+    let is_ours = event.target().split("::").next().is_some_and(|root| OUR_CRATES.contains(&root));
     is_ours || *event.level() <= Level::INFO
 }
 

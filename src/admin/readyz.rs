@@ -36,7 +36,7 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     changed_file: Option<String>,
     /// An operator has to repair it.
-    for_good: bool,
+    permanent: bool,
 }
 
 pub(super) fn ready(view: &View, headers: &HeaderMap) -> Response<Full<Bytes>> {
@@ -71,7 +71,7 @@ fn line(credential: &Credential) -> Line<'_> {
     let mut line = Line {
         name: credential.name(),
         cause: status.cause(),
-        for_good: status.is_permanent(),
+        permanent: status.is_permanent(),
         changed_file: status.changed_file().map(str::to_owned),
         ..Line::default()
     };

@@ -56,7 +56,7 @@ fn log_readiness(credential: &Credential, readiness: Readiness) {
         Readiness::NotReady if status.readiness() == Readiness::NotReady => tracing::error!(
             credential = name,
             cause = status.cause(),
-            for_good = status.is_permanent(),
+            permanent = status.is_permanent(),
             "no valid token: calls to the enterprises of this credential are refused as UNAVAILABLE"
         ),
         Readiness::Ready => {

@@ -16,7 +16,6 @@ use tonic::{
     Code, Request, Response, Status, TimeoutExpired,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
-use zeroize::Zeroizing;
 
 use super::{error::ClientError, exit::Exit};
 use crate::{
@@ -275,7 +274,7 @@ fn endpoint(args: ServerArgs) -> Result<Endpoint, ClientError> {
     endpoint.tls_config(config).map_err(|error| unusable("the TLS files", &chain(&error)))
 }
 
-fn read(flag: &str, path: &Path) -> Result<Zeroizing<Vec<u8>>, ClientError> {
+fn read(flag: &str, path: &Path) -> Result<Vec<u8>, ClientError> {
     file_watch::read(path).map_err(|error| unusable(flag, &format!("cannot read the file: {error}")))
 }
 

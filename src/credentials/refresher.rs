@@ -82,7 +82,7 @@ impl<S: TokenSource> Refresher<'_, S> {
                 tracing::warn!(
                     credential = self.name,
                     cause = failure.cause,
-                    for_good = failure.is_permanent,
+                    permanent = failure.is_permanent,
                     retry_in_ms = self.active.pause().as_millis(),
                     "no token could be fetched"
                 );
@@ -106,7 +106,7 @@ impl<S: TokenSource> Refresher<'_, S> {
                 tracing::warn!(
                     credential = self.name,
                     cause = failure.cause,
-                    for_good = failure.is_permanent,
+                    permanent = failure.is_permanent,
                     retry_in_ms = changed.pause().as_millis(),
                     "the credential's file changed and gives no token: the one before stays in use"
                 );

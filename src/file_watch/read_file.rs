@@ -8,12 +8,11 @@ use std::{
 };
 
 use nix::fcntl::OFlag;
-use zeroize::Zeroizing;
 
 /// The size limit. The largest file read here is a bundle of CA certificates, and the public one has 250 KB.
 pub(super) const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Reads a regular file of at most 16 MiB. The content is wiped when it is dropped.
+/// Reads a regular file of at most 16 MiB.
 ///
 /// Blocks on the disk only. Opening a pipe without a writer, or reading a device, could block a thread forever, so both
 /// are rejected.
@@ -21,16 +20,15 @@ pub(super) const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 /// # Errors
 ///
 /// The file cannot be read, is not a regular file, or exceeds the limit.
-pub fn read(file: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+pub fn read(file: &Path) -> io::Result<Vec<u8>> {
     let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(file)?;
     // The metadata of the open file: the path may name another file by now.
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
-    // A vector that reallocates leaves copies that are not wiped.
     let capacity = usize::try_from(metadata.len().min(MAX_FILE_BYTES)).unwrap_or_default() + 1;
-    let mut content = Zeroizing::new(Vec::with_capacity(capacity));
+    let mut content = Vec::with_capacity(capacity);
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut content)?;
     if content.len() as u64 > MAX_FILE_BYTES {
         return Err(io::Error::other("it is longer than 16 MiB"));

@@ -23,7 +23,6 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::task::AbortOnDropHandle;
-use zeroize::Zeroizing;
 
 use super::{
     cert_summary::{Validity, ValidityState},
@@ -91,8 +90,8 @@ pub struct TlsContent {
     fingerprint: [u8; 32],
 }
 
-/// The content of a file, wiped on drop.
-type Content = Zeroizing<Vec<u8>>;
+/// The content of a file.
+type Content = Vec<u8>;
 
 /// A value for each of the files.
 struct PerFile<T> {
@@ -220,7 +219,7 @@ impl TlsFiles {
 /// discarded.
 fn certified_key(chain: Vec<CertificateDer<'static>>, pem: &[u8]) -> Result<CertifiedKey, TlsFileError> {
     let key_error = |problem: &str| TlsFile::PrivateKey.error(format!("the file {problem}"));
-    let key = PrivateKeyDer::from_pem_slice(pem).map(Zeroizing::new);
+    let key = PrivateKeyDer::from_pem_slice(pem);
     let key = key.map_err(|_| {
         let is_encrypted = pem.windows(9).any(|word| word == b"ENCRYPTED");
         key_error(if is_encrypted { "holds an encrypted key" } else { "holds no private key" })

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::Instant;
-use zeroize::Zeroizing;
 
 use crate::api_error::ApiError;
 use crate::command::Command;
@@ -128,7 +127,7 @@ impl Control {
 
     /// Every secret of this emulator with its description: the private key in PEM, the secrets in the credential
     /// files, the current subject tokens, and each access token of the last hour. Tests search output for them.
-    pub fn secrets(&self) -> Vec<(&'static str, Zeroizing<String>)> {
+    pub fn secrets(&self) -> Vec<(&'static str, String)> {
         let user = &self.0.user;
         let mut secrets = vec![
             ("the private key", lock(&self.0.accounts).key.private().to_owned()),
@@ -138,7 +137,7 @@ impl Control {
         let subject = |secret: &str| ("a subject token", secret.to_owned());
         secrets.extend(lock(&self.0.subject_tokens).secrets().map(subject));
         secrets.extend(lock(&self.0.tokens).all().map(|token| ("an access token", token.to_owned())));
-        secrets.into_iter().map(|(description, secret)| (description, Zeroizing::new(secret))).collect()
+        secrets
     }
 
     /// Sets how an endpoint responds from now on.

@@ -9,7 +9,6 @@ use std::path::Path;
 
 use clap::ValueEnum;
 use serde_json::{Value, json};
-use zeroize::Zeroizing;
 
 use crate::account::{self, Account, FIRST_ACCOUNT, PROJECT, TARGET_ACCOUNT};
 use crate::key::random_hex;
@@ -86,11 +85,11 @@ impl ValueEnum for Kind {
 /// A Google credential file, as JSON. It holds secrets, so it prints as `[redacted]` and its memory is cleared when
 /// it is dropped.
 #[derive(Clone)]
-pub struct CredentialFile(Zeroizing<String>);
+pub struct CredentialFile(String);
 
 impl CredentialFile {
     fn new(file: &Value) -> Self {
-        Self(Zeroizing::new(format!("{file:#}\n")))
+        Self(format!("{file:#}\n"))
     }
 
     /// The JSON, secrets included.

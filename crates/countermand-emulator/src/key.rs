@@ -8,13 +8,12 @@ use aws_lc_rs::rsa::{KeyPair, KeySize};
 use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use zeroize::Zeroizing;
 
-/// An RSA key of 2,048 bits, wiped when it is dropped.
+/// An RSA key of 2,048 bits.
 pub(crate) struct RsaKey {
     /// The DER of an `RSAPublicKey`.
     public: Vec<u8>,
-    private: Zeroizing<String>,
+    private: String,
 }
 
 impl RsaKey {
@@ -39,10 +38,10 @@ impl RsaKey {
 }
 
 /// The PEM of a PKCS #8 private key (RFC 7468: lines of 64 characters).
-fn pem(der: &[u8]) -> Zeroizing<String> {
-    let body = Zeroizing::new(STANDARD.encode(der));
+fn pem(der: &[u8]) -> String {
+    let body = STANDARD.encode(der);
     // A string that reallocates leaves copies that are not cleared, so the initial capacity is sufficient.
-    let mut pem = Zeroizing::new(String::with_capacity(body.len() * 2));
+    let mut pem = String::with_capacity(body.len() * 2);
     pem.push_str("-----BEGIN PRIVATE KEY-----\n");
     for (i, character) in body.chars().enumerate() {
         pem.push(character);

@@ -95,7 +95,7 @@ async fn a_failure_tells_its_step_and_whether_it_will_stay() {
     let unknown =
         json!({"error": {"code": 404, "status": "NOT_FOUND", "message": "Not found; Gaia id not found"}});
     let token = || Reply::token("source~token");
-    for (answers, told, for_good) in [
+    for (answers, told, permanent) in [
         (
             vec![invalid],
             "the token of the source credential: the token endpoint answered HTTP 400: invalid_grant",
@@ -127,7 +127,7 @@ async fn a_failure_tells_its_step_and_whether_it_will_stay() {
         let server = Server::start(answers).await;
         let error =
             fetch(&impersonated(&server.url, &service_account(&server.url))).await.expect_err("refused");
-        assert_eq!((error.to_string().as_str(), error.is_permanent()), (told, for_good));
+        assert_eq!((error.to_string().as_str(), error.is_permanent()), (told, permanent));
         server.seen();
     }
 }

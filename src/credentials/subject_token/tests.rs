@@ -98,10 +98,10 @@ async fn the_description_of_an_error_is_not_repeated() {
     let late = json!({"error": "temporarily_unavailable", "error_description": "~header"});
     let server = Server::start([Reply::new(401, said.to_string()), Reply::new(400, late.to_string())]).await;
     let source = json!({"url": format!("{}/~path?k=~query", server.url), "headers": {"x-key": "~header"}});
-    for (status, for_good) in [(401, true), (400, false)] {
+    for (status, permanent) in [(401, true), (400, false)] {
         let error = read(&source).await.expect_err("refused");
         let told = format!("the source of the subject token answered HTTP {status}");
-        assert_eq!((error.to_string(), error.is_permanent()), (told, for_good));
+        assert_eq!((error.to_string(), error.is_permanent()), (told, permanent));
     }
     server.seen();
 }

@@ -10,7 +10,6 @@ use jsonwebtoken::{
 use reqwest::{Method, Url};
 use serde_json::Value;
 use tokio::time::timeout;
-use zeroize::Zeroizing;
 
 use super::jwks_refresh::IssuerKeys;
 use crate::{
@@ -284,7 +283,7 @@ async fn authorization(file: PathBuf) -> Result<HeaderValue, JwksFetchError> {
     let token = read
         .map_err(|_| token_error("was not read: the process is ending".to_owned()))?
         .map_err(|error| token_error(format!("cannot be read: {error}")))?;
-    let bearer = Zeroizing::new([b"Bearer ", token.trim_ascii()].concat());
+    let bearer = [b"Bearer ", token.trim_ascii()].concat();
     let mut header = HeaderValue::from_bytes(&bearer)
         .map_err(|_| token_error("has characters that a token cannot have".to_owned()))?;
     header.set_sensitive(true);

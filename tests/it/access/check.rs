@@ -78,7 +78,7 @@ async fn every_part_has_a_line() {
     ]) {
         assert!(line.starts_with(begin) && line.contains(part), "{line}\nshould be {begin}…{part}");
     }
-    assert!(lines.last().unwrap().contains("token obtained"), "{ended:?}");
+    assert!(lines.last().unwrap().contains("fetched a token"), "{ended:?}");
     assert!(!dir.file("audit.jsonl").exists(), "check creates no file");
 }
 
@@ -123,7 +123,7 @@ async fn keys_that_cannot_be_fetched_are_an_error_with_a_hint() {
         (Reply::new(200, "application/json", keys), Ok(": 1 key to verify")),
         (
             Reply::new(403, "text/plain", "who?"),
-            Err(": the endpoint returned HTTP 403; let callers.jwt.jwks_token_file"),
+            Err(": the endpoint returned HTTP 403; set callers.jwt.jwks_token_file"),
         ),
         (
             Reply::new(404, "text/html", "<html>"),

@@ -104,7 +104,7 @@ async fn passes(endpoint: Endpoint, fault: Condition) {
         // It is not given up before there is a cause.
         let line = service.stands(&holder.name(), |line| line["state"] == "without").await;
         assert!(line["cause"].as_str().is_some_and(|cause| !cause.is_empty()), "{}: {line}", case(holder));
-        assert_eq!(line["for_good"], fault == Condition::Refusing, "{}", case(holder));
+        assert_eq!(line["permanent"], fault == Condition::Refusing, "{}", case(holder));
         refused(&mut service, *holder, fault).await;
     }
     for holder in &others {

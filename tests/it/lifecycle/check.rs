@@ -109,7 +109,7 @@ async fn an_api_that_is_not_reached_is_an_error() {
         let [line] = ended.stderr.lines().collect::<Vec<_>>()[..] else { panic!("{ended:?}") };
         assert!(line.starts_with(&format!("countermand: upstream: {api} {cause}")), "{line}");
         assert!(line.contains("upstream.ca_certificates"), "{line}\nshould have the hint");
-        assert!(ended.stdout.contains("token obtained"), "the other findings are printed too: {ended:?}");
+        assert!(ended.stdout.contains("fetched a token"), "the other findings are printed too: {ended:?}");
     }
 }
 

@@ -96,7 +96,7 @@ async fn the_page_is_json_for_a_client_that_accepts_it() {
     let [good, revoked] = &page["credentials"].as_array().unwrap()[..] else { panic!("{page}") };
     assert_eq!((&good["name"], &good["state"]), (&Value::from("good"), &Value::from("valid")));
     assert!((3000..=3600).contains(&good["valid_for_s"].as_u64().unwrap()), "{page}");
-    assert_eq!((&revoked["state"], &revoked["for_good"]), (&Value::from("without"), &Value::from(true)));
+    assert_eq!((&revoked["state"], &revoked["permanent"]), (&Value::from("without"), &Value::from(true)));
     assert!(revoked["cause"].as_str().unwrap().contains("HTTP 403"), "{page}");
     assert!(revoked["without_for_s"].is_u64(), "{page}");
 }

@@ -42,7 +42,7 @@ async fn a_call_longer_than_the_drain_timeout_does_not_delay_the_exit() {
     let ended = service.process.end().await;
     assert!(signalled.elapsed() < Duration::from_secs(1) + SLACK);
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!(ended.stderr.contains("ending with calls in flight calls=1"), "{ended:?}");
+    assert!(ended.stderr.contains("drain timed out with calls in flight calls=1"), "{ended:?}");
     in_flight.await.unwrap().unwrap_err();
 }
 

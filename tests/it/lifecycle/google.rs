@@ -79,7 +79,7 @@ impl Google {
     }
 
     /// Sets the response to every later cancel. In the body, `{authorization}` is replaced by the header of the
-    /// request. `{in unicode}`, `{in percent}` and `{in base64}` are replaced by encodings of it.
+    /// request, and `{in unicode}` by its JSON escapes.
     pub(crate) fn answer_cancel(&self, status: u16, body: &str) {
         self.controls.cancel.send_replace((status, body.to_owned()));
     }
@@ -149,8 +149,6 @@ async fn cancel(State(controls): State<Controls>, headers: HeaderMap) -> (Status
     let bytes = || authorization.bytes();
     let body = body
         .replace("{authorization}", &authorization)
-        .replace("{in unicode}", &bytes().map(|byte| format!("\\u{byte:04x}")).collect::<String>())
-        .replace("{in percent}", &bytes().map(|byte| format!("%{byte:02x}")).collect::<String>())
-        .replace("{in base64}", &BASE64_STANDARD.encode(&authorization));
+        .replace("{in unicode}", &bytes().map(|byte| format!("\\u{byte:04x}")).collect::<String>());
     (StatusCode::from_u16(status).unwrap(), body)
 }

@@ -55,8 +55,8 @@ async fn a_token_is_verified_and_not_sent_upstream() {
     for (token, message) in [
         ("opaque".to_owned(), "the bearer token is not a JWT, or is malformed"),
         (key.token(Some("a"), &expired), "the bearer token has expired"),
-        (key.token(Some("b"), &claims()), "the bearer token is signed by an unknown key"),
-        (format!("{token}A"), "the bearer token has a bad signature"),
+        (key.token(Some("b"), &claims()), "the bearer token is signed with an unknown key"),
+        (format!("{token}A"), "the bearer token has an invalid signature"),
     ] {
         let status = cancel_status(&wire, &[("authorization", &bearer(&token))]).await;
         assert_our_error(&status, Code::Unauthenticated, "INVALID_TOKEN");
