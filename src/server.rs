@@ -80,7 +80,6 @@ impl Server {
     /// # Errors
     ///
     /// An address is not available. The text has the address.
-    #[expect(clippy::too_many_arguments, reason = "each argument is a part that `app` builds")]
     pub async fn bind(
         settings: &settings::Server,
         limits: &settings::Limits,

@@ -52,7 +52,7 @@ fn watched(directory: &TempDir, content: &str) -> (PathBuf, FileWatch) {
     let file = directory.path().join("key.json");
     fs::write(&file, content).expect("written");
     let (watch, read) = FileWatch::open(&file).expect("a file");
-    assert_eq!(**read, *content.as_bytes());
+    assert_eq!(*read, *content.as_bytes());
     (file, watch)
 }
 
@@ -66,7 +66,7 @@ async fn a_change_after_open_is_returned_once() {
     let directory = tempfile::tempdir().expect("a directory");
     let (file, mut watch) = watched(&directory, "first");
     fs::write(&file, "second").expect("written");
-    assert_eq!(**watch.changed().await, *b"second");
+    assert_eq!(*watch.changed().await, *b"second");
     assert_unchanged(&mut watch, 10 * SECOND).await;
 }
 
@@ -82,7 +82,7 @@ async fn a_content_that_is_still_being_written_is_not_returned() {
     assert_unchanged(&mut watch, SECOND / 20).await;
     fs::write(&file, "second").expect("written");
     assert_unchanged(&mut watch, SECOND / 20).await;
-    assert_eq!(**watch.changed().await, *b"second");
+    assert_eq!(*watch.changed().await, *b"second");
 }
 
 #[tokio::test(start_paused = true)]

@@ -207,7 +207,7 @@ impl TlsFiles {
         let validity = Validity::of_chain(&chain).map_err(|problem| TlsFile::Certificate.error(problem))?;
         let key = certified_key(chain, key)?;
         Ok(TlsContent {
-            config: Arc::new(server_config(key, roots.as_deref().map(Vec::as_slice))?),
+            config: Arc::new(server_config(key, roots.as_deref())?),
             validity,
             key_is_public: is_public(private_key),
             fingerprint,
