@@ -7,7 +7,6 @@ use axum::{
     http::{HeaderMap, StatusCode},
     routing::post,
 };
-use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::json;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
 
