@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use super::google_error::GoogleError;
 
-/// A call failed. `Display` is for the operator's log. `operations::status` makes the status for the caller.
+/// The reason why a call failed. `Display` is for the operator's log. `operations::status` makes the status for the caller.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    /// No credential of the configuration serves the enterprise. Nothing was sent.
+    /// No configured credential is for the enterprise. No request was sent.
     #[error("no credential serves the enterprise")]
     NoCredential,
 
@@ -15,8 +15,8 @@ pub enum Error {
     #[error("Google returned {0}")]
     Response(ErrorResponse),
 
-    /// Google rejected the credential (401), also after one refresh of the token.
-    #[error("Google rejected the credential, also after a refresh: {0}")]
+    /// Google rejected the credential (401), again after one token refresh.
+    #[error("Google rejected the credential, again after a token refresh: {0}")]
     CredentialRejected(ErrorResponse),
 
     /// No valid token is available. The next attempt to fetch one is in `retry_after`.
@@ -26,10 +26,10 @@ pub enum Error {
         retry_after: Duration,
     },
 
-    /// A response that is not from Google's API: a redirect, a body over the limit, malformed JSON.
-    #[error("the upstream's response is not from the API: {what}")]
+    /// A response that cannot be used: a redirect, a body over the limit, malformed JSON.
+    #[error("the upstream's response cannot be used: {what}")]
     Malformed {
-        /// The reason, which callers get too: "a body of more than 4 MiB".
+        /// The reason, for example "a body of more than 4 MiB". It is also sent to the caller.
         what: &'static str,
         /// The HTTP status of the response.
         http_status: u16,
@@ -43,38 +43,38 @@ pub enum Error {
     },
 
     /// No complete response: the connection could not be established, was reset, or ended within the body.
-    #[error("no response from the upstream: {cause}")]
+    #[error("no complete response from the upstream: {cause}")]
     Unreachable {
-        /// The cause, for the log only. It may have addresses.
+        /// The cause, for the log only. It may contain IP addresses.
         cause: String,
     },
 
     /// The deadline passed before the call completed.
     #[error("the deadline passed {while_doing}")]
     DeadlineExceeded {
-        /// The step that was not complete. It completes "the deadline passed …".
+        /// The step in progress, as the end of the message: "while waiting for a token".
         while_doing: &'static str,
     },
 
-    /// The task of the call ended without an outcome, because of a defect of this server.
-    #[error("the task of the call ended without an outcome")]
+    /// The task of the call ended without a result, because of a bug in this server.
+    #[error("the task of the call ended without a result")]
     Lost,
 }
 
 /// A response from Google whose status is an error.
 #[derive(Debug, Clone)]
 pub struct ErrorResponse {
-    /// The HTTP status. A 2xx has an `error` in its body; a 3xx is [`Error::Malformed`].
+    /// The HTTP status. It is a 2xx if the body has an `error`, and never a 3xx, which is [`Error::Malformed`].
     pub http_status: u16,
-    /// Google's JSON error; `None` when the body is not one. Shared, because all callers of a flight get it.
+    /// Google's JSON error; `None` when the body is not one. Shared by all callers that share the upstream request.
     pub google: Option<Arc<GoogleError>>,
-    /// The `Retry-After` header, as a time from its arrival.
+    /// The `Retry-After` header, as a duration, counted from the arrival of the response.
     pub retry_after: Option<Duration>,
 }
 
 impl ErrorResponse {
     /// Whether Google rejects this server's credential: HTTP 401, or the error status `UNAUTHENTICATED` with any
-    /// HTTP status. The response is never about the caller, because Google does not see the caller.
+    /// HTTP status. It never refers to the caller's credential, which is not sent to Google.
     #[must_use]
     pub fn rejects_credential(&self) -> bool {
         let status = self.google.as_ref().and_then(|google| google.status.as_deref());
@@ -87,7 +87,7 @@ impl std::fmt::Display for ErrorResponse {
         write!(f, "HTTP {}", self.http_status)?;
         match &self.google {
             Some(google) => write!(f, ", {google}"),
-            None => f.write_str(", with a body that is not Google's JSON"),
+            None => f.write_str(", without a Google JSON error"),
         }
     }
 }
@@ -120,9 +120,9 @@ mod tests {
     }
 
     #[test]
-    fn the_display_never_quotes_a_body_that_is_not_googles() {
+    fn display_omits_a_body_that_is_not_a_google_error() {
         let line = Error::Response(response(502, "<html>10.0.0.7</html>")).to_string();
-        assert_eq!(line, "Google returned HTTP 502, with a body that is not Google's JSON");
+        assert_eq!(line, "Google returned HTTP 502, without a Google JSON error");
         let line = Error::Response(response(404, r#"{"error":{"status":"NOT_FOUND","message":"gone"}}"#));
         assert_eq!(line.to_string(), "Google returned HTTP 404, NOT_FOUND: gone");
     }

@@ -1,4 +1,4 @@
-//! Parses the JSON of an error of Google's APIs, and tolerates deviations.
+//! Parses the JSON error body of Google's APIs. Missing and malformed fields are accepted.
 
 use std::fmt::{self, Write};
 
@@ -13,12 +13,12 @@ const MAX_LOGGED_REASONS: usize = 3;
 /// The maximum length of a status or a reason in a log line, in characters before escaping.
 const MAX_LOGGED_NAME: usize = 64;
 
-/// The maximum length of a redacted text, in bytes. A longer text is cut. A response to a caller is much shorter.
+/// The maximum length of a redacted text, in bytes. Longer text is truncated. A response to a caller has a lower limit.
 const MAX_TEXT: usize = 64 * 1024;
 
-/// The used members of Google's JSON error,
+/// The fields of Google's JSON error that this server uses,
 /// `{"error": {"code", "message", "status", "details": […], "errors": [{"reason", …}]}}`
-/// (<https://cloud.google.com/apis/design/errors#http_mapping>; `errors` is the older form, still sent).
+/// (<https://cloud.google.com/apis/design/errors#http_mapping>; `errors` is the older form, which Google still sends).
 ///
 /// `code` repeats the HTTP status and is not kept. `Display` is one line for the log, of limited length and without
 /// control characters.
@@ -28,7 +28,7 @@ pub struct GoogleError {
     pub status: Option<String>,
     /// `error.message`; `None` when missing or empty.
     pub message: Option<String>,
-    /// The reasons in their order: of each `google.rpc.ErrorInfo`, then of each item of `error.errors`.
+    /// The reasons: first from each `google.rpc.ErrorInfo` of `details`, then from each item of `error.errors`.
     pub reasons: Vec<String>,
     /// `error.details` as received. An entry may be any JSON.
     pub details: Vec<Value>,
@@ -38,11 +38,12 @@ impl GoogleError {
     /// Parses a body. Also accepts an array around the object (`[{"error": …}]`, from Google's streaming
     /// endpoints).
     ///
-    /// Returns `None` when the body is not Google's:
+    /// Returns `None` when the body is not a Google API error:
     ///
     /// - it is not JSON, or exceeds serde_json's depth limit (128);
     /// - `error` is not an object (OAuth's `{"error": "invalid_grant"}`);
-    /// - no member of `error` that Google defines has its type (`{"error": {}}`). One such member is enough.
+    /// - `error` has none of these: a numeric `code`, a non-empty text `status` or `message`, a non-empty list
+    ///   `details` or `errors`.
     #[must_use]
     pub fn parse(body: &[u8]) -> Option<Self> {
         let body: Value = serde_json::from_slice(body).ok()?;
@@ -80,7 +81,7 @@ impl GoogleError {
     }
 }
 
-/// The full type name of a JSON `Any`: the part of its `@type` after the last `/`.
+/// The full type name of a `google.protobuf.Any` in JSON: the part of its `@type` after the last `/`.
 #[must_use]
 pub fn type_name(any: &Value) -> Option<&str> {
     any.get("@type")?.as_str()?.rsplit('/').next()
@@ -120,7 +121,7 @@ impl fmt::Display for GoogleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.status {
             Some(status) => escaped(f, status, MAX_LOGGED_NAME)?,
-            None => f.write_str("without a status")?,
+            None => f.write_str("no error status")?,
         }
         for reason in self.reasons.iter().take(MAX_LOGGED_REASONS) {
             f.write_str(", reason ")?;
@@ -134,7 +135,8 @@ impl fmt::Display for GoogleError {
     }
 }
 
-/// Writes at most `limit` characters. The escapes prevent that a text starts a log line or controls a terminal.
+/// Writes at most `limit` characters. The escapes prevent the text from starting a log line and from
+/// controlling a terminal.
 fn escaped(f: &mut fmt::Formatter<'_>, text: &str, limit: usize) -> fmt::Result {
     let mut characters = text.chars();
     for character in characters.by_ref().take(limit) {

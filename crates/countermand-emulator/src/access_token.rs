@@ -1,4 +1,4 @@
-//! Access tokens: their scopes, their issue, and the checks of an API call that uses one.
+//! Access tokens: scopes, issuing, and the authorization of API calls.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -16,13 +16,14 @@ use crate::shared::{Shared, lock};
 /// The only scope of the Android Management API (its discovery document, `auth`).
 pub(crate) const ANDROID_MANAGEMENT: &str = "https://www.googleapis.com/auth/androidmanagement";
 
-/// The scope of all Google Cloud APIs, to which the Android Management API does not belong.
+/// The scope of the Google Cloud APIs. It gives no access to the Android Management API.
 pub(crate) const CLOUD_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-platform";
 
-/// The other scope that the IAM Credentials API accepts.
+/// The IAM Credentials API accepts this scope or [`CLOUD_PLATFORM`].
 pub(crate) const IAM: &str = "https://www.googleapis.com/auth/iam";
 
-/// The scopes that exist here: those of both APIs, and those that gcloud requests when a person signs in.
+/// The scopes that the emulator knows: those of the Android Management API and of IAM Credentials, and those that
+/// gcloud requests at a user's login.
 const SCOPES: [&str; 6] = [
     ANDROID_MANAGEMENT,
     CLOUD_PLATFORM,
@@ -35,7 +36,7 @@ const SCOPES: [&str; 6] = [
 /// The time for which an expired token is remembered.
 const EXPIRED_RETENTION: Duration = Duration::from_secs(3600);
 
-/// The maximum of remembered callers.
+/// The maximum number of recent calls whose principal is kept.
 const MAX_CALLERS: usize = 1000;
 
 /// A set of scopes, in the order of the request.
@@ -43,7 +44,7 @@ const MAX_CALLERS: usize = 1000;
 pub(crate) struct Scopes(Vec<&'static str>);
 
 impl Scopes {
-    /// The scopes that a person consents to when signing in for development.
+    /// The scopes of a user's gcloud login, which does not request the scope of IAM Credentials.
     pub(crate) fn consented() -> Self {
         Self(SCOPES.into_iter().filter(|scope| *scope != IAM).collect())
     }
@@ -53,14 +54,14 @@ impl Scopes {
         Self(vec![CLOUD_PLATFORM])
     }
 
-    /// Finds scopes by their names; `None` when there are none, or one does not exist.
+    /// Finds scopes by their names; `None` if `names` is empty or contains an unknown scope.
     pub(crate) fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<Self> {
         let find = |name: &str| SCOPES.into_iter().find(|scope| *scope == name);
         let scopes: Vec<_> = names.into_iter().map(find).collect::<Option<_>>()?;
         (!scopes.is_empty()).then_some(Self(scopes))
     }
 
-    /// Parses a list separated by blanks (RFC 6749 section 3.3).
+    /// Parses a list separated by spaces (RFC 6749 section 3.3).
     pub(crate) fn parse(list: &str) -> Option<Self> {
         Self::of(list.split_ascii_whitespace())
     }
@@ -69,8 +70,8 @@ impl Scopes {
         self.0.iter().any(|scope| wanted.contains(scope))
     }
 
-    /// Whether each of these is one of `others`.
-    pub(crate) fn within(&self, others: &Self) -> bool {
+    /// Whether every scope of `self` is in `others`.
+    pub(crate) fn is_subset_of(&self, others: &Self) -> bool {
         self.0.iter().all(|scope| others.0.contains(scope))
     }
 
@@ -82,7 +83,7 @@ impl Scopes {
 /// The principal and the scopes of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TokenGrant {
-    /// A service account's or a person's address, or the identifier of a workload.
+    /// The email address of a service account or a person, or the identifier of a workload.
     pub(crate) principal: Arc<str>,
     pub(crate) scopes: Scopes,
 }
@@ -128,13 +129,13 @@ impl AccessTokens {
     ) -> io::Result<String> {
         self.0.retain(|_, issued| now.saturating_duration_since(issued.expiry) < EXPIRED_RETENTION);
         let token = format!("ya29.c.{}", random_text::<96>()?);
-        // A lifetime that overflows the clock is replaced by a year.
+        // An expiry that the clock cannot represent is replaced by one year from now.
         let expiry = now.checked_add(lifetime).unwrap_or_else(|| now + Duration::from_secs(365 * 86_400));
         self.0.insert(token.clone(), IssuedToken { grant, expiry });
         Ok(token)
     }
 
-    /// Every token that is remembered.
+    /// All stored tokens, including expired ones.
     pub(crate) fn all(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
@@ -178,11 +179,11 @@ impl RecentCallers {
     }
 }
 
-/// An API, as its errors name it.
+/// An API: its name in error responses, and the scopes that it accepts.
 pub(crate) struct GoogleApi {
     pub(crate) name: &'static str,
     scopes: &'static [&'static str],
-    /// The `WWW-Authenticate` header about a token without one of the scopes.
+    /// The `WWW-Authenticate` header when the token has none of the scopes.
     pub(crate) insufficient_scope: &'static str,
 }
 
@@ -246,8 +247,8 @@ mod tests {
         let cloud = Scopes::of_machine();
         assert!(!cloud.allow_any(&[ANDROID_MANAGEMENT]));
         assert!(cloud.allow_any(&[IAM, CLOUD_PLATFORM]));
-        assert!(cloud.within(&Scopes::consented()));
-        assert!(!Scopes::of([IAM]).unwrap().within(&Scopes::consented()));
+        assert!(cloud.is_subset_of(&Scopes::consented()));
+        assert!(!Scopes::of([IAM]).unwrap().is_subset_of(&Scopes::consented()));
     }
 
     #[test]

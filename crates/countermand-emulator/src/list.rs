@@ -22,7 +22,7 @@ pub(crate) struct ListQuery {
 }
 
 impl ListQuery {
-    /// Reads one parameter. Returns `false` when list has no such parameter.
+    /// Reads one parameter. Returns `false` if `operations.list` has no parameter of this name.
     pub(crate) fn read(&mut self, name: &str, value: &str) -> Result<bool, ApiError> {
         let invalid = |field: &str, kind: &str| {
             let message = format!("Invalid value at '{field}' ({kind}), {}", Value::from(value));
@@ -35,7 +35,7 @@ impl ListQuery {
                 let size = value.parse().ok().filter(|size| *size >= 0);
                 self.page_size = size.ok_or_else(|| invalid("page_size", "TYPE_INT32"))?;
             }
-            // The API returns UNIMPLEMENTED unless a read spans collections (the discovery document).
+            // For `true`, the API returns UNIMPLEMENTED unless the request reads several collections (the discovery document).
             "returnPartialSuccess" => match value {
                 "false" => {}
                 "true" => {
@@ -49,7 +49,7 @@ impl ListQuery {
         Ok(true)
     }
 
-    /// The page: `operations` and, when more follow, `nextPageToken`. In protobuf's JSON form, an empty field is
+    /// The page: `operations`, and `nextPageToken` if there are more operations. In protobuf's JSON form, an empty field is
     /// absent.
     pub(crate) fn page(
         &self,
@@ -85,7 +85,8 @@ impl ListQuery {
         Ok(list)
     }
 
-    /// A hash of the device and the filter: a page token is valid for the same two only (AIP-158).
+    /// A hash of the device and the filter: a page token is valid only for the same device and the same
+    /// filter (AIP-158).
     fn binding(&self, device: &Device) -> u64 {
         let mut hasher = DefaultHasher::new();
         (device, &self.filter).hash(&mut hasher);
@@ -104,8 +105,8 @@ fn read_token(token: &str, binding: u64) -> Option<u64> {
     (bound == binding).then_some(last)
 }
 
-/// A filter: terms joined by `AND`. The terms are `done = true` or `false` and `metadata.type = NAME`. Google does not
-/// publish the API's filters.
+/// A filter: terms joined by `AND`. The terms are `done = true`, `done = false` and `metadata.type = NAME`. Google does
+/// not document the filter syntax.
 struct ListFilter(Vec<Term>);
 
 enum Term {

@@ -161,7 +161,7 @@ fn refresh(form: &Form, user: &UserCredentials, disabled: bool) -> Result<Scopes
     }
     let Some(scope) = form.get("scope") else { return Ok(Scopes::consented()) };
     let invalid = || OAuthError::new("invalid_scope", "Some requested scopes were invalid.");
-    Scopes::parse(scope).filter(|scopes| scopes.within(&Scopes::consented())).ok_or_else(invalid)
+    Scopes::parse(scope).filter(|scopes| scopes.is_subset_of(&Scopes::consented())).ok_or_else(invalid)
 }
 
 #[cfg(test)]
