@@ -10,11 +10,11 @@ with grpc.insecure_channel(server) as channel:
     operations = OperationsClient(channel)
     try:
         operations.cancel_operation(name)
-        # The cancel is a request: whether it came before the device shows at the operation's end.
+        # Only the finished operation shows whether the cancel came in time.
         latest = operations.get_operation(name)
         end = operation.from_gapic(latest, operations, empty_pb2.Empty, metadata_type=struct_pb2.Struct)
         print("command:", end.metadata["type"])
         end.exception(timeout=60)  # polls; raises TimeoutError when that was not long enough
-        print("called back" if end.cancelled() else "too late")
+        print("cancelled" if end.cancelled() else "too late")
     except exceptions.GoogleAPICallError as error:
         sys.exit(f"{error.grpc_status_code.name} ({error.reason} of {error.domain}): {error.message}")
