@@ -1,6 +1,8 @@
 //! The operator's HTTP port: `/livez` and `/readyz`, over HTTP/1.1.
 
-use std::{convert::Infallible, future::ready, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque, convert::Infallible, future::ready, io, net::SocketAddr, sync::Arc, time::Duration,
+};
 
 use bytes::Bytes;
 use http::{
@@ -10,7 +12,7 @@ use http::{
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpListener, sync::watch, time::sleep};
+use tokio::{net::TcpListener, sync::watch, task::AbortHandle, time::sleep};
 
 use crate::{credentials::Credentials, serving::Serving};
 
@@ -23,6 +25,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The smallest limit that hyper accepts. Probes send a few hundred bytes.
 const MAX_HEAD_BYTES: usize = 8 * 1024;
+
+/// Open connections. Probes and operators need a few.
+const MAX_CONNECTIONS: usize = 32;
 
 /// The pause after a failed accept, such as one for lack of file descriptors.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -67,6 +72,7 @@ impl Admin {
     /// Serves until the process ends. A drain does not stop it, because `/readyz` reports the drain.
     pub async fn serve(self) {
         let http = http();
+        let mut connections = VecDeque::new();
         loop {
             let stream = match self.listener.accept().await {
                 Ok((stream, _)) => stream,
@@ -79,12 +85,25 @@ impl Admin {
             let view = Arc::clone(&self.view);
             let service = service_fn(move |request| ready(Ok::<_, Infallible>(respond(&view, &request))));
             let connection = http.serve_connection(TokioIo::new(stream), service);
-            tokio::spawn(async move {
+            let task = tokio::spawn(async move {
                 if let Err(error) = connection.await {
                     tracing::debug!(%error, "a connection to the admin port ended early");
                 }
             });
+            keep(&mut connections, task.abort_handle());
         }
+    }
+}
+
+/// Closes the oldest connection when there are more than [`MAX_CONNECTIONS`]. Idle clients cannot use up the file
+/// descriptors, and the newest client, for example a probe, is always served.
+fn keep(connections: &mut VecDeque<AbortHandle>, newest: AbortHandle) {
+    connections.retain(|connection| !connection.is_finished());
+    connections.push_back(newest);
+    if connections.len() > MAX_CONNECTIONS
+        && let Some(oldest) = connections.pop_front()
+    {
+        oldest.abort();
     }
 }
 

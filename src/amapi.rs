@@ -126,7 +126,7 @@ impl Api for Amapi {
         match body {
             Ok(body) if is_cancel_response(&body) => Ok(()),
             // For example, a filtering proxy returns its own page with HTTP 200.
-            Ok(_) => Err(Error::Malformed { what: "a body that is not a JSON object", http_status }),
+            Ok(_) => Err(Error::Malformed { what: "a body that is not that of a cancel", http_status }),
             // Google has accepted the cancel. The rest of the body cannot change that.
             Err(BodyError::Incomplete(_)) => Ok(()),
             Err(error @ BodyError::TooLong(_)) => Err(body_error(error, http_status)),
@@ -154,10 +154,12 @@ impl Api for Amapi {
     }
 }
 
-/// Whether the body of a cancel's 2xx is from the API: empty, or a JSON object.
+/// Whether the body of a cancel's 2xx is from the API: empty, or a JSON object without `error`.
 fn is_cancel_response(body: &[u8]) -> bool {
     let body = body.trim_ascii();
-    body.is_empty() || body == b"{}" || serde_json::from_slice::<Json>(body).is_ok()
+    let has_no_error =
+        || serde_json::from_slice::<Json>(body).is_ok_and(|object| !object.contains_key("error"));
+    body.is_empty() || body == b"{}" || has_no_error()
 }
 
 fn body_error(error: BodyError, http_status: u16) -> Error {

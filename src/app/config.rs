@@ -200,11 +200,8 @@ impl Config {
 
         let (callers_settings, jwt, keys) = read_callers(&mut callers, &mut sources);
 
-        let before = sources.errors.len();
         let polling_settings = Polling::read(&mut polling, &mut sources);
-        if sources.errors.len() == before {
-            polling_settings.check(&polling, &mut sources.errors);
-        }
+        polling_settings.check(&polling, &mut sources.errors);
         polling.finish(&mut sources.errors);
 
         let audit_settings = Audit::read(&mut audit, &mut sources);

@@ -5,7 +5,7 @@ use std::{
     io::{self, ErrorKind, Write},
     os::{
         fd::AsFd,
-        unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
+        unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
     time::Duration,
@@ -59,7 +59,12 @@ impl Sink {
 
     fn open_file(path: &Path) -> io::Result<Self> {
         let mut file = OpenOptions::new().read(true).append(true).create(true).mode(MODE).open(path)?;
-        let mut length = file.metadata()?.len();
+        let metadata = file.metadata()?;
+        // Lines in a pipe do not outlive the process.
+        if !(metadata.is_file() || metadata.file_type().is_char_device()) {
+            return Err(io::Error::other("it is not a regular file"));
+        }
+        let mut length = metadata.len();
         let mut last = [b'\n'];
         if length > 0 {
             file.read_exact_at(&mut last, length - 1)?;

@@ -73,6 +73,12 @@ impl ConfigErrors {
         }
     }
 
+    /// Whether there is an error at `origin`.
+    pub(crate) fn has(&self, origin: &Provenance) -> bool {
+        let (key, line) = origin.key_and_line();
+        self.list.iter().any(|error| error.key == key && error.line == line)
+    }
+
     /// Returns the value of `result`, or adds its error at `origin`.
     pub(crate) fn ok<T>(&mut self, origin: &Provenance, result: Result<T, Invalid>) -> Option<T> {
         result.map_err(|Invalid { problem, hint }| self.add(origin, problem, hint)).ok()

@@ -12,7 +12,7 @@ use crate::loopback::is_loopback_host;
 
 /// Why the content of a credential file is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}{problem}", member.as_ref().map(|member| format!("its \"{member}\" ")).unwrap_or_default())]
+#[error("{} {problem}", member.as_ref().map_or("the file".to_owned(), |member| format!("its \"{member}\"")))]
 pub(super) struct InvalidContent {
     /// The path of the member, `credential_source.file` for example.
     member: Option<String>,
@@ -45,6 +45,8 @@ impl InvalidContent {
 
 /// The object that a credential file holds.
 pub(super) fn parse(content: &[u8]) -> Result<Value, InvalidContent> {
+    // Editors on Windows write a byte-order mark.
+    let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
     let json: Value = serde_json::from_slice(content).map_err(|error| {
         InvalidContent::whole(format!("is not JSON (line {}, column {})", error.line(), error.column()))
     })?;
@@ -138,8 +140,8 @@ mod tests {
             (r#"{"a": "secret"}"#, r#"its "a" has the wrong type"#),
             (r#"{"a": {"b": ""}}"#, r#"its "a.b" is missing: make the file anew, or add it"#),
             (r#"{"a": {"b": null}}"#, r#"its "a.b" is missing: make the file anew, or add it"#),
-            (r#"{"private_key": secret}"#, "is not JSON (line 1, column 17)"),
-            (r#"["secret"]"#, "is no JSON object"),
+            (r#"{"private_key": secret}"#, "the file is not JSON (line 1, column 17)"),
+            (r#"["secret"]"#, "the file is no JSON object"),
         ] {
             assert_eq!(inner(content).expect_err(content).to_string(), error);
         }

@@ -66,7 +66,7 @@ pub enum CredentialFileError {
     #[error("cannot read the file: {0}")]
     Unreadable(String),
     /// The file is not a valid credential.
-    #[error("the file {0}")]
+    #[error("{0}")]
     Invalid(String),
     /// The name of the metadata server is not valid.
     #[error("this is not the host, or host:port, of a metadata server")]

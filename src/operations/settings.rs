@@ -24,9 +24,13 @@ settings! {
 }
 
 impl Polling {
-    /// Adds an error if `min_interval` is longer than `max_interval`.
+    /// Adds an error if `min_interval` is longer than `max_interval`, and both are valid.
     pub(crate) fn check(&self, section: &Section, errors: &mut ConfigErrors) {
         let Self { min_interval, max_interval, .. } = self;
+        let is_invalid = |key| section.origin(key).is_some_and(|origin| errors.has(origin));
+        if ["min_interval", "max_interval"].into_iter().any(is_invalid) {
+            return;
+        }
         let key = if section.origin("min_interval").is_some() { "min_interval" } else { "max_interval" };
         if min_interval > max_interval {
             let [min, max] = [*min_interval, *max_interval].map(humantime::format_duration);

@@ -17,8 +17,8 @@ use rustls::{
     RootCertStore, ServerConfig,
     crypto::aws_lc_rs::{default_provider, sign::any_supported_type},
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    server::{NoServerSessionStorage, WebPkiClientVerifier},
-    sign::{CertifiedKey, SingleCertAndKey},
+    server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
+    sign::{CertifiedKey, SigningKey, SingleCertAndKey},
 };
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -164,7 +164,7 @@ impl TlsFiles {
     /// A file cannot be read or used, or the key does not belong to the certificate.
     pub fn load(self) -> Result<LoadedTls, Vec<TlsFileError>> {
         let watched = self.open()?;
-        let content = self.check(&watched.contents()).map_err(|error| vec![error])?;
+        let content = self.check(&watched.contents())?;
         Ok(LoadedTls { files: self, watched, content })
     }
 
@@ -190,7 +190,7 @@ impl TlsFiles {
     }
 
     /// Checks these contents of the files. Blocks.
-    fn check(&self, contents: &PerFile<Content>) -> Result<TlsContent, TlsFileError> {
+    fn check(&self, contents: &PerFile<Content>) -> Result<TlsContent, Vec<TlsFileError>> {
         let Self { certificate: _, private_key, client_ca: _ } = self;
         let PerFile { certificate: chain, private_key: key, client_ca: roots } = contents;
         let mut digest = Context::new(&SHA256);
@@ -202,12 +202,19 @@ impl TlsFiles {
         let mut fingerprint = [0; 32];
         fingerprint.copy_from_slice(digest.finish().as_ref());
 
-        let chain = pem::certificates(chain);
-        let chain = chain.map_err(|error| TlsFile::Certificate.error(format!("the file {error}")))?;
-        let validity = Validity::of_chain(&chain).map_err(|problem| TlsFile::Certificate.error(problem))?;
-        let key = certified_key(chain, key)?;
+        let mut errors = Vec::new();
+        let chain = pem::certificates(chain)
+            .map_err(|error| format!("the file {error}"))
+            .and_then(|chain| Validity::of_chain(&chain).map(|validity| (chain, validity)))
+            .map_err(|problem| errors.push(TlsFile::Certificate.error(problem)));
+        let key = signing_key(key).map_err(|error| errors.push(error));
+        let verifier = client_verifier(roots.as_deref()).map_err(|error| errors.push(error));
+        let (Ok((chain, validity)), Ok(key), Ok(verifier)) = (chain, key, verifier) else {
+            return Err(errors);
+        };
+        let config = certified_key(chain, key).and_then(|key| server_config(key, verifier));
         Ok(TlsContent {
-            config: Arc::new(server_config(key, roots.as_deref())?),
+            config: Arc::new(config.map_err(|error| vec![error])?),
             validity,
             key_is_public: is_public(private_key),
             fingerprint,
@@ -215,38 +222,48 @@ impl TlsFiles {
     }
 }
 
-/// The certificate chain with its key. The error texts of the libraries may quote the key file, so they are
-/// discarded.
-fn certified_key(chain: Vec<CertificateDer<'static>>, pem: &[u8]) -> Result<CertifiedKey, TlsFileError> {
+/// The private key. The error texts of the libraries may quote the key file, so they are discarded.
+fn signing_key(pem: &[u8]) -> Result<Arc<dyn SigningKey>, TlsFileError> {
     let key_error = |problem: &str| TlsFile::PrivateKey.error(format!("the file {problem}"));
     let key = PrivateKeyDer::from_pem_slice(pem);
     let key = key.map_err(|_| {
         let is_encrypted = pem.windows(9).any(|word| word == b"ENCRYPTED");
         key_error(if is_encrypted { "holds an encrypted key" } else { "holds no private key" })
     })?;
-    let key = any_supported_type(&key)
-        .map_err(|_| key_error("holds an unsupported key: RSA, ECDSA and Ed25519 are supported"))?;
+    any_supported_type(&key)
+        .map_err(|_| key_error("holds an unsupported key: RSA, ECDSA and Ed25519 are supported"))
+}
+
+/// The certificate chain with its key.
+fn certified_key(
+    chain: Vec<CertificateDer<'static>>,
+    key: Arc<dyn SigningKey>,
+) -> Result<CertifiedKey, TlsFileError> {
     let certified = CertifiedKey::new(chain, key);
     match certified.keys_match() {
         Ok(()) => Ok(certified),
-        Err(rustls::Error::InconsistentKeys(_)) => Err(key_error("is not the key of the certificate")),
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            Err(TlsFile::PrivateKey.error("the file is not the key of the certificate".to_owned()))
+        }
         Err(error) => Err(TlsFile::Certificate.error(format!("the certificate cannot be used: {error}"))),
     }
 }
 
-fn server_config(key: CertifiedKey, client_ca: Option<&[u8]>) -> Result<ServerConfig, TlsFileError> {
-    let provider = Arc::new(default_provider());
+fn client_verifier(client_ca: Option<&[u8]>) -> Result<Arc<dyn ClientCertVerifier>, TlsFileError> {
+    let Some(pem) = client_ca else { return Ok(WebPkiClientVerifier::no_client_auth()) };
     let unusable_ca = |error: &dyn std::error::Error| TlsFile::ClientCa.error(format!("the file {error}"));
-    let client_verifier = match client_ca {
-        None => WebPkiClientVerifier::no_client_auth(),
-        Some(pem) => {
-            let mut roots = RootCertStore::empty();
-            pem::add_roots(pem, &mut roots).map_err(|error| unusable_ca(&error))?;
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-                .build()
-                .map_err(|error| unusable_ca(&error))?
-        }
-    };
+    let mut roots = RootCertStore::empty();
+    pem::add_roots(pem, &mut roots).map_err(|error| unusable_ca(&error))?;
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(default_provider()))
+        .build()
+        .map_err(|error| unusable_ca(&error))
+}
+
+fn server_config(
+    key: CertifiedKey,
+    client_verifier: Arc<dyn ClientCertVerifier>,
+) -> Result<ServerConfig, TlsFileError> {
+    let provider = Arc::new(default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| {
@@ -345,7 +362,7 @@ async fn reload(
                 warn(&files, &loaded);
                 active = loaded;
             }
-            Err(error) => unreported = Some(error),
+            Err(errors) => unreported = errors.into_iter().next(),
         }
     }
 }

@@ -115,6 +115,10 @@ impl fmt::Debug for CredentialFile {
 /// Writes `text` as [`CredentialFile::write`] does.
 pub(crate) fn write_secret(path: &Path, text: &str) -> io::Result<()> {
     let no_file = || io::Error::new(io::ErrorKind::InvalidInput, "not the name of a file");
+    // A device or a link at the path would be replaced too.
+    if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it exists and is not a regular file"));
+    }
     let mut name = path.file_name().ok_or_else(no_file)?.to_owned();
     name.push(format!(".{}", random_hex()?));
     let new = path.with_file_name(name);
@@ -245,6 +249,16 @@ mod tests {
         fs::create_dir(&taken).unwrap();
         assert!(credentials.write(&taken).is_err());
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_link_or_a_device_is_not_replaced() {
+        let credentials = CredentialFile::new(&json!({}));
+        let directory = tempfile::tempdir().unwrap();
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+        assert!(credentials.write(&link).is_err());
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     }
 
     #[test]

@@ -14,6 +14,19 @@ fn pipe(incomplete: usize) -> (Sink, UnixStream) {
 }
 
 #[test]
+fn a_pipe_in_the_place_of_the_file_is_not_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a");
+    let mut sink = sink(&path);
+    sink.append(b"1\n").unwrap();
+    fs::rename(&path, dir.path().join("b")).unwrap();
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert!(sink.reopen().is_err());
+    sink.append(b"2\n").unwrap();
+    assert_eq!(fs::read_to_string(dir.path().join("b")).unwrap(), "1\n2\n");
+}
+
+#[test]
 fn an_incomplete_line_in_a_pipe_is_completed() {
     let (mut sink, mut far) = pipe(3);
     sink.append(b"1 one\n2 two\n").unwrap();

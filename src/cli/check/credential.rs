@@ -91,7 +91,7 @@ fn in_seconds(time: Duration) -> FormattedDuration {
 }
 
 /// Removes the query, which may hold a secret.
-fn without_query(url: &Url) -> Url {
+pub(super) fn without_query(url: &Url) -> Url {
     let mut url = url.clone();
     url.set_query(None);
     url

@@ -70,7 +70,7 @@ impl ExplainArgs {
             .into_iter()
             .find(|known| known.as_str() == action)
             .ok_or_else(|| format!("{action:?} is not an action; give cancel, get, list or wait"))?;
-        let invalid = |error| format!("{name:?}: the name {error}");
+        let invalid = |error| format!("{name:?}: {error}");
         let resource = match action {
             Action::List => ExplainedResource::Device(DeviceName::parse(name).map_err(invalid)?),
             Action::Cancel | Action::Get | Action::Wait => {

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{StreamExt, future::OptionFuture, stream};
 use reqwest::Method;
 
-use super::{credential, finding::Finding};
+use super::{
+    credential::{self, without_query},
+    finding::Finding,
+};
 use crate::{
     amapi::settings::Upstream,
     app::{Config, config::LoadedFiles},
@@ -73,7 +76,7 @@ async fn jwks(jwt: &Jwt, keys: LoadedKeys) -> Finding {
     const SUBJECT: &str = "callers.jwt.jwks";
     let source = match &jwt.jwks {
         Jwks::File(file) => file.display().to_string(),
-        Jwks::Url { url, .. } => url.to_string(),
+        Jwks::Url { url, .. } => without_query(url).to_string(),
     };
     match keys.count(&jwt.algorithms).await {
         Ok(count) => {

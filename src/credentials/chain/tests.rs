@@ -164,7 +164,7 @@ fn a_login_without_an_endpoint_is_refreshed_at_googles() {
 #[test]
 fn an_invalid_file_is_reported_by_its_member() {
     for (file, told) in [
-        (json!([]), "is no JSON object"),
+        (json!([]), "the file is no JSON object"),
         (
             json!({"installed": {"client_secret": "~"}}),
             r#"its "type" must be service_account, authorized_user"#,

@@ -64,9 +64,9 @@ fn a_broken_change_is_reported_without_the_content() {
     let (source, _) =
         load(&service_account(UNREACHABLE), None).expect("valid").into_source(surroundings(UNREACHABLE));
     for (content, text) in [
-        ("{\"private_key\": ~", "is not JSON (line 1, column 17)"),
+        ("{\"private_key\": ~", "the file is not JSON (line 1, column 17)"),
         ("{\"type\": \"~\"}", "its \"type\" must be service_account"),
-        ("\"~\"", "is no JSON object"),
+        ("\"~\"", "the file is no JSON object"),
     ] {
         let Err(error) = source.reload(content.as_bytes()) else { panic!("{content} is no credential") };
         assert!(error.starts_with(text) && !error.contains('~'), "{error}");

@@ -1,6 +1,12 @@
 //! The admin port as an HTTP server. `readiness` and `credentials` test its pages.
 
-use crate::lifecycle::{google::Google, service::Service};
+use crate::{
+    lifecycle::{
+        google::Google,
+        service::{SERVE, Service},
+    },
+    support::process::countermand_after,
+};
 
 #[tokio::test]
 async fn the_admin_port_has_two_pages_for_get_and_head() {
@@ -31,4 +37,18 @@ async fn the_admin_port_has_two_pages_for_get_and_head() {
         }
     }
     assert_eq!(service.request("GET", "/livez", &"x".repeat(16 * 1024)).await.0, 431);
+}
+
+#[tokio::test]
+async fn idle_clients_do_not_keep_a_probe_out() {
+    let google = Google::start().await;
+    // More idle connections than the process may have descriptors.
+    let command = countermand_after("ulimit -n 64", &SERVE);
+    let service = Service::start_as(&google, command, |_| {}).await;
+    service.ready().await;
+    let mut idle = Vec::new();
+    for _ in 0..100 {
+        idle.push(tokio::net::TcpStream::connect(service.admin).await.unwrap());
+        assert_eq!(service.request("GET", "/livez", "*/*").await.0, 200);
+    }
 }

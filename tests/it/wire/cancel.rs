@@ -100,7 +100,18 @@ async fn a_2xx_without_a_body_or_with_a_json_object_is_a_cancel() {
 #[tokio::test]
 async fn a_2xx_with_another_body_did_not_come_from_the_api() {
     let upstream = Upstream::start().await;
-    let bodies = ["<html>Web Page Blocked</html>", "[]", "null", "\"ok\"", "{", "{\"a\": 1} {}"];
+    let bodies = [
+        "<html>Web Page Blocked</html>",
+        "[]",
+        "null",
+        "\"ok\"",
+        "{",
+        "{\"a\": 1} {}",
+        r#"{"error": null}"#,
+        r#"{"error": "x"}"#,
+        r#"{"error": {}}"#,
+        r#"{"done": true, "error": []}"#,
+    ];
     upstream.answers(bodies.map(|body| Reply::new(200, "application/json", body)));
     upstream.answers([Reply::new(200, "application/json", vec![b' '; 4 * 1024 * 1024 + 1])]);
     let service = Setup::of(&upstream).start().await;

@@ -22,3 +22,9 @@ fn each_error_has_its_text() {
         ("[polling]\ncache_max_age = \"1us\"", "cache_max_age (line 2): \"1us\" is too short"),
     ]);
 }
+
+#[test]
+fn another_invalid_setting_does_not_hide_the_order_of_the_intervals() {
+    let section = "[polling]\nmin_interval = \"1m\"\nmax_interval = \"1s\"\nmax_wait = \"99h\"";
+    assert_eq!(Directory::new().errors(section).len(), 2);
+}

@@ -32,3 +32,12 @@ fn each_error_has_its_text() {
         ),
     ]);
 }
+
+#[test]
+fn all_files_are_checked_at_once() {
+    let directory = Directory::new();
+    fs::write(directory.path("bad.pem"), "bad").unwrap();
+    let files = "[server.tls]\ncertificate = \"bad.pem\"\nprivate_key = \"bad.pem\"\nclient_ca = \"bad.pem\"";
+    let errors = directory.errors(files);
+    assert_eq!(errors.len(), 3, "{errors:#?}");
+}
