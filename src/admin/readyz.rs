@@ -21,7 +21,7 @@ struct Page<'a> {
     credentials: Vec<Line<'a>>,
 }
 
-/// A credential: `state` is `starting`, `valid` or `without`; times are in whole seconds.
+/// The state of a credential: `state` is `starting`, `valid` or `without`. Times are in whole seconds.
 #[derive(Default, Serialize)]
 struct Line<'a> {
     name: &'a str,
@@ -35,7 +35,7 @@ struct Line<'a> {
     /// Why the changed file gives no token. The content before it stays in use.
     #[serde(skip_serializing_if = "Option::is_none")]
     changed_file: Option<String>,
-    /// An operator has to repair it.
+    /// An operator must repair the credential.
     permanent: bool,
 }
 

@@ -1,5 +1,5 @@
-//! Reads the JSON of a credential file. An error names the member and says what would be valid. It never quotes the
-//! content, which serde's own messages can do.
+//! Reads the JSON of a credential file. An error names the member and the valid values. It never quotes the content,
+//! which serde's own messages can do.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -58,7 +58,7 @@ pub(super) fn members<T: DeserializeOwned>(json: &Value) -> Result<T, InvalidCon
         .map_err(|error| InvalidContent::member(error.path().to_string(), "has the wrong type"))
 }
 
-/// A text that must be there. An empty text counts as missing.
+/// A text that the file must have. An empty text counts as missing.
 pub(super) fn required<T: AsRef<str>>(text: Option<T>, member: &str) -> Result<T, InvalidContent> {
     optional(text).ok_or_else(|| InvalidContent::missing(member))
 }
@@ -74,8 +74,8 @@ pub(super) fn safe_url(text: Option<String>, member: &str) -> Result<Option<Url>
     optional(text).map(|text| checked_url(&text, is_loopback_host).ok_or_else(invalid)).transpose()
 }
 
-/// The URL of a member that returns a subject token. It may be link-local too: the metadata servers of clouds are,
-/// and speak no TLS.
+/// The URL of a member that returns a subject token. It may also be link-local: the metadata servers of clouds are
+/// link-local, and do not support TLS.
 pub(super) fn subject_token_url(text: Option<String>, member: &str) -> Result<Option<Url>, InvalidContent> {
     let invalid = || {
         InvalidContent::member(member, "must be an https URL, or http on a loopback or link-local address")
@@ -98,7 +98,7 @@ fn checked_url(text: &str, plaintext_allowed: impl Fn(&Host<&str>) -> bool) -> O
     (is_safe && !has_login(&url)).then_some(url)
 }
 
-/// Whether a URL holds a user or a password. They would be shown wherever the URL is.
+/// Whether a URL holds a user or a password. Each log line with the URL would show them.
 pub(crate) fn has_login(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
 }
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_crosses_no_network_in_clear() {
+    fn a_url_for_secrets_is_https_or_on_loopback() {
         for safe in [
             "https://sts.googleapis.com/v1/token",
             "http://127.0.0.1:1/",
@@ -155,7 +155,7 @@ mod tests {
         ] {
             assert!(checked_url(safe, is_loopback_host).is_some(), "{safe}");
         }
-        for unsafe_one in [
+        for refused in [
             "",
             "sts.googleapis.com",
             "ftp://127.0.0.1/",
@@ -165,7 +165,7 @@ mod tests {
             "https://user@example.com/",
             "https://user:word@example.com/",
         ] {
-            assert!(checked_url(unsafe_one, is_loopback_host).is_none(), "{unsafe_one}");
+            assert!(checked_url(refused, is_loopback_host).is_none(), "{refused}");
         }
     }
 

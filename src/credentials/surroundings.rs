@@ -1,4 +1,4 @@
-//! What all credentials share: the trusted authorities, the URL of IAM Credentials, and the connections.
+//! The state that all credentials share: the trusted authorities, the URL of IAM Credentials, and the HTTP clients.
 
 use std::{
     collections::HashMap,
@@ -23,7 +23,7 @@ pub struct Surroundings {
     clients: Mutex<HashMap<UrlOrigin, HttpClient>>,
 }
 
-/// Scheme, host and port of a URL.
+/// The scheme, host and port of a URL.
 type UrlOrigin = (String, String, Option<u16>);
 
 impl Surroundings {
@@ -39,7 +39,7 @@ impl Surroundings {
         &self.iam
     }
 
-    /// How many clients have been made.
+    /// The number of clients.
     #[cfg(test)]
     pub(super) fn clients(&self) -> usize {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner).len()

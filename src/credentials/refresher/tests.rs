@@ -14,14 +14,14 @@ use crate::credentials::{
     Credential, FetchError, FetchErrorKind, Readiness, Token, TokenSource, Unavailable,
 };
 
-mod given_up;
 mod outage;
 mod rotation;
+mod start_wait;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A source that follows a script, and then goes on giving tokens of an hour.
+/// A source that follows a script, then returns tokens that are valid for an hour.
 #[derive(Clone, Default)]
 struct Script {
     fetches: Arc<AtomicUsize>,
@@ -96,7 +96,7 @@ async fn a_thousand_cold_callers_make_one_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_is_renewed_before_it_ends_and_without_a_call() {
+async fn a_token_is_renewed_before_it_ends_without_a_call() {
     let script = Script::default();
     let credential = script.start();
     sleep(53 * MINUTE).await;
@@ -112,7 +112,7 @@ async fn a_failing_renewal_leaves_the_token_in_use_until_it_ends() {
     let script = Script::of(std::iter::once(Step::Token { lifetime: 10 * MINUTE }).chain(fails));
     let credential = script.start();
     sleep(9 * MINUTE).await;
-    assert!(script.fetches() > 2, "the renewal was tried again and again");
+    assert!(script.fetches() > 2, "the renewal was retried");
     assert_eq!(bearer(&credential).await.as_deref(), Ok("Bearer token-1"));
     assert_eq!(credential.status().readiness(), Readiness::Ready);
     sleep(2 * MINUTE).await;
@@ -122,11 +122,11 @@ async fn a_failing_renewal_leaves_the_token_in_use_until_it_ends() {
     let status = credential.status();
     assert_eq!((status.cause().as_deref(), status.is_permanent()), (Some("scripted"), false));
     let time = status.without_token_for();
-    assert!(time <= MINUTE + SECOND, "since the token ended: {time:?}");
+    assert!(time <= MINUTE + SECOND, "the time since the token ended: {time:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_without_a_token_gets_the_time_of_the_next_attempt() {
+async fn an_error_without_a_token_has_the_time_until_the_next_attempt() {
     let script = Script::of([Step::Fail, Step::Fail]);
     let credential = script.start();
     let refused = bearer(&credential).await.expect_err("the first fetch failed");
@@ -184,14 +184,14 @@ async fn a_change_of_readiness_before_the_wait_is_not_missed() {
     let starting = credential.status().readiness();
     sleep(SECOND).await;
     let ready = timeout(SECOND, credential.readiness_after(starting)).await;
-    assert_eq!(ready, Ok(Readiness::Ready), "the token came meanwhile");
+    assert_eq!(ready, Ok(Readiness::Ready), "the token arrived before the wait");
     sleep(2 * MINUTE).await;
     let ended = timeout(SECOND, credential.readiness_after(Readiness::Ready)).await;
     assert_eq!(ended, Ok(Readiness::NotReady));
 }
 
-/// A token of 20 s that a server caches to its very end, as the metadata server does: each fetch returns the rest of
-/// its life in whole seconds.
+/// A source of 20-second tokens. Each token is cached until it ends, as in the metadata server: a fetch returns its
+/// remaining lifetime in whole seconds.
 #[derive(Clone)]
 struct CachedToEnd(Instant);
 
@@ -210,7 +210,7 @@ impl TokenSource for CachedToEnd {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_is_about_to_end_is_used_while_another_is_fetched() {
+async fn a_token_is_used_until_its_end_while_another_is_fetched() {
     let background = Background::unsupervised();
     let credential = Credential::with_source("test", CachedToEnd(Instant::now()), None, &background);
     for tenth in 0..1000 {
