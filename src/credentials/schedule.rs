@@ -69,6 +69,10 @@ mod tests {
         for (left, pause) in [(66, 60), (65, 60), (64, 59), (11, 6), (9, 5), (1, 5), (0, 5)] {
             assert_eq!(backoff(1_000_000, seconds(left), 1.0), seconds(pause), "{left} s left");
         }
-        assert_eq!(backoff(1, seconds(1), 1.0), Duration::from_millis(500), "the first pauses are short with any token");
+        assert_eq!(
+            backoff(1, seconds(1), 1.0),
+            Duration::from_millis(500),
+            "the first pauses are short with any token"
+        );
     }
 }

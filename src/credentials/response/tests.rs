@@ -109,7 +109,8 @@ fn only_a_permanent_error_is_a_refusal() {
 #[test]
 fn a_quoted_secret_is_removed() {
     let assertion = format!("eyJ{}", "x".repeat(200));
-    let error = refusal(400, &format!(r#"{{"error":"invalid_grant","error_description":"bad {assertion}"}}"#));
+    let error =
+        refusal(400, &format!(r#"{{"error":"invalid_grant","error_description":"bad {assertion}"}}"#));
     assert_eq!(error, "the token endpoint answered HTTP 400: invalid_grant bad [left out]");
     let error = refusal(400, r#"{"error":"invalid_grant","error_description":"of (eyJhbGciOi…) ya29.a"}"#);
     assert_eq!(error, "the token endpoint answered HTTP 400: invalid_grant of [left out] [left out]");
@@ -132,7 +133,8 @@ fn a_word_that_could_be_another_secret_is_removed() {
             "of robot@some-project-of-ours.iam.gserviceaccount.com",
         ),
     ] {
-        let body = serde_json::json!({"error": "invalid_grant", "error_description": description}).to_string();
+        let body =
+            serde_json::json!({"error": "invalid_grant", "error_description": description}).to_string();
         assert_eq!(
             refusal(400, &body),
             format!("the token endpoint answered HTTP 400: invalid_grant {expected}")

@@ -96,7 +96,8 @@ async fn a_refusal_is_reported_with_its_status_only() {
 async fn the_description_of_an_error_is_not_repeated() {
     let refused = json!({"error": "~header", "error_description": "bad key ~header at /~path?k=~query"});
     let transient = json!({"error": "temporarily_unavailable", "error_description": "~header"});
-    let server = Server::start([Reply::new(401, refused.to_string()), Reply::new(400, transient.to_string())]).await;
+    let server =
+        Server::start([Reply::new(401, refused.to_string()), Reply::new(400, transient.to_string())]).await;
     let source = json!({"url": format!("{}/~path?k=~query", server.url), "headers": {"x-key": "~header"}});
     for (status, permanent) in [(401, true), (400, false)] {
         let error = read(&source).await.expect_err("refused");

@@ -115,7 +115,11 @@ async fn a_second_change_does_not_wait_for_the_first() {
     endpoint.accept("new");
     endpoint.answer("new");
     sleep(60 * SECOND).await;
-    assert_eq!(bearer(&credential).await.as_deref(), Ok("Bearer third"), "the attempt with the second key was dropped");
+    assert_eq!(
+        bearer(&credential).await.as_deref(),
+        Ok("Bearer third"),
+        "the attempt with the second key was dropped"
+    );
     let status = credential.status();
     assert_eq!((status.cause(), status.changed_file()), (None, None));
 }
