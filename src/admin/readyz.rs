@@ -32,7 +32,7 @@ struct Line<'a> {
     without_for_s: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<String>,
-    /// Why the changed file gives no token. The content before it stays in use.
+    /// The reason why the changed file gives no token. The earlier content stays in use.
     #[serde(skip_serializing_if = "Option::is_none")]
     changed_file: Option<String>,
     /// An operator must repair the credential.

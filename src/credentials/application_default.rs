@@ -1,5 +1,5 @@
-//! Application default credentials, in the order that Google documents ("How Application Default Credentials works"): the
-//! variable, gcloud's file, the metadata server. The search looks up files and host names, and requests no token.
+//! Application default credentials, in the order that Google documents ("How Application Default Credentials works"):
+//! the variable, gcloud's file, the metadata server. The search looks up files and host names, and requests no token.
 
 use std::path::PathBuf;
 

@@ -10,7 +10,7 @@ use url::Host;
 
 use crate::loopback::is_loopback_host;
 
-/// Why the content of a credential file is invalid.
+/// The reason why the content of a credential file is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}{problem}", member.as_ref().map(|member| format!("its \"{member}\" ")).unwrap_or_default())]
 pub(super) struct InvalidContent {
@@ -51,8 +51,8 @@ pub(super) fn parse(content: &[u8]) -> Result<Value, InvalidContent> {
     if json.is_object() { Ok(json) } else { Err(InvalidContent::whole("is no JSON object")) }
 }
 
-/// The members that a type of file has. Each is optional to serde, because its own error for a missing member has no
-/// path; [`required`] reports it.
+/// Deserializes the members of a type of file. Each member is an `Option`, because serde's error for a missing member
+/// has no path; [`required`] reports it with the path.
 pub(super) fn members<T: DeserializeOwned>(json: &Value) -> Result<T, InvalidContent> {
     serde_path_to_error::deserialize(json)
         .map_err(|error| InvalidContent::member(error.path().to_string(), "has the wrong type"))

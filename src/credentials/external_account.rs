@@ -93,7 +93,7 @@ impl ExternalAccount {
         request.send(&surroundings.client(&self.token_url)?).await?.granted(0)
     }
 
-    /// The request of RFC 8693, section 2.1, with Google's `options`.
+    /// The form of RFC 8693, section 2.1, with Google's `options`.
     fn form(&self, subject_token: &Secret, scope: &str) -> String {
         let mut form = Serializer::new(String::new());
         form.append_pair("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange")

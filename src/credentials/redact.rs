@@ -66,8 +66,8 @@ impl Redactor {
     }
 }
 
-/// The pieces of a text, without those that mostly repeat one character: the tokens of a metadata server end in a row of
-/// dots.
+/// The pieces of a text, without those that mostly repeat one character: the tokens of a metadata server end in a row
+/// of dots.
 fn pieces_of(bytes: &[u8]) -> impl Iterator<Item = [u8; PIECE]> {
     let is_row = |piece: &&[u8; PIECE]| {
         piece.iter().any(|byte| piece.iter().filter(|other| *other == byte).count() > PIECE / 2)

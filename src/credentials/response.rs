@@ -12,8 +12,8 @@ use super::{
     token::{FetchError, FetchErrorKind, Token},
 };
 
-/// The error codes that are retried under any status. They come from RFC 6749 (section 4.1.2.1), Google's token endpoint
-/// (Google's own libraries retry them), and `google.rpc.Code`.
+/// The error codes that are retried under any status. They come from RFC 6749 (section 4.1.2.1), from Google's token
+/// endpoint (Google's own libraries retry them), and from `google.rpc.Code`.
 const TRANSIENT: [&str; 6] = [
     "temporarily_unavailable",
     "server_error",
@@ -92,7 +92,7 @@ impl TokenResponse {
         let json: Option<Value> = serde_json::from_slice(&self.body).ok();
         let error = json.as_ref().and_then(ServiceError::of);
         let description = error.as_ref().map(describe).unwrap_or_default();
-        // These two statuses are not errors of the client.
+        // The statuses 408 and 429 do not depend on the credential.
         let is_transient = matches!(self.status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
             || error.is_some_and(|error| TRANSIENT.contains(&error.code));
         let is_refusal = self.status.is_client_error() && !is_transient;

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// A token is renewed when half its lifetime, or all but this much of it, is over, whichever is later.
 const BEFORE_END: Duration = Duration::from_secs(300);
 
-/// The share of that time by which a renewal may be earlier, so that replicas do not fetch at the same time.
+/// The maximum fraction by which a renewal is earlier, so that replicas do not fetch at the same time.
 const JITTER: f64 = 0.02;
 
 /// The longest pause between failed attempts while there is a valid token.

@@ -35,9 +35,9 @@ pub(super) struct LatestToken {
 #[derive(Debug, Clone)]
 pub(super) struct FetchFailure {
     pub(super) cause: String,
-    /// `None` when only another change of the file leads to an attempt.
+    /// `None` when only another change of the file causes an attempt.
     pub(super) next_attempt: Option<Instant>,
-    /// Retrying is of no use until an operator repairs the credential.
+    /// Retries fail until an operator repairs the credential.
     pub(super) is_permanent: bool,
 }
 
@@ -103,7 +103,7 @@ impl CredentialStatus {
         self.changed_file.as_ref().map(|failure| failure.cause.as_str())
     }
 
-    /// Whether there is no valid token, and retrying is of no use until an operator repairs the credential.
+    /// Whether there is no valid token, and retries fail until an operator repairs the credential.
     #[must_use]
     pub fn is_permanent(&self) -> bool {
         self.readiness() == Readiness::NotReady

@@ -37,14 +37,14 @@ pub(super) struct CredentialSource {
     file: Option<String>,
     url: Option<String>,
     headers: Option<Map<String, Value>>,
-    format: Option<Format>,
+    format: Option<SubjectTokenFormat>,
     environment_id: Option<IgnoredAny>,
     executable: Option<IgnoredAny>,
     certificate: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
-struct Format {
+struct SubjectTokenFormat {
     r#type: Option<String>,
     subject_token_field_name: Option<String>,
 }
@@ -141,7 +141,7 @@ fn header_map(given: Map<String, Value>) -> Result<HeaderMap, InvalidContent> {
     })
 }
 
-fn json_member(format: Format) -> Result<Option<String>, InvalidContent> {
+fn json_member(format: SubjectTokenFormat) -> Result<Option<String>, InvalidContent> {
     match optional(format.r#type).as_deref() {
         None | Some("text") => Ok(None),
         Some("json") => required(format.subject_token_field_name, "subject_token_field_name").map(Some),

@@ -15,7 +15,7 @@ pub const IAM_CREDENTIALS: &str = "https://iamcredentials.googleapis.com";
 
 /// Shared by all credentials of the process, as an `Arc`.
 ///
-/// There is one HTTP client per origin: five hundred service accounts with one token endpoint share one TLS
+/// There is one HTTP client per origin, so that service accounts with the same token endpoint share one TLS
 /// configuration and one connection.
 pub struct Surroundings {
     authorities: Authorities,

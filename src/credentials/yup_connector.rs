@@ -1,9 +1,9 @@
 //! Lets yup-oauth2 reach its token endpoint through our HTTP client, and checks the response.
 //!
-//! yup-oauth2 accepts a hyper connector. This one returns an end of a socket pair. At the other end, a task forwards each
-//! request by [`HttpClient`], with its roots, proxies and limits. The task also checks the status of the response, the
-//! token and its lifetime, which yup-oauth2 does not check. It signs the assertion again, because yup-oauth2 adds a null
-//! `sub`.
+//! yup-oauth2 accepts a hyper connector. [`YupConnector`] returns one end of a socket pair. At the other end, a task
+//! forwards each request with [`HttpClient`], which applies our roots, proxies and limits. The task also checks the
+//! status of the response, the token and its lifetime, which yup-oauth2 does not check. The task signs the assertion
+//! again, because yup-oauth2 adds a null `sub`.
 
 use std::{
     convert::Infallible,

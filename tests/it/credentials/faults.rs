@@ -1,5 +1,5 @@
-//! Every fault of every endpoint, with credentials that use the endpoint: at start, and with a valid token. Each service
-//! also has a credential that does not use the endpoint and is not affected.
+//! Every fault of every endpoint, with credentials that use the endpoint: at start, and with a valid token. Each
+//! service also has a credential that does not use the endpoint and is not affected.
 
 use std::{sync::Arc, time::Duration};
 
@@ -135,7 +135,7 @@ async fn assert_recovery(endpoint: Endpoint, fault: Condition) {
         );
     }
 
-    // With a valid token, a changed file is tested at once, and gives no token.
+    // While a token is valid, a changed file is tested at once, and gives no token.
     control.set_endpoint(endpoint, fault);
     service.touch_files();
     for credential in affected.iter().filter(|credential| credential.has_file()) {

@@ -30,7 +30,8 @@ async fn no_secret_is_in_the_json_log() {
     assert_no_secret_is_printed("json").await;
 }
 
-/// Uses caller tokens, a policy, an audit file, rejected tokens, and broken and changed files. Then searches the output.
+/// Uses caller tokens, a policy, an audit file, rejected tokens, and broken and changed files. Then searches all
+/// output.
 async fn assert_no_secret_is_printed(format: &str) {
     let emulator = emulator(HOUR).await;
     let control = emulator.control();

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{MINUTE, SECOND, Script, Step, bearer};
+use super::{MINUTE, SECOND, ScriptedSource, Step, bearer};
 use crate::credentials::Readiness;
 
 /// The number of fetches and the time after which the start of the service no longer waits for a credential.
 async fn wait_of(steps: impl IntoIterator<Item = Step>) -> (usize, Duration) {
     let start = Instant::now();
-    let script = Script::of(steps);
+    let script = ScriptedSource::of(steps);
     let credential = script.start();
     assert_eq!(credential.status().readiness(), Readiness::Starting);
     let settled = credential.readiness_after(Readiness::Starting).await;
@@ -48,7 +48,7 @@ async fn an_attempt_in_progress_does_not_extend_the_wait() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_after_the_wait_waits_for_the_attempt_in_progress() {
-    let script = Script::of([Step::FailAfter(8 * SECOND), Step::FailAfter(4 * SECOND)]);
+    let script = ScriptedSource::of([Step::FailAfter(8 * SECOND), Step::FailAfter(4 * SECOND)]);
     let credential = script.start();
     assert_eq!(credential.readiness_after(Readiness::Starting).await, Readiness::NotReady);
     let status = credential.status().to_string();
@@ -60,7 +60,7 @@ async fn a_call_after_the_wait_waits_for_the_attempt_in_progress() {
 
 #[tokio::test(start_paused = true)]
 async fn the_status_of_a_permanent_error_has_its_cause_and_the_need_of_repair() {
-    let script = Script::of(std::iter::repeat_with(|| Step::Refuse).take(200));
+    let script = ScriptedSource::of(std::iter::repeat_with(|| Step::Refuse).take(200));
     let credential = script.start();
     credential.readiness_after(Readiness::Starting).await;
     sleep(MINUTE).await;
