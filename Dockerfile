@@ -6,7 +6,7 @@
 #     countermand serve --credentials /etc/countermand/key.json
 #
 # The default addresses are on loopback, which is that of the container, or in Kubernetes that of the pod. A sidecar
-# needs no more. A listener beyond loopback needs TLS and a policy. In a mesh that encrypts and authorises, set
+# needs no more. A listener beyond loopback needs TLS and a policy. In a mesh that encrypts and authorizes, set
 # --allow-unauthenticated (COUNTERMAND_ALLOW_UNAUTHENTICATED=true) instead.
 
 FROM rust:1.95-bookworm AS build

@@ -19,8 +19,8 @@ use crate::{credentials::Credentials, serving::Serving};
 mod readyz;
 pub mod settings;
 
-/// A client must send the head of its request in this time. Pooling clients open spare connections and use them
-/// later, so it is long.
+/// A client must send the head of its request within this time. The time is long because pooling clients open spare
+/// connections and use them later.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The smallest limit that hyper accepts. Probes send a few hundred bytes.
@@ -29,17 +29,17 @@ const MAX_HEAD_BYTES: usize = 8 * 1024;
 /// Open connections. Probes and operators need a few.
 const MAX_CONNECTIONS: usize = 32;
 
-/// The pause after a failed accept, such as one for lack of file descriptors.
+/// The pause after a failed accept, for example when the process has no free file descriptor.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// The port, bound and not yet serving.
+/// The bound port. [`Admin::serve`] serves it.
 pub struct Admin {
     listener: TcpListener,
     address: SocketAddr,
     view: Arc<View>,
 }
 
-/// The source of the pages.
+/// The state that the pages show.
 struct View {
     credentials: Arc<Credentials>,
     serving: watch::Receiver<Serving>,
@@ -56,10 +56,10 @@ impl Admin {
         credentials: Arc<Credentials>,
         serving: watch::Receiver<Serving>,
     ) -> io::Result<Self> {
-        let named =
+        let with_address =
             |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
-        let listener = TcpListener::bind(address).await.map_err(named)?;
-        let address = listener.local_addr().map_err(named)?;
+        let listener = TcpListener::bind(address).await.map_err(with_address)?;
+        let address = listener.local_addr().map_err(with_address)?;
         Ok(Self { listener, address, view: Arc::new(View { credentials, serving }) })
     }
 

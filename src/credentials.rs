@@ -79,7 +79,7 @@ impl Credential {
         Self::with_source(name, source, file, background)
     }
 
-    /// The same with any source of tokens, and the file that it reloads.
+    /// As [`Self::start`], with any source of tokens and the file that the task reloads.
     #[must_use]
     pub fn with_source(
         name: &str,
@@ -94,13 +94,13 @@ impl Credential {
         Self { name: name.into(), status, rejected }
     }
 
-    /// Its name in the configuration.
+    /// The name of the credential in the configuration.
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// Its current state.
+    /// The current state.
     #[must_use]
     pub fn status(&self) -> CredentialStatus {
         self.status.borrow().clone()
@@ -116,8 +116,8 @@ impl Credential {
     }
 
     /// The authorization of a newer token than `rejected`, which Google did not accept. Concurrent callers share one
-    /// fetch. `None` when `rejected` was itself fetched because of a rejection moments ago: Google would reject the
-    /// next one too.
+    /// fetch. `None` when `rejected` was itself fetched because of a rejection moments ago: Google would also reject
+    /// the next token.
     ///
     /// # Errors
     ///
@@ -129,13 +129,13 @@ impl Credential {
         if is_too_soon {
             return Ok(None);
         }
-        // A full channel holds rejections of the same token, one of which is enough.
+        // If the channel is full, this rejection is dropped: one queued rejection of a token is enough.
         let _ = self.rejected.try_send(rejected.generation);
         self.next(|token| token.generation > rejected.generation).await.map(Some)
     }
 
     async fn next(&self, is_wanted: impl Fn(&Authorization) -> bool) -> Result<Authorization, Unavailable> {
-        // Without a clone of the receiver when there is a valid token.
+        // A valid token is returned without a clone of the receiver.
         if let Some(result) = self.status.borrow().authorization(&is_wanted) {
             return result;
         }

@@ -21,7 +21,7 @@ struct Page<'a> {
     credentials: Vec<Line<'a>>,
 }
 
-/// A credential: `state` is `starting`, `valid` or `without`; times are in whole seconds.
+/// The state of a credential: `state` is `starting`, `valid` or `without`. Times are in whole seconds.
 #[derive(Default, Serialize)]
 struct Line<'a> {
     name: &'a str,
@@ -32,10 +32,10 @@ struct Line<'a> {
     without_for_s: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<String>,
-    /// Why the changed file gives no token. The content before it stays in use.
+    /// The reason why the changed file gives no token. The earlier content stays in use.
     #[serde(skip_serializing_if = "Option::is_none")]
     changed_file: Option<String>,
-    /// An operator has to repair it.
+    /// An operator must repair the credential.
     permanent: bool,
 }
 
@@ -57,7 +57,7 @@ pub(super) fn ready(view: &View, headers: &HeaderMap) -> Response<Full<Bytes>> {
     }
     let mut page = if status == StatusCode::OK { "ready\n" } else { "not ready\n" }.to_owned();
     if draining {
-        page.push_str("draining: no new calls, please\n");
+        page.push_str("draining: send no new calls\n");
     }
     for credential in view.credentials.iter() {
         // Writing to a String cannot fail.

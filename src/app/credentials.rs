@@ -62,7 +62,7 @@ fn log_readiness(credential: &Credential, readiness: Readiness) {
         Readiness::Ready => {
             tracing::info!(credential = name, "there is a valid token: the credential is in use");
         }
-        // The state has changed again meanwhile. The next turn reports it.
+        // The state has changed since. The next iteration reports it.
         Readiness::NotReady | Readiness::Starting => {}
     }
 }

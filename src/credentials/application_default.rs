@@ -1,31 +1,31 @@
-//! Application default credentials, in the order that Google documents ("How Application Default Credentials works"): the
-//! variable, gcloud's file, the metadata server. Only files and names are looked up; no token is requested.
+//! Application default credentials, in the order that Google documents ("How Application Default Credentials works"):
+//! the variable, gcloud's file, the metadata server. The search looks up files and host names, and requests no token.
 
 use std::path::PathBuf;
 
 use super::{Origin, google_cloud::Machine};
 use crate::config::{self, Given, Variables};
 
-/// gcloud's file in its directory.
+/// The name of gcloud's file in its configuration directory.
 const GCLOUD_FILE: &str = "application_default_credentials.json";
 
 /// The name of the metadata server, which only resolves in Google Cloud.
 pub(super) const METADATA_SERVER: &str = "metadata.google.internal";
 
-/// The places to look.
+/// The candidates of the search, and its result.
 pub(super) struct ApplicationDefault {
     variable: Option<Given<PathBuf>>,
     gcloud_file: Option<PathBuf>,
     metadata_host: Option<Given<PathBuf>>,
     machine: Machine,
-    /// The result, which several credentials may need.
+    /// The result of the search, kept because several credentials may need it.
     found: Option<Option<Found>>,
 }
 
 #[derive(Clone)]
 struct Found {
     origin: Origin,
-    /// The variable that named it, if one did.
+    /// The variable that named the origin, if one did.
     variable: Option<config::Provenance>,
 }
 
@@ -39,8 +39,8 @@ impl ApplicationDefault {
         Self { variable, gcloud_file, metadata_host, machine, found: None }
     }
 
-    /// The first that there is, not read yet, with the variable that names it, otherwise `wanted_by`. Blocks for a few
-    /// seconds at most, once.
+    /// The first candidate that exists, not read yet. Its provenance is the variable that names it, otherwise
+    /// `wanted_by`. The first call may block for a few seconds.
     pub(super) fn find(&mut self, wanted_by: &config::Provenance) -> Option<Given<Origin>> {
         if self.found.is_none() {
             self.found = Some(self.look());

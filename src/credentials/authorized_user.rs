@@ -1,6 +1,6 @@
 //! Tokens for a person's login, as gcloud keeps it in `application_default_credentials.json` (RFC 6749, section 6).
 //!
-//! Their scopes are those of the login, which a refresh cannot widen. AMAPI needs
+//! The tokens have the scopes of the login, which a refresh cannot widen. AMAPI needs
 //! `gcloud auth application-default login --scopes=…androidmanagement,…cloud-platform`.
 
 use form_urlencoded::Serializer;
@@ -15,7 +15,7 @@ use super::{
     token::{FetchError, Secret, Token, TokenService},
 };
 
-/// The token endpoint of a login whose file does not name one. gcloud's does not.
+/// The token endpoint of a login whose file does not name one. gcloud's file does not.
 const TOKEN_URL: &str = "https://oauth2.googleapis.com/token";
 
 /// A person's login.

@@ -1,5 +1,5 @@
-//! From a credential to the account whose tokens calls carry: a first account that can authenticate itself, and the
-//! service accounts that are impersonated from there, one after the other.
+//! The accounts of a credential: a first account that authenticates itself, and the service accounts that are
+//! impersonated from it, one after the other. Calls use the token of the last account.
 
 use std::path::Path;
 
@@ -19,12 +19,12 @@ use super::{
     token::{FetchError, Token},
 };
 
-/// The only universe that is supported, as Google's libraries call the domain of a cloud.
+/// The only supported universe. Google's libraries call the domain of a cloud its universe.
 const UNIVERSE: &str = "googleapis.com";
 
 const IMPERSONATED: &str = "impersonated_service_account";
 
-/// The accounts of one credential. A file makes one whole chain.
+/// The accounts of one credential, as one file defines them.
 pub(super) struct Chain {
     kind: Kind,
     first: FirstAccount,
@@ -117,7 +117,7 @@ impl Chain {
         self.kind
     }
 
-    /// The account at the end of the chain; `None` when only [`Self::identify`] can tell.
+    /// The account at the end of the chain; `None` when only the metadata server knows it (see [`Self::identify`]).
     pub(super) fn principal(&self) -> Option<&str> {
         if let Some(last) = self.steps.last() {
             return Some(last.email());
@@ -130,7 +130,7 @@ impl Chain {
         }
     }
 
-    /// The principal, which the metadata server has to be asked for.
+    /// As [`Self::principal`], but requests an unknown account from the metadata server.
     pub(super) async fn identify(&self, surroundings: &Surroundings) -> Result<String, FetchError> {
         match (self.principal(), &self.first) {
             (None, FirstAccount::MetadataServer(server)) => server.identify(surroundings).await,
@@ -158,7 +158,7 @@ impl Chain {
         }
     }
 
-    /// The token of the account at the end of the chain, or of `impersonate`, which that account impersonates.
+    /// Fetches the token of the account at the end of the chain, or of `impersonate`, which that account impersonates.
     pub(super) async fn fetch(
         &self,
         surroundings: &Surroundings,
@@ -186,8 +186,8 @@ impl Chain {
 }
 
 impl CommonMembers {
-    /// Checks the universe. The project whose quota calls count against, which gcloud writes for a person, who has
-    /// none.
+    /// Checks the universe, and returns the project whose quota calls count against. gcloud writes one for a person,
+    /// because a person has no project.
     fn checked(&self) -> Result<Option<HeaderValue>, InvalidContent> {
         if optional(self.universe_domain.as_deref()).is_some_and(|domain| domain != UNIVERSE) {
             return Err(InvalidContent::member(

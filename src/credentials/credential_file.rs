@@ -1,5 +1,5 @@
-//! Reads the JSON of a credential file. An error names the member and says what would be valid. It never quotes the
-//! content, which serde's own messages can do.
+//! Reads the JSON of a credential file. An error names the member and the valid values. It never quotes the content,
+//! which serde's own messages can do.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -10,7 +10,7 @@ use url::Host;
 
 use crate::loopback::is_loopback_host;
 
-/// Why the content of a credential file is invalid.
+/// The reason why the content of a credential file is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{} {problem}", member.as_ref().map_or("the file".to_owned(), |member| format!("its \"{member}\"")))]
 pub(super) struct InvalidContent {
@@ -53,14 +53,14 @@ pub(super) fn parse(content: &[u8]) -> Result<Value, InvalidContent> {
     if json.is_object() { Ok(json) } else { Err(InvalidContent::whole("is no JSON object")) }
 }
 
-/// The members that a type of file has. Each is optional to serde, because its own error for a missing member has no
-/// path; [`required`] reports it.
+/// Deserializes the members of a type of file. Each member is an `Option`, because serde's error for a missing member
+/// has no path; [`required`] reports it with the path.
 pub(super) fn members<T: DeserializeOwned>(json: &Value) -> Result<T, InvalidContent> {
     serde_path_to_error::deserialize(json)
         .map_err(|error| InvalidContent::member(error.path().to_string(), "has the wrong type"))
 }
 
-/// A text that must be there. An empty text counts as missing.
+/// A text that the file must have. An empty text counts as missing.
 pub(super) fn required<T: AsRef<str>>(text: Option<T>, member: &str) -> Result<T, InvalidContent> {
     optional(text).ok_or_else(|| InvalidContent::missing(member))
 }
@@ -76,8 +76,8 @@ pub(super) fn safe_url(text: Option<String>, member: &str) -> Result<Option<Url>
     optional(text).map(|text| checked_url(&text, is_loopback_host).ok_or_else(invalid)).transpose()
 }
 
-/// The URL of a member that returns a subject token. It may be link-local too: the metadata servers of clouds are,
-/// and speak no TLS.
+/// The URL of a member that returns a subject token. It may also be link-local: the metadata servers of clouds are
+/// link-local, and do not support TLS.
 pub(super) fn subject_token_url(text: Option<String>, member: &str) -> Result<Option<Url>, InvalidContent> {
     let invalid = || {
         InvalidContent::member(member, "must be an https URL, or http on a loopback or link-local address")
@@ -100,7 +100,7 @@ fn checked_url(text: &str, plaintext_allowed: impl Fn(&Host<&str>) -> bool) -> O
     (is_safe && !has_login(&url)).then_some(url)
 }
 
-/// Whether a URL holds a user or a password. They would be shown wherever the URL is.
+/// Whether a URL holds a user or a password. Each log line with the URL would show them.
 pub(crate) fn has_login(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
 }
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_crosses_no_network_in_clear() {
+    fn a_url_for_secrets_is_https_or_on_loopback() {
         for safe in [
             "https://sts.googleapis.com/v1/token",
             "http://127.0.0.1:1/",
@@ -157,7 +157,7 @@ mod tests {
         ] {
             assert!(checked_url(safe, is_loopback_host).is_some(), "{safe}");
         }
-        for unsafe_one in [
+        for refused in [
             "",
             "sts.googleapis.com",
             "ftp://127.0.0.1/",
@@ -167,7 +167,7 @@ mod tests {
             "https://user@example.com/",
             "https://user:word@example.com/",
         ] {
-            assert!(checked_url(unsafe_one, is_loopback_host).is_none(), "{unsafe_one}");
+            assert!(checked_url(refused, is_loopback_host).is_none(), "{refused}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! A credential as the configuration defines it, and as it is loaded: its file read and parsed, with no request sent.
+//! A credential as the configuration defines it, and the loaded credential, whose file has been read and parsed.
 
 use std::{
     fmt,
@@ -15,10 +15,10 @@ use super::{
 };
 use crate::file_watch::FileWatch;
 
-/// Where a credential comes from.
+/// The origin of a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// A Google credential file, whose `type` says what it is.
+    /// A Google credential file, whose `type` is the kind of the credential.
     File(PathBuf),
     /// The metadata server of the machine that this process runs on.
     MetadataServer {
@@ -30,36 +30,36 @@ pub enum Origin {
 /// A credential as the configuration defines it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Definition {
-    /// Where it comes from.
+    /// The file or the metadata server.
     pub origin: Origin,
-    /// The email of the service account that it impersonates.
+    /// The email of the service account that the credential impersonates.
     pub impersonate: Option<String>,
 }
 
-/// A credential whose file has been read and parsed. It prints and compares as its [`Definition`].
+/// A credential whose file has been read and parsed. Its `Debug` and `Eq` are those of its [`Definition`].
 pub struct LoadedCredential {
     definition: Definition,
     chain: Arc<Chain>,
-    /// Watches the file from the parsed content on.
+    /// Detects each change of the file after the parsed content.
     file: Option<FileWatch>,
 }
 
-/// What a credential is.
+/// The kind of a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A service account's key.
     ServiceAccount,
     /// A person's login, as gcloud keeps it.
     AuthorizedUser,
-    /// A workload that another identity provider vouches for (AIP-4117).
+    /// A workload that another identity provider identifies (AIP-4117).
     ExternalAccount,
-    /// A service account, by means of another credential.
+    /// A service account that another credential impersonates.
     ImpersonatedServiceAccount,
     /// The service account of the machine.
     MetadataServer,
 }
 
-/// The reason why a credential cannot be loaded. The text holds nothing of the file, and does not name it.
+/// The reason why a credential cannot be loaded. The text neither quotes nor names the file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialFileError {
     /// The file cannot be read.
@@ -74,7 +74,7 @@ pub enum CredentialFileError {
 }
 
 impl CredentialFileError {
-    /// What would be right.
+    /// The action that repairs the error.
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
@@ -87,7 +87,7 @@ impl CredentialFileError {
 }
 
 impl Definition {
-    /// Reads and parses the file. It blocks, sends no request and starts no task.
+    /// Reads and parses the file. Blocks. Sends no request and starts no task.
     ///
     /// # Errors
     ///
@@ -111,13 +111,13 @@ impl Definition {
 }
 
 impl LoadedCredential {
-    /// What was loaded.
+    /// The definition that was loaded.
     #[must_use]
     pub fn definition(&self) -> &Definition {
         &self.definition
     }
 
-    /// What the credential is, without the account that `impersonate` names.
+    /// The kind of the credential, without regard to `impersonate`.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.chain.kind()
@@ -128,7 +128,7 @@ impl LoadedCredential {
     ///
     /// # Errors
     ///
-    /// The metadata server does not return it.
+    /// The metadata server does not return the account.
     pub async fn identify(&self, surroundings: &Surroundings) -> Result<String, FetchError> {
         self.chain.identify(surroundings).await
     }
@@ -137,7 +137,7 @@ impl LoadedCredential {
     ///
     /// # Errors
     ///
-    /// The cause, fit for a log.
+    /// The text holds no secret, so it may be logged.
     pub async fn fetch(&self, surroundings: &Surroundings) -> Result<Token, FetchError> {
         let impersonate = self.definition.impersonate.as_deref();
         fetch_in_time(self.chain.fetch(surroundings, impersonate)).await
@@ -152,7 +152,7 @@ impl LoadedCredential {
         }
     }
 
-    /// The file that holds the subject token of an external account. It is read for each token.
+    /// The file that holds the subject token of an external account. Each fetch reads the file again.
     #[must_use]
     pub fn subject_token_file(&self) -> Option<&Path> {
         self.chain.subject_token_file()

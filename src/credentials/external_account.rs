@@ -1,7 +1,7 @@
-//! Tokens for a workload that another identity provider vouches for (AIP-4117): its token is exchanged for one of
-//! Google's by RFC 8693.
+//! Tokens for a workload that another identity provider identifies (AIP-4117). RFC 8693 exchanges the provider's token
+//! for one of Google's.
 //!
-//! yup-oauth2's own flow checks no status, demands a `format`, and cannot read a file of JSON.
+//! yup-oauth2's own flow checks no status, requires a `format`, and cannot read a JSON file.
 
 use std::path::Path;
 
@@ -20,14 +20,14 @@ use super::{
     token::{FetchError, Secret, Token, TokenService},
 };
 
-/// A workload, or a person of a workforce, known to another identity provider.
+/// A workload, or a person of a workforce, that another identity provider identifies.
 pub(super) struct ExternalAccount {
     principal: String,
     audience: String,
     subject_token_type: String,
     subject_token: SubjectToken,
     token_url: Url,
-    /// The value of `authorization` for an OAuth client, which some pools of a workforce demand.
+    /// The value of `authorization` for an OAuth client, which some workforce pools require.
     client: Option<HeaderValue>,
     client_secret: Option<Secret>,
     workforce_pool_user_project: Option<String>,
@@ -71,7 +71,7 @@ impl ExternalAccount {
         })
     }
 
-    /// `workload identity of AUDIENCE`. Only its provider knows the workload itself.
+    /// `workload identity of AUDIENCE`. Only the identity provider knows the workload itself.
     pub(super) fn principal(&self) -> &str {
         &self.principal
     }
@@ -93,7 +93,7 @@ impl ExternalAccount {
         request.send(&surroundings.client(&self.token_url)?).await?.granted(0)
     }
 
-    /// The request of RFC 8693, section 2.1, with Google's `options`.
+    /// The form of RFC 8693, section 2.1, with Google's `options`.
     fn form(&self, subject_token: &Secret, scope: &str) -> String {
         let mut form = Serializer::new(String::new());
         form.append_pair("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange")
@@ -102,7 +102,7 @@ impl ExternalAccount {
             .append_pair("requested_token_type", "urn:ietf:params:oauth:token-type:access_token")
             .append_pair("subject_token_type", &self.subject_token_type)
             .append_pair("subject_token", subject_token.as_ref());
-        // A client has a project of its own, which Google then takes.
+        // An OAuth client has its own project, which Google uses.
         if let (Some(project), None) = (&self.workforce_pool_user_project, &self.client) {
             form.append_pair("options", &json!({"userProject": project}).to_string());
         }

@@ -13,17 +13,17 @@ use super::application_default::METADATA_SERVER;
 /// running in Compute Engine").
 const PRODUCT_NAME: &str = "/sys/class/dmi/id/product_name";
 
-/// The addresses of the metadata server (Compute Engine documentation, "View and query VM metadata"). Some resolvers
-/// answer any name, and so the address is compared.
+/// The addresses of the metadata server (Compute Engine documentation, "View and query VM metadata"). The address is
+/// compared because some resolvers return an address for any name.
 const ADDRESSES: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
     IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
 ];
 
-/// The longest time of the resolver. In Google Cloud it answers at once; elsewhere it may not answer at all.
+/// The time limit of the lookup. In Google Cloud the resolver answers at once; elsewhere it may never answer.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The machine whose metadata server may be used. Tests choose one.
+/// The machine whose metadata server may be used. Tests choose a variant.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Machine {
     /// The machine of this process.
@@ -36,7 +36,7 @@ pub enum Machine {
 }
 
 impl Machine {
-    /// Whether it is in Google Cloud. Blocks while the resolver is queried, for a few seconds at most.
+    /// Whether the machine is in Google Cloud. Blocks for the lookup, a few seconds at most.
     pub(super) fn is_in_google_cloud(self) -> bool {
         match self {
             Self::This => has_product_name() || has_metadata_server(),
@@ -46,19 +46,19 @@ impl Machine {
     }
 }
 
-/// False on Cloud Run, for example, whose sandbox shows no firmware.
+/// Whether the firmware names Google. The sandbox of Cloud Run, for example, shows no firmware.
 fn has_product_name() -> bool {
     fs::read_to_string(PRODUCT_NAME).is_ok_and(|name| name.trim().starts_with("Google"))
 }
 
 fn has_metadata_server() -> bool {
     let (sender, result) = mpsc::channel();
-    // A thread of its own, since the resolver cannot be interrupted; it ends when the resolver gives up.
+    // The lookup has its own thread because the resolver cannot be interrupted. The thread ends with the lookup.
     std::thread::spawn(move || {
-        #[expect(clippy::disallowed_methods, reason = "at start, on a thread of its own")]
+        #[expect(clippy::disallowed_methods, reason = "at start, on its own thread")]
         let found = (METADATA_SERVER, 80).to_socket_addrs();
         let is_found = found.is_ok_and(|mut found| found.any(|address| ADDRESSES.contains(&address.ip())));
-        // An error means that the timeout passed.
+        // The receiver is dropped after the timeout.
         let _ = sender.send(is_found);
     });
     result.recv_timeout(RESOLVE_TIMEOUT).unwrap_or(false)

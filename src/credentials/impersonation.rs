@@ -1,5 +1,5 @@
-//! A service account's token by means of another's: `projects.serviceAccounts.generateAccessToken` of the IAM
-//! Credentials API.
+//! Impersonation: fetches a service account's token with the token of another account, by
+//! `projects.serviceAccounts.generateAccessToken` of the IAM Credentials API.
 
 use std::time::{Duration, SystemTime};
 
@@ -22,20 +22,20 @@ use super::{
 /// The header that names the project whose quota a call counts against (Google's system parameters).
 pub(super) const QUOTA_PROJECT: HeaderName = HeaderName::from_static("x-goog-user-project");
 
-/// The scope that a token must have to impersonate.
+/// The scope that a token needs for impersonation.
 pub(super) const CLOUD_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-platform";
 
-/// The requested lifetime unless the file says otherwise: the longest that needs no policy.
+/// The requested lifetime if the file has none: the longest that needs no organization policy.
 const LIFETIME: Duration = Duration::from_secs(3600);
 
 /// The lifetimes in seconds that a file may request (AIP-4117).
 const LIFETIMES: std::ops::RangeInclusive<u64> = 600..=43_200;
 
-/// The resource name of a service account begins so, among delegates and in URLs.
+/// The prefix of a service account's resource name, in delegates and URLs.
 const PREFIX: &str = "projects/-/serviceAccounts/";
 const VERB: &str = ":generateAccessToken";
 
-/// An email in a path is escaped but for these characters.
+/// The characters of an email that are escaped in a path.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'@').remove(b'.').remove(b'-').remove(b'_');
 
 /// A service account to be impersonated.
@@ -60,7 +60,7 @@ struct ImpersonationSettings {
 }
 
 impl Impersonation {
-    /// The account of that email, by the API at `iam`.
+    /// The account with this email. `iam` is the URL of the API.
     pub(super) fn of(email: &str, iam: &Url) -> Self {
         let mut url = iam.clone();
         let escaped = utf8_percent_encode(email, ESCAPED);
@@ -69,7 +69,7 @@ impl Impersonation {
         Self { email, url, delegates, lifetime: LIFETIME, quota_project: None }
     }
 
-    /// The account that a file names by `service_account_impersonation_url`, if it does.
+    /// The account that `service_account_impersonation_url` of the file names; `None` without that member.
     pub(super) fn parse(
         file: &Value,
         quota_project: Option<HeaderValue>,
@@ -105,7 +105,7 @@ impl Impersonation {
         &self.email
     }
 
-    /// The account's token, requested with the token of a credential that may impersonate it.
+    /// Fetches the account's token. `source` is the token of an account that may impersonate it.
     pub(super) async fn fetch(
         &self,
         surroundings: &Surroundings,

@@ -1,8 +1,8 @@
-//! Tokens for the service account of the machine that this process runs on, by its metadata server (Google Cloud,
-//! "About VM metadata"; AIP-4115).
+//! Tokens for the service account of this machine, from its metadata server (Google Cloud, "About VM metadata";
+//! AIP-4115).
 //!
-//! Only here is plain HTTP to any host right: the server is link-local, has no certificate, and `http` URLs never use
-//! a proxy.
+//! Only this module allows plain HTTP to any host: the server is link-local, has no certificate, and `http` URLs never
+//! use a proxy.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::Url;
@@ -14,18 +14,18 @@ use super::{
     token::{FetchError, Token, TokenService},
 };
 
-/// Each request carries it, so that no page can make a browser send one. Each response carries it, so that nothing
-/// else passes for the metadata server.
+/// Each request has this header, because no web page can make a browser send it. Each response must have it, because
+/// another server could answer at this address.
 const FLAVOR: HeaderName = HeaderName::from_static("metadata-flavor");
 const GOOGLE: HeaderValue = HeaderValue::from_static("Google");
 
 const PATH: &str = "/computeMetadata/v1/instance/service-accounts/default/";
 
-/// The server returns a cached token until it ends, and rounds the rest of its life down. A token with no whole second
-/// left counts as one of a second, so that calls use it until the next fetch.
+/// The server returns a cached token until the token ends, and rounds its remaining lifetime down. A remaining lifetime
+/// of zero counts as one second, so that calls use the token until the next fetch.
 const MIN_SECONDS: u64 = 1;
 
-/// Longer than the name of any account.
+/// The longest accepted account name, in bytes. No real name is as long.
 const MAX_NAME: usize = 320;
 
 /// The metadata server.

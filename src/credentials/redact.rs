@@ -1,27 +1,27 @@
-//! Removes secrets from the text of a service that was sent them.
+//! Removes secrets from the texts of services that received them.
 
 use std::{borrow::Cow, collections::HashSet};
 
-/// A secret is recognized by this many characters in a row.
+/// The number of consecutive characters that identify a secret.
 const PIECE: usize = 8;
 
 const REMOVED: &str = "[left out]";
 
-/// A longer word of a description is removed, unless it is an address or a name that an operator needs.
+/// A longer word of a description is removed, unless the word is an address or a name that an operator needs.
 const MAX_WORD: usize = 64;
 
-/// So is a word with a longer run of base64 or percent-encoding: some services quote secrets that they were not
-/// sent.
+/// A word with a longer run of base64 or percent-encoding is removed too: some services quote secrets that the request
+/// did not contain.
 const MAX_RUN: usize = 32;
 
 /// The longest description in a log, in characters.
 const MAX_DESCRIPTION: usize = 300;
 
-/// How an assertion begins (base64 of `{"`), and one of Google's access tokens.
+/// The prefixes of an assertion (base64 of `{"`) and of Google's access tokens.
 const PREFIXES: [&str; 2] = ["eyJ", "ya29."];
 
-/// Masks each run of token characters that holds [`PIECE`] characters in a row of a secret, as they are. It does not
-/// print.
+/// Masks each run of token characters that holds [`PIECE`] consecutive characters of a secret, unencoded. It has no
+/// `Debug`, because it holds secrets.
 pub struct Redactor {
     pieces: HashSet<[u8; PIECE]>,
 }
@@ -66,7 +66,8 @@ impl Redactor {
     }
 }
 
-/// The pieces of a text. A row of one character is none: the tokens of a metadata server end in a row of dots.
+/// The pieces of a text, without those that mostly repeat one character: the tokens of a metadata server end in a row
+/// of dots.
 fn pieces_of(bytes: &[u8]) -> impl Iterator<Item = [u8; PIECE]> {
     let is_row = |piece: &&[u8; PIECE]| {
         piece.iter().any(|byte| piece.iter().filter(|other| *other == byte).count() > PIECE / 2)
@@ -74,19 +75,19 @@ fn pieces_of(bytes: &[u8]) -> impl Iterator<Item = [u8; PIECE]> {
     bytes.array_windows::<PIECE>().filter(move |piece| !is_row(piece)).copied()
 }
 
-/// Whether it cannot stand within a token (RFC 6750, section 2.1).
+/// Whether no token contains the character (RFC 6750, section 2.1).
 fn is_separator(c: char) -> bool {
     !(c.is_ascii_alphanumeric() || "-._~+/=".contains(c))
 }
 
-/// Whether it may stand in base64 or percent-encoding. Dots and slashes may not: the names of permissions, hosts and
-/// resources are long, and operators need them.
+/// Whether base64 or percent-encoding may contain the character. Dots and slashes are excluded: the names of
+/// permissions, hosts and resources are long, and operators need them.
 fn is_encoded(c: char) -> bool {
     c.is_ascii_alphanumeric() || "-_+=%~".contains(c)
 }
 
-/// Whether a word, without the punctuation around it, is a URL, the name of a Google resource or an email. Its query
-/// and fragment are no longer than a word may be.
+/// Whether a word, without the punctuation around it, is a URL, the name of a Google resource or an email. A query or
+/// fragment of more than [`MAX_WORD`] bytes disqualifies it.
 fn is_address(word: &str) -> bool {
     let bare = word.trim_matches(|c: char| !c.is_ascii_alphanumeric() && c != '/');
     let (path, query) = bare.split_once(['?', '#']).unwrap_or((bare, ""));

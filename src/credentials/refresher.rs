@@ -9,19 +9,19 @@ use tokio::{
 
 use super::{
     Authorization, CredentialStatus, schedule,
-    status::{FetchFailure, HeldToken},
+    status::{FetchFailure, LatestToken},
     token::{FetchError, Token, TokenSource, fetch_in_time},
 };
 use crate::file_watch::{FileWatch, changed_if_any};
 
-/// A token that Google rejected is not replaced sooner than this after the last replacement: Google would reject the
-/// next one likewise.
+/// The minimum interval between fetches that rejections cause: right after such a fetch, Google would also reject the
+/// next token.
 const FORCED_PAUSE: Duration = Duration::from_secs(3);
 
-/// The start of the service waits this long for a first token, even when one response takes all of it.
+/// The time that the start of the service waits for a first token, even while an attempt is in progress.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
 
-/// It waits for this many failures in a row.
+/// The number of consecutive failures after which the start of the service no longer waits.
 const GIVE_UP_FAILURES: u32 = 3;
 
 /// Runs until the last `Credential` is dropped.
@@ -40,14 +40,14 @@ pub(super) async fn run<S: TokenSource>(
         generation: 0,
         forced: None,
     };
-    // It runs beside the attempts, because one that is under way may take long.
+    // The timer runs beside the attempts, because an attempt may take long.
     let mut give_up = Box::pin(sleep(GIVE_UP_AFTER));
     let mut is_waited_for = true;
     loop {
         // The two attempts run concurrently, so that a service that hangs on one key does not delay the other.
         tokio::select! {
-            outcome = refresher.active.outcome(&status) => refresher.renewed(outcome),
-            outcome = outcome_if_any(&mut refresher.changed, &status) => refresher.tried(outcome),
+            outcome = refresher.active.outcome(&status) => refresher.handle_active(outcome),
+            outcome = outcome_if_any(&mut refresher.changed, &status) => refresher.handle_changed(outcome),
             content = changed_if_any(&mut file) => refresher.reload(&content),
             () = &mut give_up, if is_waited_for => {
                 is_waited_for = false;
@@ -66,8 +66,8 @@ struct Refresher<'a, S> {
     status: &'a watch::Sender<CredentialStatus>,
     /// The source of the token in use, or of the first token.
     active: Candidate<S>,
-    /// The source that the changed file makes. Its first token makes it active: a key can be valid and still be one
-    /// that Google does not know.
+    /// The source of the changed file. It becomes active with its first token: a key can be well-formed and still be
+    /// unknown to Google.
     changed: Option<Candidate<S>>,
     generation: u64,
     forced: Option<Instant>,
@@ -75,9 +75,9 @@ struct Refresher<'a, S> {
 
 impl<S: TokenSource> Refresher<'_, S> {
     /// Handles an outcome of the active source.
-    fn renewed(&mut self, outcome: Result<Token, FetchFailure>) {
+    fn handle_active(&mut self, outcome: Result<Token, FetchFailure>) {
         match outcome {
-            Ok(token) => self.hold(&token),
+            Ok(token) => self.publish(&token),
             Err(failure) => {
                 tracing::warn!(
                     credential = self.name,
@@ -93,14 +93,14 @@ impl<S: TokenSource> Refresher<'_, S> {
     }
 
     /// Handles an outcome of the changed source.
-    fn tried(&mut self, outcome: Result<Token, FetchFailure>) {
+    fn handle_changed(&mut self, outcome: Result<Token, FetchFailure>) {
         let Some(changed) = self.changed.take() else { return };
         match outcome {
             Ok(token) => {
                 tracing::info!(credential = self.name, "the credential's file changed: reloaded");
                 self.active = changed;
                 self.status.send_modify(|status| status.changed_file = None);
-                self.hold(&token);
+                self.publish(&token);
             }
             Err(failure) => {
                 tracing::warn!(
@@ -117,7 +117,7 @@ impl<S: TokenSource> Refresher<'_, S> {
     }
 
     /// Publishes a token of the active source.
-    fn hold(&mut self, token: &Token) {
+    fn publish(&mut self, token: &Token) {
         self.generation += 1;
         tracing::info!(
             credential = self.name,
@@ -127,11 +127,11 @@ impl<S: TokenSource> Refresher<'_, S> {
         );
         let authorization = Authorization::new(token, self.generation);
         let ends = Instant::now() + token.lifetime();
-        let held = HeldToken { authorization, ends, forced: self.forced };
-        self.status.send_modify(|status| (status.token, status.failure) = (Some(held), None));
+        let latest = LatestToken { authorization, ends, forced: self.forced };
+        self.status.send_modify(|status| (status.token, status.failure) = (Some(latest), None));
     }
 
-    /// Handles the new content of the file. It replaces a content that has not become active.
+    /// Handles the new content of the file. It replaces an earlier change that has not become active.
     fn reload(&mut self, content: &[u8]) {
         self.changed = None;
         let changed_file = match self.active.source.reload(content) {
@@ -179,13 +179,13 @@ pub(super) fn may_force(forced: Option<Instant>) -> bool {
 
 type Attempt = Pin<Box<dyn Future<Output = Result<Token, FetchError>> + Send>>;
 
-/// A source that is fetched from again and again, by one attempt at a time.
+/// A source and the schedule of its attempts, which run one at a time.
 struct Candidate<S> {
     source: Arc<S>,
     next: Instant,
-    /// The attempt under way. It outlives the future that waits for it.
+    /// The attempt in progress. It outlives the future that waits for it.
     attempt: Option<Attempt>,
-    /// How many attempts in a row failed.
+    /// The number of consecutive failures.
     failures: u32,
 }
 
@@ -195,13 +195,13 @@ impl<S: TokenSource> Candidate<S> {
         Self { source: Arc::new(source), next: Instant::now(), attempt: None, failures: 0 }
     }
 
-    /// Puts another source in its place, due now. The failures so far still count.
+    /// Replaces the source. The next attempt is due now, and earlier failures still count.
     fn replace(&mut self, source: S) {
         (self.source, self.next, self.attempt) = (Arc::new(source), Instant::now(), None);
     }
 
-    /// Waits until an attempt is due, and returns its outcome. It is safe to drop this future and call again: the
-    /// attempt goes on.
+    /// Waits until an attempt is due, and returns its outcome. This future may be dropped: the next call continues the
+    /// same attempt.
     async fn outcome(&mut self, status: &watch::Sender<CredentialStatus>) -> Result<Token, FetchFailure> {
         if self.attempt.is_none() {
             sleep_until(self.next).await;

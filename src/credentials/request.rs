@@ -1,4 +1,4 @@
-//! One request on the way to a token, and its response.
+//! The requests that fetch a token, and their responses.
 
 use std::{borrow::Cow, fmt::Display, time::Duration};
 
@@ -9,25 +9,25 @@ use tokio::time::timeout;
 use super::token::{FetchError, FetchErrorKind, Secret, TokenService};
 use crate::http_client::HttpClient;
 
-/// The bound on one request. It is shorter than that of a fetch, so that the error names the service.
+/// The time limit of one request. It is shorter than the limit of a fetch, so that the error names the service.
 const TIMEOUT: Duration = Duration::from_secs(9);
 
-/// More bytes than any token request or response holds.
+/// The maximum size of a response or of a subject token file, in bytes. No token is as long.
 pub(super) const LIMIT: usize = 64 * 1024;
 
 /// The fields of forms that are secrets (RFC 6749, RFC 7523, RFC 8693).
 const SECRET_FIELDS: [&str; 4] = ["assertion", "client_secret", "refresh_token", "subject_token"];
 
-/// A request.
+/// A request to a token service.
 pub(super) struct TokenRequest {
     pub(super) service: TokenService,
-    /// How an operator would call the service.
+    /// The name of the service for operators.
     pub(super) name: Cow<'static, str>,
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
     pub(super) body: Vec<u8>,
-    /// The secrets that the request carries, which the text of an error must not repeat.
+    /// The secrets in the request. The text of an error must not repeat them.
     pub(super) secrets: Vec<Secret>,
 }
 
@@ -60,7 +60,7 @@ impl TokenRequest {
         Self { service, name, method: Method::GET, url, headers, body: Vec::new(), secrets: Vec::new() }
     }
 
-    /// A POST of a form. The names of its fields say which are secret; the URL's query counts as secret too.
+    /// A POST of a form. [`SECRET_FIELDS`] names the secret fields. The values of the URL's query count as secret too.
     pub(super) fn form(service: TokenService, url: Url, body: String) -> Self {
         let fields =
             form_urlencoded::parse(body.as_bytes()).filter(|(name, _)| SECRET_FIELDS.contains(&&**name));
@@ -92,7 +92,7 @@ impl TokenRequest {
     }
 }
 
-/// The secret in a header's value: the part after the scheme, `Bearer` or `Basic`, if it begins with one.
+/// The secret in a header's value: the part after the scheme, if the value begins with `Bearer` or `Basic`.
 fn secret(value: &HeaderValue) -> Option<Secret> {
     let text = value.is_sensitive().then(|| value.to_str().ok()).flatten()?;
     let secret = text.split_once(' ').map_or(text, |(_, secret)| secret);

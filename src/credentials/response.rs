@@ -1,4 +1,4 @@
-//! Checks a response on the way to a token before it is used.
+//! Checks the responses of token services.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,8 +12,8 @@ use super::{
     token::{FetchError, FetchErrorKind, Token},
 };
 
-/// The error codes that are worth a retry under any status: of RFC 6749 (section 4.1.2.1), of Google's token endpoint
-/// (Google's own libraries retry them), and of `google.rpc.Code`.
+/// The error codes that are retried under any status. They come from RFC 6749 (section 4.1.2.1), from Google's token
+/// endpoint (Google's own libraries retry them), and from `google.rpc.Code`.
 const TRANSIENT: [&str; 6] = [
     "temporarily_unavailable",
     "server_error",
@@ -36,7 +36,7 @@ impl TokenResponse {
         if let Some(error) = ServiceError::of(&json) {
             return Err(self.unusable(&format!("answered a token and an error{}", self.described(&error))));
         }
-        // The RFC demands the member. Its absence, or null for it, does not contradict a bearer token.
+        // The RFC requires the member, but a token without one, or with null, can only be a bearer token.
         let kind = json.get("token_type").filter(|kind| !kind.is_null());
         if kind.is_some_and(|kind| !kind.as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("bearer"))) {
             return Err(self.unusable("answered a token that is no bearer token"));
@@ -65,13 +65,13 @@ impl TokenResponse {
         Ok(self.token(secret, lifetime)?.for_at_most(requested))
     }
 
-    /// Whether the response is a 2xx; the error that it describes, if not.
+    /// Checks that the response is a 2xx. Otherwise returns the error that it describes.
     pub(super) fn succeeded(&self) -> Result<(), FetchError> {
         self.succeeded_or(|error| self.described(error))
     }
 
-    /// The same without the description, for a service that is not Google's. It was sent headers, a path and a query,
-    /// any of which may be secret.
+    /// As [`Self::succeeded`], without the description, for a service that is not Google's. The headers, path and query
+    /// of the request may be secret.
     pub(super) fn succeeded_without_description(&self) -> Result<(), FetchError> {
         self.succeeded_or(|_| String::new())
     }
@@ -92,7 +92,7 @@ impl TokenResponse {
         let json: Option<Value> = serde_json::from_slice(&self.body).ok();
         let error = json.as_ref().and_then(ServiceError::of);
         let description = error.as_ref().map(describe).unwrap_or_default();
-        // A valid client can get these two statuses.
+        // The statuses 408 and 429 do not depend on the credential.
         let is_transient = matches!(self.status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
             || error.is_some_and(|error| TRANSIENT.contains(&error.code));
         let is_refusal = self.status.is_client_error() && !is_transient;

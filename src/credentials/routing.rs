@@ -1,4 +1,4 @@
-//! From an enterprise to the credential that serves it.
+//! Finds the credential that serves an enterprise.
 
 use std::{collections::HashMap, fmt};
 
@@ -10,12 +10,12 @@ use crate::name::{InvalidName, check_enterprise};
 pub enum Pattern {
     /// The enterprise with this id.
     Id(String),
-    /// All whose ids begin so. The empty prefix matches every id.
+    /// All enterprises whose ids have this prefix. The empty prefix matches every id.
     Prefix(String),
 }
 
-/// The credentials in use, in the order of the configuration, and which of them serves an enterprise: the one that
-/// names it, otherwise the one with the longest prefix of its id.
+/// The credentials in use, in the order of the configuration, and their routes. The credential that names an
+/// enterprise's id serves it; otherwise the credential with the longest prefix of the id.
 pub struct Credentials {
     list: Vec<Credential>,
     routes: Routes,
@@ -36,7 +36,7 @@ impl Pattern {
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
         match text.strip_suffix('*') {
             Some(prefix) => {
-                // A prefix is valid when there is an id that begins so.
+                // A prefix is valid when an id can begin with it.
                 check_enterprise(&format!("{prefix}0"))?;
                 Ok(Self::Prefix(prefix.to_owned()))
             }
@@ -59,28 +59,27 @@ impl fmt::Display for Pattern {
 }
 
 impl Credentials {
-    /// Credentials, each with the enterprises that it serves. Of two equal patterns the later one wins; the
-    /// configuration refuses such a pair.
+    /// Routes each enterprise to its credential. If two patterns are equal, the later one wins; the configuration
+    /// refuses such a pair.
     #[must_use]
     pub fn new(credentials: impl IntoIterator<Item = (Credential, Vec<Pattern>)>) -> Self {
         let (list, patterns): (Vec<_>, Vec<_>) = credentials.into_iter().unzip();
         Self { list, routes: Routes::new(patterns) }
     }
 
-    /// The credential that serves the enterprise of this id. The cost grows only with the number of different prefix
-    /// lengths.
+    /// The credential that serves this enterprise. The cost grows only with the number of different prefix lengths.
     #[must_use]
     pub fn serving(&self, enterprise: &str) -> Option<&Credential> {
         self.routes.find(enterprise).and_then(|index| self.list.get(index))
     }
 
-    /// All of them.
+    /// All credentials.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Credential> {
         self.list.iter()
     }
 }
 
-/// From an enterprise's id to an index.
+/// Maps an enterprise's id to an index.
 struct Routes {
     ids: HashMap<Box<str>, usize>,
     prefixes: HashMap<Box<str>, usize>,
@@ -89,7 +88,7 @@ struct Routes {
 }
 
 impl Routes {
-    /// The patterns at each index lead to it.
+    /// Maps the patterns at each index to that index.
     fn new(patterns: impl IntoIterator<Item = Vec<Pattern>>) -> Self {
         let (mut ids, mut prefixes) = (HashMap::new(), HashMap::new());
         for (index, patterns) in patterns.into_iter().enumerate() {
@@ -151,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_specific_wins_in_whatever_order_they_are_given() {
+    fn the_most_specific_pattern_wins_in_any_order() {
         let routes = routes(&[&["*"], &["LC0*", "XX"], &["LC01"], &["LC01*", "LC02*"]]);
         for (enterprise, index) in [
             ("LC01", 2),
@@ -177,8 +176,8 @@ mod tests {
         assert_eq!(Routes::new([]).find("LC01"), None);
     }
 
-    /// How closely a pattern fits: an id closer than any prefix, a longer prefix closer than a shorter.
-    fn fit(pattern: &str, enterprise: &str) -> Option<usize> {
+    /// The rank of a pattern that matches: an id ranks above every prefix, a longer prefix above a shorter one.
+    fn rank(pattern: &str, enterprise: &str) -> Option<usize> {
         match pattern.strip_suffix('*') {
             None => (pattern == enterprise).then_some(usize::MAX),
             Some(prefix) => enterprise.starts_with(prefix).then_some(prefix.len()),
@@ -186,17 +185,17 @@ mod tests {
     }
 
     proptest! {
-        /// Of few letters, so that patterns often fit and often overlap.
+        /// The ids have few letters, so that patterns often match and often overlap.
         #[test]
-        fn the_winner_is_the_most_specific_of_all_that_fit(
+        fn the_most_specific_matching_pattern_wins(
             patterns in prop::collection::btree_set("[ab]{1,4}|[ab]{0,4}\\*", 0..20),
             enterprise in "[ab]{1,5}",
         ) {
             let patterns: Vec<String> = BTreeSet::into_iter(patterns).collect();
             let parsed = patterns.iter().map(|text| vec![Pattern::parse(text).expect("a pattern")]);
             let found = Routes::new(parsed).find(&enterprise).map(|index| &patterns[index]);
-            let closest = patterns.iter().filter_map(|text| Some((fit(text, &enterprise)?, text))).max();
-            prop_assert_eq!(found, closest.map(|(_, text)| text));
+            let best = patterns.iter().filter_map(|text| Some((rank(text, &enterprise)?, text))).max();
+            prop_assert_eq!(found, best.map(|(_, text)| text));
         }
     }
 }

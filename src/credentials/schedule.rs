@@ -1,20 +1,20 @@
-//! When the next token is fetched.
+//! The time of the next fetch: the renewal of a token, and the backoff after failures.
 
 use std::time::Duration;
 
 /// A token is renewed when half its lifetime, or all but this much of it, is over, whichever is later.
 const BEFORE_END: Duration = Duration::from_secs(300);
 
-/// The share of that time by which it may be earlier, so that replicas do not fetch at the same time.
+/// The maximum fraction by which a renewal is earlier, so that replicas do not fetch at the same time.
 const JITTER: f64 = 0.02;
 
-/// The longest pause between failing attempts while there is a valid token.
+/// The longest pause between failed attempts while there is a valid token.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
 
-/// The longest pause while there is none, or it is about to end.
+/// The longest pause without a valid token, or shortly before the token ends.
 const MAX_BACKOFF_WITHOUT_TOKEN: Duration = Duration::from_secs(5);
 
-/// The first pause.
+/// The pause after the first failure.
 const MIN_BACKOFF: Duration = Duration::from_millis(500);
 
 /// The time from the arrival of a token until it is renewed; `random` is in 0..1.
@@ -23,11 +23,13 @@ pub(super) fn renewal(lifetime: Duration, random: f64) -> Duration {
     latest.mul_f64(1.0 - JITTER * random)
 }
 
-/// The pause after `failures` failures in a row (at least one). It doubles; half of it is random. A long pause ends
-/// before the token does, which is valid for `token_left`, so that calls wait no longer than they would without one.
+/// The pause after `failures` consecutive failures (at least one). It doubles with each failure; half of it is random.
+///
+/// `token_left` is the time until the token ends. A long pause ends before the token does, so that calls wait no longer
+/// than they would without a token.
 pub(super) fn backoff(failures: u32, token_left: Duration, random: f64) -> Duration {
     let doubled = MIN_BACKOFF.saturating_mul(1 << failures.saturating_sub(1).min(16));
-    let pause = |most| doubled.min(most).mul_f64(0.5 + 0.5 * random);
+    let pause = |max| doubled.min(max).mul_f64(0.5 + 0.5 * random);
     let until_about_to_end = token_left.saturating_sub(MAX_BACKOFF_WITHOUT_TOKEN);
     pause(MAX_BACKOFF).min(until_about_to_end).max(pause(MAX_BACKOFF_WITHOUT_TOKEN))
 }
@@ -45,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_renewed_late_but_in_time() {
+    fn a_token_is_renewed_at_half_its_lifetime_or_five_minutes_before_its_end() {
         assert_eq!(renewal(seconds(3600), 0.0), seconds(55 * 60));
         assert_eq!(renewal(seconds(65), 0.0), Duration::from_millis(32_500));
         assert_eq!(renewal(seconds(600), 0.0), seconds(300));
@@ -54,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_spread_and_bounded() {
+    fn the_backoff_doubles_with_jitter_up_to_a_maximum() {
         assert_eq!(backoff(1, HOUR, 1.0), Duration::from_millis(500));
         assert_eq!(backoff(1, HOUR, 0.0), Duration::from_millis(250));
         assert_eq!(backoff(4, HOUR, 1.0), seconds(4));
@@ -67,6 +69,10 @@ mod tests {
         for (left, pause) in [(66, 60), (65, 60), (64, 59), (11, 6), (9, 5), (1, 5), (0, 5)] {
             assert_eq!(backoff(1_000_000, seconds(left), 1.0), seconds(pause), "{left} s left");
         }
-        assert_eq!(backoff(1, seconds(1), 1.0), Duration::from_millis(500), "the first are short anyway");
+        assert_eq!(
+            backoff(1, seconds(1), 1.0),
+            Duration::from_millis(500),
+            "the first pauses are short with any token"
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! Tokens for a service account (RFC 7523), by yup-oauth2.
 //!
-//! Each token has a new authenticator. So no cache can keep an error, and a changed key file needs no care. It costs
-//! one parse of the key an hour.
+//! Each fetch makes a new authenticator, so that no cache keeps an error or an old key. This costs one parse of the key
+//! per hour.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use super::{
     yup_connector,
 };
 
-/// A service account and its key. It has no `Debug`: that of [`ServiceAccountKey`] prints the key.
+/// A service account and its key. It has no `Debug`, because the `Debug` of [`ServiceAccountKey`] prints the key.
 pub(super) struct ServiceAccount {
     key: ServiceAccountKey,
     signing_key: Arc<dyn SigningKey>,
@@ -38,7 +38,7 @@ struct ServiceAccountFile {
 }
 
 impl ServiceAccount {
-    /// Checks a key file whole, so that none of it can fail later.
+    /// Checks the whole key file, so that no later step can fail because of it.
     pub(super) fn parse(file: &Value) -> Result<Self, InvalidContent> {
         let ServiceAccountFile { client_email, private_key, token_uri } = members(file)?;
         let private_key = required(private_key, "private_key")?;

@@ -16,7 +16,7 @@ const APPLICATION_DEFAULT: &str = "application default credentials: the variable
 /// The key of the sections.
 pub(crate) const SECTIONS: &str = "credentials";
 
-/// The longest name; it stands in every line of the audit log.
+/// The longest name, in bytes. Every line of the audit log contains the name.
 const MAX_NAME: usize = 63;
 
 /// The longest email (RFC 5321, section 4.5.3.1.3, less the angle brackets).
@@ -50,18 +50,20 @@ settings! {
 /// A credential of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CredentialConfig {
-    /// The name in logs, unlike that of any other: 1 to 63 of `A-Z a-z 0-9 - _ .`; `default` for a credential of the
-    /// command line, the environment or Google Cloud.
+    /// The unique name in logs: 1 to 63 of `A-Z a-z 0-9 - _ .`. A credential of the command line, the environment or
+    /// Google Cloud is named `default`.
     pub name: String,
-    /// Where it comes from.
+    /// The origin of the credential, and the account that it impersonates.
     pub definition: Definition,
-    /// The enterprises that it serves; at least one pattern, and none that another credential has too.
+    /// The enterprises that the credential serves: at least one pattern, and no pattern of another credential.
     pub enterprises: Vec<Pattern>,
 }
 
 impl CredentialConfig {
-    /// The credentials, each with the place that its errors are reported at; at least one, unless an error was added.
-    /// It is no error that there is none if the file, which may hold it, `is_complete` not.
+    /// Reads the credentials, each with the provenance for its errors. Returns at least one, unless it adds an error.
+    ///
+    /// `is_complete` is false when a part of the configuration file was not read. Without a credential, that is no
+    /// error, because the missing part may hold one.
     pub(crate) fn read_all(
         sections: Vec<Section>,
         is_complete: bool,
@@ -103,13 +105,13 @@ fn only(given: Given<Origin>) -> Given<CredentialConfig> {
     Given { value: CredentialConfig { name, definition, enterprises: vec![Pattern::all()] }, origin }
 }
 
-/// A section, as far as it is valid.
+/// A section with its valid settings.
 struct Entry {
     section: Section,
     settings: CredentialSettings,
-    /// The patterns, each with its place. Empty if they are invalid.
+    /// The patterns, each with its provenance. Empty if they are invalid.
     enterprises: Vec<Given<Pattern>>,
-    /// Whether a file is named, or may be: a misspelt or invalid one is an error already.
+    /// Whether the section names a file, validly or not. An invalid or misspelt setting has already added an error.
     has_file: bool,
 }
 
@@ -165,8 +167,8 @@ impl Entry {
     }
 }
 
-/// Adds an error for each credential with the name of an earlier one, and for each pattern that was given before. A
-/// pattern that covers another is no error: the more specific of the two wins.
+/// Adds an error for each name and each pattern that an earlier section has. A pattern that covers another is no error:
+/// the more specific one wins.
 fn report_overlaps(entries: &[Entry], errors: &mut ConfigErrors) {
     let mut names: HashMap<&str, &config::Provenance> = HashMap::new();
     let mut patterns: HashMap<&Pattern, (usize, &config::Provenance)> = HashMap::new();
@@ -217,7 +219,7 @@ fn name(text: &str, _: &Path) -> Result<String, Invalid> {
     Err(Invalid::new("this is not a name", hint))
 }
 
-/// The email becomes part of a URL's path, and these characters stand there as they are.
+/// The email becomes part of a URL's path, where these characters need no escape.
 fn email(text: &str, _: &Path) -> Result<String, Invalid> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let is_part = |part: &str| !part.is_empty() && part.chars().all(is_plain);

@@ -1,4 +1,4 @@
-//! The state of a credential: what calls get now, and what health and the operator are told.
+//! The state of a credential, for calls, health and `/readyz`.
 
 use std::{fmt, time::Duration};
 
@@ -7,27 +7,27 @@ use tokio::time::Instant;
 
 use super::{Authorization, Unavailable};
 
-/// The state of a credential at one time. No text of it holds a secret.
+/// A snapshot of a credential's state. Its texts hold no secret.
 #[derive(Debug, Clone, Default)]
 pub struct CredentialStatus {
     /// The latest token, which may have ended.
-    pub(super) token: Option<HeldToken>,
-    /// Why the latest fetch failed; `None` after a success, and while the first is under way.
+    pub(super) token: Option<LatestToken>,
+    /// The failure of the latest fetch; `None` after a success, and during the first fetch.
     pub(super) failure: Option<FetchFailure>,
-    /// Why the changed file gives no token. The content before it stays active.
+    /// The failure of the changed file. The earlier content stays active.
     pub(super) changed_file: Option<FetchFailure>,
-    /// Since when there has been no token, for a credential that never had one.
+    /// The time of the first failure, for a credential that never had a token.
     pub(super) failing_since: Option<Instant>,
     /// The start of the service no longer waits for the first token.
     pub(super) is_given_up: bool,
 }
 
-/// A token in use.
+/// The latest token.
 #[derive(Debug, Clone)]
-pub(super) struct HeldToken {
+pub(super) struct LatestToken {
     pub(super) authorization: Authorization,
     pub(super) ends: Instant,
-    /// When a token was last fetched because Google had rejected its predecessor.
+    /// The time of the latest fetch that a rejection by Google caused.
     pub(super) forced: Option<Instant>,
 }
 
@@ -35,21 +35,21 @@ pub(super) struct HeldToken {
 #[derive(Debug, Clone)]
 pub(super) struct FetchFailure {
     pub(super) cause: String,
-    /// `None` when only another change of the file leads to an attempt.
+    /// `None` when only another change of the file causes an attempt.
     pub(super) next_attempt: Option<Instant>,
-    /// Retrying is of no use until an operator repairs the credential.
+    /// Retries fail until an operator repairs the credential.
     pub(super) is_permanent: bool,
 }
 
 /// Whether calls that need a credential can be served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Readiness {
-    /// The first token is still awaited. A credential never returns to this state.
+    /// The service waits for the first token. A credential never returns to this state.
     Starting,
     /// There is a valid token.
     Ready,
-    /// There is no valid token: it has ended, or the start of the service no longer waits for the first one. It is
-    /// still retried.
+    /// There is no valid token: the token has ended, or the start of the service no longer waits for the first one. The
+    /// fetch is still retried.
     NotReady,
 }
 
@@ -79,14 +79,14 @@ impl CredentialStatus {
         self.token.as_ref().map_or(Duration::ZERO, |token| token.ends.saturating_duration_since(now))
     }
 
-    /// For how long there has been no valid token.
+    /// The time since the latest token ended, or since the first failure.
     #[must_use]
     pub fn without_token_for(&self) -> Duration {
         let since = self.token.as_ref().map(|token| token.ends).or(self.failing_since);
         since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// Why there is no valid token, or why its renewal failed.
+    /// The reason why there is no valid token, or why the renewal failed.
     #[must_use]
     pub fn cause(&self) -> Option<String> {
         let failure = self.failure.as_ref().map(|failure| failure.cause.clone());
@@ -97,13 +97,13 @@ impl CredentialStatus {
         Some(cause + &self.changed_file_text())
     }
 
-    /// Why the changed file gives no token, while the content before it still does.
+    /// The reason why the changed file gives no token, while the earlier content is active.
     #[must_use]
     pub fn changed_file(&self) -> Option<&str> {
         self.changed_file.as_ref().map(|failure| failure.cause.as_str())
     }
 
-    /// Whether there is no valid token, and retrying is of no use until an operator repairs the credential.
+    /// Whether there is no valid token, and retries fail until an operator repairs the credential.
     #[must_use]
     pub fn is_permanent(&self) -> bool {
         self.readiness() == Readiness::NotReady
@@ -116,7 +116,7 @@ impl CredentialStatus {
             .map_or_else(String::new, |cause| format!("; the changed file gives no token: {cause}"))
     }
 
-    /// What a caller gets now. `None` means that it waits for the fetch under way.
+    /// The result for a caller now. `None` means that the caller waits for the fetch in progress.
     pub(super) fn authorization(
         &self,
         is_wanted: impl Fn(&Authorization) -> bool,
@@ -131,7 +131,7 @@ impl CredentialStatus {
         let next_attempt =
             next_attempts.into_iter().flatten().filter_map(|failure| failure.next_attempt).min();
         let retry_after = next_attempt?.saturating_duration_since(Instant::now());
-        // A due attempt is under way, so its outcome is worth waiting for.
+        // An attempt that is due is in progress, so the caller waits for its outcome.
         (!retry_after.is_zero()).then_some(Err(Unavailable { retry_after }))
     }
 
@@ -148,7 +148,7 @@ impl CredentialStatus {
             return false;
         }
         let now = Instant::now();
-        // The first attempt may still be under way, so callers wait for its outcome.
+        // The first attempt may still be in progress. With a next attempt at `now`, callers wait for its outcome.
         let cause = format!("no token has come within {after:?}");
         let first = FetchFailure { cause, next_attempt: Some(now), is_permanent: false };
         let failure = self.failure.take().unwrap_or(first);

@@ -15,15 +15,15 @@ use super::{
 };
 use crate::file_watch;
 
-/// Where to read the token, and in which form it is.
+/// The location and the format of the token.
 pub(super) struct SubjectToken {
     location: Location,
-    /// The member of a JSON object that holds it. Without one, the text is the token.
+    /// The member of the JSON object that holds the token. `None` when the whole text is the token.
     member: Option<String>,
 }
 
 enum Location {
-    /// Read for each token, because Kubernetes rotates it.
+    /// Each fetch reads the file again, because Kubernetes rotates the token.
     File(PathBuf),
     Url {
         url: Url,
@@ -37,14 +37,14 @@ pub(super) struct CredentialSource {
     file: Option<String>,
     url: Option<String>,
     headers: Option<Map<String, Value>>,
-    format: Option<Format>,
+    format: Option<SubjectTokenFormat>,
     environment_id: Option<IgnoredAny>,
     executable: Option<IgnoredAny>,
     certificate: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
-struct Format {
+struct SubjectTokenFormat {
     r#type: Option<String>,
     subject_token_field_name: Option<String>,
 }
@@ -83,7 +83,7 @@ impl SubjectToken {
         Ok(Self { location, member: member.flatten() })
     }
 
-    /// The file that holds it, if one does.
+    /// The file that holds the token, if one does.
     pub(super) fn file(&self) -> Option<&Path> {
         match &self.location {
             Location::File(file) => Some(file),
@@ -91,7 +91,7 @@ impl SubjectToken {
         }
     }
 
-    /// Reads it.
+    /// Reads the token.
     pub(super) async fn read(&self, surroundings: &Surroundings) -> Result<Secret, FetchError> {
         let (content, location) = match &self.location {
             Location::File(file) => (read_file(file).await?, file.display().to_string()),
@@ -122,7 +122,7 @@ impl SubjectToken {
             }
             None => str::from_utf8(content).ok()?,
         };
-        // A file that a person or a shell wrote ends in a line feed, which is no part of a token.
+        // Editors and shells end a file with a line feed, which is not part of the token.
         let token = text.trim();
         let is_plain = !token.is_empty() && !token.chars().any(char::is_control);
         is_plain.then(|| token.to_owned().into())
@@ -141,7 +141,7 @@ fn header_map(given: Map<String, Value>) -> Result<HeaderMap, InvalidContent> {
     })
 }
 
-fn json_member(format: Format) -> Result<Option<String>, InvalidContent> {
+fn json_member(format: SubjectTokenFormat) -> Result<Option<String>, InvalidContent> {
     match optional(format.r#type).as_deref() {
         None | Some("text") => Ok(None),
         Some("json") => required(format.subject_token_field_name, "subject_token_field_name").map(Some),

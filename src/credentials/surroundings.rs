@@ -1,4 +1,4 @@
-//! What all credentials share: the trusted authorities, the URL of IAM Credentials, and the connections.
+//! The state that all credentials share: the trusted authorities, the URL of IAM Credentials, and the HTTP clients.
 
 use std::{
     collections::HashMap,
@@ -15,7 +15,7 @@ pub const IAM_CREDENTIALS: &str = "https://iamcredentials.googleapis.com";
 
 /// Shared by all credentials of the process, as an `Arc`.
 ///
-/// There is one HTTP client per origin: five hundred service accounts with one token endpoint share one TLS
+/// There is one HTTP client per origin, so that service accounts with the same token endpoint share one TLS
 /// configuration and one connection.
 pub struct Surroundings {
     authorities: Authorities,
@@ -23,7 +23,7 @@ pub struct Surroundings {
     clients: Mutex<HashMap<UrlOrigin, HttpClient>>,
 }
 
-/// Scheme, host and port of a URL.
+/// The scheme, host and port of a URL.
 type UrlOrigin = (String, String, Option<u16>);
 
 impl Surroundings {
@@ -39,7 +39,7 @@ impl Surroundings {
         &self.iam
     }
 
-    /// How many clients have been made.
+    /// The number of clients.
     #[cfg(test)]
     pub(super) fn clients(&self) -> usize {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner).len()

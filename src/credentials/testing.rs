@@ -1,4 +1,4 @@
-//! A server with scripted replies that records requests, and credentials that name it.
+//! A test server with scripted replies that records requests, and credentials that name the server.
 
 use std::{
     collections::VecDeque,
@@ -26,7 +26,7 @@ pub(super) const TARGET: &str = "target@p.iam.gserviceaccount.com";
 pub(super) const TARGET_PATH: &str =
     "/v1/projects/-/serviceAccounts/target@p.iam.gserviceaccount.com:generateAccessToken";
 
-/// The secrets of a person's login, in none of Google's forms.
+/// The secrets of a person's login. They do not resemble Google's, so that only the redactor can remove them.
 pub(super) const CLIENT_SECRET: &str = "client~secret";
 pub(super) const REFRESH_TOKEN: &str = "refresh~token";
 
@@ -65,13 +65,13 @@ impl Reply {
         self
     }
 
-    /// A token of the token endpoint, of an hour.
+    /// The token endpoint's reply with a token that is valid for an hour.
     pub(super) fn token(secret: &str) -> Self {
         let body = json!({"access_token": secret, "expires_in": 3600, "token_type": "Bearer"});
         Self::new(200, body.to_string())
     }
 
-    /// A token of `generateAccessToken`, of half an hour.
+    /// The reply of `generateAccessToken` with a token that is valid for half an hour.
     pub(super) fn generated(secret: &str) -> Self {
         let ends = std::time::SystemTime::now() + std::time::Duration::from_secs(1800);
         let ends = humantime::format_rfc3339_seconds(ends).to_string();
@@ -116,7 +116,7 @@ async fn reply(State(script): State<Arc<Script>>, request: Request<axum::body::B
 }
 
 impl Seen {
-    /// The members of a form, in the order in which they came.
+    /// The fields of a form, in their order.
     pub(super) fn form(&self) -> Vec<(String, String)> {
         assert_eq!(self.headers["content-type"], "application/x-www-form-urlencoded");
         form_urlencoded::parse(self.body.as_bytes()).into_owned().collect()
@@ -130,7 +130,7 @@ impl Seen {
 
 /// A service account's key file, whose tokens come from `{url}/token`.
 pub(super) fn service_account(url: &str) -> Value {
-    // Making an RSA key takes a while: one serves all tests.
+    // All tests share one key, because the generation of an RSA key is slow.
     static KEY: OnceLock<String> = OnceLock::new();
     let key = KEY.get_or_init(|| KeyPair::generate_for(&PKCS_RSA_SHA256).expect("a key").serialize_pem());
     json!({
@@ -165,7 +165,7 @@ pub(super) fn external_account(url: &str, file: &Path) -> Value {
     })
 }
 
-/// A file with that content, as long as it is held.
+/// A temporary file with this content, deleted on drop.
 pub(super) fn file(content: &str) -> NamedTempFile {
     let file = NamedTempFile::new().expect("a file");
     std::fs::write(&file, content).expect("written");
@@ -188,18 +188,18 @@ pub(super) fn load_from(
     Definition { origin, impersonate: impersonate.map(str::to_owned) }.load()
 }
 
-/// With IAM Credentials at `iam`.
+/// [`Surroundings`] with IAM Credentials at `iam`.
 pub(super) fn surroundings(iam: &str) -> Arc<Surroundings> {
     let iam = Url::parse(iam).expect("a URL");
     Arc::new(Surroundings::new(Authorities::public(), iam))
 }
 
-/// A token by a valid credential file.
+/// Fetches a token with a valid credential file.
 pub(super) async fn fetch(credential: &Value) -> Result<Token, FetchError> {
     load(credential, None).expect("a credential").fetch(&surroundings(UNREACHABLE)).await
 }
 
-/// The error of an invalid credential file: one line, without a secret.
+/// The error of an invalid credential file. Checks that it is one line without a secret.
 pub(super) fn load_error(credential: &Value) -> String {
     let error = load(credential, None).expect_err("invalid").to_string();
     assert!(!error.contains('\n') && !error.contains('~'), "{error}");

@@ -1,4 +1,4 @@
-//! An access token, the errors of fetching one, and the trait of what fetches one.
+//! Access tokens, the trait of their sources, and the errors of a fetch.
 
 use std::{
     fmt,
@@ -13,58 +13,58 @@ use tokio::time::timeout;
 
 use super::Redactor;
 
-/// The bound on one fetch, all its steps together. A caller that waits for a token waits no longer either.
+/// The time limit of one fetch, all its steps together. A caller waits no longer for it.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A shorter lifetime cannot be used.
+/// The shortest accepted lifetime.
 const MIN_LIFETIME: Duration = Duration::from_secs(1);
 
-/// Google's tokens live for an hour, with an organisation's policy for up to 12. A longer lifetime is an error.
+/// The longest accepted lifetime. Google's tokens are valid for an hour, or with an organization policy for up to 12.
 const MAX_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// A secret text. It has no `Debug` and no `Display`, so that no log line can hold it.
+/// A secret text. It has no `Debug` and no `Display`, so that it cannot be logged.
 #[derive(Clone, Deserialize)]
 pub struct Secret(String);
 
-/// A fresh access token and the time for which it is valid.
+/// An access token and its lifetime, as fetched.
 pub struct Token {
     secret: Secret,
     lifetime: Duration,
     quota_project: Option<HeaderValue>,
 }
 
-/// A token as a request carries it: the value of an `authorization` header, which prints as `Sensitive`.
+/// The value of an `authorization` header with a token. It prints as `Sensitive`.
 #[derive(Clone)]
 pub struct Authorization {
     header: HeaderValue,
     quota_project: Option<HeaderValue>,
-    /// Counts the tokens of the credential: a newer token has a greater generation.
+    /// The number of the token: a newer token of the credential has a greater generation.
     pub(super) generation: u64,
-    /// Made once, when the first error text has to be redacted.
+    /// Built for the first error text.
     redactor: Arc<OnceLock<Redactor>>,
 }
 
-/// Fetches the tokens of one credential. One task calls it, so it needs no guard against concurrent fetches.
+/// The source of one credential's tokens. Only the refresher calls it, so fetches are never concurrent.
 pub trait TokenSource: Send + Sync + Sized + 'static {
-    /// Fetches a new token, never one from a cache.
+    /// Fetches a new token. Implementations do not cache.
     ///
     /// # Errors
     ///
-    /// The cause, fit for a log.
+    /// The text holds no secret, so it may be logged.
     fn fetch(&self) -> impl Future<Output = Result<Token, FetchError>> + Send;
 
     /// The same source with the new content of its file.
     ///
     /// # Errors
     ///
-    /// What is invalid in the content.
+    /// The problem of an invalid content.
     fn reload(&self, content: &[u8]) -> Result<Self, String>;
 }
 
-/// A service that takes part in fetching a token.
+/// A service that a fetch of a token sends requests to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenService {
-    /// OAuth's token endpoint, for service accounts and logins.
+    /// The OAuth token endpoint, for service accounts and logins.
     TokenEndpoint,
     /// The security token service, which exchanges a subject token.
     TokenExchange,
@@ -79,12 +79,12 @@ pub enum TokenService {
 /// The kind of a [`FetchError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FetchErrorKind {
-    /// No response: names, routes, a proxy, TLS, time.
+    /// No response, because of DNS, the network, a proxy, TLS or a timeout.
     Unreachable,
-    /// The service refused the key, the account, or what the account may do, or the clock is wrong. Retrying is of
-    /// no use until an operator repairs the credential.
+    /// The service refused the key, the account or its permissions, or this machine's clock is inaccurate. Retries fail
+    /// until an operator repairs the credential.
     Refused,
-    /// The service is in trouble, or it is no token service.
+    /// The service failed, or its response is not one of a token service.
     Unusable,
     /// No request was sent, because the token of another identity provider could not be read.
     NoSubjectToken,
@@ -92,11 +92,11 @@ pub enum FetchErrorKind {
     Internal,
 }
 
-/// Why a token could not be fetched. The text never holds a response body as it is, because that may hold secrets.
+/// The reason why a token could not be fetched. The text never quotes a whole response body, which may hold secrets.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{cause}")]
 pub struct FetchError {
-    /// What kind of failure it is.
+    /// The kind of failure.
     pub kind: FetchErrorKind,
     /// The service that failed, when one of several did.
     pub service: Option<TokenService>,
@@ -120,12 +120,12 @@ impl FetchError {
         Self { kind, service: Some(service), cause: format!("{name}{cause}") }
     }
 
-    /// The same error with the step that failed in front.
+    /// The same error, with the step that failed as a prefix.
     pub(super) fn within(self, step: &str) -> Self {
         Self { cause: format!("{step}: {}", self.cause), ..self }
     }
 
-    /// Whether retrying is of no use until an operator repairs the credential.
+    /// Whether retries fail until an operator repairs the credential.
     #[must_use]
     pub fn is_permanent(&self) -> bool {
         self.kind == FetchErrorKind::Refused
@@ -155,7 +155,7 @@ impl AsRef<str> for Secret {
 }
 
 impl Token {
-    /// Checks a token as a service returned it.
+    /// Checks a token that a service returned.
     ///
     /// # Errors
     ///
@@ -180,19 +180,19 @@ impl Token {
         Self { quota_project, ..self }
     }
 
-    /// The same token with a lifetime of at most `max`: the two clocks may differ.
+    /// The same token with a lifetime of at most `max`, because the clocks of the two machines may differ.
     #[must_use]
     pub(super) fn for_at_most(self, max: Duration) -> Self {
         Self { lifetime: self.lifetime.min(max), ..self }
     }
 
-    /// How long it is valid from the fetch on.
+    /// The time for which the token is valid, from the fetch on.
     #[must_use]
     pub fn lifetime(&self) -> Duration {
         self.lifetime
     }
 
-    /// The value of the `x-goog-user-project` header, if calls are to carry one.
+    /// The value of the `x-goog-user-project` header, if calls need one.
     pub(super) fn quota_project(&self) -> Option<&HeaderValue> {
         self.quota_project.as_ref()
     }
@@ -231,11 +231,11 @@ impl Authorization {
         self.quota_project.as_ref()
     }
 
-    /// Removes the token from the text of a service that was sent it.
+    /// Removes the token from the text of a service that received it.
     #[must_use]
     pub fn redactor(&self) -> &Redactor {
         self.redactor.get_or_init(|| {
-            // Without the scheme, because a text may quote the token alone.
+            // The scheme is left out because a text may quote the token alone.
             Redactor::of(self.header.to_str().ok().and_then(|header| header.strip_prefix("Bearer ")))
         })
     }
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_fetch_is_bounded() {
+    async fn a_fetch_times_out() {
         let error = fetch_in_time(pending()).await.expect_err("late");
         assert_eq!(error.kind, FetchErrorKind::Unreachable);
         assert_eq!(error.to_string(), "no token came within 10s");

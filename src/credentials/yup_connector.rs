@@ -1,8 +1,9 @@
 //! Lets yup-oauth2 reach its token endpoint through our HTTP client, and checks the response.
 //!
-//! yup-oauth2 takes a hyper connector. This one connects to a socket pair, at whose other end [`HttpClient`] forwards
-//! each request, with its roots, proxies and limits. That end also checks what yup-oauth2 does not: the status of the
-//! response, the token in it, and its lifetime. It signs the assertion anew, because yup-oauth2 adds a null `sub`.
+//! yup-oauth2 accepts a hyper connector. [`YupConnector`] returns one end of a socket pair. At the other end, a task
+//! forwards each request with [`HttpClient`], which applies our roots, proxies and limits. The task also checks the
+//! status of the response, the token and its lifetime, which yup-oauth2 does not check. The task signs the assertion
+//! again, because yup-oauth2 adds a null `sub`.
 
 use std::{
     convert::Infallible,
@@ -48,8 +49,8 @@ struct YupConnector {
 
 /// Fetches a token from `url`, by yup-oauth2.
 ///
-/// The result is what the forwarding end saw. yup-oauth2's own result is dropped: its error may quote the response,
-/// and it fails on members that do not matter here.
+/// The result comes from the forwarding task. yup-oauth2's own result is dropped: its error may quote the response, and
+/// it fails on members that are not used here.
 pub(super) async fn fetch(
     key: &ServiceAccountKey,
     signing_key: Arc<dyn SigningKey>,
@@ -96,7 +97,7 @@ impl YupConnector {
             Ok((token, body)) => (Ok(token), StatusCode::OK, body),
             Err(error) => (Err(error), StatusCode::BAD_GATEWAY, Vec::new()),
         };
-        // The receiver is gone when the fetch timed out.
+        // The receiver is dropped when the fetch times out.
         let _ = self.report.send(outcome);
         let mut response = Response::new(Full::from(body));
         *response.status_mut() = status;
@@ -104,7 +105,7 @@ impl YupConnector {
     }
 }
 
-/// Forwards a request of yup-oauth2. The token, and the body that yup-oauth2 gets.
+/// Forwards a request of yup-oauth2. Returns the token, and the response body for yup-oauth2.
 async fn exchange(
     request: Request<Incoming>,
     client: &HttpClient,
@@ -117,19 +118,19 @@ async fn exchange(
     Ok((response.granted(0)?, response.body))
 }
 
-/// The form with its assertion signed anew.
+/// The form with its assertion signed again.
 fn corrected(form: &[u8], key: &dyn SigningKey) -> Option<String> {
     let mut corrected = Serializer::new(String::new());
     for (name, value) in form_urlencoded::parse(form) {
-        let value = if name == "assertion" { signed_anew(&value, key)?.into() } else { value };
+        let value = if name == "assertion" { sign_again(&value, key)?.into() } else { value };
         corrected.append_pair(&name, &value);
     }
     Some(corrected.finish())
 }
 
 /// The assertion without null claims, and in base64url without padding. yup-oauth2 signs `"sub": null`, which is no
-/// StringOrURI (RFC 7519, section 4.1.2), and pads (RFC 7515, section 2, does not).
-fn signed_anew(assertion: &str, key: &dyn SigningKey) -> Option<String> {
+/// StringOrURI (RFC 7519, section 4.1.2), and adds padding, which RFC 7515, section 2, forbids.
+fn sign_again(assertion: &str, key: &dyn SigningKey) -> Option<String> {
     let mut parts = assertion.split('.').map(|part| BASE64_URL_SAFE.decode(part).ok());
     let (header, claims) = (parts.next()??, parts.next()??);
     let mut claims: Map<String, Value> = serde_json::from_slice(&claims).ok()?;
@@ -140,7 +141,7 @@ fn signed_anew(assertion: &str, key: &dyn SigningKey) -> Option<String> {
     Some(format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature)))
 }
 
-/// A defect of yup-oauth2, or of how it is used.
-fn defect(what: &str) -> FetchError {
-    FetchError::new(FetchErrorKind::Internal, format!("yup-oauth2 failed: {what}"))
+/// An error for a defect of yup-oauth2, or of its use in this module.
+fn defect(cause: &str) -> FetchError {
+    FetchError::new(FetchErrorKind::Internal, format!("yup-oauth2 failed: {cause}"))
 }

@@ -1,12 +1,12 @@
-//! Credentials of every kind, in front of the emulator: the program itself gets tokens of the right principal,
-//! meets every fault of every endpoint on the way, and reveals no secret.
+//! Credentials of every kind, against the emulator: the program sends tokens of the right principal, recovers from
+//! every fault of every endpoint, and reveals no secret.
 
 mod echoes;
 mod faults;
 mod hints;
-mod holder;
 mod search;
 mod service;
+mod test_credential;
 
 mod leaks;
 mod principals;

@@ -41,7 +41,7 @@ async fn a_service_account_signs_for_its_token() {
 }
 
 #[tokio::test]
-async fn a_login_is_refreshed_at_the_endpoint_that_its_file_names() {
+async fn a_login_is_refreshed_at_the_token_endpoint_of_its_file() {
     let server = Server::start([Reply::token("ya29.person")]).await;
     let mut credential = authorized_user(&server.url);
     credential["quota_project_id"] = json!("billed");
@@ -65,11 +65,11 @@ async fn a_login_is_refreshed_at_the_endpoint_that_its_file_names() {
 }
 
 #[tokio::test]
-async fn a_revoked_login_is_a_permanent_refusal_and_is_not_quoted() {
-    let said = format!("Bad {REFRESH_TOKEN} or {CLIENT_SECRET}");
-    let body = json!({"error": "invalid_grant", "error_description": said});
-    let answers = [Reply::new(400, body.to_string()), Reply::new(200, "<html>"), Reply::new(200, "{}")];
-    let server = Server::start(answers).await;
+async fn a_revoked_login_is_a_permanent_error_without_its_secrets() {
+    let description = format!("Bad {REFRESH_TOKEN} or {CLIENT_SECRET}");
+    let body = json!({"error": "invalid_grant", "error_description": description});
+    let replies = [Reply::new(400, body.to_string()), Reply::new(200, "<html>"), Reply::new(200, "{}")];
+    let server = Server::start(replies).await;
     let credential = authorized_user(&server.url);
     for (text, is_permanent) in [
         ("the token endpoint answered HTTP 400: invalid_grant Bad [left out] or [left out]", true),
@@ -108,23 +108,23 @@ async fn an_error_beside_a_token_makes_the_response_unusable() {
 }
 
 #[tokio::test]
-async fn a_form_that_is_quoted_as_it_was_sent_is_redacted() {
+async fn an_echoed_form_is_redacted() {
     let mut login = authorized_user("");
     login["client_secret"] = json!("GOCSPX-AbCdEfGhIjKlMnOpQrSt");
     login["refresh_token"] = json!("1//0gAbCdEfGhIjKlMnOpQrStUvWxYz0123456789");
-    let said = "refresh_token=1%2F%2F0gAbCdEfGhIjKlMnOpQrStUvWxYz0123456789 and client_secret=GOCSPX-AbCdEfGhIjKlMnOpQrSt";
-    let body = json!({"error": "invalid_grant", "error_description": said});
+    let echoed = "refresh_token=1%2F%2F0gAbCdEfGhIjKlMnOpQrStUvWxYz0123456789 and client_secret=GOCSPX-AbCdEfGhIjKlMnOpQrSt";
+    let body = json!({"error": "invalid_grant", "error_description": echoed});
     let server = Server::start([Reply::new(400, body.to_string())]).await;
     login["token_uri"] = json!(format!("{}/token", server.url));
     let error = fetch(&login).await.expect_err("refused").to_string();
-    let told =
+    let expected =
         "the token endpoint answered HTTP 400: invalid_grant refresh_token=1%2F%[left out] and [left out]";
-    assert_eq!(error, told);
+    assert_eq!(error, expected);
     server.seen();
 }
 
 #[test]
-fn the_type_of_a_file_decides() {
+fn the_type_of_a_file_selects_the_accounts() {
     let url = "https://example.com";
     let login = authorized_user(url);
     let target = format!("{url}{TARGET_PATH}");
@@ -154,7 +154,7 @@ fn the_type_of_a_file_decides() {
 }
 
 #[test]
-fn a_login_without_an_endpoint_is_refreshed_at_googles() {
+fn a_login_without_a_token_endpoint_uses_that_of_google() {
     let mut login = authorized_user("");
     login.as_object_mut().expect("an object").remove("token_uri");
     let chain = Chain::parse(login.to_string().as_bytes()).expect("a login");
@@ -163,7 +163,7 @@ fn a_login_without_an_endpoint_is_refreshed_at_googles() {
 
 #[test]
 fn an_invalid_file_is_reported_by_its_member() {
-    for (file, told) in [
+    for (file, expected) in [
         (json!([]), "the file is no JSON object"),
         (
             json!({"installed": {"client_secret": "~"}}),
@@ -173,7 +173,7 @@ fn an_invalid_file_is_reported_by_its_member() {
         (json!({"type": "~"}), r#"its "type" must be service_account, authorized_user, external_account or"#),
     ] {
         let error = load_error(&file);
-        assert!(error.contains(told), "{error}\nshould tell {told}");
+        assert!(error.contains(expected), "{error}\nexpected: {expected}");
     }
     for (good, members) in [
         (service_account("https://example.com"), &["client_email", "private_key", "token_uri"][..]),
@@ -197,7 +197,7 @@ fn an_invalid_file_is_reported_by_its_member() {
 }
 
 #[test]
-fn another_universe_is_refused_wherever_a_file_names_it() {
+fn another_universe_is_refused_at_any_depth_of_a_file() {
     let workload = external_account("https://example.com", "/token".as_ref());
     let impersonated = json!({"type": "impersonated_service_account",
         "service_account_impersonation_url": format!("https://example.com{TARGET_PATH}"),

@@ -26,7 +26,7 @@ async fn a_changed_file_may_be_of_another_type() {
 }
 
 #[tokio::test]
-async fn who_is_impersonated_stays_when_the_file_changes() {
+async fn a_changed_file_does_not_change_the_impersonated_account() {
     let iam = Server::start([Reply::generated("ya29.target")]).await;
     let server = Server::start([Reply::token("ya29.person")]).await;
     let before = load(&service_account(UNREACHABLE), Some("target@p")).expect("valid");
@@ -54,13 +54,13 @@ async fn a_file_that_changes_between_load_and_start_is_reloaded() {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(Duration::from_secs(60), reloaded).await.expect("the change goes unseen");
-    let asked = server.seen();
-    assert!(asked[1].body.contains("client_id=new."), "{}", asked[1].body);
+    timeout(Duration::from_secs(60), reloaded).await.expect("the change is not reloaded");
+    let requests = server.seen();
+    assert!(requests[1].body.contains("client_id=new."), "{}", requests[1].body);
 }
 
 #[test]
-fn a_broken_change_is_reported_without_the_content() {
+fn an_invalid_change_is_reported_without_its_content() {
     let (source, _) =
         load(&service_account(UNREACHABLE), None).expect("valid").into_source(surroundings(UNREACHABLE));
     for (content, text) in [
@@ -101,7 +101,7 @@ async fn broken_authorities_do_not_prevent_a_request_to_a_new_endpoint() {
 }
 
 #[tokio::test]
-async fn five_hundred_credentials_have_one_client() {
+async fn credentials_with_the_same_origin_share_one_http_client() {
     let server = Server::start(std::iter::repeat_n(Reply::token("ya29.person"), 500)).await;
     let file = file(&authorized_user(&server.url).to_string());
     let surroundings = surroundings(UNREACHABLE);

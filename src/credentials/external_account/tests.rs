@@ -40,7 +40,7 @@ async fn the_subject_token_is_exchanged() {
 }
 
 #[tokio::test]
-async fn with_a_target_the_exchanged_token_impersonates_it() {
+async fn the_exchanged_token_impersonates_the_account_of_the_file() {
     let server = Server::start([exchanged(), Reply::generated("ya29.target")]).await;
     let subject_token = file(SUBJECT_TOKEN);
     let mut credential = external_account(&server.url, subject_token.path());
@@ -49,7 +49,7 @@ async fn with_a_target_the_exchanged_token_impersonates_it() {
     credential["quota_project_id"] = json!("billed");
     let token = fetch(&credential).await.expect("a token");
     assert_eq!(bearer(&token), "Bearer ya29.target");
-    assert_eq!(token.lifetime().as_secs(), 1200, "no more than was asked for");
+    assert_eq!(token.lifetime().as_secs(), 1200, "at most the requested lifetime");
     assert_eq!(token.quota_project().expect("a project"), "billed");
     let [exchange, generation] = &server.seen()[..] else { panic!("two requests") };
     let scope = ("scope".to_owned(), "https://www.googleapis.com/auth/cloud-platform".to_owned());
@@ -59,7 +59,7 @@ async fn with_a_target_the_exchanged_token_impersonates_it() {
 }
 
 #[tokio::test]
-async fn a_client_authenticates_and_else_a_project_is_named() {
+async fn a_client_authenticates_and_without_one_the_request_names_the_project() {
     let server = Server::start([exchanged(), exchanged()]).await;
     let subject_token = file(SUBJECT_TOKEN);
     let mut credential = external_account(&server.url, subject_token.path());
@@ -77,9 +77,9 @@ async fn a_client_authenticates_and_else_a_project_is_named() {
 }
 
 #[tokio::test]
-async fn a_refusal_tells_who_refused_and_leaves_the_secrets_out() {
-    let said = format!("not {SUBJECT_TOKEN} of client:{CLIENT_SECRET}");
-    let body = json!({"error": "invalid_grant", "error_description": said});
+async fn a_refusal_names_the_service_and_contains_no_secret() {
+    let description = format!("not {SUBJECT_TOKEN} of client:{CLIENT_SECRET}");
+    let body = json!({"error": "invalid_grant", "error_description": description});
     let server = Server::start([Reply::new(400, body.to_string()), Reply::new(503, "")]).await;
     let subject_token = file(SUBJECT_TOKEN);
     let mut credential = external_account(&server.url, subject_token.path());
@@ -91,23 +91,23 @@ async fn a_refusal_tells_who_refused_and_leaves_the_secrets_out() {
         "the security token service answered HTTP 400: invalid_grant not [left out] of client:[left out]"
     );
     assert!(error.is_permanent());
-    assert!(!fetch(&credential).await.expect_err("in trouble").is_permanent());
+    assert!(!fetch(&credential).await.expect_err("unavailable").is_permanent());
     server.seen();
 }
 
 #[tokio::test]
-async fn the_header_of_a_client_is_left_out_as_the_secret_is() {
+async fn the_authorization_header_of_a_client_is_redacted() {
     // base64 of `client:client~secret`
-    for said in ["Basic Y2xpZW50OmNsaWVudH5zZWNyZXQ=", "Y2xpZW50OmNsaWVudH5zZWNyZXQ", "client~secret"] {
-        let body = json!({"error": "invalid_client", "error_description": format!("got {said}")});
+    for echoed in ["Basic Y2xpZW50OmNsaWVudH5zZWNyZXQ=", "Y2xpZW50OmNsaWVudH5zZWNyZXQ", "client~secret"] {
+        let body = json!({"error": "invalid_client", "error_description": format!("got {echoed}")});
         let server = Server::start([Reply::new(401, body.to_string())]).await;
         let subject_token = file(SUBJECT_TOKEN);
         let mut credential = external_account(&server.url, subject_token.path());
         credential["client_id"] = json!("client");
         credential["client_secret"] = json!(CLIENT_SECRET);
         let error = fetch(&credential).await.expect_err("refused").to_string();
-        let told = error.strip_prefix("the security token service answered HTTP 401: invalid_client got ");
-        assert_eq!(told.expect(&error).trim_start_matches("Basic "), "[left out]");
+        let rest = error.strip_prefix("the security token service answered HTTP 401: invalid_client got ");
+        assert_eq!(rest.expect(&error).trim_start_matches("Basic "), "[left out]");
         server.seen();
     }
 }
@@ -115,7 +115,7 @@ async fn the_header_of_a_client_is_left_out_as_the_secret_is() {
 #[test]
 fn an_invalid_file_is_reported_by_its_member() {
     let good = external_account("https://sts.example.com", "/token".as_ref());
-    for (member, value, told) in [
+    for (member, value, expected) in [
         ("audience", json!(null), r#"its "audience" is missing"#),
         ("subject_token_type", json!(7), r#"its "subject_token_type" has the wrong type"#),
         ("token_url", json!(""), r#"its "token_url" is missing"#),
@@ -132,6 +132,6 @@ fn an_invalid_file_is_reported_by_its_member() {
         let mut credential = good.clone();
         credential[member] = value;
         let error = load_error(&credential);
-        assert!(error.contains(told), "{error}\nshould tell {told}");
+        assert!(error.contains(expected), "{error}\nexpected: {expected}");
     }
 }

@@ -20,7 +20,7 @@ fn impersonated(url: &str, source: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn the_targets_token_is_asked_for_by_that_of_the_source() {
+async fn the_targets_token_is_requested_with_the_sources_token() {
     let server = Server::start([Reply::token("source~token"), Reply::generated("ya29.target")]).await;
     let source = authorized_user(&server.url);
     let token = fetch(&impersonated(&server.url, &source)).await.expect("a token");
@@ -42,7 +42,7 @@ async fn the_targets_token_is_asked_for_by_that_of_the_source() {
 }
 
 #[tokio::test]
-async fn each_call_is_counted_against_the_project_of_its_own_credential() {
+async fn each_request_names_the_quota_project_of_its_credential() {
     let server = Server::start([Reply::token("source~token"), Reply::generated("ya29.target")]).await;
     let mut source = authorized_user(&server.url);
     source["quota_project_id"] = json!("of-the-source");
@@ -54,7 +54,7 @@ async fn each_call_is_counted_against_the_project_of_its_own_credential() {
 }
 
 #[tokio::test]
-async fn the_settings_target_comes_on_top_of_any_credential() {
+async fn the_impersonate_setting_applies_to_any_credential() {
     let iam = Server::start([Reply::generated("ya29.target")]).await;
     let server = Server::start([Reply::token("source~token")]).await;
     let loaded = load(&service_account(&server.url), Some(TARGET)).expect("a credential");
@@ -71,10 +71,10 @@ async fn the_settings_target_comes_on_top_of_any_credential() {
 }
 
 #[tokio::test]
-async fn on_top_of_an_impersonated_account_it_is_a_chain() {
+async fn the_impersonate_setting_extends_an_impersonation_chain() {
     let iam = Server::start([Reply::generated("ya29.last")]).await;
-    let answers = [Reply::token("source~token"), Reply::generated("ya29.between")];
-    let server = Server::start(answers).await;
+    let replies = [Reply::token("source~token"), Reply::generated("ya29.between")];
+    let server = Server::start(replies).await;
     let file = impersonated(&server.url, &service_account(&server.url));
     let loaded = load(&file, Some("last@p.iam.gserviceaccount.com")).expect("a credential");
     let surroundings = surroundings(&iam.url);
@@ -88,14 +88,14 @@ async fn on_top_of_an_impersonated_account_it_is_a_chain() {
 }
 
 #[tokio::test]
-async fn a_failure_tells_its_step_and_whether_it_will_stay() {
+async fn an_error_names_its_step_and_whether_it_is_permanent() {
     let invalid = Reply::new(400, json!({"error": "invalid_grant"}).to_string());
     let denied = json!({"error": {"code": 403, "status": "PERMISSION_DENIED",
         "message": "Permission 'iam.serviceAccounts.getAccessToken' denied to source~token"}});
     let unknown =
         json!({"error": {"code": 404, "status": "NOT_FOUND", "message": "Not found; Gaia id not found"}});
     let token = || Reply::token("source~token");
-    for (answers, told, permanent) in [
+    for (replies, expected, permanent) in [
         (
             vec![invalid],
             "the token of the source credential: the token endpoint answered HTTP 400: invalid_grant",
@@ -124,16 +124,16 @@ async fn a_failure_tells_its_step_and_whether_it_will_stay() {
             false,
         ),
     ] {
-        let server = Server::start(answers).await;
+        let server = Server::start(replies).await;
         let error =
             fetch(&impersonated(&server.url, &service_account(&server.url))).await.expect_err("refused");
-        assert_eq!((error.to_string().as_str(), error.is_permanent()), (told, permanent));
+        assert_eq!((error.to_string().as_str(), error.is_permanent()), (expected, permanent));
         server.seen();
     }
 }
 
 #[test]
-fn no_email_leaves_its_place_in_the_path() {
+fn an_email_is_one_segment_of_the_path() {
     let iam = Url::parse("https://gateway.example.com/iam/").expect("a URL");
     let path = |email| Impersonation::of(email, &iam).url.path().to_owned();
     assert_eq!(path(TARGET), format!("/iam{TARGET_PATH}"));
@@ -146,7 +146,7 @@ fn an_invalid_file_is_reported_by_its_member() {
     let mut incomplete = authorized_user("https://oauth.example.com");
     incomplete["refresh_token"] = json!(null);
     const URL: &str = "service_account_impersonation_url";
-    for (member, value, told) in [
+    for (member, value, expected) in [
         (URL, json!(null), r#"its "service_account_impersonation_url" is missing"#),
         (URL, json!(format!("http://iam.example.com{TARGET_PATH}")), "must be an https URL"),
         (URL, json!("https://iam.example.com/~"), "must end in projects/-/serviceAccounts/EMAIL:generate"),
@@ -169,6 +169,6 @@ fn an_invalid_file_is_reported_by_its_member() {
         let mut credential = good.clone();
         credential[member] = value;
         let error = load_error(&credential);
-        assert!(error.contains(told), "{error}\nshould tell {told}");
+        assert!(error.contains(expected), "{error}\nexpected: {expected}");
     }
 }

@@ -9,13 +9,13 @@ fn load(server: &Server, impersonate: Option<&str>) -> LoadedCredential {
     load_from(Origin::MetadataServer { host }, impersonate).expect("a credential")
 }
 
-fn of_google(reply: Reply) -> Reply {
+fn from_google(reply: Reply) -> Reply {
     reply.with("metadata-flavor", "Google")
 }
 
 #[tokio::test]
 async fn the_request_is_the_one_that_google_documents() {
-    let server = Server::start([of_google(Reply::token("ya29.machine"))]).await;
+    let server = Server::start([from_google(Reply::token("ya29.machine"))]).await;
     let token = load(&server, None).fetch(&surroundings(&server.url)).await.expect("a token");
     assert_eq!(bearer(&token), "Bearer ya29.machine");
     let [seen] = &server.seen()[..] else { panic!("one request") };
@@ -29,9 +29,9 @@ async fn the_request_is_the_one_that_google_documents() {
 }
 
 #[tokio::test]
-async fn its_token_can_impersonate() {
-    let answers = [of_google(Reply::token("ya29.machine")), Reply::generated("ya29.target")];
-    let server = Server::start(answers).await;
+async fn the_machines_token_can_impersonate() {
+    let replies = [from_google(Reply::token("ya29.machine")), Reply::generated("ya29.target")];
+    let server = Server::start(replies).await;
     let token = load(&server, Some(TARGET)).fetch(&surroundings(&server.url)).await.expect("a token");
     assert_eq!(bearer(&token), "Bearer ya29.target");
     let [machine, generation] = &server.seen()[..] else { panic!("two requests") };
@@ -40,9 +40,9 @@ async fn its_token_can_impersonate() {
 }
 
 #[tokio::test]
-async fn it_returns_the_account() {
-    let answers = [Reply::new(200, "machine@p.iam.gserviceaccount.com\n"), Reply::new(200, "<a page>")];
-    let server = Server::start(answers.map(of_google)).await;
+async fn identify_returns_the_machines_account() {
+    let replies = [Reply::new(200, "machine@p.iam.gserviceaccount.com\n"), Reply::new(200, "<a page>")];
+    let server = Server::start(replies.map(from_google)).await;
     let (loaded, surroundings) = (load(&server, None), surroundings(&server.url));
     assert_eq!((loaded.kind(), loaded.file()), (Kind::MetadataServer, None));
     assert_eq!(
@@ -57,35 +57,35 @@ async fn it_returns_the_account() {
 }
 
 #[tokio::test]
-async fn another_server_does_not_pass_for_it() {
-    let strangers = [
-        Reply::token("ya29.stranger"),
-        Reply::token("ya29.stranger").with("metadata-flavor", "Other"),
+async fn a_server_without_the_flavor_header_is_refused() {
+    let replies = [
+        Reply::token("ya29.other"),
+        Reply::token("ya29.other").with("metadata-flavor", "Other"),
         Reply::new(404, ""),
     ];
-    let server = Server::start(strangers).await;
+    let server = Server::start(replies).await;
     let (loaded, surroundings) = (load(&server, None), surroundings(&server.url));
     for status in [200, 200, 404] {
         let error = loaded.fetch(&surroundings).await.expect_err("refused");
-        let told = format!("the metadata server answered HTTP {status} without Metadata-Flavor: Google");
-        assert!(error.to_string().starts_with(&told) && !error.is_permanent(), "{error}");
+        let expected = format!("the metadata server answered HTTP {status} without Metadata-Flavor: Google");
+        assert!(error.to_string().starts_with(&expected) && !error.is_permanent(), "{error}");
     }
     server.seen();
 }
 
 #[tokio::test]
-async fn a_machine_without_an_account_stays_without() {
-    let server = Server::start([of_google(Reply::new(404, "")), of_google(Reply::new(503, ""))]).await;
+async fn a_machine_without_an_account_is_a_permanent_error() {
+    let server = Server::start([from_google(Reply::new(404, "")), from_google(Reply::new(503, ""))]).await;
     let (loaded, surroundings) = (load(&server, None), surroundings(&server.url));
     let error = loaded.fetch(&surroundings).await.expect_err("no account");
     assert_eq!(error.kind, FetchErrorKind::Refused, "{error}");
     assert_eq!(error.to_string(), "the metadata server answered HTTP 404");
-    assert!(!loaded.fetch(&surroundings).await.expect_err("in trouble").is_permanent());
+    assert!(!loaded.fetch(&surroundings).await.expect_err("unavailable").is_permanent());
     server.seen();
 }
 
 #[test]
-fn its_name_is_a_host_and_no_more() {
+fn the_address_is_a_host_with_an_optional_port() {
     for host in
         ["metadata.google.internal", "169.254.169.254", "127.0.0.1:8080", "[fd20:ce::254]", "[::1]:80"]
     {
@@ -97,11 +97,11 @@ fn its_name_is_a_host_and_no_more() {
     }
 }
 
-/// A source that returns the same token to its end, as the metadata server does, and rounds the rest of its life down.
+/// The metadata server returns a cached token until the token ends, and rounds its remaining lifetime down.
 #[tokio::test]
-async fn a_token_without_a_whole_second_left_is_still_a_token() {
+async fn a_lifetime_of_zero_counts_as_one_second() {
     let body = |seconds: u64| format!(r#"{{"access_token": "ya29.machine", "expires_in": {seconds}}}"#);
-    let server = Server::start([3, 0].map(|seconds| of_google(Reply::new(200, body(seconds))))).await;
+    let server = Server::start([3, 0].map(|seconds| from_google(Reply::new(200, body(seconds))))).await;
     let (loaded, surroundings) = (load(&server, None), surroundings(&server.url));
     for seconds in [3, 1] {
         let token = loaded.fetch(&surroundings).await.expect("a token");

@@ -14,16 +14,16 @@ use crate::credentials::{
     Credential, FetchError, FetchErrorKind, Readiness, Token, TokenSource, Unavailable,
 };
 
-mod given_up;
 mod outage;
 mod rotation;
+mod start_wait;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A source that follows a script, and then goes on giving tokens of an hour.
+/// A source that follows a script, then returns tokens that are valid for an hour.
 #[derive(Clone, Default)]
-struct Script {
+struct ScriptedSource {
     fetches: Arc<AtomicUsize>,
     steps: Arc<Mutex<VecDeque<Step>>>,
 }
@@ -36,7 +36,7 @@ enum Step {
     Hang,
 }
 
-impl Script {
+impl ScriptedSource {
     fn of(steps: impl IntoIterator<Item = Step>) -> Self {
         Self { steps: Arc::new(Mutex::new(steps.into_iter().collect())), ..Self::default() }
     }
@@ -50,7 +50,7 @@ impl Script {
     }
 }
 
-impl TokenSource for Script {
+impl TokenSource for ScriptedSource {
     async fn fetch(&self) -> Result<Token, FetchError> {
         let nth = self.fetches.fetch_add(1, Ordering::Relaxed) + 1;
         sleep(Duration::from_millis(100)).await;
@@ -79,7 +79,7 @@ async fn bearer(credential: &Credential) -> Result<String, Unavailable> {
 
 #[tokio::test(start_paused = true)]
 async fn a_thousand_cold_callers_make_one_request() {
-    let script = Script::default();
+    let script = ScriptedSource::default();
     let credential = script.start();
     let callers: Vec<_> = (0..1000)
         .map(|_| {
@@ -96,8 +96,8 @@ async fn a_thousand_cold_callers_make_one_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_is_renewed_before_it_ends_and_without_a_call() {
-    let script = Script::default();
+async fn a_token_is_renewed_before_it_ends_without_a_call() {
+    let script = ScriptedSource::default();
     let credential = script.start();
     sleep(53 * MINUTE).await;
     assert_eq!(bearer(&credential).await.as_deref(), Ok("Bearer token-1"));
@@ -109,10 +109,10 @@ async fn a_token_is_renewed_before_it_ends_and_without_a_call() {
 #[tokio::test(start_paused = true)]
 async fn a_failing_renewal_leaves_the_token_in_use_until_it_ends() {
     let fails = std::iter::repeat_with(|| Step::Fail).take(200);
-    let script = Script::of(std::iter::once(Step::Token { lifetime: 10 * MINUTE }).chain(fails));
+    let script = ScriptedSource::of(std::iter::once(Step::Token { lifetime: 10 * MINUTE }).chain(fails));
     let credential = script.start();
     sleep(9 * MINUTE).await;
-    assert!(script.fetches() > 2, "the renewal was tried again and again");
+    assert!(script.fetches() > 2, "the renewal was retried");
     assert_eq!(bearer(&credential).await.as_deref(), Ok("Bearer token-1"));
     assert_eq!(credential.status().readiness(), Readiness::Ready);
     sleep(2 * MINUTE).await;
@@ -122,12 +122,12 @@ async fn a_failing_renewal_leaves_the_token_in_use_until_it_ends() {
     let status = credential.status();
     assert_eq!((status.cause().as_deref(), status.is_permanent()), (Some("scripted"), false));
     let time = status.without_token_for();
-    assert!(time <= MINUTE + SECOND, "since the token ended: {time:?}");
+    assert!(time <= MINUTE + SECOND, "the time since the token ended: {time:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_without_a_token_gets_the_time_of_the_next_attempt() {
-    let script = Script::of([Step::Fail, Step::Fail]);
+async fn an_error_without_a_token_has_the_time_until_the_next_attempt() {
+    let script = ScriptedSource::of([Step::Fail, Step::Fail]);
     let credential = script.start();
     let refused = bearer(&credential).await.expect_err("the first fetch failed");
     assert!(refused.retry_after > Duration::ZERO && refused.retry_after <= SECOND, "{refused:?}");
@@ -138,7 +138,7 @@ async fn a_caller_without_a_token_gets_the_time_of_the_next_attempt() {
 #[tokio::test(start_paused = true)]
 async fn a_fetch_that_hangs_times_out() {
     let start = Instant::now();
-    let script = Script::of([Step::Hang]);
+    let script = ScriptedSource::of([Step::Hang]);
     let credential = script.start();
     assert!(bearer(&credential).await.is_err());
     assert_eq!(start.elapsed(), 10 * SECOND);
@@ -148,7 +148,7 @@ async fn a_fetch_that_hangs_times_out() {
 
 #[tokio::test(start_paused = true)]
 async fn concurrent_rejections_share_one_renewal() {
-    let script = Script::default();
+    let script = ScriptedSource::default();
     let credential = script.start();
     let rejected = credential.authorization().await.expect("a token");
     let callers: Vec<_> = (0..100)
@@ -165,7 +165,7 @@ async fn concurrent_rejections_share_one_renewal() {
 
 #[tokio::test(start_paused = true)]
 async fn a_second_rejection_right_after_causes_no_fetch() {
-    let script = Script::default();
+    let script = ScriptedSource::default();
     let credential = script.start();
     let first = credential.authorization().await.expect("a token");
     let second = credential.renewed(&first).await.expect("a token").expect("renewed");
@@ -179,19 +179,19 @@ async fn a_second_rejection_right_after_causes_no_fetch() {
 #[tokio::test(start_paused = true)]
 async fn a_change_of_readiness_before_the_wait_is_not_missed() {
     let fails = std::iter::repeat_with(|| Step::Fail).take(200);
-    let script = Script::of(std::iter::once(Step::Token { lifetime: MINUTE }).chain(fails));
+    let script = ScriptedSource::of(std::iter::once(Step::Token { lifetime: MINUTE }).chain(fails));
     let credential = script.start();
     let starting = credential.status().readiness();
     sleep(SECOND).await;
     let ready = timeout(SECOND, credential.readiness_after(starting)).await;
-    assert_eq!(ready, Ok(Readiness::Ready), "the token came meanwhile");
+    assert_eq!(ready, Ok(Readiness::Ready), "the token arrived before the wait");
     sleep(2 * MINUTE).await;
     let ended = timeout(SECOND, credential.readiness_after(Readiness::Ready)).await;
     assert_eq!(ended, Ok(Readiness::NotReady));
 }
 
-/// A token of 20 s that a server caches to its very end, as the metadata server does: each fetch returns the rest of
-/// its life in whole seconds.
+/// A source of 20-second tokens. Each token is cached until it ends, as in the metadata server: a fetch returns its
+/// remaining lifetime in whole seconds.
 #[derive(Clone)]
 struct CachedToEnd(Instant);
 
@@ -210,7 +210,7 @@ impl TokenSource for CachedToEnd {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_is_about_to_end_is_used_while_another_is_fetched() {
+async fn a_token_is_used_until_its_end_while_another_is_fetched() {
     let background = Background::unsupervised();
     let credential = Credential::with_source("test", CachedToEnd(Instant::now()), None, &background);
     for tenth in 0..1000 {

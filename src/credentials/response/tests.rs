@@ -25,7 +25,7 @@ fn refusal(status: u16, body: &str) -> String {
 }
 
 #[test]
-fn a_token_has_its_lifetime() {
+fn a_token_has_the_lifetime_of_the_response() {
     let token =
         response(200, r#"{"access_token":"ya29.a","expires_in":3599,"token_type":"Bearer"}"#).granted(0);
     assert_eq!(token.expect("good").lifetime(), Duration::from_secs(3599));
@@ -42,8 +42,8 @@ fn a_token_needs_no_type() {
 #[test]
 fn the_description_of_an_error_is_repeated() {
     let body = r#"{"error":"invalid_grant","error_description":"Invalid JWT Signature."}"#;
-    let told = refusal(400, body);
-    assert_eq!(told, "the token endpoint answered HTTP 400: invalid_grant Invalid JWT Signature.");
+    let error = refusal(400, body);
+    assert_eq!(error, "the token endpoint answered HTTP 400: invalid_grant Invalid JWT Signature.");
     let body = r#"{"error":{"code":500,"message":"Internal error","status":"INTERNAL"}}"#;
     assert_eq!(refusal(500, body), "the token endpoint answered HTTP 500: INTERNAL Internal error");
     assert_eq!(refusal(503, "<html>secret</html>"), "the token endpoint answered HTTP 503");
@@ -51,7 +51,7 @@ fn the_description_of_an_error_is_repeated() {
 
 #[test]
 fn a_response_without_a_valid_token_is_refused() {
-    for (body, told) in [
+    for (body, expected) in [
         ("<html>", "answered with something that is not JSON"),
         ("[]", "answered without an access_token"),
         ("{}", "answered without an access_token"),
@@ -70,8 +70,8 @@ fn a_response_without_a_valid_token_is_refused() {
             "answered a token and an error: invalid_scope",
         ),
     ] {
-        let refused = refusal(200, body);
-        assert!(refused.contains(told), "{body}: {refused}");
+        let error = refusal(200, body);
+        assert!(error.contains(expected), "{body}: {error}");
     }
     let token_without_success = r#"{"access_token":"x","expires_in":3600}"#;
     assert_eq!(refusal(500, token_without_success), "the token endpoint answered HTTP 500");
@@ -109,17 +109,18 @@ fn only_a_permanent_error_is_a_refusal() {
 #[test]
 fn a_quoted_secret_is_removed() {
     let assertion = format!("eyJ{}", "x".repeat(200));
-    let told = refusal(400, &format!(r#"{{"error":"invalid_grant","error_description":"bad {assertion}"}}"#));
-    assert_eq!(told, "the token endpoint answered HTTP 400: invalid_grant bad [left out]");
-    let told = refusal(400, r#"{"error":"invalid_grant","error_description":"of (eyJhbGciOi…) ya29.a"}"#);
-    assert_eq!(told, "the token endpoint answered HTTP 400: invalid_grant of [left out] [left out]");
-    let told = refusal(400, r#"{"error":"invalid_grant","error_description":"Bad '1//refresh'"}"#);
-    assert_eq!(told, "the token endpoint answered HTTP 400: invalid_grant Bad '[left out]'");
+    let error =
+        refusal(400, &format!(r#"{{"error":"invalid_grant","error_description":"bad {assertion}"}}"#));
+    assert_eq!(error, "the token endpoint answered HTTP 400: invalid_grant bad [left out]");
+    let error = refusal(400, r#"{"error":"invalid_grant","error_description":"of (eyJhbGciOi…) ya29.a"}"#);
+    assert_eq!(error, "the token endpoint answered HTTP 400: invalid_grant of [left out] [left out]");
+    let error = refusal(400, r#"{"error":"invalid_grant","error_description":"Bad '1//refresh'"}"#);
+    assert_eq!(error, "the token endpoint answered HTTP 400: invalid_grant Bad '[left out]'");
 }
 
 #[test]
-fn so_is_a_word_that_could_be_another_secret() {
-    for (said, told) in [
+fn a_word_that_could_be_another_secret_is_removed() {
+    for (description, expected) in [
         ("key=AIzaSyA-1234567890abcdefghijklmnopqrs in use", "[left out] in use"),
         ("got MIIEvQIBADANBgkqhkiG9w0BAQEFAASC here", "got MIIEvQIBADANBgkqhkiG9w0BAQEFAASC here"),
         ("got MIIEvQIBADANBgkqhkiG9w0BAQEFAASCB here", "got [left out] here"),
@@ -132,23 +133,25 @@ fn so_is_a_word_that_could_be_another_secret() {
             "of robot@some-project-of-ours.iam.gserviceaccount.com",
         ),
     ] {
-        let body = serde_json::json!({"error": "invalid_grant", "error_description": said}).to_string();
+        let body =
+            serde_json::json!({"error": "invalid_grant", "error_description": description}).to_string();
         assert_eq!(
             refusal(400, &body),
-            format!("the token endpoint answered HTTP 400: invalid_grant {told}")
+            format!("the token endpoint answered HTTP 400: invalid_grant {expected}")
         );
     }
 }
 
-fn described(said: &str) -> String {
-    let body = serde_json::json!({"error": "invalid_grant", "error_description": said}).to_string();
-    let told = refusal(400, &body);
-    told.strip_prefix("the token endpoint answered HTTP 400: invalid_grant ").expect("this begin").to_owned()
+/// The part of the error text that quotes `description`.
+fn quoted(description: &str) -> String {
+    let body = serde_json::json!({"error": "invalid_grant", "error_description": description}).to_string();
+    let error = refusal(400, &body);
+    error.strip_prefix("the token endpoint answered HTTP 400: invalid_grant ").expect("the prefix").to_owned()
 }
 
 #[test]
-fn a_name_that_an_operator_needs_stays_however_long() {
-    for said in [
+fn a_long_name_that_an_operator_needs_stays() {
+    for description in [
         "Enable it by visiting https://console.developers.google.com/apis/api/iamcredentials.googleapis.com/\
          overview?project=123456789012 then retry.",
         "Permission 'iam.serviceAccounts.getAccessToken' denied on resource //iam.googleapis.com/projects/-/\
@@ -161,12 +164,12 @@ fn a_name_that_an_operator_needs_stays_however_long() {
          workloadIdentityPools/mdm-pool/providers/kubernetes-prod] does not match the expected audience.",
         "not match: [https://oidc.eks.eu-west-1.amazonaws.com/id/EEEEEE0123456789ABCDEF0123456789].",
     ] {
-        assert_eq!(described(said), said);
+        assert_eq!(quoted(description), description);
     }
 }
 
 #[test]
-fn but_not_with_a_possible_secret_in_it() {
+fn a_long_name_that_may_contain_a_secret_is_removed() {
     let digits = "0123456789".repeat(4);
     let short = "abcdefgh.0123456789".repeat(5);
     for word in [
@@ -183,10 +186,10 @@ fn but_not_with_a_possible_secret_in_it() {
         short.clone(),
         "abcdefgh/0123456789/".repeat(5),
     ] {
-        assert_eq!(described(&format!("of {word} here")), "of [left out] here", "{word}");
+        assert_eq!(quoted(&format!("of {word} here")), "of [left out] here", "{word}");
     }
-    let sent = "//iam.googleapis.com/projects/-/serviceAccounts/of-a-project/with/a/long/name/and/1//refresh";
-    assert!(!described(sent).contains("refresh"), "{}", described(sent));
+    let name = "//iam.googleapis.com/projects/-/serviceAccounts/of-a-project/with/a/long/name/and/1//refresh";
+    assert!(!quoted(name).contains("refresh"), "{}", quoted(name));
 }
 
 fn generated(body: &str) -> Result<Duration, FetchError> {
@@ -196,7 +199,7 @@ fn generated(body: &str) -> Result<Duration, FetchError> {
 }
 
 #[test]
-fn a_generated_token_lives_until_its_expiry_and_no_longer_than_requested() {
+fn a_generated_token_is_valid_until_its_expiry_or_the_requested_lifetime() {
     for (expires, lifetime) in [
         ("2026-01-01T00:59:59Z", 3599),
         ("2026-01-01T00:59:59.25Z", 3599),
@@ -213,7 +216,7 @@ fn a_generated_token_lives_until_its_expiry_and_no_longer_than_requested() {
 
 #[test]
 fn a_generated_response_without_a_valid_token_is_refused() {
-    for (body, told) in [
+    for (body, expected) in [
         (r#"{"access_token":"x","expires_in":3600}"#, "answered without an accessToken"),
         (r#"{"accessToken":"x"}"#, "answered without a sane expireTime"),
         (r#"{"accessToken":"x","expireTime":3600}"#, "answered without a sane expireTime"),
@@ -230,7 +233,7 @@ fn a_generated_response_without_a_valid_token_is_refused() {
         (r#"{"accessToken":"x","expireTime":"2099-01-01T00:00:00Z"}"#, ": the token has a lifetime of"),
         (r#"{"accessToken":"","expireTime":"2026-01-01T01:00:00Z"}"#, ": the token is empty"),
     ] {
-        let refused = generated(body).expect_err("refused").to_string();
-        assert!(refused.contains(told), "{body}: {refused}");
+        let error = generated(body).expect_err("refused").to_string();
+        assert!(error.contains(expected), "{body}: {error}");
     }
 }

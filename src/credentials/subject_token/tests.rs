@@ -18,18 +18,18 @@ async fn read(source: &Value) -> Result<String, FetchError> {
 
 #[tokio::test]
 async fn a_file_is_read_for_each_token() {
-    let place = file("first~token\n");
-    let source = json!({"file": place.path()});
+    let token_file = file("first~token\n");
+    let source = json!({"file": token_file.path()});
     assert_eq!(read(&source).await.expect("a token"), "first~token");
-    std::fs::write(&place, "second~token").expect("written");
+    std::fs::write(&token_file, "second~token").expect("written");
     assert_eq!(read(&source).await.expect("a token"), "second~token");
 }
 
 #[tokio::test]
-async fn a_file_of_json_has_it_in_a_member() {
-    let place = file(r#"{"id_token": "json~token"}"#);
+async fn a_json_file_has_the_token_in_a_member() {
+    let token_file = file(r#"{"id_token": "json~token"}"#);
     let format = json!({"type": "json", "subject_token_field_name": "id_token"});
-    let source = json!({"file": place.path(), "format": format});
+    let source = json!({"file": token_file.path(), "format": format});
     assert_eq!(read(&source).await.expect("a token"), "json~token");
 }
 
@@ -50,9 +50,9 @@ async fn a_url_is_requested_with_its_headers() {
 }
 
 #[tokio::test]
-async fn a_content_without_a_token_is_reported_without_it() {
+async fn a_content_without_a_token_is_reported_and_not_quoted() {
     let format = json!({"type": "json", "subject_token_field_name": "id_token"});
-    for (content, format, told) in [
+    for (content, format, expected) in [
         ("", json!(null), "is empty, or no plain text"),
         (" \n", json!(null), "is empty, or no plain text"),
         ("~a\n~b", json!(null), "is empty, or no plain text"),
@@ -60,27 +60,27 @@ async fn a_content_without_a_token_is_reported_without_it() {
         ("{\"~\": 1}", format.clone(), "is no JSON object with a text"),
         ("{\"id_token\": 1}", format.clone(), "is no JSON object with a text"),
     ] {
-        let place = file(content);
-        let error = read(&json!({"file": place.path(), "format": format})).await.expect_err("no token");
+        let token_file = file(content);
+        let error = read(&json!({"file": token_file.path(), "format": format})).await.expect_err("no token");
         assert_eq!(error.kind, FetchErrorKind::NoSubjectToken);
         let error = format!("{error} {error:?}");
-        assert!(error.contains(told) && !error.contains('~'), "{error}");
+        assert!(error.contains(expected) && !error.contains('~'), "{error}");
     }
     let long = file(&"~".repeat(64 * 1024 + 1));
     let folder = tempfile::tempdir().expect("a folder");
-    for (place, told) in [
+    for (path, expected) in [
         (long.path(), "is too long for a token"),
         (folder.path(), "cannot be read: it is not a regular file"),
         (&folder.path().join("none"), "cannot be read: No such file"),
         ("/dev/zero".as_ref(), "it is not a regular file"),
     ] {
-        let error = read(&json!({"file": place})).await.expect_err("no token");
-        assert!(error.to_string().contains(told) && !error.is_permanent(), "{error}");
+        let error = read(&json!({"file": path})).await.expect_err("no token");
+        assert!(error.to_string().contains(expected) && !error.is_permanent(), "{error}");
     }
 }
 
 #[tokio::test]
-async fn a_refusal_is_reported_by_its_status_alone() {
+async fn a_refusal_is_reported_with_its_status_only() {
     let server =
         Server::start([Reply::new(403, "~secret~"), Reply::new(302, "").with("location", "/~")]).await;
     let source = json!({"url": format!("{}/~path", server.url)});
@@ -94,21 +94,22 @@ async fn a_refusal_is_reported_by_its_status_alone() {
 
 #[tokio::test]
 async fn the_description_of_an_error_is_not_repeated() {
-    let said = json!({"error": "~header", "error_description": "bad key ~header at /~path?k=~query"});
-    let late = json!({"error": "temporarily_unavailable", "error_description": "~header"});
-    let server = Server::start([Reply::new(401, said.to_string()), Reply::new(400, late.to_string())]).await;
+    let refused = json!({"error": "~header", "error_description": "bad key ~header at /~path?k=~query"});
+    let transient = json!({"error": "temporarily_unavailable", "error_description": "~header"});
+    let server =
+        Server::start([Reply::new(401, refused.to_string()), Reply::new(400, transient.to_string())]).await;
     let source = json!({"url": format!("{}/~path?k=~query", server.url), "headers": {"x-key": "~header"}});
     for (status, permanent) in [(401, true), (400, false)] {
         let error = read(&source).await.expect_err("refused");
-        let told = format!("the source of the subject token answered HTTP {status}");
-        assert_eq!((error.to_string(), error.is_permanent()), (told, permanent));
+        let expected = format!("the source of the subject token answered HTTP {status}");
+        assert_eq!((error.to_string(), error.is_permanent()), (expected, permanent));
     }
     server.seen();
 }
 
 #[test]
 fn an_invalid_source_is_reported_by_its_member() {
-    for (source, told) in [
+    for (source, expected) in [
         (json!({}), r#"its "file" is missing, and so is url"#),
         (json!({"file": "a", "url": "https://a/"}), r#"its "url" is one too many"#),
         (json!({"executable": {"command": "~"}}), r#"its "executable" is not supported"#),
@@ -121,13 +122,13 @@ fn an_invalid_source_is_reported_by_its_member() {
         (json!({"url": "https://a/", "headers": {"a": "~\n"}}), r#"its "headers" must be an object of"#),
         (json!({"url": "https://a/", "headers": {"a": 1}}), r#"its "headers" must be an object of"#),
     ] {
-        let Err(fault) = parse(&source) else { panic!("{source} is none") };
-        assert!(fault.contains(told) && !fault.contains('~'), "{fault}\nshould tell {told}");
+        let Err(error) = parse(&source) else { panic!("{source} is valid") };
+        assert!(error.contains(expected) && !error.contains('~'), "{error}\nexpected: {expected}");
     }
 }
 
 #[test]
-fn the_metadata_server_of_another_cloud_may_be_plaintext() {
+fn a_link_local_metadata_server_may_use_plain_http() {
     let azure = "http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01";
     assert!(parse(&json!({"url": azure, "headers": {"Metadata": "True"}})).is_ok());
 }

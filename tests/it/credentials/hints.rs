@@ -6,14 +6,14 @@ use countermand_emulator::{Condition, Endpoint};
 
 use crate::{
     credentials::{
-        holder::Holder,
-        service::{emulator, furnish, nothing_in},
+        service::{assert_no_secrets, emulator, write_config},
+        test_credential::TestCredential,
     },
     support::process::{countermand, run},
 };
 
-/// The endpoint that is in trouble, and what the advice names when it refuses, and when it fails.
-const ADVICE: [(Endpoint, &str, &str); 5] = [
+/// An endpoint, a part of the hint when the endpoint refuses, and a part of the hint when it fails.
+const HINTS: [(Endpoint, &str, &str); 5] = [
     (Endpoint::Token, "the key or login was not revoked", "token_uri in the credential file"),
     (Endpoint::Sts, "audience and subject_token_type", "token_url in the credential file"),
     (Endpoint::SubjectToken, "url and headers of credential_source", "credential_source.url"),
@@ -22,38 +22,41 @@ const ADVICE: [(Endpoint, &str, &str); 5] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn name_what_the_endpoint_at_fault_goes_by() {
+async fn the_hint_names_the_settings_of_the_endpoint_that_failed() {
     let emulator = emulator(Duration::from_secs(3600)).await;
-    let room = tempfile::tempdir().unwrap();
-    furnish(room.path(), &emulator, &Holder::all());
-    for (endpoint, refused, failing) in ADVICE {
-        for (condition, advice) in [(Condition::Refusing, refused), (Condition::Failing, failing)] {
+    let dir = tempfile::tempdir().unwrap();
+    write_config(dir.path(), &emulator, &TestCredential::all());
+    for (endpoint, refused, failing) in HINTS {
+        for (condition, hint) in [(Condition::Refusing, refused), (Condition::Failing, failing)] {
             emulator.control().set_endpoint(endpoint, condition);
             let mut check = countermand(&["check", "--config", "c.toml"]);
-            let check = check.current_dir(&room).env("GCE_METADATA_HOST", emulator.metadata_host());
+            let check = check.current_dir(&dir).env("GCE_METADATA_HOST", emulator.metadata_host());
             let ended = run(check).await;
             emulator.control().set_endpoint(endpoint, Condition::Healthy);
-            let troubled = Holder::all().into_iter().filter(|holder| holder.endpoints().contains(&endpoint));
-            for holder in troubled {
-                let of = format!("credential {}: ", holder.name());
+            let affected = TestCredential::all()
+                .into_iter()
+                .filter(|credential| credential.endpoints().contains(&endpoint));
+            for credential in affected {
+                let prefix = format!("credential {}: ", credential.name());
                 let lines = ended.stderr.lines().filter(|line| {
-                    line.contains(&of) && (line.contains("no token") || line.contains("principal is unknown"))
+                    line.contains(&prefix)
+                        && (line.contains("no token") || line.contains("principal is unknown"))
                 });
                 let lines: Vec<_> = lines.collect();
-                // The metadata server is also asked who it is.
+                // The metadata server also gets a request for the principal.
                 let times = if endpoint == Endpoint::Metadata { 2 } else { 1 };
-                assert_eq!(lines.len(), times, "{of} {endpoint:?}: {ended:?}");
+                assert_eq!(lines.len(), times, "{prefix} {endpoint:?}: {ended:?}");
                 for line in lines {
-                    assert!(line.contains(advice), "{endpoint:?} {condition:?}: {line}");
-                    let others = ADVICE.iter().filter(|(other, ..)| *other != endpoint);
+                    assert!(line.contains(hint), "{endpoint:?} {condition:?}: {line}");
+                    let others = HINTS.iter().filter(|(other, ..)| *other != endpoint);
                     let others: Vec<_> =
                         others.flat_map(|(_, refused, failing)| [*refused, *failing]).collect();
-                    let wrong = others.iter().find(|other| line.contains(**other));
-                    assert_eq!(wrong, None, "{endpoint:?} {condition:?}: {line}");
+                    let unexpected = others.iter().find(|other| line.contains(**other));
+                    assert_eq!(unexpected, None, "{endpoint:?} {condition:?}: {line}");
                 }
             }
             assert_eq!(ended.code, Some(1), "{ended:?}");
-            nothing_in(&emulator, &[], [&*ended.stdout, &*ended.stderr]);
+            assert_no_secrets(&emulator, &[], [&*ended.stdout, &*ended.stderr]);
         }
     }
 }

@@ -9,8 +9,8 @@ use tonic::{Code, Request};
 
 use crate::{
     credentials::{
-        holder::Holder,
-        service::{EVERYTHING, Service, emulator, furnish, nothing_in},
+        service::{LOG_EVERYTHING, Service, assert_no_secrets, emulator, write_config},
+        test_credential::TestCredential,
     },
     support::{
         issuer::{AUDIENCE, ISSUER, Key, claims, key_set},
@@ -30,12 +30,13 @@ async fn no_secret_is_in_the_json_log() {
     assert_no_secret_is_printed("json").await;
 }
 
-/// Uses caller tokens, a policy, an audit file, rejected tokens, and broken and changed files. Then searches the output.
+/// Uses caller tokens, a policy, an audit file, rejected tokens, and broken and changed files. Then searches all
+/// output.
 async fn assert_no_secret_is_printed(format: &str) {
     let emulator = emulator(HOUR).await;
     let control = emulator.control();
     let key = Key::ec();
-    let mut service = Service::start_with(&emulator, &Holder::all(), |command, dir| {
+    let mut service = Service::start_with(&emulator, &TestCredential::all(), |command, dir| {
         fs::write(dir.join("jwks.json"), key_set([key.jwk(Some("a"))])).unwrap();
         fs::write(dir.join("p.cedar"), "permit (principal, action, resource);").unwrap();
         command.env("COUNTERMAND_LOG_FORMAT", format).env("COUNTERMAND_POLICY", "p.cedar");
@@ -49,10 +50,10 @@ async fn assert_no_secret_is_printed(format: &str) {
     expired["exp"] = 1.into();
     let tokens =
         [key.token(Some("a"), &claims()), key.token(Some("a"), &expired), key.token(None, &claims())];
-    for holder in Holder::all() {
-        service.served(holder).await;
+    for credential in TestCredential::all() {
+        service.cancel_when_ready(credential).await;
         for token in &tokens {
-            let name = format!("enterprises/{}/devices/d1/operations/none", holder.name());
+            let name = format!("enterprises/{}/devices/d1/operations/none", credential.name());
             let mut request = Request::new(CancelOperationRequest { name });
             request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
             let status = service.call(request).await.unwrap_err();
@@ -61,14 +62,19 @@ async fn assert_no_secret_is_printed(format: &str) {
     }
     // Google rejects every token. Then the files are cut in the middle of their secrets, and repaired.
     control.revoke_tokens();
-    for holder in Holder::all() {
-        assert_eq!(service.cancel(&holder.name()).await.unwrap(), holder.principal(&emulator), "{holder:?}");
+    for credential in TestCredential::all() {
+        assert_eq!(
+            service.cancel(&credential.name()).await.unwrap(),
+            credential.principal(&emulator),
+            "{credential:?}"
+        );
     }
     let old = control.secrets();
     control.rotate_subject_tokens().unwrap();
-    let kinds: Vec<_> = Holder::plain().into_iter().filter_map(|holder| holder.kind).collect();
+    let kinds: Vec<_> =
+        TestCredential::plain().into_iter().filter_map(|credential| credential.kind).collect();
     for kind in &kinds {
-        let file = service.room.path().join(format!("{}.json", kind.name()));
+        let file = service.dir.path().join(format!("{}.json", kind.name()));
         let whole = fs::read_to_string(&file).unwrap();
         fs::write(&file, &whole[..whole.len() * 2 / 3]).unwrap();
     }
@@ -76,18 +82,18 @@ async fn assert_no_secret_is_printed(format: &str) {
     let reported = |log: &str| log.matches("is broken: the old one stays in use").count() >= broken;
     service.process.stderr.see(|log| reported(log).then_some(())).await;
     for kind in kinds {
-        let file = service.room.path().join(format!("{}.json", kind.name()));
+        let file = service.dir.path().join(format!("{}.json", kind.name()));
         emulator.credential_file(kind).write(&file).unwrap();
     }
-    for holder in Holder::all() {
-        service.served(holder).await;
+    for credential in TestCredential::all() {
+        service.cancel_when_ready(credential).await;
     }
 
-    let audit = fs::read_to_string(service.room.path().join("audit.jsonl")).unwrap();
-    assert!(audit.lines().count() > Holder::all().len(), "{audit}");
-    let mut others: Vec<_> = old.iter().map(|(what, secret)| (*what, secret.as_str())).collect();
+    let audit = fs::read_to_string(service.dir.path().join("audit.jsonl")).unwrap();
+    assert!(audit.lines().count() > TestCredential::all().len(), "{audit}");
+    let mut others: Vec<_> = old.iter().map(|(name, secret)| (*name, secret.as_str())).collect();
     others.extend(tokens.iter().map(|token| ("a caller's token", token.as_str())));
-    nothing_in(&emulator, &others, [&*audit]);
+    assert_no_secrets(&emulator, &others, [&*audit]);
     service.end(&others).await;
 }
 
@@ -95,7 +101,7 @@ async fn assert_no_secret_is_printed(format: &str) {
 async fn no_secret_is_in_the_findings_of_check() {
     let emulator = emulator(HOUR).await;
     let dir = tempfile::tempdir().unwrap();
-    furnish(dir.path(), &emulator, &Holder::all());
+    write_config(dir.path(), &emulator, &TestCredential::all());
     use Condition::{
         Failing, Healthy, Html, LifetimeAbsurd, Refusing, Reset, Truncated, Unavailable, WithoutToken,
     };
@@ -108,15 +114,16 @@ async fn no_secret_is_in_the_findings_of_check() {
         }
         for output in ["text", "json"] {
             let mut check = countermand(&["check", "--config", "c.toml", "--output", output]);
-            check.current_dir(&dir).env("RUST_LOG", EVERYTHING);
+            check.current_dir(&dir).env("RUST_LOG", LOG_EVERYTHING);
             let ended = run(check.env("GCE_METADATA_HOST", emulator.metadata_host())).await;
-            let wanted = if condition == Healthy { 0 } else { 1 };
-            assert_eq!(ended.code, Some(wanted), "{condition:?}: {ended:?}");
-            for holder in Holder::all() {
-                let found = ended.stdout.contains(&holder.name()) || ended.stderr.contains(&holder.name());
-                assert!(found, "{holder:?} {condition:?}: {ended:?}");
+            let expected = if condition == Healthy { 0 } else { 1 };
+            assert_eq!(ended.code, Some(expected), "{condition:?}: {ended:?}");
+            for credential in TestCredential::all() {
+                let found =
+                    ended.stdout.contains(&credential.name()) || ended.stderr.contains(&credential.name());
+                assert!(found, "{credential:?} {condition:?}: {ended:?}");
             }
-            nothing_in(&emulator, &[], [&*ended.stdout, &*ended.stderr]);
+            assert_no_secrets(&emulator, &[], [&*ended.stdout, &*ended.stderr]);
         }
     }
 }

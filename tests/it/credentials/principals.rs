@@ -5,8 +5,8 @@ use std::{fs, time::Duration};
 use countermand_emulator::{Endpoint, Kind};
 
 use crate::credentials::{
-    holder::Holder,
-    service::{Service, asked, emulator},
+    service::{Service, emulator, request_count},
+    test_credential::TestCredential,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -14,20 +14,25 @@ const HOUR: Duration = Duration::from_secs(3600);
 #[tokio::test]
 async fn each_kind_calls_as_its_own_principal() {
     let emulator = emulator(HOUR).await;
-    let mut service = Service::start(&emulator, &Holder::all()).await;
-    for holder in Holder::all() {
-        assert_eq!(service.served(holder).await, holder.principal(&emulator), "{holder:?}");
+    let mut service = Service::start(&emulator, &TestCredential::all()).await;
+    for credential in TestCredential::all() {
+        assert_eq!(
+            service.cancel_when_ready(credential).await,
+            credential.principal(&emulator),
+            "{credential:?}"
+        );
     }
     use Endpoint::{Iam, Metadata, Sts, SubjectToken, Token};
     for endpoint in [Token, Sts, SubjectToken, Metadata, Iam] {
-        let users = Holder::all().iter().flat_map(|h| h.endpoints()).filter(|one| *one == endpoint).count();
-        assert_eq!(asked(&emulator, endpoint), users as u64, "{endpoint:?}");
+        let users =
+            TestCredential::all().iter().flat_map(|h| h.endpoints()).filter(|one| *one == endpoint).count();
+        assert_eq!(request_count(&emulator, endpoint), users as u64, "{endpoint:?}");
     }
     service.end(&[]).await;
 }
 
 #[tokio::test]
-async fn application_default_credentials_are_the_first_of_three() {
+async fn application_default_credentials_use_the_first_of_three_origins() {
     let emulator = emulator(HOUR).await;
     let of = |kind| emulator.principal(kind);
     let file = |kind: Kind| format!("{}.json", kind.name());
@@ -46,12 +51,12 @@ async fn application_default_credentials_are_the_first_of_three() {
             }
             if let Some(kind) = gcloud {
                 fs::create_dir_all(dir.join(".config/gcloud")).unwrap();
-                let known = dir.join(".config/gcloud/application_default_credentials.json");
-                fs::copy(dir.join(file(kind)), known).unwrap();
+                let well_known = dir.join(".config/gcloud/application_default_credentials.json");
+                fs::copy(dir.join(file(kind)), well_known).unwrap();
             }
         });
         let mut service = start.await;
-        service.stands("default", |line| line["state"] == "valid").await;
+        service.wait_for_state("default", |line| line["state"] == "valid").await;
         assert_eq!(service.cancel("LC01").await.unwrap(), principal, "{named:?} {gcloud:?}");
         service.end(&[]).await;
     }

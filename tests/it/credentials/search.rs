@@ -5,31 +5,31 @@ use std::collections::HashMap;
 use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD, prelude::BASE64_URL_SAFE_NO_PAD};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// The length of the pieces by which a secret is known: of what is twice as long, one is whole.
+/// The length of the pieces that identify a secret. Any part of a secret that is twice as long holds a whole piece.
 const PIECE: usize = 20;
 
-/// Nothing that may be told has so many characters of base64url in a row; a signature has.
+/// No permitted output has a run of base64url characters this long. A signature has.
 const BLOB: usize = 64;
 
 /// Pieces of secrets, each with the name of its secret.
 pub(crate) struct Secrets {
     whole: HashMap<Vec<u8>, &'static str>,
-    /// Of secrets that are shorter than a piece.
+    /// The secrets that are shorter than a piece.
     short: HashMap<String, &'static str>,
 }
 
 impl Secrets {
     pub(crate) fn new<'a>(secrets: impl IntoIterator<Item = (&'static str, &'a str)>) -> Self {
         let (mut whole, mut short) = (HashMap::new(), HashMap::new());
-        for (what, secret) in secrets {
-            // A PEM is told line by line, and what frames it is no secret; nor is how access tokens begin.
+        for (name, secret) in secrets {
+            // A PEM may leak line by line. Its first and last line, and the prefix of an access token, are not secret.
             let lines = secret.lines().filter(|line| !line.starts_with("-----"));
             for part in lines.flat_map(|line| line.split('.')).filter(|part| part.len() > 8) {
                 for form in forms(part) {
-                    for piece in of(&form) {
+                    for piece in pieces(&form) {
                         match piece.len() {
-                            PIECE => whole.insert(piece.as_bytes().to_vec(), what),
-                            _ => short.insert(piece.to_owned(), what),
+                            PIECE => whole.insert(piece.as_bytes().to_vec(), name),
+                            _ => short.insert(piece.to_owned(), name),
                         };
                     }
                 }
@@ -38,34 +38,34 @@ impl Secrets {
         Self { whole, short }
     }
 
-    /// What is in `text` that must not be, each with the line that has it.
+    /// The secrets in `text`, each with its line.
     pub(crate) fn found_in(&self, text: &str) -> Vec<String> {
         let windows = text.as_bytes().windows(PIECE);
         let whole = windows.filter_map(|window| {
-            let what = self.whole.get(window)?;
-            Some((str::from_utf8(window).ok()?, what))
+            let name = self.whole.get(window)?;
+            Some((str::from_utf8(window).ok()?, name))
         });
         let short = self.short.iter().filter(|(piece, _)| text.contains(piece.as_str()));
-        let known = whole.chain(short.map(|(piece, what)| (piece.as_str(), what)));
-        let mut found: Vec<_> = known.map(|(piece, what)| told(what, piece, text)).collect();
+        let known = whole.chain(short.map(|(piece, name)| (piece.as_str(), name)));
+        let mut found: Vec<_> = known.map(|(piece, name)| finding(name, piece, text)).collect();
         let is_blob = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         let blobs = text.split(|c| !is_blob(c)).filter(|run| run.len() >= BLOB);
-        found.extend(blobs.map(|blob| told("a signature or a token", blob, text)));
+        found.extend(blobs.map(|blob| finding("a signature or a token", blob, text)));
         found
     }
 }
 
-fn told(what: &str, piece: &str, text: &str) -> String {
+fn finding(name: &str, piece: &str, text: &str) -> String {
     let line = text.lines().find(|line| line.contains(piece)).unwrap_or_default();
-    format!("{what}: {piece}: {line}")
+    format!("{name}: {piece}: {line}")
 }
 
-/// The secret as it is, percent-encoded, and in base64 wherever it begins there.
+/// The secret unencoded, percent-encoded, and in base64 at each of the three alignments.
 fn forms(secret: &str) -> Vec<String> {
     let mut forms = vec![secret.to_owned(), utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string()];
     for skipped in 0..3 {
         let rest = &secret.as_bytes()[skipped..];
-        // What is not whole depends on what comes next.
+        // An incomplete group of three bytes is left out, because its encoding depends on the next bytes.
         let rest = &rest[..rest.len() / 3 * 3];
         forms.push(BASE64_STANDARD_NO_PAD.encode(rest));
         forms.push(BASE64_URL_SAFE_NO_PAD.encode(rest));
@@ -74,7 +74,7 @@ fn forms(secret: &str) -> Vec<String> {
 }
 
 /// The pieces of a text, or the text when it is short. All are ASCII.
-fn of(text: &str) -> impl Iterator<Item = &str> {
+fn pieces(text: &str) -> impl Iterator<Item = &str> {
     let last = text.len().saturating_sub(PIECE);
     let starts = (0..last).step_by(PIECE).chain([last]);
     starts.map(|start| &text[start..text.len().min(start + PIECE)])

@@ -1,4 +1,4 @@
-//! Concurrent callers share one fetch. A unit test holds it for a thousand.
+//! Concurrent callers share one fetch. A unit test checks a thousand callers.
 
 use std::time::Duration;
 
@@ -9,50 +9,51 @@ use tokio::task::JoinSet;
 use tonic::Code;
 
 use crate::credentials::{
-    holder::Holder,
-    service::{Service, asked, emulator},
+    service::{Service, emulator, request_count},
+    test_credential::TestCredential,
 };
 
 const ENDPOINTS: [Endpoint; 5] =
     [Endpoint::Token, Endpoint::Sts, Endpoint::SubjectToken, Endpoint::Metadata, Endpoint::Iam];
 
-/// Calls about that many operations, none of which exists. Each goes upstream and returns NOT_FOUND.
-async fn many(service: &Service<'_>, holder: Holder, callers: usize) {
+/// Cancels `callers` operations that do not exist. Each call is sent upstream and returns NOT_FOUND.
+async fn cancel_many(service: &Service<'_>, credential: TestCredential, callers: usize) {
     let mut calls = JoinSet::new();
     for id in 0..callers {
         let mut client = OperationsClient::new(service.channel.clone());
-        let name = format!("enterprises/{}/devices/d1/operations/{id}", holder.name());
+        let name = format!("enterprises/{}/devices/d1/operations/{id}", credential.name());
         calls.spawn(async move { client.cancel_operation(CancelOperationRequest { name }).await });
     }
-    for answer in calls.join_all().await {
-        let status = answer.expect_err("no such operation");
-        assert_eq!(status.code(), Code::NotFound, "{holder:?}: {status:?}");
+    for response in calls.join_all().await {
+        let status = response.expect_err("no such operation");
+        assert_eq!(status.code(), Code::NotFound, "{credential:?}: {status:?}");
     }
 }
 
-/// How many requests each endpoint has had.
+/// The number of requests to each endpoint.
 fn requests(emulator: &Emulator) -> Vec<u64> {
-    ENDPOINTS.iter().map(|endpoint| asked(emulator, *endpoint)).collect()
+    ENDPOINTS.iter().map(|endpoint| request_count(emulator, *endpoint)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_cold_callers_and_many_that_meet_a_rejection_cause_one_fetch_each() {
+async fn concurrent_callers_share_one_fetch_at_start_and_after_a_rejection() {
     let emulator = emulator(Duration::from_secs(3600)).await;
     for endpoint in ENDPOINTS {
         emulator.control().set_endpoint(endpoint, Condition::Slow(Duration::from_millis(200)));
     }
-    let holders = Holder::plain();
-    let service = Service::start_with(&emulator, &holders, |command, _| {
+    let credentials = TestCredential::plain();
+    let service = Service::start_with(&emulator, &credentials, |command, _| {
         command.env("RUST_LOG", "info");
     })
     .await;
-    let users =
-        |endpoint| holders.iter().filter(|holder| holder.endpoints().contains(&endpoint)).count() as u64;
-    join_all(holders.iter().map(|holder| many(&service, *holder, 60))).await;
+    let users = |endpoint| {
+        credentials.iter().filter(|credential| credential.endpoints().contains(&endpoint)).count() as u64
+    };
+    join_all(credentials.iter().map(|credential| cancel_many(&service, *credential, 60))).await;
     assert_eq!(requests(&emulator), ENDPOINTS.map(users));
 
     emulator.control().revoke_tokens();
-    join_all(holders.iter().map(|holder| many(&service, *holder, 30))).await;
+    join_all(credentials.iter().map(|credential| cancel_many(&service, *credential, 30))).await;
     assert_eq!(requests(&emulator), ENDPOINTS.map(|endpoint| 2 * users(endpoint)));
     service.end(&[]).await;
 }

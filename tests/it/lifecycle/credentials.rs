@@ -65,7 +65,7 @@ async fn the_service_is_ready_once_no_credential_is_starting() {
     assert_eq!(status, 200, "{page}");
     for part in ["ready\n", "credential good: valid for ", revoked, "; to be mended)", "credential slow: no "]
     {
-        assert!(page.contains(part), "{page}\nshould have {part}");
+        assert!(page.contains(part), "{page}\nexpected: {part}");
     }
     for enterprise in ["revoked", "slow"] {
         let refusal = cancel_in(&service, enterprise).await.unwrap_err();
@@ -84,7 +84,7 @@ async fn the_service_is_ready_once_no_credential_is_starting() {
 }
 
 #[tokio::test]
-async fn the_page_is_json_for_a_client_that_accepts_it() {
+async fn readyz_is_json_for_a_client_that_accepts_json() {
     let (good, refused) = (Google::start().await, Google::start().await);
     refused.answer_token(Token::Other(403, "<html>"));
     let service = routed(&good, &[("good", &good), ("revoked", &refused)]).await;
@@ -102,7 +102,7 @@ async fn the_page_is_json_for_a_client_that_accepts_it() {
 }
 
 #[tokio::test]
-async fn a_key_that_changes_affects_no_other_credential() {
+async fn a_changed_key_affects_no_other_credential() {
     let (one, other) = (Google::start().await, Google::start().await);
     let service = routed(&one, &[("one", &one), ("other", &other)]).await;
     service.ready().await;

@@ -5,7 +5,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use rcgen::{KeyPair, PKCS_RSA_SHA256, PublicKeyData};
 use serde_json::json;
 
-/// The account of every key here.
+/// The account of every [`Key`].
 pub(crate) const ACCOUNT: &str = "proxy@p.iam.gserviceaccount.com";
 
 pub(crate) struct Key(KeyPair);
@@ -15,7 +15,7 @@ impl Key {
         Self(KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap())
     }
 
-    /// The credential file, as Google's console makes it.
+    /// The credential file, in the format of Google's console.
     pub(crate) fn file(&self, token_url: &str) -> String {
         let file = json!({
             "type": "service_account",

@@ -39,7 +39,7 @@ async fn health_is_not_serving_until_the_first_token_arrives() {
 }
 
 #[tokio::test]
-async fn a_refused_token_is_on_the_page_and_retried() {
+async fn a_refused_fetch_is_on_readyz_and_is_retried() {
     let google = Google::start().await;
     let refused = r#"{"error": "invalid_grant", "error_description": "Invalid JWT Signature."}"#;
     google.answer_token(Token::Other(400, refused));

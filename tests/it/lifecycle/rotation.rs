@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Whether `key` signed the latest assertion.
-fn latest_by(google: &Google, key: &Key) -> bool {
+fn signed_latest(google: &Google, key: &Key) -> bool {
     google.seen().assertions.last().is_some_and(|assertion| key.signed(assertion))
 }
 
@@ -28,13 +28,13 @@ async fn a_new_key_is_reloaded_and_no_call_is_dropped() {
     let google = Google::start().await;
     let service = Service::start(&google).await;
     service.ready().await;
-    assert!(latest_by(&google, &service.key));
+    assert!(signed_latest(&google, &service.key));
     let in_flight = begin_held(&google, service.address).await;
 
     let next = Key::generate();
     replace(&service.key_file(), &next.file(&google.token_url()));
     google.saw(|seen| seen.tokens.len() == 2).await;
-    assert!(latest_by(&google, &next) && !latest_by(&google, &service.key));
+    assert!(signed_latest(&google, &next) && !signed_latest(&google, &service.key));
     service.process.stderr.has("the credential's file changed: reloaded").await;
     google.release();
     in_flight.await.unwrap().unwrap();
@@ -50,7 +50,7 @@ async fn a_new_key_is_reloaded_and_no_call_is_dropped() {
 }
 
 #[tokio::test]
-async fn a_broken_key_is_on_the_page_and_the_old_one_stays() {
+async fn a_broken_key_is_on_readyz_and_the_old_key_stays_active() {
     let google = Google::start().await;
     let service = Service::start(&google).await;
     service.ready().await;
@@ -78,11 +78,11 @@ async fn a_broken_key_is_on_the_page_and_the_old_one_stays() {
         assert_eq!((&line["state"], &line["cause"]), (&Value::from("valid"), &Value::Null), "{json}");
         assert!(line["changed_file"].as_str().unwrap().contains(cause), "{json}");
     }
-    assert_eq!(google.seen().assertions.len(), 1, "no token was requested with any of them");
+    assert_eq!(google.seen().assertions.len(), 1, "a token was requested with a broken key");
 
     replace(&service.key_file(), &whole);
     google.saw(|seen| seen.tokens.len() == 2).await;
-    assert!(latest_by(&google, &next), "the whole one is reloaded");
+    assert!(signed_latest(&google, &next), "the whole key is reloaded");
     eventually("the page no longer has the broken file", async || {
         (!service.get("/readyz").await.1.contains("changed file")).then_some(())
     })
@@ -90,7 +90,7 @@ async fn a_broken_key_is_on_the_page_and_the_old_one_stays() {
 }
 
 #[tokio::test]
-async fn a_pipe_in_the_place_of_a_key_is_reported_and_blocks_nothing() {
+async fn a_pipe_at_the_path_of_the_key_is_reported_and_blocks_nothing() {
     let google = Google::start().await;
     let service = Service::start(&google).await;
     service.ready().await;
@@ -105,7 +105,7 @@ async fn a_pipe_in_the_place_of_a_key_is_reported_and_blocks_nothing() {
 }
 
 #[tokio::test]
-async fn a_refused_key_is_on_the_page_and_the_old_one_stays() {
+async fn a_refused_key_is_on_readyz_and_the_old_key_stays_active() {
     let google = Google::start().await;
     let service = Service::start(&google).await;
     service.ready().await;
@@ -128,7 +128,7 @@ async fn a_refused_key_is_on_the_page_and_the_old_one_stays() {
 }
 
 #[tokio::test]
-async fn a_symlink_that_kubernetes_swaps_is_followed() {
+async fn a_swapped_kubernetes_symlink_is_followed() {
     let google = Google::start().await;
     let mount = tempfile::tempdir().unwrap();
     let (first, second) = (Key::generate(), Key::generate());
@@ -145,12 +145,12 @@ async fn a_symlink_that_kubernetes_swaps_is_followed() {
     });
     let service = service.await;
     service.ready().await;
-    assert!(latest_by(&google, &first));
+    assert!(signed_latest(&google, &first));
 
     symlink("..2", at("..data_tmp")).unwrap();
     fs::rename(at("..data_tmp"), at("..data")).unwrap();
     fs::remove_dir_all(at("..1")).unwrap();
     google.saw(|seen| seen.tokens.len() == 2).await;
-    assert!(latest_by(&google, &second));
+    assert!(signed_latest(&google, &second));
     cancel(service.address, 1).await.unwrap();
 }

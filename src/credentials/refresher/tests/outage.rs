@@ -1,4 +1,4 @@
-//! An endpoint that is in trouble as a token ends.
+//! An endpoint that is unavailable while a token ends.
 
 use std::{
     ops::Range,
@@ -12,7 +12,7 @@ use super::{SECOND, bearer};
 use crate::background::Background;
 use crate::credentials::{Credential, FetchError, FetchErrorKind, Token, TokenSource};
 
-/// Fails for a while from when it is first asked.
+/// A source that fails during an interval, measured from `begun`.
 #[derive(Clone)]
 struct Outage {
     begun: Instant,
@@ -36,9 +36,9 @@ impl TokenSource for Outage {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pause_that_began_with_a_token_is_no_longer_than_one_without_when_it_ends() {
+async fn a_pause_that_began_with_a_token_ends_soon_after_the_token() {
     let half = Duration::from_millis(500);
-    // Each time with other jitter.
+    // Each iteration has other jitter.
     for _ in 0..50 {
         let lasts = 10 * SECOND..40 * SECOND + half;
         let outage = Outage { begun: Instant::now(), lasts, attempts: Arc::default() };

@@ -1,4 +1,4 @@
-//! A file that changes to what the endpoint refuses, or does not answer.
+//! A file that changes to a key that the endpoint refuses, or does not answer.
 
 use std::{
     collections::BTreeSet,
@@ -16,20 +16,20 @@ use crate::{
     file_watch::FileWatch,
 };
 
-mod silence;
+mod unanswered;
 
-/// A token endpoint that knows some keys, and remembers which it was shown, and when.
+/// A token endpoint that accepts some keys, and records each request.
 #[derive(Clone, Default)]
 struct Endpoint {
-    /// An hour, if not another.
+    /// The lifetime of the tokens; an hour by default.
     lifetime: Option<Duration>,
-    known: Arc<Mutex<BTreeSet<String>>>,
-    /// The keys that it does not answer as yet.
+    accepted: Arc<Mutex<BTreeSet<String>>>,
+    /// The keys whose requests get no response yet.
     unanswered: Arc<Mutex<BTreeSet<String>>>,
-    shown: Arc<Mutex<Vec<(Instant, String)>>>,
+    requests: Arc<Mutex<Vec<(Instant, String)>>>,
 }
 
-/// A key, which is all that its file holds.
+/// A key. Its file holds only its name.
 struct Key {
     endpoint: Endpoint,
     name: String,
@@ -37,11 +37,11 @@ struct Key {
 
 impl TokenSource for Key {
     async fn fetch(&self) -> Result<Token, FetchError> {
-        self.endpoint.shown.lock().expect("not poisoned").push((Instant::now(), self.name.clone()));
+        self.endpoint.requests.lock().expect("not poisoned").push((Instant::now(), self.name.clone()));
         while self.endpoint.unanswered.lock().expect("not poisoned").contains(&self.name) {
             sleep(SECOND / 10).await;
         }
-        if !self.endpoint.known.lock().expect("not poisoned").contains(&self.name) {
+        if !self.endpoint.accepted.lock().expect("not poisoned").contains(&self.name) {
             return Err(FetchError::new(FetchErrorKind::Refused, format!("unknown {}", self.name)));
         }
         Token::new(self.name.clone().into(), self.endpoint.lifetime.unwrap_or(60 * MINUTE))
@@ -54,21 +54,21 @@ impl TokenSource for Key {
 }
 
 impl Endpoint {
-    fn know(&self, key: &str) {
-        self.known.lock().expect("not poisoned").insert(key.to_owned());
+    fn accept(&self, key: &str) {
+        self.accepted.lock().expect("not poisoned").insert(key.to_owned());
     }
 
-    fn forget(&self, key: &str) {
-        self.known.lock().expect("not poisoned").remove(key);
+    fn refuse(&self, key: &str) {
+        self.accepted.lock().expect("not poisoned").remove(key);
     }
 
-    /// How often it has been shown a key since it was last asked.
-    fn shown(&self, key: &str) -> usize {
-        self.shown.lock().expect("not poisoned").extract_if(.., |(_, shown)| shown == key).count()
+    /// The number of requests with a key since the previous call of this function.
+    fn requests(&self, key: &str) -> usize {
+        self.requests.lock().expect("not poisoned").extract_if(.., |(_, name)| name == key).count()
     }
 
     /// A credential whose file holds `key`.
-    fn holder_of(&self, key: &str) -> (Credential, NamedTempFile) {
+    fn credential_with(&self, key: &str) -> (Credential, NamedTempFile) {
         let file = NamedTempFile::new().expect("a file");
         write(&file, key);
         let (watch, _) = FileWatch::open(file.path()).expect("a file");
@@ -86,8 +86,8 @@ fn write(file: &NamedTempFile, key: &str) {
 #[tokio::test(start_paused = true)]
 async fn the_old_key_stays_active_while_the_new_one_is_refused() {
     let endpoint = Endpoint::default();
-    endpoint.know("old");
-    let (credential, file) = endpoint.holder_of("old");
+    endpoint.accept("old");
+    let (credential, file) = endpoint.credential_with("old");
     sleep(SECOND).await;
     write(&file, "new");
     for _ in 0..5 * 60 {
@@ -95,94 +95,94 @@ async fn the_old_key_stays_active_while_the_new_one_is_refused() {
         assert_eq!(bearer(&credential).await.as_deref(), Ok("Bearer old"));
         assert_eq!(credential.status().readiness(), Readiness::Ready);
     }
-    let renewals = endpoint.shown("old");
-    assert!((5..=7).contains(&renewals), "no more than is due: {renewals}");
-    let attempts = endpoint.shown("new");
-    assert!((5 * 60..15 * 60).contains(&attempts), "again and again, and with pauses: {attempts}");
+    let renewals = endpoint.requests("old");
+    assert!((5..=7).contains(&renewals), "the renewals that are due: {renewals}");
+    let attempts = endpoint.requests("new");
+    assert!((5 * 60..15 * 60).contains(&attempts), "retried with pauses: {attempts}");
     let status = credential.status();
     assert_eq!((status.cause(), status.changed_file()), (None, Some("unknown new")));
-    let told = status.to_string();
-    assert!(told.ends_with("s; the changed file gives no token: unknown new"), "{told}");
+    let text = status.to_string();
+    assert!(text.ends_with("s; the changed file gives no token: unknown new"), "{text}");
 
-    endpoint.know("new");
+    endpoint.accept("new");
     sleep(MINUTE + SECOND).await;
     assert_eq!(bearer(&credential).await.as_deref(), Ok("Bearer new"));
     let status = credential.status();
     assert_eq!((status.cause(), status.changed_file()), (None, None));
-    endpoint.forget("old");
+    endpoint.refuse("old");
     sleep(120 * MINUTE).await;
     assert_eq!(bearer(&credential).await.as_deref(), Ok("Bearer new"));
-    assert_eq!(endpoint.shown("old"), 0, "it is forgotten");
+    assert_eq!(endpoint.requests("old"), 0, "the old key is no longer used");
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_both_are_refused_both_are_retried() {
-    for mended in ["old", "new"] {
+async fn two_refused_keys_are_both_retried() {
+    for accepted in ["old", "new"] {
         let endpoint = Endpoint::default();
-        endpoint.know("old");
-        let (credential, file) = endpoint.holder_of("old");
+        endpoint.accept("old");
+        let (credential, file) = endpoint.credential_with("old");
         sleep(SECOND).await;
-        endpoint.forget("old");
+        endpoint.refuse("old");
         write(&file, "new");
         sleep(70 * MINUTE).await;
         let refused = bearer(&credential).await.expect_err("no token is left");
         assert!(refused.retry_after <= 5 * SECOND, "{refused:?}");
-        let told = credential.status().to_string();
+        let text = credential.status().to_string();
         let causes = "unknown old; the changed file gives no token: unknown new";
-        assert!(told.starts_with(&format!("no valid token: {causes} (for ")), "{told}");
-        endpoint.know(mended);
+        assert!(text.starts_with(&format!("no valid token: {causes} (for ")), "{text}");
+        endpoint.accept(accepted);
         sleep(5 * SECOND + Duration::from_millis(2)).await;
-        assert_eq!(bearer(&credential).await, Ok(format!("Bearer {mended}")));
+        assert_eq!(bearer(&credential).await, Ok(format!("Bearer {accepted}")));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_google_rejects_is_renewed_by_the_old_one() {
+async fn a_rejected_token_is_renewed_with_the_old_key_while_the_new_one_is_refused() {
     let endpoint = Endpoint::default();
-    endpoint.know("old");
-    let (credential, file) = endpoint.holder_of("old");
+    endpoint.accept("old");
+    let (credential, file) = endpoint.credential_with("old");
     sleep(SECOND).await;
     write(&file, "new");
     sleep(MINUTE).await;
-    assert!(endpoint.shown("new") > 1);
+    assert!(endpoint.requests("new") > 1);
     let rejected = credential.authorization().await.expect("a token");
     assert!(credential.renewed(&rejected).await.expect("a token").is_some());
-    assert_eq!(endpoint.shown("old"), 2);
+    assert_eq!(endpoint.requests("old"), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_google_rejects_makes_an_attempt_with_the_changed_key_due() {
+async fn a_rejected_token_causes_an_attempt_with_the_changed_key_at_once() {
     let endpoint = Endpoint::default();
-    endpoint.know("old");
-    let (credential, file) = endpoint.holder_of("old");
+    endpoint.accept("old");
+    let (credential, file) = endpoint.credential_with("old");
     sleep(SECOND).await;
     write(&file, "new");
     sleep(10 * MINUTE).await;
-    endpoint.know("new");
-    endpoint.forget("old");
+    endpoint.accept("new");
+    endpoint.refuse("old");
     let rejected = credential.authorization().await.expect("a token");
-    let asked = Instant::now();
+    let start = Instant::now();
     assert!(credential.renewed(&rejected).await.expect("a token").is_some());
-    assert!(asked.elapsed() < SECOND, "{:?}", asked.elapsed());
+    assert!(start.elapsed() < SECOND, "{:?}", start.elapsed());
     assert_eq!(bearer(&credential).await.as_deref(), Ok("Bearer new"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_key_that_its_file_no_longer_holds_is_not_retried() {
+async fn a_refused_key_is_not_retried_after_its_file_changes() {
     for (third, token) in [("broken", "Bearer old"), ("third", "Bearer third")] {
         let endpoint = Endpoint::default();
-        endpoint.know("old");
-        endpoint.know("third");
-        let (credential, file) = endpoint.holder_of("old");
+        endpoint.accept("old");
+        endpoint.accept("third");
+        let (credential, file) = endpoint.credential_with("old");
         sleep(SECOND).await;
         write(&file, "new");
         sleep(MINUTE).await;
         write(&file, third);
         sleep(3 * SECOND).await;
-        assert!(endpoint.shown("new") > 1);
-        endpoint.know("new");
+        assert!(endpoint.requests("new") > 1);
+        endpoint.accept("new");
         sleep(60 * MINUTE).await;
-        assert_eq!(endpoint.shown("new"), 0);
+        assert_eq!(endpoint.requests("new"), 0);
         assert_eq!(bearer(&credential).await.as_deref(), Ok(token));
         let status = credential.status();
         let broken = "it is broken, and the old one stays in use: broken";
@@ -192,15 +192,15 @@ async fn a_refused_key_that_its_file_no_longer_holds_is_not_retried() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_without_a_token_is_replaced_at_once() {
+async fn a_changed_key_replaces_a_key_without_a_token_at_once() {
     let endpoint = Endpoint::default();
-    endpoint.know("new");
-    let (credential, file) = endpoint.holder_of("old");
+    endpoint.accept("new");
+    let (credential, file) = endpoint.credential_with("old");
     credential.readiness_after(Readiness::Starting).await;
     write(&file, "new");
     sleep(3 * SECOND).await;
     assert_eq!(bearer(&credential).await.as_deref(), Ok("Bearer new"));
-    endpoint.shown("old");
+    endpoint.requests("old");
     sleep(60 * MINUTE).await;
-    assert_eq!(endpoint.shown("old"), 0);
+    assert_eq!(endpoint.requests("old"), 0);
 }

@@ -1,24 +1,24 @@
-//! Each kind of credential, by itself and with `impersonate` on top.
+//! Each kind of credential, with and without `impersonate`.
 
 use countermand_emulator::{Emulator, Endpoint, Kind};
 
 /// The service account that `impersonate` names.
 const TARGET: &str = "target";
 
-/// A credential of the service: it has the name of its kind, and serves the enterprise of the same name.
+/// A credential under test. It has the name of its kind, and serves the enterprise of the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Holder {
-    /// Of its file; `None` for the metadata server.
+pub(crate) struct TestCredential {
+    /// The kind of the file; `None` for the metadata server.
     pub(crate) kind: Option<Kind>,
     pub(crate) impersonates: bool,
 }
 
-impl Holder {
+impl TestCredential {
     pub(crate) fn all() -> Vec<Self> {
         Self::plain().into_iter().flat_map(|plain| [plain, Self { impersonates: true, ..plain }]).collect()
     }
 
-    /// Those without `impersonate`.
+    /// The credentials without `impersonate`.
     pub(crate) fn plain() -> Vec<Self> {
         let kinds = Kind::ALL.into_iter().map(Some).chain([None]);
         kinds.map(|kind| Self { kind, impersonates: false }).collect()
@@ -26,14 +26,14 @@ impl Holder {
 
     pub(crate) fn name(self) -> String {
         let kind = self.kind.map_or("metadata-server", Kind::name);
-        if self.impersonates { format!("{kind}-on-top") } else { kind.to_owned() }
+        if self.impersonates { format!("{kind}-impersonating") } else { kind.to_owned() }
     }
 
     pub(crate) fn has_file(self) -> bool {
         self.kind.is_some()
     }
 
-    /// The principal of its calls.
+    /// The principal of the credential's calls.
     pub(crate) fn principal(self, emulator: &Emulator) -> String {
         match self.kind {
             _ if self.impersonates => target(emulator),
@@ -42,7 +42,7 @@ impl Holder {
         }
     }
 
-    /// The endpoints that it uses for a token, in their order.
+    /// The endpoints that a fetch uses, in order.
     pub(crate) fn endpoints(self) -> Vec<Endpoint> {
         use Endpoint::{Iam, Metadata, Sts, SubjectToken, Token};
         let own: &[Endpoint] = match self.kind {
@@ -53,11 +53,11 @@ impl Holder {
             Some(Kind::ImpersonatedServiceAccount) => &[Token, Iam],
             None => &[Metadata],
         };
-        let on_top = self.impersonates.then_some(Iam);
-        own.iter().copied().chain(on_top).collect()
+        let impersonation = self.impersonates.then_some(Iam);
+        own.iter().copied().chain(impersonation).collect()
     }
 
-    /// Its section of the configuration.
+    /// The section of the configuration.
     pub(crate) fn section(self, emulator: &Emulator) -> String {
         let name = self.name();
         let mut section = format!("[[credentials]]\nname = \"{name}\"\nenterprises = [\"{name}\"]\n");
@@ -71,7 +71,7 @@ impl Holder {
     }
 }
 
-/// The address of the account that `impersonate` names, which is made if it is not there.
+/// The email of the account that `impersonate` names. Creates the account if it does not exist.
 fn target(emulator: &Emulator) -> String {
     let file = emulator.service_account(TARGET).unwrap();
     let file: serde_json::Value = serde_json::from_str(file.expose()).unwrap();
