@@ -1,6 +1,6 @@
-//! The generated documents: `docs/CLI.md` from every `--help`, and `docs/CONFIGURATION.md` from the settings.
+//! The documents that are generated, `docs/CLI.md` and `docs/CONFIGURATION.md`, and the one that is compared with the code.
 
-use std::{fs, path::Path, process::Command};
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 /// If this variable is set, the documents are written instead of compared.
 const UPDATE: &str = "UPDATE_DOCUMENTS";
@@ -77,4 +77,35 @@ fn the_command_line_reference_is_current() {
 #[test]
 fn the_configuration_reference_is_current() {
     compare("CONFIGURATION.md", &(CONFIGURATION_HEAD.to_owned() + &countermand::app::config::reference()));
+}
+
+/// Whether a text may be the reason of an `ErrorInfo`.
+fn is_reason(text: &str) -> bool {
+    text.len() > 3 && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
+}
+
+#[test]
+fn the_error_reference_has_every_reason() {
+    let read = |file: &str| {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        fs::read_to_string(file).expect("it is in the tree")
+    };
+    let sources = ["src/operations.rs", "src/operations/status.rs"].map(read).concat();
+    let statements = sources.lines().filter(|line| {
+        let line = line.trim_start();
+        // The table of code names, and comments.
+        !line.starts_with("(Code::") && !line.starts_with("//")
+    });
+    let quoted = statements.flat_map(|line| line.split('"').skip(1).step_by(2));
+    let in_code: BTreeSet<_> = quoted.filter(|text| is_reason(text) && *text != "UNKNOWN").collect();
+
+    let page = read("docs/CALLING.md");
+    let (_, section) = page.split_once("\n## Errors\n").expect("the section");
+    let section = section.split("\n## ").next().expect("a split has a first part");
+    let reasons = section.lines().filter_map(|line| line.split('|').nth(2));
+    let quoted = reasons.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    // The reason of tonic's own error is the name of its code.
+    let is_other = |text: &str| matches!(text, "UNIMPLEMENTED" | "HTTP_");
+    let in_document: BTreeSet<_> = quoted.filter(|text| is_reason(text) && !is_other(text)).collect();
+    assert_eq!(in_code, in_document);
 }
