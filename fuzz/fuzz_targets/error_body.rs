@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use countermand::{
     amapi::{
-        error::{Answer, Error},
+        error::{Error, ErrorResponse},
         google_error::GoogleError,
     },
     operations::status::{self, OUR_DOMAIN},
@@ -24,9 +24,9 @@ fuzz_target!(|input: (u8, &[u8])| {
     assert!(line.len() < 8 * 1024 && !line.contains(char::is_control), "{line:?}");
 
     let http_status = STATUSES[usize::from(choice) % STATUSES.len()];
-    let answer = Answer { http_status, google: google.map(Arc::new), retry_after: None };
-    let rejects_credential = answer.rejects_credential();
-    let status = status::from_upstream(&Error::Answered(answer));
+    let response = ErrorResponse { http_status, google: google.map(Arc::new), retry_after: None };
+    let rejects_credential = response.rejects_credential();
+    let status = status::from_upstream(&Error::Response(response));
     assert_ne!(status.code(), Code::Ok);
     assert!(status.message().len() <= 1024);
 
