@@ -25,5 +25,5 @@ pub(crate) use provenance::{Given, Provenance};
 pub(crate) use section::{Names, Section, Setting, Sources, settings};
 pub(crate) use values::{
     CA_CERTIFICATES, FilePath, List, Parsed, READABLE_FILE, Switch, Time, TimeOrOff, ValueKind, Words,
-    duration, integer,
+    directory_of, duration, integer,
 };

@@ -1,13 +1,13 @@
 //! The settings of the audit log.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, Metadata, OpenOptions},
     io,
     os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
 };
 
-use crate::config::{ConfigErrors, Invalid, Parsed, Section, Words, settings};
+use crate::config::{ConfigErrors, Invalid, Parsed, Section, Words, directory_of, settings};
 
 settings! {
     /// `[audit]`: the destination of the audit log, and the effect of a failed write.
@@ -63,9 +63,7 @@ impl Audit {
 
 fn writable(path: &Path) -> Result<(), String> {
     match fs::metadata(path) {
-        Ok(metadata) if !(metadata.is_file() || metadata.file_type().is_char_device()) => {
-            return Err("it is not a regular file".to_owned());
-        }
+        Ok(metadata) if !can_hold_lines(&metadata) => return Err("it is not a regular file".to_owned()),
         Ok(_) => OpenOptions::new().read(true).append(true).open(path).map(drop),
         Err(error) if error.kind() == io::ErrorKind::NotFound => can_be_created(path),
         Err(error) => Err(error),
@@ -75,10 +73,14 @@ fn writable(path: &Path) -> Result<(), String> {
 
 /// Whether a file can be created at `path`. Creates and removes an unnamed file in its directory.
 fn can_be_created(path: &Path) -> io::Result<()> {
-    let directory = match (path.file_name(), path.parent()) {
-        (None, _) => return Err(io::ErrorKind::InvalidFilename.into()),
-        (_, Some(parent)) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    tempfile::tempfile_in(directory).map(drop)
+    if path.file_name().is_none() {
+        return Err(io::ErrorKind::InvalidFilename.into());
+    }
+    tempfile::tempfile_in(directory_of(path)).map(drop)
+}
+
+/// Whether lines can be appended: to a regular file, or to a device such as a terminal. Lines in a pipe do not outlive
+/// the process.
+pub(super) fn can_hold_lines(metadata: &Metadata) -> bool {
+    metadata.is_file() || metadata.file_type().is_char_device()
 }

@@ -5,13 +5,13 @@ use std::{
     io::{self, ErrorKind, Write},
     os::{
         fd::AsFd,
-        unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt},
+        unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use super::settings::Destination;
+use super::settings::{Destination, can_hold_lines};
 
 /// The mode of a new file: the owner writes, and a log shipper reads as a member of the group. The umask may
 /// restrict it.
@@ -60,8 +60,7 @@ impl Sink {
     fn open_file(path: &Path) -> io::Result<Self> {
         let mut file = OpenOptions::new().read(true).append(true).create(true).mode(MODE).open(path)?;
         let metadata = file.metadata()?;
-        // Lines in a pipe do not outlive the process.
-        if !(metadata.is_file() || metadata.file_type().is_char_device()) {
+        if !can_hold_lines(&metadata) {
             return Err(io::Error::other("it is not a regular file"));
         }
         let mut length = metadata.len();

@@ -9,7 +9,7 @@ use crate::loopback::is_loopback_host;
 /// of `http` with another host. `hint` describes valid URLs.
 pub(crate) fn endpoint(text: &str, http_problem: &str, hint: &str) -> Result<Url, Invalid> {
     let url = Url::parse(text).map_err(|error| Invalid::new(format!("not a URL: {error}"), hint))?;
-    if !url.username().is_empty() || url.password().is_some() {
+    if has_login(&url) {
         return Err(Invalid::new("the URL holds a user or a password", "leave it out"));
     }
     match url.scheme() {
@@ -18,4 +18,9 @@ pub(crate) fn endpoint(text: &str, http_problem: &str, hint: &str) -> Result<Url
         "http" => Err(Invalid::new(http_problem, "give https://, or http:// with a loopback host")),
         _ => Err(Invalid::new("the scheme is not https", hint)),
     }
+}
+
+/// Whether a URL holds a user or a password. Each log line with the URL would show them.
+pub(crate) fn has_login(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
 }

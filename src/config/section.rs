@@ -205,6 +205,12 @@ impl Section {
         items.into_iter().filter_map(section).collect()
     }
 
+    /// Adds an error of `key`, at the value if it was given, otherwise at the missing key.
+    pub(crate) fn invalid(&self, key: &str, invalid: Invalid, errors: &mut ConfigErrors) {
+        let missing = self.missing(key);
+        errors.add(self.origin(key).unwrap_or(&missing), invalid.problem, invalid.hint);
+    }
+
     /// Adds an error for each key that nothing read.
     pub(crate) fn finish(&self, errors: &mut ConfigErrors) -> UnknownKeys {
         let mut meant = Vec::new();
@@ -359,11 +365,3 @@ macro_rules! settings {
 }
 
 pub(crate) use settings;
-
-impl Section {
-    /// Adds an error of `key`, at the value if it was given, otherwise at the missing key.
-    pub(crate) fn invalid(&self, key: &str, invalid: Invalid, errors: &mut ConfigErrors) {
-        let missing = self.missing(key);
-        errors.add(self.origin(key).unwrap_or(&missing), invalid.problem, invalid.hint);
-    }
-}

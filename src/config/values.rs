@@ -334,3 +334,11 @@ impl<T> ValueKind for List<T> {
         (!list.is_empty()).then_some(list)
     }
 }
+
+/// The directory of a file that exists or is to be created.
+pub(crate) fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}

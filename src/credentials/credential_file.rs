@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use url::Host;
 
-use crate::loopback::is_loopback_host;
+use crate::{config::endpoint::has_login, loopback::is_loopback_host};
 
 /// The reason why the content of a credential file is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -98,11 +98,6 @@ fn checked_url(text: &str, plaintext_allowed: impl Fn(&Host<&str>) -> bool) -> O
         _ => false,
     };
     (is_safe && !has_login(&url)).then_some(url)
-}
-
-/// Whether a URL holds a user or a password. Each log line with the URL would show them.
-pub(crate) fn has_login(url: &Url) -> bool {
-    !url.username().is_empty() || url.password().is_some()
 }
 
 fn is_link_local(host: &Host<&str>) -> bool {

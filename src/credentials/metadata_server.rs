@@ -9,10 +9,10 @@ use reqwest::Url;
 
 use super::{
     Surroundings,
-    credential_file::has_login,
     request::{TokenRequest, TokenResponse},
     token::{FetchError, Token, TokenService},
 };
+use crate::config::endpoint::has_login;
 
 /// Each request has this header, because no web page can make a browser send it. Each response must have it, because
 /// another server could answer at this address.

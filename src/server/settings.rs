@@ -1,11 +1,6 @@
 //! The settings of the server.
 
-use std::{
-    fmt,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use url::Url;
 
@@ -286,13 +281,5 @@ impl JwtSettings {
         };
         let (issuer, audiences) = (issuer?, audience?);
         (errors.len() == before).then_some(Jwt { issuer, audiences, algorithms, jwks })
-    }
-}
-
-/// The directory of a file that exists or is to be created.
-pub(crate) fn directory_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
     }
 }

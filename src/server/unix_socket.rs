@@ -11,7 +11,8 @@ use std::{
 
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
-use super::settings::{Owner, directory_of};
+use super::settings::Owner;
+use crate::config::directory_of;
 
 /// The maximum number of connections that wait to be accepted. The system may have a lower limit
 /// (`net.core.somaxconn`).

@@ -7,10 +7,10 @@ use std::{
 
 use nix::unistd::{Group, User};
 
-use super::{Algorithm, JwksLocation, ListenAddress, Owner, directory_of};
+use super::{Algorithm, JwksLocation, ListenAddress, Owner};
 use crate::{
     caller::Identity,
-    config::{Invalid, address::collide, address::tcp_address, endpoint::endpoint},
+    config::{Invalid, address::collide, address::tcp_address, directory_of, endpoint::endpoint},
     server::identity::forwarded::workload_identity,
 };
 

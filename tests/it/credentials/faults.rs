@@ -182,12 +182,6 @@ async fn calls_do_not_wait_for_slow_endpoints_once_there_is_a_token() {
         emulator.control().set_endpoint(endpoint, Condition::Slow(Duration::from_millis(300)));
     }
     let mut service = Service::start(&emulator, &TestCredential::all()).await;
-    for credential in TestCredential::all() {
-        assert_eq!(
-            service.cancel_when_ready(credential).await,
-            credential.principal(&emulator),
-            "{credential:?}"
-        );
-    }
+    service.assert_principals(&emulator).await;
     service.end(&[]).await;
 }

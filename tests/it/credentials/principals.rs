@@ -15,13 +15,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 async fn each_kind_calls_as_its_own_principal() {
     let emulator = emulator(HOUR).await;
     let mut service = Service::start(&emulator, &TestCredential::all()).await;
-    for credential in TestCredential::all() {
-        assert_eq!(
-            service.cancel_when_ready(credential).await,
-            credential.principal(&emulator),
-            "{credential:?}"
-        );
-    }
+    service.assert_principals(&emulator).await;
     use Endpoint::{Iam, Metadata, Sts, SubjectToken, Token};
     for endpoint in [Token, Sts, SubjectToken, Metadata, Iam] {
         let users =

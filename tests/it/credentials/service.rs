@@ -127,6 +127,14 @@ impl<'a> Service<'a> {
         }
     }
 
+    /// Cancels an operation with each credential, and asserts that the upstream call has its principal.
+    pub(crate) async fn assert_principals(&mut self, emulator: &Emulator) {
+        for credential in TestCredential::all() {
+            let principal = self.cancel_when_ready(credential).await;
+            assert_eq!(principal, credential.principal(emulator), "{credential:?}");
+        }
+    }
+
     /// Waits for a valid token, then cancels an operation. Returns the principal of the upstream call.
     pub(crate) async fn cancel_when_ready(&mut self, credential: TestCredential) -> String {
         let name = credential.name();
