@@ -9,6 +9,7 @@ mod client_commands;
 mod credentials;
 mod dependencies;
 mod emulator;
+mod field;
 #[cfg(feature = "emulator")]
 mod generated_documents;
 mod lifecycle;

@@ -1,0 +1,1 @@
+//! Open issues of the libraries on the path of a call.

@@ -1,0 +1,1 @@
+//! Connections to the upstream that are lost without a sign.

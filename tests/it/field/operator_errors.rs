@@ -1,0 +1,1 @@
+//! Errors of the API that the operator must mend.

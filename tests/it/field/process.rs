@@ -1,0 +1,1 @@
+//! The limits and descriptors that the process starts with.

@@ -1,0 +1,1 @@
+//! Proxy variables and proxies.
