@@ -1,12 +1,12 @@
 //! Builds and connects the components, supervises them and drains. No other module connects components.
 
-use std::{future::Future, io, sync::Arc, time::Duration};
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    admin::Admin,
+    admin::{Detail, HttpPort, Pages},
     amapi::Amapi,
     audit::Audit,
     background::{Background, TaskExits},
@@ -16,6 +16,7 @@ use crate::{
     policy::Policy,
     server::{Drained, Router, Server, call::Calls, identity::Identities, settings::ListenAddress},
     serving::Serving,
+    telemetry::metrics::Metrics,
 };
 
 pub mod config;
@@ -30,7 +31,8 @@ const DRAIN_MARGIN: Duration = Duration::from_millis(250);
 /// A service that is bound to its addresses.
 pub struct App {
     server: Server,
-    admin: Option<Admin>,
+    admin: Option<(HttpPort, Pages)>,
+    telemetry: Option<(HttpPort, Pages)>,
     credentials: Arc<Credentials>,
     serving: watch::Sender<Serving>,
     calls: Arc<Calls>,
@@ -79,10 +81,13 @@ impl App {
             jwt,
             polling,
             audit,
+            telemetry,
             log: _,
         } = settings;
         let LoadedFiles { tls, authorities, keys, policy, credentials: loaded_credentials } = loaded;
-        let (background, exits) = Background::new();
+        let (metrics, registry) = Metrics::new();
+        let registry = Arc::new(registry);
+        let (background, exits) = Background::with_metrics(metrics.reloads);
         let authorities = authorities.start(&background);
         let credentials = credentials::start(
             credentials.into_iter().zip(loaded_credentials),
@@ -91,30 +96,53 @@ impl App {
             &background,
         );
 
+        metrics.credentials.read_with({
+            let credentials = Arc::clone(&credentials);
+            move || credentials.iter().map(credentials::reading).collect()
+        });
+
         let base = upstream.url.url().clone();
         let amapi = Amapi::new(base, &authorities, Arc::clone(&credentials), upstream.timeout)?;
         let in_flight = TaskTracker::new();
         let (serving, state) = watch::channel(Serving::NotReady);
         let policy = match policy {
-            Some(file) => Policy::start(file, &background),
+            Some(file) => Policy::start(file, metrics.policy, &background),
             None => Policy::without_rules(),
         };
         let times = times(upstream.timeout, &polling);
-        let operations = Operations::new(policy, amapi, times, state.clone(), in_flight.clone());
+        let operations =
+            Operations::new(policy, amapi, times, state.clone(), in_flight.clone(), &metrics.operations);
         let issuer = jwt.as_ref().zip(keys);
         let identities = Arc::new(Identities::new(&callers, issuer, &background)?);
         let drain_timeout = server.drain_timeout;
-        let audit = Audit::start(&audit, &background)?;
-        let calls = Calls::new(&limits, upstream.timeout, audit.clone(), in_flight);
+        let audit = Audit::start(&audit, metrics.audit, &background)?;
+        let calls = Calls::new(&limits, upstream.timeout, audit.clone(), metrics.calls, in_flight);
         let max_request_bytes = limits.max_request_bytes;
         let router =
             Router::new(operations, Arc::clone(&calls), identities, max_request_bytes, state.clone());
-        let server = Server::bind(&server, &limits, tls, router, Arc::clone(&calls), &background).await?;
-        let admin = match admin.listen {
-            Some(address) => Some(Admin::bind(address, Arc::clone(&credentials), state).await?),
-            None => None,
-        };
-        Ok(Self { server, admin, credentials, serving, calls, audit, background, exits, drain_timeout })
+        let connections = metrics.connections;
+        let server =
+            Server::bind(&server, &limits, tls, router, Arc::clone(&calls), connections, &background).await?;
+        metrics.process.ready.read_value_with({
+            let state = state.clone();
+            move || f64::from(u8::from(*state.borrow() == Serving::Ready))
+        });
+        let pages =
+            |detail| Pages::new(Arc::clone(&credentials), state.clone(), Arc::clone(&registry), detail);
+        let admin = bind(admin.listen, || pages(Detail::Causes)).await?;
+        let telemetry = bind(telemetry.listen, || pages(Detail::States)).await?;
+        Ok(Self {
+            server,
+            admin,
+            telemetry,
+            credentials,
+            serving,
+            calls,
+            audit,
+            background,
+            exits,
+            drain_timeout,
+        })
     }
 
     /// The addresses of the gRPC listeners.
@@ -125,8 +153,14 @@ impl App {
 
     /// The address of the admin port.
     #[must_use]
-    pub fn admin_address(&self) -> Option<std::net::SocketAddr> {
-        self.admin.as_ref().map(Admin::address)
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|(port, _)| port.address())
+    }
+
+    /// The address of the telemetry listener.
+    #[must_use]
+    pub fn telemetry_address(&self) -> Option<SocketAddr> {
+        self.telemetry.as_ref().map(|(port, _)| port.address())
     }
 
     /// The audit log.
@@ -154,10 +188,23 @@ impl App {
         stop: impl Future<Output = ()>,
         cut: impl Future<Output = ()>,
     ) -> Result<Drained, Defect> {
-        let Self { server, admin, credentials, serving, calls, audit, background, mut exits, drain_timeout } =
-            self;
-        if let Some(admin) = admin {
-            background.spawn("admin port", admin.serve());
+        let Self {
+            server,
+            admin,
+            telemetry,
+            credentials,
+            serving,
+            calls,
+            audit,
+            background,
+            mut exits,
+            drain_timeout,
+        } = self;
+        if let Some((port, pages)) = admin {
+            background.spawn("admin port", port.serve(pages));
+        }
+        if let Some((port, pages)) = telemetry {
+            background.spawn("telemetry listener", port.serve(pages));
         }
         let (drain, draining) = watch::channel(false);
         let margin = DRAIN_MARGIN.min(drain_timeout / 10);
@@ -201,6 +248,16 @@ impl App {
             Some(task) => Err(Defect { task }),
             None => Ok(drained),
         }
+    }
+}
+
+async fn bind(
+    address: Option<SocketAddr>,
+    pages: impl FnOnce() -> Pages,
+) -> io::Result<Option<(HttpPort, Pages)>> {
+    match address {
+        Some(address) => Ok(Some((HttpPort::bind(address).await?, pages()))),
+        None => Ok(None),
     }
 }
 

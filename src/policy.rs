@@ -8,7 +8,11 @@ use std::{fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
 
-use crate::{background::Background, caller::Caller};
+use crate::{
+    background::Background,
+    caller::Caller,
+    telemetry::metrics::{DecidedAction, PolicyDecision, PolicyMetrics},
+};
 
 pub mod action;
 mod active;
@@ -84,21 +88,25 @@ impl Denied {
 
 /// The active rules. Cheap to clone; clones share them.
 #[derive(Clone)]
-pub struct Policy(Option<Arc<ArcSwap<ActiveRules>>>);
+pub struct Policy {
+    /// `None` permits everything.
+    active: Option<Arc<ArcSwap<ActiveRules>>>,
+    metrics: PolicyMetrics,
+}
 
 impl Policy {
     /// Permits every action to every caller that a listener accepts. Without a policy, the listeners are on loopback
     /// and unix sockets only, unless the operator gives `--allow-unauthenticated` (see `app::config`).
     #[must_use]
     pub fn without_rules() -> Self {
-        Self(None)
+        Self { active: None, metrics: PolicyMetrics::unregistered() }
     }
 
     /// Makes the rules of `file` active. A task reloads them within seconds when the file changes. An invalid version
-    /// is logged, and the previous one stays active.
+    /// is logged, and the previous one stays active. Decisions are counted in `metrics`.
     #[must_use]
-    pub fn start(file: PolicyFile, background: &Background) -> Self {
-        Self(Some(active::start(file, background)))
+    pub fn start(file: PolicyFile, metrics: PolicyMetrics, background: &Background) -> Self {
+        Self { active: Some(active::start(file, background)), metrics }
     }
 
     /// Decides whether `caller` may take this action on `resource`. Each call has one decision, made when the call
@@ -109,13 +117,30 @@ impl Policy {
     /// The rules do not permit it.
     pub fn decide<A: ActionType>(&self, caller: &Caller, resource: A::Resource) -> Result<Permit<A>, Denied> {
         let action = A::ACTION;
-        let Some(rules) = &self.0 else {
+        let Some(rules) = &self.active else {
             tracing::trace!(%caller, ?action, %resource, "permitted: there is no policy");
             return Ok(Permit { resource, action, policies: Policies::default() });
         };
-        match rules.load().decide(caller, action, resource.lineage()) {
-            Verdict { allowed: true, policies } => Ok(Permit { resource, action, policies }),
-            Verdict { allowed: false, policies } => Err(Denied { policies }),
+        match rules.load().decide(caller, action, resource.lineage(), &self.metrics) {
+            Verdict { allowed: true, policies } => {
+                self.metrics.count(action.into(), PolicyDecision::Allow);
+                Ok(Permit { resource, action, policies })
+            }
+            Verdict { allowed: false, policies } => {
+                self.metrics.count(action.into(), PolicyDecision::Deny);
+                Err(Denied { policies })
+            }
+        }
+    }
+}
+
+impl From<Action> for DecidedAction {
+    fn from(action: Action) -> Self {
+        match action {
+            Action::Cancel => Self::Cancel,
+            Action::Get => Self::Get,
+            Action::List => Self::List,
+            Action::Wait => Self::Wait,
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{io, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tokio_util::task::TaskTracker;
 
-use crate::background::Background;
+use crate::{background::Background, telemetry::metrics::ConnectionMetrics};
 
 pub mod call;
 pub mod cert_summary;
@@ -86,17 +86,18 @@ impl Server {
         tls: Option<LoadedTls>,
         router: Router,
         calls: Arc<Calls>,
+        metrics: ConnectionMetrics,
         background: &Background,
     ) -> io::Result<Self> {
         let settings::Server { listen, drain_timeout: _, unix_socket_mode, unix_socket_owner } = settings;
         let access = SocketAccess { mode: *unix_socket_mode, owner: unix_socket_owner.unwrap_or_default() };
-        let tls = tls.map(|loaded| Tls::start(loaded, background));
+        let tls = tls.map(|loaded| Tls::start(loaded, metrics.clone(), background));
         let mut listeners = Vec::with_capacity(listen.len());
         for address in listen {
             listeners.push(Listener::bind(address, access).await?);
         }
         let conn_limit = ConnLimit::new(limits.max_connections, limits.max_handshakes, tls);
-        let connections = Connections::new(router, limits.clone(), calls.upstream_timeout());
+        let connections = Connections::new(router, limits.clone(), calls.upstream_timeout(), metrics);
         Ok(Self { listeners, conn_limit, connections, calls, background: background.clone() })
     }
 

@@ -13,6 +13,7 @@ use crate::{
     },
     http_client::Authorities,
     serving::Serving,
+    telemetry::metrics::CredentialReading,
 };
 
 /// Starts every credential. The first token of each is being fetched when this returns.
@@ -29,6 +30,19 @@ pub(super) fn start(
         (Credential::start(&name, loaded, &surroundings, background), enterprises)
     });
     Arc::new(Credentials::new(started))
+}
+
+/// The values of a credential for the metrics.
+pub(super) fn reading(credential: &Credential) -> CredentialReading {
+    let status = credential.status();
+    let (successes, failures) = status.fetch_counts();
+    CredentialReading {
+        name: credential.name().to_string(),
+        token: status.token_times(),
+        successes,
+        failures,
+        is_usable: status.readiness() == Readiness::Ready,
+    }
 }
 
 /// Reports each change of readiness to health and the log. Never returns.

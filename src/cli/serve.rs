@@ -111,6 +111,9 @@ async fn serve(config: Config) -> Result<Exit, Box<dyn Error + Send + Sync>> {
     if let Some(address) = app.admin_address() {
         tracing::info!(%address, "listening on the admin port");
     }
+    if let Some(address) = app.telemetry_address() {
+        tracing::info!(%address, "listening for telemetry");
+    }
     let ((stop, stopped), (cut, was_cut)) = (oneshot::channel(), oneshot::channel());
     tokio::spawn(async move {
         signals.next().await;

@@ -14,7 +14,13 @@ use super::{
     parse::PolicyError,
     rules::{EvaluationError, Rules, Verdict},
 };
-use crate::{background::Background, caller::Caller, file_watch::FileWatch, fingerprint::fingerprint};
+use crate::{
+    background::Background,
+    caller::Caller,
+    file_watch::FileWatch,
+    fingerprint::fingerprint,
+    telemetry::metrics::{PolicyMetrics, ReloadCounter, ReloadKind},
+};
 
 /// A policy file that was read and validated. The watch reports every later change.
 #[derive(Debug)]
@@ -56,12 +62,20 @@ impl ActiveRules {
         Self { rules, decisions: DecisionCache::new(), reported: Mutex::default() }
     }
 
-    pub(super) fn decide(&self, caller: &Caller, action: Action, resource: Lineage<'_>) -> Verdict {
+    pub(super) fn decide(
+        &self,
+        caller: &Caller,
+        action: Action,
+        resource: Lineage<'_>,
+        metrics: &PolicyMetrics,
+    ) -> Verdict {
         let named = self.rules.named.deepest(resource.name);
         let key = DecisionKey { caller: caller.clone(), action, named };
         if let Some(verdict) = self.decisions.get(&key) {
+            metrics.cache_hits.inc();
             return verdict;
         }
+        metrics.cache_misses.inc();
         let (verdict, errors) = self.rules.evaluate(caller, action, resource);
         self.report(errors);
         self.decisions.put(key, verdict.clone());
@@ -85,11 +99,17 @@ pub(super) fn start(file: PolicyFile, background: &Background) -> Arc<ArcSwap<Ac
     let PolicyFile { path, watch, sha256, rules } = file;
     log_rules(&path, &sha256, &rules, "loaded policy");
     let active = Arc::new(ArcSwap::from_pointee(ActiveRules::new(rules)));
-    background.spawn("policy reload", reload(Arc::clone(&active), watch, path));
+    let reloads = background.reloads(ReloadKind::Policy);
+    background.spawn("policy reload", reload(Arc::clone(&active), watch, path, reloads));
     active
 }
 
-async fn reload(active: Arc<ArcSwap<ActiveRules>>, mut watch: FileWatch, path: PathBuf) {
+async fn reload(
+    active: Arc<ArcSwap<ActiveRules>>,
+    mut watch: FileWatch,
+    path: PathBuf,
+    mut reloads: ReloadCounter,
+) {
     loop {
         let content = watch.changed().await;
         let sha256 = short_sha256(&content);
@@ -98,13 +118,17 @@ async fn reload(active: Arc<ArcSwap<ActiveRules>>, mut watch: FileWatch, path: P
             Ok(rules) => {
                 log_rules(&path, &sha256, &rules, "reloaded policy");
                 active.store(Arc::new(ActiveRules::new(rules)));
+                reloads.succeeded();
             }
-            Err(errors) => tracing::warn!(
-                file = %path.display(),
-                errors = errors.len(),
-                first = %errors[0],
-                "policy reload failed; the previous version stays active"
-            ),
+            Err(errors) => {
+                reloads.failed();
+                tracing::warn!(
+                    file = %path.display(),
+                    errors = errors.len(),
+                    first = %errors[0],
+                    "policy reload failed; the previous version stays active"
+                );
+            }
         }
     }
 }

@@ -24,6 +24,7 @@ use super::{
     tls::Tls,
     write_stall::WriteStalls,
 };
+use crate::telemetry::metrics::{ConnectionMetrics, Transport};
 
 /// An admitted connection.
 pub(super) struct Admitted {
@@ -42,6 +43,7 @@ pub(super) struct Connections {
     /// The timeout of writing a response.
     write_timeout: Duration,
     http2: http2::Builder<TokioExecutor>,
+    metrics: ConnectionMetrics,
 }
 
 /// The reason for closing a connection.
@@ -55,7 +57,12 @@ enum CloseReason {
 }
 
 impl Connections {
-    pub(super) fn new(router: Router, limits: Limits, write_timeout: Duration) -> Self {
+    pub(super) fn new(
+        router: Router,
+        limits: Limits,
+        write_timeout: Duration,
+        metrics: ConnectionMetrics,
+    ) -> Self {
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())
@@ -65,7 +72,7 @@ impl Connections {
             .max_local_error_reset_streams(limits.max_resets_per_window)
             .keep_alive_interval(limits.keepalive_interval)
             .keep_alive_timeout(limits.keepalive_timeout);
-        Self { router: Arc::new(router), limits, write_timeout, http2 }
+        Self { router: Arc::new(router), limits, write_timeout, http2, metrics }
     }
 
     /// Serves a connection until the peer closes it. When it reaches its maximum age, or when `ending` is true, the
@@ -73,6 +80,11 @@ impl Connections {
     pub(super) async fn serve(self: Arc<Self>, admitted: Admitted, ending: watch::Receiver<bool>) {
         let Admitted { socket, permit: _permit, tls } = admitted;
         let origin = socket.origin();
+        let _open = self.metrics.open(match (&socket, &tls) {
+            (Connected::Unix(_), _) => Transport::Unix,
+            (Connected::Tcp(_), None) => Transport::Tcp,
+            (Connected::Tcp(_), Some(_)) => Transport::Tls,
+        });
         let deadline = Instant::now() + self.limits.handshake_timeout;
         let served = match (socket, tls) {
             (Connected::Unix(stream), _) => {

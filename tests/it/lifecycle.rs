@@ -22,6 +22,7 @@ mod rotation;
 mod secrets;
 #[cfg(feature = "emulator")]
 mod serve_with_emulator;
+mod telemetry;
 mod tls;
 mod unix_socket;
 

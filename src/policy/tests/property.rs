@@ -12,6 +12,7 @@ use crate::{
         entities::{self, SCHEMA},
         parse,
     },
+    telemetry::metrics::PolicyMetrics,
 };
 
 /// Few ids, so that policies often apply to the calls.
@@ -147,9 +148,10 @@ proptest! {
     ) {
         let rules = parse::unvalidated(&policies.concat());
         let active = ActiveRules::new(parse::unvalidated(&policies.concat()));
+        let metrics = PolicyMetrics::unregistered();
         for (caller, action, name) in &calls {
             let fresh = rules.evaluate(caller, *action, name.lineage()).0;
-            let found = active.decide(caller, *action, name.lineage());
+            let found = active.decide(caller, *action, name.lineage(), &metrics);
             prop_assert_eq!(found, fresh, "{} {:?} {:?}\n{}", caller, action, name, policies.join("\n"));
         }
     }

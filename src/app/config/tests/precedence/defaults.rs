@@ -9,7 +9,7 @@ use crate::{
     app::config::Settings,
     audit::settings::{Audit, Destination, OnFailure},
     server::settings::{Callers, Limits, Server},
-    telemetry::settings::{LogFormat, LogSettings},
+    telemetry::settings::{LogFormat, LogSettings, Telemetry},
 };
 
 /// The settings of `--credentials @/key.json` alone. The URLs come from `url`, because the test compares them as text.
@@ -51,6 +51,7 @@ pub(super) fn defaults(directory: &Path, url: &Settings) -> Settings {
         jwt: None,
         polling: polling(1, 20, 240, 2000, 3600),
         audit: Audit { file: Destination::Stdout, on_failure: OnFailure::Fail },
+        telemetry: Telemetry { listen: None },
         log: LogSettings { log_format: LogFormat::Text },
     }
 }
