@@ -17,6 +17,7 @@ use crate::{
         Permit,
         action::{Cancel, Get, List},
     },
+    telemetry::metrics::UpstreamMetrics,
 };
 
 mod attempt;
@@ -82,12 +83,13 @@ impl Amapi {
         authorities: &Authorities,
         credentials: Arc<Credentials>,
         upstream_timeout: Duration,
+        metrics: &Arc<UpstreamMetrics>,
     ) -> Result<Self, TlsError> {
         let client = HttpClient::new(&base, authorities)?;
         Ok(Self {
             credentials,
-            upstream: UpstreamClient::new(client, base, upstream_timeout),
-            retries: Retries::new(),
+            upstream: UpstreamClient::new(client, base, upstream_timeout, Arc::clone(metrics)),
+            retries: Retries::new(Arc::clone(metrics)),
         })
     }
 

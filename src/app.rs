@@ -102,7 +102,8 @@ impl App {
         });
 
         let base = upstream.url.url().clone();
-        let amapi = Amapi::new(base, &authorities, Arc::clone(&credentials), upstream.timeout)?;
+        let amapi =
+            Amapi::new(base, &authorities, Arc::clone(&credentials), upstream.timeout, &metrics.upstream)?;
         let in_flight = TaskTracker::new();
         let (serving, state) = watch::channel(Serving::NotReady);
         let policy = match policy {

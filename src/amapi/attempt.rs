@@ -6,6 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use reqwest::{Method, Url};
 use tokio::{
@@ -22,7 +23,8 @@ use super::{
 use crate::{
     credentials::{Authorization, Credential, Unavailable},
     flight::{Flight, SendTimeout},
-    http_client::{BodyError, HttpClient, OnSent, Progress, SendError},
+    http_client::{BodyError, HttpClient, OnSent, Progress, Response, SendError},
+    telemetry::metrics::{RequestAttempt, RequestFailure, RequestMeasurement, UpstreamMetrics},
 };
 
 /// The maximum length of a body.
@@ -42,6 +44,7 @@ pub(super) struct UpstreamClient {
     base: Url,
     timeout: Duration,
     slots: Semaphore,
+    metrics: Arc<UpstreamMetrics>,
 }
 
 /// A response with a 2xx status.
@@ -52,10 +55,15 @@ pub(super) struct SuccessResponse {
 }
 
 impl UpstreamClient {
-    pub(super) fn new(client: HttpClient, mut base: Url, timeout: Duration) -> Self {
+    pub(super) fn new(
+        client: HttpClient,
+        mut base: Url,
+        timeout: Duration,
+        metrics: Arc<UpstreamMetrics>,
+    ) -> Self {
         let path = format!("{}/v1/", base.path().trim_end_matches('/'));
         base.set_path(&path);
-        Self { client, base, timeout, slots: Semaphore::new(MAX_IN_FLIGHT) }
+        Self { client, base, timeout, slots: Semaphore::new(MAX_IN_FLIGHT), metrics }
     }
 
     /// `{base}/v1/{name}{verb}`. A parsed name has only characters that a path does not escape.
@@ -93,6 +101,7 @@ impl UpstreamClient {
         if let Ok(slot) = self.slots.try_acquire() {
             return Ok(slot);
         }
+        let _queued = self.metrics.queue();
         match Box::pin(flight.begin(self.slots.acquire())).await {
             Ok(Ok(slot)) => Ok(slot),
             // The semaphore is never closed.
@@ -117,7 +126,9 @@ impl UpstreamClient {
             // Google rejects a POST over HTTP/1.1 without a length.
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
+        let measurement = self.metrics.start(is_cancel, RequestAttempt::Number(flight.attempts() + 1));
         let request = self.client.send_empty(method.clone(), url, headers, Arc::clone(flight));
+        let request = request.inspect(|result| measure(measurement, result));
         // Pinned here, because each function that takes the future by value would store it twice.
         let exchange = pin!(async {
             let response = request.await.map_err(send_failed)?;
@@ -154,6 +165,20 @@ impl UpstreamClient {
     }
 }
 
+/// Measures the result of a request.
+fn measure(measurement: RequestMeasurement, result: &Result<Response, SendError>) {
+    let error = match result {
+        Ok(response) => return measurement.respond(response.status().as_str()),
+        Err(error) => error,
+    };
+    measurement.fail(match error.progress {
+        Progress::NotConnected => RequestFailure::Connect,
+        Progress::NotProcessed => RequestFailure::Refused,
+        Progress::Unknown => RequestFailure::Reset,
+        Progress::NotHttp => RequestFailure::NotHttp,
+    });
+}
+
 /// The flight counts a request when the HTTP client hands it to a connection.
 impl OnSent for Flight {
     fn sent(&self) {
@@ -175,10 +200,7 @@ async fn renewed(
 }
 
 /// Classifies a response whose status is not 2xx.
-async fn error_response(
-    response: crate::http_client::Response,
-    authorization: &Authorization,
-) -> FailedAttempt {
+async fn error_response(response: Response, authorization: &Authorization) -> FailedAttempt {
     let status = response.status();
     let http_status = status.as_u16();
     if !status.is_client_error() && !status.is_server_error() {

@@ -7,13 +7,14 @@
 
 use std::{
     future::Future,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use tower::retry::budget::{Budget as _, TpsBudget};
 
 use super::error::Error;
-use crate::flight::Flight;
+use crate::{flight::Flight, telemetry::metrics::UpstreamMetrics};
 
 /// The maximum number of tries of a request, including the first.
 const MAX_TRIES: u32 = 4;
@@ -51,11 +52,14 @@ pub(super) enum Next {
 }
 
 /// The retry budget of one upstream, shared by all its calls.
-pub(super) struct Retries(TpsBudget);
+pub(super) struct Retries {
+    budget: TpsBudget,
+    metrics: Arc<UpstreamMetrics>,
+}
 
 impl Retries {
-    pub(super) fn new() -> Self {
-        Self(TpsBudget::new(BUDGET_WINDOW, BUDGET_FLOOR, BUDGET_SHARE))
+    pub(super) fn new(metrics: Arc<UpstreamMetrics>) -> Self {
+        Self { budget: TpsBudget::new(BUDGET_WINDOW, BUDGET_FLOOR, BUDGET_SHARE), metrics }
     }
 
     /// Runs attempts until one succeeds or no other attempt is allowed.
@@ -63,7 +67,7 @@ impl Retries {
     where
         F: Future<Output = Result<T, FailedAttempt>>,
     {
-        self.0.deposit();
+        self.budget.deposit();
         let mut backoff = Backoff { tries: 1, requeues: 0 };
         loop {
             let FailedAttempt { error, next } = match attempt().await {
@@ -73,12 +77,15 @@ impl Retries {
             // A pause beyond the deadline would replace the cause by DEADLINE_EXCEEDED.
             let pause = backoff.pause(next, fastrand::f64()).filter(|pause| *pause < flight.time_left());
             let Some(pause) = pause else { return Err(error) };
-            if matches!(next, Next::Retry { .. }) && !self.0.withdraw() {
+            let is_retry = matches!(next, Next::Retry { .. });
+            if is_retry && !self.budget.withdraw() {
+                self.metrics.budget_exhausted.inc();
                 return Err(error);
             }
             if flight.begin(tokio::time::sleep(pause)).await.is_err() {
                 return Err(error);
             }
+            self.metrics.retries.inc_by(u64::from(is_retry));
         }
     }
 }

@@ -27,7 +27,7 @@ const STATUSES: [&str; 37] = [
 ];
 
 /// The values of `error_type` without a response, in the order of [`RequestFailure`].
-const FAILURES: [&str; 6] = ["timeout", "connect", "refused", "reset", "not_http", "cancelled"];
+const FAILURES: [&str; 5] = ["timeout", "connect", "refused", "reset", "not_http"];
 
 /// The number of outcomes of a request.
 const OUTCOMES: usize = STATUSES.len() + FAILURES.len();
@@ -44,7 +44,7 @@ pub enum RequestAttempt {
 /// The reason why a request has no response, as a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestFailure {
-    /// No response in time.
+    /// No response in time, or another request of the same upstream call was answered first.
     Timeout,
     /// No connection.
     Connect,
@@ -54,8 +54,6 @@ pub enum RequestFailure {
     Reset,
     /// The peer does not speak HTTP.
     NotHttp,
-    /// The response of another request of the same upstream call came first.
-    Cancelled,
 }
 
 /// The metrics of requests to the upstream.
@@ -106,8 +104,7 @@ impl UpstreamMetrics {
                 Label::described(
                     "error_type",
                     "`\"\"` below status 400, otherwise the status. Without a response `\"timeout\"`, `\"connect\"`, \
-                     `\"refused\"` (not processed by the upstream), `\"reset\"`, `\"not_http\"`, or `\"cancelled\"` \
-                     (another request of the same call was answered first)",
+                     `\"refused\"` (not processed by the upstream), `\"reset\"` or `\"not_http\"`",
                 ),
                 Label::one_of("attempt", &ATTEMPTS),
             ],

@@ -14,6 +14,7 @@ use crate::{
         metrics::{ACCEPT_OPENMETRICS, Scrape, scrape_until},
         reply::Reply,
         service::{Service, Setup},
+        tls::Authority,
         upstream::Upstream,
         with_timeout,
     },
@@ -274,4 +275,73 @@ async fn the_process_is_measured() {
     .await;
     let version = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
     assert_eq!(page.value("countermand_build_info", &[&version]), 1.0);
+}
+
+#[tokio::test]
+async fn each_request_to_the_upstream_is_counted_by_its_attempt_and_its_outcome() {
+    let upstream = Upstream::start().await;
+    upstream.answers([Reply::new(503, "text/html", "<html>"), Reply::ok(), Reply::new(302, "text/html", "")]);
+    let service = Setup::of(&upstream).start().await;
+    service.cancel(NAME).await.unwrap();
+    service.cancel(NAME).await.unwrap_err();
+    let page = scrape(&service).await;
+    let count = |attempt: &str, status: &str, error: &str| {
+        let (attempt, status) =
+            (format!("attempt=\"{attempt}\""), format!("http_response_status_code=\"{status}\""));
+        let labels = ["http_request_method=\"POST\"", &attempt, &status, &format!("error_type=\"{error}\"")];
+        page.find("http_client_request_duration_seconds_count", &labels)
+    };
+    assert_eq!(count("1", "503", "503"), Some(1.0));
+    assert_eq!(count("2", "200", ""), Some(1.0));
+    assert_eq!(count("1", "302", ""), Some(1.0));
+    assert_eq!(page.value("countermand_retries_total", &["kind=\"retry\""]), 1.0);
+    assert_eq!(page.value("countermand_retries_total", &["kind=\"hedge\""]), 0.0);
+    assert_eq!(page.value("countermand_retry_budget_exhausted_total", &[]), 0.0);
+    assert_eq!(page.value("countermand_upstream_queued_calls", &[]), 0.0);
+}
+
+#[tokio::test]
+async fn a_request_without_a_response_is_counted_by_its_failure() {
+    let tokens = Upstream::start().await;
+    let failures = async |url: &str, error: &str| {
+        let service = Setup::with_token_endpoint(&tokens, url).timeout("300ms").start().await;
+        service.cancel(NAME).await.unwrap_err();
+        let labels = ["http_response_status_code=\"\"", &format!("error_type=\"{error}\""), "attempt=\"1\""];
+        let counted = |page: &Scrape| page.find("http_client_request_duration_seconds_count", &labels);
+        let page = scrape_until("a failed request", service.admin, |page| counted(page).is_some()).await;
+        counted(&page)
+    };
+    let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Requests that do not reach a connection keep the number 1.
+    assert!(failures(&format!("http://{unused}"), "connect").await >= Some(1.0));
+    let silent = Upstream::start().await;
+    silent.always_answers(Reply::hanging());
+    assert_eq!(failures(silent.url(), "timeout").await, Some(1.0));
+}
+
+#[tokio::test]
+async fn connections_are_counted_by_transport_and_the_certificate_has_its_expiry() {
+    let upstream = Upstream::start().await;
+    let expiry = UNIX_EPOCH + Duration::from_secs(4_000_000_000);
+    let pair = Authority::new().server_until(expiry);
+    let service = Setup::of(&upstream).tls(&pair, None).unix().start().await;
+    let unix = service.wire_by_unix().await;
+    let silent = tokio::net::TcpStream::connect(service.address).await.unwrap();
+    let open = |page: &Scrape, transport: &str| {
+        page.value("countermand_connections", &[&format!("transport=\"{transport}\"")])
+    };
+    let page = scrape_until("both connections", service.admin, |page| {
+        (open(page, "tls"), open(page, "unix")) == (1.0, 1.0)
+    })
+    .await;
+    assert_eq!(open(&page, "tcp"), 0.0);
+    let certificate = ["certificate=\"server\""];
+    assert_eq!(page.value("countermand_certificate_expiry_timestamp_seconds", &certificate), 4e9);
+    drop(silent);
+    unix.disconnect();
+    let page = scrape_until("the end of the connections", service.admin, |page| {
+        (open(page, "tls"), open(page, "unix")) == (0.0, 0.0)
+    })
+    .await;
+    assert_eq!(page.value("countermand_connections_total", &["transport=\"tls\""]), 1.0);
 }
