@@ -16,9 +16,9 @@ settings! {
 settings! {
     /// `[telemetry]`: the listener for monitoring.
     pub struct Telemetry in "telemetry" {
-        /// Serve /metrics, /livez and /readyz here, in plaintext, for Prometheus and probes of other machines. These
-        /// pages tell nothing of callers, enterprises, devices or operations, and no causes of errors. The admin port
-        /// has the same pages, with causes.
+        /// Serve /metrics, /livez and /readyz here, in plaintext, for Prometheus and probes on other machines. These
+        /// pages have no caller, enterprise, device or operation, and no causes of errors. The admin port has the
+        /// same pages, with causes.
         listen: Option<SocketAddr>, Parsed { form: "host:port", parse: address }, env "COUNTERMAND_TELEMETRY_LISTEN";
     }
 }

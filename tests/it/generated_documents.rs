@@ -29,7 +29,7 @@ Prometheus' text format, or in OpenMetrics 1.0.0 if the client prefers it. In Op
 `_total`, and histograms of calls have exemplars with trace ids.
 
 The values of labels are closed sets. No text of a caller, an enterprise, a device or an operation is one. A histogram has
-the series `_bucket`, `_sum` and `_count`, from the first value on. A counter exists from the start.
+the series `_bucket`, `_sum` and `_count`, from its first value on. A counter exists from the start, with the value 0.
 
 This file is generated: `UPDATE_DOCUMENTS=1 cargo test --test it generated_documents`.
 ";

@@ -273,7 +273,7 @@ impl Description {
             let bounds: Vec<_> = buckets.iter().map(f64::to_string).collect();
             facts.push(format!("buckets {}", bounds.join(" ")));
         }
-        let mut text = format!("\n### `{name}`\n\n{}\n\n{help}.\n", facts.join(" · "));
+        let mut text = format!("\n## `{name}`\n\n{}\n\n{help}.\n", facts.join(" · "));
         if !labels.is_empty() {
             text.push('\n');
         }
