@@ -31,6 +31,7 @@ pub use rules::{EvaluationError, Explanation, Rules, Statement};
 use action::{ActionType, Get, List, Wait};
 use active::ActiveRules;
 use rules::Verdict;
+use settings::PolicyMode;
 
 /// Evidence that a caller may take one action on one resource.
 ///
@@ -57,6 +58,7 @@ pub struct Permit<A: ActionType> {
     /// The action of the whole call. A permit to get may be part of a call to wait.
     action: Action,
     policies: Policies,
+    would_deny: Option<bool>,
 }
 
 /// The rules do not permit the action. The resource may or may not exist.
@@ -84,21 +86,24 @@ impl Denied {
 
 /// The active rules. Cheap to clone; clones share them.
 #[derive(Clone)]
-pub struct Policy(Option<Arc<ArcSwap<ActiveRules>>>);
+pub struct Policy {
+    rules: Option<Arc<ArcSwap<ActiveRules>>>,
+    mode: PolicyMode,
+}
 
 impl Policy {
     /// Permits every action to every caller that a listener accepts. Without a policy, the listeners are on loopback
     /// and unix sockets only, unless the operator gives `--allow-unauthenticated` (see `app::config`).
     #[must_use]
     pub fn without_rules() -> Self {
-        Self(None)
+        Self { rules: None, mode: PolicyMode::Enforce }
     }
 
     /// Makes the rules of `file` active. A task reloads them within seconds when the file changes. An invalid version
     /// is logged, and the previous one stays active.
     #[must_use]
     pub fn start(file: PolicyFile, background: &Background) -> Self {
-        Self(Some(active::start(file, background)))
+        Self { mode: file.mode, rules: Some(active::start(file, background)) }
     }
 
     /// Decides whether `caller` may take this action on `resource`. Each call has one decision, made when the call
@@ -106,16 +111,18 @@ impl Policy {
     ///
     /// # Errors
     ///
-    /// The rules do not permit it.
+    /// The rules do not permit it, and are enforced.
     pub fn decide<A: ActionType>(&self, caller: &Caller, resource: A::Resource) -> Result<Permit<A>, Denied> {
         let action = A::ACTION;
-        let Some(rules) = &self.0 else {
+        let Some(rules) = &self.rules else {
             tracing::trace!(%caller, ?action, %resource, "permitted: there is no policy");
-            return Ok(Permit { resource, action, policies: Policies::default() });
+            return Ok(Permit { resource, action, policies: Policies::default(), would_deny: None });
         };
-        match rules.load().decide(caller, action, resource.lineage()) {
-            Verdict { allowed: true, policies } => Ok(Permit { resource, action, policies }),
-            Verdict { allowed: false, policies } => Err(Denied { policies }),
+        let Verdict { allowed, policies } = rules.load().decide(caller, action, resource.lineage());
+        match self.mode {
+            PolicyMode::Enforce if !allowed => Err(Denied { policies }),
+            PolicyMode::Enforce => Ok(Permit { resource, action, policies, would_deny: None }),
+            PolicyMode::Shadow => Ok(Permit { resource, action, policies, would_deny: Some(!allowed) }),
         }
     }
 }
@@ -133,10 +140,16 @@ impl<A: ActionType> Permit<A> {
         self.action
     }
 
-    /// The policies that permit it. Empty without rules.
+    /// The policies that determined the decision. Empty without rules.
     #[must_use]
     pub fn policies(&self) -> &Policies {
         &self.policies
+    }
+
+    /// In shadow mode, whether the rules do not permit the action. Otherwise `None`.
+    #[must_use]
+    pub fn would_deny(&self) -> Option<bool> {
+        self.would_deny
     }
 }
 
@@ -144,8 +157,8 @@ impl Permit<Wait> {
     /// The permit to get the operation, because a wait consists of gets.
     #[must_use]
     pub fn into_get(self) -> Permit<Get> {
-        let Self { resource, action, policies } = self;
-        Permit { resource, action, policies }
+        let Self { resource, action, policies, would_deny } = self;
+        Permit { resource, action, policies, would_deny }
     }
 }
 
@@ -154,6 +167,7 @@ impl Permit<Get> {
     /// receives the rest of the list.
     #[must_use]
     pub fn by_device(&self) -> Permit<List> {
-        Permit { resource: self.resource.device(), action: self.action, policies: Arc::clone(&self.policies) }
+        let Self { resource, action, policies, would_deny } = self.clone();
+        Permit { resource: resource.device(), action, policies, would_deny }
     }
 }

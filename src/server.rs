@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use crate::background::Background;
 
 pub mod call;
+mod caller_limit;
 pub mod cert_summary;
 mod conn_limit;
 mod connection;

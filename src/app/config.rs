@@ -17,7 +17,10 @@ use crate::{
     http_client::{LoadedAuthorities, tls::TlsError},
     loopback::is_loopback,
     operations::settings::Polling,
-    policy::{PolicyFile, settings::PolicySettings},
+    policy::{
+        PolicyFile,
+        settings::{PolicyMode, PolicySettings},
+    },
     server::{
         identity::jwks::{KeyLoadError, LoadedKeys},
         settings::{Callers, Jwt, JwtSettings, Limits, ListenAddress, Server, TlsFiles, TlsSettings},
@@ -80,8 +83,8 @@ pub struct Settings {
     pub upstream: Upstream,
     /// The credentials, at least one.
     pub credentials: Vec<CredentialConfig>,
-    /// `[policy]`: the file of the Cedar policy. `None` if callers may do everything.
-    pub policy: Option<PathBuf>,
+    /// `[policy]`: the Cedar policy. Without one, callers may do everything.
+    pub policy: PolicySettings,
     /// `[callers]`: the evidence of a caller's identity that is accepted.
     pub callers: Callers,
     /// `[callers.jwt]`: the issuer whose bearer tokens are accepted.
@@ -170,11 +173,21 @@ impl Config {
             ["callers", "polling", "audit"].map(|key| root.section(key, &mut sources.errors));
         let unknown = root.finish(&mut sources.errors);
 
-        let (policy_path, loaded_policy) = read_policy(&mut policy, policy_is_in_file, &mut sources);
-        let has_policy = policy_is_in_file || policy_path.is_some() || unknown.means("policy");
+        let (policy_settings, loaded_policy) = read_policy(&mut policy, policy_is_in_file, &mut sources);
+        let protection = match policy_settings.mode {
+            PolicyMode::Shadow => PolicyProtection::Shadow,
+            // A section with errors, or a misspelled one, shows that a policy is intended.
+            PolicyMode::Enforce
+                if policy_is_in_file || policy_settings.file.is_some() || unknown.means("policy") =>
+            {
+                PolicyProtection::Enforced
+            }
+            PolicyMode::Enforce => PolicyProtection::None,
+        };
 
         let (server_settings, limits, tls, loaded_tls, has_tls) = read_server(&mut server, &mut sources);
-        let exposure = Exposure { has_tls, has_policy, is_allowed: command_line.allow_unauthenticated };
+        let exposure =
+            Exposure { has_tls, policy: protection, is_allowed: command_line.allow_unauthenticated };
         for (address, origin) in server_settings.listen.iter().zip(server.items("listen")) {
             if let ListenAddress::Tcp(address) = address {
                 sources.errors.ok(origin, exposure.check(*address));
@@ -224,7 +237,7 @@ impl Config {
             admin: admin_settings,
             upstream: upstream_settings,
             credentials,
-            policy: policy_path,
+            policy: policy_settings,
             callers: callers_settings,
             jwt,
             polling: polling_settings,
@@ -281,18 +294,18 @@ fn open(sources: &mut Sources) -> OpenedFile {
     OpenedFile { path, root: root.unwrap_or_else(|| Section::empty("")), is_valid, command_line }
 }
 
-/// Reads the path of the policy, and the policy if it is valid.
+/// Reads the settings of the policy, and the policy if it is valid.
 fn read_policy(
     section: &mut Section,
     is_in_file: bool,
     sources: &mut Sources,
-) -> (Option<PathBuf>, Option<PolicyFile>) {
+) -> (PolicySettings, Option<PolicyFile>) {
     let settings = PolicySettings::read(section, sources);
     settings.check(section, is_in_file, &mut sources.errors);
     section.finish(&mut sources.errors);
-    let Some(path) = settings.file else { return (None, None) };
-    let errors = match PolicyFile::load(path.clone()) {
-        Ok(file) => return (Some(path), Some(file)),
+    let Some(path) = settings.file.clone() else { return (settings, None) };
+    let errors = match PolicyFile::load(path.clone(), settings.mode) {
+        Ok(file) => return (settings, Some(file)),
         Err(errors) => errors,
     };
     for error in errors {
@@ -303,7 +316,7 @@ fn read_policy(
         };
         section.invalid("file", Invalid::new(problem, error.hint), &mut sources.errors);
     }
-    (Some(path), None)
+    (settings, None)
 }
 
 /// Reads the settings of `[server]`, its files, and whether TLS is intended.
@@ -387,23 +400,34 @@ fn unusable_certificates(error: &TlsError) -> Invalid {
 struct Exposure {
     /// Whether there is TLS.
     has_tls: bool,
-    /// Whether there is a policy.
-    has_policy: bool,
+    policy: PolicyProtection,
     /// Whether `--allow-unauthenticated` is given.
     is_allowed: bool,
+}
+
+/// The protection by a policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PolicyProtection {
+    Enforced,
+    /// The policy denies nothing.
+    Shadow,
+    None,
 }
 
 impl Exposure {
     /// Checks that an address beyond loopback has TLS and a policy, or `--allow-unauthenticated`.
     fn check(self, address: std::net::SocketAddr) -> Result<(), Invalid> {
-        let (problem, hint) = match self {
-            Self { is_allowed: true, .. } | Self { has_tls: true, has_policy: true, .. } => return Ok(()),
-            _ if is_loopback(address) => return Ok(()),
-            Self { has_tls: false, has_policy: false, .. } => {
-                ("in plaintext and by anyone", "set up [server.tls] and a policy")
-            }
-            Self { has_tls: false, .. } => ("in plaintext", "set up [server.tls]"),
-            Self { has_policy: false, .. } => ("and there is no policy on who may do what", "give a policy"),
+        use PolicyProtection::{Enforced, None, Shadow};
+        if self.is_allowed || is_loopback(address) {
+            return Ok(());
+        }
+        let (problem, hint) = match (self.has_tls, self.policy) {
+            (true, Enforced) => return Ok(()),
+            (false, Enforced) => ("in plaintext", "set up [server.tls]"),
+            (true, None) => ("and there is no policy on who may do what", "give a policy"),
+            (true, Shadow) => ("and a policy in shadow mode denies nothing", "enforce the policy"),
+            (false, None) => ("in plaintext and by anyone", "set up [server.tls] and a policy"),
+            (false, Shadow) => ("in plaintext and by anyone", "set up [server.tls] and enforce the policy"),
         };
         Err(Invalid::new(
             format!("{address} can be reached from beyond this machine, {problem}"),

@@ -248,6 +248,13 @@ pub fn overloaded(retry_after: Duration) -> Status {
     local(Code::Unavailable, "OVERLOADED", "too many calls are in flight", [retry_info(retry_after)])
 }
 
+/// The caller is at its own limit of concurrent calls: UNAVAILABLE, `OVERLOADED`, with RetryInfo.
+#[must_use]
+pub fn overloaded_by_caller(retry_after: Duration) -> Status {
+    let message = "too many calls of this caller are in flight";
+    local(Code::Unavailable, "OVERLOADED", message, [retry_info(retry_after)])
+}
+
 /// The policy denies the call: PERMISSION_DENIED, `NOT_PERMITTED`. The text does not depend on whether the
 /// operation exists.
 #[must_use]

@@ -13,6 +13,7 @@ use super::{
     decision_cache::{DecisionCache, DecisionKey},
     parse::PolicyError,
     rules::{EvaluationError, Rules, Verdict},
+    settings::PolicyMode,
 };
 use crate::{background::Background, caller::Caller, file_watch::FileWatch, fingerprint::fingerprint};
 
@@ -23,23 +24,25 @@ pub struct PolicyFile {
     pub path: PathBuf,
     /// The policies of the file.
     pub rules: Rules,
+    /// The effect of their decisions.
+    pub mode: PolicyMode,
     watch: FileWatch,
     /// The first digits of the SHA-256, which an operator can compare with `sha256sum`.
     sha256: String,
 }
 
 impl PolicyFile {
-    /// Reads and validates a file. Blocks.
+    /// Reads and validates a file, whose decisions have the effect `mode`. Blocks.
     ///
     /// # Errors
     ///
     /// The file cannot be read. Otherwise see [`Rules::parse`].
-    pub fn load(path: PathBuf) -> Result<Self, Vec<PolicyError>> {
+    pub fn load(path: PathBuf, mode: PolicyMode) -> Result<Self, Vec<PolicyError>> {
         let (watch, content) = FileWatch::open(&path).map_err(|error| {
             let hint = "name a file of Cedar policies that this user may read";
             PolicyError::of_file(format!("cannot read the file: {error}"), hint)
         })?;
-        Ok(Self { path, watch, sha256: short_sha256(&content), rules: Rules::parse(&content)? })
+        Ok(Self { path, mode, watch, sha256: short_sha256(&content), rules: Rules::parse(&content)? })
     }
 }
 
@@ -82,8 +85,11 @@ impl ActiveRules {
 
 /// Makes the rules of `file` active, and starts the task that reloads them.
 pub(super) fn start(file: PolicyFile, background: &Background) -> Arc<ArcSwap<ActiveRules>> {
-    let PolicyFile { path, watch, sha256, rules } = file;
+    let PolicyFile { path, mode, watch, sha256, rules } = file;
     log_rules(&path, &sha256, &rules, "loaded policy");
+    if mode == PolicyMode::Shadow {
+        tracing::warn!(file = %path.display(), "policy is in shadow mode; no call is denied");
+    }
     let active = Arc::new(ArcSwap::from_pointee(ActiveRules::new(rules)));
     background.spawn("policy reload", reload(Arc::clone(&active), watch, path));
     active

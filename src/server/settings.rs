@@ -101,6 +101,10 @@ settings! {
         handshake_timeout: Duration = "10s", Time, env "COUNTERMAND_HANDSHAKE_TIMEOUT";
         /// Concurrent calls, over all connections. A call over the limit is UNAVAILABLE.
         max_concurrent_calls: usize = 4096, integer::<usize>(1..=1_000_000), env "COUNTERMAND_MAX_CONCURRENT_CALLS";
+        /// Concurrent calls of one caller that a certificate, a token or a mesh proxy identifies; by default a quarter
+        /// of `max_concurrent_calls`. A call over the limit is UNAVAILABLE. The callers `anonymous` and `unix:UID` have
+        /// no limit of their own, because many clients can share them.
+        max_calls_per_caller: Option<usize>, integer::<usize>(1..=1_000_000), env "COUNTERMAND_MAX_CALLS_PER_CALLER";
         /// The maximum length of a request message, in bytes. A longer message is INVALID_ARGUMENT. A name has at
         /// most 804 characters; the rest is for the filter of a list.
         max_request_bytes: usize = 65_536, integer::<usize>(1024..=4 * 1024 * 1024), env "COUNTERMAND_MAX_REQUEST_BYTES";
@@ -223,6 +227,14 @@ impl Server {
                 errors.add(origin, problem, "give each address once");
             }
         }
+    }
+}
+
+impl Limits {
+    /// The maximum number of concurrent calls of one caller, at least 1.
+    #[must_use]
+    pub fn max_calls_per_caller(&self) -> usize {
+        self.max_calls_per_caller.unwrap_or((self.max_concurrent_calls / 4).max(1))
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
     audit::settings::{Audit, Destination, OnFailure},
     config::READABLE_FILE,
     loopback::is_loopback,
-    policy::PolicyFile,
+    policy::{PolicyFile, settings::PolicyMode},
     server::{
         cert_summary::{self, CertSummary, ValidityState},
         settings::{ListenAddress, TlsFiles},
@@ -33,13 +33,13 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// A warning for each TCP address beyond loopback without TLS or a policy.
+/// A warning for each TCP address beyond loopback without TLS, or without a policy that is enforced.
 fn listeners(settings: &Settings) -> Vec<Finding> {
-    let problem = match (&settings.tls, &settings.policy) {
-        (Some(_), Some(_)) => return Vec::new(),
-        (None, Some(_)) => "in plaintext",
-        (Some(_), None) => "without a policy",
-        (None, None) => "in plaintext and without a policy",
+    let problem = match (&settings.tls, settings.policy.is_enforced()) {
+        (Some(_), true) => return Vec::new(),
+        (None, true) => "in plaintext",
+        (Some(_), false) => "without a policy that is enforced",
+        (None, false) => "in plaintext and without a policy that is enforced",
     };
     let beyond_loopback = settings.server.listen.iter().filter(|address| match address {
         ListenAddress::Tcp(address) => !is_loopback(*address),
@@ -121,6 +121,10 @@ fn policy_file(file: &PolicyFile) -> Vec<Finding> {
     findings.extend(
         rules.warnings.iter().map(|warning| Finding::warning(&subject, warning.located(), &warning.hint)),
     );
+    if file.mode == PolicyMode::Shadow {
+        let finding = "it is in shadow mode: no call is denied";
+        findings.push(Finding::warning(&subject, finding, r#"give policy.mode = "enforce" to enforce it"#));
+    }
     if !rules.has_permit() {
         findings.push(Finding::warning(&subject, "it permits nothing: every call is denied", "add a permit"));
     }

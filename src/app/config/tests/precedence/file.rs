@@ -10,6 +10,7 @@ use crate::{
     audit::settings::{Audit, Destination, OnFailure},
     credentials::Pattern,
     operations::settings::Polling,
+    policy::settings::{PolicyMode, PolicySettings},
     server::settings::{Callers, Jwks, Jwt, Limits, ListenAddress, Owner, Server},
     telemetry::settings::{LogFormat, LogSettings},
 };
@@ -24,6 +25,7 @@ max_connections = 11
 max_handshakes = 12
 handshake_timeout = "13s"
 max_concurrent_calls = 1
+max_calls_per_caller = 11
 max_request_bytes = 1024
 max_header_list_bytes = 2048
 max_streams_per_connection = 14
@@ -55,6 +57,7 @@ name = "others"
 file = "other.json"
 [policy]
 file = "policy.cedar"
+mode = "shadow"
 [callers]
 forwarded_client_cert = true
 linkerd_client_id = true
@@ -97,7 +100,7 @@ fn full(directory: &Path, url: &Settings) -> Settings {
             timeout: Duration::from_secs(90),
         },
         credentials: vec![emea, credential("others", directory.join("other.json"))],
-        policy: Some(directory.join("policy.cedar")),
+        policy: PolicySettings { file: Some(directory.join("policy.cedar")), mode: PolicyMode::Shadow },
         callers: Callers {
             forwarded_client_cert: true,
             linkerd_client_id: true,
@@ -124,6 +127,7 @@ fn limits_of_the_file() -> Limits {
         max_handshakes: 12,
         handshake_timeout: Duration::from_secs(13),
         max_concurrent_calls: 1,
+        max_calls_per_caller: Some(11),
         max_request_bytes: 1024,
         max_header_list_bytes: 2048,
         max_streams_per_connection: 14,
