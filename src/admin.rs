@@ -14,7 +14,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpListener, sync::watch, task::AbortHandle, time::sleep};
 
-use crate::{credentials::Credentials, serving::Serving};
+use crate::{credentials::Credentials, serving::Serving, systemd::PassedSockets};
 
 mod readyz;
 pub mod settings;
@@ -46,7 +46,7 @@ struct View {
 }
 
 impl Admin {
-    /// Binds the port.
+    /// Listens on the port.
     ///
     /// # Errors
     ///
@@ -55,11 +55,10 @@ impl Admin {
         address: SocketAddr,
         credentials: Arc<Credentials>,
         serving: watch::Receiver<Serving>,
+        passed: &mut PassedSockets,
     ) -> io::Result<Self> {
-        let with_address =
-            |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
-        let listener = TcpListener::bind(address).await.map_err(with_address)?;
-        let address = listener.local_addr().map_err(with_address)?;
+        let listener = passed.listen_tcp(address).await?;
+        let address = listener.local_addr()?;
         Ok(Self { listener, address, view: Arc::new(View { credentials, serving }) })
     }
 

@@ -101,7 +101,7 @@ impl Amapi {
     ) -> Result<SuccessResponse, Error> {
         let credential = self.credentials.serving(enterprise).ok_or(Error::NoCredential)?;
         flight.use_credential(credential.name());
-        let attempt = || self.upstream.attempt(&method, &url, credential, flight);
+        let attempt = || self.upstream.attempt(&method, &url, &credential, flight);
         self.retries.run(flight, attempt).await
     }
 

@@ -1,8 +1,16 @@
 //! Builds and connects the components, supervises them and drains. No other module connects components.
 
-use std::{future::Future, io, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{oneshot, watch},
+    time::Instant,
+};
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -16,13 +24,18 @@ use crate::{
     policy::Policy,
     server::{Drained, Router, Server, call::Calls, identity::Identities, settings::ListenAddress},
     serving::Serving,
+    systemd::PassedSockets,
 };
 
 pub mod config;
 mod credentials;
+mod reload;
 
 pub use config::Config;
 use config::{LoadedFiles, Settings};
+use credentials::CredentialPool;
+use reload::{DrainTimes, ReloadTargets};
+pub use reload::{Reloaded, Reloader};
 
 /// The drain ends this much before `drain_timeout`, because the process must end within it.
 const DRAIN_MARGIN: Duration = Duration::from_millis(250);
@@ -37,7 +50,8 @@ pub struct App {
     audit: Audit,
     background: Background,
     exits: TaskExits,
-    drain_timeout: Duration,
+    drain: Arc<DrainTimes>,
+    reloader: Reloader,
 }
 
 /// The reason why the service cannot start.
@@ -60,13 +74,14 @@ pub struct Defect {
 }
 
 impl App {
-    /// Builds the service and binds the addresses. The first token requests are in flight when this returns.
+    /// Builds the service and binds the addresses. The first token requests are in flight when this returns. An address
+    /// of `passed` is not bound, but served on the passed socket.
     ///
     /// # Errors
     ///
     /// See [`StartError`].
-    pub async fn start(config: Config) -> Result<Self, StartError> {
-        let Config { settings, loaded, unknown_variables: _ } = config;
+    pub async fn start(config: Config, mut passed: PassedSockets) -> Result<Self, StartError> {
+        let Config { settings, loaded, unknown_variables: _, file: _, effective } = config;
         let Settings {
             server,
             limits,
@@ -84,12 +99,13 @@ impl App {
         let LoadedFiles { tls, authorities, keys, policy, credentials: loaded_credentials } = loaded;
         let (background, exits) = Background::new();
         let authorities = authorities.start(&background);
-        let credentials = credentials::start(
-            credentials.into_iter().zip(loaded_credentials),
+        let pool = CredentialPool::start(
+            credentials.into_iter().zip(loaded_credentials).collect(),
             &upstream,
             &authorities,
             &background,
         );
+        let credentials = Arc::clone(&pool.credentials);
 
         let base = upstream.url.url().clone();
         let amapi = Amapi::new(base, &authorities, Arc::clone(&credentials), upstream.timeout)?;
@@ -100,21 +116,37 @@ impl App {
             None => Policy::without_rules(),
         };
         let times = times(upstream.timeout, &polling);
-        let operations = Operations::new(policy, amapi, times, state.clone(), in_flight.clone());
+        let operations = Operations::new(policy.clone(), amapi, times, state.clone(), in_flight.clone());
         let issuer = jwt.as_ref().zip(keys);
         let identities = Arc::new(Identities::new(&callers, issuer, &background)?);
-        let drain_timeout = server.drain_timeout;
+        let drain = Arc::new(DrainTimes::new(server.drain_delay, server.drain_timeout));
         let audit = Audit::start(&audit, &background)?;
         let calls = Calls::new(&limits, upstream.timeout, audit.clone(), in_flight);
         let max_request_bytes = limits.max_request_bytes;
         let router =
             Router::new(operations, Arc::clone(&calls), identities, max_request_bytes, state.clone());
-        let server = Server::bind(&server, &limits, tls, router, Arc::clone(&calls), &background).await?;
+        let server =
+            Server::bind(&server, &limits, tls, router, Arc::clone(&calls), &background, &mut passed).await?;
         let admin = match admin.listen {
-            Some(address) => Some(Admin::bind(address, Arc::clone(&credentials), state).await?),
+            Some(address) => Some(Admin::bind(address, Arc::clone(&credentials), state, &mut passed).await?),
             None => None,
         };
-        Ok(Self { server, admin, credentials, serving, calls, audit, background, exits, drain_timeout })
+        passed.finish()?;
+        let reloader = Reloader::new(ReloadTargets {
+            policy,
+            credentials: pool,
+            calls: Arc::clone(&calls),
+            drain: Arc::clone(&drain),
+            background: background.clone(),
+            effective: Mutex::new(effective),
+        });
+        Ok(Self { server, admin, credentials, serving, calls, audit, background, exits, drain, reloader })
+    }
+
+    /// Applies changed configurations.
+    #[must_use]
+    pub fn reloader(&self) -> Reloader {
+        self.reloader.clone()
     }
 
     /// The addresses of the gRPC listeners.
@@ -141,7 +173,8 @@ impl App {
         self.serving.subscribe()
     }
 
-    /// Serves until `stop`, then drains. Health reports NOT_SERVING, connections are rejected after a short grace,
+    /// Serves until `stop`, then drains. Health reports NOT_SERVING, and calls are served until `server.drain_delay` has
+    /// passed. Then connections are rejected after a short grace,
     /// and the calls in flight finish, including cancels whose callers have disconnected. `cut` ends the drain at
     /// once: the remaining calls are answered UNAVAILABLE, and their audit lines are written.
     ///
@@ -154,34 +187,63 @@ impl App {
         stop: impl Future<Output = ()>,
         cut: impl Future<Output = ()>,
     ) -> Result<Drained, Defect> {
-        let Self { server, admin, credentials, serving, calls, audit, background, mut exits, drain_timeout } =
-            self;
+        let Self {
+            server,
+            admin,
+            credentials,
+            serving,
+            calls,
+            audit,
+            background,
+            mut exits,
+            drain,
+            reloader: _,
+        } = self;
         if let Some(admin) = admin {
             background.spawn("admin port", admin.serve());
         }
-        let (drain, draining) = watch::channel(false);
-        let margin = DRAIN_MARGIN.min(drain_timeout / 10);
-        let limit = drain_timeout.saturating_sub(margin);
+        let (start_drain, drain_started) = oneshot::channel();
+        let drain_started = async { drain_started.await.unwrap_or_default() };
         let mut server = tokio::spawn({
             let guard = background.guard("server");
             async move {
                 let _guard = guard;
-                server.serve(draining, limit).await
+                server.serve(drain_started).await
             }
         });
 
-        let dead = tokio::select! {
+        let mut dead = tokio::select! {
             () = stop => None,
             () = credentials::report(&credentials, &serving) => None,
             task = exits.next() => Some(task),
         };
+        let mut cut = std::pin::pin!(cut);
+        let (delay, drain_timeout) = drain.get();
+        let mut is_cut = false;
+        if dead.is_none() && !delay.is_zero() {
+            tracing::info!(delay_ms = delay.as_millis(), "draining after a delay");
+            serving.send_replace(Serving::Leaving);
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                () = &mut cut => is_cut = true,
+                task = exits.next() => dead = Some(task),
+            }
+        }
+        let margin = DRAIN_MARGIN.min(drain_timeout / 10);
+        let limit = drain_timeout.saturating_sub(margin);
         let since = Instant::now();
         match dead {
             Some(task) => tracing::error!(task, "background task ended; draining"),
             None => tracing::info!("draining"),
         }
         serving.send_replace(Serving::Draining);
-        drain.send_replace(true);
+        // The server serves until the drain, so its receiver lives. A panic of the server is the result below.
+        let _ = start_drain.send(limit);
+        let cut = async {
+            if !is_cut {
+                cut.await;
+            }
+        };
         let drained = tokio::select! {
             drained = &mut server => drained.unwrap_or(Drained::TimedOut { calls: calls.in_flight().len() }),
             () = cut => Drained::Stopped { calls: calls.in_flight().len() },

@@ -20,7 +20,7 @@
 //!   [`server::health`] and [`admin`] report.
 //! - [`cli`] has the subcommands. [`config`] reads settings, which each component declares, and [`app::config`] puts them
 //!   together and loads the files that they name.
-//! - [`file_watch`] notices changed files. [`telemetry`] is the log.
+//! - [`file_watch`] notices changed files. [`telemetry`] is the log. [`systemd`] passes sockets and is notified.
 //! - [`caller`] has the identities of callers. [`proto`] has the generated code. [`fingerprint`], [`loopback`] and [`pem`]
 //!   are small helpers.
 //! - The crate `countermand-emulator` emulates Google for `dev`, `emulate` and the tests. It imports nothing of this crate.
@@ -48,4 +48,5 @@ pub mod policy;
 pub mod proto;
 pub mod server;
 pub mod serving;
+pub mod systemd;
 pub mod telemetry;

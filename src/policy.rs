@@ -4,9 +4,13 @@
 //! [`Rules`] are the Cedar policies of a file. `active` holds the active rules, caches their decisions, and reloads
 //! the file when it changes.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{background::Background, caller::Caller};
 
@@ -87,8 +91,10 @@ impl Denied {
 /// The active rules. Cheap to clone; clones share them.
 #[derive(Clone)]
 pub struct Policy {
-    rules: Option<Arc<ArcSwap<ActiveRules>>>,
-    mode: PolicyMode,
+    /// `None` permits everything.
+    active: Arc<ArcSwapOption<ActiveRules>>,
+    /// The task that reloads the file of the active rules.
+    reload: Arc<Mutex<Option<AbortOnDropHandle<()>>>>,
 }
 
 impl Policy {
@@ -96,14 +102,26 @@ impl Policy {
     /// and unix sockets only, unless the operator gives `--allow-unauthenticated` (see `app::config`).
     #[must_use]
     pub fn without_rules() -> Self {
-        Self { rules: None, mode: PolicyMode::Enforce }
+        Self { active: Arc::default(), reload: Arc::default() }
     }
 
     /// Makes the rules of `file` active. A task reloads them within seconds when the file changes. An invalid version
     /// is logged, and the previous one stays active.
     #[must_use]
     pub fn start(file: PolicyFile, background: &Background) -> Self {
-        Self { mode: file.mode, rules: Some(active::start(file, background)) }
+        let policy = Self::without_rules();
+        policy.replace(Some(file), background);
+        policy
+    }
+
+    /// Makes the rules of another file active, as [`Self::start`] does. `None` permits everything.
+    pub fn replace(&self, file: Option<PolicyFile>, background: &Background) {
+        let mut reload = self.reload.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(reload.take());
+        match file {
+            Some(file) => *reload = Some(active::start(file, &self.active, background)),
+            None => self.active.store(None),
+        }
     }
 
     /// Decides whether `caller` may take this action on `resource`. Each call has one decision, made when the call
@@ -114,12 +132,13 @@ impl Policy {
     /// The rules do not permit it, and are enforced.
     pub fn decide<A: ActionType>(&self, caller: &Caller, resource: A::Resource) -> Result<Permit<A>, Denied> {
         let action = A::ACTION;
-        let Some(rules) = &self.rules else {
+        let active = self.active.load();
+        let Some(rules) = &*active else {
             tracing::trace!(%caller, ?action, %resource, "permitted: there is no policy");
             return Ok(Permit { resource, action, policies: Policies::default(), would_deny: None });
         };
-        let Verdict { allowed, policies } = rules.load().decide(caller, action, resource.lineage());
-        match self.mode {
+        let Verdict { allowed, policies } = rules.decide(caller, action, resource.lineage());
+        match rules.mode() {
             PolicyMode::Enforce if !allowed => Err(Denied { policies }),
             PolicyMode::Enforce => Ok(Permit { resource, action, policies, would_deny: None }),
             PolicyMode::Shadow => Ok(Permit { resource, action, policies, would_deny: Some(!allowed) }),

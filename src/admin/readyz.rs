@@ -40,17 +40,17 @@ struct Line<'a> {
 }
 
 pub(super) fn ready(view: &View, headers: &HeaderMap) -> Response<Full<Bytes>> {
-    let serving = *view.serving.borrow();
+    let (serving, credentials) = (*view.serving.borrow(), view.credentials.active());
     let status = match serving {
         Serving::Ready => StatusCode::OK,
-        Serving::NotReady | Serving::Draining => StatusCode::SERVICE_UNAVAILABLE,
+        Serving::NotReady | Serving::Leaving | Serving::Draining => StatusCode::SERVICE_UNAVAILABLE,
     };
-    let draining = serving == Serving::Draining;
+    let draining = matches!(serving, Serving::Leaving | Serving::Draining);
     let wants_json = headers
         .get(ACCEPT)
         .is_some_and(|accept| accept.to_str().is_ok_and(|a| a.contains("application/json")));
     if wants_json {
-        let credentials = view.credentials.iter().map(line).collect();
+        let credentials = credentials.iter().map(line).collect();
         let page = Page { ready: status == StatusCode::OK, draining, credentials };
         let json = serde_json::to_vec(&page).expect("strings, numbers and booleans");
         return super::page(status, "application/json", json);
@@ -59,7 +59,7 @@ pub(super) fn ready(view: &View, headers: &HeaderMap) -> Response<Full<Bytes>> {
     if draining {
         page.push_str("draining: send no new calls\n");
     }
-    for credential in view.credentials.iter() {
+    for credential in credentials.iter() {
         // Writing to a String cannot fail.
         let _ = writeln!(page, "credential {}: {}", credential.name(), credential.status());
     }

@@ -7,8 +7,8 @@ use crate::{
     amapi::settings::Upstream,
     audit::settings::Audit,
     config::{
-        CA_CERTIFICATES, ConfigErrors, FilePath, Flags, Given, Invalid, READABLE_FILE, Section, Setting,
-        Sources, Switch, Variables, address::collide, settings,
+        CA_CERTIFICATES, ConfigErrors, EffectiveSetting, FilePath, Flags, Given, Invalid, READABLE_FILE,
+        Section, Setting, Sources, Switch, Variables, address::collide, settings,
     },
     credentials::{
         LoadedCredential, Machine,
@@ -60,6 +60,10 @@ pub struct Config {
     pub loaded: LoadedFiles,
     /// The unknown `COUNTERMAND_…` variables that resemble no known variable.
     pub unknown_variables: Vec<String>,
+    /// The configuration file, if one was given.
+    pub file: Option<PathBuf>,
+    /// The settings in effect, with their sources.
+    pub effective: Vec<EffectiveSetting>,
 }
 
 impl fmt::Debug for Config {
@@ -224,7 +228,7 @@ impl Config {
         let log = LogSettings::read(&mut Section::empty(""), &mut sources);
         check_filter(&mut sources);
 
-        let Sources { variables, mut errors, .. } = sources;
+        let Sources { variables, mut errors, effective, .. } = sources;
         let unknown_variables = variables.finish(&OTHER_COMMANDS_VARIABLES, &mut errors);
         let Ok(authorities) = authorities else { return Err(errors.sorted(path)) };
         if !errors.is_empty() {
@@ -251,7 +255,7 @@ impl Config {
             policy: loaded_policy,
             credentials: loaded_credentials,
         };
-        Ok(Self { settings, loaded, unknown_variables })
+        Ok(Self { settings, loaded, unknown_variables, file: path, effective })
     }
 
     /// Loads the policy only, from the same sources, to explain a decision.

@@ -21,6 +21,7 @@ use crate::{
     credentials::Machine,
     proto::longrunning::{CancelOperationRequest, operations_client::OperationsClient},
     serving::Serving,
+    systemd::PassedSockets,
     telemetry,
 };
 
@@ -120,7 +121,7 @@ async fn start_proxy(
         .with("--upstream-url", emulator.url());
     let variables = [("COUNTERMAND_AUDIT_FILE".into(), audit_log.into())];
     let config = Config::load(flags, variables.into_iter().collect(), Machine::Elsewhere)?;
-    Ok(App::start(config).await?)
+    Ok(App::start(config, PassedSockets::default()).await?)
 }
 
 /// Issues a command and returns the operation's name.

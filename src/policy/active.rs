@@ -6,7 +6,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Action, Lineage,
@@ -50,13 +51,19 @@ impl PolicyFile {
 /// never uses a decision of the previous version.
 pub(super) struct ActiveRules {
     rules: Rules,
+    mode: PolicyMode,
     decisions: DecisionCache,
     reported: Mutex<BTreeSet<String>>,
 }
 
 impl ActiveRules {
-    pub(super) fn new(rules: Rules) -> Self {
-        Self { rules, decisions: DecisionCache::new(), reported: Mutex::default() }
+    pub(super) fn new(rules: Rules, mode: PolicyMode) -> Self {
+        Self { rules, mode, decisions: DecisionCache::new(), reported: Mutex::default() }
+    }
+
+    /// The effect of the decisions.
+    pub(super) fn mode(&self) -> PolicyMode {
+        self.mode
     }
 
     pub(super) fn decide(&self, caller: &Caller, action: Action, resource: Lineage<'_>) -> Verdict {
@@ -84,18 +91,29 @@ impl ActiveRules {
 }
 
 /// Makes the rules of `file` active, and starts the task that reloads them.
-pub(super) fn start(file: PolicyFile, background: &Background) -> Arc<ArcSwap<ActiveRules>> {
+pub(super) fn start(
+    file: PolicyFile,
+    active: &Arc<ArcSwapOption<ActiveRules>>,
+    background: &Background,
+) -> AbortOnDropHandle<()> {
     let PolicyFile { path, mode, watch, sha256, rules } = file;
     log_rules(&path, &sha256, &rules, "loaded policy");
     if mode == PolicyMode::Shadow {
         tracing::warn!(file = %path.display(), "policy is in shadow mode; no call is denied");
     }
-    let active = Arc::new(ArcSwap::from_pointee(ActiveRules::new(rules)));
-    background.spawn("policy reload", reload(Arc::clone(&active), watch, path));
-    active
+    let first = Some(Arc::new(ActiveRules::new(rules, mode)));
+    active.store(first.clone());
+    let task = reload(Arc::clone(active), first, mode, watch, path);
+    AbortOnDropHandle::new(background.spawn("policy reload", task))
 }
 
-async fn reload(active: Arc<ArcSwap<ActiveRules>>, mut watch: FileWatch, path: PathBuf) {
+async fn reload(
+    active: Arc<ArcSwapOption<ActiveRules>>,
+    mut current: Option<Arc<ActiveRules>>,
+    mode: PolicyMode,
+    mut watch: FileWatch,
+    path: PathBuf,
+) {
     loop {
         let content = watch.changed().await;
         let sha256 = short_sha256(&content);
@@ -103,7 +121,10 @@ async fn reload(active: Arc<ArcSwap<ActiveRules>>, mut watch: FileWatch, path: P
         match parsed.unwrap_or_else(|error| Err(PolicyError::of_file(error.to_string(), "report this"))) {
             Ok(rules) => {
                 log_rules(&path, &sha256, &rules, "reloaded policy");
-                active.store(Arc::new(ActiveRules::new(rules)));
+                let next = Some(Arc::new(ActiveRules::new(rules, mode)));
+                // The rules of another file may have become active just before the abort of this task.
+                active.compare_and_swap(&current, next.clone());
+                current = next;
             }
             Err(errors) => tracing::warn!(
                 file = %path.display(),

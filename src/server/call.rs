@@ -102,6 +102,11 @@ impl Calls {
         self.upstream_timeout
     }
 
+    /// Changes `server.max_calls_per_caller` for later calls.
+    pub fn set_max_calls_per_caller(&self, max: usize) {
+        self.caller_limit.set_max(max);
+    }
+
     /// All calls in flight.
     #[must_use]
     pub fn in_flight(&self) -> &TaskTracker {

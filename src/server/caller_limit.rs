@@ -3,7 +3,10 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     hash::{Hash, Hasher},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use foldhash::fast::RandomState;
@@ -14,7 +17,7 @@ use crate::caller::{Caller, Identity};
 /// The calls in flight of each caller that a certificate, a token or a mesh proxy identifies. Many clients can share
 /// the identity `anonymous` or one unix user, so these callers have no limit of their own.
 pub(super) struct CallerLimit {
-    max: usize,
+    max: AtomicUsize,
     in_flight: Mutex<HashMap<ByIdentity, usize, RandomState>>,
     refusals: LogThrottle,
 }
@@ -49,7 +52,16 @@ impl Hash for ByIdentity {
 
 impl CallerLimit {
     pub(super) fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { max, in_flight: Mutex::default(), refusals: LogThrottle::default() })
+        Arc::new(Self {
+            max: AtomicUsize::new(max),
+            in_flight: Mutex::default(),
+            refusals: LogThrottle::default(),
+        })
+    }
+
+    /// Changes the maximum for later calls.
+    pub(super) fn set_max(&self, max: usize) {
+        self.max.store(max, Ordering::Relaxed);
     }
 
     /// Counts a call of `caller`. Returns `None` for a caller without a limit.
@@ -62,18 +74,18 @@ impl CallerLimit {
             Identity::Anonymous | Identity::Unix { .. } => return Ok(None),
             Identity::Spiffe(_) | Identity::Dns(_) | Identity::Jwt { .. } => {}
         }
-        let caller = ByIdentity(caller.clone());
+        let (caller, max) = (ByIdentity(caller.clone()), self.max.load(Ordering::Relaxed));
         {
             let mut in_flight = self.lock();
             let calls = in_flight.entry(caller.clone()).or_default();
-            if *calls < self.max {
+            if *calls < max {
                 *calls += 1;
                 drop(in_flight);
                 return Ok(Some(CallerSlot { limit: Arc::clone(self), caller }));
             }
         }
         if let Some(suppressed) = self.refusals.permit() {
-            let (caller, max) = (&caller.0, self.max);
+            let caller = &caller.0;
             tracing::warn!(%caller, max, suppressed, "refused a call: its caller has too many calls in flight");
         }
         Err(OverCallerLimit)

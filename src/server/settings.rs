@@ -8,8 +8,8 @@ use super::identity::jwks::Algorithm;
 use crate::{
     caller::Identity,
     config::{
-        ConfigErrors, FilePath, Invalid, List, Parsed, Section, Switch, Time, TimeOrOff, cannot_read,
-        integer, settings,
+        ConfigErrors, FilePath, Invalid, List, Parsed, Section, Switch, Time, TimeOrOff, TimeOrZero,
+        cannot_read, integer, settings,
     },
     file_watch,
 };
@@ -26,6 +26,9 @@ settings! {
             env "COUNTERMAND_LISTEN", flag "--listen ADDR";
         /// The time for calls in flight to finish after a signal to stop.
         drain_timeout: Duration = "25s", Time, env "COUNTERMAND_DRAIN_TIMEOUT";
+        /// The time between a signal to stop and the drain. Health and readiness report NOT_SERVING at once, and calls
+        /// are still served, so that load balancers can send later calls elsewhere.
+        drain_delay: Duration = "0s", TimeOrZero, env "COUNTERMAND_DRAIN_DELAY";
         /// The permission bits of unix socket files. Connecting requires write permission (unix(7)). By default
         /// only the process's user may connect, because without a policy every client may do everything.
         unix_socket_mode: u32 = "0600", Parsed { form: "octal digits, as \"0660\"", parse: mode },

@@ -9,6 +9,7 @@ mod admin;
 mod audit;
 mod check;
 mod configuration;
+mod configuration_reload;
 mod credentials;
 #[cfg(feature = "emulator")]
 mod dev;
@@ -22,6 +23,7 @@ mod rotation;
 mod secrets;
 #[cfg(feature = "emulator")]
 mod serve_with_emulator;
+mod systemd;
 mod tls;
 mod unix_socket;
 

@@ -21,7 +21,7 @@ const EXCESSIVE_MODE: u32 = 0o027;
 
 /// The findings about a valid configuration. Blocks while it reads files.
 pub(super) fn findings(config: &Config) -> Vec<Finding> {
-    let Config { settings, loaded, unknown_variables } = config;
+    let Config { settings, loaded, unknown_variables, file: _, effective: _ } = config;
     let mut findings = vec![Finding::ok("configuration", "all settings are valid")];
     findings.extend(
         unknown_variables.iter().map(|name| Finding::warning(name, "there is no such variable", "unset it")),

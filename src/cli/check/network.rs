@@ -32,7 +32,7 @@ const UNREACHABLE_HINT: &str = "check that its name resolves and its port can be
 
 /// The findings about the network endpoints in a valid configuration.
 pub(super) async fn findings(config: Config) -> Vec<Finding> {
-    let Config { settings, loaded, unknown_variables: _ } = config;
+    let Config { settings, loaded, unknown_variables: _, file: _, effective: _ } = config;
     let LoadedFiles { tls: _, authorities, keys, policy: _, credentials: loaded } = loaded;
     let authorities = authorities.start(&Background::unsupervised());
     let issuer = settings.jwt.as_ref().zip(keys);

@@ -11,6 +11,7 @@ use crate::{
         active::ActiveRules,
         entities::{self, SCHEMA},
         parse,
+        settings::PolicyMode,
     },
 };
 
@@ -146,7 +147,7 @@ proptest! {
         calls in vec(call(), 1..64),
     ) {
         let rules = parse::unvalidated(&policies.concat());
-        let active = ActiveRules::new(parse::unvalidated(&policies.concat()));
+        let active = ActiveRules::new(parse::unvalidated(&policies.concat()), PolicyMode::Enforce);
         for (caller, action, name) in &calls {
             let fresh = rules.evaluate(caller, *action, name.lineage()).0;
             let found = active.decide(caller, *action, name.lineage());

@@ -9,7 +9,7 @@ use countermand::{
     amapi::{Amapi, Api, error::Error},
     background::Background,
     caller::Caller,
-    credentials::{Credential, Credentials, FetchError, Pattern, Token, TokenSource},
+    credentials::{Credential, CredentialSet, Credentials, FetchError, Pattern, Token, TokenSource},
     flight::Flight,
     http_client::Authorities,
     name::OperationName,
@@ -155,7 +155,7 @@ async fn a_flight_has_the_name_of_its_credential_for_every_outcome() {
     let api = Upstream::start().await;
     api.answers([Reply::ok(), Reply::plain_error(404, "NOT_FOUND", "gone")]);
     let emea = Credential::with_source("emea", Fixed("t"), None, &Background::unsupervised());
-    let credentials = Credentials::new([(emea, vec![Pattern::parse("LC01*").unwrap()])]);
+    let credentials = Credentials::new(CredentialSet::new([(emea, vec![Pattern::parse("LC01*").unwrap()])]));
     let minute = Duration::from_secs(60);
     let (url, credentials) = (api.url().parse().unwrap(), Arc::new(credentials));
     let amapi = Amapi::new(url, &Authorities::public(), credentials, minute).unwrap();

@@ -7,6 +7,7 @@ use countermand::{
     config::Flags,
     credentials::Machine,
     server::settings::ListenAddress,
+    systemd::PassedSockets,
 };
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -150,7 +151,7 @@ impl Setup {
         let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
         let config =
             Config::load(flags, variables, Machine::Elsewhere).unwrap_or_else(|errors| panic!("{errors}"));
-        let app = App::start(config).await.unwrap();
+        let app = App::start(config, PassedSockets::default()).await.unwrap();
         let addresses = app.addresses();
         let [ListenAddress::Tcp(address), ..] = addresses[..] else { panic!("{addresses:?}") };
         let serving = app.serving();

@@ -19,6 +19,7 @@ pub(super) fn defaults(directory: &Path, url: &Settings) -> Settings {
         server: Server {
             listen: vec![tcp("127.0.0.1:50051")],
             drain_timeout: Duration::from_secs(25),
+            drain_delay: Duration::ZERO,
             unix_socket_mode: 0o600,
             unix_socket_owner: None,
         },

@@ -19,6 +19,7 @@ pub(super) const FULL: &str = r#"
 [server]
 listen = ["127.0.0.1:1", "unix:c.sock"]
 drain_timeout = "1s"
+drain_delay = "2s"
 unix_socket_mode = "0660"
 unix_socket_owner = "1:2"
 max_connections = 11
@@ -87,6 +88,7 @@ fn full(directory: &Path, url: &Settings) -> Settings {
         server: Server {
             listen: vec![tcp("127.0.0.1:1"), ListenAddress::Unix(directory.join("c.sock"))],
             drain_timeout: Duration::from_secs(1),
+            drain_delay: Duration::from_secs(2),
             unix_socket_mode: 0o660,
             unix_socket_owner: Some(Owner { user: Some(1), group: Some(2) }),
         },

@@ -13,7 +13,7 @@ use crate::{
     telemetry::settings::{LogFormat, LogSettings},
 };
 
-pub(super) const ALL_VARIABLES: [(&str, &str); 48] = [
+pub(super) const ALL_VARIABLES: [(&str, &str); 49] = [
     ("COUNTERMAND_CONFIG", "@/full.toml"),
     ("COUNTERMAND_LISTEN", "127.0.0.1:2, [::1]:2"),
     ("COUNTERMAND_ADMIN_LISTEN", "127.0.0.1:3"),
@@ -23,6 +23,7 @@ pub(super) const ALL_VARIABLES: [(&str, &str); 48] = [
     ("COUNTERMAND_UPSTREAM_IAM_CREDENTIALS_URL", "http://localhost:6"),
     ("COUNTERMAND_UPSTREAM_TIMEOUT", "2s"),
     ("COUNTERMAND_DRAIN_TIMEOUT", "3s"),
+    ("COUNTERMAND_DRAIN_DELAY", "4s"),
     ("COUNTERMAND_SERVER_TLS_CERTIFICATE", "@/other.pem"),
     ("COUNTERMAND_SERVER_TLS_PRIVATE_KEY", "@/other.key"),
     ("COUNTERMAND_SERVER_TLS_CLIENT_CA", "@/other.pem"),
@@ -70,6 +71,7 @@ pub(super) fn of_variables(directory: &Path, urls: &Settings) -> Settings {
         server: Server {
             listen: vec![tcp("127.0.0.1:2"), tcp("[::1]:2")],
             drain_timeout: Duration::from_secs(3),
+            drain_delay: Duration::from_secs(4),
             unix_socket_mode: 0o606,
             unix_socket_owner: Some(Owner { user: None, group: Some(3) }),
         },
