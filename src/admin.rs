@@ -26,8 +26,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// The smallest limit that hyper accepts. Probes send a few hundred bytes.
 const MAX_HEAD_BYTES: usize = 8 * 1024;
 
-/// Open connections. Probes and operators need a few.
-const MAX_CONNECTIONS: usize = 32;
+/// Open connections. Probes and operators need a few. `app::open_files` reserves their descriptors.
+const MAX_CONNECTIONS: usize = 16;
 
 /// The pause after a failed accept, for example when the process has no free file descriptor.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);

@@ -22,13 +22,19 @@ use crate::{
     http_client::tls::TlsError,
     operations::{CacheLimits, Operations, PollIntervals, Times, settings::Polling},
     policy::Policy,
-    server::{Drained, Router, Server, call::Calls, identity::Identities, settings::ListenAddress},
+    server::{
+        Drained, Router, Server,
+        call::Calls,
+        identity::Identities,
+        settings::{Limits, ListenAddress},
+    },
     serving::Serving,
     systemd::PassedSockets,
 };
 
 pub mod config;
 mod credentials;
+mod open_files;
 mod reload;
 
 pub use config::Config;
@@ -96,6 +102,8 @@ impl App {
             audit,
             log: _,
         } = settings;
+        let max_connections = open_files::fit_connections(limits.max_connections);
+        let limits = Limits { max_connections, ..limits };
         let LoadedFiles { tls, authorities, keys, policy, credentials: loaded_credentials } = loaded;
         let (background, exits) = Background::new();
         let authorities = authorities.start(&background);

@@ -26,6 +26,7 @@ mod flights;
 mod json_struct;
 mod poller;
 mod reader;
+mod sensitive_members;
 pub mod settings;
 pub mod status;
 mod status_size;

@@ -90,6 +90,10 @@ pub(crate) async fn run(args: ServeArgs) -> Exit {
             return Exit::Config;
         }
     };
+    if let Err(closed) = config.settings.audit.check_stream() {
+        output::complain(&closed.to_string());
+        return Exit::Config;
+    }
     // The guard writes the queued log lines when it is dropped.
     let _log = match telemetry::start(config.settings.log.log_format, "info") {
         Ok(guard) => guard,

@@ -68,8 +68,11 @@ impl Process {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        let id = self.child.id().expect("the process has not been waited for");
-        kill(Pid::from_raw(id.try_into().unwrap()), signal).unwrap();
+        kill(Pid::from_raw(self.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().expect("the process has not been waited for")
     }
 
     pub(crate) fn is_running(&mut self) -> bool {
