@@ -79,8 +79,8 @@ impl Audit {
 /// The destination of the audit log is a standard stream that was closed when the process started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "audit.file: the audit log goes to a standard stream that is closed, or that is /dev/null open for reading and \
-     writing; redirect the stream, or name a file (\"/dev/null\" discards the lines)"
+    "audit.file: the audit log goes to a standard stream that is closed, so its lines would be lost; open the stream, or \
+     name a file (\"/dev/null\" discards the lines)"
 )]
 pub struct ClosedStream;
 
