@@ -66,7 +66,7 @@ impl App {
     ///
     /// See [`StartError`].
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let Config { settings, loaded, unknown_variables: _ } = config;
+        let Config { settings, loaded, proxy, unknown_variables: _ } = config;
         let Settings {
             server,
             limits,
@@ -88,11 +88,12 @@ impl App {
             credentials.into_iter().zip(loaded_credentials),
             &upstream,
             &authorities,
+            &proxy,
             &background,
         );
 
         let base = upstream.url.url().clone();
-        let amapi = Amapi::new(base, &authorities, Arc::clone(&credentials), upstream.timeout)?;
+        let amapi = Amapi::new(base, &authorities, &proxy, Arc::clone(&credentials), upstream.timeout)?;
         let in_flight = TaskTracker::new();
         let (serving, state) = watch::channel(Serving::NotReady);
         let policy = match policy {

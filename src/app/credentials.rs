@@ -11,7 +11,7 @@ use crate::{
     credentials::{
         Credential, Credentials, LoadedCredential, Readiness, Surroundings, settings::CredentialConfig,
     },
-    http_client::Authorities,
+    http_client::{Authorities, ProxySettings},
     serving::Serving,
 };
 
@@ -20,10 +20,11 @@ pub(super) fn start(
     credentials: impl IntoIterator<Item = (CredentialConfig, LoadedCredential)>,
     upstream: &Upstream,
     authorities: &Authorities,
+    proxy: &ProxySettings,
     background: &Background,
 ) -> Arc<Credentials> {
     let iam = upstream.iam_credentials_url.url().clone();
-    let surroundings = Arc::new(Surroundings::new(authorities.clone(), iam));
+    let surroundings = Arc::new(Surroundings::new(authorities.clone(), proxy.clone(), iam));
     let started = credentials.into_iter().map(|(settings, loaded)| {
         let CredentialConfig { name, definition: _, enterprises } = settings;
         (Credential::start(&name, loaded, &surroundings, background), enterprises)

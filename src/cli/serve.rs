@@ -14,6 +14,7 @@ use crate::{
     app::{App, Config, config::all_settings},
     config::{ConfigErrors, Flags, Variables},
     credentials::Machine,
+    http_client::IgnoredVariable,
     server::Drained,
     telemetry,
 };
@@ -91,6 +92,13 @@ pub(crate) async fn run(args: ServeArgs) -> Exit {
     };
     for variable in &config.unknown_variables {
         tracing::warn!(variable, "ignored an unknown environment variable");
+    }
+    for IgnoredVariable { ignored, used } in config.proxy.ignored() {
+        tracing::warn!(
+            ignored,
+            used,
+            "ignored a proxy variable, because the same variable in lower case differs"
+        );
     }
     match serve(config).await {
         Ok(exit) => exit,
