@@ -7,19 +7,18 @@ use tempfile::TempDir;
 use tokio::process::Command;
 use tonic::{Code, Status, transport::Endpoint};
 
-use crate::{
-    support::{
-        account,
-        details::assert_our_error,
-        forward_proxy::ForwardProxy,
-        process::{Ended, Process, countermand, run},
-        reply::Reply,
-        service,
-        tls::{API_HOST, Authority, H2, HTTP1, TOKEN_HOST},
-        upstream::Upstream,
-    },
-    wire::NAME,
+use crate::support::{
+    account,
+    details::assert_our_error,
+    forward_proxy::ForwardProxy,
+    process::{Ended, Process, countermand, run},
+    reply::Reply,
+    service,
+    tls::{API_HOST, Authority, H2, HTTP1, TOKEN_HOST},
+    upstream::Upstream,
 };
+
+const NAME: &str = "enterprises/LC01/devices/d1/operations/17";
 
 /// The files of a configuration whose API and token endpoint are hosts that do not resolve.
 struct Configured(TempDir);
@@ -37,7 +36,7 @@ impl Configured {
         fs::write(file("ca.pem"), authority.pem()).unwrap();
         let config = format!(
             "[server]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"off\"\n[upstream]\nurl = \"{api}\"\n\
-             ca_certificates = \"ca.pem\"\n[[credentials]]\nfile = \"key.json\"\n"
+             ca_certificates = \"ca.pem\"\n[[credentials]]\nname = \"default\"\nfile = \"key.json\"\n"
         );
         fs::write(file("c.toml"), config).unwrap();
         Self(directory)
