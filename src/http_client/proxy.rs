@@ -4,7 +4,7 @@
 //! disables all its proxies: requests would then bypass the proxy without an error. Therefore this module reads and
 //! checks the variables, and reqwest gets the result.
 
-use std::{ffi::OsString, fmt};
+use std::{ffi::OsString, fmt, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderValue, Uri};
@@ -39,7 +39,7 @@ const SOCKS: [&str; 5] = ["socks", "socks4", "socks4a", "socks5", "socks5h"];
 /// The proxy of the environment, and the hosts that are reached without it. The default is no proxy.
 #[derive(Debug, Clone, Default)]
 pub struct ProxySettings {
-    proxy: Option<Proxy>,
+    proxy: Option<Arc<Proxy>>,
     no_proxy: NoProxy,
     ignored: Vec<IgnoredVariable>,
 }
@@ -54,7 +54,6 @@ pub struct IgnoredVariable {
 }
 
 /// A forward proxy. `Display` and `Debug` show its URL without the user and the password.
-#[derive(Clone)]
 pub struct Proxy {
     /// Scheme, host and port only.
     url: Url,
@@ -74,7 +73,7 @@ impl ProxySettings {
         let Some(GivenVariable { name, given, ignored }) = https.or(all) else { return settings };
         settings.ignored.extend(ignored);
         let proxy = text(&given.value).and_then(|text| Proxy::parse(text, name));
-        settings.proxy = sources.errors.ok(&given.origin, proxy);
+        settings.proxy = sources.errors.ok(&given.origin, proxy).map(Arc::new);
         if let Some(GivenVariable { name: _, given, ignored }) = no_proxy {
             settings.ignored.extend(ignored);
             let no_proxy = text(&given.value).and_then(NoProxy::parse);
@@ -86,7 +85,7 @@ impl ProxySettings {
     /// The proxy, for the hosts that need it.
     #[must_use]
     pub fn proxy(&self) -> Option<&Proxy> {
-        self.proxy.as_ref()
+        self.proxy.as_deref()
     }
 
     /// Whether a request to `url` is sent through the proxy. An `http` URL and a loopback host never are. An `http`
@@ -177,7 +176,7 @@ impl Proxy {
     }
 }
 
-/// Whether the URL of a proxy has a port, and reqwest can parse the URL. reqwest ignores a proxy that it cannot parse.
+/// Whether the port is not 0, and reqwest can parse the URL. reqwest ignores a proxy that it cannot parse.
 fn is_usable(url: &Url) -> bool {
     url.port_or_known_default() != Some(0) && url.as_str().parse::<Uri>().is_ok()
 }

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 use reqwest::ClientBuilder;
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
@@ -23,7 +23,6 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 use tower::{Layer, Service};
-use url::Host;
 
 use super::Proxy;
 use crate::http_client::{USER_AGENT, tls::TlsError};
@@ -43,7 +42,7 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// The tunnel to one host through a proxy.
 #[derive(Debug, Clone)]
 pub(in crate::http_client) struct Tunnel {
-    proxy: Proxy,
+    proxy: Arc<Proxy>,
     /// `host:port`.
     target: String,
 }
@@ -52,7 +51,7 @@ pub(in crate::http_client) struct Tunnel {
 #[derive(Debug, thiserror::Error)]
 #[error("the proxy {proxy} answers CONNECT with {status}{}", self.login_hint())]
 pub(in crate::http_client) struct TunnelRefused {
-    proxy: Proxy,
+    proxy: Arc<Proxy>,
     status: StatusCode,
     source: BoxError,
 }
@@ -73,7 +72,7 @@ impl TunnelRefused {
 }
 
 impl Tunnel {
-    pub(super) fn new(proxy: Proxy, host: &str, port: u16) -> Self {
+    pub(super) fn new(proxy: Arc<Proxy>, host: &str, port: u16) -> Self {
         Self { proxy, target: format!("{host}:{port}") }
     }
 
@@ -110,14 +109,16 @@ impl TunnelProbe {
             return error;
         }
         match self.status().await {
-            Some(status) if !status.is_success() => {
-                TunnelRefused { proxy: self.tunnel.proxy.clone(), status, source: error }.into()
+            // The library accepts 200 only.
+            Some(status) if status != StatusCode::OK => {
+                TunnelRefused { proxy: Arc::clone(&self.tunnel.proxy), status, source: error }.into()
             }
             // The proxy has recovered, or cannot be reached any more.
             Some(_) | None => error,
         }
     }
 
+    /// The status of a CONNECT, at most [`PROBE_INTERVAL`] old. `None` if the proxy does not answer in HTTP.
     async fn status(&self) -> Option<StatusCode> {
         let mut latest = self.latest.lock().await;
         if let Some((at, status)) = *latest
@@ -133,34 +134,27 @@ impl TunnelProbe {
 
     async fn probe(&self) -> io::Result<StatusCode> {
         let url = &self.tunnel.proxy.url;
-        let (Some(host), Some(port)) = (url.host(), url.port_or_known_default()) else {
+        let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
-        let (address, name) = match host {
-            Host::Domain(name) => (name.to_owned(), ServerName::try_from(name.to_owned())),
-            Host::Ipv4(address) => {
-                (address.to_string(), Ok(ServerName::from(std::net::IpAddr::from(address))))
-            }
-            Host::Ipv6(address) => {
-                (address.to_string(), Ok(ServerName::from(std::net::IpAddr::from(address))))
-            }
-        };
-        let tcp = TcpStream::connect((address, port)).await?;
+        // An IPv6 address is in brackets.
+        let host = host.trim_matches(['[', ']']).to_owned();
+        let tcp = TcpStream::connect((&*host, port)).await?;
         if url.scheme() == "http" {
             return self.connect_status(tcp).await;
         }
-        let name = name.map_err(io::Error::other)?;
+        let name = ServerName::try_from(host).map_err(io::Error::other)?;
         self.connect_status(TlsConnector::from(Arc::clone(&self.tls)).connect(name, tcp).await?).await
     }
 
     /// Sends CONNECT, and returns the status of the response.
     async fn connect_status(&self, mut proxy: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<StatusCode> {
-        let Tunnel { proxy: Proxy { authorization, .. }, target } = &self.tunnel;
+        let Tunnel { proxy: used, target } = &self.tunnel;
         let mut head = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nUser-Agent: {USER_AGENT}\r\n")
             .into_bytes();
-        if let Some(authorization) = authorization {
+        if let Some(authorization) = &used.authorization {
             head.extend_from_slice(b"Proxy-Authorization: ");
-            head.extend_from_slice(HeaderValue::as_bytes(authorization));
+            head.extend_from_slice(authorization.as_bytes());
             head.extend_from_slice(b"\r\n");
         }
         head.extend_from_slice(b"\r\n");
