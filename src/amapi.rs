@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::{
     credentials::Credentials,
     flight::Flight,
-    http_client::{Authorities, BodyError, HttpClient, tls::TlsError},
+    http_client::{Authorities, BodyError, HttpClient, ProxySettings, tls::TlsError},
     policy::{
         Permit,
         action::{Cancel, Get, List},
@@ -72,7 +72,8 @@ pub trait Api: Send + Sync + 'static {
 pub type Json = serde_json::Map<String, Value>;
 
 impl Amapi {
-    /// Builds a client of the API at `base`, whose certificate must be trusted by `authorities`.
+    /// Builds a client of the API at `base`, whose certificate must be trusted by `authorities`. `proxy` may
+    /// apply to it.
     ///
     /// # Errors
     ///
@@ -80,10 +81,11 @@ impl Amapi {
     pub fn new(
         base: Url,
         authorities: &Authorities,
+        proxy: &ProxySettings,
         credentials: Arc<Credentials>,
         upstream_timeout: Duration,
     ) -> Result<Self, TlsError> {
-        let client = HttpClient::new(&base, authorities)?;
+        let client = HttpClient::new(&base, authorities, proxy)?;
         Ok(Self {
             credentials,
             upstream: UpstreamClient::new(client, base, upstream_timeout),

@@ -87,7 +87,7 @@ impl App {
     ///
     /// See [`StartError`].
     pub async fn start(config: Config, mut passed: PassedSockets) -> Result<Self, StartError> {
-        let Config { settings, loaded, unknown_variables: _, file: _, effective } = config;
+        let Config { settings, loaded, proxy, unknown_variables: _, file: _, effective } = config;
         let Settings {
             server,
             limits,
@@ -111,12 +111,13 @@ impl App {
             credentials.into_iter().zip(loaded_credentials).collect(),
             &upstream,
             &authorities,
+            &proxy,
             &background,
         );
         let credentials = Arc::clone(&pool.credentials);
 
         let base = upstream.url.url().clone();
-        let amapi = Amapi::new(base, &authorities, Arc::clone(&credentials), upstream.timeout)?;
+        let amapi = Amapi::new(base, &authorities, &proxy, Arc::clone(&credentials), upstream.timeout)?;
         let in_flight = TaskTracker::new();
         let (serving, state) = watch::channel(Serving::NotReady);
         let policy = match policy {

@@ -26,14 +26,17 @@ use tokio_util::task::AbortOnDropHandle;
 mod authorities;
 mod body;
 mod connect_gate;
+mod proxy;
 mod send_error;
 pub mod tls;
 
 pub use authorities::{Authorities, LoadedAuthorities};
 pub use body::BodyError;
+pub use proxy::{IgnoredVariable, Proxy, ProxySettings};
 pub use send_error::{Progress, SendError};
 
 use connect_gate::ConnectGate;
+use proxy::Tunnel;
 use tls::TlsError;
 
 /// The timeout of connecting: TCP, a proxy's CONNECT and the TLS handshake together.
@@ -69,22 +72,21 @@ pub trait OnSent: Send + Sync + 'static {
 }
 
 impl HttpClient {
-    /// Builds a client for the scheme of `url`.
-    ///
-    /// A client for `https` honors `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`. A client for `http`, which is for
-    /// loopback hosts only, never uses a proxy, because a token would cross the network in clear text.
+    /// Builds a client for the scheme, host and port of `url`. `proxy` decides whether it connects through the
+    /// proxy.
     ///
     /// Reloaded authorities apply to new connections.
     ///
     /// # Errors
     ///
     /// The TLS configuration cannot be built.
-    pub fn new(url: &Url, authorities: &Authorities) -> Result<Self, TlsError> {
+    pub fn new(url: &Url, authorities: &Authorities, proxy: &ProxySettings) -> Result<Self, TlsError> {
         let mut authorities = authorities.clone();
-        let active = Arc::new(ArcSwap::from_pointee(Pool::new(url, authorities.active())?));
+        let tunnel = proxy.tunnel_to(url);
+        let active = Arc::new(ArcSwap::from_pointee(Pool::new(tunnel.as_ref(), authorities.active())?));
         let rebuild = authorities.may_change().then(|| {
             let background = authorities.background().clone();
-            let rebuild = rebuild_pool(Arc::clone(&active), authorities, url.clone());
+            let rebuild = rebuild_pool(Arc::clone(&active), authorities, tunnel);
             Arc::new(AbortOnDropHandle::new(background.spawn("HTTP client reload", rebuild)))
         });
         Ok(Self { active, _rebuild: rebuild })
@@ -128,8 +130,8 @@ impl HttpClient {
 }
 
 impl Pool {
-    fn new(url: &Url, roots: Arc<RootCertStore>) -> Result<Self, TlsError> {
-        Ok(Self { client: build(url, roots)?, gate: ConnectGate::new() })
+    fn new(tunnel: Option<&Tunnel>, roots: Arc<RootCertStore>) -> Result<Self, TlsError> {
+        Ok(Self { client: build(tunnel, roots)?, gate: ConnectGate::new() })
     }
 
     async fn send(&self, request: reqwest::Request) -> Result<Response, SendError> {
@@ -180,9 +182,12 @@ impl<S: OnSent> http_body::Body for EmptyBody<S> {
     }
 }
 
-fn build(url: &Url, roots: Arc<RootCertStore>) -> Result<reqwest::Client, TlsError> {
+fn build(tunnel: Option<&Tunnel>, roots: Arc<RootCertStore>) -> Result<reqwest::Client, TlsError> {
+    let tls = tls::client_config(roots)?;
     let builder = reqwest::Client::builder()
-        .tls_backend_preconfigured(tls::client_config(roots)?)
+        .tls_backend_preconfigured(tls.clone())
+        // Otherwise reqwest reads the variables itself.
+        .no_proxy()
         .user_agent(USER_AGENT)
         .redirect(redirect::Policy::none())
         .referer(false)
@@ -192,15 +197,18 @@ fn build(url: &Url, roots: Arc<RootCertStore>) -> Result<reqwest::Client, TlsErr
         .http2_keep_alive_timeout(PING_TIMEOUT)
         .http2_keep_alive_while_idle(true)
         .tcp_nodelay(true);
-    let builder = if url.scheme() == "http" { builder.no_proxy() } else { builder };
+    let builder = match tunnel {
+        Some(tunnel) => tunnel.apply(builder, tls)?,
+        None => builder,
+    };
     builder.build().map_err(|error| TlsError::Client(Arc::new(error)))
 }
 
 /// Replaces the pool when the authorities change.
-async fn rebuild_pool(active: Arc<ArcSwap<Pool>>, mut authorities: Authorities, url: Url) {
+async fn rebuild_pool(active: Arc<ArcSwap<Pool>>, mut authorities: Authorities, tunnel: Option<Tunnel>) {
     loop {
         authorities.changed().await;
-        match Pool::new(&url, authorities.active()) {
+        match Pool::new(tunnel.as_ref(), authorities.active()) {
             Ok(pool) => active.store(Arc::new(pool)),
             Err(error) => {
                 tracing::warn!(%error, "failed to build an HTTP client with the reloaded certificates: the old client stays active");

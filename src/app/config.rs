@@ -14,7 +14,7 @@ use crate::{
         LoadedCredential, Machine,
         settings::{CredentialConfig, CredentialOverride, CredentialSettings, SECTIONS},
     },
-    http_client::{LoadedAuthorities, tls::TlsError},
+    http_client::{LoadedAuthorities, ProxySettings, tls::TlsError},
     loopback::is_loopback,
     operations::settings::Polling,
     policy::{
@@ -58,6 +58,8 @@ pub struct Config {
     pub settings: Settings,
     /// The loaded files.
     pub loaded: LoadedFiles,
+    /// The proxy of the environment.
+    pub proxy: ProxySettings,
     /// The unknown `COUNTERMAND_…` variables that resemble no known variable.
     pub unknown_variables: Vec<String>,
     /// The configuration file, if one was given.
@@ -177,6 +179,7 @@ impl Config {
             ["callers", "polling", "audit"].map(|key| root.section(key, &mut sources.errors));
         let unknown = root.finish(&mut sources.errors);
 
+        let proxy = ProxySettings::read(&mut sources);
         let (policy_settings, loaded_policy) = read_policy(&mut policy, policy_is_in_file, &mut sources);
         let protection = match policy_settings.mode {
             PolicyMode::Shadow => PolicyProtection::Shadow,
@@ -215,7 +218,7 @@ impl Config {
             credentials.into_iter().filter_map(|given| load_credential(given, &mut sources.errors));
         let (credentials, loaded_credentials) = credentials.unzip();
 
-        let (callers_settings, jwt, keys) = read_callers(&mut callers, &mut sources);
+        let (callers_settings, jwt, keys) = read_callers(&mut callers, &proxy, &mut sources);
 
         let polling_settings = Polling::read(&mut polling, &mut sources);
         polling_settings.check(&polling, &mut sources.errors);
@@ -255,7 +258,7 @@ impl Config {
             policy: loaded_policy,
             credentials: loaded_credentials,
         };
-        Ok(Self { settings, loaded, unknown_variables, file: path, effective })
+        Ok(Self { settings, loaded, proxy, unknown_variables, file: path, effective })
     }
 
     /// Loads the policy only, from the same sources, to explain a decision.
@@ -356,7 +359,11 @@ fn read_server(
 }
 
 /// Reads the settings of `[callers]`, and the keys of the issuer.
-fn read_callers(section: &mut Section, sources: &mut Sources) -> (Callers, Option<Jwt>, Option<LoadedKeys>) {
+fn read_callers(
+    section: &mut Section,
+    proxy: &ProxySettings,
+    sources: &mut Sources,
+) -> (Callers, Option<Jwt>, Option<LoadedKeys>) {
     let callers = Callers::read(section, sources);
     let jwt_is_in_file = section.has("jwt");
     let before = sources.errors.len();
@@ -368,7 +375,7 @@ fn read_callers(section: &mut Section, sources: &mut Sources) -> (Callers, Optio
     jwt.finish(&mut sources.errors);
     section.finish(&mut sources.errors);
     let keys = issuer.as_ref().filter(|_| sources.errors.len() == before).and_then(|issuer| {
-        let error = match LoadedKeys::load(issuer) {
+        let error = match LoadedKeys::load(issuer, proxy) {
             Ok(keys) => return Some(keys),
             Err(error) => error,
         };

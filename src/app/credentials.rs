@@ -15,7 +15,7 @@ use crate::{
         Credential, CredentialSet, Credentials, Definition, LoadedCredential, Readiness, Surroundings,
         settings::CredentialConfig,
     },
-    http_client::Authorities,
+    http_client::{Authorities, ProxySettings},
     serving::Serving,
 };
 
@@ -34,10 +34,11 @@ impl CredentialPool {
         credentials: Vec<(CredentialConfig, LoadedCredential)>,
         upstream: &Upstream,
         authorities: &Authorities,
+        proxy: &ProxySettings,
         background: &Background,
     ) -> Self {
         let iam = upstream.iam_credentials_url.url().clone();
-        let surroundings = Arc::new(Surroundings::new(authorities.clone(), iam));
+        let surroundings = Arc::new(Surroundings::new(authorities.clone(), proxy.clone(), iam));
         let definitions = definitions(&credentials);
         let set = CredentialSet::new(credentials.into_iter().map(|(settings, loaded)| {
             let CredentialConfig { name, definition: _, enterprises } = settings;

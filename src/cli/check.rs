@@ -17,6 +17,7 @@ mod explain;
 mod finding;
 mod local;
 mod network;
+mod proxy;
 mod token_hint;
 
 use finding::Finding;

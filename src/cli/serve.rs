@@ -15,6 +15,7 @@ use crate::{
     audit::Audit,
     config::{ConfigErrors, Flags, Variables},
     credentials::Machine,
+    http_client::IgnoredVariable,
     server::Drained,
     systemd::{self, PassedSockets},
     telemetry,
@@ -104,6 +105,13 @@ pub(crate) async fn run(args: ServeArgs) -> Exit {
     };
     for variable in &config.unknown_variables {
         tracing::warn!(variable, "ignored an unknown environment variable");
+    }
+    for IgnoredVariable { ignored, used } in config.proxy.ignored() {
+        tracing::warn!(
+            ignored,
+            used,
+            "ignored a proxy variable, because the same variable in lower case differs"
+        );
     }
     match serve(config, flags, passed).await {
         Ok(exit) => exit,

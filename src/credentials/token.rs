@@ -81,6 +81,8 @@ pub enum TokenService {
 pub enum FetchErrorKind {
     /// No response, because of DNS, the network, a proxy, TLS or a timeout.
     Unreachable,
+    /// No response, because the forward proxy refused the tunnel to the service.
+    RefusedByProxy,
     /// The service refused the key, the account or its permissions, or this machine's clock is inaccurate. Retries fail
     /// until an operator repairs the credential.
     Refused,

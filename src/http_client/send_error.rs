@@ -2,6 +2,8 @@
 
 use std::{error::Error, fmt::Write};
 
+use super::proxy::TunnelRefused;
+
 /// A request has no response. `Display` is for the log. It may have addresses, and never has a header.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{cause}")]
@@ -10,6 +12,8 @@ pub struct SendError {
     pub progress: Progress,
     /// Whether the connection may be lost. The reset of one stream leaves its connection open.
     pub(super) is_connection_lost: bool,
+    /// Whether the forward proxy refused the tunnel to the host.
+    pub is_refused_by_proxy: bool,
     cause: String,
 }
 
@@ -33,7 +37,12 @@ impl From<reqwest::Error> for SendError {
         // The URL is left out, because the log line has the operation's name.
         let error = error.without_url();
         let progress = if error.is_connect() { Progress::NotConnected } else { progress(&error) };
-        Self { progress, is_connection_lost: !is_stream_reset(&error), cause: cause_of(&error) }
+        Self {
+            progress,
+            is_connection_lost: !is_stream_reset(&error),
+            is_refused_by_proxy: sources(&error).any(|error| error.is::<TunnelRefused>()),
+            cause: cause_of(&error),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 pub(crate) mod account;
 pub(crate) mod details;
 pub(crate) mod files;
+pub(crate) mod forward_proxy;
 pub(crate) mod grpc;
 pub(crate) mod http2_upstream;
 pub(crate) mod issuer;

@@ -1,8 +1,8 @@
-//! Findings without network access: listeners, TLS files, the policy and the audit log.
+//! Findings without network access: the proxy, listeners, TLS files, the policy and the audit log.
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
-use super::finding::Finding;
+use super::{finding::Finding, proxy};
 use crate::{
     app::{Config, config::Settings},
     audit::settings::{Audit, Destination, OnFailure},
@@ -21,11 +21,12 @@ const EXCESSIVE_MODE: u32 = 0o027;
 
 /// The findings about a valid configuration. Blocks while it reads files.
 pub(super) fn findings(config: &Config) -> Vec<Finding> {
-    let Config { settings, loaded, unknown_variables, file: _, effective: _ } = config;
+    let Config { settings, loaded, proxy: _, unknown_variables, file: _, effective: _ } = config;
     let mut findings = vec![Finding::ok("configuration", "all settings are valid")];
     findings.extend(
         unknown_variables.iter().map(|name| Finding::warning(name, "there is no such variable", "unset it")),
     );
+    findings.extend(proxy::findings(config));
     findings.extend(listeners(settings));
     findings.extend(settings.tls.iter().flat_map(tls_files));
     findings.extend(loaded.policy.iter().flat_map(policy_file));

@@ -8,13 +8,14 @@ use reqwest::Method;
 use super::{
     credential::{self, without_query},
     finding::Finding,
+    token_hint::PROXY_HINT,
 };
 use crate::{
     amapi::settings::Upstream,
     app::{Config, config::LoadedFiles},
     background::Background,
     credentials::{LoadedCredential, Surroundings, settings::CredentialConfig},
-    http_client::{Authorities, HttpClient, Progress},
+    http_client::{Authorities, HttpClient, Progress, ProxySettings},
     server::{
         identity::jwks::{JwksFetchError, LoadedKeys},
         settings::{Jwks, Jwt},
@@ -32,22 +33,22 @@ const UNREACHABLE_HINT: &str = "check that its name resolves and its port can be
 
 /// The findings about the network endpoints in a valid configuration.
 pub(super) async fn findings(config: Config) -> Vec<Finding> {
-    let Config { settings, loaded, unknown_variables: _, file: _, effective: _ } = config;
+    let Config { settings, loaded, proxy, unknown_variables: _, file: _, effective: _ } = config;
     let LoadedFiles { tls: _, authorities, keys, policy: _, credentials: loaded } = loaded;
     let authorities = authorities.start(&Background::unsupervised());
     let issuer = settings.jwt.as_ref().zip(keys);
     let (keys, api, credentials) = tokio::join!(
         OptionFuture::from(issuer.map(|(jwt, keys)| jwks(jwt, keys))),
-        upstream(&settings.upstream, &authorities),
-        credentials(&settings.credentials, &loaded, &settings.upstream, &authorities)
+        upstream(&settings.upstream, &authorities, &proxy),
+        credentials(&settings.credentials, &loaded, &settings.upstream, &authorities, &proxy)
     );
     keys.into_iter().chain([api]).chain(credentials).collect()
 }
 
 /// Gets the base URL without a token, which costs no quota. Any HTTP response shows that the API is reachable.
-async fn upstream(upstream: &Upstream, authorities: &Authorities) -> Finding {
+async fn upstream(upstream: &Upstream, authorities: &Authorities, proxy: &ProxySettings) -> Finding {
     let url = &upstream.url;
-    let client = match HttpClient::new(url.url(), authorities) {
+    let client = match HttpClient::new(url.url(), authorities, proxy) {
         Ok(client) => client,
         Err(error) => return Finding::error("upstream", error.to_string(), "report this"),
     };
@@ -60,6 +61,7 @@ async fn upstream(upstream: &Upstream, authorities: &Authorities) -> Finding {
         }
         Ok(Err(failure)) => {
             let hint = match failure.progress {
+                _ if failure.is_refused_by_proxy => PROXY_HINT,
                 Progress::NotConnected | Progress::NotProcessed | Progress::Unknown => UNREACHABLE_HINT,
                 Progress::NotHttp => {
                     "check that upstream.url names an HTTP server, and that its scheme (http or https) is correct"
@@ -90,6 +92,7 @@ async fn jwks(jwt: &Jwt, keys: LoadedKeys) -> Finding {
 fn jwks_hint(error: &JwksFetchError) -> &'static str {
     match error {
         JwksFetchError::Client(_) => "report this",
+        JwksFetchError::NoResponse(error) if error.is_refused_by_proxy => PROXY_HINT,
         JwksFetchError::NoResponse(_) | JwksFetchError::TimedOut | JwksFetchError::Body(_) => {
             "check that it can be reached from here (through HTTPS_PROXY if that is set), and that its \
              certificate is trusted (callers.jwt.jwks_ca_certificates)"
@@ -113,9 +116,10 @@ async fn credentials(
     loaded: &[LoadedCredential],
     upstream: &Upstream,
     authorities: &Authorities,
+    proxy: &ProxySettings,
 ) -> Vec<Finding> {
     let iam = upstream.iam_credentials_url.url().clone();
-    let surroundings = Arc::new(Surroundings::new(authorities.clone(), iam));
+    let surroundings = Arc::new(Surroundings::new(authorities.clone(), proxy.clone(), iam));
     let each = list
         .iter()
         .zip(loaded)

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     background::Background,
     caller::{Caller, Evidence},
+    http_client::ProxySettings,
     server::{
         peer::{Peer, PeerOrigin},
         settings::{Callers, Jwks, Jwt},
@@ -71,7 +72,7 @@ fn identify_by(
     peer: &Peer,
     lines: &[(&str, &str)],
 ) -> Result<Caller, Refusal> {
-    let issuer = issuer.map(|jwt| (jwt, LoadedKeys::load(jwt).unwrap()));
+    let issuer = issuer.map(|jwt| (jwt, LoadedKeys::load(jwt, &ProxySettings::default()).unwrap()));
     let identities = Arc::new(Identities::new(callers, issuer, &Background::unsupervised()).unwrap());
     match identities.of_peer(peer).identify(&headers(lines)) {
         Identified::Now(caller) => caller,

@@ -11,7 +11,7 @@ use countermand::{
     caller::Caller,
     credentials::{Credential, CredentialSet, Credentials, FetchError, Pattern, Token, TokenSource},
     flight::Flight,
-    http_client::Authorities,
+    http_client::{Authorities, ProxySettings},
     name::OperationName,
     policy::{Policy, action::Cancel},
     proto::longrunning::{GetOperationRequest, ListOperationsRequest, WaitOperationRequest},
@@ -158,7 +158,8 @@ async fn a_flight_has_the_name_of_its_credential_for_every_outcome() {
     let credentials = Credentials::new(CredentialSet::new([(emea, vec![Pattern::parse("LC01*").unwrap()])]));
     let minute = Duration::from_secs(60);
     let (url, credentials) = (api.url().parse().unwrap(), Arc::new(credentials));
-    let amapi = Amapi::new(url, &Authorities::public(), credentials, minute).unwrap();
+    let amapi =
+        Amapi::new(url, &Authorities::public(), &ProxySettings::default(), credentials, minute).unwrap();
     let cancel = async |enterprise| {
         let name = OperationName::parse(&operation(enterprise)).unwrap();
         let permit = Policy::without_rules().decide::<Cancel>(&Caller::anonymous(), name).unwrap();
