@@ -5,12 +5,11 @@ use std::{io, time::Duration};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 use super::{
-    log_throttle::LogThrottle,
     peer::PeerOrigin,
     settings::ListenAddress,
     unix_socket::{BoundSocket, SocketAccess},
 };
-use crate::loopback::is_loopback;
+use crate::{log_throttle::LogThrottle, loopback::is_loopback};
 
 /// The pause after a failed accept, for example without free file descriptors.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
