@@ -33,8 +33,11 @@ pub struct Settings {
     /// The shares of API calls that fail.
     #[command(flatten)]
     pub faults: FaultRates,
-    /// The reason with which each API call gets a 403, as if the project or the account were misconfigured
-    #[arg(long, value_name = "REASON", value_enum)]
+    /// The reason with which each API call gets a 403, as for a project or an account in error: SERVICE_DISABLED,
+    /// ACCESS_TOKEN_SCOPE_INSUFFICIENT, BILLING_DISABLED, CONSUMER_INVALID, CONSUMER_SUSPENDED, USER_PROJECT_DENIED,
+    /// API_KEY_SERVICE_BLOCKED, ACCOUNT_STATE_INVALID or IAM_PERMISSION_DENIED
+    // The help of the values would make the help of all flags longer.
+    #[arg(long, value_name = "REASON", value_enum, hide_possible_values = true)]
     pub denial: Option<Denial>,
     /// The quota of API calls.
     #[command(flatten)]
