@@ -23,6 +23,7 @@ mod attempt;
 pub mod error;
 pub mod google_error;
 mod list_query;
+pub mod operator_error;
 mod retry;
 pub mod settings;
 

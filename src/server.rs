@@ -19,7 +19,6 @@ mod connection;
 pub mod health;
 pub mod identity;
 pub mod listener;
-mod log_throttle;
 mod message;
 pub mod peer;
 mod preface;

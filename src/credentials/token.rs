@@ -215,7 +215,8 @@ impl fmt::Debug for Token {
 }
 
 impl Authorization {
-    pub(super) fn new(token: &Token, generation: u64) -> Self {
+    /// The headers of a token. `generation` numbers the tokens of one credential.
+    pub(crate) fn new(token: &Token, generation: u64) -> Self {
         let quota_project = token.quota_project.clone();
         Self { header: token.header(), quota_project, generation, redactor: Arc::default() }
     }

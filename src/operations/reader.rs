@@ -9,7 +9,8 @@ use tokio_util::task::TaskTracker;
 use super::{
     cache::{Cache, CacheLimits},
     flights::Flights,
-    log_outcome, translate,
+    outcome_log::OutcomeLog,
+    translate,
 };
 use crate::{
     amapi::{Api, ListQuery, error::Error},
@@ -28,6 +29,7 @@ pub(super) struct Reader<A>(Arc<ReaderInner<A>>);
 
 struct ReaderInner<A> {
     amapi: Arc<A>,
+    log: Arc<OutcomeLog>,
     upstream_timeout: Duration,
     cache: Cache,
     gets: Flights<Arc<Operation>>,
@@ -42,12 +44,13 @@ impl<A> Clone for Reader<A> {
 impl<A: Api> Reader<A> {
     pub(super) fn new(
         amapi: Arc<A>,
+        log: Arc<OutcomeLog>,
         upstream_timeout: Duration,
         limits: CacheLimits,
         tasks: TaskTracker,
     ) -> Self {
         let gets = Flights::new(tasks);
-        Self(Arc::new(ReaderInner { amapi, upstream_timeout, cache: Cache::new(limits), gets }))
+        Self(Arc::new(ReaderInner { amapi, log, upstream_timeout, cache: Cache::new(limits), gets }))
     }
 
     /// The latest state of an operation: the cached state if it is recent enough, otherwise Google's.
@@ -76,7 +79,7 @@ impl<A: Api> Reader<A> {
             async move {
                 let sent_at = Instant::now();
                 let result = inner.amapi.get(&permit, &flight).await.and_then(translate::operation);
-                log_outcome(permit.resource(), permit.action(), &result, &flight);
+                inner.log.log(permit.resource(), permit.action(), &result, &flight);
                 let operation = Arc::new(result?);
                 inner.cache.insert(permit.resource(), &operation, sent_at);
                 Ok(operation)
@@ -99,7 +102,7 @@ impl<A: Api> Reader<A> {
         }
         let page = async {
             let result = self.0.amapi.list(permit, query, &flight).await.and_then(translate::page);
-            log_outcome(permit.resource(), permit.action(), &result, &flight);
+            self.0.log.log(permit.resource(), permit.action(), &result, &flight);
             result
         };
         match timeout_at(deadline, page).await {

@@ -11,8 +11,10 @@ use std::{
 
 use foldhash::fast::RandomState;
 
-use super::log_throttle::LogThrottle;
-use crate::caller::{Caller, Identity};
+use crate::{
+    caller::{Caller, Identity},
+    log_throttle::LogThrottle,
+};
 
 /// The calls in flight of each caller that a certificate, a token or a mesh proxy identifies. Many clients can share
 /// the identity `anonymous` or one unix user, so these callers have no limit of their own.

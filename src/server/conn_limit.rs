@@ -19,7 +19,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{connection::Admitted, listener::Connected, log_throttle::LogThrottle, tls::Tls};
+use super::{connection::Admitted, listener::Connected, tls::Tls};
+use crate::log_throttle::LogThrottle;
 
 /// The age below which a handshake is not revoked. A handshake takes a few round trips, far less than this.
 const HANDSHAKE_GRACE: Duration = Duration::from_secs(1);

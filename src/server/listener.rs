@@ -5,12 +5,12 @@ use std::{io, time::Duration};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 use super::{
-    log_throttle::LogThrottle,
     peer::PeerOrigin,
     settings::ListenAddress,
     unix_socket::{BoundSocket, SocketAccess},
 };
 use crate::{
+    log_throttle::LogThrottle,
     loopback::is_loopback,
     systemd::{PassedSockets, with_address},
 };

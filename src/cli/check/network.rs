@@ -8,6 +8,7 @@ use reqwest::Method;
 use super::{
     credential::{self, without_query},
     finding::Finding,
+    online::OnlineCheck,
     token_hint::PROXY_HINT,
 };
 use crate::{
@@ -28,11 +29,11 @@ const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(10);
 /// The maximum of credentials that are checked concurrently.
 const MAX_CONCURRENT_CREDENTIALS: usize = 16;
 
-const UNREACHABLE_HINT: &str = "check that its name resolves and its port can be reached from here (through HTTPS_PROXY if that \
+pub(super) const UNREACHABLE_HINT: &str = "check that its name resolves and its port can be reached from here (through HTTPS_PROXY if that \
     is set), and that its certificate is trusted (upstream.ca_certificates)";
 
-/// The findings about the network endpoints in a valid configuration.
-pub(super) async fn findings(config: Config) -> Vec<Finding> {
+/// The findings about the network endpoints in a valid configuration. With `online`, each credential sends a query.
+pub(super) async fn findings(config: Config, online: bool) -> Vec<Finding> {
     let Config { settings, loaded, proxy, unknown_variables: _, file: _, effective: _ } = config;
     let LoadedFiles { tls: _, authorities, keys, policy: _, credentials: loaded } = loaded;
     let authorities = authorities.start(&Background::unsupervised());
@@ -40,7 +41,7 @@ pub(super) async fn findings(config: Config) -> Vec<Finding> {
     let (keys, api, credentials) = tokio::join!(
         OptionFuture::from(issuer.map(|(jwt, keys)| jwks(jwt, keys))),
         upstream(&settings.upstream, &authorities, &proxy),
-        credentials(&settings.credentials, &loaded, &settings.upstream, &authorities, &proxy)
+        credentials(&settings.credentials, &loaded, &settings.upstream, &authorities, &proxy, online)
     );
     keys.into_iter().chain([api]).chain(credentials).collect()
 }
@@ -117,13 +118,15 @@ async fn credentials(
     upstream: &Upstream,
     authorities: &Authorities,
     proxy: &ProxySettings,
+    online: bool,
 ) -> Vec<Finding> {
+    // An error of the HTTP client is a finding of `upstream`.
+    let online = online.then(|| OnlineCheck::new(upstream, authorities, proxy).ok()).flatten();
     let iam = upstream.iam_credentials_url.url().clone();
     let surroundings = Arc::new(Surroundings::new(authorities.clone(), proxy.clone(), iam));
-    let each = list
-        .iter()
-        .zip(loaded)
-        .map(|(credential, loaded)| credential::findings(credential, loaded, upstream, &surroundings));
+    let each = list.iter().zip(loaded).map(|(credential, loaded)| {
+        credential::findings(credential, loaded, upstream, &surroundings, online.as_ref())
+    });
     let findings: Vec<Vec<Finding>> = stream::iter(each).buffered(MAX_CONCURRENT_CREDENTIALS).collect().await;
     findings.concat()
 }
