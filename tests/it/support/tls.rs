@@ -3,7 +3,8 @@
 use std::{path::Path, sync::Arc, time::SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DnType, IsCa, KeyPair, SanType,
+    date_time_ymd,
 };
 use rustls::{
     ServerConfig,
@@ -64,6 +65,15 @@ impl Authority {
         parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         // Each authority has its own name. Otherwise only signatures would distinguish two authorities.
         parameters.distinguished_name.push(DnType::CommonName, format!("CA {:x}", fastrand::u64(..)));
+        Self(CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// An authority with this common name, whose certificate no client can use: its basic constraints are malformed.
+    pub(crate) fn with_malformed_constraints(common_name: &str) -> Self {
+        let mut parameters = CertificateParams::default();
+        parameters.distinguished_name.push(DnType::CommonName, common_name);
+        let null = vec![5, 0];
+        parameters.custom_extensions.push(CustomExtension::from_oid_content(&[2, 5, 29, 19], null));
         Self(CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap())
     }
 
