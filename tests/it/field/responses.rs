@@ -1,6 +1,6 @@
 //! Responses of the API and of proxies before it, and the files of the configuration.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::{Router, extract::State, routing::get};
 use countermand::{
@@ -238,4 +238,20 @@ async fn a_request_over_64_kib_is_refused_with_the_limit_in_the_message() {
     assert!(status.message().contains("65536 bytes"), "{status:?}");
     // The connection stays open.
     assert_eq!(service.cancel("x").await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+/// googleapis/google-auth-library-python #145: the expiry of a token was compared with a clock that is not the
+/// issuer's. Here this machine's clock is a day ahead of Google's.
+#[tokio::test]
+async fn an_impersonated_token_is_used_although_this_machines_clock_is_ahead() {
+    let (api, key, iam) = (Upstream::start().await, Upstream::start().await, Upstream::start().await);
+    let google = SystemTime::now() - Duration::from_secs(24 * 3600);
+    let end = humantime::format_rfc3339_seconds(google + Duration::from_secs(3600));
+    let response = json!({"accessToken": "of-the-proxy", "expireTime": end.to_string()});
+    iam.answers([Reply::json(200, &response).header("date", &httpdate::fmt_http_date(google))]);
+    api.answers([Reply::ok()]);
+    let list = [("emea", r#"impersonate = "proxy@p.iam.gserviceaccount.com""#, &key)];
+    let service = Setup::of(&api).iam(iam.url()).credentials(&list).start().await;
+    service.cancel(NAME).await.unwrap();
+    assert_eq!(api.requests()[0].headers["authorization"], "Bearer of-the-proxy");
 }

@@ -44,6 +44,11 @@ impl Pair {
         CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()
     }
 
+    /// The certificates, with those of intermediate authorities.
+    pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
+        CertificateDer::pem_slice_iter(self.certificate.as_bytes()).map(Result::unwrap).collect()
+    }
+
     pub(crate) fn key_der(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap()
     }
@@ -62,10 +67,19 @@ pub(crate) fn dns(text: &str) -> SanType {
 impl Authority {
     pub(crate) fn new() -> Self {
         let mut parameters = CertificateParams::default();
-        parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
         // Each authority has its own name. Otherwise only signatures would distinguish two authorities.
         parameters.distinguished_name.push(DnType::CommonName, format!("CA {:x}", fastrand::u64(..)));
         Self(CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// An intermediate authority of this authority, whose certificate expires at `end`.
+    pub(crate) fn intermediate(&self, end: SystemTime) -> Self {
+        let mut parameters = CertificateParams::default();
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        parameters.distinguished_name.push(DnType::CommonName, format!("CA {:x}", fastrand::u64(..)));
+        parameters.not_after = end.into();
+        Self(CertifiedIssuer::signed_by(parameters, KeyPair::generate().unwrap(), &self.0).unwrap())
     }
 
     /// An authority with this common name, whose certificate no client can use: its basic constraints are malformed.
