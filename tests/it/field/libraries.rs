@@ -134,18 +134,17 @@ async fn informational_responses_and_trailers_of_http2_are_ignored() {
     service.cancel(NAME).await.unwrap();
 }
 
-/// hyperium/h2 #958: a response without `:status` was `200 OK`, which would be a cancel.
-#[tokio::test]
-async fn a_response_of_http2_without_a_status_is_not_a_success() {
+/// Answers each HTTP/2 request with the header block `block` and no body. Writes frames (RFC 9113), because no library
+/// sends a malformed block.
+async fn answer_with_block(authority: &Authority, block: &'static [u8]) -> (String, AbortOnDropHandle<()>) {
     const HEADERS: u8 = 1;
     const SETTINGS: u8 = 4;
     const ACK: u8 = 1;
     const END_STREAM_AND_HEADERS: u8 = 5;
-    let (authority, tokens) = (Authority::new(), Upstream::start().await);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
     let acceptor = authority.acceptor(&[H2]);
-    let _serving = AbortOnDropHandle::new(tokio::spawn(async move {
+    let serving = tokio::spawn(async move {
         loop {
             let mut socket = acceptor.accept(listener.accept().await.unwrap().0).await.unwrap();
             // The client's connection preface has 24 bytes. A frame's head has 9: length, type, flags and stream.
@@ -157,19 +156,31 @@ async fn a_response_of_http2_without_a_status_is_not_a_success() {
                 let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
                 socket.read_exact(&mut vec![0; length as usize]).await.unwrap();
                 let answer = match (head[3], head[4]) {
-                    (SETTINGS, 0) => [0, 0, 0, SETTINGS, ACK, 0, 0, 0, 0],
+                    (SETTINGS, 0) => vec![0, 0, 0, SETTINGS, ACK, 0, 0, 0, 0],
                     (HEADERS, _) => {
-                        [0, 0, 0, HEADERS, END_STREAM_AND_HEADERS, head[5], head[6], head[7], head[8]]
+                        let length = u8::try_from(block.len()).unwrap();
+                        let kind = [0, 0, length, HEADERS, END_STREAM_AND_HEADERS];
+                        [&kind, &head[5..], block].concat()
                     }
                     _ => continue,
                 };
                 socket.write_all(&answer).await.unwrap();
             }
         }
-    }));
-    let setup = Setup::with_token_endpoint(&tokens, &url).ca(&authority.pem());
-    let status = setup.start().await.cancel(NAME).await.unwrap_err();
-    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    });
+    (url, AbortOnDropHandle::new(serving))
+}
+
+/// hyperium/h2 #958: a response without `:status` was `200 OK`, which would be a cancel.
+#[tokio::test]
+async fn a_response_of_http2_without_a_status_is_not_a_success() {
+    let (authority, tokens) = (Authority::new(), Upstream::start().await);
+    // `:status: 200` in HPACK's static table, and nothing.
+    for (block, code) in [(&[0x88][..], None), (&[], Some(Code::Unavailable))] {
+        let (url, _serving) = answer_with_block(&authority, block).await;
+        let service = Setup::with_token_endpoint(&tokens, &url).ca(&authority.pem()).start().await;
+        assert_eq!(service.cancel(NAME).await.err().map(|status| status.code()), code, "{block:?}");
+    }
 }
 
 /// hyperium/hyper #3724: a request hung when the head of its response was over hyper's limit of 16 KiB.
