@@ -106,6 +106,17 @@ fn a_connection_identifies_its_peer() {
 }
 
 #[test]
+fn the_user_id_of_unmapped_users_identifies_nobody() {
+    let mut identities = Identities::new(&Callers::default(), None, &Background::unsupervised()).unwrap();
+    identities.overflow_uid = Some(7);
+    let identities = Arc::new(identities);
+    for (uid, id) in [(7, "anonymous"), (8, "unix:8")] {
+        let peer = peer(PeerOrigin::Unix { uid: Some(uid) }, None);
+        assert_eq!(identities.of_peer(&peer).connection_caller.to_string(), id);
+    }
+}
+
+#[test]
 fn only_trusted_proxies_may_forward_identities() {
     let forwarded = ("spiffe://corp.example/forwarded".to_owned(), Evidence::ForwardedClientCert);
     let by_linkerd = (format!("dns:{LINKERD}"), Evidence::LinkerdClientId);

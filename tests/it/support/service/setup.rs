@@ -64,6 +64,12 @@ impl Setup {
         self
     }
 
+    /// Replaces the credential by the account of this machine, with the metadata server at `host`.
+    pub(crate) fn metadata_server(mut self, host: &str) -> Self {
+        self.flags = self.flags.without("--credentials");
+        self.variable("GCE_METADATA_HOST", host)
+    }
+
     /// Sets `upstream.ca_certificates`.
     pub(crate) fn ca(mut self, pem: &str) -> Self {
         let path = self.write(CA_FILE, pem);
