@@ -19,6 +19,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use crate::caller::Caller;
+
 /// An upstream call in flight.
 ///
 /// Work that precedes a request (queueing, a token, a connection, a retry) must end at the latest deadline of the
@@ -37,6 +39,7 @@ pub struct Flight {
     upstream_status: AtomicU16,
     credential: OnceLock<Arc<str>>,
     has_caller_timeout: AtomicBool,
+    caller: Option<Caller>,
 }
 
 /// The latest deadline of the callers has passed.
@@ -53,9 +56,15 @@ pub enum SendTimeout {
 }
 
 impl Flight {
-    /// Starts a flight for a caller that waits until `deadline`.
+    /// Starts a flight of this server itself, which polls and waits until `deadline`.
     #[must_use]
     pub fn new(deadline: Instant) -> Arc<Self> {
+        Self::started_by(None, deadline)
+    }
+
+    /// Starts a flight for `caller`, which waits until `deadline`.
+    #[must_use]
+    pub fn started_by(caller: Option<Caller>, deadline: Instant) -> Arc<Self> {
         let started = Instant::now();
         Arc::new(Self {
             started,
@@ -66,6 +75,7 @@ impl Flight {
             upstream_status: AtomicU16::new(0),
             credential: OnceLock::new(),
             has_caller_timeout: AtomicBool::new(false),
+            caller,
         })
     }
 
@@ -178,6 +188,12 @@ impl Flight {
     #[must_use]
     pub fn credential(&self) -> Option<&str> {
         self.credential.get().map(|name| &**name)
+    }
+
+    /// The caller that started the flight; `None` for a poll.
+    #[must_use]
+    pub fn caller(&self) -> Option<&Caller> {
+        self.caller.as_ref()
     }
 
     /// Whether the deadline of a caller passed before the outcome was known.

@@ -191,6 +191,9 @@ fn log_outcome<T>(resource: &impl Display, action: Action, result: &Result<T, Er
         Ok(_) => {
             tracing::debug!(%resource, ?action, attempts, upstream_status, credential, "upstream call completed")
         }
+        Err(error @ (Error::UrlTooLong { .. } | Error::NotBuilt { .. })) => {
+            tracing::info!(%resource, ?action, %error, "the request of a caller cannot be sent");
+        }
         Err(error @ Error::Response(response)) if response.http_status < 500 => {
             tracing::info!(%resource, ?action, attempts, credential, %error, "Google rejected an upstream call");
         }

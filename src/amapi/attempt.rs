@@ -246,6 +246,7 @@ fn send_failed(error: SendError) -> FailedAttempt {
             next: Next::Retry { not_before: Duration::ZERO },
         },
         Progress::NotProcessed => FailedAttempt { error: Error::Unreachable { cause }, next: Next::Requeue },
+        Progress::NotBuilt => permanent(Error::NotBuilt { cause }),
         Progress::NotHttp => permanent(Error::NotHttp { cause }),
     }
 }

@@ -61,7 +61,7 @@ async fn upstream(upstream: &Upstream, authorities: &Authorities) -> Finding {
         Ok(Err(failure)) => {
             let hint = match failure.progress {
                 Progress::NotConnected | Progress::NotProcessed | Progress::Unknown => UNREACHABLE_HINT,
-                Progress::NotHttp => {
+                Progress::NotHttp | Progress::NotBuilt => {
                     "check that upstream.url names an HTTP server, and that its scheme (http or https) is correct"
                 }
             };
