@@ -22,6 +22,7 @@ use crate::{
 mod attempt;
 pub mod error;
 pub mod google_error;
+mod hedge;
 mod list_query;
 mod retry;
 mod retry_budget;
@@ -85,7 +86,7 @@ impl Amapi {
         credentials: Arc<Credentials>,
         upstream_timeout: Duration,
     ) -> Result<Self, TlsError> {
-        let client = HttpClient::new(&base, authorities)?;
+        let client = HttpClient::for_requests_of(upstream_timeout, &base, authorities)?;
         Ok(Self {
             credentials,
             upstream: UpstreamClient::new(client, base, upstream_timeout),
@@ -117,7 +118,7 @@ impl Amapi {
         flight.use_credential(credential.name());
         let retry = if method == Method::POST { RetryUse::Cancel } else { RetryUse::Read };
         let tries = Tries::new(&self.retry_budget, flight, retry);
-        tries.run(|| self.upstream.attempt(&method, &url, credential, flight)).await
+        tries.run(|| self.upstream.attempt(&method, &url, credential, flight, &tries)).await
     }
 
     async fn read(

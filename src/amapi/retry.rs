@@ -62,8 +62,8 @@ impl<'a> Tries<'a> {
         Self { budget, flight, retry, used: AtomicU32::new(1) }
     }
 
-    /// Counts another try. Returns `false` when the call or the budget has none left.
-    fn take(&self) -> bool {
+    /// Counts another try, which is a retry or a hedge. Returns `false` when the call or the budget has none left.
+    pub(super) fn take(&self) -> bool {
         // The tries of one call are taken one after the other.
         let used = self.used.load(Relaxed);
         let is_allowed = used < MAX_TRIES && self.budget.withdraw(self.flight.caller(), self.retry);
