@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, TryFutureExt};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use reqwest::{Method, Url};
 use tokio::{
@@ -34,6 +34,10 @@ const MAX_BODY: usize = 4 * 1024 * 1024;
 /// HTTP/2, Google's servers allow 100 streams per connection, and other requests wait in the client.
 const MAX_IN_FLIGHT: usize = 256;
 
+/// The maximum number of concurrent hedges, in addition to [`MAX_IN_FLIGHT`]. Requests on a silent connection can
+/// hold all slots, and an HTTP/2 connection to Google has at most this many requests.
+const MAX_HEDGES: usize = 100;
+
 /// The timeout of the body of a successful cancel. A body that has not ended by then is incomplete.
 const CANCEL_BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -44,7 +48,8 @@ pub(super) struct UpstreamClient {
     base: Url,
     timeout: Duration,
     hedge_delay: Duration,
-    slots: Arc<Semaphore>,
+    slots: Semaphore,
+    hedge_slots: Arc<Semaphore>,
 }
 
 /// A response with a 2xx status.
@@ -58,8 +63,14 @@ impl UpstreamClient {
     pub(super) fn new(client: HttpClient, mut base: Url, timeout: Duration) -> Self {
         let path = format!("{}/v1/", base.path().trim_end_matches('/'));
         base.set_path(&path);
-        let (hedge_delay, slots) = (hedge::delay(timeout), Arc::new(Semaphore::new(MAX_IN_FLIGHT)));
-        Self { client, base, timeout, hedge_delay, slots }
+        Self {
+            client,
+            base,
+            timeout,
+            hedge_delay: hedge::delay(timeout),
+            slots: Semaphore::new(MAX_IN_FLIGHT),
+            hedge_slots: Arc::new(Semaphore::new(MAX_HEDGES)),
+        }
     }
 
     /// `{base}/v1/{name}{verb}`. A parsed name has only characters that a path does not escape.
@@ -126,10 +137,10 @@ impl UpstreamClient {
                 return None;
             }
             is_decided = true;
-            if !pool.is_silent_since(sent) {
+            if flight.time_left().is_zero() || !pool.is_silent_since(sent) {
                 return None;
             }
-            let slot = Arc::clone(&self.slots).try_acquire_owned().ok()?;
+            let slot = Arc::clone(&self.hedge_slots).try_acquire_owned().ok()?;
             if !tries.take() {
                 return None;
             }
@@ -137,20 +148,22 @@ impl UpstreamClient {
                 tracing::warn!(%error, "failed to build an HTTP client: a request on a silent connection is not sent again");
             });
             let replacement = replacement.ok()?;
-            let (client, silent, request) = (self.client.clone(), Arc::clone(&pool), send_over(&replacement));
+            let (client, silent, timeout) = (self.client.clone(), Arc::clone(&pool), self.timeout);
+            let (flight, request) = (Arc::clone(flight), send_over(&replacement));
             let request = async move {
                 let _slot = slot;
-                let response = request.await?;
+                // Like the first request, a hedge is not sent after the deadline.
+                let response = flight.send(timeout, timeout, request).await.map_err(timed_out)?;
+                let response = response.map_err(send_failed)?;
                 client.replace(&silent, replacement);
                 Ok(response)
             };
             Some(request.boxed())
         };
-        let request = send_over(&pool);
         // Pinned here, because each function that takes the future by value would store it twice.
         let exchange = pin!(async {
-            let request = pin!(request);
-            let response = hedge::first_success(request, hedge).await.map_err(send_failed)?;
+            let request = pin!(send_over(&pool).map_err(send_failed));
+            let response = hedge::first_success(request, hedge).await?;
             let status = response.status();
             flight.responded(status.as_u16());
             if !status.is_success() {
@@ -173,14 +186,7 @@ impl UpstreamClient {
             }
             Ok(SuccessResponse { http_status: status.as_u16(), body })
         });
-        match flight.send(self.timeout, self.hedge_delay, exchange).await {
-            Ok(result) => result,
-            Err(SendTimeout::Unsent) => Err(deadline_exceeded("before anything was sent to the upstream")),
-            Err(SendTimeout::NoResponse) => {
-                let error = Error::DeadlineExceeded { while_doing: "before the upstream answered" };
-                Err(FailedAttempt { error, next: Next::Retry { not_before: Duration::ZERO } })
-            }
-        }
+        flight.send(self.timeout, self.hedge_delay, exchange).await.map_err(timed_out)?
     }
 }
 
@@ -279,6 +285,16 @@ fn deadline_exceeded(while_doing: &'static str) -> FailedAttempt {
 
 fn token_unavailable(unavailable: Unavailable) -> FailedAttempt {
     permanent(Error::CredentialUnavailable { retry_after: unavailable.retry_after })
+}
+
+fn timed_out(timeout: SendTimeout) -> FailedAttempt {
+    match timeout {
+        SendTimeout::Unsent => deadline_exceeded("before anything was sent to the upstream"),
+        SendTimeout::NoResponse => {
+            let error = Error::DeadlineExceeded { while_doing: "before the upstream answered" };
+            FailedAttempt { error, next: Next::Retry { not_before: Duration::ZERO } }
+        }
+    }
 }
 
 fn send_failed(error: SendError) -> FailedAttempt {

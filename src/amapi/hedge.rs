@@ -20,7 +20,7 @@ pub(super) fn delay(upstream_timeout: Duration) -> Duration {
 }
 
 /// The first success of `first` and its hedge, otherwise the latest failure. The other request is dropped. `hedge`
-/// starts the hedge. It is asked whenever `first` is polled, until it returns one, and not after its failure.
+/// starts the hedge, and is called after each poll of `first` until it returns one.
 pub(super) async fn first_success<T, E>(
     mut first: Pin<&mut impl Future<Output = Result<T, E>>>,
     mut hedge: impl FnMut() -> Option<BoxFuture<'static, Result<T, E>>>,
