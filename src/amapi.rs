@@ -22,22 +22,25 @@ use crate::{
 mod attempt;
 pub mod error;
 pub mod google_error;
+mod hedge;
 mod list_query;
 pub mod operator_error;
 mod retry;
+mod retry_budget;
 pub mod settings;
 
 pub use list_query::ListQuery;
 
 use attempt::{SuccessResponse, UpstreamClient};
 use error::Error;
-use retry::Retries;
+use retry::Tries;
+use retry_budget::{RetryBudget, RetryUse};
 
 /// The API behind one base URL, called with the credential that serves the enterprise.
 pub struct Amapi {
     credentials: Arc<Credentials>,
     upstream: UpstreamClient,
-    retries: Retries,
+    retry_budget: RetryBudget,
 }
 
 /// The calls of the API. Tests implement this trait without sockets.
@@ -60,7 +63,7 @@ pub trait Api: Send + Sync + 'static {
         flight: &Arc<Flight>,
     ) -> impl Future<Output = Result<Json, Error>> + Send;
 
-    /// `GET /v1/{device}/operations`. Returns `{operations, nextPageToken, unreachable}` in Google's JSON.
+    /// `GET /v1/{device}/operations`. A query that is too long for a URL is not sent. Returns `{operations, nextPageToken, unreachable}` in Google's JSON.
     fn list(
         &self,
         permit: &Permit<List>,
@@ -86,12 +89,24 @@ impl Amapi {
         credentials: Arc<Credentials>,
         upstream_timeout: Duration,
     ) -> Result<Self, TlsError> {
-        let client = HttpClient::new(&base, authorities, proxy)?;
+        let client = HttpClient::for_requests_of(upstream_timeout, &base, authorities, proxy)?;
         Ok(Self {
             credentials,
             upstream: UpstreamClient::new(client, base, upstream_timeout),
-            retries: Retries::new(),
+            retry_budget: RetryBudget::new(),
         })
+    }
+
+    /// The number of retries that cancels of a caller without recent retries may use now.
+    #[must_use]
+    pub fn available_retries(&self) -> u32 {
+        self.retry_budget.available()
+    }
+
+    /// The number of retries and hedges that the retry budget refused since the start.
+    #[must_use]
+    pub fn refused_retries(&self) -> u64 {
+        self.retry_budget.exhaustions()
     }
 
     /// Sends a request without a body to the URL that `url` builds, with the credential that serves `enterprise`.
@@ -104,8 +119,9 @@ impl Amapi {
     ) -> Result<SuccessResponse, Error> {
         let credential = self.credentials.serving(enterprise).ok_or(Error::NoCredential)?;
         flight.use_credential(credential.name());
-        let attempt = || self.upstream.attempt(&method, &url, &credential, flight);
-        self.retries.run(flight, attempt).await
+        let retry = if method == Method::POST { RetryUse::Cancel } else { RetryUse::Read };
+        let tries = Tries::new(&self.retry_budget, flight, retry);
+        tries.run(|| self.upstream.attempt(&method, &url, &credential, flight, &tries)).await
     }
 
     async fn read(
@@ -148,12 +164,9 @@ impl Api for Amapi {
         flight: &Arc<Flight>,
     ) -> Result<Json, Error> {
         let name = permit.resource();
-        let url = || {
-            let mut url = self.upstream.url(name.as_str(), "/operations");
-            query.write(&mut url);
-            url
-        };
-        self.read(url, name.enterprise(), flight).await
+        // Only a list has fields of any length. Its URL is checked before the list takes a slot and a token.
+        let url = query.add_to(self.upstream.url(name.as_str(), "/operations"))?;
+        self.read(|| url.clone(), name.enterprise(), flight).await
     }
 }
 

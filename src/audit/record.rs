@@ -97,6 +97,12 @@ impl Record {
         self.lock().caller = Some(caller.clone());
     }
 
+    /// The caller, if it is known.
+    #[must_use]
+    pub fn caller(&self) -> Option<Caller> {
+        self.lock().caller.clone()
+    }
+
     /// Records the name in the request, valid or not. A longer name is cut at 1 KiB.
     pub fn set_name(&self, mut name: String) {
         name.truncate(name.floor_char_boundary(MAX_NAME));

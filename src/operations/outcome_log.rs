@@ -34,6 +34,10 @@ impl OutcomeLog {
             }
             Err(error) => error,
         };
+        if let Error::UrlTooLong { .. } | Error::NotBuilt { .. } = error {
+            tracing::info!(%resource, ?action, %error, "the request of a caller cannot be sent");
+            return;
+        }
         let Error::Response(response) = error else {
             tracing::warn!(%resource, ?action, attempts, upstream_status, credential, %error, "upstream call failed");
             return;

@@ -96,7 +96,8 @@ impl<A: Api> Reader<A> {
         deadline: Instant,
         record: Option<&Record>,
     ) -> Result<ListOperationsResponse, Error> {
-        let flight = Flight::new(deadline.min(Instant::now() + self.0.upstream_timeout));
+        let end = deadline.min(Instant::now() + self.0.upstream_timeout);
+        let flight = Flight::started_by(record.and_then(Record::caller), end);
         if let Some(record) = record {
             record.joined(&flight, false);
         }

@@ -11,6 +11,7 @@ pub(crate) mod issuer;
 pub(crate) mod process;
 pub(crate) mod raw_client;
 pub(crate) mod raw_upstream;
+pub(crate) mod relay;
 pub(crate) mod reply;
 pub(crate) mod service;
 pub(crate) mod tls;

@@ -64,7 +64,7 @@ async fn upstream(upstream: &Upstream, authorities: &Authorities, proxy: &ProxyS
             let hint = match failure.progress {
                 _ if failure.is_refused_by_proxy => PROXY_HINT,
                 Progress::NotConnected | Progress::NotProcessed | Progress::Unknown => UNREACHABLE_HINT,
-                Progress::NotHttp => {
+                Progress::NotHttp | Progress::NotBuilt => {
                     "check that upstream.url names an HTTP server, and that its scheme (http or https) is correct"
                 }
             };
