@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::{
     credentials::Credentials,
     flight::Flight,
-    http_client::{Authorities, BodyError, HttpClient, tls::TlsError},
+    http_client::{Authorities, BodyError, HttpClient, ProxySettings, tls::TlsError},
     policy::{
         Permit,
         action::{Cancel, Get, List},
@@ -23,21 +23,25 @@ use crate::{
 mod attempt;
 pub mod error;
 pub mod google_error;
+mod hedge;
 mod list_query;
+pub mod operator_error;
 mod retry;
+mod retry_budget;
 pub mod settings;
 
 pub use list_query::ListQuery;
 
 use attempt::{SuccessResponse, UpstreamClient};
 use error::Error;
-use retry::Retries;
+use retry::Tries;
+use retry_budget::{RetryBudget, RetryUse};
 
 /// The API behind one base URL, called with the credential that serves the enterprise.
 pub struct Amapi {
     credentials: Arc<Credentials>,
     upstream: UpstreamClient,
-    retries: Retries,
+    retry_budget: Arc<RetryBudget>,
 }
 
 /// The calls of the API. Tests implement this trait without sockets.
@@ -60,7 +64,7 @@ pub trait Api: Send + Sync + 'static {
         flight: &Arc<Flight>,
     ) -> impl Future<Output = Result<Json, Error>> + Send;
 
-    /// `GET /v1/{device}/operations`. Returns `{operations, nextPageToken, unreachable}` in Google's JSON.
+    /// `GET /v1/{device}/operations`. A query that is too long for a URL is not sent. Returns `{operations, nextPageToken, unreachable}` in Google's JSON.
     fn list(
         &self,
         permit: &Permit<List>,
@@ -73,7 +77,8 @@ pub trait Api: Send + Sync + 'static {
 pub type Json = serde_json::Map<String, Value>;
 
 impl Amapi {
-    /// Builds a client of the API at `base`, whose certificate must be trusted by `authorities`.
+    /// Builds a client of the API at `base`, whose certificate must be trusted by `authorities`. `proxy` may
+    /// apply to it.
     ///
     /// # Errors
     ///
@@ -81,15 +86,25 @@ impl Amapi {
     pub fn new(
         base: Url,
         authorities: &Authorities,
+        proxy: &ProxySettings,
         credentials: Arc<Credentials>,
         upstream_timeout: Duration,
         metrics: &Arc<UpstreamMetrics>,
     ) -> Result<Self, TlsError> {
-        let client = HttpClient::new(&base, authorities)?;
+        let client = HttpClient::for_requests_of(upstream_timeout, &base, authorities, proxy)?;
+        let retry_budget = Arc::new(RetryBudget::new());
+        metrics.budget_available.read_value_with({
+            let retry_budget = Arc::clone(&retry_budget);
+            move || f64::from(retry_budget.available())
+        });
+        metrics.budget_exhausted.read_value_with({
+            let retry_budget = Arc::clone(&retry_budget);
+            move || retry_budget.exhaustions() as f64
+        });
         Ok(Self {
             credentials,
             upstream: UpstreamClient::new(client, base, upstream_timeout, Arc::clone(metrics)),
-            retries: Retries::new(Arc::clone(metrics)),
+            retry_budget,
         })
     }
 
@@ -103,8 +118,9 @@ impl Amapi {
     ) -> Result<SuccessResponse, Error> {
         let credential = self.credentials.serving(enterprise).ok_or(Error::NoCredential)?;
         flight.use_credential(credential.name());
-        let attempt = || self.upstream.attempt(&method, &url, credential, flight);
-        self.retries.run(flight, attempt).await
+        let retry = if method == Method::POST { RetryUse::Cancel } else { RetryUse::Read };
+        let tries = Tries::new(&self.retry_budget, flight, retry, self.upstream.metrics());
+        tries.run(|| self.upstream.attempt(&method, &url, &credential, flight, &tries)).await
     }
 
     async fn read(
@@ -147,12 +163,9 @@ impl Api for Amapi {
         flight: &Arc<Flight>,
     ) -> Result<Json, Error> {
         let name = permit.resource();
-        let url = || {
-            let mut url = self.upstream.url(name.as_str(), "/operations");
-            query.write(&mut url);
-            url
-        };
-        self.read(url, name.enterprise(), flight).await
+        // Only a list has fields of any length. Its URL is checked before the list takes a slot and a token.
+        let url = query.add_to(self.upstream.url(name.as_str(), "/operations"))?;
+        self.read(|| url.clone(), name.enterprise(), flight).await
     }
 }
 

@@ -1,8 +1,17 @@
 //! Builds and connects the components, supervises them and drains. No other module connects components.
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{oneshot, watch},
+    time::Instant,
+};
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -14,16 +23,27 @@ use crate::{
     http_client::tls::TlsError,
     operations::{CacheLimits, Operations, PollIntervals, Times, settings::Polling},
     policy::Policy,
-    server::{Drained, Router, Server, call::Calls, identity::Identities, settings::ListenAddress},
+    server::{
+        Drained, Router, Server,
+        call::Calls,
+        identity::Identities,
+        settings::{Limits, ListenAddress},
+    },
     serving::Serving,
-    telemetry::metrics::Metrics,
+    systemd::PassedSockets,
+    telemetry::metrics::{Metrics, ReloadKind},
 };
 
 pub mod config;
 mod credentials;
+mod open_files;
+mod reload;
 
 pub use config::Config;
 use config::{LoadedFiles, Settings};
+use credentials::CredentialPool;
+use reload::{DrainTimes, ReloadTargets};
+pub use reload::{Reloaded, Reloader};
 
 /// The drain ends this much before `drain_timeout`, because the process must end within it.
 const DRAIN_MARGIN: Duration = Duration::from_millis(250);
@@ -39,7 +59,8 @@ pub struct App {
     audit: Audit,
     background: Background,
     exits: TaskExits,
-    drain_timeout: Duration,
+    drain: Arc<DrainTimes>,
+    reloader: Reloader,
 }
 
 /// The reason why the service cannot start.
@@ -62,13 +83,14 @@ pub struct Defect {
 }
 
 impl App {
-    /// Builds the service and binds the addresses. The first token requests are in flight when this returns.
+    /// Builds the service and binds the addresses. The first token requests are in flight when this returns. An address
+    /// of `passed` is not bound, but served on the passed socket.
     ///
     /// # Errors
     ///
     /// See [`StartError`].
-    pub async fn start(config: Config) -> Result<Self, StartError> {
-        let Config { settings, loaded, unknown_variables: _ } = config;
+    pub async fn start(config: Config, mut passed: PassedSockets) -> Result<Self, StartError> {
+        let Config { settings, loaded, proxy, unknown_variables: _, file: _, effective } = config;
         let Settings {
             server,
             limits,
@@ -84,38 +106,45 @@ impl App {
             telemetry,
             log: _,
         } = settings;
+        let max_connections = open_files::fit_connections(limits.max_connections);
+        let limits = Limits { max_connections, ..limits };
         let LoadedFiles { tls, authorities, keys, policy, credentials: loaded_credentials } = loaded;
         let (metrics, registry) = Metrics::new();
         let registry = Arc::new(registry);
         let (background, exits) = Background::with_metrics(metrics.reloads);
         let authorities = authorities.start(&background);
-        let credentials = credentials::start(
-            credentials.into_iter().zip(loaded_credentials),
+        let pool = CredentialPool::start(
+            credentials.into_iter().zip(loaded_credentials).collect(),
             &upstream,
             &authorities,
+            &proxy,
             &background,
         );
+        let credentials = Arc::clone(&pool.credentials);
 
         metrics.credentials.read_with({
             let credentials = Arc::clone(&credentials);
-            move || credentials.iter().map(credentials::reading).collect()
+            move || credentials.active().iter().map(credentials::reading).collect()
         });
 
         let base = upstream.url.url().clone();
-        let amapi =
-            Amapi::new(base, &authorities, Arc::clone(&credentials), upstream.timeout, &metrics.upstream)?;
+        let (shared, timeout) = (Arc::clone(&credentials), upstream.timeout);
+        let amapi = Amapi::new(base, &authorities, &proxy, shared, timeout, &metrics.upstream)?;
         let in_flight = TaskTracker::new();
         let (serving, state) = watch::channel(Serving::NotReady);
-        let policy = match policy {
-            Some(file) => Policy::start(file, metrics.policy, &background),
-            None => Policy::without_rules(),
-        };
+        let policy = Policy::start(policy, metrics.policy, &background);
         let times = times(upstream.timeout, &polling);
-        let operations =
-            Operations::new(policy, amapi, times, state.clone(), in_flight.clone(), &metrics.operations);
+        let operations = Operations::new(
+            policy.clone(),
+            amapi,
+            times,
+            state.clone(),
+            in_flight.clone(),
+            &metrics.operations,
+        );
         let issuer = jwt.as_ref().zip(keys);
         let identities = Arc::new(Identities::new(&callers, issuer, &background)?);
-        let drain_timeout = server.drain_timeout;
+        let drain = Arc::new(DrainTimes::new(server.drain_delay, server.drain_timeout));
         let audit = Audit::start(&audit, metrics.audit, &background)?;
         let calls = Calls::new(&limits, upstream.timeout, audit.clone(), metrics.calls, in_flight);
         let max_request_bytes = limits.max_request_bytes;
@@ -123,15 +152,25 @@ impl App {
             Router::new(operations, Arc::clone(&calls), identities, max_request_bytes, state.clone());
         let connections = metrics.connections;
         let server =
-            Server::bind(&server, &limits, tls, router, Arc::clone(&calls), connections, &background).await?;
+            Server::bind(&server, &limits, tls, router, connections, &background, &mut passed).await?;
         metrics.process.ready.read_value_with({
             let state = state.clone();
             move || f64::from(u8::from(*state.borrow() == Serving::Ready))
         });
         let pages =
             |detail| Pages::new(Arc::clone(&credentials), state.clone(), Arc::clone(&registry), detail);
-        let admin = bind(admin.listen, || pages(Detail::Causes)).await?;
-        let telemetry = bind(telemetry.listen, || pages(Detail::States)).await?;
+        let admin = bind(admin.listen, &mut passed, || pages(Detail::Causes)).await?;
+        let telemetry = bind(telemetry.listen, &mut passed, || pages(Detail::States)).await?;
+        passed.finish()?;
+        let reloader = Reloader::new(ReloadTargets {
+            policy,
+            credentials: pool,
+            calls: Arc::clone(&calls),
+            drain: Arc::clone(&drain),
+            reloads: Mutex::new(background.reloads(ReloadKind::Configuration)),
+            background: background.clone(),
+            effective: Mutex::new(effective),
+        });
         Ok(Self {
             server,
             admin,
@@ -142,8 +181,15 @@ impl App {
             audit,
             background,
             exits,
-            drain_timeout,
+            drain,
+            reloader,
         })
+    }
+
+    /// Applies changed configurations.
+    #[must_use]
+    pub fn reloader(&self) -> Reloader {
+        self.reloader.clone()
     }
 
     /// The addresses of the gRPC listeners.
@@ -176,7 +222,8 @@ impl App {
         self.serving.subscribe()
     }
 
-    /// Serves until `stop`, then drains. Health reports NOT_SERVING, connections are rejected after a short grace,
+    /// Serves until `stop`, then drains. Health reports NOT_SERVING, and calls are served until `server.drain_delay` has
+    /// passed. Then connections are rejected after a short grace,
     /// and the calls in flight finish, including cancels whose callers have disconnected. `cut` ends the drain at
     /// once: the remaining calls are answered UNAVAILABLE, and their audit lines are written.
     ///
@@ -199,7 +246,8 @@ impl App {
             audit,
             background,
             mut exits,
-            drain_timeout,
+            drain,
+            reloader: _,
         } = self;
         if let Some((port, pages)) = admin {
             background.spawn("admin port", port.serve(pages));
@@ -207,29 +255,48 @@ impl App {
         if let Some((port, pages)) = telemetry {
             background.spawn("telemetry listener", port.serve(pages));
         }
-        let (drain, draining) = watch::channel(false);
-        let margin = DRAIN_MARGIN.min(drain_timeout / 10);
-        let limit = drain_timeout.saturating_sub(margin);
+        let (start_drain, drain_started) = oneshot::channel();
+        let drain_started = async { drain_started.await.unwrap_or_default() };
         let mut server = tokio::spawn({
             let guard = background.guard("server");
             async move {
                 let _guard = guard;
-                server.serve(draining, limit).await
+                server.serve(drain_started).await
             }
         });
 
-        let dead = tokio::select! {
+        let mut dead = tokio::select! {
             () = stop => None,
             () = credentials::report(&credentials, &serving) => None,
             task = exits.next() => Some(task),
         };
+        let mut cut = std::pin::pin!(cut);
+        let (delay, drain_timeout) = drain.get();
+        let mut is_cut = false;
+        if dead.is_none() && !delay.is_zero() {
+            tracing::info!(delay_ms = delay.as_millis(), "draining after a delay");
+            serving.send_replace(Serving::Leaving);
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                () = &mut cut => is_cut = true,
+                task = exits.next() => dead = Some(task),
+            }
+        }
+        let margin = DRAIN_MARGIN.min(drain_timeout / 10);
+        let limit = drain_timeout.saturating_sub(margin);
         let since = Instant::now();
         match dead {
             Some(task) => tracing::error!(task, "background task ended; draining"),
             None => tracing::info!("draining"),
         }
         serving.send_replace(Serving::Draining);
-        drain.send_replace(true);
+        // The server serves until the drain, so its receiver lives. A panic of the server is the result below.
+        let _ = start_drain.send(limit);
+        let cut = async {
+            if !is_cut {
+                cut.await;
+            }
+        };
         let drained = tokio::select! {
             drained = &mut server => drained.unwrap_or(Drained::TimedOut { calls: calls.in_flight().len() }),
             () = cut => Drained::Stopped { calls: calls.in_flight().len() },
@@ -254,10 +321,11 @@ impl App {
 
 async fn bind(
     address: Option<SocketAddr>,
+    passed: &mut PassedSockets,
     pages: impl FnOnce() -> Pages,
 ) -> io::Result<Option<(HttpPort, Pages)>> {
     match address {
-        Some(address) => Ok(Some((HttpPort::bind(address).await?, pages()))),
+        Some(address) => Ok(Some((HttpPort::bind(address, passed).await?, pages()))),
         None => Ok(None),
     }
 }

@@ -12,6 +12,7 @@ use tokio::{task::AbortHandle, time::timeout};
 use crate::{background::Background, telemetry::metrics::AuditMetrics};
 
 mod buffer;
+mod closed_stream;
 mod json;
 pub mod line;
 pub mod record;

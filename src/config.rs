@@ -4,6 +4,7 @@
 //! from its default. Each component declares its settings with [`settings!`]. `app::config` combines them.
 
 pub(crate) mod address;
+mod effective;
 pub(crate) mod endpoint;
 mod errors;
 mod file;
@@ -15,6 +16,7 @@ mod toml_errors;
 mod values;
 mod variables;
 
+pub use effective::EffectiveSetting;
 pub use errors::{ConfigError, ConfigErrors};
 pub use flags::Flags;
 pub use variables::Variables;
@@ -24,6 +26,6 @@ pub(crate) use file::cannot_read;
 pub(crate) use provenance::{Given, Provenance};
 pub(crate) use section::{Names, Section, Setting, Sources, settings};
 pub(crate) use values::{
-    CA_CERTIFICATES, FilePath, List, Parsed, READABLE_FILE, Switch, Time, TimeOrOff, ValueKind, Words,
-    directory_of, duration, integer,
+    CA_CERTIFICATES, FilePath, List, Parsed, READABLE_FILE, Switch, Time, TimeOrOff, TimeOrZero, ValueKind,
+    Words, directory_of, duration, integer,
 };

@@ -42,7 +42,7 @@ mod testing;
 pub use definition::{CredentialFileError, Definition, Kind, LoadedCredential, Origin};
 pub use google_cloud::Machine;
 pub use redact::Redactor;
-pub use routing::{Credentials, Pattern};
+pub use routing::{CredentialSet, Credentials, Pattern};
 pub use status::{CredentialStatus, Readiness};
 pub use surroundings::{IAM_CREDENTIALS, Surroundings};
 pub use token::{Authorization, FetchError, FetchErrorKind, Secret, Token, TokenService, TokenSource};
@@ -52,7 +52,9 @@ pub const SCOPE: &str = "https://www.googleapis.com/auth/androidmanagement";
 
 /// A credential in use. Cheap to clone.
 #[derive(Clone)]
-pub struct Credential {
+pub struct Credential(Arc<CredentialHandle>);
+
+struct CredentialHandle {
     name: Arc<str>,
     status: watch::Receiver<CredentialStatus>,
     rejected: mpsc::Sender<u64>,
@@ -92,19 +94,25 @@ impl Credential {
         let reloads = background.reloads(ReloadKind::Credential);
         let task = refresher::run(source, name.to_owned(), file, publish, rejections, reloads);
         background.spawn("token refresh", task);
-        Self { name: name.into(), status, rejected }
+        Self(Arc::new(CredentialHandle { name: name.into(), status, rejected }))
     }
 
     /// The name of the credential in the configuration.
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
-        &self.name
+        &self.0.name
+    }
+
+    /// Whether `other` is a clone of this credential.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// The current state.
     #[must_use]
     pub fn status(&self) -> CredentialStatus {
-        self.status.borrow().clone()
+        self.0.status.borrow().clone()
     }
 
     /// The authorization of a valid token. Waits while the token is being fetched and there is no valid one.
@@ -124,23 +132,23 @@ impl Credential {
     ///
     /// As for [`Self::authorization`].
     pub async fn renewed(&self, rejected: &Authorization) -> Result<Option<Authorization>, Unavailable> {
-        let is_too_soon = self.status.borrow().token.as_ref().is_some_and(|token| {
+        let is_too_soon = self.0.status.borrow().token.as_ref().is_some_and(|token| {
             token.authorization.generation == rejected.generation && !refresher::may_force(token.forced)
         });
         if is_too_soon {
             return Ok(None);
         }
         // If the channel is full, this rejection is dropped: one queued rejection of a token is enough.
-        let _ = self.rejected.try_send(rejected.generation);
+        let _ = self.0.rejected.try_send(rejected.generation);
         self.next(|token| token.generation > rejected.generation).await.map(Some)
     }
 
     async fn next(&self, is_wanted: impl Fn(&Authorization) -> bool) -> Result<Authorization, Unavailable> {
         // A valid token is returned without a clone of the receiver.
-        if let Some(result) = self.status.borrow().authorization(&is_wanted) {
+        if let Some(result) = self.0.status.borrow().authorization(&is_wanted) {
             return result;
         }
-        let mut status = self.status.clone();
+        let mut status = self.0.status.clone();
         loop {
             if let Some(result) = status.borrow_and_update().authorization(&is_wanted) {
                 return result;
@@ -154,7 +162,7 @@ impl Credential {
 
     /// Waits for a readiness other than `known`, and returns it. A change before the wait is returned at once.
     pub async fn readiness_after(&self, known: Readiness) -> Readiness {
-        let mut status = self.status.clone();
+        let mut status = self.0.status.clone();
         loop {
             let (now, token_left) = {
                 let status = status.borrow_and_update();

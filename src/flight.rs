@@ -19,6 +19,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use crate::caller::Caller;
+
 /// An upstream call in flight.
 ///
 /// Work that precedes a request (queueing, a token, a connection, a retry) must end at the latest deadline of the
@@ -37,6 +39,7 @@ pub struct Flight {
     upstream_status: AtomicU16,
     credential: OnceLock<Arc<str>>,
     has_caller_timeout: AtomicBool,
+    caller: Option<Caller>,
 }
 
 /// The latest deadline of the callers has passed.
@@ -53,9 +56,15 @@ pub enum SendTimeout {
 }
 
 impl Flight {
-    /// Starts a flight for a caller that waits until `deadline`.
+    /// Starts a flight of this server itself, which polls and waits until `deadline`.
     #[must_use]
     pub fn new(deadline: Instant) -> Arc<Self> {
+        Self::started_by(None, deadline)
+    }
+
+    /// Starts a flight for `caller`, which waits until `deadline`.
+    #[must_use]
+    pub fn started_by(caller: Option<Caller>, deadline: Instant) -> Arc<Self> {
         let started = Instant::now();
         Arc::new(Self {
             started,
@@ -66,6 +75,7 @@ impl Flight {
             upstream_status: AtomicU16::new(0),
             credential: OnceLock::new(),
             has_caller_timeout: AtomicBool::new(false),
+            caller,
         })
     }
 
@@ -93,26 +103,37 @@ impl Flight {
     ///
     /// The latest deadline of the callers passed first. The work is dropped.
     pub async fn begin<T>(&self, work: impl Future<Output = T>) -> Result<T, DeadlinePassed> {
-        self.wait(work, || self.deadline()).await.map_err(|()| DeadlinePassed)
+        self.wait(work, || self.deadline(), || None).await.map_err(|()| DeadlinePassed)
     }
 
     /// Waits for the response to `request`, which must call [`Self::sent`] when it is handed to a connection. The
-    /// callers' deadlines limit the time before that call, and `limit` the time after it.
+    /// callers' deadlines limit the time before that call, and `limit` the time after it. `request` is polled again
+    /// when it is `overdue` after that call, so that it can send a hedge without a timer of its own.
     ///
     /// # Errors
     ///
     /// See [`SendTimeout`]. The request is dropped.
-    pub async fn send<T>(&self, limit: Duration, request: impl Future<Output = T>) -> Result<T, SendTimeout> {
+    pub async fn send<T>(
+        &self,
+        limit: Duration,
+        overdue: Duration,
+        request: impl Future<Output = T>,
+    ) -> Result<T, SendTimeout> {
         let attempts = self.attempts();
-        let is_sent = || self.attempts() > attempts;
-        let end = || if is_sent() { self.sent_at() + limit } else { self.deadline() };
-        self.wait(request, end)
-            .await
-            .map_err(|()| if is_sent() { SendTimeout::NoResponse } else { SendTimeout::Unsent })
+        let sent = || self.sent_since(attempts);
+        let end = || sent().map_or_else(|| self.deadline(), |sent| sent + limit);
+        let poll_again = || Some(sent().unwrap_or_else(Instant::now) + overdue);
+        let no_response = |()| if sent().is_some() { SendTimeout::NoResponse } else { SendTimeout::Unsent };
+        self.wait(request, end, poll_again).await.map_err(no_response)
     }
 
-    /// Waits for `work` until `end`, which may move to a later time.
-    async fn wait<T>(&self, work: impl Future<Output = T>, end: impl Fn() -> Instant) -> Result<T, ()> {
+    /// Waits for `work` until `end`, which may move to a later time. Also polls `work` at the time `poll_again`.
+    async fn wait<T>(
+        &self,
+        work: impl Future<Output = T>,
+        end: impl Fn() -> Instant,
+        poll_again: impl Fn() -> Option<Instant>,
+    ) -> Result<T, ()> {
         if end() <= Instant::now() {
             return Err(());
         }
@@ -123,14 +144,15 @@ impl Flight {
         }
         loop {
             let extended = self.extended.notified();
-            let until = end();
-            if until <= Instant::now() {
+            let (until, now) = (end(), Instant::now());
+            if until <= now {
                 return Err(());
             }
+            let next = poll_again().filter(|next| *next > now).map_or(until, |next| next.min(until));
             tokio::select! {
                 // The deadline is first, so that a caller with the same deadline sees that nothing was sent.
                 biased;
-                () = sleep_until(until) => {}
+                () = sleep_until(next) => {}
                 () = extended => {}
                 done = work.as_mut() => return Ok(done),
             }
@@ -143,8 +165,11 @@ impl Flight {
         self.attempts.fetch_add(1, Relaxed);
     }
 
-    fn sent_at(&self) -> Instant {
-        self.started + Duration::from_nanos(self.sent.load(Relaxed))
+    /// The time at which the latest request was handed to a connection. `None` if there were only `attempts` requests.
+    #[must_use]
+    pub fn sent_since(&self, attempts: u32) -> Option<Instant> {
+        let is_sent = self.attempts() > attempts;
+        is_sent.then(|| self.started + Duration::from_nanos(self.sent.load(Relaxed)))
     }
 
     /// Records the status of a response.
@@ -178,6 +203,12 @@ impl Flight {
     #[must_use]
     pub fn credential(&self) -> Option<&str> {
         self.credential.get().map(|name| &**name)
+    }
+
+    /// The caller that started the flight; `None` for a poll.
+    #[must_use]
+    pub fn caller(&self) -> Option<&Caller> {
+        self.caller.as_ref()
     }
 
     /// Whether the deadline of a caller passed before the outcome was known.
@@ -220,9 +251,9 @@ mod tests {
             flight.sent();
             sleep(respond).await;
         };
-        assert_eq!(flight.send(10 * SECOND, request(SECOND, 5 * SECOND)).await, Ok(()));
+        assert_eq!(flight.send(10 * SECOND, SECOND, request(SECOND, 5 * SECOND)).await, Ok(()));
         assert_eq!(start.elapsed(), 6 * SECOND);
-        assert_eq!(flight.send(10 * SECOND, async {}).await, Err(SendTimeout::Unsent));
+        assert_eq!(flight.send(10 * SECOND, SECOND, async {}).await, Err(SendTimeout::Unsent));
 
         let flight = Flight::new(Instant::now() + 3 * SECOND);
         let request = async |connect: Duration, respond: Duration| {
@@ -231,7 +262,7 @@ mod tests {
             sleep(respond).await;
         };
         assert_eq!(
-            flight.send(10 * SECOND, request(SECOND, 60 * SECOND)).await,
+            flight.send(10 * SECOND, SECOND, request(SECOND, 60 * SECOND)).await,
             Err(SendTimeout::NoResponse)
         );
         assert_eq!(start.elapsed(), 17 * SECOND);
@@ -245,8 +276,27 @@ mod tests {
             sleep(2 * SECOND).await;
             flight.sent();
         };
-        assert_eq!(flight.send(10 * SECOND, request).await, Err(SendTimeout::Unsent));
+        assert_eq!(flight.send(10 * SECOND, SECOND, request).await, Err(SendTimeout::Unsent));
         assert_eq!((start.elapsed(), flight.attempts()), (SECOND, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_is_polled_again_when_it_is_overdue() {
+        let (start, flight) = (Instant::now(), Flight::new(Instant::now() + 60 * SECOND));
+        let mut polls = Vec::new();
+        let request = std::future::poll_fn(|_| {
+            polls.push(start.elapsed());
+            if polls.len() == 2 {
+                // The second poll stands for the moment at which a connection is established.
+                flight.sent();
+            }
+            std::task::Poll::<()>::Pending
+        });
+        let result = flight.send(10 * SECOND, 3 * SECOND, request).await;
+        assert_eq!(result, Err(SendTimeout::NoResponse));
+        // `wait` polls its work once before the first timer, and then after each timer.
+        assert_eq!(polls, [0, 0, 3].map(|seconds| seconds * SECOND));
+        assert_eq!(start.elapsed(), 10 * SECOND);
     }
 
     #[tokio::test(start_paused = true)]

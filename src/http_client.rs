@@ -15,34 +15,36 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use reqwest::{Method, Url, redirect, retry};
 use rustls::RootCertStore;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 mod authorities;
 mod body;
 mod connect_gate;
+mod loss_detection;
+mod pools;
+mod proxy;
 mod send_error;
 pub mod tls;
 
 pub use authorities::{Authorities, LoadedAuthorities};
 pub use body::BodyError;
+pub use proxy::{IgnoredVariable, Proxy, ProxySettings};
 pub use send_error::{Progress, SendError};
 
 use connect_gate::ConnectGate;
+use loss_detection::{LossDetection, Responses};
+use pools::Pools;
+use proxy::Tunnel;
 use tls::TlsError;
 
 /// The timeout of connecting: TCP, a proxy's CONNECT and the TLS handshake together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The idle time after which an HTTP/2 connection gets a PING. A connection without a reply within [`PING_TIMEOUT`]
-/// is closed. Otherwise a call on a dead connection would hang.
-const PING_INTERVAL: Duration = Duration::from_secs(20);
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The client's name in Google's logs.
 const USER_AGENT: &str = concat!("countermand/", env!("CARGO_PKG_VERSION"));
@@ -50,16 +52,19 @@ const USER_AGENT: &str = concat!("countermand/", env!("CARGO_PKG_VERSION"));
 /// A client for one kind of endpoint. Cheap to clone. Clones share the connections.
 #[derive(Clone, Debug)]
 pub struct HttpClient {
-    active: Arc<ArcSwap<Pool>>,
+    pools: Arc<Pools>,
     /// The task that rebuilds the pool, aborted with the last clone.
     _rebuild: Option<Arc<AbortOnDropHandle<()>>>,
 }
 
-/// The connections of one set of trusted roots. A new set gets a new pool, which is empty and has a closed gate.
+/// The connections of one set of trusted roots. A new set gets a new pool, which is empty and has a closed gate. So
+/// do requests whose connection is silent; see [`HttpClient::replacement`].
 #[derive(Debug)]
-struct Pool {
+pub struct Pool {
     client: reqwest::Client,
     gate: ConnectGate,
+    roots: Arc<RootCertStore>,
+    responses: Responses,
 }
 
 /// Is notified when a request is sent.
@@ -69,25 +74,69 @@ pub trait OnSent: Send + Sync + 'static {
 }
 
 impl HttpClient {
-    /// Builds a client for the scheme of `url`.
-    ///
-    /// A client for `https` honors `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`. A client for `http`, which is for
-    /// loopback hosts only, never uses a proxy, because a token would cross the network in clear text.
+    /// Builds a client for the scheme, host and port of `url`. `proxy` decides whether it connects through the
+    /// proxy.
     ///
     /// Reloaded authorities apply to new connections.
     ///
     /// # Errors
     ///
     /// The TLS configuration cannot be built.
-    pub fn new(url: &Url, authorities: &Authorities) -> Result<Self, TlsError> {
+    pub fn new(url: &Url, authorities: &Authorities, proxy: &ProxySettings) -> Result<Self, TlsError> {
+        Self::with_loss_detection(url, authorities, proxy, LossDetection::default())
+    }
+
+    /// Builds a client as [`Self::new`] does, for requests that take at most `timeout`. A lost connection is detected
+    /// within a third of it, and within a second at the earliest.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::new`].
+    pub fn for_requests_of(
+        timeout: Duration,
+        url: &Url,
+        authorities: &Authorities,
+        proxy: &ProxySettings,
+    ) -> Result<Self, TlsError> {
+        Self::with_loss_detection(url, authorities, proxy, LossDetection::for_requests_of(timeout))
+    }
+
+    fn with_loss_detection(
+        url: &Url,
+        authorities: &Authorities,
+        proxy: &ProxySettings,
+        detection: LossDetection,
+    ) -> Result<Self, TlsError> {
         let mut authorities = authorities.clone();
-        let active = Arc::new(ArcSwap::from_pointee(Pool::new(url, authorities.active())?));
+        let pools = Arc::new(Pools::new(proxy.tunnel_to(url), detection, authorities.active())?);
         let rebuild = authorities.may_change().then(|| {
             let background = authorities.background().clone();
-            let rebuild = rebuild_pool(Arc::clone(&active), authorities, url.clone());
+            let rebuild = rebuild_pool(Arc::clone(&pools), authorities);
             Arc::new(AbortOnDropHandle::new(background.spawn("HTTP client reload", rebuild)))
         });
-        Ok(Self { active, _rebuild: rebuild })
+        Ok(Self { pools, _rebuild: rebuild })
+    }
+
+    /// The connections that new requests use.
+    #[must_use]
+    pub fn pool(&self) -> Arc<Pool> {
+        self.pools.active()
+    }
+
+    /// Other connections than those of `silent`: the active ones, if they have replaced `silent` by now, otherwise
+    /// new ones. Concurrent requests share the new ones.
+    ///
+    /// # Errors
+    ///
+    /// The TLS configuration cannot be built.
+    pub fn replacement(&self, silent: &Arc<Pool>) -> Result<Arc<Pool>, TlsError> {
+        self.pools.replacement(silent)
+    }
+
+    /// Makes `replacement` active, because it has responded and `silent` has not. Does nothing when `silent` is no
+    /// longer active.
+    pub fn replace(&self, silent: &Arc<Pool>, replacement: Arc<Pool>) {
+        self.pools.replace(silent, replacement);
     }
 
     /// Sends a request and waits for the head of its response, whatever its status.
@@ -103,33 +152,55 @@ impl HttpClient {
         headers: HeaderMap,
         body: impl Into<reqwest::Body>,
     ) -> impl Future<Output = Result<Response, SendError>> + Send {
-        let mut request = reqwest::Request::new(method, url);
-        *request.headers_mut() = headers;
-        *request.body_mut() = Some(body.into());
-        let pool = self.active.load_full();
-        async move { pool.send(request).await }
-    }
-
-    /// Sends a request without a body as [`Self::send`] does, and notifies `on_sent`.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Self::send`].
-    pub fn send_empty(
-        &self,
-        method: Method,
-        url: Url,
-        headers: HeaderMap,
-        on_sent: Arc<impl OnSent>,
-    ) -> impl Future<Output = Result<Response, SendError>> + Send {
-        let body = EmptyBody { on_sent, is_sent: AtomicBool::new(false) };
-        self.send(method, url, headers, reqwest::Body::wrap(body))
+        self.pool().start(method, url, headers, body.into())
     }
 }
 
 impl Pool {
-    fn new(url: &Url, roots: Arc<RootCertStore>) -> Result<Self, TlsError> {
-        Ok(Self { client: build(url, roots)?, gate: ConnectGate::new() })
+    fn new(
+        tunnel: Option<&Tunnel>,
+        detection: LossDetection,
+        roots: Arc<RootCertStore>,
+    ) -> Result<Self, TlsError> {
+        let client = build(tunnel, detection, Arc::clone(&roots))?;
+        Ok(Self { client, gate: ConnectGate::new(), roots, responses: Responses::new() })
+    }
+
+    /// Sends a request without a body as [`HttpClient::send`] does, over these connections, and notifies `on_sent`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`HttpClient::send`].
+    pub fn send_empty<S: OnSent>(
+        self: &Arc<Self>,
+        method: Method,
+        url: Url,
+        headers: HeaderMap,
+        on_sent: Arc<S>,
+    ) -> impl Future<Output = Result<Response, SendError>> + Send + use<S> {
+        let body = EmptyBody { on_sent, is_sent: AtomicBool::new(false) };
+        Arc::clone(self).start(method, url, headers, reqwest::Body::wrap(body))
+    }
+
+    /// Whether a connection that has served a request before is silent since `sent`, the time at which another
+    /// request was handed to it. An HTTP/2 connection serves all requests, so any response shows that it is alive.
+    /// HTTP/1.1 has a connection for each request.
+    #[must_use]
+    pub fn is_silent_since(&self, sent: Instant) -> bool {
+        self.responses.are_missing_since(sent)
+    }
+
+    fn start(
+        self: Arc<Self>,
+        method: Method,
+        url: Url,
+        headers: HeaderMap,
+        body: reqwest::Body,
+    ) -> impl Future<Output = Result<Response, SendError>> + Send {
+        let mut request = reqwest::Request::new(method, url);
+        *request.headers_mut() = headers;
+        *request.body_mut() = Some(body);
+        async move { self.send(request).await }
     }
 
     async fn send(&self, request: reqwest::Request) -> Result<Response, SendError> {
@@ -137,6 +208,7 @@ impl Pool {
         match self.client.execute(request).await.map_err(SendError::from) {
             Ok(response) => {
                 self.gate.open();
+                self.responses.record(response.version());
                 Ok(Response(response))
             }
             Err(error) => {
@@ -180,31 +252,36 @@ impl<S: OnSent> http_body::Body for EmptyBody<S> {
     }
 }
 
-fn build(url: &Url, roots: Arc<RootCertStore>) -> Result<reqwest::Client, TlsError> {
+fn build(
+    tunnel: Option<&Tunnel>,
+    detection: LossDetection,
+    roots: Arc<RootCertStore>,
+) -> Result<reqwest::Client, TlsError> {
+    let tls = tls::client_config(roots)?;
     let builder = reqwest::Client::builder()
-        .tls_backend_preconfigured(tls::client_config(roots)?)
+        .tls_backend_preconfigured(tls.clone())
+        // Otherwise reqwest reads the variables itself.
+        .no_proxy()
         .user_agent(USER_AGENT)
         .redirect(redirect::Policy::none())
         .referer(false)
         .retry(retry::never().max_retries_per_request(0))
         .connect_timeout(CONNECT_TIMEOUT)
-        .http2_keep_alive_interval(PING_INTERVAL)
-        .http2_keep_alive_timeout(PING_TIMEOUT)
-        .http2_keep_alive_while_idle(true)
         .tcp_nodelay(true);
-    let builder = if url.scheme() == "http" { builder.no_proxy() } else { builder };
+    let builder = detection.apply(builder);
+    let builder = match tunnel {
+        Some(tunnel) => tunnel.apply(builder, tls)?,
+        None => builder,
+    };
     builder.build().map_err(|error| TlsError::Client(Arc::new(error)))
 }
 
 /// Replaces the pool when the authorities change.
-async fn rebuild_pool(active: Arc<ArcSwap<Pool>>, mut authorities: Authorities, url: Url) {
+async fn rebuild_pool(pools: Arc<Pools>, mut authorities: Authorities) {
     loop {
         authorities.changed().await;
-        match Pool::new(&url, authorities.active()) {
-            Ok(pool) => active.store(Arc::new(pool)),
-            Err(error) => {
-                tracing::warn!(%error, "failed to build an HTTP client with the reloaded certificates: the old client stays active");
-            }
+        if let Err(error) = pools.trust(authorities.active()) {
+            tracing::warn!(%error, "failed to build an HTTP client with the reloaded certificates: the old client stays active");
         }
     }
 }

@@ -21,9 +21,9 @@
 //! - [`cli`] has the subcommands. [`config`] reads settings, which each component declares, and [`app::config`] puts them
 //!   together and loads the files that they name.
 //! - [`file_watch`] notices changed files. [`telemetry`] is the log and the metrics. [`admin`] has the HTTP pages for
-//!   operators.
-//! - [`caller`] has the identities of callers. [`proto`] has the generated code. [`fingerprint`], [`loopback`] and [`pem`]
-//!   are small helpers.
+//!   operators. [`systemd`] passes sockets and is notified.
+//! - [`caller`] has the identities of callers. [`proto`] has the generated code. [`fingerprint`], `log_throttle`,
+//!   [`loopback`] and [`pem`] are small helpers.
 //! - The crate `countermand-emulator` emulates Google for `dev`, `emulate` and the tests. It imports nothing of this crate.
 //!
 //! `docs/ARCHITECTURE.md` has the dependencies between the modules, and the reasons for the design.
@@ -41,6 +41,7 @@ pub mod file_watch;
 pub mod fingerprint;
 pub mod flight;
 pub mod http_client;
+mod log_throttle;
 pub mod loopback;
 pub mod name;
 pub mod operations;
@@ -49,4 +50,5 @@ pub mod policy;
 pub mod proto;
 pub mod server;
 pub mod serving;
+pub mod systemd;
 pub mod telemetry;

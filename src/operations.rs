@@ -1,6 +1,6 @@
 //! The five RPCs. A call reads top to bottom: parse → permit → share → call → translate.
 
-use std::{fmt::Display, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -8,9 +8,8 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     amapi::{Amapi, Api, ListQuery, error::Error},
-    flight::Flight,
     name::{DeviceName, OperationName},
-    policy::{Action, Policy, action},
+    policy::{Policy, action},
     proto::longrunning::{
         CancelOperationRequest, DeleteOperationRequest, GetOperationRequest, ListOperationsRequest,
         ListOperationsResponse, Operation, WaitOperationRequest, operations_server,
@@ -25,8 +24,10 @@ pub mod call;
 mod fake_amapi;
 mod flights;
 mod json_struct;
+mod outcome_log;
 mod poller;
 mod reader;
+mod sensitive_members;
 pub mod settings;
 pub mod status;
 mod status_size;
@@ -39,6 +40,7 @@ pub use poller::PollIntervals;
 
 use call::Call;
 use flights::Flights;
+use outcome_log::OutcomeLog;
 use poller::Pollers;
 use reader::Reader;
 
@@ -46,6 +48,7 @@ use reader::Reader;
 pub struct Operations<A = Amapi> {
     policy: Policy,
     amapi: Arc<A>,
+    log: Arc<OutcomeLog>,
     cancels: Flights<()>,
     reader: Reader<A>,
     pollers: Pollers<A>,
@@ -80,9 +83,11 @@ impl<A: Api> Operations<A> {
         let amapi = Arc::new(amapi);
         let Times { upstream_timeout, max_wait: _, intervals, limits } = times;
         let cancels = Flights::new(in_flight.clone(), metrics.shared_cancels.clone());
-        let reader = Reader::new(Arc::clone(&amapi), upstream_timeout, limits, in_flight, metrics);
+        let log = Arc::<OutcomeLog>::default();
+        let reader =
+            Reader::new(Arc::clone(&amapi), Arc::clone(&log), upstream_timeout, limits, in_flight, metrics);
         let pollers = Pollers::new(reader.clone(), intervals, serving, metrics);
-        Self { policy, amapi, cancels, reader, pollers, times }
+        Self { policy, amapi, log, cancels, reader, pollers, times }
     }
 }
 
@@ -97,11 +102,11 @@ impl<A: Api> operations_server::Operations for Operations<A> {
         let permit = call.permit(self.policy.decide::<action::Cancel>(&call.caller, name.clone()))?;
         let deadline = call.deadline(self.times.upstream_timeout);
         let cancelled = self.cancels.join(&name, deadline, Some(&call.record), |flight| {
-            let (amapi, reader, pollers) =
-                (Arc::clone(&self.amapi), self.reader.clone(), self.pollers.clone());
+            let (amapi, log) = (Arc::clone(&self.amapi), Arc::clone(&self.log));
+            let (reader, pollers) = (self.reader.clone(), self.pollers.clone());
             async move {
                 let result = amapi.cancel(&permit, &flight).await;
-                log_outcome(permit.resource(), permit.action(), &result, &flight);
+                log.log(permit.resource(), permit.action(), &result, &flight);
                 if result.is_ok() && flight.has_caller_timeout() {
                     // The caller's audit line has DEADLINE_EXCEEDED, so this line has the true outcome.
                     let operation = permit.resource();
@@ -181,23 +186,5 @@ fn operation_response(result: Result<Arc<Operation>, Error>) -> Result<Response<
     match result {
         Ok(operation) => Ok(Response::new(Operation::clone(&operation))),
         Err(error) => Err(status::from_upstream(&error)),
-    }
-}
-
-/// Logs the outcome of an upstream call, once for all callers that share it. The level is `warn` when the operator
-/// may have to act.
-fn log_outcome<T>(resource: &impl Display, action: Action, result: &Result<T, Error>, flight: &Flight) {
-    let (attempts, upstream_status) = (flight.attempts(), flight.upstream_status());
-    let credential = flight.credential();
-    match result {
-        Ok(_) => {
-            tracing::debug!(%resource, ?action, attempts, upstream_status, credential, "upstream call completed")
-        }
-        Err(error @ Error::Response(response)) if response.http_status < 500 => {
-            tracing::info!(%resource, ?action, attempts, credential, %error, "Google rejected an upstream call");
-        }
-        Err(error) => {
-            tracing::warn!(%resource, ?action, attempts, upstream_status, credential, %error, "upstream call failed");
-        }
     }
 }

@@ -4,9 +4,13 @@
 //! [`Rules`] are the Cedar policies of a file. `active` holds the active rules, caches their decisions, and reloads
 //! the file when it changes.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     background::Background,
@@ -35,6 +39,7 @@ pub use rules::{EvaluationError, Explanation, Rules, Statement};
 use action::{ActionType, Get, List, Wait};
 use active::ActiveRules;
 use rules::Verdict;
+use settings::PolicyMode;
 
 /// Evidence that a caller may take one action on one resource.
 ///
@@ -61,6 +66,7 @@ pub struct Permit<A: ActionType> {
     /// The action of the whole call. A permit to get may be part of a call to wait.
     action: Action,
     policies: Policies,
+    would_deny: Option<bool>,
 }
 
 /// The rules do not permit the action. The resource may or may not exist.
@@ -90,7 +96,9 @@ impl Denied {
 #[derive(Clone)]
 pub struct Policy {
     /// `None` permits everything.
-    active: Option<Arc<ArcSwap<ActiveRules>>>,
+    active: Arc<ArcSwapOption<ActiveRules>>,
+    /// The task that reloads the file of the active rules.
+    reload: Arc<Mutex<Option<AbortOnDropHandle<()>>>>,
     metrics: PolicyMetrics,
 }
 
@@ -99,14 +107,31 @@ impl Policy {
     /// and unix sockets only, unless the operator gives `--allow-unauthenticated` (see `app::config`).
     #[must_use]
     pub fn without_rules() -> Self {
-        Self { active: None, metrics: PolicyMetrics::unregistered() }
+        Self::counted_by(PolicyMetrics::unregistered())
     }
 
-    /// Makes the rules of `file` active. A task reloads them within seconds when the file changes. An invalid version
-    /// is logged, and the previous one stays active. Decisions are counted in `metrics`.
+    /// Makes the rules of `file` active, or permits everything without one. A task reloads the rules within seconds when
+    /// the file changes. An invalid version is logged, and the previous one stays active. Decisions are counted in
+    /// `metrics`.
     #[must_use]
-    pub fn start(file: PolicyFile, metrics: PolicyMetrics, background: &Background) -> Self {
-        Self { active: Some(active::start(file, background)), metrics }
+    pub fn start(file: Option<PolicyFile>, metrics: PolicyMetrics, background: &Background) -> Self {
+        let policy = Self::counted_by(metrics);
+        policy.replace(file, background);
+        policy
+    }
+
+    fn counted_by(metrics: PolicyMetrics) -> Self {
+        Self { active: Arc::default(), reload: Arc::default(), metrics }
+    }
+
+    /// Makes the rules of another file active, as [`Self::start`] does. `None` permits everything.
+    pub fn replace(&self, file: Option<PolicyFile>, background: &Background) {
+        let mut reload = self.reload.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(reload.take());
+        match file {
+            Some(file) => *reload = Some(active::start(file, &self.active, background)),
+            None => self.active.store(None),
+        }
     }
 
     /// Decides whether `caller` may take this action on `resource`. Each call has one decision, made when the call
@@ -114,22 +139,25 @@ impl Policy {
     ///
     /// # Errors
     ///
-    /// The rules do not permit it.
+    /// The rules do not permit it, and are enforced.
     pub fn decide<A: ActionType>(&self, caller: &Caller, resource: A::Resource) -> Result<Permit<A>, Denied> {
         let action = A::ACTION;
-        let Some(rules) = &self.active else {
+        let active = self.active.load();
+        let Some(rules) = &*active else {
             tracing::trace!(%caller, ?action, %resource, "permitted: there is no policy");
-            return Ok(Permit { resource, action, policies: Policies::default() });
+            return Ok(Permit { resource, action, policies: Policies::default(), would_deny: None });
         };
-        match rules.load().decide(caller, action, resource.lineage(), &self.metrics) {
-            Verdict { allowed: true, policies } => {
-                self.metrics.count(action.into(), PolicyDecision::Allow);
-                Ok(Permit { resource, action, policies })
-            }
-            Verdict { allowed: false, policies } => {
-                self.metrics.count(action.into(), PolicyDecision::Deny);
-                Err(Denied { policies })
-            }
+        let Verdict { allowed, policies } = rules.decide(caller, action, resource.lineage(), &self.metrics);
+        let decision = match rules.mode() {
+            _ if allowed => PolicyDecision::Allow,
+            PolicyMode::Enforce => PolicyDecision::Deny,
+            PolicyMode::Shadow => PolicyDecision::WouldDeny,
+        };
+        self.metrics.count(action.into(), decision);
+        match rules.mode() {
+            PolicyMode::Enforce if !allowed => Err(Denied { policies }),
+            PolicyMode::Enforce => Ok(Permit { resource, action, policies, would_deny: None }),
+            PolicyMode::Shadow => Ok(Permit { resource, action, policies, would_deny: Some(!allowed) }),
         }
     }
 }
@@ -158,10 +186,16 @@ impl<A: ActionType> Permit<A> {
         self.action
     }
 
-    /// The policies that permit it. Empty without rules.
+    /// The policies that determined the decision. Empty without rules.
     #[must_use]
     pub fn policies(&self) -> &Policies {
         &self.policies
+    }
+
+    /// In shadow mode, whether the rules do not permit the action. Otherwise `None`.
+    #[must_use]
+    pub fn would_deny(&self) -> Option<bool> {
+        self.would_deny
     }
 }
 
@@ -169,8 +203,8 @@ impl Permit<Wait> {
     /// The permit to get the operation, because a wait consists of gets.
     #[must_use]
     pub fn into_get(self) -> Permit<Get> {
-        let Self { resource, action, policies } = self;
-        Permit { resource, action, policies }
+        let Self { resource, action, policies, would_deny } = self;
+        Permit { resource, action, policies, would_deny }
     }
 }
 
@@ -179,6 +213,7 @@ impl Permit<Get> {
     /// receives the rest of the list.
     #[must_use]
     pub fn by_device(&self) -> Permit<List> {
-        Permit { resource: self.resource.device(), action: self.action, policies: Arc::clone(&self.policies) }
+        let Self { resource, action, policies, would_deny } = self.clone();
+        Permit { resource: resource.device(), action, policies, would_deny }
     }
 }

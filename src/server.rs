@@ -9,16 +9,16 @@ use std::{io, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tokio_util::task::TaskTracker;
 
-use crate::{background::Background, telemetry::metrics::ConnectionMetrics};
+use crate::{background::Background, systemd::PassedSockets, telemetry::metrics::ConnectionMetrics};
 
 pub mod call;
+mod caller_limit;
 pub mod cert_summary;
 mod conn_limit;
 mod connection;
 pub mod health;
 pub mod identity;
 pub mod listener;
-mod log_throttle;
 mod message;
 pub mod peer;
 mod preface;
@@ -75,7 +75,7 @@ pub enum Drained {
 }
 
 impl Server {
-    /// Binds every address. Requests go to `router`.
+    /// Listens on every address, with the sockets of `passed` where there is one. Requests go to `router`.
     ///
     /// # Errors
     ///
@@ -85,18 +85,25 @@ impl Server {
         limits: &settings::Limits,
         tls: Option<LoadedTls>,
         router: Router,
-        calls: Arc<Calls>,
         metrics: ConnectionMetrics,
         background: &Background,
+        passed: &mut PassedSockets,
     ) -> io::Result<Self> {
-        let settings::Server { listen, drain_timeout: _, unix_socket_mode, unix_socket_owner } = settings;
+        let settings::Server {
+            listen,
+            drain_timeout: _,
+            drain_delay: _,
+            unix_socket_mode,
+            unix_socket_owner,
+        } = settings;
         let access = SocketAccess { mode: *unix_socket_mode, owner: unix_socket_owner.unwrap_or_default() };
         let tls = tls.map(|loaded| Tls::start(loaded, metrics.clone(), background));
         let mut listeners = Vec::with_capacity(listen.len());
         for address in listen {
-            listeners.push(Listener::bind(address, access).await?);
+            listeners.push(Listener::bind(address, access, passed).await?);
         }
         let conn_limit = ConnLimit::new(limits.max_connections, limits.max_handshakes, tls);
+        let calls = Arc::clone(router.calls());
         let connections = Connections::new(router, limits.clone(), calls.upstream_timeout(), metrics);
         Ok(Self { listeners, conn_limit, connections, calls, background: background.clone() })
     }
@@ -107,9 +114,9 @@ impl Server {
         self.listeners.iter().map(|listener| listener.address().clone()).collect()
     }
 
-    /// Serves until `drain` is true. Then accepts no new connection after a short grace, and waits for the calls in
-    /// flight, at most `drain_timeout`.
-    pub async fn serve(self, mut drain: watch::Receiver<bool>, drain_timeout: Duration) -> Drained {
+    /// Serves until `drain` returns the drain timeout. Then accepts no new connection after a short grace, and waits for
+    /// the calls in flight, at most until the timeout.
+    pub async fn serve(self, drain: impl Future<Output = Duration>) -> Drained {
         let Self { listeners, conn_limit, connections, calls, background } = self;
         let (stop_accepting, stopped) = watch::channel(false);
         let (end, ending) = watch::channel(false);
@@ -133,7 +140,7 @@ impl Server {
                 }
             });
         }
-        signalled(&mut drain).await;
+        let drain_timeout = drain.await;
 
         let drained = timeout(drain_timeout, async {
             tokio::time::sleep(ACCEPT_GRACE.min(drain_timeout / 4)).await;

@@ -7,6 +7,9 @@ pub enum Serving {
     NotReady,
     /// Calls are served.
     Ready,
+    /// The process serves calls until `server.drain_delay` has passed. Health and readiness report that it will end, so
+    /// that load balancers send their calls elsewhere.
+    Leaving,
     /// The process finishes the calls in flight and ends. This state is final.
     Draining,
 }

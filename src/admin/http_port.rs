@@ -9,6 +9,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpListener, task::AbortHandle, time::sleep};
 
 use super::pages::Pages;
+use crate::systemd::PassedSockets;
 
 /// A client must send the head of its request within this time. The time is long because pooling clients open spare
 /// connections and use them later.
@@ -17,8 +18,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// The smallest limit that hyper accepts. Probes send a few hundred bytes.
 const MAX_HEAD_BYTES: usize = 8 * 1024;
 
-/// Open connections. Probes and operators need a few.
-const MAX_CONNECTIONS: usize = 32;
+/// Open connections. Probes and operators need a few. `app::open_files` reserves their descriptors.
+const MAX_CONNECTIONS: usize = 16;
 
 /// The pause after a failed accept, for example when the process has no free file descriptor.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -30,16 +31,14 @@ pub struct HttpPort {
 }
 
 impl HttpPort {
-    /// Binds the port.
+    /// Listens on the port.
     ///
     /// # Errors
     ///
     /// The address cannot be bound; the text names it.
-    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
-        let with_address =
-            |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
-        let listener = TcpListener::bind(address).await.map_err(with_address)?;
-        let address = listener.local_addr().map_err(with_address)?;
+    pub async fn bind(address: SocketAddr, passed: &mut PassedSockets) -> io::Result<Self> {
+        let listener = passed.listen_tcp(address).await?;
+        let address = listener.local_addr()?;
         Ok(Self { listener, address })
     }
 

@@ -42,16 +42,16 @@ struct CredentialLine<'a> {
 }
 
 pub(super) fn ready(pages: &Pages, headers: &HeaderMap) -> Response<Full<Bytes>> {
-    let serving = *pages.serving.borrow();
+    let (serving, credentials) = (*pages.serving.borrow(), pages.credentials.active());
     let status = match serving {
         Serving::Ready => StatusCode::OK,
-        Serving::NotReady | Serving::Draining => StatusCode::SERVICE_UNAVAILABLE,
+        Serving::NotReady | Serving::Leaving | Serving::Draining => StatusCode::SERVICE_UNAVAILABLE,
     };
-    let draining = serving == Serving::Draining;
+    let draining = matches!(serving, Serving::Leaving | Serving::Draining);
     let wants_json = headers
         .get(ACCEPT)
         .is_some_and(|accept| accept.to_str().is_ok_and(|a| a.contains("application/json")));
-    let lines = pages.credentials.iter().map(|credential| line(credential, pages.detail));
+    let lines = credentials.iter().map(|credential| line(credential, pages.detail));
     if wants_json {
         let ready = ReadyPage { ready: status == StatusCode::OK, draining, credentials: lines.collect() };
         let json = serde_json::to_vec(&ready).expect("strings, numbers and booleans");
@@ -63,7 +63,7 @@ pub(super) fn ready(pages: &Pages, headers: &HeaderMap) -> Response<Full<Bytes>>
     }
     match pages.detail {
         Detail::Causes => {
-            for credential in pages.credentials.iter() {
+            for credential in credentials.iter() {
                 // Writing to a String cannot fail.
                 let _ = writeln!(text, "credential {}: {}", credential.name(), credential.status());
             }

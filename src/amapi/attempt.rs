@@ -1,4 +1,4 @@
-//! One attempt: a slot, the token, the request, and the classification of its response.
+//! One attempt: a slot, the token, the request with its hedge, and the classification of the response.
 
 use std::{
     pin::pin,
@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, TryFutureExt};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use reqwest::{Method, Url};
 use tokio::{
@@ -18,12 +18,13 @@ use super::{
     body_error,
     error::{Error, ErrorResponse},
     google_error::GoogleError,
-    retry::{FailedAttempt, Next, retry_after},
+    hedge,
+    retry::{FailedAttempt, Next, Tries, retry_after},
 };
 use crate::{
     credentials::{Authorization, Credential, Unavailable},
     flight::{Flight, SendTimeout},
-    http_client::{BodyError, HttpClient, OnSent, Progress, Response, SendError},
+    http_client::{BodyError, HttpClient, OnSent, Pool, Progress, Response, SendError},
     telemetry::metrics::{RequestAttempt, RequestFailure, RequestMeasurement, UpstreamMetrics},
 };
 
@@ -34,6 +35,10 @@ const MAX_BODY: usize = 4 * 1024 * 1024;
 /// HTTP/2, Google's servers allow 100 streams per connection, and other requests wait in the client.
 const MAX_IN_FLIGHT: usize = 256;
 
+/// The maximum number of concurrent hedges, in addition to [`MAX_IN_FLIGHT`]. Requests on a silent connection can
+/// hold all slots, and an HTTP/2 connection to Google has at most this many requests.
+const MAX_HEDGES: usize = 100;
+
 /// The timeout of the body of a successful cancel. A body that has not ended by then is incomplete.
 const CANCEL_BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -43,7 +48,9 @@ pub(super) struct UpstreamClient {
     /// The URL up to the name, `https://androidmanagement.googleapis.com/v1/`.
     base: Url,
     timeout: Duration,
+    hedge_delay: Duration,
     slots: Semaphore,
+    hedge_slots: Arc<Semaphore>,
     metrics: Arc<UpstreamMetrics>,
 }
 
@@ -63,7 +70,19 @@ impl UpstreamClient {
     ) -> Self {
         let path = format!("{}/v1/", base.path().trim_end_matches('/'));
         base.set_path(&path);
-        Self { client, base, timeout, slots: Semaphore::new(MAX_IN_FLIGHT), metrics }
+        Self {
+            client,
+            base,
+            timeout,
+            hedge_delay: hedge::delay(timeout),
+            slots: Semaphore::new(MAX_IN_FLIGHT),
+            hedge_slots: Arc::new(Semaphore::new(MAX_HEDGES)),
+            metrics,
+        }
+    }
+
+    pub(super) fn metrics(&self) -> &UpstreamMetrics {
+        &self.metrics
     }
 
     /// `{base}/v1/{name}{verb}`. A parsed name has only characters that a path does not escape.
@@ -74,24 +93,25 @@ impl UpstreamClient {
     }
 
     /// Sends a request without a body, with a token of `credential`. Renews the token and sends the request again
-    /// when Google rejects the token.
+    /// when Google rejects the token. A hedge takes one of `tries`.
     pub(super) async fn attempt(
         &self,
         method: &Method,
         url: &(impl Fn() -> Url + Sync),
         credential: &Credential,
         flight: &Arc<Flight>,
+        tries: &Tries<'_>,
     ) -> Result<SuccessResponse, FailedAttempt> {
         let _slot = self.slot(flight).await?;
         let authorization = flight.begin(credential.authorization()).await;
         let authorization =
             authorization.map_err(|_| deadline_exceeded("while a token was being fetched"))?;
         let authorization = authorization.map_err(token_unavailable)?;
-        match self.send(method, url(), &authorization, flight).await {
+        match self.send(method, url, &authorization, flight, tries).await {
             // Boxed, because a rejection is rare and would enlarge the future of every call.
             Err(FailedAttempt { error: Error::CredentialRejected(response), .. }) => {
                 let renewed = Box::pin(renewed(credential, &authorization, response, flight)).await?;
-                self.send(method, url(), &renewed, flight).await
+                self.send(method, url, &renewed, flight, tries).await
             }
             result => result,
         }
@@ -112,26 +132,55 @@ impl UpstreamClient {
     async fn send(
         &self,
         method: &Method,
-        url: Url,
+        url: &(impl Fn() -> Url + Sync),
         authorization: &Authorization,
         flight: &Arc<Flight>,
+        tries: &Tries<'_>,
     ) -> Result<SuccessResponse, FailedAttempt> {
-        let mut headers = HeaderMap::with_capacity(4);
-        headers.insert(header::AUTHORIZATION, authorization.header());
-        if let Some(project) = authorization.quota_project() {
-            headers.insert("x-goog-user-project", project.clone());
-        }
         let is_cancel = method == Method::POST;
-        if is_cancel {
-            // Google rejects a POST over HTTP/1.1 without a length.
-            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-        }
-        let measurement = self.metrics.start(is_cancel, RequestAttempt::Number(flight.attempts() + 1));
-        let request = self.client.send_empty(method.clone(), url, headers, Arc::clone(flight));
-        let request = request.inspect(|result| measure(measurement, result));
+        let attempts = flight.attempts();
+        let pool = self.client.pool();
+        let send_over = |pool: &Arc<Pool>, attempt| {
+            let measurement = self.metrics.start(is_cancel, attempt);
+            pool.send_empty(method.clone(), url(), headers(method, authorization), Arc::clone(flight))
+                .inspect(|result| measure(measurement, result))
+        };
+        let mut is_decided = false;
+        let hedge = || {
+            let sent = flight.sent_since(attempts).filter(|_| !is_decided)?;
+            if sent.elapsed() < self.hedge_delay {
+                return None;
+            }
+            is_decided = true;
+            if flight.time_left().is_zero() || !pool.is_silent_since(sent) {
+                return None;
+            }
+            let slot = Arc::clone(&self.hedge_slots).try_acquire_owned().ok()?;
+            if !tries.take() {
+                return None;
+            }
+            let replacement = self.client.replacement(&pool).inspect_err(|error| {
+                tracing::warn!(%error, "failed to build an HTTP client: a request on a silent connection is not sent again");
+            });
+            let replacement = replacement.ok()?;
+            let (client, silent, timeout) = (self.client.clone(), Arc::clone(&pool), self.timeout);
+            self.metrics.hedges.inc();
+            let (flight, request) = (Arc::clone(flight), send_over(&replacement, RequestAttempt::Hedge));
+            let request = async move {
+                let _slot = slot;
+                // Like the first request, a hedge is not sent after the deadline.
+                let response = flight.send(timeout, timeout, request).await.map_err(timed_out)?;
+                let response = response.map_err(send_failed)?;
+                client.replace(&silent, replacement);
+                Ok(response)
+            };
+            Some(request.boxed())
+        };
         // Pinned here, because each function that takes the future by value would store it twice.
         let exchange = pin!(async {
-            let response = request.await.map_err(send_failed)?;
+            let number = RequestAttempt::Number(attempts + 1);
+            let request = pin!(send_over(&pool, number).map_err(send_failed));
+            let response = hedge::first_success(request, hedge).await?;
             let status = response.status();
             flight.responded(status.as_u16());
             if !status.is_success() {
@@ -154,29 +203,33 @@ impl UpstreamClient {
             }
             Ok(SuccessResponse { http_status: status.as_u16(), body })
         });
-        match flight.send(self.timeout, exchange).await {
-            Ok(result) => result,
-            Err(SendTimeout::Unsent) => Err(deadline_exceeded("before anything was sent to the upstream")),
-            Err(SendTimeout::NoResponse) => {
-                let error = Error::DeadlineExceeded { while_doing: "before the upstream answered" };
-                Err(FailedAttempt { error, next: Next::Retry { not_before: Duration::ZERO } })
-            }
-        }
+        flight.send(self.timeout, self.hedge_delay, exchange).await.map_err(timed_out)?
     }
+}
+
+fn headers(method: &Method, authorization: &Authorization) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(4);
+    headers.insert(header::AUTHORIZATION, authorization.header());
+    if let Some(project) = authorization.quota_project() {
+        headers.insert("x-goog-user-project", project.clone());
+    }
+    if method == Method::POST {
+        // Google rejects a POST over HTTP/1.1 without a length.
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+    headers
 }
 
 /// Measures the result of a request.
 fn measure(measurement: RequestMeasurement, result: &Result<Response, SendError>) {
-    let error = match result {
-        Ok(response) => return measurement.respond(response.status().as_str()),
-        Err(error) => error,
-    };
-    measurement.fail(match error.progress {
-        Progress::NotConnected => RequestFailure::Connect,
-        Progress::NotProcessed => RequestFailure::Refused,
-        Progress::Unknown => RequestFailure::Reset,
-        Progress::NotHttp => RequestFailure::NotHttp,
-    });
+    match result.as_ref().map_err(|error| error.progress) {
+        Ok(response) => measurement.respond(response.status().as_str()),
+        Err(Progress::NotConnected) => measurement.fail(RequestFailure::Connect),
+        Err(Progress::NotProcessed) => measurement.fail(RequestFailure::Refused),
+        Err(Progress::Unknown) => measurement.fail(RequestFailure::Reset),
+        Err(Progress::NotHttp) => measurement.fail(RequestFailure::NotHttp),
+        Err(Progress::NotBuilt) => measurement.discard(),
+    }
 }
 
 /// The flight counts a request when the HTTP client hands it to a connection.
@@ -260,6 +313,16 @@ fn token_unavailable(unavailable: Unavailable) -> FailedAttempt {
     permanent(Error::CredentialUnavailable { retry_after: unavailable.retry_after })
 }
 
+fn timed_out(timeout: SendTimeout) -> FailedAttempt {
+    match timeout {
+        SendTimeout::Unsent => deadline_exceeded("before anything was sent to the upstream"),
+        SendTimeout::NoResponse => {
+            let error = Error::DeadlineExceeded { while_doing: "before the upstream answered" };
+            FailedAttempt { error, next: Next::Retry { not_before: Duration::ZERO } }
+        }
+    }
+}
+
 fn send_failed(error: SendError) -> FailedAttempt {
     let cause = error.to_string();
     match error.progress {
@@ -268,6 +331,7 @@ fn send_failed(error: SendError) -> FailedAttempt {
             next: Next::Retry { not_before: Duration::ZERO },
         },
         Progress::NotProcessed => FailedAttempt { error: Error::Unreachable { cause }, next: Next::Requeue },
+        Progress::NotBuilt => permanent(Error::NotBuilt { cause }),
         Progress::NotHttp => permanent(Error::NotHttp { cause }),
     }
 }

@@ -4,12 +4,31 @@ use std::{sync::Arc, time::Duration};
 
 use super::google_error::GoogleError;
 
+/// The maximum length of a request's URL, in bytes. The `Uri` of the crate `http`, which hyper sends, has this limit.
+pub const MAX_URL: usize = 65_534;
+
 /// The reason why a call failed. `Display` is for the operator's log. `operations::status` makes the status for the caller.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// No configured credential is for the enterprise. No request was sent.
     #[error("no credential serves the enterprise")]
     NoCredential,
+
+    /// A field of the request makes its URL longer than [`MAX_URL`]. No request was sent.
+    #[error("the request's URL would have {url_length} bytes, because of the field {field}")]
+    UrlTooLong {
+        /// The field, by its name in the contract.
+        field: &'static str,
+        /// The length of the URL, in bytes.
+        url_length: usize,
+    },
+
+    /// The HTTP client cannot build the request. No request was sent.
+    #[error("the request cannot be built: {cause}")]
+    NotBuilt {
+        /// The cause, for the log only.
+        cause: String,
+    },
 
     /// Google returned an error.
     #[error("Google returned {0}")]

@@ -2,6 +2,8 @@
 
 use reqwest::Url;
 
+use super::error::{Error, MAX_URL};
+
 /// The query of `enterprises.devices.operations.list`. A parameter is sent only when it is set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListQuery {
@@ -17,7 +19,23 @@ pub struct ListQuery {
 
 impl ListQuery {
     /// Adds the parameters to `url`. The names are from AMAPI's discovery document.
-    pub(super) fn write(&self, url: &mut Url) {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UrlTooLong`]. It names the field that takes the most bytes in the URL.
+    pub(super) fn add_to(&self, mut url: Url) -> Result<Url, Error> {
+        self.write(&mut url);
+        let url_length = url.as_str().len();
+        if url_length <= MAX_URL {
+            return Ok(url);
+        }
+        let encoded =
+            |value: &str| form_urlencoded::byte_serialize(value.as_bytes()).map(str::len).sum::<usize>();
+        let field = if encoded(&self.filter) >= encoded(&self.page_token) { "filter" } else { "page_token" };
+        Err(Error::UrlTooLong { field, url_length })
+    }
+
+    fn write(&self, url: &mut Url) {
         let Self { filter, page_size, page_token, return_partial_success } = self;
         if *self == Self::default() {
             return;
@@ -42,7 +60,7 @@ impl ListQuery {
 mod tests {
     use reqwest::Url;
 
-    use super::ListQuery;
+    use super::{Error, ListQuery, MAX_URL};
 
     fn written(query: &ListQuery) -> String {
         let mut url = Url::parse("https://host.example/v1/x/operations").expect("a URL");
@@ -55,6 +73,29 @@ mod tests {
         assert_eq!(written(&ListQuery::default()), "https://host.example/v1/x/operations");
         let query = ListQuery { page_size: 7, ..ListQuery::default() };
         assert_eq!(written(&query), "https://host.example/v1/x/operations?pageSize=7");
+    }
+
+    #[test]
+    fn the_longer_field_is_named_when_the_url_is_too_long() {
+        let device = || Url::parse("https://host.example/v1/x/operations").expect("a URL");
+        let filter_of = |length| ListQuery { filter: "a".repeat(length), ..ListQuery::default() };
+        let longest = MAX_URL - written(&filter_of(1)).len() + 1;
+        for (query, field) in [
+            (filter_of(longest), None),
+            (filter_of(longest + 1), Some("filter")),
+            (ListQuery { page_token: "=".repeat(22_000), ..filter_of(50_000) }, Some("page_token")),
+            (ListQuery { page_token: "t".repeat(40_000), ..filter_of(40_000) }, Some("filter")),
+        ] {
+            let uri = written(&query).parse::<http::Uri>();
+            assert_eq!(uri.is_ok(), field.is_none(), "the limit is that of the crate http");
+            match query.add_to(device()) {
+                Ok(_) => assert_eq!(field, None),
+                Err(Error::UrlTooLong { field: named, url_length }) => {
+                    assert_eq!((Some(named), url_length), (field, written(&query).len()));
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 
     #[test]

@@ -1,19 +1,20 @@
 //! Retries. No other module sends a request again.
 //!
 //! A transient error (no connection, a reset before a response, 408, 425, 502, 503, 504) is retried after a backoff
-//! with full jitter. A request has at most [`MAX_TRIES`] tries within the callers' deadlines. A retry budget limits
-//! the retries of all calls to a fifth of the requests, so that retries do not overload a failing upstream. A
+//! with full jitter. A request has at most [`MAX_TRIES`] tries within the callers' deadlines. The budget in
+//! [`super::retry_budget`] limits the retries of all calls, so that retries do not overload a failing upstream. A
 //! request that the upstream did not process is requeued, which uses no try.
 
 use std::{
     future::Future,
-    sync::Arc,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
     time::{Duration, SystemTime},
 };
 
-use tower::retry::budget::{Budget as _, TpsBudget};
-
-use super::error::Error;
+use super::{
+    error::Error,
+    retry_budget::{RetryBudget, RetryUse},
+};
 use crate::{flight::Flight, telemetry::metrics::UpstreamMetrics};
 
 /// The maximum number of tries of a request, including the first.
@@ -26,12 +27,6 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 /// [`MAX_REQUEUE`], because the upstream may refuse every request.
 const FIRST_REQUEUE: Duration = Duration::from_millis(5);
 const MAX_REQUEUE: Duration = Duration::from_secs(1);
-
-/// The retry budget: a fifth of the requests in ten seconds, and a floor of ten retries per second, so that the
-/// first call may retry too.
-const BUDGET_WINDOW: Duration = Duration::from_secs(10);
-const BUDGET_SHARE: f32 = 0.2;
-const BUDGET_FLOOR: u32 = 10;
 
 /// The error of an attempt, and the next step.
 #[derive(Debug)]
@@ -51,38 +46,66 @@ pub(super) enum Next {
     Requeue,
 }
 
-/// The retry budget of one upstream, shared by all its calls.
-pub(super) struct Retries {
-    budget: TpsBudget,
-    metrics: Arc<UpstreamMetrics>,
+/// The tries of one call.
+pub(super) struct Tries<'a> {
+    budget: &'a RetryBudget,
+    flight: &'a Flight,
+    retry: RetryUse,
+    /// The number of tries so far.
+    used: AtomicU32,
+    metrics: &'a UpstreamMetrics,
 }
 
-impl Retries {
-    pub(super) fn new(metrics: Arc<UpstreamMetrics>) -> Self {
-        Self { budget: TpsBudget::new(BUDGET_WINDOW, BUDGET_FLOOR, BUDGET_SHARE), metrics }
+impl<'a> Tries<'a> {
+    /// Counts the first try.
+    pub(super) fn new(
+        budget: &'a RetryBudget,
+        flight: &'a Flight,
+        retry: RetryUse,
+        metrics: &'a UpstreamMetrics,
+    ) -> Self {
+        budget.deposit(flight.caller());
+        Self { budget, flight, retry, used: AtomicU32::new(1), metrics }
+    }
+
+    /// Counts another try, which is a retry or a hedge. Returns `false` when the call or the budget has none left.
+    pub(super) fn take(&self) -> bool {
+        // The tries of one call are taken one after the other.
+        let used = self.used.load(Relaxed);
+        let is_allowed = used < MAX_TRIES && self.budget.withdraw(self.flight.caller(), self.retry);
+        if is_allowed {
+            self.used.store(used + 1, Relaxed);
+        }
+        is_allowed
     }
 
     /// Runs attempts until one succeeds or no other attempt is allowed.
-    pub(super) async fn run<T, F>(&self, flight: &Flight, mut attempt: impl FnMut() -> F) -> Result<T, Error>
+    pub(super) async fn run<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, FailedAttempt>>,
     {
-        self.budget.deposit();
-        let mut backoff = Backoff { tries: 1, requeues: 0 };
+        let mut requeues = 0;
         loop {
             let FailedAttempt { error, next } = match attempt().await {
                 Ok(value) => return Ok(value),
                 Err(failed) => failed,
             };
             // A pause beyond the deadline would replace the cause by DEADLINE_EXCEEDED.
-            let pause = backoff.pause(next, fastrand::f64()).filter(|pause| *pause < flight.time_left());
-            let Some(pause) = pause else { return Err(error) };
+            let pause = match next {
+                Next::Stop => return Err(error),
+                Next::Retry { not_before } => {
+                    retry_pause(self.used.load(Relaxed), fastrand::f64()).max(not_before)
+                }
+                Next::Requeue => {
+                    requeues += 1;
+                    requeue_pause(requeues, fastrand::f64())
+                }
+            };
             let is_retry = matches!(next, Next::Retry { .. });
-            if is_retry && !self.budget.withdraw() {
-                self.metrics.budget_exhausted.inc();
+            if pause >= self.flight.time_left() || (is_retry && !self.take()) {
                 return Err(error);
             }
-            if flight.begin(tokio::time::sleep(pause)).await.is_err() {
+            if self.flight.begin(tokio::time::sleep(pause)).await.is_err() {
                 return Err(error);
             }
             self.metrics.retries.inc_by(u64::from(is_retry));
@@ -90,30 +113,16 @@ impl Retries {
     }
 }
 
-/// The pauses between the attempts of one call.
-struct Backoff {
-    tries: u32,
-    requeues: u32,
+/// The pause before another try, after `tries` of them. `random` is in 0..1.
+fn retry_pause(tries: u32, random: f64) -> Duration {
+    let max = FIRST_BACKOFF * 2_u32.pow(tries.clamp(1, MAX_TRIES) - 1);
+    max.mul_f64(random)
 }
 
-impl Backoff {
-    /// The pause before the next attempt; `None` when no attempt is allowed. `random` is in 0..1.
-    fn pause(&mut self, next: Next, random: f64) -> Option<Duration> {
-        match next {
-            Next::Stop => None,
-            Next::Retry { .. } if self.tries == MAX_TRIES => None,
-            Next::Retry { not_before } => {
-                let max = FIRST_BACKOFF * 2_u32.pow(self.tries - 1);
-                self.tries += 1;
-                Some(max.mul_f64(random).max(not_before))
-            }
-            Next::Requeue => {
-                let max = (FIRST_REQUEUE * 2_u32.pow(self.requeues.min(10))).min(MAX_REQUEUE);
-                self.requeues += 1;
-                Some(max.mul_f64(0.5 + 0.5 * random))
-            }
-        }
-    }
+/// The pause before the request is requeued for the n-th time. `random` is in 0..1.
+fn requeue_pause(requeues: u32, random: f64) -> Duration {
+    let max = (FIRST_REQUEUE * 2_u32.pow((requeues - 1).min(10))).min(MAX_REQUEUE);
+    max.mul_f64(0.5 + 0.5 * random)
 }
 
 /// Parses a `Retry-After` header as a time from `now` (RFC 9110, section 10.2.3): whole seconds, or a date in one

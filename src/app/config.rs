@@ -7,17 +7,20 @@ use crate::{
     amapi::settings::Upstream,
     audit::settings::Audit,
     config::{
-        CA_CERTIFICATES, ConfigErrors, FilePath, Flags, Given, Invalid, READABLE_FILE, Section, Setting,
-        Sources, Switch, Variables, address::collide, settings,
+        CA_CERTIFICATES, ConfigErrors, EffectiveSetting, FilePath, Flags, Given, Invalid, READABLE_FILE,
+        Section, Setting, Sources, Switch, Variables, address::collide, settings,
     },
     credentials::{
         LoadedCredential, Machine,
         settings::{CredentialConfig, CredentialOverride, CredentialSettings, SECTIONS},
     },
-    http_client::{LoadedAuthorities, tls::TlsError},
+    http_client::{LoadedAuthorities, ProxySettings, tls::TlsError},
     loopback::is_loopback,
     operations::settings::Polling,
-    policy::{PolicyFile, settings::PolicySettings},
+    policy::{
+        PolicyFile,
+        settings::{PolicyMode, PolicySettings},
+    },
     server::{
         identity::jwks::{KeyLoadError, LoadedKeys},
         settings::{Callers, Jwt, JwtSettings, Limits, ListenAddress, Server, TlsFiles, TlsSettings},
@@ -55,8 +58,14 @@ pub struct Config {
     pub settings: Settings,
     /// The loaded files.
     pub loaded: LoadedFiles,
+    /// The proxy of the environment.
+    pub proxy: ProxySettings,
     /// The unknown `COUNTERMAND_…` variables that resemble no known variable.
     pub unknown_variables: Vec<String>,
+    /// The configuration file, if one was given.
+    pub file: Option<PathBuf>,
+    /// The settings in effect, with their sources.
+    pub effective: Vec<EffectiveSetting>,
 }
 
 impl fmt::Debug for Config {
@@ -80,8 +89,8 @@ pub struct Settings {
     pub upstream: Upstream,
     /// The credentials, at least one.
     pub credentials: Vec<CredentialConfig>,
-    /// `[policy]`: the file of the Cedar policy. `None` if callers may do everything.
-    pub policy: Option<PathBuf>,
+    /// `[policy]`: the Cedar policy. Without one, callers may do everything.
+    pub policy: PolicySettings,
     /// `[callers]`: the evidence of a caller's identity that is accepted.
     pub callers: Callers,
     /// `[callers.jwt]`: the issuer whose bearer tokens are accepted.
@@ -173,11 +182,22 @@ impl Config {
             ["callers", "polling", "audit", "telemetry"].map(|key| root.section(key, &mut sources.errors));
         let unknown = root.finish(&mut sources.errors);
 
-        let (policy_path, loaded_policy) = read_policy(&mut policy, policy_is_in_file, &mut sources);
-        let has_policy = policy_is_in_file || policy_path.is_some() || unknown.means("policy");
+        let proxy = ProxySettings::read(&mut sources);
+        let (policy_settings, loaded_policy) = read_policy(&mut policy, policy_is_in_file, &mut sources);
+        let protection = match policy_settings.mode {
+            PolicyMode::Shadow => PolicyProtection::Shadow,
+            // A section with errors, or a misspelled one, shows that a policy is intended.
+            PolicyMode::Enforce
+                if policy_is_in_file || policy_settings.file.is_some() || unknown.means("policy") =>
+            {
+                PolicyProtection::Enforced
+            }
+            PolicyMode::Enforce => PolicyProtection::None,
+        };
 
         let (server_settings, limits, tls, loaded_tls, has_tls) = read_server(&mut server, &mut sources);
-        let exposure = Exposure { has_tls, has_policy, is_allowed: command_line.allow_unauthenticated };
+        let exposure =
+            Exposure { has_tls, policy: protection, is_allowed: command_line.allow_unauthenticated };
         for (address, origin) in server_settings.listen.iter().zip(server.items("listen")) {
             if let ListenAddress::Tcp(address) = address {
                 sources.errors.ok(origin, exposure.check(*address));
@@ -201,7 +221,7 @@ impl Config {
             credentials.into_iter().filter_map(|given| load_credential(given, &mut sources.errors));
         let (credentials, loaded_credentials) = credentials.unzip();
 
-        let (callers_settings, jwt, keys) = read_callers(&mut callers, &mut sources);
+        let (callers_settings, jwt, keys) = read_callers(&mut callers, &proxy, &mut sources);
 
         let polling_settings = Polling::read(&mut polling, &mut sources);
         polling_settings.check(&polling, &mut sources.errors);
@@ -224,7 +244,7 @@ impl Config {
         let log = LogSettings::read(&mut Section::empty(""), &mut sources);
         check_filter(&mut sources);
 
-        let Sources { variables, mut errors, .. } = sources;
+        let Sources { variables, mut errors, effective, .. } = sources;
         let unknown_variables = variables.finish(&OTHER_COMMANDS_VARIABLES, &mut errors);
         let Ok(authorities) = authorities else { return Err(errors.sorted(path)) };
         if !errors.is_empty() {
@@ -237,7 +257,7 @@ impl Config {
             admin: admin_settings,
             upstream: upstream_settings,
             credentials,
-            policy: policy_path,
+            policy: policy_settings,
             callers: callers_settings,
             jwt,
             polling: polling_settings,
@@ -252,7 +272,7 @@ impl Config {
             policy: loaded_policy,
             credentials: loaded_credentials,
         };
-        Ok(Self { settings, loaded, unknown_variables })
+        Ok(Self { settings, loaded, proxy, unknown_variables, file: path, effective })
     }
 
     /// Loads the policy only, from the same sources, to explain a decision.
@@ -295,18 +315,18 @@ fn open(sources: &mut Sources) -> OpenedFile {
     OpenedFile { path, root: root.unwrap_or_else(|| Section::empty("")), is_valid, command_line }
 }
 
-/// Reads the path of the policy, and the policy if it is valid.
+/// Reads the settings of the policy, and the policy if it is valid.
 fn read_policy(
     section: &mut Section,
     is_in_file: bool,
     sources: &mut Sources,
-) -> (Option<PathBuf>, Option<PolicyFile>) {
+) -> (PolicySettings, Option<PolicyFile>) {
     let settings = PolicySettings::read(section, sources);
     settings.check(section, is_in_file, &mut sources.errors);
     section.finish(&mut sources.errors);
-    let Some(path) = settings.file else { return (None, None) };
-    let errors = match PolicyFile::load(path.clone()) {
-        Ok(file) => return (Some(path), Some(file)),
+    let Some(path) = settings.file.clone() else { return (settings, None) };
+    let errors = match PolicyFile::load(path.clone(), settings.mode) {
+        Ok(file) => return (settings, Some(file)),
         Err(errors) => errors,
     };
     for error in errors {
@@ -317,7 +337,7 @@ fn read_policy(
         };
         section.invalid("file", Invalid::new(problem, error.hint), &mut sources.errors);
     }
-    (Some(path), None)
+    (settings, None)
 }
 
 /// Reads the settings of `[server]`, its files, and whether TLS is intended.
@@ -353,7 +373,11 @@ fn read_server(
 }
 
 /// Reads the settings of `[callers]`, and the keys of the issuer.
-fn read_callers(section: &mut Section, sources: &mut Sources) -> (Callers, Option<Jwt>, Option<LoadedKeys>) {
+fn read_callers(
+    section: &mut Section,
+    proxy: &ProxySettings,
+    sources: &mut Sources,
+) -> (Callers, Option<Jwt>, Option<LoadedKeys>) {
     let callers = Callers::read(section, sources);
     let jwt_is_in_file = section.has("jwt");
     let before = sources.errors.len();
@@ -365,7 +389,7 @@ fn read_callers(section: &mut Section, sources: &mut Sources) -> (Callers, Optio
     jwt.finish(&mut sources.errors);
     section.finish(&mut sources.errors);
     let keys = issuer.as_ref().filter(|_| sources.errors.len() == before).and_then(|issuer| {
-        let error = match LoadedKeys::load(issuer) {
+        let error = match LoadedKeys::load(issuer, proxy) {
             Ok(keys) => return Some(keys),
             Err(error) => error,
         };
@@ -401,23 +425,34 @@ fn unusable_certificates(error: &TlsError) -> Invalid {
 struct Exposure {
     /// Whether there is TLS.
     has_tls: bool,
-    /// Whether there is a policy.
-    has_policy: bool,
+    policy: PolicyProtection,
     /// Whether `--allow-unauthenticated` is given.
     is_allowed: bool,
+}
+
+/// The protection by a policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PolicyProtection {
+    Enforced,
+    /// The policy denies nothing.
+    Shadow,
+    None,
 }
 
 impl Exposure {
     /// Checks that an address beyond loopback has TLS and a policy, or `--allow-unauthenticated`.
     fn check(self, address: std::net::SocketAddr) -> Result<(), Invalid> {
-        let (problem, hint) = match self {
-            Self { is_allowed: true, .. } | Self { has_tls: true, has_policy: true, .. } => return Ok(()),
-            _ if is_loopback(address) => return Ok(()),
-            Self { has_tls: false, has_policy: false, .. } => {
-                ("in plaintext and by anyone", "set up [server.tls] and a policy")
-            }
-            Self { has_tls: false, .. } => ("in plaintext", "set up [server.tls]"),
-            Self { has_policy: false, .. } => ("and there is no policy on who may do what", "give a policy"),
+        use PolicyProtection::{Enforced, None, Shadow};
+        if self.is_allowed || is_loopback(address) {
+            return Ok(());
+        }
+        let (problem, hint) = match (self.has_tls, self.policy) {
+            (true, Enforced) => return Ok(()),
+            (false, Enforced) => ("in plaintext", "set up [server.tls]"),
+            (true, None) => ("and there is no policy on who may do what", "give a policy"),
+            (true, Shadow) => ("and a policy in shadow mode denies nothing", "enforce the policy"),
+            (false, None) => ("in plaintext and by anyone", "set up [server.tls] and a policy"),
+            (false, Shadow) => ("in plaintext and by anyone", "set up [server.tls] and enforce the policy"),
         };
         Err(Invalid::new(
             format!("{address} can be reached from beyond this machine, {problem}"),

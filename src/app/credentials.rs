@@ -1,6 +1,9 @@
 //! Starts the credentials, and reports their state to health and the log.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::watch;
@@ -9,27 +12,67 @@ use crate::{
     amapi::settings::Upstream,
     background::Background,
     credentials::{
-        Credential, Credentials, LoadedCredential, Readiness, Surroundings, settings::CredentialConfig,
+        Credential, CredentialSet, Credentials, Definition, LoadedCredential, Readiness, Surroundings,
+        settings::CredentialConfig,
     },
-    http_client::Authorities,
+    http_client::{Authorities, ProxySettings},
     serving::Serving,
     telemetry::metrics::CredentialReading,
 };
 
-/// Starts every credential. The first token of each is being fetched when this returns.
-pub(super) fn start(
-    credentials: impl IntoIterator<Item = (CredentialConfig, LoadedCredential)>,
-    upstream: &Upstream,
-    authorities: &Authorities,
-    background: &Background,
-) -> Arc<Credentials> {
-    let iam = upstream.iam_credentials_url.url().clone();
-    let surroundings = Arc::new(Surroundings::new(authorities.clone(), iam));
-    let started = credentials.into_iter().map(|(settings, loaded)| {
-        let CredentialConfig { name, definition: _, enterprises } = settings;
-        (Credential::start(&name, loaded, &surroundings, background), enterprises)
-    });
-    Arc::new(Credentials::new(started))
+/// The credentials, and what starting further ones takes.
+pub(super) struct CredentialPool {
+    pub(super) credentials: Arc<Credentials>,
+    surroundings: Arc<Surroundings>,
+    background: Background,
+    /// The definition of each active credential, by its name.
+    definitions: Mutex<HashMap<String, Definition>>,
+}
+
+impl CredentialPool {
+    /// Starts every credential. The first token of each is being fetched when this returns.
+    pub(super) fn start(
+        credentials: Vec<(CredentialConfig, LoadedCredential)>,
+        upstream: &Upstream,
+        authorities: &Authorities,
+        proxy: &ProxySettings,
+        background: &Background,
+    ) -> Self {
+        let iam = upstream.iam_credentials_url.url().clone();
+        let surroundings = Arc::new(Surroundings::new(authorities.clone(), proxy.clone(), iam));
+        let definitions = definitions(&credentials);
+        let set = CredentialSet::new(credentials.into_iter().map(|(settings, loaded)| {
+            let CredentialConfig { name, definition: _, enterprises } = settings;
+            (Credential::start(&name, loaded, &surroundings, background), enterprises)
+        }));
+        let credentials = Arc::new(Credentials::new(set));
+        Self {
+            credentials,
+            surroundings,
+            background: background.clone(),
+            definitions: Mutex::new(definitions),
+        }
+    }
+
+    /// Replaces the credentials. A credential whose name and definition are unchanged keeps its token.
+    pub(super) fn replace(&self, credentials: Vec<(CredentialConfig, LoadedCredential)>) {
+        let mut known = self.definitions.lock().unwrap_or_else(PoisonError::into_inner);
+        let definitions = definitions(&credentials);
+        let active = self.credentials.active();
+        let set = CredentialSet::new(credentials.into_iter().map(|(settings, loaded)| {
+            let CredentialConfig { name, definition, enterprises } = settings;
+            let unchanged = known.get(&name).is_some_and(|known| *known == definition);
+            let kept = active.iter().find(|active| unchanged && **active.name() == *name).cloned();
+            let start = || Credential::start(&name, loaded, &self.surroundings, &self.background);
+            (kept.unwrap_or_else(start), enterprises)
+        }));
+        *known = definitions;
+        self.credentials.replace(set);
+    }
+}
+
+fn definitions(credentials: &[(CredentialConfig, LoadedCredential)]) -> HashMap<String, Definition> {
+    credentials.iter().map(|(config, _)| (config.name.clone(), config.definition.clone())).collect()
 }
 
 /// The values of a credential for the metrics.
@@ -47,18 +90,47 @@ pub(super) fn reading(credential: &Credential) -> CredentialReading {
 
 /// Reports each change of readiness to health and the log. Never returns.
 pub(super) async fn report(credentials: &Credentials, serving: &watch::Sender<Serving>) {
+    let mut replacements = credentials.replacements();
+    let mut known = Vec::new();
+    let mut is_first = true;
+    loop {
+        replacements.borrow_and_update();
+        let active = credentials.active();
+        let before = std::mem::take(&mut known);
+        known =
+            active.iter().map(|credential| (credential.clone(), readiness_in(&before, credential))).collect();
+        tokio::select! {
+            () = report_set(&mut known, is_first, serving) => {}
+            _ = replacements.changed() => is_first = false,
+        }
+    }
+}
+
+/// The readiness that was reported of a credential.
+fn readiness_in(known: &[(Credential, Readiness)], credential: &Credential) -> Readiness {
+    let found = known.iter().find(|(known, _)| known.is_same(credential));
+    found.map_or(Readiness::Starting, |(_, readiness)| *readiness)
+}
+
+/// Reports the changes of a set of credentials. Never returns. Only the first set delays the readiness of the process
+/// until each credential had its first attempt.
+async fn report_set(known: &mut [(Credential, Readiness)], is_first: bool, serving: &watch::Sender<Serving>) {
     let change =
-        async |index, credential: &Credential, known| (index, credential.readiness_after(known).await);
-    let list: Vec<&Credential> = credentials.iter().collect();
-    let mut known = vec![Readiness::Starting; list.len()];
-    let mut changes: FuturesUnordered<_> =
-        list.iter().enumerate().map(|(index, credential)| change(index, credential, known[index])).collect();
-    while let Some((index, readiness)) = changes.next().await {
-        let credential = list[index];
-        known[index] = readiness;
-        changes.push(change(index, credential, readiness));
-        log_readiness(credential, readiness);
-        publish(Readiness::are_enough(&known), serving);
+        async |index, credential: Credential, known| (index, credential.readiness_after(known).await);
+    let mut changes: FuturesUnordered<_> = known
+        .iter()
+        .enumerate()
+        .map(|(index, (credential, readiness))| change(index, credential.clone(), *readiness))
+        .collect();
+    while let Some((index, now)) = changes.next().await {
+        let (credential, readiness) = &mut known[index];
+        *readiness = now;
+        changes.push(change(index, credential.clone(), now));
+        log_readiness(credential, now);
+        let states: Vec<_> = known.iter().map(|(_, readiness)| *readiness).collect();
+        let ready =
+            if is_first { Readiness::are_enough(&states) } else { states.contains(&Readiness::Ready) };
+        publish(ready, serving);
     }
     // Reached only without a credential, which the configuration refuses.
     std::future::pending().await

@@ -15,6 +15,7 @@ use crate::{
     proto::longrunning::{CancelOperationRequest, operations_client::OperationsClient},
     server::settings::ListenAddress,
     serving::Serving,
+    systemd::PassedSockets,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -37,7 +38,7 @@ async fn the_end_of_a_background_task_drains_the_process_and_is_its_error() {
     let variables = [("COUNTERMAND_AUDIT_FILE".into(), log.clone().into())].into_iter().collect();
     let config =
         Config::load(flags, variables, Machine::Elsewhere).unwrap_or_else(|errors| panic!("{errors}"));
-    let app = App::start(config).await.unwrap();
+    let app = App::start(config, PassedSockets::default()).await.unwrap();
     let [ListenAddress::Tcp(address)] = app.addresses()[..] else { panic!("one address") };
     let (background, mut serving) = (app.background.clone(), app.serving());
     let calls = Arc::clone(&app.calls);

@@ -41,7 +41,8 @@ impl Arrival {
     /// exists already. Facts that do not apply are absent.
     #[must_use]
     pub fn line(&self, record: &Record, code: &'static str) -> Option<Vec<u8>> {
-        let Facts { caller, name, decision, policies, flight, is_shared, .. } = &record.close()?;
+        let Facts { caller, name, decision, policies, would_deny, flight, is_shared, .. } =
+            &record.close()?;
         let mut line = Object::new();
         line.display("time", timestamp(self.time));
         if let Some(caller) = caller {
@@ -52,6 +53,9 @@ impl Arrival {
         line.text_if("name", name.as_deref());
         line.text_if("decision", decision.map(super::record::Decision::as_str));
         line.texts_if("policies", policies.as_deref().unwrap_or_default());
+        if let Some(would_deny) = would_deny {
+            line.bare("would_deny", would_deny);
+        }
         line.text("code", code);
         if let Some(flight) = flight {
             if let Some(status) = flight.upstream_status() {

@@ -59,6 +59,8 @@ pub(super) struct Facts {
     pub(super) name: Option<String>,
     pub(super) decision: Option<Decision>,
     pub(super) policies: Option<Policies>,
+    /// In shadow mode, whether the policy would have denied the call.
+    pub(super) would_deny: Option<bool>,
     /// The upstream call that the call started or joined. The flight may end after the call.
     pub(super) flight: Option<Arc<Flight>>,
     pub(super) is_shared: bool,
@@ -95,15 +97,23 @@ impl Record {
         self.lock().caller = Some(caller.clone());
     }
 
+    /// The caller, if it is known.
+    #[must_use]
+    pub fn caller(&self) -> Option<Caller> {
+        self.lock().caller.clone()
+    }
+
     /// Records the name in the request, valid or not. A longer name is cut at 1 KiB.
     pub fn set_name(&self, mut name: String) {
         name.truncate(name.floor_char_boundary(MAX_NAME));
         self.lock().name = Some(name);
     }
 
-    /// Records that these policies permit the call. The list is empty without rules.
-    pub fn allowed(&self, policies: &Policies) {
+    /// Records that the call is allowed, and the policies that determined it. The list is empty without rules.
+    /// `would_deny` is whether a policy in shadow mode would have denied the call, `None` without one.
+    pub fn allowed(&self, policies: &Policies, would_deny: Option<bool>) {
         self.decided(Decision::Allow, Some(policies));
+        self.lock().would_deny = would_deny;
     }
 
     /// Records that these policies forbid the call. The list is empty when no policy permits the call. It is `None`

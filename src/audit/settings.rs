@@ -7,13 +7,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::closed_stream::{is_path_closed, is_stdout_closed};
 use crate::config::{ConfigErrors, Invalid, Parsed, Section, Words, directory_of, settings};
 
 settings! {
     /// `[audit]`: the destination of the audit log, and the effect of a failed write.
     pub struct Audit in "audit" {
-        /// The destination of the lines: `stdout`, or a file, which is appended to or created. SIGHUP reopens the
-        /// file.
+        /// The destination of the lines: `stdout`, which must be open, or a file, which is appended to or created.
+        /// SIGHUP reopens the file.
         file: Destination = "stdout", Parsed { form: "\"stdout\" or a path", parse: destination },
             env "COUNTERMAND_AUDIT_FILE";
         /// The effect on calls when the audit log cannot be written: `fail` refuses calls, and `continue` serves
@@ -59,7 +60,29 @@ impl Audit {
             section.invalid("file", Invalid::new(problem, hint), errors);
         }
     }
+
+    /// Checks that the lines reach the destination if it is a standard stream of this process. `check` does not, because
+    /// the streams of `serve` are others.
+    ///
+    /// # Errors
+    ///
+    /// The stream was closed when the process started, so all lines would be lost. The text names the setting.
+    pub fn check_stream(&self) -> Result<(), ClosedStream> {
+        let is_closed = match &self.file {
+            Destination::Stdout => is_stdout_closed(),
+            Destination::File(path) => is_path_closed(path),
+        };
+        if is_closed { Err(ClosedStream) } else { Ok(()) }
+    }
 }
+
+/// The destination of the audit log is a standard stream that was closed when the process started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "audit.file: the audit log goes to a standard stream that is closed, so its lines would be lost; open the stream, or \
+     name a file (\"/dev/null\" discards the lines)"
+)]
+pub struct ClosedStream;
 
 fn writable(path: &Path) -> Result<(), String> {
     match fs::metadata(path) {

@@ -17,6 +17,8 @@ mod explain;
 mod finding;
 mod local;
 mod network;
+mod online;
+mod proxy;
 mod token_hint;
 
 use finding::Finding;
@@ -24,6 +26,7 @@ use finding::Finding;
 const EXAMPLES: &str = "\
 Examples:
   countermand check --config /etc/countermand.toml
+  countermand check --online --config /etc/countermand.toml
   countermand check --output json | jq '.findings[] | select(.level != \"ok\")'
   countermand check --policy policy.cedar \\
       --explain spiffe://corp.example/ns/mdm/sa/console cancel enterprises/LC01/devices/d1/operations/17
@@ -49,6 +52,11 @@ pub(crate) struct CheckArgs {
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
 
+    /// Also send one query with the token of each credential: a get of an operation that does not exist. It shows
+    /// whether the API is enabled, and accepts the token; it changes nothing, and counts against the quota
+    #[arg(long, conflicts_with = "explain")]
+    online: bool,
+
     #[command(flatten)]
     explain: explain::ExplainArgs,
 
@@ -59,7 +67,7 @@ pub(crate) struct CheckArgs {
 
 /// Prints one line per finding.
 pub(crate) async fn run(args: CheckArgs) -> Exit {
-    let CheckArgs { config, policy, explain, output } = args;
+    let CheckArgs { config, policy, online, explain, output } = args;
     let given = [("--config", config), ("--policy", policy)];
     let given = given.into_iter().filter_map(|(flag, path)| Some((flag, path?)));
     let flags = given.fold(Flags::default(), |flags, (flag, path)| flags.with(flag, path));
@@ -73,7 +81,7 @@ pub(crate) async fn run(args: CheckArgs) -> Exit {
     });
     match loaded.await {
         Ok((config, mut findings)) => {
-            findings.extend(network::findings(config).await);
+            findings.extend(network::findings(config, online).await);
             finding::print(&findings, output)
         }
         Err(errors) => print_errors(&errors, output),

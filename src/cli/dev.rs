@@ -21,6 +21,7 @@ use crate::{
     credentials::Machine,
     proto::longrunning::{CancelOperationRequest, operations_client::OperationsClient},
     serving::Serving,
+    systemd::PassedSockets,
     telemetry,
 };
 
@@ -57,7 +58,7 @@ pub(crate) async fn run(args: DevArgs) -> Exit {
         }
     };
     match dev(once).await {
-        Ok(()) => Exit::Ok,
+        Ok(exit) => exit,
         Err(error) => {
             output::complain(&error.to_string());
             Exit::Failed
@@ -65,7 +66,7 @@ pub(crate) async fn run(args: DevArgs) -> Exit {
     }
 }
 
-async fn dev(once: bool) -> Result<(), Box<dyn Error + Send + Sync>> {
+async fn dev(once: bool) -> Result<Exit, Box<dyn Error + Send + Sync>> {
     let mut signals = Signals::install()?;
     let settings = Settings { pick_up: None, ..Settings::default() };
     let emulator = Emulator::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), settings).await?;
@@ -84,7 +85,7 @@ async fn dev(once: bool) -> Result<(), Box<dyn Error + Send + Sync>> {
     let ready = serving.wait_for(|serving| *serving == Serving::Ready);
     drop(tokio::time::timeout(START_TIMEOUT, ready).await??);
 
-    print(&format!(
+    let mut printed = print(&format!(
         "An emulated Android Management API, and Countermand in front of it:\n  emulator  {}\n  proxy     {proxy}\n  \
          audit log {}\n\nA device is being wiped by mistake. Before:\n{}\nCancelOperation through the proxy:",
         emulator.url(),
@@ -94,17 +95,21 @@ async fn dev(once: bool) -> Result<(), Box<dyn Error + Send + Sync>> {
     let channel = Endpoint::from_shared(format!("http://{proxy}"))?.connect().await?;
     let request = Request::new(CancelOperationRequest { name: wipe.clone() });
     OperationsClient::new(channel).cancel_operation(request).await?;
-    print(&format!("  OK\nAfter:\n{}", indented(&emulator, &wipe)));
-
+    if printed == Exit::Ok {
+        printed = print(&format!("  OK\nAfter:\n{}", indented(&emulator, &wipe)));
+    }
     if !once {
-        print(&suggestions(&emulator, &proxy));
+        if printed == Exit::Ok {
+            print(&suggestions(&emulator, &proxy));
+        }
         signals.next().await;
     }
     // No load balancer depends on the drain, so the proxy stops at once.
     drop(stop);
     running.abort();
     emulator.shutdown().await?;
-    Ok(())
+    // A closed standard output does not stop the service, but the demonstration is only its output.
+    Ok(if once { printed } else { Exit::Ok })
 }
 
 async fn start_proxy(
@@ -120,7 +125,7 @@ async fn start_proxy(
         .with("--upstream-url", emulator.url());
     let variables = [("COUNTERMAND_AUDIT_FILE".into(), audit_log.into())];
     let config = Config::load(flags, variables.into_iter().collect(), Machine::Elsewhere)?;
-    Ok(App::start(config).await?)
+    Ok(App::start(config, PassedSockets::default()).await?)
 }
 
 /// Issues a command and returns the operation's name.
@@ -183,9 +188,6 @@ fn quoted(word: &str) -> Cow<'_, str> {
     Cow::Owned(format!("'{}'", word.replace('\'', r"'\''")))
 }
 
-fn print(text: &str) {
-    for line in text.split('\n') {
-        // A closed standard output does not stop the service.
-        let _ = output::to_stdout(line);
-    }
+fn print(text: &str) -> Exit {
+    output::all_to_stdout(&text.lines().map(str::to_owned).collect::<Vec<_>>())
 }

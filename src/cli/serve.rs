@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
-use tokio::sync::oneshot;
+use tokio::{signal::unix::Signal, sync::oneshot};
 
 use super::{
     exit::Exit,
@@ -11,10 +11,13 @@ use super::{
     signals::{self, Signals},
 };
 use crate::{
-    app::{App, Config, config::all_settings},
+    app::{App, Config, Reloaded, Reloader, config::all_settings},
+    audit::Audit,
     config::{ConfigErrors, Flags, Variables},
     credentials::Machine,
+    http_client::IgnoredVariable,
     server::Drained,
+    systemd::{self, PassedSockets},
     telemetry,
 };
 
@@ -25,8 +28,8 @@ Examples:
   COUNTERMAND_LISTEN=127.0.0.1:50051,unix:/run/countermand.sock countermand serve --config c.toml
 
 A flag takes precedence over its COUNTERMAND_… variable, the variable over the file, the file over the default.
-RUST_LOG filters the log. SIGHUP reopens the file of the audit log. All errors of the configuration are printed at
-once, and the exit code is then 78.";
+RUST_LOG filters the log. SIGHUP reopens the file of the audit log and reloads the configuration file. All errors of
+the configuration are printed at once, and the exit code is then 78.";
 
 /// Serve google.longrunning.Operations until SIGTERM or SIGINT
 #[derive(Debug, Args)]
@@ -74,13 +77,24 @@ fn help() -> String {
 /// Serves until a signal ends it.
 pub(crate) async fn run(args: ServeArgs) -> Exit {
     let SettingFlags(flags) = args.flags;
-    let config = match Config::load(flags, Variables::of_process(), Machine::This) {
+    let passed = match PassedSockets::from_env() {
+        Ok(passed) => passed,
+        Err(error) => {
+            output::complain(&error.to_string());
+            return Exit::Config;
+        }
+    };
+    let config = match Config::load(flags.clone(), Variables::of_process(), Machine::This) {
         Ok(config) => config,
         Err(errors) => {
             report(&errors);
             return Exit::Config;
         }
     };
+    if let Err(closed) = config.settings.audit.check_stream() {
+        output::complain(&closed.to_string());
+        return Exit::Config;
+    }
     // The guard writes the queued log lines when it is dropped.
     let _log = match telemetry::start(config.settings.log.log_format, "info") {
         Ok(guard) => guard,
@@ -92,7 +106,14 @@ pub(crate) async fn run(args: ServeArgs) -> Exit {
     for variable in &config.unknown_variables {
         tracing::warn!(variable, "ignored an unknown environment variable");
     }
-    match serve(config).await {
+    for IgnoredVariable { ignored, used } in config.proxy.ignored() {
+        tracing::warn!(
+            ignored,
+            used,
+            "ignored a proxy variable, because the same variable in lower case differs"
+        );
+    }
+    match serve(config, flags, passed).await {
         Ok(exit) => exit,
         Err(error) => {
             tracing::error!(%error, "failed to serve");
@@ -101,10 +122,17 @@ pub(crate) async fn run(args: ServeArgs) -> Exit {
     }
 }
 
-async fn serve(config: Config) -> Result<Exit, Box<dyn Error + Send + Sync>> {
+async fn serve(
+    config: Config,
+    flags: Flags,
+    passed: PassedSockets,
+) -> Result<Exit, Box<dyn Error + Send + Sync>> {
     let mut signals = Signals::install()?;
-    let app = App::start(config).await?;
-    tokio::spawn(signals::reopen(app.audit(), signals::rotation()?));
+    let hangup = signals::hangup()?;
+    let has_file = config.file.is_some();
+    let app = App::start(config, passed).await?;
+    let reload = reload_on(hangup, app.audit(), has_file.then(|| app.reloader()), flags);
+    tokio::spawn(reload);
     for address in app.addresses() {
         tracing::info!(%address, "listening");
     }
@@ -114,9 +142,11 @@ async fn serve(config: Config) -> Result<Exit, Box<dyn Error + Send + Sync>> {
     if let Some(address) = app.telemetry_address() {
         tracing::info!(%address, "listening for telemetry");
     }
+    systemd::notify_ready();
     let ((stop, stopped), (cut, was_cut)) = (oneshot::channel(), oneshot::channel());
     tokio::spawn(async move {
         signals.next().await;
+        systemd::notify_stopping();
         // The receivers live as long as the process serves.
         let _ = stop.send(());
         signals.next().await;
@@ -135,6 +165,48 @@ async fn serve(config: Config) -> Result<Exit, Box<dyn Error + Send + Sync>> {
         }
     }
     Ok(Exit::Ok)
+}
+
+/// Reopens the audit log at each `hangup`, which log rotation sends after it has renamed the file, and reloads the
+/// configuration file. Never returns.
+async fn reload_on(mut hangup: Signal, audit: Audit, reloader: Option<Reloader>, flags: Flags) {
+    while hangup.recv().await.is_some() {
+        systemd::notify_reloading();
+        audit.reopen();
+        if let Some(reloader) = &reloader {
+            reload(reloader, flags.clone()).await;
+        }
+        systemd::notify_ready();
+    }
+}
+
+async fn reload(reloader: &Reloader, flags: Flags) {
+    let load = move || Config::load(flags, Variables::of_process(), Machine::This);
+    match tokio::task::spawn_blocking(load).await {
+        Ok(Ok(config)) => {
+            let Reloaded { applied, needs_restart } = reloader.apply(config);
+            let applied = applied.join(", ");
+            if needs_restart.is_empty() {
+                tracing::info!(applied, "reloaded the configuration");
+            } else {
+                let needs_restart = needs_restart.join(", ");
+                tracing::warn!(
+                    applied,
+                    needs_restart,
+                    "reloaded the configuration; some settings need a restart"
+                );
+            }
+        }
+        Ok(Err(errors)) => {
+            reloader.refused();
+            for error in errors.iter() {
+                tracing::error!(%error, "the configuration has an error");
+            }
+            let errors = errors.len();
+            tracing::error!(errors, "failed to reload the configuration; the old one stays active");
+        }
+        Err(error) => tracing::error!(%error, "failed to reload the configuration; the old one stays active"),
+    }
 }
 
 /// Prints the errors to standard error: a line that counts them, then one line each.

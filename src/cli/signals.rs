@@ -1,11 +1,10 @@
-//! Signals: SIGINT and SIGTERM end a command, and SIGHUP reopens the audit log.
+//! Signals: SIGINT and SIGTERM end a command, and SIGHUP reopens the audit log and reloads the configuration.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::exit::Exit;
-use crate::audit::Audit;
 
 /// The handlers of SIGINT and SIGTERM.
 pub(crate) struct Signals {
@@ -44,19 +43,11 @@ pub(super) async fn until_signal(command: impl Future<Output = Exit>) -> Exit {
     }
 }
 
-/// Installs the handler of SIGHUP, which log rotation sends after it has renamed the file. The default action would
-/// end the process.
+/// Installs the handler of SIGHUP. The default action would end the process.
 ///
 /// # Errors
 ///
 /// The system call failed.
-pub(crate) fn rotation() -> io::Result<Signal> {
+pub(crate) fn hangup() -> io::Result<Signal> {
     signal(SignalKind::hangup())
-}
-
-/// Reopens the audit log after every `rotation`. Never returns.
-pub(crate) async fn reopen(audit: Audit, mut rotation: Signal) {
-    while rotation.recv().await.is_some() {
-        audit.reopen();
-    }
 }

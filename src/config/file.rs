@@ -77,7 +77,7 @@ impl ConfigFile {
             text.map_err(|_| Invalid::new("the file is not UTF-8", "give a TOML file in UTF-8")),
         )?;
         let directory = path.parent().unwrap_or(Path::new("")).to_owned();
-        Some(Self { table: parse(text.trim_start_matches('\u{feff}'), origin, errors), directory })
+        Some(Self { table: parse(text, origin, errors), directory })
     }
 }
 

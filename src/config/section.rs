@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{
+    effective::EffectiveSetting,
     errors::{ConfigErrors, Invalid},
     file::{ConfigFile, Located, Table, TomlValue, parse_value},
     flags::Flags,
@@ -18,6 +19,8 @@ pub(crate) struct Sources {
     pub(crate) flags: Flags,
     pub(crate) variables: Variables,
     pub(crate) errors: ConfigErrors,
+    /// The settings read so far, in the order of the reference. All are valid if there is no error.
+    pub(crate) effective: Vec<EffectiveSetting>,
     directory: PathBuf,
 }
 
@@ -99,6 +102,7 @@ impl Section {
         let nowhere = PathBuf::new();
         let is_in_file = matches!(origin, Provenance::Key { .. });
         let directory = if is_in_file { &sources.directory } else { &nowhere };
+        sources.effective.push(EffectiveSetting::given(self.dotted(names.key), &raw, &origin));
         let mut context =
             ReadContext { origin: &origin, directory, errors: &mut sources.errors, items: Vec::new() };
         let value = kind.read(raw, &mut context);
@@ -116,6 +120,7 @@ impl Section {
         sources: &mut Sources,
     ) -> K::Value {
         self.read(names, kind, sources).unwrap_or_else(|| {
+            sources.effective.push(EffectiveSetting::default(self.dotted(names.key), default));
             let origin = Provenance::missing(names.key);
             let mut errors = ConfigErrors::default();
             let mut context = ReadContext {

@@ -166,6 +166,25 @@ impl ValueKind for Time {
     }
 }
 
+/// A duration, or zero.
+pub(crate) struct TimeOrZero;
+
+impl ValueKind for TimeOrZero {
+    type Value = Duration;
+
+    fn form(&self) -> String {
+        r#""0s", or a duration from "1ms" to "1h""#.to_owned()
+    }
+
+    fn read(&self, raw: RawValue, context: &mut ReadContext<'_>) -> Option<Duration> {
+        let text = context.text(raw)?;
+        match humantime::parse_duration(text.trim()) {
+            Ok(Duration::ZERO) => Some(Duration::ZERO),
+            _ => context.ok(duration(&text)),
+        }
+    }
+}
+
 /// A duration, or `off`.
 pub(crate) struct TimeOrOff;
 

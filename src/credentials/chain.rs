@@ -158,6 +158,20 @@ impl Chain {
         }
     }
 
+    /// The URLs of all requests of a fetch.
+    pub(super) fn endpoints(&self) -> impl Iterator<Item = &Url> {
+        let subject_token = match &self.first {
+            FirstAccount::ExternalAccount(account) => account.subject_token_url(),
+            FirstAccount::ServiceAccount(_)
+            | FirstAccount::AuthorizedUser(_)
+            | FirstAccount::MetadataServer(_) => None,
+        };
+        subject_token
+            .into_iter()
+            .chain([self.endpoint()])
+            .chain(self.steps.iter().map(Impersonation::endpoint))
+    }
+
     /// Fetches the token of the account at the end of the chain, or of `impersonate`, which that account impersonates.
     pub(super) async fn fetch(
         &self,

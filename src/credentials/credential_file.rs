@@ -45,8 +45,6 @@ impl InvalidContent {
 
 /// The object that a credential file holds.
 pub(super) fn parse(content: &[u8]) -> Result<Value, InvalidContent> {
-    // Editors on Windows write a byte-order mark.
-    let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
     let json: Value = serde_json::from_slice(content).map_err(|error| {
         InvalidContent::whole(format!("is not JSON (line {}, column {})", error.line(), error.column()))
     })?;

@@ -164,6 +164,11 @@ impl LoadedCredential {
         self.chain.endpoint()
     }
 
+    /// The URLs of all requests for a token, without those of `impersonate` in the configuration.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Url> {
+        self.chain.endpoints()
+    }
+
     /// The scope of the tokens.
     #[must_use]
     pub fn scope(&self) -> &'static str {

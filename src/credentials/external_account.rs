@@ -80,6 +80,10 @@ impl ExternalAccount {
         self.subject_token.file()
     }
 
+    pub(super) fn subject_token_url(&self) -> Option<&Url> {
+        self.subject_token.url()
+    }
+
     pub(super) fn endpoint(&self) -> &Url {
         &self.token_url
     }

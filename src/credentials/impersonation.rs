@@ -69,6 +69,11 @@ impl Impersonation {
         Self { email, url, delegates, lifetime: LIFETIME, quota_project: None }
     }
 
+    /// The URL of its requests.
+    pub(super) fn endpoint(&self) -> &Url {
+        &self.url
+    }
+
     /// The account that `service_account_impersonation_url` of the file names; `None` without that member.
     pub(super) fn parse(
         file: &Value,

@@ -7,7 +7,7 @@ use reqwest::{Method, Url};
 use tokio::time::timeout;
 
 use super::token::{FetchError, FetchErrorKind, Secret, TokenService};
-use crate::http_client::HttpClient;
+use crate::http_client::{HttpClient, SendError};
 
 /// The time limit of one request. It is shorter than the limit of a fetch, so that the error names the service.
 const TIMEOUT: Duration = Duration::from_secs(9);
@@ -78,8 +78,7 @@ impl TokenRequest {
         let error = |kind, cause: &dyn Display| FetchError::of(service, &name, kind, cause);
         let sent = client.send(method, url, headers, body);
         let exchange = async {
-            let response =
-                sent.await.map_err(|e| error(FetchErrorKind::Unreachable, &format_args!(": {e}")))?;
+            let response = sent.await.map_err(|e| error(kind(&e), &format_args!(": {e}")))?;
             let (status, headers) = (response.status(), response.headers().clone());
             let body = response.body(LIMIT).await;
             let body = body.map_err(|e| error(FetchErrorKind::Unusable, &format_args!(": {e}")))?;
@@ -90,6 +89,10 @@ impl TokenRequest {
         })?;
         Ok(TokenResponse { service, name, status, headers, body, secrets })
     }
+}
+
+fn kind(error: &SendError) -> FetchErrorKind {
+    if error.is_refused_by_proxy { FetchErrorKind::RefusedByProxy } else { FetchErrorKind::Unreachable }
 }
 
 /// The secret in a header's value: the part after the scheme, if the value begins with `Bearer` or `Basic`.

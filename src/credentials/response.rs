@@ -2,7 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::StatusCode;
+use http::{StatusCode, header::DATE};
+use httpdate::parse_http_date;
 use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -47,8 +48,9 @@ impl TokenResponse {
         self.token(secret, Duration::from_secs(seconds.max(min_seconds)))
     }
 
-    /// The token of a response of `generateAccessToken`: `accessToken`, `expireTime` in RFC 3339. The lifetime is at
-    /// most `requested`, because the clocks may differ.
+    /// The token of a response of `generateAccessToken`: `accessToken`, `expireTime` in RFC 3339. `Date` is the time by
+    /// the same clock. A response without `Date` is taken at `now`, and the lifetime is at most `requested`, because
+    /// the clocks may differ.
     ///
     /// # Errors
     ///
@@ -59,9 +61,11 @@ impl TokenResponse {
         let expires = json.get("expireTime").and_then(Value::as_str);
         let expires = expires.and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok());
         let expires = expires.ok_or_else(|| self.unusable("answered without a sane expireTime"))?;
+        let date = self.headers.get(DATE).and_then(|date| parse_http_date(date.to_str().ok()?).ok());
+        let (now, clock) = date.map_or((now, "the clock here"), |date| (date, "its own Date"));
         let lifetime = SystemTime::from(expires)
             .duration_since(now)
-            .map_err(|_| self.unusable("answered an expireTime that is over, by the clock here"))?;
+            .map_err(|_| self.unusable(&format!("answered an expireTime that is over, by {clock}")))?;
         Ok(self.token(secret, lifetime)?.for_at_most(requested))
     }
 

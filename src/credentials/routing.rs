@@ -1,6 +1,9 @@
 //! Finds the credential that serves an enterprise.
 
-use std::{collections::HashMap, fmt};
+use std::{collections::HashMap, fmt, sync::Arc};
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use super::Credential;
 use crate::name::{InvalidName, check_enterprise};
@@ -14,9 +17,15 @@ pub enum Pattern {
     Prefix(String),
 }
 
-/// The credentials in use, in the order of the configuration, and their routes. The credential that names an
-/// enterprise's id serves it; otherwise the credential with the longest prefix of the id.
+/// The credentials in use. A reload of the configuration replaces them.
 pub struct Credentials {
+    active: ArcSwap<CredentialSet>,
+    replaced: watch::Sender<()>,
+}
+
+/// The credentials of a configuration, in its order, and their routes. The credential that names an enterprise's id
+/// serves it; otherwise the credential with the longest prefix of the id.
+pub struct CredentialSet {
     list: Vec<Credential>,
     routes: Routes,
 }
@@ -59,6 +68,38 @@ impl fmt::Display for Pattern {
 }
 
 impl Credentials {
+    /// The first set.
+    #[must_use]
+    pub fn new(set: CredentialSet) -> Self {
+        Self { active: ArcSwap::from_pointee(set), replaced: watch::channel(()).0 }
+    }
+
+    /// The credential that serves this enterprise.
+    #[must_use]
+    pub fn serving(&self, enterprise: &str) -> Option<Credential> {
+        self.active.load().serving(enterprise).cloned()
+    }
+
+    /// The active set.
+    #[must_use]
+    pub fn active(&self) -> Arc<CredentialSet> {
+        self.active.load_full()
+    }
+
+    /// Makes `set` active for later calls. A credential that is in neither set nor in a call in flight ends.
+    pub fn replace(&self, set: CredentialSet) {
+        self.active.store(Arc::new(set));
+        self.replaced.send_replace(());
+    }
+
+    /// Notifies of each later replacement.
+    #[must_use]
+    pub fn replacements(&self) -> watch::Receiver<()> {
+        self.replaced.subscribe()
+    }
+}
+
+impl CredentialSet {
     /// Routes each enterprise to its credential. If two patterns are equal, the later one wins; the configuration
     /// refuses such a pair.
     #[must_use]

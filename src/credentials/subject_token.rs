@@ -91,6 +91,13 @@ impl SubjectToken {
         }
     }
 
+    pub(super) fn url(&self) -> Option<&Url> {
+        match &self.location {
+            Location::File(_) => None,
+            Location::Url { url, headers: _ } => Some(url),
+        }
+    }
+
     /// Reads the token.
     pub(super) async fn read(&self, surroundings: &Surroundings) -> Result<Secret, FetchError> {
         let (content, location) = match &self.location {

@@ -1,4 +1,4 @@
-//! The state that all credentials share: the trusted authorities, the URL of IAM Credentials, and the HTTP clients.
+//! The state that all credentials share: the trusted authorities, the proxy, the URL of IAM Credentials, and the HTTP clients.
 
 use std::{
     collections::HashMap,
@@ -8,7 +8,7 @@ use std::{
 use reqwest::Url;
 
 use super::token::{FetchError, FetchErrorKind};
-use crate::http_client::{Authorities, HttpClient};
+use crate::http_client::{Authorities, HttpClient, ProxySettings};
 
 /// The URL of Google's IAM Credentials API (its discovery document, `rootUrl`).
 pub const IAM_CREDENTIALS: &str = "https://iamcredentials.googleapis.com";
@@ -19,6 +19,7 @@ pub const IAM_CREDENTIALS: &str = "https://iamcredentials.googleapis.com";
 /// configuration and one connection.
 pub struct Surroundings {
     authorities: Authorities,
+    proxy: ProxySettings,
     iam: Url,
     clients: Mutex<HashMap<UrlOrigin, HttpClient>>,
 }
@@ -27,11 +28,11 @@ pub struct Surroundings {
 type UrlOrigin = (String, String, Option<u16>);
 
 impl Surroundings {
-    /// `authorities` are trusted for every endpoint. `iam` is the URL of IAM Credentials, [`IAM_CREDENTIALS`] outside
+    /// `authorities` are trusted for every endpoint, and `proxy` applies to each. `iam` is the URL of IAM Credentials, [`IAM_CREDENTIALS`] outside
     /// tests.
     #[must_use]
-    pub fn new(authorities: Authorities, iam: Url) -> Self {
-        Self { authorities, iam, clients: Mutex::default() }
+    pub fn new(authorities: Authorities, proxy: ProxySettings, iam: Url) -> Self {
+        Self { authorities, proxy, iam, clients: Mutex::default() }
     }
 
     /// The URL of IAM Credentials.
@@ -57,7 +58,7 @@ impl Surroundings {
         if let Some(client) = clients.get(&origin) {
             return Ok(client.clone());
         }
-        let client = HttpClient::new(url, &self.authorities);
+        let client = HttpClient::new(url, &self.authorities, &self.proxy);
         let client = client.map_err(|error| FetchError::new(FetchErrorKind::Internal, error.to_string()))?;
         clients.insert(origin, client.clone());
         Ok(client)

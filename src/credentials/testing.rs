@@ -16,7 +16,7 @@ use tempfile::NamedTempFile;
 use tokio::net::TcpListener;
 
 use super::{CredentialFileError, Definition, FetchError, LoadedCredential, Origin, Surroundings, Token};
-use crate::http_client::Authorities;
+use crate::http_client::{Authorities, ProxySettings};
 
 /// A URL that no request may reach.
 pub(super) const UNREACHABLE: &str = "http://127.0.0.1:1";
@@ -191,7 +191,7 @@ pub(super) fn load_from(
 /// [`Surroundings`] with IAM Credentials at `iam`.
 pub(super) fn surroundings(iam: &str) -> Arc<Surroundings> {
     let iam = Url::parse(iam).expect("a URL");
-    Arc::new(Surroundings::new(Authorities::public(), iam))
+    Arc::new(Surroundings::new(Authorities::public(), ProxySettings::default(), iam))
 }
 
 /// Fetches a token with a valid credential file.

@@ -81,6 +81,8 @@ pub enum TokenService {
 pub enum FetchErrorKind {
     /// No response, because of DNS, the network, a proxy, TLS or a timeout.
     Unreachable,
+    /// No response, because the forward proxy refused the tunnel to the service.
+    RefusedByProxy,
     /// The service refused the key, the account or its permissions, or this machine's clock is inaccurate. Retries fail
     /// until an operator repairs the credential.
     Refused,
@@ -213,7 +215,8 @@ impl fmt::Debug for Token {
 }
 
 impl Authorization {
-    pub(super) fn new(token: &Token, generation: u64) -> Self {
+    /// The headers of a token. `generation` numbers the tokens of one credential.
+    pub(crate) fn new(token: &Token, generation: u64) -> Self {
         let quota_project = token.quota_project.clone();
         Self { header: token.header(), quota_project, generation, redactor: Arc::default() }
     }

@@ -12,7 +12,10 @@ use nix::fcntl::OFlag;
 /// The size limit. The largest file read here is a bundle of CA certificates, and the public one has 250 KB.
 pub(super) const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Reads a regular file of at most 16 MiB.
+/// Editors on Windows write this mark before a text in UTF-8. No format that is read here has such bytes at its start.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Reads a regular file of at most 16 MiB, without a byte-order mark at its start.
 ///
 /// Blocks on the disk only. Opening a pipe without a writer, or reading a device, could block a thread forever, so both
 /// are rejected.
@@ -33,6 +36,9 @@ pub fn read(file: &Path) -> io::Result<Vec<u8>> {
     if content.len() as u64 > MAX_FILE_BYTES {
         return Err(io::Error::other("it is longer than 16 MiB"));
     }
+    if content.starts_with(BYTE_ORDER_MARK) {
+        content.drain(..BYTE_ORDER_MARK.len());
+    }
     Ok(content)
 }
 
@@ -50,6 +56,15 @@ mod tests {
         std::os::unix::fs::symlink(&file, &link).expect("a link");
         assert_eq!(*read(&file).expect("a file"), *b"content");
         assert_eq!(*read(&link).expect("a file"), *b"content");
+    }
+
+    #[test]
+    fn a_byte_order_mark_at_the_start_is_skipped() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        for (content, wanted) in [("\u{feff}a\u{feff}", "a\u{feff}"), ("\u{feff}", ""), ("", "")] {
+            fs::write(file.path(), content).expect("written");
+            assert_eq!(*read(file.path()).expect("a file"), *wanted.as_bytes());
+        }
     }
 
     #[test]

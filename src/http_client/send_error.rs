@@ -2,6 +2,8 @@
 
 use std::{error::Error, fmt::Write};
 
+use super::proxy::TunnelRefused;
+
 /// A request has no response. `Display` is for the log. It may have addresses, and never has a header.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{cause}")]
@@ -10,12 +12,16 @@ pub struct SendError {
     pub progress: Progress,
     /// Whether the connection may be lost. The reset of one stream leaves its connection open.
     pub(super) is_connection_lost: bool,
+    /// Whether the forward proxy refused the tunnel to the host.
+    pub is_refused_by_proxy: bool,
     cause: String,
 }
 
 /// The progress of a request before it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
+    /// The request cannot be built, for example because its URL is too long. Nothing was sent.
+    NotBuilt,
     /// No connection, because of DNS, routing, a proxy or TLS.
     NotConnected,
     /// The peer did not process the request: it refused the stream, or was closing the connection (RFC 9113,
@@ -32,8 +38,10 @@ impl From<reqwest::Error> for SendError {
     fn from(error: reqwest::Error) -> Self {
         // The URL is left out, because the log line has the operation's name.
         let error = error.without_url();
-        let progress = if error.is_connect() { Progress::NotConnected } else { progress(&error) };
-        Self { progress, is_connection_lost: !is_stream_reset(&error), cause: cause_of(&error) }
+        let progress = progress(&error);
+        let is_connection_lost = progress != Progress::NotBuilt && !is_stream_reset(&error);
+        let is_refused_by_proxy = sources(&error).any(|error| error.is::<TunnelRefused>());
+        Self { progress, is_connection_lost, is_refused_by_proxy, cause: cause_of(&error) }
     }
 }
 
@@ -50,6 +58,12 @@ fn is_stream_reset(error: &reqwest::Error) -> bool {
 }
 
 fn progress(error: &reqwest::Error) -> Progress {
+    if error.is_builder() {
+        return Progress::NotBuilt;
+    }
+    if error.is_connect() {
+        return Progress::NotConnected;
+    }
     for error in sources(error) {
         if let Some(error) = error.downcast_ref::<h2::Error>() {
             let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);

@@ -66,7 +66,7 @@ impl Call {
     ) -> Result<Permit<A>, Status> {
         match decision {
             Ok(permit) => {
-                self.record.allowed(permit.policies());
+                self.record.allowed(permit.policies(), permit.would_deny());
                 Ok(permit)
             }
             Err(denied) => {

@@ -87,7 +87,7 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         if deadline <= Instant::now() {
             return Err(UNSENT);
         }
-        let joined = self.join_or_start(name, deadline, start);
+        let joined = self.join_or_start(name, deadline, record, start);
         let (shared, is_shared) = match &joined {
             Joined::Leader(leader) => (Arc::clone(&leader.shared), false),
             Joined::Follower(shared) => (Arc::clone(shared), true),
@@ -127,6 +127,7 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         &self,
         name: &OperationName,
         deadline: Instant,
+        record: Option<&Record>,
         start: impl FnOnce(Arc<Flight>) -> F,
     ) -> Joined<T>
     where
@@ -141,7 +142,7 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
             }
             hash_map::Entry::Vacant(vacant) => vacant,
         };
-        let flight = Flight::new(deadline);
+        let flight = Flight::started_by(record.and_then(Record::caller), deadline);
         let shared = Arc::new(SharedCall {
             flight: Arc::clone(&flight),
             outcome: OnceLock::new(),

@@ -110,6 +110,8 @@ fn is_transient(error: &Error) -> bool {
             true
         }
         Error::NoCredential
+        | Error::UrlTooLong { .. }
+        | Error::NotBuilt { .. }
         | Error::CredentialRejected(_)
         | Error::Malformed { .. }
         | Error::NotHttp { .. }

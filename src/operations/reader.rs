@@ -9,7 +9,8 @@ use tokio_util::task::TaskTracker;
 use super::{
     cache::{Cache, CacheLimits},
     flights::Flights,
-    log_outcome, translate,
+    outcome_log::OutcomeLog,
+    translate,
 };
 use crate::{
     amapi::{Api, ListQuery, error::Error},
@@ -29,6 +30,7 @@ pub(super) struct Reader<A>(Arc<ReaderInner<A>>);
 
 struct ReaderInner<A> {
     amapi: Arc<A>,
+    log: Arc<OutcomeLog>,
     upstream_timeout: Duration,
     cache: Cache,
     gets: Flights<Arc<Operation>>,
@@ -44,14 +46,16 @@ impl<A> Clone for Reader<A> {
 impl<A: Api> Reader<A> {
     pub(super) fn new(
         amapi: Arc<A>,
+        log: Arc<OutcomeLog>,
         upstream_timeout: Duration,
         limits: CacheLimits,
         tasks: TaskTracker,
         metrics: &OperationMetrics,
     ) -> Self {
         let (gets, cache) = (Flights::new(tasks, metrics.shared_gets.clone()), Cache::new(limits));
-        let inner = Arc::new(ReaderInner { amapi, upstream_timeout, cache, gets, metrics: metrics.clone() });
-        metrics.cache_entries.read_value_with({
+        let metrics = metrics.clone();
+        let inner = Arc::new(ReaderInner { amapi, log, upstream_timeout, cache, gets, metrics });
+        inner.metrics.cache_entries.read_value_with({
             let inner = Arc::downgrade(&inner);
             move || inner.upgrade().map_or(0.0, |inner| inner.cache.len() as f64)
         });
@@ -87,7 +91,7 @@ impl<A: Api> Reader<A> {
             async move {
                 let sent_at = Instant::now();
                 let result = inner.amapi.get(&permit, &flight).await.and_then(translate::operation);
-                log_outcome(permit.resource(), permit.action(), &result, &flight);
+                inner.log.log(permit.resource(), permit.action(), &result, &flight);
                 let operation = Arc::new(result?);
                 inner.cache.insert(permit.resource(), &operation, sent_at);
                 Ok(operation)
@@ -104,13 +108,14 @@ impl<A: Api> Reader<A> {
         deadline: Instant,
         record: Option<&Record>,
     ) -> Result<ListOperationsResponse, Error> {
-        let flight = Flight::new(deadline.min(Instant::now() + self.0.upstream_timeout));
+        let end = deadline.min(Instant::now() + self.0.upstream_timeout);
+        let flight = Flight::started_by(record.and_then(Record::caller), end);
         if let Some(record) = record {
             record.joined(&flight, false);
         }
         let page = async {
             let result = self.0.amapi.list(permit, query, &flight).await.and_then(translate::page);
-            log_outcome(permit.resource(), permit.action(), &result, &flight);
+            self.0.log.log(permit.resource(), permit.action(), &result, &flight);
             result
         };
         match timeout_at(deadline, page).await {

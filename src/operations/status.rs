@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 use tonic_types::pb;
 
 use super::{status_size, translate};
-use crate::amapi::error::{Error, ErrorResponse};
+use crate::amapi::error::{Error, ErrorResponse, MAX_URL};
 
 /// The `domain` of every error that this server originates.
 pub const OUR_DOMAIN: &str = "countermand";
@@ -62,6 +62,20 @@ pub fn from_upstream(error: &Error) -> Status {
             Code::FailedPrecondition,
             "NO_CREDENTIAL_FOR_ENTERPRISE",
             "the proxy has no credential for this enterprise",
+            [],
+        ),
+        Error::UrlTooLong { field, url_length } => invalid_field(
+            field,
+            "URL_TOO_LONG",
+            &format!(
+                "too long for a URL: the request to the Android Management API would have a URL of {url_length} \
+                 bytes, and the limit is {MAX_URL}"
+            ),
+        ),
+        Error::NotBuilt { cause: _ } => local(
+            Code::InvalidArgument,
+            "REQUEST_NOT_BUILT",
+            "no request to the Android Management API can have the fields of this request",
             [],
         ),
         Error::Response(response) if !response.rejects_credential() => google_error(response),
@@ -246,6 +260,13 @@ pub fn not_grpc(message: &str) -> Status {
 #[must_use]
 pub fn overloaded(retry_after: Duration) -> Status {
     local(Code::Unavailable, "OVERLOADED", "too many calls are in flight", [retry_info(retry_after)])
+}
+
+/// The caller is at its own limit of concurrent calls: UNAVAILABLE, `OVERLOADED`, with RetryInfo.
+#[must_use]
+pub fn overloaded_by_caller(retry_after: Duration) -> Status {
+    let message = "too many calls of this caller are in flight";
+    local(Code::Unavailable, "OVERLOADED", message, [retry_info(retry_after)])
 }
 
 /// The policy denies the call: PERMISSION_DENIED, `NOT_PERMITTED`. The text does not depend on whether the

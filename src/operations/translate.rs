@@ -7,7 +7,7 @@ use serde_json::Value;
 use tonic::Code;
 use tonic_types::pb;
 
-use super::json_struct;
+use super::{json_struct, sensitive_members::redact};
 use crate::{
     amapi::{Json, error::Error, google_error::type_name},
     proto::{
@@ -128,22 +128,6 @@ pub(super) fn pack(full_name: &str, message: &impl Message) -> Any {
 /// Whether `any` packs the type with this full name.
 pub(super) fn is_type(any: &Any, full_name: &str) -> bool {
     any.type_url.strip_prefix(HOST) == Some(full_name)
-}
-
-/// Replaces the secret parameters of a command: RESET_PASSWORD has `newPassword` in clear text.
-fn redact(json: &mut Value) {
-    match json {
-        Value::Object(members) => {
-            for (name, member) in members {
-                match name.as_str() {
-                    "newPassword" => *member = Value::from("[redacted]"),
-                    _ => redact(member),
-                }
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(redact),
-        _ => {}
-    }
 }
 
 fn is_debug_info(json: &Value) -> bool {

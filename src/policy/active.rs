@@ -6,13 +6,15 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Action, Lineage,
     decision_cache::{DecisionCache, DecisionKey},
     parse::PolicyError,
     rules::{EvaluationError, Rules, Verdict},
+    settings::PolicyMode,
 };
 use crate::{
     background::Background,
@@ -29,23 +31,25 @@ pub struct PolicyFile {
     pub path: PathBuf,
     /// The policies of the file.
     pub rules: Rules,
+    /// The effect of their decisions.
+    pub mode: PolicyMode,
     watch: FileWatch,
     /// The first digits of the SHA-256, which an operator can compare with `sha256sum`.
     sha256: String,
 }
 
 impl PolicyFile {
-    /// Reads and validates a file. Blocks.
+    /// Reads and validates a file, whose decisions have the effect `mode`. Blocks.
     ///
     /// # Errors
     ///
     /// The file cannot be read. Otherwise see [`Rules::parse`].
-    pub fn load(path: PathBuf) -> Result<Self, Vec<PolicyError>> {
+    pub fn load(path: PathBuf, mode: PolicyMode) -> Result<Self, Vec<PolicyError>> {
         let (watch, content) = FileWatch::open(&path).map_err(|error| {
             let hint = "name a file of Cedar policies that this user may read";
             PolicyError::of_file(format!("cannot read the file: {error}"), hint)
         })?;
-        Ok(Self { path, watch, sha256: short_sha256(&content), rules: Rules::parse(&content)? })
+        Ok(Self { path, mode, watch, sha256: short_sha256(&content), rules: Rules::parse(&content)? })
     }
 }
 
@@ -53,13 +57,19 @@ impl PolicyFile {
 /// never uses a decision of the previous version.
 pub(super) struct ActiveRules {
     rules: Rules,
+    mode: PolicyMode,
     decisions: DecisionCache,
     reported: Mutex<BTreeSet<String>>,
 }
 
 impl ActiveRules {
-    pub(super) fn new(rules: Rules) -> Self {
-        Self { rules, decisions: DecisionCache::new(), reported: Mutex::default() }
+    pub(super) fn new(rules: Rules, mode: PolicyMode) -> Self {
+        Self { rules, mode, decisions: DecisionCache::new(), reported: Mutex::default() }
+    }
+
+    /// The effect of the decisions.
+    pub(super) fn mode(&self) -> PolicyMode {
+        self.mode
     }
 
     pub(super) fn decide(
@@ -95,17 +105,27 @@ impl ActiveRules {
 }
 
 /// Makes the rules of `file` active, and starts the task that reloads them.
-pub(super) fn start(file: PolicyFile, background: &Background) -> Arc<ArcSwap<ActiveRules>> {
-    let PolicyFile { path, watch, sha256, rules } = file;
+pub(super) fn start(
+    file: PolicyFile,
+    active: &Arc<ArcSwapOption<ActiveRules>>,
+    background: &Background,
+) -> AbortOnDropHandle<()> {
+    let PolicyFile { path, mode, watch, sha256, rules } = file;
     log_rules(&path, &sha256, &rules, "loaded policy");
-    let active = Arc::new(ArcSwap::from_pointee(ActiveRules::new(rules)));
+    if mode == PolicyMode::Shadow {
+        tracing::warn!(file = %path.display(), "policy is in shadow mode; no call is denied");
+    }
+    let first = Some(Arc::new(ActiveRules::new(rules, mode)));
+    active.store(first.clone());
     let reloads = background.reloads(ReloadKind::Policy);
-    background.spawn("policy reload", reload(Arc::clone(&active), watch, path, reloads));
-    active
+    let task = reload(Arc::clone(active), first, mode, watch, path, reloads);
+    AbortOnDropHandle::new(background.spawn("policy reload", task))
 }
 
 async fn reload(
-    active: Arc<ArcSwap<ActiveRules>>,
+    active: Arc<ArcSwapOption<ActiveRules>>,
+    mut current: Option<Arc<ActiveRules>>,
+    mode: PolicyMode,
     mut watch: FileWatch,
     path: PathBuf,
     mut reloads: ReloadCounter,
@@ -117,7 +137,10 @@ async fn reload(
         match parsed.unwrap_or_else(|error| Err(PolicyError::of_file(error.to_string(), "report this"))) {
             Ok(rules) => {
                 log_rules(&path, &sha256, &rules, "reloaded policy");
-                active.store(Arc::new(ActiveRules::new(rules)));
+                let next = Some(Arc::new(ActiveRules::new(rules, mode)));
+                // The rules of another file may have become active just before the abort of this task.
+                active.compare_and_swap(&current, next.clone());
+                current = next;
                 reloads.succeeded();
             }
             Err(errors) => {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Action, Explanation, Resource, Rules, active::ActiveRules};
+use super::{Action, Explanation, Resource, Rules, active::ActiveRules, settings::PolicyMode};
 use crate::{
     caller::{Caller, Claims, Evidence, Identity},
     name::{DeviceName, OperationName},
@@ -156,7 +156,7 @@ fn an_empty_policy_permits_nothing() {
 
 #[test]
 fn a_decision_is_cached_for_all_resources_that_the_policies_cannot_tell_apart() {
-    let active = ActiveRules::new(rules(DOCUMENTED));
+    let active = ActiveRules::new(rules(DOCUMENTED), PolicyMode::Enforce);
     let metrics = PolicyMetrics::unregistered();
     let console = spiffe("spiffe://corp.example/ns/mdm/sa/console");
     let decide = |name: &str| {

@@ -5,9 +5,10 @@
 //! 3. Acquire a permit, or refuse the call as OVERLOADED.
 //! 4. Collect the request message, within its deadline and the size limit ([`message`]).
 //! 5. Identify the caller. This follows the message, so that the audit line of a refused caller has the name.
-//! 6. Run the tonic service. A panic affects only its call.
-//! 7. Write the audit line.
-//! 8. Respond. The response holds the permit until it is written ([`ResponseBody`]).
+//! 6. Refuse the call as OVERLOADED if its caller has too many calls in flight ([`CallerLimit`]).
+//! 7. Run the tonic service. A panic affects only its call.
+//! 8. Write the audit line.
+//! 9. Respond. The response holds the permit until it is written ([`ResponseBody`]).
 //!
 //! When the caller disconnects, hyper drops the call's future. [`InFlight`] then moves the call to a task, so that
 //! a cancel that was sent completes and is recorded.
@@ -38,6 +39,7 @@ use tonic_types::StatusExt;
 use tower::Service;
 
 use super::{
+    caller_limit::{CallerLimit, OverCallerLimit},
     identity::{Identified, PeerIdentity, Refusal},
     message::{self, MessageError},
     resets::Resets,
@@ -62,6 +64,7 @@ const SERVICE_PATH: &str = "/google.longrunning.Operations/";
 /// The limits, the audit log and the metrics of all calls of the process.
 pub struct Calls {
     permits: Arc<Semaphore>,
+    caller_limit: Arc<CallerLimit>,
     max_request_bytes: usize,
     upstream_timeout: Duration,
     audit: Audit,
@@ -86,12 +89,27 @@ impl Calls {
     ) -> Arc<Self> {
         let permits = Arc::new(Semaphore::new(limits.max_concurrent_calls));
         let (max_request_bytes, aborted) = (limits.max_request_bytes, CancellationToken::new());
-        Arc::new(Self { permits, max_request_bytes, upstream_timeout, audit, metrics, in_flight, aborted })
+        let caller_limit = CallerLimit::new(limits.max_calls_per_caller());
+        Arc::new(Self {
+            permits,
+            caller_limit,
+            max_request_bytes,
+            upstream_timeout,
+            audit,
+            metrics,
+            in_flight,
+            aborted,
+        })
     }
 
     /// The timeout of a request message, and of writing a response.
     pub(super) fn upstream_timeout(&self) -> Duration {
         self.upstream_timeout
+    }
+
+    /// Changes `server.max_calls_per_caller` for later calls.
+    pub fn set_max_calls_per_caller(&self, max: usize) {
+        self.caller_limit.set_max(max);
     }
 
     /// All calls in flight.
@@ -220,7 +238,7 @@ where
     let Ok(permit) = Arc::clone(&calls.permits).try_acquire_owned() else {
         return status::overloaded(RETRY_AFTER).into_http();
     };
-    *guard = Some(CallGuard::new(permit, calls.in_flight.token()));
+    let held = guard.insert(CallGuard::new(permit, calls.in_flight.token()));
 
     let timeout = grpc_timeout(&head.headers);
     let limit = calls.upstream_timeout;
@@ -254,6 +272,16 @@ where
         Ok(message) => message,
         Err(refused) => return refused.into_http(),
     };
+
+    match calls.caller_limit.acquire(&caller) {
+        Ok(slot) => held.hold(slot),
+        Err(OverCallerLimit) => {
+            if let Some(name) = method.and_then(|method| name_in(method, &message)) {
+                record.set_name(name);
+            }
+            return status::overloaded_by_caller(RETRY_AFTER).into_http();
+        }
+    }
 
     let mut request = Request::from_parts(head, Full::new(message));
     request.extensions_mut().insert(Call { caller, arrived, timeout, record: record.clone() });

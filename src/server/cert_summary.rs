@@ -1,7 +1,6 @@
 //! Summarizes a certificate for operators: its names and its validity.
 
 use std::{
-    fs,
     net::IpAddr,
     path::Path,
     time::{Duration, SystemTime},
@@ -10,7 +9,7 @@ use std::{
 use rustls::pki_types::CertificateDer;
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, parse_x509_certificate};
 
-use crate::pem;
+use crate::{file_watch, pem};
 
 const DAY: u64 = 24 * 60 * 60;
 
@@ -60,7 +59,7 @@ pub enum ValidityState {
 ///
 /// The file cannot be read, has no certificate, or has a malformed one. The text never quotes the content.
 pub fn of_file(path: &Path) -> Result<Vec<CertSummary>, String> {
-    let content = fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
+    let content = file_watch::read(path).map_err(|error| format!("cannot be read: {error}"))?;
     let certificates = pem::certificates(&content).map_err(|error| error.to_string())?;
     certificates.iter().map(CertSummary::new).collect()
 }

@@ -32,6 +32,8 @@ pub(super) struct Admitted {
     pub(super) socket: Connected,
     /// One of `max_connections` permits.
     pub(super) permit: OwnedSemaphorePermit,
+    /// Revoked to close the connection in favor of a new one. Released when the HTTP/2 preface has arrived.
+    pub(super) preface: HandshakeSlot,
     /// The TLS configuration and a handshake slot, on a listener with TLS.
     pub(super) tls: Option<(Tls, HandshakeSlot)>,
 }
@@ -78,7 +80,7 @@ impl Connections {
     /// Serves a connection until the peer closes it. When it reaches its maximum age, or when `ending` is true, the
     /// server accepts no new call (GOAWAY), and closes the connection after the last call in flight.
     pub(super) async fn serve(self: Arc<Self>, admitted: Admitted, ending: watch::Receiver<bool>) {
-        let Admitted { socket, permit: _permit, tls } = admitted;
+        let Admitted { socket, permit: _permit, mut preface, tls } = admitted;
         let origin = socket.origin();
         let _open = self.metrics.open(match (&socket, &tls) {
             (Connected::Unix(_), _) => Transport::Unix,
@@ -88,14 +90,18 @@ impl Connections {
         let deadline = Instant::now() + self.limits.handshake_timeout;
         let served = match (socket, tls) {
             (Connected::Unix(stream), _) => {
-                self.serve_http2(stream, Peer { origin, certificate: None }, deadline, ending).await
+                self.serve_http2(stream, Peer { origin, certificate: None }, preface, deadline, ending).await
             }
             (Connected::Tcp(stream), None) => {
-                self.serve_http2(stream, Peer { origin, certificate: None }, deadline, ending).await
+                self.serve_http2(stream, Peer { origin, certificate: None }, preface, deadline, ending).await
             }
             (Connected::Tcp(stream), Some((tls, handshake))) => {
-                match perform_handshake(stream, &tls, handshake, origin, deadline, ending.clone()).await {
-                    Ok((stream, peer)) => self.serve_http2(stream, peer, deadline, ending).await,
+                let accepted = tokio::select! {
+                    accepted = perform_handshake(stream, &tls, handshake, origin, deadline, ending.clone()) => accepted,
+                    () = preface.revoked() => Err(replaced()),
+                };
+                match accepted {
+                    Ok((stream, peer)) => self.serve_http2(stream, peer, preface, deadline, ending).await,
                     Err(error) => Err(error.into()),
                 }
             }
@@ -110,6 +116,7 @@ impl Connections {
         &self,
         mut stream: T,
         peer: Peer,
+        mut preface: HandshakeSlot,
         deadline: Instant,
         mut ending: watch::Receiver<bool>,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
@@ -121,8 +128,10 @@ impl Connections {
             biased;
             read = preface::read(&mut stream) => read?,
             () = sleep_until(deadline) => return Err(timed_out("the HTTP/2 preface timed out").into()),
+            () = preface.revoked() => return Err(replaced().into()),
             () = super::signalled(&mut ending) => return Ok(()),
         }
+        drop(preface);
         let Limits { max_resets_per_window, reset_window, max_connection_age_grace, .. } = self.limits;
         let resets = Resets::new(max_resets_per_window, reset_window);
         let stalls = WriteStalls::new(self.write_timeout);
@@ -194,6 +203,10 @@ async fn perform_handshake(
         () = handshake.revoked() => Err(timed_out("the TLS handshake was revoked for a waiting connection")),
         () = super::signalled(&mut ending) => Err(timed_out("the process drains")),
     }
+}
+
+fn replaced() -> io::Error {
+    timed_out("the connection sent no HTTP/2 preface, and was closed for a new connection")
 }
 
 fn timed_out(problem: &'static str) -> io::Error {

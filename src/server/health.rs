@@ -90,7 +90,7 @@ impl HealthService for Health {
 fn status(serving: Serving) -> ServingStatus {
     match serving {
         Serving::Ready => ServingStatus::Serving,
-        Serving::NotReady | Serving::Draining => ServingStatus::NotServing,
+        Serving::NotReady | Serving::Leaving | Serving::Draining => ServingStatus::NotServing,
     }
 }
 

@@ -31,11 +31,13 @@ pub mod forwarded;
 pub mod jwks;
 mod jwks_refresh;
 pub mod jwt;
+mod overflow_uid;
 
 pub use jwt::InvalidToken;
 
 use jwks::LoadedKeys;
 use jwt::{Bearer, TokenVerifier};
+use overflow_uid::overflow_uid;
 
 /// Identifies callers by the evidence that the settings accept.
 pub struct Identities {
@@ -43,6 +45,8 @@ pub struct Identities {
     linkerd_client_id: bool,
     mesh_proxies: Vec<Identity>,
     tokens: Option<Arc<TokenVerifier>>,
+    /// The user ID that peers without an ID share.
+    overflow_uid: Option<u32>,
 }
 
 /// The identity of a connection's peer, and whether it may forward others.
@@ -105,6 +109,7 @@ impl Identities {
             linkerd_client_id: *linkerd_client_id,
             mesh_proxies: mesh_proxies.clone().unwrap_or_default(),
             tokens: tokens.map(Arc::new),
+            overflow_uid: overflow_uid(),
         })
     }
 
@@ -115,8 +120,10 @@ impl Identities {
         let is_mesh_proxy = certified.iter().any(|name| self.mesh_proxies.contains(name));
         let connection_caller = match (certified.into_iter().next(), peer.origin) {
             (Some(identity), _) => Caller::new(identity, Evidence::ClientCertificate),
-            (None, PeerOrigin::Unix { uid: Some(uid) }) => Caller::unix(uid),
-            (None, PeerOrigin::Unix { uid: None } | PeerOrigin::Loopback | PeerOrigin::Network) => {
+            (None, PeerOrigin::Unix { uid: Some(uid) }) if Some(uid) != self.overflow_uid => {
+                Caller::unix(uid)
+            }
+            (None, PeerOrigin::Unix { .. } | PeerOrigin::Loopback | PeerOrigin::Network) => {
                 Caller::anonymous()
             }
         };

@@ -5,12 +5,15 @@ use std::{io, time::Duration};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 use super::{
-    log_throttle::LogThrottle,
     peer::PeerOrigin,
     settings::ListenAddress,
     unix_socket::{BoundSocket, SocketAccess},
 };
-use crate::loopback::is_loopback;
+use crate::{
+    log_throttle::LogThrottle,
+    loopback::is_loopback,
+    systemd::{PassedSockets, with_address},
+};
 
 /// The pause after a failed accept, for example without free file descriptors.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -36,23 +39,29 @@ pub enum Connected {
 }
 
 impl Listener {
-    /// Binds `address`. The file of a unix socket gets the mode and the owner of `access`. A file whose server has
-    /// ended is replaced.
+    /// Listens on `address`, with its socket of `passed` if there is one. The file of a unix socket gets the mode and
+    /// the owner of `access`, unless it was passed. A file whose server has ended is replaced.
     ///
     /// # Errors
     ///
     /// The address cannot be bound. The text has the address.
-    pub async fn bind(address: &ListenAddress, access: SocketAccess) -> io::Result<Self> {
-        let with_address =
-            |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
+    pub async fn bind(
+        address: &ListenAddress,
+        access: SocketAccess,
+        passed: &mut PassedSockets,
+    ) -> io::Result<Self> {
+        let with_address = |error: io::Error| with_address(&error, address);
         let (socket, address) = match address {
             ListenAddress::Tcp(requested) => {
-                let socket = TcpListener::bind(requested).await.map_err(with_address)?;
+                let socket = passed.listen_tcp(*requested).await?;
                 let address = ListenAddress::Tcp(socket.local_addr().map_err(with_address)?);
                 (Socket::Tcp(socket), address)
             }
             ListenAddress::Unix(path) => {
-                let socket = BoundSocket::bind(path, access).await.map_err(with_address)?;
+                let socket = match passed.take_unix(path).map_err(with_address)? {
+                    Some(listener) => BoundSocket::passed(listener),
+                    None => BoundSocket::bind(path, access).await.map_err(with_address)?,
+                };
                 (Socket::Unix(socket), address.clone())
             }
         };

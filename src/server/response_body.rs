@@ -12,18 +12,27 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::{Status, body::Body};
 
-use super::write_stall::{PendingResponse, WriteStalls};
+use super::{
+    caller_limit::CallerSlot,
+    write_stall::{PendingResponse, WriteStalls},
+};
 
-/// The permit of a call and the token that a drain waits for, held until the response is written.
+/// The permits of a call and the token that a drain waits for, held until the response is written.
 pub(super) struct CallGuard {
     _permit: OwnedSemaphorePermit,
+    _caller: Option<CallerSlot>,
     _in_flight: TaskTrackerToken,
     pending: Option<PendingResponse>,
 }
 
 impl CallGuard {
     pub(super) fn new(permit: OwnedSemaphorePermit, in_flight: TaskTrackerToken) -> Self {
-        Self { _permit: permit, _in_flight: in_flight, pending: None }
+        Self { _permit: permit, _caller: None, _in_flight: in_flight, pending: None }
+    }
+
+    /// Also holds the slot of the caller.
+    pub(super) fn hold(&mut self, slot: Option<CallerSlot>) {
+        self._caller = slot;
     }
 }
 

@@ -55,6 +55,11 @@ impl Router {
         }
     }
 
+    /// All calls of the contract's service.
+    pub(super) fn calls(&self) -> &Arc<Calls> {
+        &self.calls
+    }
+
     /// The services for the calls of one connection.
     pub(super) fn for_connection(
         self: &Arc<Self>,

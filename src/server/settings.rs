@@ -8,8 +8,8 @@ use super::identity::jwks::Algorithm;
 use crate::{
     caller::Identity,
     config::{
-        ConfigErrors, FilePath, Invalid, List, Parsed, Section, Switch, Time, TimeOrOff, cannot_read,
-        integer, settings,
+        ConfigErrors, FilePath, Invalid, List, Parsed, Section, Switch, Time, TimeOrOff, TimeOrZero,
+        cannot_read, integer, settings,
     },
     file_watch,
 };
@@ -26,6 +26,9 @@ settings! {
             env "COUNTERMAND_LISTEN", flag "--listen ADDR";
         /// The time for calls in flight to finish after a signal to stop.
         drain_timeout: Duration = "25s", Time, env "COUNTERMAND_DRAIN_TIMEOUT";
+        /// The time between a signal to stop and the drain. Health and readiness report NOT_SERVING at once, and calls
+        /// are still served, so that load balancers can send later calls elsewhere.
+        drain_delay: Duration = "0s", TimeOrZero, env "COUNTERMAND_DRAIN_DELAY";
         /// The permission bits of unix socket files. Connecting requires write permission (unix(7)). By default
         /// only the process's user may connect, because without a policy every client may do everything.
         unix_socket_mode: u32 = "0600", Parsed { form: "octal digits, as \"0660\"", parse: mode },
@@ -93,7 +96,8 @@ pub struct TlsFiles {
 settings! {
     /// The limits of `[server]` on connections and calls.
     pub struct Limits in "server" {
-        /// Concurrent connections, over all listeners. A connection over the limit is closed at once.
+        /// Concurrent connections, over all listeners. A connection over the limit replaces one that has not sent the
+        /// HTTP/2 preface for a second, or is closed. The limit of open files may allow fewer.
         max_connections: usize = 10_000, integer::<usize>(1..=1_000_000), env "COUNTERMAND_MAX_CONNECTIONS";
         /// Concurrent TLS handshakes, over all listeners.
         max_handshakes: usize = 256, integer::<usize>(1..=100_000), env "COUNTERMAND_MAX_HANDSHAKES";
@@ -101,6 +105,10 @@ settings! {
         handshake_timeout: Duration = "10s", Time, env "COUNTERMAND_HANDSHAKE_TIMEOUT";
         /// Concurrent calls, over all connections. A call over the limit is UNAVAILABLE.
         max_concurrent_calls: usize = 4096, integer::<usize>(1..=1_000_000), env "COUNTERMAND_MAX_CONCURRENT_CALLS";
+        /// Concurrent calls of one caller that a certificate, a token or a mesh proxy identifies; by default a quarter
+        /// of `max_concurrent_calls`. A call over the limit is UNAVAILABLE. The callers `anonymous` and `unix:UID` have
+        /// no limit of their own, because many clients can share them.
+        max_calls_per_caller: Option<usize>, integer::<usize>(1..=1_000_000), env "COUNTERMAND_MAX_CALLS_PER_CALLER";
         /// The maximum length of a request message, in bytes. A longer message is INVALID_ARGUMENT. A name has at
         /// most 804 characters; the rest is for the filter of a list.
         max_request_bytes: usize = 65_536, integer::<usize>(1024..=4 * 1024 * 1024), env "COUNTERMAND_MAX_REQUEST_BYTES";
@@ -223,6 +231,14 @@ impl Server {
                 errors.add(origin, problem, "give each address once");
             }
         }
+    }
+}
+
+impl Limits {
+    /// The maximum number of concurrent calls of one caller, at least 1.
+    #[must_use]
+    pub fn max_calls_per_caller(&self) -> usize {
+        self.max_calls_per_caller.unwrap_or((self.max_concurrent_calls / 4).max(1))
     }
 }
 

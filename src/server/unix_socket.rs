@@ -31,15 +31,25 @@ pub struct SocketAccess {
     pub owner: Owner,
 }
 
-/// A listening unix socket. Its file is removed on drop.
+/// A listening unix socket. Its file is removed on drop, if this process bound it.
 pub(super) struct BoundSocket {
     pub(super) listener: UnixListener,
+    bound: Option<SocketFile>,
+}
+
+/// The file of a socket that this process bound.
+struct SocketFile {
     path: PathBuf,
-    /// The device and inode of the file. By the time of the drop, another process may have replaced the file.
-    file: (u64, u64),
+    /// The device and inode. By the time of the drop, another process may have replaced the file.
+    id: (u64, u64),
 }
 
 impl BoundSocket {
+    /// A socket that systemd bound. systemd also removes its file.
+    pub(super) fn passed(listener: UnixListener) -> Self {
+        Self { listener, bound: None }
+    }
+
     pub(super) async fn bind(path: &Path, access: SocketAccess) -> io::Result<Self> {
         let _lock = lock(path).await;
         remove_stale(path).await?;
@@ -54,15 +64,16 @@ impl BoundSocket {
                     return Err(error);
                 }
             };
-        Ok(Self { listener, path: path.to_owned(), file })
+        Ok(Self { listener, bound: Some(SocketFile { path: path.to_owned(), id: file }) })
     }
 }
 
 impl Drop for BoundSocket {
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|file| file == self.file) {
+        let Some(SocketFile { path, id }) = &self.bound else { return };
+        if identity(path).is_ok_and(|file| file == *id) {
             // An error means that another process removed the file first.
-            let _ = std::fs::remove_file(&self.path);
+            let _ = std::fs::remove_file(path);
         }
     }
 }

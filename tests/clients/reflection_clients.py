@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tests a proxy with grpcurl and buf curl, which get all descriptors by reflection.
+"""Tests a proxy with grpcurl, buf curl and grpcio-reflection, which get all descriptors by reflection.
 
     reflection_clients.py BUF PROXY DEVICE
 
@@ -14,8 +14,11 @@ import pathlib
 import subprocess
 import sys
 
-from google.protobuf import json_format
+import grpc
+from google.protobuf import descriptor_pool, json_format
 from google.rpc import code_pb2, error_details_pb2
+from grpc_reflection.v1alpha import proto_reflection_descriptor_database as database
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from checks import check
 
@@ -53,6 +56,10 @@ class Grpcurl:
     def methods(self):
         """The methods of the service."""
         return output(self.program, "-plaintext", self.server, "list", SERVICE).split()
+
+    def describe(self, symbol):
+        """The exit code of a description."""
+        return program(self.program, "-plaintext", self.server, "describe", symbol)[0]
 
     def call(self, method, request):
         """Calls a method. Returns the response, or the code, the message and the details of an error."""
@@ -120,9 +127,33 @@ def drive(tool, client, device, nth):
     check(f"{tool}: error: a second cancel", code, "FAILED_PRECONDITION")
 
 
+def lookups(server):
+    """Looks up known and unknown names with grpcio-reflection, by its descriptor pool and on one stream."""
+    request = reflection_pb2.ServerReflectionRequest
+    with grpc.insecure_channel(server) as channel:
+        pool = descriptor_pool.DescriptorPool(database.ProtoReflectionDescriptorDatabase(channel))
+        check("pool: known", pool.FindServiceByName(SERVICE).full_name, SERVICE)
+        for find, name in ((pool.FindMessageTypeByName, "google.rpc.Missing"), (pool.FindFileByName, "missing.proto")):
+            try:
+                found = find(name).full_name
+            except KeyError:
+                found = None
+            check(f"pool: {name}", found, None)
+        extensions = pool.FindAllExtensions(pool.FindMessageTypeByName("google.protobuf.MethodOptions"))
+        check("pool: extensions", [extension.number for extension in extensions], [1049])
+        requests = (request(file_containing_symbol="google.rpc.Missing"), request(), request(list_services=""))
+        stream = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter(requests))
+        codes = [response.error_response.error_code for response in stream]
+        check("one stream: codes", codes, [code_pb2.NOT_FOUND, code_pb2.INVALID_ARGUMENT, code_pb2.OK])
+
+
 def main(buf, proxy, device):
-    """Runs every check with both tools."""
-    drive("grpcurl", Grpcurl(proxy), device, 0)
+    """Runs every check with both tools, and the lookups."""
+    lookups(proxy)
+    grpcurl = Grpcurl(proxy)
+    check("grpcurl: describe: known", grpcurl.describe("google.rpc.Status"), 0)
+    check("grpcurl: describe: unknown", grpcurl.describe("google.rpc.Missing") != 0, True)
+    drive("grpcurl", grpcurl, device, 0)
     drive("buf curl", Buf(proxy, buf), device, 1)
 
 

@@ -3,7 +3,7 @@
 
 mod fixture;
 mod load;
-mod program;
+pub(crate) mod program;
 
 mod audit;
 mod certificates;

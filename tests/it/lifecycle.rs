@@ -1,14 +1,15 @@
 //! `countermand` as a child process: configuration, listeners, reloads, logs, drain and exit codes.
 
-mod caller;
-mod google;
+pub(crate) mod caller;
+pub(crate) mod google;
 mod key;
-mod service;
+pub(crate) mod service;
 
 mod admin;
 mod audit;
 mod check;
 mod configuration;
+mod configuration_reload;
 mod credentials;
 #[cfg(feature = "emulator")]
 mod dev;
@@ -22,9 +23,10 @@ mod rotation;
 mod secrets;
 #[cfg(feature = "emulator")]
 mod serve_with_emulator;
+mod systemd;
 mod telemetry;
 mod tls;
 mod unix_socket;
 
 /// Locked by tests that may bind port 50051. One process at a time can bind it.
-static DEFAULT_PORT: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+pub(crate) static DEFAULT_PORT: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());

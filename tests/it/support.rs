@@ -4,6 +4,7 @@
 pub(crate) mod account;
 pub(crate) mod details;
 pub(crate) mod files;
+pub(crate) mod forward_proxy;
 pub(crate) mod grpc;
 pub(crate) mod http2_upstream;
 pub(crate) mod http_page;
@@ -12,6 +13,7 @@ pub(crate) mod metrics;
 pub(crate) mod process;
 pub(crate) mod raw_client;
 pub(crate) mod raw_upstream;
+pub(crate) mod relay;
 pub(crate) mod reply;
 pub(crate) mod service;
 pub(crate) mod tls;

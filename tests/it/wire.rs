@@ -29,4 +29,4 @@ mod unread_responses;
 mod upstream_failures;
 mod upstream_tls;
 
-const NAME: &str = "enterprises/LC01/devices/d1/operations/17";
+pub(crate) const NAME: &str = "enterprises/LC01/devices/d1/operations/17";

@@ -54,6 +54,9 @@ fn perform(shared: &Shared, call: &ApiCall, head: &Parts, body: &[u8]) -> Result
     }
     authorize(shared, token, &ANDROID_MANAGEMENT_API, call.method(), now)?;
     let settings = lock(&shared.settings);
+    if let Some(denial) = settings.denial {
+        return Err(ApiError::denied(denial, PROJECT));
+    }
     if !lock(&shared.quota).admit(settings.quota, now) {
         drop(settings);
         return Err(exhausted(shared));

@@ -4,6 +4,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::access_token::{ANDROID_MANAGEMENT_API, GoogleApi};
+use crate::denial::Denial;
 
 /// An error of the API: Google's JSON form of a `google.rpc.Status`.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -112,6 +113,13 @@ impl ApiError {
             .with(error_info("ACCESS_TOKEN_SCOPE_INSUFFICIENT", metadata));
         error.challenge = Some(api.insufficient_scope);
         error
+    }
+
+    /// 403 for the token of a misconfigured account or `project`.
+    pub(crate) fn denied(denial: Denial, project: &str) -> Self {
+        let metadata = json!({ "service": ANDROID_MANAGEMENT_API.name, "consumer": project });
+        Self::new(StatusCode::FORBIDDEN, "PERMISSION_DENIED", denial.message(project))
+            .with(error_info(denial.reason(), metadata))
     }
 
     /// 403 for a service account that the caller may not impersonate.

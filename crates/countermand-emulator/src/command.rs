@@ -94,6 +94,11 @@ fn find_type(value: &Value) -> Option<&'static str> {
 fn check_parameter(name: &str, value: &Value) -> Result<(), ApiError> {
     let valid = match name {
         "newPassword" => value.is_string(),
+        "addEsimParams" => value.as_object().is_some_and(|params| {
+            ["activationCode", "activationState"]
+                .iter()
+                .all(|name| params.get(*name).is_none_or(|value| value.is_null() || value.is_string()))
+        }),
         "resetPasswordFlags" => value.as_array().is_some_and(|flags| flags.iter().all(Value::is_string)),
         _ if TYPES.iter().any(|(_, field)| *field == Some(name)) => value.is_object(),
         _ => {
@@ -188,6 +193,7 @@ mod tests {
         assert_eq!(rejected_field(json!({ "type": "LOCK", "wipeParams": {} })), "command");
         assert_eq!(rejected_field(json!({ "newPassword": "1", "wipeParams": {} })), "command");
         assert_eq!(rejected_field(json!({ "newPassword": 123_456 })), "newPassword");
+        assert_eq!(rejected_field(json!({ "addEsimParams": { "activationCode": 1 } })), "addEsimParams");
         assert_eq!(rejected_field(json!({ "type": "LOCK", "colour": "red" })), "");
         assert_eq!(rejected_field(json!(["LOCK"])), "");
         for duration in ["600", "-1s", "0s", "1.s", ".5s", "1e3s", "1.0000000001s", "315576000001s"] {

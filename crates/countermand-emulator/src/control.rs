@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::api_error::ApiError;
 use crate::command::Command;
+use crate::denial::Denial;
 use crate::endpoint::{Condition, Endpoint};
 use crate::quota::Quota;
 use crate::route::Device;
@@ -79,6 +80,11 @@ impl Control {
         faults.validate()?;
         lock(&self.0.settings).faults = faults;
         Ok(())
+    }
+
+    /// Changes [`Settings::denial`](crate::Settings::denial).
+    pub fn set_denial(&self, denial: Option<Denial>) {
+        lock(&self.0.settings).denial = denial;
     }
 
     /// Injects `fault` into the next `count` API calls, after the faults that are queued already.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::denial::Denial;
 use crate::endpoint::Conditions;
 use crate::quota::Quota;
 use crate::route::Device;
@@ -32,6 +33,12 @@ pub struct Settings {
     /// The shares of API calls that fail.
     #[command(flatten)]
     pub faults: FaultRates,
+    /// The reason with which each API call gets a 403, as for a project or an account in error: SERVICE_DISABLED,
+    /// ACCESS_TOKEN_SCOPE_INSUFFICIENT, BILLING_DISABLED, CONSUMER_INVALID, CONSUMER_SUSPENDED, USER_PROJECT_DENIED,
+    /// API_KEY_SERVICE_BLOCKED, ACCOUNT_STATE_INVALID or IAM_PERMISSION_DENIED
+    // The help of the values would make the help of all flags longer.
+    #[arg(long, value_name = "REASON", value_enum, hide_possible_values = true)]
+    pub denial: Option<Denial>,
     /// The quota of API calls.
     #[command(flatten)]
     pub quota: Quota,
@@ -97,6 +104,7 @@ impl Default for Settings {
             cancel_delay: Duration::ZERO,
             latency: Duration::ZERO,
             faults: FaultRates::default(),
+            denial: None,
             quota: Quota::default(),
             page_size: 100,
             max_page_size: 1000,
@@ -194,7 +202,7 @@ mod tests {
     #[test]
     fn each_setting_has_its_flag() {
         let line = "--pick-up never --command-duration 1m --cancel-delay 2s --latency 3ms \
-                    --unavailable-rate 0.1 --exhausted-rate 0.2 --reset-rate 0.3 --quota 7 \
+                    --unavailable-rate 0.1 --exhausted-rate 0.2 --reset-rate 0.3 --denial SERVICE_DISABLED --quota 7 \
                     --quota-window 8s --page-size 9 --max-page-size 10 --token-lifetime 65s \
                     --max-concurrent-streams 11 --device enterprises/e/devices/d \
                     --token-fault refusing --sts-fault hanging --subject-token-fault slow:12s \
@@ -205,6 +213,7 @@ mod tests {
             cancel_delay: Duration::from_secs(2),
             latency: Duration::from_millis(3),
             faults: FaultRates { unavailable: 0.1, exhausted: 0.2, reset: 0.3 },
+            denial: Some(Denial::ServiceDisabled),
             quota: Quota { queries: Some(7), window: Duration::from_secs(8) },
             page_size: 9,
             max_page_size: 10,
@@ -238,6 +247,7 @@ mod tests {
             "--max-concurrent-streams 0",
             "--reset-rate 1.1",
             "--reset-rate NaN",
+            "--denial forbidden",
             "--device d1",
             "--iam-fault slow",
         ] {

@@ -5,7 +5,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{FailedAttempt, Next, Retries, retry_after};
+use super::{FailedAttempt, Next, RetryBudget, RetryUse, Tries, retry_after};
 use crate::{amapi::error::Error, flight::Flight, telemetry::metrics::Metrics};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -17,7 +17,7 @@ struct Outcome {
 }
 
 /// Runs attempts that fail as scripted, and then succeed.
-async fn run(retries: &Retries, timeout: Duration, script: impl IntoIterator<Item = Next>) -> Outcome {
+async fn run(budget: &RetryBudget, timeout: Duration, script: impl IntoIterator<Item = Next>) -> Outcome {
     let mut script: VecDeque<Next> = script.into_iter().collect();
     let flight = Flight::new(Instant::now() + timeout);
     let attempt = || {
@@ -26,14 +26,15 @@ async fn run(retries: &Retries, timeout: Duration, script: impl IntoIterator<Ite
             |next| FailedAttempt { error: Error::Unreachable { cause: "scripted".to_owned() }, next };
         std::future::ready(script.pop_front().map_or(Ok(()), |next| Err(failed(next))))
     };
-    let result = retries.run(&flight, attempt).await;
+    let (metrics, _) = Metrics::new();
+    let result = Tries::new(budget, &flight, RetryUse::Cancel, &metrics.upstream).run(attempt).await;
     Outcome { result, attempts: flight.attempts() }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_transient_error_is_retried_up_to_the_fourth_try() {
     let start = Instant::now();
-    let outcome = run(&Retries::new(Metrics::new().0.upstream), 30 * SECOND, [RETRY; 3]).await;
+    let outcome = run(&RetryBudget::new(), 30 * SECOND, [RETRY; 3]).await;
     assert!(outcome.result.is_ok());
     assert_eq!(outcome.attempts, 4);
     assert!(start.elapsed() <= Duration::from_millis(100 + 200 + 400), "{:?}", start.elapsed());
@@ -41,23 +42,21 @@ async fn a_transient_error_is_retried_up_to_the_fourth_try() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_has_at_most_four_tries() {
-    let outcome = run(&Retries::new(Metrics::new().0.upstream), 30 * SECOND, [RETRY; 10]).await;
+    let outcome = run(&RetryBudget::new(), 30 * SECOND, [RETRY; 10]).await;
     assert!(matches!(outcome.result, Err(Error::Unreachable { .. })));
     assert_eq!(outcome.attempts, 4);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_permanent_error_is_not_retried() {
-    let outcome = run(&Retries::new(Metrics::new().0.upstream), 30 * SECOND, [Next::Stop]).await;
+    let outcome = run(&RetryBudget::new(), 30 * SECOND, [Next::Stop]).await;
     assert_eq!(outcome.attempts, 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_waits_for_the_retry_after_of_the_upstream() {
     let start = Instant::now();
-    let outcome =
-        run(&Retries::new(Metrics::new().0.upstream), 30 * SECOND, [Next::Retry { not_before: 7 * SECOND }])
-            .await;
+    let outcome = run(&RetryBudget::new(), 30 * SECOND, [Next::Retry { not_before: 7 * SECOND }]).await;
     assert!(outcome.result.is_ok());
     assert!(start.elapsed() >= 7 * SECOND);
 }
@@ -65,9 +64,7 @@ async fn a_retry_waits_for_the_retry_after_of_the_upstream() {
 #[tokio::test(start_paused = true)]
 async fn a_pause_beyond_the_deadline_does_not_start() {
     let start = Instant::now();
-    let outcome =
-        run(&Retries::new(Metrics::new().0.upstream), 5 * SECOND, [Next::Retry { not_before: 7 * SECOND }])
-            .await;
+    let outcome = run(&RetryBudget::new(), 5 * SECOND, [Next::Retry { not_before: 7 * SECOND }]).await;
     assert!(matches!(outcome.result, Err(Error::Unreachable { .. })), "the cause, not the deadline");
     assert_eq!(outcome.attempts, 1);
     assert_eq!(start.elapsed(), Duration::ZERO);
@@ -75,7 +72,7 @@ async fn a_pause_beyond_the_deadline_does_not_start() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_was_not_processed_is_requeued_without_a_limit() {
-    let outcome = run(&Retries::new(Metrics::new().0.upstream), 30 * SECOND, [Next::Requeue; 20]).await;
+    let outcome = run(&RetryBudget::new(), 30 * SECOND, [Next::Requeue; 20]).await;
     assert!(outcome.result.is_ok());
     assert_eq!(outcome.attempts, 21);
 }
@@ -83,17 +80,15 @@ async fn a_request_that_was_not_processed_is_requeued_without_a_limit() {
 #[tokio::test(start_paused = true)]
 async fn requeueing_ends_at_the_deadline() {
     let start = Instant::now();
-    let outcome =
-        run(&Retries::new(Metrics::new().0.upstream), 5 * SECOND, std::iter::repeat_n(Next::Requeue, 10_000))
-            .await;
+    let outcome = run(&RetryBudget::new(), 5 * SECOND, std::iter::repeat_n(Next::Requeue, 10_000)).await;
     assert!(outcome.result.is_err());
     assert!(start.elapsed() <= 5 * SECOND);
 }
 
 #[tokio::test(start_paused = true)]
 async fn failing_calls_share_the_retry_budget() {
-    let retries = Retries::new(Metrics::new().0.upstream);
-    let calls = (0..1000).map(|_| run(&retries, 30 * SECOND, [RETRY; 4]));
+    let budget = RetryBudget::new();
+    let calls = (0..1000).map(|_| run(&budget, 30 * SECOND, [RETRY; 4]));
     let attempts: u32 = futures_util::future::join_all(calls).await.iter().map(|call| call.attempts).sum();
     // A fifth of the calls, and the floor of ten per second for the window of ten seconds.
     assert!((1200..=1320).contains(&attempts), "{attempts} attempts for 1000 calls");

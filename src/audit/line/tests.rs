@@ -28,7 +28,7 @@ fn a_line_has_all_facts() {
     let record = Record::default();
     record.set_caller(&Caller::unix(1000));
     record.set_name("enterprises/LC01/devices/d1/operations/17".to_owned());
-    record.allowed(&Arc::from(["console".to_owned(), "all".to_owned()]));
+    record.allowed(&Arc::from(["console".to_owned(), "all".to_owned()]), None);
     let flight = Flight::new(Instant::now());
     record.joined(&flight, true);
     flight.use_credential(&Arc::from("emea"));
@@ -88,6 +88,17 @@ fn a_denial_names_the_policies_that_forbid_it() {
     record.denied(Some(&Arc::default()));
     let line = parsed(&record, Method::Cancel, "PERMISSION_DENIED");
     assert_eq!((&line["decision"], line.get("policies")), (&json!("deny"), None));
+}
+
+#[test]
+fn the_decision_of_a_policy_in_shadow_mode_is_a_boolean() {
+    for would_deny in [true, false] {
+        let record = Record::default();
+        record.allowed(&Arc::from(["no-wipes".to_owned()]), Some(would_deny));
+        let line = parsed(&record, Method::Cancel, "OK");
+        assert_eq!((&line["decision"], &line["policies"]), (&json!("allow"), &json!(["no-wipes"])));
+        assert_eq!(line["would_deny"], would_deny);
+    }
 }
 
 #[test]

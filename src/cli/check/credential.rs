@@ -6,7 +6,7 @@ use humantime::{FormattedDuration, format_duration};
 use reqwest::Url;
 use tokio::time::timeout;
 
-use super::{finding::Finding, local, token_hint::hint};
+use super::{finding::Finding, local, online::OnlineCheck, token_hint::hint};
 use crate::{
     amapi::settings::Upstream,
     credentials::settings::CredentialConfig,
@@ -17,12 +17,13 @@ use crate::{
 /// The timeout of the request for the principal.
 const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The findings, in the order in which they depend on each other.
+/// The findings, in the order in which they depend on each other. `online` sends a query with the token.
 pub(super) async fn findings(
     credential: &CredentialConfig,
     loaded: &LoadedCredential,
     upstream: &Upstream,
     surroundings: &Arc<Surroundings>,
+    online: Option<&OnlineCheck>,
 ) -> Vec<Finding> {
     let CredentialConfig { name, definition, enterprises } = credential;
     let subject = format!("credential {name}");
@@ -33,7 +34,21 @@ pub(super) async fn findings(
         findings.push(Finding::ok(&subject, format!("impersonates {email}, by IAM Credentials at {iam}")));
     }
     findings.push(Finding::ok(&subject, serves(enterprises)));
-    findings.push(token(&subject, loaded, surroundings).await);
+    let endpoint = without_query(loaded.endpoint());
+    match loaded.fetch(surroundings).await {
+        Ok(token) => {
+            let lifetime = in_seconds(token.lifetime());
+            let finding = format!("fetched a token from {endpoint}, valid for {lifetime}");
+            findings.push(Finding::ok(&subject, finding));
+            if let Some(online) = online {
+                findings.push(online.finding(&subject, &token, enterprises).await);
+            }
+        }
+        Err(error) => {
+            let finding = format!("no token from {endpoint}: {error}");
+            findings.push(Finding::error(&subject, finding, hint(&error)));
+        }
+    }
     findings
 }
 
@@ -72,17 +87,6 @@ fn serves(enterprises: &[Pattern]) -> String {
         pattern => pattern.to_string(),
     });
     format!("serves {}", patterns.collect::<Vec<_>>().join(", "))
-}
-
-async fn token(subject: &str, loaded: &LoadedCredential, surroundings: &Surroundings) -> Finding {
-    let endpoint = without_query(loaded.endpoint());
-    match loaded.fetch(surroundings).await {
-        Ok(token) => {
-            let lifetime = in_seconds(token.lifetime());
-            Finding::ok(subject, format!("fetched a token from {endpoint}, valid for {lifetime}"))
-        }
-        Err(error) => Finding::error(subject, format!("no token from {endpoint}: {error}"), hint(&error)),
-    }
 }
 
 /// Formats a lifetime without fractions of a second.

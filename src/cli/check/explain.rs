@@ -1,7 +1,5 @@
 //! `countermand check --explain`: the policy's decision about one call, and its reasons.
 
-use std::path::Path;
-
 use clap::Args;
 use serde_json::{Value as Json, json};
 
@@ -15,7 +13,7 @@ use crate::{
     },
     config::{Flags, Variables},
     name::{DeviceName, OperationName},
-    policy::{Action, Explanation, Lineage, Resource, Statement},
+    policy::{Action, Explanation, Lineage, PolicyFile, Resource, Statement, settings::PolicyMode},
 };
 
 /// The call to explain.
@@ -147,21 +145,30 @@ pub(super) fn run(call: Result<ExplainedCall, String>, flags: Flags, output: For
     };
     let explanation = file.rules.explain(&call.caller, call.action, call.resource.lineage());
     let printed = match output {
-        Format::Text => output::all_to_stdout(&text(&call.caller, &explanation, &file.path)),
-        Format::Json => output::to_stdout(&object(&call.caller, &explanation).to_string()),
+        Format::Text => output::all_to_stdout(&text(&call.caller, &explanation, &file)),
+        Format::Json => output::to_stdout(&object(&call.caller, &explanation, file.mode).to_string()),
     };
     if explanation.allowed { printed } else { Exit::Failed }
 }
 
-fn text(caller: &Caller, explanation: &Explanation<'_>, file: &Path) -> Vec<String> {
+fn text(caller: &Caller, explanation: &Explanation<'_>, file: &PolicyFile) -> Vec<String> {
     let Explanation { allowed, policies, errors, attributes } = explanation;
     let mut lines = vec![if *allowed { "allowed" } else { "denied" }.to_owned()];
     for policy in policies {
         let Statement { id, effect, line, text: _ } = policy;
-        lines.push(format!("by {id} ({effect}, {}, line {line}): {}", file.display(), policy.first_line()));
+        lines.push(format!(
+            "by {id} ({effect}, {}, line {line}): {}",
+            file.path.display(),
+            policy.first_line()
+        ));
     }
     if policies.is_empty() {
         lines.push("no policy permits it".to_owned());
+    }
+    if file.mode == PolicyMode::Shadow {
+        lines.push(
+            "the policy is in shadow mode: serve allows every call, and records this decision".to_owned(),
+        );
     }
     for error in errors {
         lines.push(format!("{} cannot be evaluated: {}", error.policy, error.cause));
@@ -176,7 +183,7 @@ fn text(caller: &Caller, explanation: &Explanation<'_>, file: &Path) -> Vec<Stri
     lines
 }
 
-fn object(caller: &Caller, explanation: &Explanation<'_>) -> Json {
+fn object(caller: &Caller, explanation: &Explanation<'_>, mode: PolicyMode) -> Json {
     let Explanation { allowed, policies, errors, attributes } = explanation;
     let policies: Vec<_> = policies
         .iter()
@@ -189,6 +196,10 @@ fn object(caller: &Caller, explanation: &Explanation<'_>) -> Json {
         errors.iter().map(|error| json!({"policy": error.policy, "cause": error.cause})).collect();
     json!({
         "decision": if *allowed { "allow" } else { "deny" },
+        "mode": match mode {
+            PolicyMode::Enforce => "enforce",
+            PolicyMode::Shadow => "shadow",
+        },
         "caller": caller.to_string(),
         "attributes": attributes,
         "tags": caller.claims(),

@@ -1,14 +1,14 @@
-//! Findings without network access: listeners, TLS files, the policy and the audit log.
+//! Findings without network access: the proxy, listeners, TLS files, the policy and the audit log.
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
-use super::finding::Finding;
+use super::{finding::Finding, proxy};
 use crate::{
     app::{Config, config::Settings},
     audit::settings::{Audit, Destination, OnFailure},
     config::READABLE_FILE,
     loopback::is_loopback,
-    policy::PolicyFile,
+    policy::{PolicyFile, settings::PolicyMode},
     server::{
         cert_summary::{self, CertSummary, ValidityState},
         settings::{ListenAddress, TlsFiles},
@@ -21,11 +21,12 @@ const EXCESSIVE_MODE: u32 = 0o027;
 
 /// The findings about a valid configuration. Blocks while it reads files.
 pub(super) fn findings(config: &Config) -> Vec<Finding> {
-    let Config { settings, loaded, unknown_variables } = config;
+    let Config { settings, loaded, proxy: _, unknown_variables, file: _, effective: _ } = config;
     let mut findings = vec![Finding::ok("configuration", "all settings are valid")];
     findings.extend(
         unknown_variables.iter().map(|name| Finding::warning(name, "there is no such variable", "unset it")),
     );
+    findings.extend(proxy::findings(config));
     findings.extend(listeners(settings));
     findings.extend(settings.tls.iter().flat_map(tls_files));
     findings.extend(loaded.policy.iter().flat_map(policy_file));
@@ -33,13 +34,13 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// A warning for each TCP address beyond loopback without TLS or a policy.
+/// A warning for each TCP address beyond loopback without TLS, or without a policy that is enforced.
 fn listeners(settings: &Settings) -> Vec<Finding> {
-    let problem = match (&settings.tls, &settings.policy) {
-        (Some(_), Some(_)) => return Vec::new(),
-        (None, Some(_)) => "in plaintext",
-        (Some(_), None) => "without a policy",
-        (None, None) => "in plaintext and without a policy",
+    let problem = match (&settings.tls, settings.policy.is_enforced()) {
+        (Some(_), true) => return Vec::new(),
+        (None, true) => "in plaintext",
+        (Some(_), false) => "without a policy that is enforced",
+        (None, false) => "in plaintext and without a policy that is enforced",
     };
     let beyond_loopback = settings.server.listen.iter().filter(|address| match address {
         ListenAddress::Tcp(address) => !is_loopback(*address),
@@ -121,6 +122,10 @@ fn policy_file(file: &PolicyFile) -> Vec<Finding> {
     findings.extend(
         rules.warnings.iter().map(|warning| Finding::warning(&subject, warning.located(), &warning.hint)),
     );
+    if file.mode == PolicyMode::Shadow {
+        let finding = "it is in shadow mode: no call is denied";
+        findings.push(Finding::warning(&subject, finding, r#"give policy.mode = "enforce" to enforce it"#));
+    }
     if !rules.has_permit() {
         findings.push(Finding::warning(&subject, "it permits nothing: every call is denied", "add a permit"));
     }

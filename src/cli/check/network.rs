@@ -8,13 +8,15 @@ use reqwest::Method;
 use super::{
     credential::{self, without_query},
     finding::Finding,
+    online::OnlineCheck,
+    token_hint::PROXY_HINT,
 };
 use crate::{
     amapi::settings::Upstream,
     app::{Config, config::LoadedFiles},
     background::Background,
     credentials::{LoadedCredential, Surroundings, settings::CredentialConfig},
-    http_client::{Authorities, HttpClient, Progress},
+    http_client::{Authorities, HttpClient, Progress, ProxySettings},
     server::{
         identity::jwks::{JwksFetchError, LoadedKeys},
         settings::{Jwks, Jwt},
@@ -27,27 +29,27 @@ const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(10);
 /// The maximum of credentials that are checked concurrently.
 const MAX_CONCURRENT_CREDENTIALS: usize = 16;
 
-const UNREACHABLE_HINT: &str = "check that its name resolves and its port can be reached from here (through HTTPS_PROXY if that \
+pub(super) const UNREACHABLE_HINT: &str = "check that its name resolves and its port can be reached from here (through HTTPS_PROXY if that \
     is set), and that its certificate is trusted (upstream.ca_certificates)";
 
-/// The findings about the network endpoints in a valid configuration.
-pub(super) async fn findings(config: Config) -> Vec<Finding> {
-    let Config { settings, loaded, unknown_variables: _ } = config;
+/// The findings about the network endpoints in a valid configuration. With `online`, each credential sends a query.
+pub(super) async fn findings(config: Config, online: bool) -> Vec<Finding> {
+    let Config { settings, loaded, proxy, unknown_variables: _, file: _, effective: _ } = config;
     let LoadedFiles { tls: _, authorities, keys, policy: _, credentials: loaded } = loaded;
     let authorities = authorities.start(&Background::unsupervised());
     let issuer = settings.jwt.as_ref().zip(keys);
     let (keys, api, credentials) = tokio::join!(
         OptionFuture::from(issuer.map(|(jwt, keys)| jwks(jwt, keys))),
-        upstream(&settings.upstream, &authorities),
-        credentials(&settings.credentials, &loaded, &settings.upstream, &authorities)
+        upstream(&settings.upstream, &authorities, &proxy),
+        credentials(&settings.credentials, &loaded, &settings.upstream, &authorities, &proxy, online)
     );
     keys.into_iter().chain([api]).chain(credentials).collect()
 }
 
 /// Gets the base URL without a token, which costs no quota. Any HTTP response shows that the API is reachable.
-async fn upstream(upstream: &Upstream, authorities: &Authorities) -> Finding {
+async fn upstream(upstream: &Upstream, authorities: &Authorities, proxy: &ProxySettings) -> Finding {
     let url = &upstream.url;
-    let client = match HttpClient::new(url.url(), authorities) {
+    let client = match HttpClient::new(url.url(), authorities, proxy) {
         Ok(client) => client,
         Err(error) => return Finding::error("upstream", error.to_string(), "report this"),
     };
@@ -60,8 +62,9 @@ async fn upstream(upstream: &Upstream, authorities: &Authorities) -> Finding {
         }
         Ok(Err(failure)) => {
             let hint = match failure.progress {
+                _ if failure.is_refused_by_proxy => PROXY_HINT,
                 Progress::NotConnected | Progress::NotProcessed | Progress::Unknown => UNREACHABLE_HINT,
-                Progress::NotHttp => {
+                Progress::NotHttp | Progress::NotBuilt => {
                     "check that upstream.url names an HTTP server, and that its scheme (http or https) is correct"
                 }
             };
@@ -90,6 +93,7 @@ async fn jwks(jwt: &Jwt, keys: LoadedKeys) -> Finding {
 fn jwks_hint(error: &JwksFetchError) -> &'static str {
     match error {
         JwksFetchError::Client(_) => "report this",
+        JwksFetchError::NoResponse(error) if error.is_refused_by_proxy => PROXY_HINT,
         JwksFetchError::NoResponse(_) | JwksFetchError::TimedOut | JwksFetchError::Body(_) => {
             "check that it can be reached from here (through HTTPS_PROXY if that is set), and that its \
              certificate is trusted (callers.jwt.jwks_ca_certificates)"
@@ -113,13 +117,16 @@ async fn credentials(
     loaded: &[LoadedCredential],
     upstream: &Upstream,
     authorities: &Authorities,
+    proxy: &ProxySettings,
+    online: bool,
 ) -> Vec<Finding> {
+    // An error of the HTTP client is a finding of `upstream`.
+    let online = online.then(|| OnlineCheck::new(upstream, authorities, proxy).ok()).flatten();
     let iam = upstream.iam_credentials_url.url().clone();
-    let surroundings = Arc::new(Surroundings::new(authorities.clone(), iam));
-    let each = list
-        .iter()
-        .zip(loaded)
-        .map(|(credential, loaded)| credential::findings(credential, loaded, upstream, &surroundings));
+    let surroundings = Arc::new(Surroundings::new(authorities.clone(), proxy.clone(), iam));
+    let each = list.iter().zip(loaded).map(|(credential, loaded)| {
+        credential::findings(credential, loaded, upstream, &surroundings, online.as_ref())
+    });
     let findings: Vec<Vec<Finding>> = stream::iter(each).buffered(MAX_CONCURRENT_CREDENTIALS).collect().await;
     findings.concat()
 }

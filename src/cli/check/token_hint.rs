@@ -2,9 +2,14 @@
 
 use crate::credentials::{FetchError, FetchErrorKind, TokenService};
 
+/// The hint for a proxy that refuses the tunnel.
+pub(super) const PROXY_HINT: &str = "check that the proxy permits CONNECT to this host, that its variable holds the user and the \
+    password that it wants, or name the host in NO_PROXY";
+
 pub(super) fn hint(error: &FetchError) -> &'static str {
     match error.kind {
         FetchErrorKind::Unreachable => unanswered(error.service),
+        FetchErrorKind::RefusedByProxy => PROXY_HINT,
         FetchErrorKind::Refused => refused(error.service),
         FetchErrorKind::Unusable => unusable(error.service),
         FetchErrorKind::NoSubjectToken => {

@@ -11,7 +11,7 @@ use crate::{
             surroundings,
         },
     },
-    http_client::LoadedAuthorities,
+    http_client::{LoadedAuthorities, ProxySettings},
 };
 
 #[tokio::test]
@@ -90,7 +90,11 @@ async fn broken_authorities_do_not_prevent_a_request_to_a_new_endpoint() {
     let authorities = LoadedAuthorities::load(Some(ca.path().to_owned()))
         .expect("authorities")
         .start(&Background::unsupervised());
-    let surroundings = Arc::new(Surroundings::new(authorities, UNREACHABLE.parse().expect("a URL")));
+    let surroundings = Arc::new(Surroundings::new(
+        authorities,
+        ProxySettings::default(),
+        UNREACHABLE.parse().expect("a URL"),
+    ));
     std::fs::write(&ca, "no certificate").expect("written");
     let server = Server::start([Reply::token("ya29.person")]).await;
     let login = file(&authorized_user(&server.url).to_string());

@@ -1,6 +1,7 @@
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, header::DATE};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::credentials::{
     request::TokenResponse,
@@ -211,6 +212,21 @@ fn a_generated_token_is_valid_until_its_expiry_or_the_requested_lifetime() {
     ] {
         let body = format!(r#"{{"accessToken":"ya29.a","expireTime":"{expires}"}}"#);
         assert_eq!(generated(&body).expect("good").as_secs(), lifetime, "{expires}");
+    }
+}
+
+#[test]
+fn the_lifetime_of_a_generated_token_does_not_depend_on_this_machines_clock() {
+    let mut response = response(200, r#"{"accessToken":"ya29.a","expireTime":"2026-01-01T00:10:00Z"}"#);
+    for hour in ["2025-12-31T12:00:00Z", "2026-01-01T00:00:00Z", "2026-01-01T12:00:00Z"] {
+        let now = OffsetDateTime::parse(hour, &Rfc3339).expect("a time").into();
+        response.headers.insert(DATE, "Thu, 01 Jan 2026 00:00:00 GMT".parse().expect("a header"));
+        let token = response.generated(now, HOUR).expect("a token");
+        assert_eq!(token.lifetime(), Duration::from_secs(600), "{hour}");
+
+        response.headers.insert(DATE, "Thu, 01 Jan 2026 00:10:01 GMT".parse().expect("a header"));
+        let error = response.generated(now, HOUR).expect_err("expired").to_string();
+        assert!(error.ends_with("answered an expireTime that is over, by its own Date"), "{error}");
     }
 }
 

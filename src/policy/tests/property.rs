@@ -11,6 +11,7 @@ use crate::{
         active::ActiveRules,
         entities::{self, SCHEMA},
         parse,
+        settings::PolicyMode,
     },
     telemetry::metrics::PolicyMetrics,
 };
@@ -147,7 +148,7 @@ proptest! {
         calls in vec(call(), 1..64),
     ) {
         let rules = parse::unvalidated(&policies.concat());
-        let active = ActiveRules::new(parse::unvalidated(&policies.concat()));
+        let active = ActiveRules::new(parse::unvalidated(&policies.concat()), PolicyMode::Enforce);
         let metrics = PolicyMetrics::unregistered();
         for (caller, action, name) in &calls {
             let fresh = rules.evaluate(caller, *action, name.lineage()).0;

@@ -16,7 +16,7 @@ use crate::{
     background::Background,
     file_watch::{self, FileWatch},
     fingerprint::fingerprint,
-    http_client::{BodyError, HttpClient, LoadedAuthorities, SendError, tls::TlsError},
+    http_client::{BodyError, HttpClient, LoadedAuthorities, ProxySettings, SendError, tls::TlsError},
     server::settings::{Jwks, Jwt},
 };
 
@@ -253,10 +253,11 @@ impl JwksEndpoint {
     fn new(
         url: Url,
         authorities: LoadedAuthorities,
+        proxy: &ProxySettings,
         token_file: Option<PathBuf>,
         background: &Background,
     ) -> Result<Self, TlsError> {
-        let client = HttpClient::new(&url, &authorities.start(background))?;
+        let client = HttpClient::new(&url, &authorities.start(background), proxy)?;
         Ok(Self { client, url, token_file })
     }
 }
@@ -300,6 +301,8 @@ pub enum LoadedKeys {
         url: Url,
         /// The CA certificates for the URL's server.
         authorities: LoadedAuthorities,
+        /// The proxy, if it applies to the URL.
+        proxy: ProxySettings,
         /// The file of the bearer token for the URL.
         token_file: Option<PathBuf>,
     },
@@ -342,12 +345,12 @@ impl KeyLoadError {
 }
 
 impl LoadedKeys {
-    /// Reads the key file, or the files for fetching the keys. Blocks.
+    /// Reads the key file, or the files for fetching the keys, for which `proxy` may apply. Blocks.
     ///
     /// # Errors
     ///
     /// See [`KeyLoadError`].
-    pub fn load(jwt: &Jwt) -> Result<Self, KeyLoadError> {
+    pub fn load(jwt: &Jwt, proxy: &ProxySettings) -> Result<Self, KeyLoadError> {
         match jwt.jwks.clone() {
             Jwks::File(path) => {
                 let (watch, json) = FileWatch::open(&path)?;
@@ -359,7 +362,7 @@ impl LoadedKeys {
                 if let Some(file) = &token_file {
                     file_watch::read(file).map_err(KeyLoadError::TokenFile)?;
                 }
-                Ok(Self::Url { url, authorities, token_file })
+                Ok(Self::Url { url, authorities, proxy: proxy.clone(), token_file })
             }
         }
     }
@@ -376,8 +379,8 @@ impl LoadedKeys {
     ) -> Result<IssuerKeys, TlsError> {
         Ok(match self {
             Self::File(file) => IssuerKeys::of_file(file, algorithms.to_vec(), background),
-            Self::Url { url, authorities, token_file } => {
-                let endpoint = JwksEndpoint::new(url, authorities, token_file, background)?;
+            Self::Url { url, authorities, proxy, token_file } => {
+                let endpoint = JwksEndpoint::new(url, authorities, &proxy, token_file, background)?;
                 IssuerKeys::fetched(endpoint, algorithms.to_vec(), background)
             }
         })
@@ -391,8 +394,8 @@ impl LoadedKeys {
     pub async fn count(self, algorithms: &[Algorithm]) -> Result<usize, JwksFetchError> {
         let endpoint = match self {
             Self::File(file) => return Ok(file.keys.len()),
-            Self::Url { url, authorities, token_file } => {
-                JwksEndpoint::new(url, authorities, token_file, &Background::unsupervised())?
+            Self::Url { url, authorities, proxy, token_file } => {
+                JwksEndpoint::new(url, authorities, &proxy, token_file, &Background::unsupervised())?
             }
         };
         let json = timeout(FETCH_TIMEOUT, endpoint.fetch()).await.unwrap_or(Err(JwksFetchError::TimedOut))?;

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     background::Background,
     caller::{Caller, Evidence},
+    http_client::ProxySettings,
     server::{
         peer::{Peer, PeerOrigin},
         settings::{Callers, Jwks, Jwt},
@@ -71,7 +72,7 @@ fn identify_by(
     peer: &Peer,
     lines: &[(&str, &str)],
 ) -> Result<Caller, Refusal> {
-    let issuer = issuer.map(|jwt| (jwt, LoadedKeys::load(jwt).unwrap()));
+    let issuer = issuer.map(|jwt| (jwt, LoadedKeys::load(jwt, &ProxySettings::default()).unwrap()));
     let identities = Arc::new(Identities::new(callers, issuer, &Background::unsupervised()).unwrap());
     match identities.of_peer(peer).identify(&headers(lines)) {
         Identified::Now(caller) => caller,
@@ -101,6 +102,17 @@ fn a_connection_identifies_its_peer() {
         let want = (id.to_owned(), proof);
         assert_eq!(shown(identify(&trusting(), &peer, &[])), want, "{peer:?}");
         assert_eq!(shown(identify(&Callers::default(), &peer, &[XFCC, L5D])), want, "{peer:?}");
+    }
+}
+
+#[test]
+fn the_user_id_of_unmapped_users_identifies_nobody() {
+    let mut identities = Identities::new(&Callers::default(), None, &Background::unsupervised()).unwrap();
+    identities.overflow_uid = Some(7);
+    let identities = Arc::new(identities);
+    for (uid, id) in [(7, "anonymous"), (8, "unix:8")] {
+        let peer = peer(PeerOrigin::Unix { uid: Some(uid) }, None);
+        assert_eq!(identities.of_peer(&peer).connection_caller.to_string(), id);
     }
 }
 

@@ -175,8 +175,11 @@ async fn all_messages_of_a_response_resolve_with_their_imports() {
 async fn an_unknown_symbol_is_not_found() {
     let (_state, serving) = watch::channel(Serving::Ready);
     let (channel, _stop, _server) = serve(serving).await;
-    let result = v1::send(&channel, v1::Request::FileContainingSymbol("google.rpc.Missing".to_owned())).await;
-    assert_eq!(result.unwrap_err().code(), tonic::Code::NotFound);
+    let request = v1::Request::FileContainingSymbol("google.rpc.Missing".to_owned());
+    let MessageResponse::ErrorResponse(error) = v1::send(&channel, request).await.unwrap() else {
+        panic!("not an error")
+    };
+    assert_eq!(error.error_code, i32::from(Code::NotFound));
 }
 
 #[tokio::test]

@@ -56,7 +56,7 @@ const SERVER_ERRORS: [&str; 7] =
 
 /// The reasons of the errors that this server originates, and `_OTHER` for any other. A test compares them with the
 /// code that makes the errors.
-pub const ERROR_REASONS: [&str; 23] = [
+pub const ERROR_REASONS: [&str; 25] = [
     "AUDIT_UNAVAILABLE",
     "CREDENTIAL_UNAVAILABLE",
     "DEADLINE_EXCEEDED",
@@ -73,12 +73,14 @@ pub const ERROR_REASONS: [&str; 23] = [
     "NOT_SUPPORTED",
     "NO_CREDENTIAL_FOR_ENTERPRISE",
     "OVERLOADED",
+    "REQUEST_NOT_BUILT",
     "REQUEST_TOO_LARGE",
     "SHUTTING_DOWN",
     "UNIMPLEMENTED",
     "UPSTREAM_CREDENTIAL_REJECTED",
     "UPSTREAM_MALFORMED",
     "UPSTREAM_UNREACHABLE",
+    "URL_TOO_LONG",
     OTHER,
 ];
 

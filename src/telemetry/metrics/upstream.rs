@@ -69,7 +69,7 @@ pub struct UpstreamMetrics {
     /// Hedges.
     pub hedges: Counter,
     /// Retries that the budget refused.
-    pub budget_exhausted: Counter,
+    pub budget_exhausted: Observed<0>,
     /// The retries that the budget would allow now.
     pub budget_available: Observed<0>,
 }
@@ -124,9 +124,11 @@ impl UpstreamMetrics {
             queued,
             retries: again.with(["retry"]),
             hedges: again.with(["hedge"]),
-            budget_exhausted: registry.counter(
+            budget_exhausted: registry.observed(
                 "countermand_retry_budget_exhausted_total",
                 "The retries and hedges that were not sent, because the retry budget had none left",
+                MetricType::Counter,
+                [],
             ),
             budget_available: registry.observed(
                 "countermand_retry_budget_available",
@@ -166,6 +168,11 @@ impl RequestMeasurement {
     /// Counts a request without a response.
     pub fn fail(mut self, failure: RequestFailure) {
         self.count(STATUSES.len() + failure as usize);
+    }
+
+    /// Counts nothing, because there was no request.
+    pub fn discard(mut self) {
+        self.is_complete = true;
     }
 
     fn count(&mut self, outcome: usize) {

@@ -47,6 +47,7 @@ fn assert_well_formed(log: &str, lines: usize) {
         "name",
         "decision",
         "policies",
+        "would_deny",
         "code",
         "upstream_status",
         "attempts",

@@ -31,6 +31,36 @@ async fn start_with(authority: &Authority, limit: &'static str, value: &str) -> 
 }
 
 #[tokio::test]
+async fn a_caller_at_its_own_limit_is_refused_while_other_callers_are_served() {
+    let authority = Authority::new();
+    let policy = permit_only(&[("console", CONSOLE), ("host", HOST)]);
+    let setup = |setup: Setup| setup.tls(&authority.server(), Some(&authority)).policy(&policy);
+    // By default, one caller may have a quarter of all calls.
+    let fixture = Fixture::start(|plain| setup(plain).max_concurrent_calls(4)).await;
+    let client = authority.client(vec![uri(CONSOLE)]);
+    let console = connect_with_certificate(&fixture, &authority, &client).await;
+    // The limit is that of the caller, not of its connection.
+    let console2 = connect_with_certificate(&fixture, &authority, &client).await;
+    let host =
+        connect_with_certificate(&fixture, &authority, &authority.client(vec![dns("console.corp.example")]))
+            .await;
+    let (ok, gate) = Reply::ok().held();
+    fixture.upstream.answers([ok]);
+    let first = console.start(&format!("{NAME}1"), &[]).await;
+    fixture.upstream.wait_for_requests(1).await;
+    for connection in [&console, &console2] {
+        let call = fixture.cancel(connection, &[]).await;
+        assert_our_error_with_retry(&call.status(), Code::Unavailable, "OVERLOADED", 1);
+        let line = json!([call.line["caller"], call.line["name"], call.line["decision"]]);
+        assert_eq!(line, json!([CONSOLE, NAME, null]), "{}", call.line);
+    }
+    fixture.cancel(&host, &[]).await.assert_allowed(HOST, "client-certificate", &["host"]);
+    gate.open();
+    assert_eq!(first.response().await.code(), Code::Ok);
+    fixture.cancel(&console2, &[]).await.assert_allowed(CONSOLE, "client-certificate", &["console"]);
+}
+
+#[tokio::test]
 async fn a_call_over_the_limit_is_refused_and_audited_without_a_caller() {
     let authority = Authority::new();
     let fixture = start_with(&authority, "COUNTERMAND_MAX_CONCURRENT_CALLS", "1").await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use countermand_emulator::{Condition, Endpoint, Fault, FaultRates, Quota, Settings};
+use countermand_emulator::{Condition, Denial, Endpoint, Fault, FaultRates, Quota, Settings};
 use reqwest::Method;
 
 use crate::emulator::client::{BOTH, Client, DEVICE, Protocol, assertion, send, start};
@@ -60,6 +60,23 @@ async fn a_fault_rate_of_one_fails_every_call_until_it_is_changed() {
     assert_eq!(client.get(&name).await.status, 200);
     let invalid = FaultRates { reset: 1.5, ..FaultRates::default() };
     assert!(emulator.control().set_faults(invalid).is_err());
+}
+
+#[tokio::test]
+async fn a_denial_is_a_403_until_it_is_removed() {
+    let settings = Settings { denial: Some(Denial::ServiceDisabled), ..Settings::default() };
+    let emulator = start(settings).await;
+    let client = Client::new(&emulator, Protocol::Http2).await;
+    let name = format!("{DEVICE}/operations/1");
+    for denial in [Denial::ServiceDisabled, Denial::ConsumerInvalid] {
+        emulator.control().set_denial(Some(denial));
+        for response in [client.get(&name).await, client.cancel(&name).await] {
+            assert_eq!(response.error(), (403, "PERMISSION_DENIED".to_owned()));
+            assert_eq!(response.reason(), denial.reason());
+        }
+    }
+    emulator.control().set_denial(None);
+    assert_eq!(client.get(&name).await.status, 404);
 }
 
 #[tokio::test]

@@ -141,7 +141,7 @@ async fn calls_that_the_drain_aborts_are_audited() {
     let google = Google::start().await;
     let (_dir, log) = log_dir();
     let service = Service::start_with(&google, |command| {
-        command.env("COUNTERMAND_AUDIT_FILE", &log).env("COUNTERMAND_DRAIN_TIMEOUT", "1s");
+        command.env("COUNTERMAND_AUDIT_FILE", &log).env("COUNTERMAND_DRAIN_TIMEOUT", "3s");
     })
     .await;
     service.ready().await;

@@ -8,7 +8,7 @@ use tonic_health::pb::health_check_response::ServingStatus::NotServing;
 
 use crate::{
     lifecycle::{
-        caller::{Watcher, begin, begin_held, health},
+        caller::{Watcher, begin, begin_held, cancel, health},
         google::Google,
         service::Service,
     },
@@ -32,6 +32,40 @@ async fn sigterm_drains() {
 #[tokio::test]
 async fn sigint_drains() {
     drains_on(SIGINT).await;
+}
+
+#[tokio::test]
+async fn calls_are_served_during_the_drain_delay_while_readiness_is_gone() {
+    let google = Google::start().await;
+    let service =
+        Service::start_with(&google, |command| _ = command.env("COUNTERMAND_DRAIN_DELAY", "1h")).await;
+    let mut watcher = Watcher::of(service.address, "").await;
+    watcher.serving().await;
+    service.process.signal(SIGTERM);
+    assert_eq!(watcher.next().await, Some(NotServing));
+    service.not_ready(&["draining: send no new calls"]).await;
+    // The service accepts connections far longer than without a delay.
+    tokio::time::sleep(2 * CONNECT_PERIOD + MIN_ACCEPT_PERIOD).await;
+    cancel(service.address, 1).await.unwrap();
+    // The second signal ends the delay and the drain.
+    service.process.signal(SIGTERM);
+    let ended = service.process.end().await;
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stdout.contains("\"code\":\"OK\""), "{}", ended.stdout);
+}
+
+#[tokio::test]
+async fn the_drain_follows_the_drain_delay() {
+    let google = Google::start().await;
+    let service =
+        Service::start_with(&google, |command| _ = command.env("COUNTERMAND_DRAIN_DELAY", "1s")).await;
+    service.ready().await;
+    let signalled = Instant::now();
+    service.process.signal(SIGTERM);
+    let ended = service.process.end().await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(signalled.elapsed() >= Duration::from_secs(1));
+    assert!(ended.stderr.contains("draining after a delay delay_ms=1000"), "{}", ended.stderr);
 }
 
 async fn drains_on(signal: Signal) {

@@ -77,6 +77,7 @@ async fn claims_are_tags_and_the_output_can_be_json() {
         r#"permit (principal, action in [Action::"get", Action::"list"], resource in Enterprise::"LC01")"#;
     let wanted = json!({
         "decision": "allow",
+        "mode": "enforce",
         "caller": "jwt:https://issuer.example#alice",
         "attributes": {"issuer": "https://issuer.example", "proof": "jwt", "subject": "alice"},
         "tags": {"groups": ["it", "mdm"]},

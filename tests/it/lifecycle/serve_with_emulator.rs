@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use countermand::{
     credentials::{Credential, Definition, IAM_CREDENTIALS, Origin, Surroundings},
-    http_client::{Authorities, HttpClient},
+    http_client::{Authorities, HttpClient, ProxySettings},
 };
 use http::{
     HeaderMap, HeaderValue, Method,
@@ -62,8 +62,11 @@ async fn serve_works_with_the_credential_file_that_emulate_writes() {
 
 /// Issues a LOCK with the credential file, as a console does.
 async fn issue(url: &str, credentials: PathBuf) -> String {
-    let surroundings =
-        Arc::new(Surroundings::new(Authorities::public(), Url::parse(IAM_CREDENTIALS).unwrap()));
+    let surroundings = Arc::new(Surroundings::new(
+        Authorities::public(),
+        ProxySettings::default(),
+        Url::parse(IAM_CREDENTIALS).unwrap(),
+    ));
     let definition = Definition { origin: Origin::File(credentials), impersonate: None };
     let loaded = definition.load().unwrap();
     let background = countermand::background::Background::unsupervised();
@@ -74,7 +77,7 @@ async fn issue(url: &str, credentials: PathBuf) -> String {
         (CONTENT_TYPE, HeaderValue::from_static("application/json")),
     ]);
     let url = Url::parse(&format!("{url}/v1/enterprises/LC01/devices/d1:issueCommand")).unwrap();
-    let client = HttpClient::new(&url, &Authorities::public()).unwrap();
+    let client = HttpClient::new(&url, &Authorities::public(), &ProxySettings::default()).unwrap();
     let response = client.send(Method::POST, url, headers, r#"{"type": "LOCK"}"#).await.unwrap();
     let operation: Value = serde_json::from_slice(&response.body(64 * 1024).await.unwrap()).unwrap();
     operation["name"].as_str().unwrap().to_owned()

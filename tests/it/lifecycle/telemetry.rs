@@ -135,3 +135,23 @@ async fn reloads_are_counted_and_a_refused_version_is_failing_until_the_next() {
         assert_eq!(page.value("countermand_reload_failing", &[&kind]), 0.0);
     }
 }
+
+#[tokio::test]
+async fn reloads_of_the_configuration_are_counted() {
+    let google = Google::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("c.toml");
+    fs::write(&file, "").unwrap();
+    let service = Service::start_with(&google, |command| _ = command.arg("--config").arg(&file)).await;
+    service.ready().await;
+    let values = |page: &Scrape| {
+        let count = |outcome| page.value("countermand_reloads_total", &["kind=\"configuration\"", outcome]);
+        let failing = page.value("countermand_reload_failing", &["kind=\"configuration\""]);
+        (count("outcome=\"success\""), count("outcome=\"failure\""), failing)
+    };
+    for (content, expected) in [("[server", (0.0, 1.0, 1.0)), ("[server]\n", (1.0, 1.0, 0.0))] {
+        replace(&file, content);
+        service.process.signal(Signal::SIGHUP);
+        scrape_until("a reload", service.admin, |page| values(page) == expected).await;
+    }
+}

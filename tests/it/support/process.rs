@@ -56,7 +56,11 @@ pub(crate) fn countermand_after(preparation: &str, arguments: &[&str]) -> Comman
 
 impl Process {
     pub(crate) fn start(command: &mut Command) -> Self {
-        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::start_with_stdin(command, Stdio::null())
+    }
+
+    pub(crate) fn start_with_stdin(command: &mut Command, stdin: Stdio) -> Self {
+        let command = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.kill_on_drop(true).spawn().unwrap();
         let stdout = Printed::read(child.stdout.take().unwrap());
         let stderr = Printed::read(child.stderr.take().unwrap());
@@ -64,8 +68,11 @@ impl Process {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        let id = self.child.id().expect("the process has not been waited for");
-        kill(Pid::from_raw(id.try_into().unwrap()), signal).unwrap();
+        kill(Pid::from_raw(self.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().expect("the process has not been waited for")
     }
 
     pub(crate) fn is_running(&mut self) -> bool {

@@ -3,7 +3,8 @@
 use std::{path::Path, sync::Arc, time::SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DnType, IsCa, KeyPair, SanType,
+    date_time_ymd,
 };
 use rustls::{
     ServerConfig,
@@ -43,6 +44,11 @@ impl Pair {
         CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()
     }
 
+    /// The certificates, with those of intermediate authorities.
+    pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
+        CertificateDer::pem_slice_iter(self.certificate.as_bytes()).map(Result::unwrap).collect()
+    }
+
     pub(crate) fn key_der(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap()
     }
@@ -61,9 +67,27 @@ pub(crate) fn dns(text: &str) -> SanType {
 impl Authority {
     pub(crate) fn new() -> Self {
         let mut parameters = CertificateParams::default();
-        parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
         // Each authority has its own name. Otherwise only signatures would distinguish two authorities.
         parameters.distinguished_name.push(DnType::CommonName, format!("CA {:x}", fastrand::u64(..)));
+        Self(CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// An intermediate authority of this authority, whose certificate expires at `end`.
+    pub(crate) fn intermediate(&self, end: SystemTime) -> Self {
+        let mut parameters = CertificateParams::default();
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        parameters.distinguished_name.push(DnType::CommonName, format!("CA {:x}", fastrand::u64(..)));
+        parameters.not_after = end.into();
+        Self(CertifiedIssuer::signed_by(parameters, KeyPair::generate().unwrap(), &self.0).unwrap())
+    }
+
+    /// An authority with this common name, whose certificate no client can use: its basic constraints are malformed.
+    pub(crate) fn with_malformed_constraints(common_name: &str) -> Self {
+        let mut parameters = CertificateParams::default();
+        parameters.distinguished_name.push(DnType::CommonName, common_name);
+        let null = vec![5, 0];
+        parameters.custom_extensions.push(CustomExtension::from_oid_content(&[2, 5, 29, 19], null));
         Self(CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap())
     }
 

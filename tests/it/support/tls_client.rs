@@ -41,9 +41,7 @@ impl TlsClient {
             .unwrap()
             .with_root_certificates(roots);
         let mut config = match pair {
-            Some(pair) => {
-                builder.with_client_auth_cert(vec![pair.certificate_der()], pair.key_der()).unwrap()
-            }
+            Some(pair) => builder.with_client_auth_cert(pair.chain(), pair.key_der()).unwrap(),
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();

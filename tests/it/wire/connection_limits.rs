@@ -58,6 +58,45 @@ async fn a_connection_over_the_limit_is_closed_and_the_others_are_served() {
 }
 
 #[tokio::test]
+async fn a_connection_over_the_limit_replaces_one_without_a_preface() {
+    let upstream = upstream().await;
+    let authority = Authority::new();
+    let setup = || {
+        let setup = Setup::of(&upstream).variable("COUNTERMAND_MAX_CONNECTIONS", "2");
+        setup.variable("COUNTERMAND_HANDSHAKE_TIMEOUT", "1h")
+    };
+    let plaintext = setup().start().await;
+    let mut silent = Vec::new();
+    for _ in 0..2 {
+        silent.push(TcpStream::connect(plaintext.address).await.unwrap());
+    }
+    let wires = [plaintext.wire().await, plaintext.wire().await];
+    for wire in &wires {
+        assert_eq!(with_timeout("a response", wire.cancel(NAME, &[])).await.code(), Code::Ok);
+    }
+    for silent in silent.drain(..) {
+        wait_for_close(silent).await;
+    }
+    wait_for_close(TcpStream::connect(plaintext.address).await.unwrap()).await;
+    for wire in &wires {
+        assert_eq!(wire.cancel(NAME, &[]).await.code(), Code::Ok, "connections with a preface stay open");
+    }
+
+    let encrypted = setup().tls(&authority.server(), None).start().await;
+    let client = TlsClient::new(&authority, None);
+    let without_tls = TcpStream::connect(encrypted.address).await.unwrap();
+    let mut without_preface = client.connect(encrypted.address).await.unwrap();
+    let mut wires = Vec::new();
+    for _ in 0..2 {
+        let (wire, _) = with_timeout("a handshake", client.open(encrypted.address)).await;
+        assert_eq!(wire.cancel(NAME, &[]).await.code(), Code::Ok);
+        wires.push(wire);
+    }
+    wait_for_close(without_tls).await;
+    let _ = with_timeout("the end of a connection", without_preface.read_to_end(&mut Vec::new())).await;
+}
+
+#[tokio::test]
 async fn a_connection_without_a_handshake_is_closed_in_plaintext_and_over_tls() {
     let upstream = upstream().await;
     let authority = Authority::new();

@@ -9,9 +9,9 @@ use countermand::{
     amapi::{Amapi, Api, error::Error},
     background::Background,
     caller::Caller,
-    credentials::{Credential, Credentials, FetchError, Pattern, Token, TokenSource},
+    credentials::{Credential, CredentialSet, Credentials, FetchError, Pattern, Token, TokenSource},
     flight::Flight,
-    http_client::Authorities,
+    http_client::{Authorities, ProxySettings},
     name::OperationName,
     policy::{Policy, action::Cancel},
     proto::longrunning::{GetOperationRequest, ListOperationsRequest, WaitOperationRequest},
@@ -156,11 +156,18 @@ async fn a_flight_has_the_name_of_its_credential_for_every_outcome() {
     let api = Upstream::start().await;
     api.answers([Reply::ok(), Reply::plain_error(404, "NOT_FOUND", "gone")]);
     let emea = Credential::with_source("emea", Fixed("t"), None, &Background::unsupervised());
-    let credentials = Credentials::new([(emea, vec![Pattern::parse("LC01*").unwrap()])]);
+    let credentials = Credentials::new(CredentialSet::new([(emea, vec![Pattern::parse("LC01*").unwrap()])]));
     let minute = Duration::from_secs(60);
     let (url, credentials) = (api.url().parse().unwrap(), Arc::new(credentials));
-    let amapi =
-        Amapi::new(url, &Authorities::public(), credentials, minute, &Metrics::new().0.upstream).unwrap();
+    let amapi = Amapi::new(
+        url,
+        &Authorities::public(),
+        &ProxySettings::default(),
+        credentials,
+        minute,
+        &Metrics::new().0.upstream,
+    )
+    .unwrap();
     let cancel = async |enterprise| {
         let name = OperationName::parse(&operation(enterprise)).unwrap();
         let permit = Policy::without_rules().decide::<Cancel>(&Caller::anonymous(), name).unwrap();

@@ -1,24 +1,19 @@
 //! The proxy variables. Each test starts a process, because a process reads the variables once.
 
-use std::{
-    net::SocketAddr,
-    process::Stdio,
-    sync::{Arc, Mutex},
-};
+use std::{net::SocketAddr, process::Stdio};
 
 use countermand::proto::longrunning::operations_client::OperationsClient;
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, copy_bidirectional},
-    net::{TcpListener, TcpStream},
+    io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
-    task::JoinHandle,
 };
 use tonic::transport::Endpoint;
 
 use crate::{
     support::{
         account,
+        forward_proxy::ForwardProxy,
         reply::Reply,
         service,
         tls::{API_HOST, Authority, H2, HTTP1, TOKEN_HOST},
@@ -27,54 +22,6 @@ use crate::{
     },
     wire::NAME,
 };
-
-/// A forward proxy that connects every CONNECT to one server, regardless of the host.
-struct ForwardProxy {
-    url: String,
-    request_lines: Arc<Mutex<Vec<String>>>,
-    serving: JoinHandle<()>,
-}
-
-impl ForwardProxy {
-    async fn start(server: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let request_lines = Arc::new(Mutex::new(Vec::new()));
-        let lines = Arc::clone(&request_lines);
-        let serving = tokio::spawn(async move {
-            loop {
-                let (client, _) = listener.accept().await.unwrap();
-                tokio::spawn(tunnel(client, server, Arc::clone(&lines)));
-            }
-        });
-        Self { url, request_lines, serving }
-    }
-
-    /// The request lines so far.
-    fn request_lines(&self) -> Vec<String> {
-        self.request_lines.lock().unwrap().clone()
-    }
-}
-
-impl Drop for ForwardProxy {
-    fn drop(&mut self) {
-        self.serving.abort();
-    }
-}
-
-async fn tunnel(mut client: TcpStream, server: SocketAddr, request_lines: Arc<Mutex<Vec<String>>>) {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(client.read_u8().await.unwrap());
-    }
-    let head = String::from_utf8(head).unwrap();
-    assert!(!head.contains("Bearer"), "{head}");
-    request_lines.lock().unwrap().push(head.lines().next().unwrap().to_owned());
-    client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.unwrap();
-    let mut server = TcpStream::connect(server).await.unwrap();
-    // An error means that one side closed the connection.
-    let _ = copy_bidirectional(&mut client, &mut server).await;
-}
 
 /// A `countermand serve` process. Dropping the value kills the process.
 struct ServeProcess {

@@ -127,19 +127,6 @@ async fn a_503_is_tried_four_times_and_the_last_error_is_returned() {
 }
 
 #[tokio::test]
-async fn a_408_and_a_425_are_retried() {
-    let upstream = Upstream::start().await;
-    let page = |http_status| Reply::new(http_status, "text/html", "<html>");
-    upstream.answers([page(408), page(425), Reply::ok()]);
-    let service = Setup::of(&upstream).start().await;
-    service.cancel(NAME).await.unwrap();
-
-    upstream.answers([408, 425, 425, 408].map(page));
-    let status = service.cancel(NAME).await.unwrap_err();
-    assert_eq!(status.code(), Code::Unavailable);
-}
-
-#[tokio::test]
 async fn a_503_whose_retry_after_exceeds_the_deadline_is_returned_at_once() {
     let reply = Reply::plain_error(503, "UNAVAILABLE", "Later.").header("retry-after", "3600");
     let status = cancel_status(reply).await;

@@ -104,17 +104,6 @@ async fn unknown_methods_and_services_are_unimplemented() {
 }
 
 #[tokio::test]
-async fn a_request_over_64_kib_is_refused_with_the_limit_in_the_message() {
-    let upstream = Upstream::start().await;
-    let service = Setup::of(&upstream).start().await;
-    let status = service.cancel(&"x".repeat(64 * 1024)).await.unwrap_err();
-    assert_our_error(&status, Code::InvalidArgument, "REQUEST_TOO_LARGE");
-    assert!(status.message().contains("65536 bytes"), "{status:?}");
-    // The connection stays open.
-    assert_eq!(service.cancel("x").await.unwrap_err().code(), Code::InvalidArgument);
-}
-
-#[tokio::test]
 async fn a_malformed_or_compressed_message_is_refused() {
     let upstream = Upstream::start().await;
     let service = Setup::of(&upstream).start().await;

@@ -89,6 +89,21 @@ async fn a_call_is_counted_by_its_method_and_its_code() {
 }
 
 #[tokio::test]
+async fn a_policy_in_shadow_mode_counts_the_calls_that_it_would_deny() {
+    let upstream = Upstream::start().await;
+    upstream.answers([Reply::ok()]);
+    let policy = "forbid (principal, action, resource);";
+    let service =
+        Setup::of(&upstream).policy(policy).variable("COUNTERMAND_POLICY_MODE", "shadow").start().await;
+    service.cancel(NAME).await.unwrap();
+    let page = scrape(&service).await;
+    for (decision, count) in [("allow", 0.0), ("deny", 0.0), ("would_deny", 1.0)] {
+        let labels = ["action=\"cancel\"", &format!("decision=\"{decision}\"")];
+        assert_eq!(page.value("countermand_policy_decisions_total", &labels), count, "{decision}");
+    }
+}
+
+#[tokio::test]
 async fn a_call_of_a_disconnected_caller_is_cancelled() {
     let upstream = Upstream::start().await;
     let (ok, gate) = Reply::ok().held();
@@ -297,6 +312,7 @@ async fn each_request_to_the_upstream_is_counted_by_its_attempt_and_its_outcome(
     assert_eq!(page.value("countermand_retries_total", &["kind=\"retry\""]), 1.0);
     assert_eq!(page.value("countermand_retries_total", &["kind=\"hedge\""]), 0.0);
     assert_eq!(page.value("countermand_retry_budget_exhausted_total", &[]), 0.0);
+    assert_eq!(page.value("countermand_retry_budget_available", &[]), 99.0);
     assert_eq!(page.value("countermand_upstream_queued_calls", &[]), 0.0);
 }
 

@@ -51,6 +51,26 @@ async fn a_call_that_the_policy_does_not_permit_is_denied() {
 }
 
 #[tokio::test]
+async fn a_policy_in_shadow_mode_allows_and_records_what_it_would_have_denied() {
+    let upstream = Upstream::start().await;
+    upstream.answers([Reply::ok(), Reply::ok()]);
+    let policy = "@id(\"no-d2\") forbid (principal, action, resource in Device::\"LC01/d2\");\n\
+                  @id(\"all\") permit (principal, action, resource in Enterprise::\"LC01\");";
+    let setup = Setup::of(&upstream).policy(policy).variable("COUNTERMAND_POLICY_MODE", "shadow");
+    let service = setup.start().await;
+    let forbidden = "enterprises/LC01/devices/d2/operations/17";
+    for (name, would_deny, policies) in [(NAME, false, json!(["all"])), (forbidden, true, json!(["no-d2"]))] {
+        service.cancel(name).await.unwrap();
+        let line = service.audit_log().pop().unwrap();
+        assert_eq!((&line["name"], &line["decision"]), (&json!(name), &json!("allow")));
+        assert_eq!((&line["would_deny"], &line["policies"]), (&json!(would_deny), &policies), "{line}");
+    }
+    // An invalid name has no decision of the policy.
+    assert_eq!(service.cancel("operations/1").await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(service.audit_log().pop().unwrap().get("would_deny"), None);
+}
+
+#[tokio::test]
 async fn a_denial_does_not_reveal_whether_the_operation_exists() {
     let upstream = Upstream::start().await;
     let finished = json!({"name": NAME, "done": true, "response": {}});

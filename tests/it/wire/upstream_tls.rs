@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use countermand::{
     background::Background,
-    http_client::{HttpClient, LoadedAuthorities},
+    http_client::{HttpClient, LoadedAuthorities, ProxySettings},
 };
 use futures_util::future::join_all;
 use http::{HeaderMap, Method, Version};
@@ -74,6 +74,7 @@ async fn a_ca_file_that_changes_right_after_it_was_read_is_reloaded() {
     let client = HttpClient::new(
         &url,
         &LoadedAuthorities::load(Some(ca.clone())).unwrap().start(&Background::unsupervised()),
+        &ProxySettings::default(),
     )
     .unwrap();
     // The runtime has one thread, so no other task has run since the file was read.
@@ -103,7 +104,8 @@ async fn the_old_authorities_stay_active_for_new_clients_while_the_file_is_inval
     let get = async |client: &HttpClient, url: &url::Url| {
         client.send(Method::GET, url.clone(), HeaderMap::new(), "").await.is_ok()
     };
-    let clients = urls.each_ref().map(|url| HttpClient::new(url, &authorities).unwrap());
+    let clients =
+        urls.each_ref().map(|url| HttpClient::new(url, &authorities, &ProxySettings::default()).unwrap());
     assert!(get(&clients[0], &urls[0]).await, "the client trusts the authority from before");
     assert!(!get(&clients[1], &urls[1]).await, "the client does not trust another authority");
 
@@ -114,7 +116,7 @@ async fn the_old_authorities_stay_active_for_new_clients_while_the_file_is_inval
         }
     })
     .await;
-    let later = HttpClient::new(&urls[1], &authorities).unwrap();
+    let later = HttpClient::new(&urls[1], &authorities, &ProxySettings::default()).unwrap();
     assert!(get(&later, &urls[1]).await, "a client that is made later trusts the new authority");
 }
 

@@ -40,10 +40,14 @@ fn an_address_beyond_loopback_requires_tls_and_a_policy() {
     let tls = "[server.tls]\ncertificate = \"ca.pem\"\nprivate_key = \"ca.key\"\n";
     let policy = "[policy]\nfile = \"p.cedar\"\n";
     let both = format!("{tls}{policy}");
+    let shadow = format!("{policy}mode = \"shadow\"\n");
+    let tls_and_shadow = format!("{tls}{shadow}");
     for (given, expected) in [
         ("", Some("in plaintext and by anyone; set up [server.tls] and a policy, listen on 127.0.0.1")),
         (tls, Some("and there is no policy on who may do what; give a policy, listen on")),
         (policy, Some("in plaintext; set up [server.tls], listen on")),
+        (&shadow, Some("in plaintext and by anyone; set up [server.tls] and enforce the policy, listen on")),
+        (&tls_and_shadow, Some("and a policy in shadow mode denies nothing; enforce the policy, listen on")),
         (&both, None),
     ] {
         let listen_errors = |flags| {

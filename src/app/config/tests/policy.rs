@@ -10,6 +10,8 @@ fn every_error_of_a_policy_is_reported_with_its_line() {
     let directory = Directory::new();
     fs::write(directory.path("none.cedar"), "").unwrap();
     for (section, part) in [
+        ("[policy]\nfile = \"none.cedar\"\nmode = \"off\"", "there is no such value; give enforce or shadow"),
+        ("[policy]\nmode = \"shadow\"", "policy.file: this is missing"),
         ("[policy]", "policy.file: this is missing, so no policy would apply; name a Cedar policy"),
         ("[policy]\nfile = true", "policy.file (line 2): this is a boolean"),
         ("[policy]\nfile = \".\"", "policy.file (line 2): "),
@@ -32,9 +34,22 @@ fn every_error_of_a_policy_is_reported_with_its_line() {
     let file = "[policy]\nfile = \"none.cedar\"\n[[credentials]]\nname = \"emea\"\nfile = \"key.json\"\n";
     let config = directory.load(file, &[], Flags::default()).unwrap();
     assert_eq!(
-        config.settings.policy,
+        config.settings.policy.file,
         Some(directory.path("none.cedar")),
         "a file that permits nothing is not an error"
+    );
+}
+
+#[test]
+fn a_mode_without_a_policy_is_an_error() {
+    let directory = Directory::new();
+    let flags = Flags::default().with("--credentials", directory.path("key.json"));
+    let errors = directory.load("", &[("COUNTERMAND_POLICY_MODE", "shadow")], flags).unwrap_err();
+    assert_eq!(
+        errors,
+        [
+            "COUNTERMAND_POLICY_MODE: it requires a policy, and there is none; name a policy, or leave the mode out"
+        ]
     );
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Algorithm, InvalidKeySet, JwksEndpoint, JwksFetchError, KeySet, KeySource, MAX_BODY};
 use crate::{
     background::Background,
-    http_client::{BodyError, LoadedAuthorities, Progress},
+    http_client::{BodyError, LoadedAuthorities, Progress, ProxySettings},
     server::identity::issuer::{Key, key_set},
 };
 
@@ -125,10 +125,16 @@ async fn fetch(
     token_file: Option<PathBuf>,
 ) -> Result<Vec<u8>, JwksFetchError> {
     let url = format!("http://{address}{path}").parse().unwrap();
-    JwksEndpoint::new(url, LoadedAuthorities::load(None).unwrap(), token_file, &Background::unsupervised())
-        .unwrap()
-        .fetch()
-        .await
+    JwksEndpoint::new(
+        url,
+        LoadedAuthorities::load(None).unwrap(),
+        &ProxySettings::default(),
+        token_file,
+        &Background::unsupervised(),
+    )
+    .unwrap()
+    .fetch()
+    .await
 }
 
 #[tokio::test]

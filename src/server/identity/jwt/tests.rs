@@ -10,6 +10,7 @@ use super::{Bearer, InvalidToken, LEEWAY, MAX_CACHED_TOKENS, TokenCache, TokenVe
 use crate::{
     background::Background,
     caller::{Caller, Evidence, Identity},
+    http_client::ProxySettings,
     server::{
         identity::{
             Refusal,
@@ -32,8 +33,12 @@ fn verifier(keys: impl IntoIterator<Item = Value>) -> Arc<TokenVerifier> {
         jwks: Jwks::File(file.path().to_owned()),
     };
     Arc::new(
-        TokenVerifier::new(&settings, LoadedKeys::load(&settings).unwrap(), &Background::unsupervised())
-            .unwrap(),
+        TokenVerifier::new(
+            &settings,
+            LoadedKeys::load(&settings, &ProxySettings::default()).unwrap(),
+            &Background::unsupervised(),
+        )
+        .unwrap(),
     )
 }
 
@@ -138,8 +143,12 @@ async fn only_the_configured_algorithms_are_accepted() {
         jwks: Jwks::File(file.path().to_owned()),
     };
     let verifier = Arc::new(
-        TokenVerifier::new(&settings, LoadedKeys::load(&settings).unwrap(), &Background::unsupervised())
-            .unwrap(),
+        TokenVerifier::new(
+            &settings,
+            LoadedKeys::load(&settings, &ProxySettings::default()).unwrap(),
+            &Background::unsupervised(),
+        )
+        .unwrap(),
     );
     assert!(verify(&verifier, &ec.token(Some("b"), &claims())).is_ok());
     let refused = verify(&verifier, &rsa.token(Some("a"), &claims()));

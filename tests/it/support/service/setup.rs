@@ -7,6 +7,7 @@ use countermand::{
     config::Flags,
     credentials::Machine,
     server::settings::ListenAddress,
+    systemd::PassedSockets,
 };
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -61,6 +62,12 @@ impl Setup {
         let path = self.write("countermand.toml", &sections);
         self.flags = self.flags.without("--credentials").with("--config", path);
         self
+    }
+
+    /// Replaces the credential by the account of this machine, with the metadata server at `host`.
+    pub(crate) fn metadata_server(mut self, host: &str) -> Self {
+        self.flags = self.flags.without("--credentials");
+        self.variable("GCE_METADATA_HOST", host)
     }
 
     /// Sets `upstream.ca_certificates`.
@@ -150,7 +157,7 @@ impl Setup {
         let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
         let config =
             Config::load(flags, variables, Machine::Elsewhere).unwrap_or_else(|errors| panic!("{errors}"));
-        let app = App::start(config).await.unwrap();
+        let app = App::start(config, PassedSockets::default()).await.unwrap();
         let addresses = app.addresses();
         let [ListenAddress::Tcp(address), ..] = addresses[..] else { panic!("{addresses:?}") };
         let (serving, admin) = (app.serving(), app.admin_address().unwrap());

@@ -63,7 +63,7 @@ fn open(settings: &mut Settings) {
 }
 
 fn policy(settings: &mut Settings) {
-    settings.policy = Some(beside_the_key(settings, "policy.cedar"));
+    settings.policy.file = Some(beside_the_key(settings, "policy.cedar"));
 }
 
 fn ca(settings: &mut Settings) {

@@ -8,6 +8,7 @@ use crate::{
     amapi::settings::Upstream,
     app::config::Settings,
     audit::settings::{Audit, Destination, OnFailure},
+    policy::settings::{PolicyMode, PolicySettings},
     server::settings::{Callers, Limits, Server},
     telemetry::settings::{LogFormat, LogSettings, Telemetry},
 };
@@ -18,6 +19,7 @@ pub(super) fn defaults(directory: &Path, url: &Settings) -> Settings {
         server: Server {
             listen: vec![tcp("127.0.0.1:50051")],
             drain_timeout: Duration::from_secs(25),
+            drain_delay: Duration::ZERO,
             unix_socket_mode: 0o600,
             unix_socket_owner: None,
         },
@@ -26,6 +28,7 @@ pub(super) fn defaults(directory: &Path, url: &Settings) -> Settings {
             max_handshakes: 256,
             handshake_timeout: Duration::from_secs(10),
             max_concurrent_calls: 4096,
+            max_calls_per_caller: None,
             max_request_bytes: 65_536,
             max_header_list_bytes: 65_536,
             max_streams_per_connection: 1024,
@@ -46,7 +49,7 @@ pub(super) fn defaults(directory: &Path, url: &Settings) -> Settings {
             timeout: Duration::from_secs(30),
         },
         credentials: vec![credential("default", directory.join("key.json"))],
-        policy: None,
+        policy: PolicySettings { file: None, mode: PolicyMode::Enforce },
         callers: Callers { forwarded_client_cert: false, linkerd_client_id: false, mesh_proxies: None },
         jwt: None,
         polling: polling(1, 20, 240, 2000, 3600),

@@ -10,6 +10,7 @@ use crate::{
     audit::settings::{Audit, Destination, OnFailure},
     credentials::Pattern,
     operations::settings::Polling,
+    policy::settings::{PolicyMode, PolicySettings},
     server::settings::{Callers, Jwks, Jwt, Limits, ListenAddress, Owner, Server},
     telemetry::settings::{LogFormat, LogSettings, Telemetry},
 };
@@ -18,12 +19,14 @@ pub(super) const FULL: &str = r#"
 [server]
 listen = ["127.0.0.1:1", "unix:c.sock"]
 drain_timeout = "1s"
+drain_delay = "2s"
 unix_socket_mode = "0660"
 unix_socket_owner = "1:2"
 max_connections = 11
 max_handshakes = 12
 handshake_timeout = "13s"
 max_concurrent_calls = 1
+max_calls_per_caller = 11
 max_request_bytes = 1024
 max_header_list_bytes = 2048
 max_streams_per_connection = 14
@@ -55,6 +58,7 @@ name = "others"
 file = "other.json"
 [policy]
 file = "policy.cedar"
+mode = "shadow"
 [callers]
 forwarded_client_cert = true
 linkerd_client_id = true
@@ -86,6 +90,7 @@ fn full(directory: &Path, url: &Settings) -> Settings {
         server: Server {
             listen: vec![tcp("127.0.0.1:1"), ListenAddress::Unix(directory.join("c.sock"))],
             drain_timeout: Duration::from_secs(1),
+            drain_delay: Duration::from_secs(2),
             unix_socket_mode: 0o660,
             unix_socket_owner: Some(Owner { user: Some(1), group: Some(2) }),
         },
@@ -99,7 +104,7 @@ fn full(directory: &Path, url: &Settings) -> Settings {
             timeout: Duration::from_secs(90),
         },
         credentials: vec![emea, credential("others", directory.join("other.json"))],
-        policy: Some(directory.join("policy.cedar")),
+        policy: PolicySettings { file: Some(directory.join("policy.cedar")), mode: PolicyMode::Shadow },
         callers: Callers {
             forwarded_client_cert: true,
             linkerd_client_id: true,
@@ -127,6 +132,7 @@ fn limits_of_the_file() -> Limits {
         max_handshakes: 12,
         handshake_timeout: Duration::from_secs(13),
         max_concurrent_calls: 1,
+        max_calls_per_caller: Some(11),
         max_request_bytes: 1024,
         max_header_list_bytes: 2048,
         max_streams_per_connection: 14,

@@ -21,7 +21,7 @@ fn a_flag_wins_over_the_variable() {
     wanted.admin.listen = None;
     wanted.upstream.ca_certificates = Some(directory.join("ca.pem"));
     wanted.credentials = vec![credential("default", directory.join("key.json"))];
-    wanted.policy = Some(directory.join("policy.cedar"));
+    wanted.policy.file = Some(directory.join("policy.cedar"));
     wanted.log.log_format = LogFormat::Text;
     assert_eq!(config, wanted);
     assert_eq!(config.upstream.url.as_str(), "https://flag.example");

@@ -8,11 +8,12 @@ use crate::{
     amapi::settings::Upstream,
     app::config::Settings,
     audit::settings::{Audit, Destination, OnFailure},
+    policy::settings::{PolicyMode, PolicySettings},
     server::settings::{Callers, Jwks, Jwt, Limits, Owner, Server},
     telemetry::settings::{LogFormat, LogSettings, Telemetry},
 };
 
-pub(super) const ALL_VARIABLES: [(&str, &str); 47] = [
+pub(super) const ALL_VARIABLES: [(&str, &str); 50] = [
     ("COUNTERMAND_CONFIG", "@/full.toml"),
     ("COUNTERMAND_LISTEN", "127.0.0.1:2, [::1]:2"),
     ("COUNTERMAND_ADMIN_LISTEN", "127.0.0.1:3"),
@@ -22,6 +23,7 @@ pub(super) const ALL_VARIABLES: [(&str, &str); 47] = [
     ("COUNTERMAND_UPSTREAM_IAM_CREDENTIALS_URL", "http://localhost:6"),
     ("COUNTERMAND_UPSTREAM_TIMEOUT", "2s"),
     ("COUNTERMAND_DRAIN_TIMEOUT", "3s"),
+    ("COUNTERMAND_DRAIN_DELAY", "4s"),
     ("COUNTERMAND_SERVER_TLS_CERTIFICATE", "@/other.pem"),
     ("COUNTERMAND_SERVER_TLS_PRIVATE_KEY", "@/other.key"),
     ("COUNTERMAND_SERVER_TLS_CLIENT_CA", "@/other.pem"),
@@ -31,6 +33,7 @@ pub(super) const ALL_VARIABLES: [(&str, &str); 47] = [
     ("COUNTERMAND_MAX_HANDSHAKES", "22"),
     ("COUNTERMAND_HANDSHAKE_TIMEOUT", "23s"),
     ("COUNTERMAND_MAX_CONCURRENT_CALLS", "2"),
+    ("COUNTERMAND_MAX_CALLS_PER_CALLER", "12"),
     ("COUNTERMAND_MAX_REQUEST_BYTES", "4096"),
     ("COUNTERMAND_MAX_HEADER_LIST_BYTES", "8192"),
     ("COUNTERMAND_MAX_STREAMS_PER_CONNECTION", "24"),
@@ -42,6 +45,7 @@ pub(super) const ALL_VARIABLES: [(&str, &str); 47] = [
     ("COUNTERMAND_MAX_CONNECTION_AGE", "30s"),
     ("COUNTERMAND_MAX_CONNECTION_AGE_GRACE", "31s"),
     ("COUNTERMAND_POLICY", "@/other.cedar"),
+    ("COUNTERMAND_POLICY_MODE", "enforce"),
     ("COUNTERMAND_POLLING_MIN_INTERVAL", "2s"),
     ("COUNTERMAND_POLLING_MAX_INTERVAL", "3s"),
     ("COUNTERMAND_POLLING_MAX_WAIT", "4s"),
@@ -68,6 +72,7 @@ pub(super) fn of_variables(directory: &Path, urls: &Settings) -> Settings {
         server: Server {
             listen: vec![tcp("127.0.0.1:2"), tcp("[::1]:2")],
             drain_timeout: Duration::from_secs(3),
+            drain_delay: Duration::from_secs(4),
             unix_socket_mode: 0o606,
             unix_socket_owner: Some(Owner { user: None, group: Some(3) }),
         },
@@ -81,7 +86,7 @@ pub(super) fn of_variables(directory: &Path, urls: &Settings) -> Settings {
             timeout: Duration::from_secs(2),
         },
         credentials: vec![credential("default", directory.join("other.json"))],
-        policy: Some(directory.join("other.cedar")),
+        policy: PolicySettings { file: Some(directory.join("other.cedar")), mode: PolicyMode::Enforce },
         callers: Callers {
             forwarded_client_cert: false,
             linkerd_client_id: false,
@@ -114,6 +119,7 @@ fn limits_of_the_variables() -> Limits {
         max_handshakes: 22,
         handshake_timeout: Duration::from_secs(23),
         max_concurrent_calls: 2,
+        max_calls_per_caller: Some(12),
         max_request_bytes: 4096,
         max_header_list_bytes: 8192,
         max_streams_per_connection: 24,

@@ -12,7 +12,7 @@ const PERIOD: Duration = Duration::from_secs(10);
 
 /// Permits one log line per [`PERIOD`].
 #[derive(Default)]
-pub(super) struct LogThrottle(Mutex<Window>);
+pub(crate) struct LogThrottle(Mutex<Window>);
 
 #[derive(Default)]
 struct Window {
@@ -23,7 +23,7 @@ struct Window {
 impl LogThrottle {
     /// Returns the number of lines that were suppressed since the last permitted line. Returns `None` if no line is
     /// permitted now.
-    pub(super) fn permit(&self) -> Option<u64> {
+    pub(crate) fn permit(&self) -> Option<u64> {
         let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         if window.last.is_some_and(|last| now.duration_since(last) < PERIOD) {
