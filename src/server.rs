@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::background::Background;
 
+pub mod authority;
 pub mod call;
 pub mod cert_summary;
 mod conn_limit;
