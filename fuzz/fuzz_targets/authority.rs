@@ -1,5 +1,5 @@
-//! Fuzzes the filter of `:authority`. For any bytes in any chunks, only values of `:authority` change, and another HPACK
-//! decoder decodes the same fields before and after the filter.
+//! Fuzzes the filter of `:authority`. For any bytes in any chunks, only values of `:authority` change. An independent
+//! HPACK decoder decodes the same other fields before and after the filter.
 #![no_main]
 
 use countermand::server::authority::{AuthorityFilter, OnInvalid};

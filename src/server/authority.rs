@@ -1,8 +1,8 @@
 //! Clients whose `:authority` is invalid.
 //!
-//! The crate `http` accepts no path of a unix socket as an authority, also if the path is percent-encoded, and h2 resets
-//! the stream before a service sees the call. gRPC's C core and grpc-java send the path, so on unix sockets an invalid
-//! authority is replaced. Countermand does not use the authority. On TCP an invalid authority is logged.
+//! The crate `http` accepts no path of a unix socket as an authority, even if the path is percent-encoded. h2 then
+//! resets the stream before a service sees the call. gRPC's C core and grpc-java send the path, so on unix sockets an
+//! invalid authority is replaced. Countermand does not use the authority. On TCP an invalid authority is logged.
 
 use std::{
     io,
@@ -144,8 +144,8 @@ fn log_invalid(log: Option<&LogThrottle>, authority: &[u8]) {
         tracing::warn!(
             authority = logged(authority),
             suppressed,
-            "reset a call whose :authority is invalid: set grpc.default_authority in the client, or authority in Envoy's \
-             grpc_health_check"
+            "reset a call whose :authority is invalid: set grpc.default_authority in the client, or authority in \
+             Envoy's grpc_health_check"
         );
     }
 }

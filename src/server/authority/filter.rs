@@ -64,7 +64,7 @@ impl AuthorityFilter {
         }
     }
 
-    /// Processes the bytes of `window` from `from`. The bytes before `from` are those that the last call did not release.
+    /// Processes the bytes of `window` from `from`. The bytes before `from` are those that the last call held back.
     ///
     /// Returns the number of bytes that can be passed on. The other bytes end in an incomplete value. They must be the
     /// start of the next window.
@@ -132,12 +132,12 @@ impl AuthorityFilter {
     }
 
     fn end_value(&mut self, window: &mut [u8], bytes: &ValueBytes, report: &mut impl FnMut(&[u8])) {
-        let decoded = bytes.is_huffman.then(|| huffman::decode(&self.value));
-        let text = match &decoded {
-            Some(Some(decoded)) => &decoded.text,
-            Some(None) => return,
-            None => &self.value,
-        };
+        let mut decoded = None;
+        if bytes.is_huffman {
+            let Some(valid) = huffman::decode(&self.value) else { return };
+            decoded = Some(valid);
+        }
+        let text = decoded.as_ref().map_or(&self.value, |decoded| &decoded.text);
         let is_valid = text.is_empty() || Authority::try_from(&text[..]).is_ok();
         match self.on_invalid {
             OnInvalid::Report => {
@@ -151,8 +151,8 @@ impl AuthorityFilter {
             OnInvalid::Replace if is_valid => {}
             OnInvalid::Replace => {
                 let letters = match &decoded {
-                    Some(Some(decoded)) => huffman::letters(decoded.text.len(), decoded.bits),
-                    _ => Some(vec![b'a'; text.len()]),
+                    Some(decoded) => huffman::letters(decoded.text.len(), decoded.bits),
+                    None => Some(vec![b'a'; text.len()]),
                 };
                 let mut letters = letters.into_iter().flatten();
                 for position in self.positions.drain(..) {

@@ -15,8 +15,8 @@ const CODED_NAME: &[u8] = &[0xb8, 0x3b, 0x53, 0x39, 0xec, 0x32, 0x7d, 0x7f];
 /// The maximum shift of the bits of an integer. The maximum is that of h2, and fits every length.
 const MAX_SHIFT: u32 = 21;
 
-/// The maximum length of a value that is found, in coded bytes. The path of a unix socket has at most 108 bytes, and 324
-/// percent-encoded.
+/// The maximum length of a value that is found, in coded bytes. The path of a unix socket has at most 108 bytes, or
+/// 324 when it is percent-encoded.
 const MAX_VALUE: u32 = 1024;
 
 /// The position in the header blocks of a connection.

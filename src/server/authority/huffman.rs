@@ -1,7 +1,7 @@
 //! The Huffman code of HPACK strings (RFC 7541, section 5.2 and appendix B).
 //!
-//! The code is canonical: codes of one length are consecutive numbers, in the order of their symbols. Therefore a list of
-//! symbols and the number of codes of each length define it.
+//! The code is canonical: codes of one length are consecutive numbers, in the order of their symbols. Therefore a list
+//! of symbols and the number of codes of each length define it.
 
 /// The number of codes of each length, from 1 to 30 bits. The last code of 30 bits is EOS, which no string contains.
 const COUNTS: [u32; 30] =
@@ -72,8 +72,8 @@ impl Partial {
     }
 }
 
-/// Encodes `count` letters in `bits` bits. Returns `None` if no letters have codes of the necessary lengths: the average
-/// must be from 5 to 8 bits.
+/// Encodes `count` letters in `bits` bits. Returns `None` if no letters have codes of the necessary lengths, because
+/// the average is not from 5 to 8 bits.
 pub(super) fn letters(count: usize, bits: usize) -> Option<Vec<u8>> {
     let (length, longer) = (bits.checked_div(count)?, bits % count);
     let shortest = length.checked_sub(5)?;
