@@ -14,8 +14,10 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use super::{
+    authority::AuthorityReader,
     conn_limit::HandshakeSlot,
     listener::Connected,
+    log_throttle::LogThrottle,
     peer::{Peer, PeerOrigin},
     preface::{self, AfterPreface},
     resets::Resets,
@@ -44,6 +46,7 @@ pub(super) struct Connections {
     /// The timeout of writing a response.
     write_timeout: Duration,
     http2: http2::Builder<TokioExecutor>,
+    invalid_authorities: LogThrottle,
 }
 
 /// The reason for closing a connection.
@@ -67,7 +70,13 @@ impl Connections {
             .max_local_error_reset_streams(limits.max_resets_per_window)
             .keep_alive_interval(limits.keepalive_interval)
             .keep_alive_timeout(limits.keepalive_timeout);
-        Self { router: Arc::new(router), limits, write_timeout, http2 }
+        Self {
+            router: Arc::new(router),
+            limits,
+            write_timeout,
+            http2,
+            invalid_authorities: LogThrottle::default(),
+        }
     }
 
     /// Serves a connection until the peer closes it. When it reaches its maximum age, or when `ending` is true, the
@@ -124,6 +133,12 @@ impl Connections {
         let resets = Resets::new(max_resets_per_window, reset_window);
         let stalls = WriteStalls::new(self.write_timeout);
         let service = self.router.for_connection(&peer, &resets, &stalls);
+        let stream = match peer.origin {
+            PeerOrigin::Unix { .. } => AuthorityReader::replacing(stream),
+            PeerOrigin::Loopback | PeerOrigin::Network => {
+                AuthorityReader::logging(stream, &self.invalid_authorities)
+            }
+        };
         let io = AfterPreface::new(TokioIo::new(stream));
         let mut connection = std::pin::pin!(self.http2.serve_connection(io, service));
         let exceeded = async || {
