@@ -12,7 +12,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::log_throttle::LogThrottle;
+use crate::log_throttle::LogThrottle;
 
 mod filter;
 mod frames;

@@ -17,7 +17,6 @@ use super::{
     authority::AuthorityReader,
     conn_limit::HandshakeSlot,
     listener::Connected,
-    log_throttle::LogThrottle,
     peer::{Peer, PeerOrigin},
     preface::{self, AfterPreface},
     resets::Resets,
@@ -26,6 +25,7 @@ use super::{
     tls::Tls,
     write_stall::WriteStalls,
 };
+use crate::log_throttle::LogThrottle;
 
 /// An admitted connection.
 pub(super) struct Admitted {
