@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{background::Background, systemd::PassedSockets, telemetry::metrics::ConnectionMetrics};
 
+pub mod authority;
 pub mod call;
 mod caller_limit;
 pub mod cert_summary;

@@ -31,7 +31,7 @@ pub(crate) async fn start(
     let mut command = Command::new(program);
     command.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "error", "-c"]).arg(file);
     let process = Process::start("Envoy", command, files, cores)?;
-    let mut target = Target { process, endpoint: Endpoint { address, tls: None } };
+    let mut target = Target { process, endpoint: Endpoint { address, tls: None, socket: None } };
     let start = Instant::now();
     while let Err(error) = Connection::open(&target.endpoint).await {
         target.process.expect_running().await?;

@@ -4,6 +4,7 @@
 //! network byte order, then the message.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use http::{HeaderMap, Request, StatusCode};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 use crate::Error;
@@ -28,6 +29,8 @@ pub(crate) struct Endpoint {
     pub(crate) address: SocketAddr,
     /// `None` for plaintext. The target's certificate is for `localhost`.
     pub(crate) tls: Option<Arc<ClientConfig>>,
+    /// The unix socket that callers use instead of the address.
+    pub(crate) socket: Option<PathBuf>,
 }
 
 /// An open connection to a target.
@@ -49,6 +52,10 @@ pub(crate) struct Pending(ResponseFuture);
 impl Connection {
     /// Connects to `endpoint`.
     pub(crate) async fn open(endpoint: &Endpoint) -> Result<Self, Error> {
+        if let Some(path) = &endpoint.socket {
+            let requests = handshake(UnixStream::connect(path).await?).await?;
+            return Ok(Self { requests, address: endpoint.address, scheme: "http" });
+        }
         let socket = TcpStream::connect(endpoint.address).await?;
         socket.set_nodelay(true)?;
         let (requests, scheme) = match &endpoint.tls {

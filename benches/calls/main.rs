@@ -33,7 +33,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use files::Files;
 use process::Cores;
-use rows::{CANCEL, CANCEL_COMPARED, CANCEL_ENCRYPTED, CANCEL_GUARDED, CANCEL_ROUTED, CANCEL_SHARED, Row};
+use rows::{
+    CANCEL, CANCEL_BY_SOCKET, CANCEL_COMPARED, CANCEL_ENCRYPTED, CANCEL_GUARDED, CANCEL_ROUTED,
+    CANCEL_SHARED, Row,
+};
 use target::{COUNTERMAND, Configuration};
 
 #[global_allocator]
@@ -170,6 +173,7 @@ async fn run(options: &Options) -> Result<(), Error> {
     }
 
     let plain = Configuration::plain(&files);
+    let by_socket = Configuration::unix_socket(&files);
     let many = Configuration::many_credentials(&files)?;
     let everything = Configuration::everything_on(&files)?;
     let mut starts = Vec::new();
@@ -182,6 +186,7 @@ async fn run(options: &Options) -> Result<(), Error> {
     let mut rows = Vec::new();
     for (workload, configuration, address_of_ours) in [
         (&CANCEL, &plain, address),
+        (&CANCEL_BY_SOCKET, &by_socket, address),
         (&CANCEL_ROUTED, &many, address),
         (&CANCEL_GUARDED, &everything, address),
         (&CANCEL_SHARED, &plain, counting),

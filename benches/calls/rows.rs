@@ -74,6 +74,9 @@ pub(crate) const CANCEL_ENCRYPTED: Workload = Workload { name: "cancel, mutual T
 pub(crate) const CANCEL_GUARDED: Workload =
     Workload { name: "cancel, everything on", max_cpu: Some(1.7), max_resident: Some(24.0), ..CANCEL };
 
+/// The cancels of [`CANCEL`] over a unix socket. The callers of the baseline use TCP.
+pub(crate) const CANCEL_BY_SOCKET: Workload = Workload { name: "cancel, unix socket", ..CANCEL_COMPARED };
+
 /// Cancels that use [`CREDENTIALS`] credentials in turn. In even turns the credential names the enterprise by its id,
 /// in odd turns by a prefix. Names are as long as those of [`CANCEL`].
 pub(crate) const CANCEL_ROUTED: Workload = Workload {

@@ -41,7 +41,7 @@ pub(crate) struct Target {
 pub(crate) async fn upstream(files: &Files) -> Result<Target, Error> {
     let (process, address) = Process::start_role("upstream", &["upstream"], files, None).await?;
     files.write_credentials(address.port())?;
-    Ok(Target { process, endpoint: Endpoint { address, tls: None } })
+    Ok(Target { process, endpoint: Endpoint { address, tls: None, socket: None } })
 }
 
 /// Starts a relay for callers in plaintext or with `tls`. Errors contain `workload`.
@@ -57,7 +57,7 @@ pub(crate) async fn relay(
     arguments.extend(tls.is_some().then_some("--mutual-tls"));
     let (process, address) =
         Process::start_role(&format!("relay {workload}"), &arguments, files, cores).await?;
-    Ok(Target { process, endpoint: Endpoint { address, tls } })
+    Ok(Target { process, endpoint: Endpoint { address, tls, socket: None } })
 }
 
 /// Starts `countermand serve` of `program` with `configuration`. Errors contain `name`. Returns the time until the
@@ -80,9 +80,14 @@ pub(crate) async fn countermand(
         .arg("--upstream-ca")
         .arg(files.authority())
         .args(&configuration.arguments);
+    let socket = configuration.has_socket.then(|| files.directory.join(format!("{}.sock", address.port())));
+    if let Some(socket) = &socket {
+        command.arg("--listen").arg(format!("unix:{}", socket.display()));
+    }
     let start = Instant::now();
     let process = Process::start(name, command, files, cores)?;
-    let mut target = Target { process, endpoint: Endpoint { address, tls: configuration.tls.clone() } };
+    let mut target =
+        Target { process, endpoint: Endpoint { address, tls: configuration.tls.clone(), socket } };
     loop {
         let error = match serving(&target.endpoint).await {
             Ok(()) => return Ok((target, start.elapsed())),
@@ -124,6 +129,8 @@ pub(crate) struct Configuration {
     pub(crate) arguments: Vec<OsString>,
     /// `None` for plaintext.
     pub(crate) tls: Option<Arc<ClientConfig>>,
+    /// Whether callers use a unix socket.
+    pub(crate) has_socket: bool,
 }
 
 impl Configuration {
@@ -132,7 +139,13 @@ impl Configuration {
         Self {
             arguments: vec!["--credentials".into(), files.credentials(operation::ENTERPRISE).into()],
             tls: None,
+            has_socket: false,
         }
+    }
+
+    /// [`Self::plain`] with a unix socket.
+    pub(crate) fn unix_socket(files: &Files) -> Self {
+        Self { has_socket: true, ..Self::plain(files) }
     }
 
     /// [`Self::plain`] with a configuration file.
@@ -157,7 +170,7 @@ impl Configuration {
         }
         let file = files.directory.join("many-credentials.toml");
         fs::write(&file, settings)?;
-        Ok(Self { arguments: vec!["--config".into(), file.into()], tls: None })
+        Ok(Self { arguments: vec!["--config".into(), file.into()], tls: None, has_socket: false })
     }
 
     /// Mutual TLS, a policy that names the caller of the certificate, and an audit log in a file.

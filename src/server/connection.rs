@@ -14,6 +14,7 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use super::{
+    authority::AuthorityReader,
     conn_limit::HandshakeSlot,
     listener::Connected,
     peer::{Peer, PeerOrigin},
@@ -24,7 +25,10 @@ use super::{
     tls::Tls,
     write_stall::WriteStalls,
 };
-use crate::telemetry::metrics::{ConnectionMetrics, Transport};
+use crate::{
+    log_throttle::LogThrottle,
+    telemetry::metrics::{ConnectionMetrics, Transport},
+};
 
 /// An admitted connection.
 pub(super) struct Admitted {
@@ -45,6 +49,7 @@ pub(super) struct Connections {
     /// The timeout of writing a response.
     write_timeout: Duration,
     http2: http2::Builder<TokioExecutor>,
+    invalid_authorities: LogThrottle,
     metrics: ConnectionMetrics,
 }
 
@@ -74,7 +79,14 @@ impl Connections {
             .max_local_error_reset_streams(limits.max_resets_per_window)
             .keep_alive_interval(limits.keepalive_interval)
             .keep_alive_timeout(limits.keepalive_timeout);
-        Self { router: Arc::new(router), limits, write_timeout, http2, metrics }
+        Self {
+            router: Arc::new(router),
+            limits,
+            write_timeout,
+            http2,
+            invalid_authorities: LogThrottle::default(),
+            metrics,
+        }
     }
 
     /// Serves a connection until the peer closes it. When it reaches its maximum age, or when `ending` is true, the
@@ -136,6 +148,12 @@ impl Connections {
         let resets = Resets::new(max_resets_per_window, reset_window);
         let stalls = WriteStalls::new(self.write_timeout);
         let service = self.router.for_connection(&peer, &resets, &stalls);
+        let stream = match peer.origin {
+            PeerOrigin::Unix { .. } => AuthorityReader::replacing(stream),
+            PeerOrigin::Loopback | PeerOrigin::Network => {
+                AuthorityReader::logging(stream, &self.invalid_authorities)
+            }
+        };
         let io = AfterPreface::new(TokioIo::new(stream));
         let mut connection = std::pin::pin!(self.http2.serve_connection(io, service));
         let exceeded = async || {

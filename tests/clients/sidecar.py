@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
-"""Tests a proxy behind Envoy as a sidecar: mutual TLS to Envoy, x-forwarded-client-cert to the proxy.
+"""Tests a proxy as a sidecar: behind Envoy, and on a unix socket.
 
     sidecar.py COUNTERMAND EMULATOR_URL CREDENTIALS_FILE DEVICE OPERATION...
 
 The policy permits everything to one SPIFFE ID, and reads to the namespace of another. Envoy runs twice: first it
-replaces the header, then it appends to the header of the request, as Istio's gateways do. In both cases, a forged
-header must have no effect.
+replaces x-forwarded-client-cert, then it appends to the header of the request, as Istio's gateways do. In both cases, a
+forged header must have no effect. Clients call the unix socket without a channel option.
 """
 
 import contextlib
 import json
+import os
 import pathlib
 import signal
 import subprocess
@@ -34,6 +35,8 @@ permit (principal == Caller::"{CONSOLE}", action, resource in Enterprise::"LC0cl
 @id("readers")
 permit (principal, action in [Action::"get", Action::"list", Action::"wait"], resource in Enterprise::"LC0clients")
   when {{ principal has namespace && principal.namespace == "mdm" }};
+@id("socket")
+permit (principal == Caller::"unix:{os.getuid()}", action == Action::"get", resource in Enterprise::"LC0clients");
 """
 
 
@@ -70,7 +73,7 @@ def countermand_file(directory, emulator, credentials):
     file.write_text(
         f"""
 [server]
-listen = ["127.0.0.1:0"]
+listen = ["127.0.0.1:0", "unix:{directory / 's.sock'}"]
 [admin]
 listen = "off"
 [upstream]
@@ -254,6 +257,29 @@ def through(details, binary, countermand, authority, stranger_ca, directory, dev
         check(f"{details}: the audit log has the caller", got, wanted)
 
 
+def over_unix_socket(socket, operation, audit):
+    """Calls the unix socket with the authorities of new and old clients."""
+    get = operations_pb2.GetOperationRequest(name=operation)
+    channels = {
+        # The C core sends the percent-encoded path.
+        "unix:PATH without an option": (f"unix:{socket}", []),
+        "unix://PATH without an option": (f"unix://{socket}", []),
+        # grpc-java and old clients send the path.
+        "the path as the authority": (f"unix:{socket}", [("grpc.default_authority", str(socket))]),
+        "a valid authority": (f"unix:{socket}", [("grpc.default_authority", "localhost")]),
+    }
+    for what, (target, options) in channels.items():
+        with grpc.insecure_channel(target, options=options) as channel:
+            operations = operations_pb2_grpc.OperationsStub(channel)
+            # Later calls of a connection refer to the authority in the first.
+            names = [operations.GetOperation(get, timeout=20).name for _ in range(3)]
+        check(f"unix socket: {what}", names, [operation] * 3)
+        line = audited(audit)[-1]
+        got = {key: line.get(key) for key in ("caller", "policies", "code")}
+        wanted = {"caller": f"unix:{os.getuid()}", "policies": ["socket"], "code": "OK"}
+        check("unix socket: the audit log has the caller", got, wanted)
+
+
 def audited(file):
     return [json.loads(line) for line in file.read_text().splitlines()]
 
@@ -282,6 +308,7 @@ def main(program, emulator, credentials, device, *operations):
 
                 address = wait_for("countermand", listening, process)
                 audit = directory / "audit.jsonl"
+                over_unix_socket(directory / "s.sock", operation, audit)
                 through(details, envoy_binary(), address, authority, stranger_ca, directory, device, operation, audit)
 
 

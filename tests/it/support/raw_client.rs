@@ -3,15 +3,15 @@
 use std::{net::SocketAddr, time::Duration};
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
 };
 
 use super::with_timeout;
 
 /// An HTTP/2 connection.
-pub(crate) struct RawClient {
-    socket: TcpStream,
+pub(crate) struct RawClient<S = TcpStream> {
+    socket: S,
     /// Received bytes that are not a whole frame yet.
     received: Vec<u8>,
     next_stream: u32,
@@ -37,8 +37,14 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
 
 impl RawClient {
     pub(crate) async fn open(address: SocketAddr) -> Self {
-        let mut socket = TcpStream::connect(address).await.unwrap();
+        let socket = TcpStream::connect(address).await.unwrap();
         socket.set_nodelay(true).unwrap();
+        Self::over(socket).await
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> RawClient<S> {
+    pub(crate) async fn over(mut socket: S) -> Self {
         let preface = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(SETTINGS, 0, 0, &[])].concat();
         socket.write_all(&preface).await.unwrap();
         let mut raw = Self { socket, received: Vec::new(), next_stream: 1 };

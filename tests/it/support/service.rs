@@ -91,6 +91,11 @@ impl Service {
         grpc::Wire::over(UnixStream::connect(self.files.path().join(UNIX_SOCKET)).await.unwrap()).await
     }
 
+    /// The file of the unix socket.
+    pub(crate) fn unix_socket(&self) -> PathBuf {
+        self.files.path().join(UNIX_SOCKET)
+    }
+
     /// The files of [`Setup::tls`]: certificate, key and client CA.
     pub(crate) fn tls_files(&self) -> [PathBuf; 3] {
         TLS_FILES.map(|(_, file)| self.files.path().join(file))
