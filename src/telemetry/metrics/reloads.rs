@@ -54,7 +54,7 @@ impl ReloadMetrics {
     pub(super) fn new(registry: &mut Registry) -> Self {
         let reloads = registry.counters(
             "countermand_reloads_total",
-            "The new versions of files that were reloaded, or refused",
+            "The new versions of files that were reloaded, or refused. For jwks, also the fetches from a URL",
             [Label::one_of("kind", &KINDS), Label::one_of("outcome", &["success", "failure"])],
         );
         let failing = registry.gauges(
