@@ -85,12 +85,12 @@ HEALTHY = {
     EXPIRY: f"3600x219 6900x{BEFORE}",
     refreshes("success"): f"1x219 2x{BEFORE}",
     refreshes("failure"): steady(0, 3 * BEFORE),
-    # Fifteen calls in an interval. Of a hundred, one is denied, and one fails.
+    # A hundred calls a second. Of a hundred, one is denied, and one fails.
     calls("OK"): rising(1500),
     calls("NOT_FOUND"): rising(300),
     calls("UNIMPLEMENTED", "UNIMPLEMENTED"): rising(300),
     calls("UNAVAILABLE", "UNAVAILABLE"): rising(15),
-    calls("RESOURCE_EXHAUSTED"): rising(0),
+    calls("RESOURCE_EXHAUSTED"): rising(6),
     requests("200"): rising(1500),
     requests("404", "404"): rising(300),
     requests("503", "503"): rising(15),
@@ -123,7 +123,7 @@ CASES = [
     ("CountermandTokenExpiring", {FETCHED: "0x239", EXPIRY: "3600x239"}, 58),
     ("CountermandCredentialUnusable", {USABLE: then(1, 0)}, 32),
     ("CountermandCredentialRejected", {errors("UPSTREAM_CREDENTIAL_REJECTED"): rising(0, 1)}, 33),
-    ("CountermandQuotaExhausted", {calls("RESOURCE_EXHAUSTED"): rising(0, 150)}, 34),
+    ("CountermandQuotaExhausted", {calls("RESOURCE_EXHAUSTED"): rising(6, 150)}, 34),
     ("CountermandUpstreamErrors", {requests("503", "503"): rising(15, 500)}, 41),
     ("CountermandUpstreamErrors", {requests("", "timeout"): rising(0, 500)}, 41),
     ("CountermandUpstreamSlow", {bucket("0.25"): rising(1790, 900), bucket("2.5"): rising(1800, 1000)}, 45),
@@ -138,6 +138,7 @@ CASES = [
     # Trouble that has no alert, because a retry or a caller corrects it.
     (None, {refreshes("failure"): f"0x120 1x{BEFORE}", refreshes("success"): f"1x121 2x{BEFORE}"}, 34),
     (None, {DENY: rising(60, 80)}, 45),
+    (None, {DENY: rising(0, 1)}, 42),
     (None, {calls("UNIMPLEMENTED", "UNIMPLEMENTED"): rising(300, 3000)}, 45),
 ]
 
