@@ -17,7 +17,6 @@ import math
 import os
 import pathlib
 import re
-import resource
 import socket
 import subprocess
 import sys
@@ -113,15 +112,10 @@ class Processes:
     def __init__(self, directory):
         self.directory, self.running = directory, []
 
-    def start(self, name, command, limits=None):
-        """Starts a process. `limits` has resource limits."""
-
-        def set_limits():
-            for which, value in (limits or {}).items():
-                resource.setrlimit(which, (value, value))
-
-        log = open(self.directory / f"{name}.log", "ab")
-        process = subprocess.Popen(command, stdout=log, stderr=log, env={}, preexec_fn=set_limits)
+    def start(self, name, command):
+        """Starts a process with an empty environment."""
+        with open(self.directory / f"{name}.log", "ab") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, env={})
         self.running.append((name, process))
         return process
 
@@ -198,7 +192,9 @@ def write_certificate(directory, name, days):
 class Service:
     """A `serve` with its configuration, and the load on it."""
 
-    def __init__(self, program, processes, name, upstream, credentials, *, server="", sections="", tls_days=None, limits=None):
+    def __init__(
+        self, program, processes, name, upstream, credentials, *, server="", sections="", tls_days=None, max_files=None
+    ):
         directory = processes.directory
         self.name, self.port, self.telemetry_port = name, free_port(), free_port()
         self.socket = directory / f"{name}.sock"
@@ -226,7 +222,8 @@ file = "{credentials}"
 {sections}
 """
         )
-        self.process = processes.start(name, [program, "serve", "--config", str(file)], limits)
+        limit = ["/usr/bin/prlimit", f"--nofile={max_files}:{max_files}"] if max_files else []
+        self.process = processes.start(name, [*limit, program, "serve", "--config", str(file)])
         ready = f"http://127.0.0.1:{self.telemetry_port}/readyz"
         wait_until(f"serve {name}", lambda: status_of(ready) == 200, self.process)
         self.codes, self.threads, self.stopped = set(), [], threading.Event()
@@ -352,7 +349,7 @@ def files(program, processes, emulator):
         server='handshake_timeout = "10m"',
         sections=f'[policy]\nfile = "{policy}"',
         tls_days=2,
-        limits={resource.RLIMIT_NOFILE: 256},
+        max_files=256,
     )
     policy.write_text("permit (")
     service.load(service.stub(), get(missing(1)))
@@ -461,12 +458,10 @@ def watch(prometheus):
         if not absent and not empty:
             break
         time.sleep(1)
-    for expression, title in empty.items():
-        sys.stderr.write(f"prometheus_end_to_end.py: no data in panel {title!r}: {expression}\n")
-    if absent:
-        sys.stderr.write(f"prometheus_end_to_end.py: did not fire: {absent}\n")
-    if absent or empty:
-        fail("see above")
+    problems = [f"no data in panel {title!r}: {expression}" for expression, title in empty.items()]
+    problems += [f"did not fire in the scenario {name}: {', '.join(alerts)}" for name, alerts in absent.items()]
+    if problems:
+        fail("\n".join(["", *problems]))
     false = prometheus.fired().get("healthy", set())
     if false:
         fail(f"fired in the healthy scenario: {sorted(false)}")
