@@ -20,15 +20,15 @@ WORKDIR /build
 # It embeds the list of dependencies in the program, where scanners such as syft, trivy and grype read it.
 RUN cargo install --quiet --locked --version 0.7.7 cargo-auditable
 
-# This layer has the dependencies, built with an empty program. It is valid until Cargo.toml or Cargo.lock changes. The
-# file of the benchmark must exist, because Cargo.toml names it.
+# This layer has the dependencies, built with an empty program. It is valid until Cargo.toml, Cargo.lock or a crate of the
+# workspace changes. The file of the benchmark must exist, because Cargo.toml names it.
 #
 # Without the default features, the program has no emulator, and cannot issue tokens. Cargo reads the emulator's manifest
 # nevertheless, because the emulator is in the workspace.
 COPY Cargo.toml Cargo.lock ./
-COPY crates/countermand-emulator/Cargo.toml crates/countermand-emulator/
-RUN mkdir -p src benches/calls crates/countermand-emulator/src \
-    && touch src/lib.rs crates/countermand-emulator/src/lib.rs \
+COPY crates crates
+RUN mkdir -p src benches/calls \
+    && touch src/lib.rs \
     && for file in build.rs src/main.rs benches/calls/main.rs; do echo 'fn main() {}' > "$file"; done \
     && cargo auditable build --profile dist --locked --package countermand --no-default-features \
     && cargo clean --profile dist --package countermand
