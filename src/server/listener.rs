@@ -106,8 +106,7 @@ impl Socket {
 }
 
 /// A peer whose address is that of this end of the connection is on this machine: Linkerd's proxy connects to the address
-/// of its pod. The kernel drops packets from outside with such a
-/// source.
+/// of its pod. The kernel drops packets from outside with such a source.
 fn tcp_origin(peer: SocketAddr, local: SocketAddr) -> PeerOrigin {
     if is_loopback(peer) || peer.ip().to_canonical() == local.ip().to_canonical() {
         PeerOrigin::SameMachine
