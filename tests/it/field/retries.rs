@@ -1,7 +1,7 @@
 //! Requests that cannot be built, and the retry budget.
 
 use countermand::{
-    http_client::{Authorities, HttpClient, Progress},
+    http_client::{Authorities, HttpClient, ProxySettings, Progress},
     proto::longrunning::{ListOperationsRequest, operations_client::OperationsClient},
 };
 use futures_util::future::join_all;
@@ -61,7 +61,7 @@ async fn a_list_that_is_too_long_for_a_url_is_invalid_and_nothing_is_sent() {
 #[tokio::test]
 async fn a_request_that_cannot_be_built_is_told_apart_from_a_lost_connection() {
     let base: url::Url = "http://127.0.0.1:1".parse().unwrap();
-    let client = HttpClient::new(&base, &Authorities::public()).unwrap();
+    let client = HttpClient::new(&base, &Authorities::public(), &ProxySettings::default()).unwrap();
     let url = base.join(&"a".repeat(65_534)).unwrap();
     let error = client.send(Method::GET, url, HeaderMap::new(), "").await.unwrap_err();
     assert_eq!(error.progress, Progress::NotBuilt, "{error}");
