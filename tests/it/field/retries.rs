@@ -1,7 +1,7 @@
 //! Requests that cannot be built, and the retry budget.
 
 use countermand::{
-    http_client::{Authorities, HttpClient, ProxySettings, Progress},
+    http_client::{Authorities, HttpClient, Progress, ProxySettings},
     proto::longrunning::{ListOperationsRequest, operations_client::OperationsClient},
 };
 use futures_util::future::join_all;
