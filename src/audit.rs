@@ -23,7 +23,7 @@ mod writer;
 
 pub use line::Arrival;
 pub use record::{Method, Record};
-pub use trace_id::TraceId;
+pub use trace_id::{TraceId, TraceParent};
 
 use buffer::{Buffer, Missing};
 use settings::OnFailure;

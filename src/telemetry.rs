@@ -23,6 +23,7 @@ use tracing_subscriber::{
 use settings::LogFormat;
 
 pub mod settings;
+pub mod traces;
 
 /// The environment variable of the log filter, in the syntax of [`EnvFilter`].
 pub const FILTER: &str = EnvFilter::DEFAULT_ENV;

@@ -47,7 +47,7 @@ use super::{
     write_stall::WriteStalls,
 };
 use crate::{
-    audit::{Arrival, Audit, Method, Record, TraceId},
+    audit::{Arrival, Audit, Method, Record, TraceId, TraceParent},
     caller::Caller,
     operations::{call::Call, status},
     proto::longrunning::{GetOperationRequest, ListOperationsRequest},
@@ -134,7 +134,10 @@ where
 {
     let method = request.uri().path().strip_prefix(SERVICE_PATH).and_then(Method::from_name);
     let audit_data = method.map(|method| AuditData {
-        arrival: Arrival::now(method, trace_id(request.headers())),
+        arrival: Arrival::now(
+            method,
+            trace_parent(request.headers()).map_or_else(TraceId::random, |parent| parent.trace_id),
+        ),
         record: Record::default(),
         calls: Arc::clone(calls),
     });
@@ -370,11 +373,11 @@ fn code(response: &Response<Body>) -> Code {
     response.headers().get("grpc-status").map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()))
 }
 
-/// The trace of the caller's `traceparent` header, or a new one.
-fn trace_id(headers: &HeaderMap) -> TraceId {
+/// The caller's `traceparent` header.
+fn trace_parent(headers: &HeaderMap) -> Option<TraceParent> {
     let mut values = headers.get_all("traceparent").iter();
     let only = values.next().filter(|_| values.next().is_none());
-    only.and_then(|only| TraceId::from_traceparent(only.as_bytes())).unwrap_or_else(TraceId::random)
+    only.and_then(|only| TraceParent::parse(only.as_bytes()))
 }
 
 /// The `grpc-timeout` header is not one to eight digits and a unit.
