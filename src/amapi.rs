@@ -17,6 +17,7 @@ use crate::{
         Permit,
         action::{Cancel, Get, List},
     },
+    telemetry::metrics::UpstreamMetrics,
 };
 
 mod attempt;
@@ -40,7 +41,7 @@ use retry_budget::{RetryBudget, RetryUse};
 pub struct Amapi {
     credentials: Arc<Credentials>,
     upstream: UpstreamClient,
-    retry_budget: RetryBudget,
+    retry_budget: Arc<RetryBudget>,
 }
 
 /// The calls of the API. Tests implement this trait without sockets.
@@ -88,25 +89,23 @@ impl Amapi {
         proxy: &ProxySettings,
         credentials: Arc<Credentials>,
         upstream_timeout: Duration,
+        metrics: &Arc<UpstreamMetrics>,
     ) -> Result<Self, TlsError> {
         let client = HttpClient::for_requests_of(upstream_timeout, &base, authorities, proxy)?;
+        let retry_budget = Arc::new(RetryBudget::new());
+        metrics.budget_available.read_value_with({
+            let retry_budget = Arc::clone(&retry_budget);
+            move || f64::from(retry_budget.available())
+        });
+        metrics.budget_exhausted.read_value_with({
+            let retry_budget = Arc::clone(&retry_budget);
+            move || retry_budget.exhaustions() as f64
+        });
         Ok(Self {
             credentials,
-            upstream: UpstreamClient::new(client, base, upstream_timeout),
-            retry_budget: RetryBudget::new(),
+            upstream: UpstreamClient::new(client, base, upstream_timeout, Arc::clone(metrics)),
+            retry_budget,
         })
-    }
-
-    /// The number of retries that cancels of a caller without recent retries may use now.
-    #[must_use]
-    pub fn available_retries(&self) -> u32 {
-        self.retry_budget.available()
-    }
-
-    /// The number of retries and hedges that the retry budget refused since the start.
-    #[must_use]
-    pub fn refused_retries(&self) -> u64 {
-        self.retry_budget.exhaustions()
     }
 
     /// Sends a request without a body to the URL that `url` builds, with the credential that serves `enterprise`.
@@ -120,7 +119,7 @@ impl Amapi {
         let credential = self.credentials.serving(enterprise).ok_or(Error::NoCredential)?;
         flight.use_credential(credential.name());
         let retry = if method == Method::POST { RetryUse::Cancel } else { RetryUse::Read };
-        let tries = Tries::new(&self.retry_budget, flight, retry);
+        let tries = Tries::new(&self.retry_budget, flight, retry, self.upstream.metrics());
         tries.run(|| self.upstream.attempt(&method, &url, &credential, flight, &tries)).await
     }
 

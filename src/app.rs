@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     io,
+    net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -14,7 +15,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    admin::Admin,
+    admin::{Detail, HttpPort, Pages},
     amapi::Amapi,
     audit::Audit,
     background::{Background, TaskExits},
@@ -30,6 +31,7 @@ use crate::{
     },
     serving::Serving,
     systemd::PassedSockets,
+    telemetry::metrics::{Metrics, ReloadKind},
 };
 
 pub mod config;
@@ -49,7 +51,8 @@ const DRAIN_MARGIN: Duration = Duration::from_millis(250);
 /// A service that is bound to its addresses.
 pub struct App {
     server: Server,
-    admin: Option<Admin>,
+    admin: Option<(HttpPort, Pages)>,
+    telemetry: Option<(HttpPort, Pages)>,
     credentials: Arc<Credentials>,
     serving: watch::Sender<Serving>,
     calls: Arc<Calls>,
@@ -100,12 +103,15 @@ impl App {
             jwt,
             polling,
             audit,
+            telemetry,
             log: _,
         } = settings;
         let max_connections = open_files::fit_connections(limits.max_connections);
         let limits = Limits { max_connections, ..limits };
         let LoadedFiles { tls, authorities, keys, policy, credentials: loaded_credentials } = loaded;
-        let (background, exits) = Background::new();
+        let (metrics, registry) = Metrics::new();
+        let registry = Arc::new(registry);
+        let (background, exits) = Background::with_metrics(metrics.reloads);
         let authorities = authorities.start(&background);
         let pool = CredentialPool::start(
             credentials.into_iter().zip(loaded_credentials).collect(),
@@ -116,40 +122,68 @@ impl App {
         );
         let credentials = Arc::clone(&pool.credentials);
 
+        metrics.credentials.read_with({
+            let credentials = Arc::clone(&credentials);
+            move || credentials.active().iter().map(credentials::reading).collect()
+        });
+
         let base = upstream.url.url().clone();
-        let amapi = Amapi::new(base, &authorities, &proxy, Arc::clone(&credentials), upstream.timeout)?;
+        let (shared, timeout) = (Arc::clone(&credentials), upstream.timeout);
+        let amapi = Amapi::new(base, &authorities, &proxy, shared, timeout, &metrics.upstream)?;
         let in_flight = TaskTracker::new();
         let (serving, state) = watch::channel(Serving::NotReady);
-        let policy = match policy {
-            Some(file) => Policy::start(file, &background),
-            None => Policy::without_rules(),
-        };
+        let policy = Policy::start(policy, metrics.policy, &background);
         let times = times(upstream.timeout, &polling);
-        let operations = Operations::new(policy.clone(), amapi, times, state.clone(), in_flight.clone());
+        let operations = Operations::new(
+            policy.clone(),
+            amapi,
+            times,
+            state.clone(),
+            in_flight.clone(),
+            &metrics.operations,
+        );
         let issuer = jwt.as_ref().zip(keys);
         let identities = Arc::new(Identities::new(&callers, issuer, &background)?);
         let drain = Arc::new(DrainTimes::new(server.drain_delay, server.drain_timeout));
-        let audit = Audit::start(&audit, &background)?;
-        let calls = Calls::new(&limits, upstream.timeout, audit.clone(), in_flight);
+        let audit = Audit::start(&audit, metrics.audit, &background)?;
+        let calls = Calls::new(&limits, upstream.timeout, audit.clone(), metrics.calls, in_flight);
         let max_request_bytes = limits.max_request_bytes;
         let router =
             Router::new(operations, Arc::clone(&calls), identities, max_request_bytes, state.clone());
+        let connections = metrics.connections;
         let server =
-            Server::bind(&server, &limits, tls, router, Arc::clone(&calls), &background, &mut passed).await?;
-        let admin = match admin.listen {
-            Some(address) => Some(Admin::bind(address, Arc::clone(&credentials), state, &mut passed).await?),
-            None => None,
-        };
+            Server::bind(&server, &limits, tls, router, connections, &background, &mut passed).await?;
+        metrics.process.ready.read_value_with({
+            let state = state.clone();
+            move || f64::from(u8::from(*state.borrow() == Serving::Ready))
+        });
+        let pages =
+            |detail| Pages::new(Arc::clone(&credentials), state.clone(), Arc::clone(&registry), detail);
+        let admin = bind(admin.listen, &mut passed, || pages(Detail::Causes)).await?;
+        let telemetry = bind(telemetry.listen, &mut passed, || pages(Detail::States)).await?;
         passed.finish()?;
         let reloader = Reloader::new(ReloadTargets {
             policy,
             credentials: pool,
             calls: Arc::clone(&calls),
             drain: Arc::clone(&drain),
+            reloads: Mutex::new(background.reloads(ReloadKind::Configuration)),
             background: background.clone(),
             effective: Mutex::new(effective),
         });
-        Ok(Self { server, admin, credentials, serving, calls, audit, background, exits, drain, reloader })
+        Ok(Self {
+            server,
+            admin,
+            telemetry,
+            credentials,
+            serving,
+            calls,
+            audit,
+            background,
+            exits,
+            drain,
+            reloader,
+        })
     }
 
     /// Applies changed configurations.
@@ -166,8 +200,14 @@ impl App {
 
     /// The address of the admin port.
     #[must_use]
-    pub fn admin_address(&self) -> Option<std::net::SocketAddr> {
-        self.admin.as_ref().map(Admin::address)
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|(port, _)| port.address())
+    }
+
+    /// The address of the telemetry listener.
+    #[must_use]
+    pub fn telemetry_address(&self) -> Option<SocketAddr> {
+        self.telemetry.as_ref().map(|(port, _)| port.address())
     }
 
     /// The audit log.
@@ -199,6 +239,7 @@ impl App {
         let Self {
             server,
             admin,
+            telemetry,
             credentials,
             serving,
             calls,
@@ -208,8 +249,11 @@ impl App {
             drain,
             reloader: _,
         } = self;
-        if let Some(admin) = admin {
-            background.spawn("admin port", admin.serve());
+        if let Some((port, pages)) = admin {
+            background.spawn("admin port", port.serve(pages));
+        }
+        if let Some((port, pages)) = telemetry {
+            background.spawn("telemetry listener", port.serve(pages));
         }
         let (start_drain, drain_started) = oneshot::channel();
         let drain_started = async { drain_started.await.unwrap_or_default() };
@@ -272,6 +316,17 @@ impl App {
             Some(task) => Err(Defect { task }),
             None => Ok(drained),
         }
+    }
+}
+
+async fn bind(
+    address: Option<SocketAddr>,
+    passed: &mut PassedSockets,
+    pages: impl FnOnce() -> Pages,
+) -> io::Result<Option<(HttpPort, Pages)>> {
+    match address {
+        Some(address) => Ok(Some((HttpPort::bind(address, passed).await?, pages()))),
+        None => Ok(None),
     }
 }
 

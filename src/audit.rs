@@ -9,7 +9,7 @@ use std::{future::Future, io, sync::Arc, time::Duration};
 
 use tokio::{task::AbortHandle, time::timeout};
 
-use crate::background::Background;
+use crate::{background::Background, telemetry::metrics::AuditMetrics};
 
 mod buffer;
 mod closed_stream;
@@ -56,23 +56,32 @@ impl Audit {
     ///
     /// The file cannot be opened, or its incomplete last line cannot be terminated; the text names the file. Or the
     /// system cannot start a thread.
-    pub fn start(settings: &settings::Audit, background: &Background) -> io::Result<Self> {
+    pub fn start(
+        settings: &settings::Audit,
+        metrics: AuditMetrics,
+        background: &Background,
+    ) -> io::Result<Self> {
         let settings::Audit { file, on_failure } = settings;
         let stall_timeout = match on_failure {
             OnFailure::Fail => Duration::from_secs(5),
             OnFailure::Continue => Duration::from_secs(1),
         };
-        Self::start_with(Sink::open(file)?, *on_failure, stall_timeout, background)
+        Self::start_with(Sink::open(file)?, *on_failure, stall_timeout, metrics, background)
     }
 
     fn start_with(
         output: impl Output,
         on_failure: OnFailure,
         stall_timeout: Duration,
+        metrics: AuditMetrics,
         background: &Background,
     ) -> io::Result<Self> {
         let buffer = Arc::new(Buffer::new(on_failure, stall_timeout));
-        writer::start(Arc::clone(&buffer), output, background)?;
+        metrics.queued_lines.read_value_with({
+            let buffer = Arc::downgrade(&buffer);
+            move || buffer.upgrade().map_or(0.0, |buffer| buffer.missing().kept as f64)
+        });
+        writer::start(Arc::clone(&buffer), output, metrics, background)?;
         let stall_watch = writer::watch_stalls(Arc::clone(&buffer));
         let stall_watch = background.spawn("audit log stall watch", stall_watch).abort_handle();
         Ok(Self(Arc::new(Handle { buffer, stall_watch })))

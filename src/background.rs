@@ -3,15 +3,20 @@
 //! A task that refreshes tokens or writes the audit log must not exit unnoticed, because calls depend on it.
 //! [`Background::spawn`] starts such a task. [`TaskExits::next`] returns the name of the next task that panicked or
 //! returned. A task that is aborted is not reported.
+//!
+//! Tasks that reload files count their reloads with [`Background::reloads`].
 
 use std::future::Future;
 
 use tokio::{sync::mpsc, task::JoinHandle};
 
+use crate::telemetry::metrics::{ReloadCounter, ReloadKind, ReloadMetrics};
+
 /// Starts background tasks. Clones report to the same [`TaskExits`].
 #[derive(Clone, Debug)]
 pub struct Background {
     exits: mpsc::UnboundedSender<&'static str>,
+    reloads: ReloadMetrics,
 }
 
 /// The names of background tasks that ended.
@@ -19,11 +24,17 @@ pub struct Background {
 pub struct TaskExits(mpsc::UnboundedReceiver<&'static str>);
 
 impl Background {
-    /// Returns a starter of tasks, and the receiver of their exits.
+    /// Returns a starter of tasks, and the receiver of their exits. Reloads are counted in no registry.
     #[must_use]
     pub fn new() -> (Self, TaskExits) {
+        Self::with_metrics(ReloadMetrics::unregistered())
+    }
+
+    /// As [`Self::new`], with reloads counted in `reloads`.
+    #[must_use]
+    pub fn with_metrics(reloads: ReloadMetrics) -> (Self, TaskExits) {
         let (exits, receiver) = mpsc::unbounded_channel();
-        (Self { exits }, TaskExits(receiver))
+        (Self { exits, reloads }, TaskExits(receiver))
     }
 
     /// A starter without supervision, for client commands, `check` and tests.
@@ -44,6 +55,12 @@ impl Background {
             task.await;
             guard.has_returned = true;
         })
+    }
+
+    /// Returns a counter of the reloads of one file.
+    #[must_use]
+    pub fn reloads(&self, kind: ReloadKind) -> ReloadCounter {
+        self.reloads.of(kind)
     }
 
     /// Returns a guard for a thread or a task. A panic that drops the guard is reported with `name`.

@@ -11,7 +11,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{background::Background, file_watch::FileWatch};
+use crate::{background::Background, file_watch::FileWatch, telemetry::metrics::ReloadKind};
 
 mod application_default;
 mod authorized_user;
@@ -91,7 +91,8 @@ impl Credential {
     ) -> Self {
         let (publish, status) = watch::channel(CredentialStatus::default());
         let (rejected, rejections) = mpsc::channel(16);
-        let task = refresher::run(source, name.to_owned(), file, publish, rejections);
+        let reloads = background.reloads(ReloadKind::Credential);
+        let task = refresher::run(source, name.to_owned(), file, publish, rejections, reloads);
         background.spawn("token refresh", task);
         Self(Arc::new(CredentialHandle { name: name.into(), status, rejected }))
     }

@@ -15,6 +15,7 @@ use crate::{
         ListOperationsResponse, Operation, WaitOperationRequest, operations_server,
     },
     serving::Serving,
+    telemetry::metrics::OperationMetrics,
 };
 
 mod cache;
@@ -69,7 +70,7 @@ pub struct Times {
 
 impl<A: Api> Operations<A> {
     /// Creates the service. An upstream call whose callers disconnected continues as a task of `in_flight`. Waits
-    /// end when `serving` becomes `Draining`.
+    /// end when `serving` becomes `Draining`. `metrics` reads the sizes of the cache and of the pollers.
     #[must_use]
     pub fn new(
         policy: Policy,
@@ -77,13 +78,15 @@ impl<A: Api> Operations<A> {
         times: Times,
         serving: watch::Receiver<Serving>,
         in_flight: TaskTracker,
+        metrics: &OperationMetrics,
     ) -> Self {
         let amapi = Arc::new(amapi);
         let Times { upstream_timeout, max_wait: _, intervals, limits } = times;
-        let cancels = Flights::new(in_flight.clone());
+        let cancels = Flights::new(in_flight.clone(), metrics.shared_cancels.clone());
         let log = Arc::<OutcomeLog>::default();
-        let reader = Reader::new(Arc::clone(&amapi), Arc::clone(&log), upstream_timeout, limits, in_flight);
-        let pollers = Pollers::new(reader.clone(), intervals, serving);
+        let reader =
+            Reader::new(Arc::clone(&amapi), Arc::clone(&log), upstream_timeout, limits, in_flight, metrics);
+        let pollers = Pollers::new(reader.clone(), intervals, serving, metrics);
         Self { policy, amapi, log, cancels, reader, pollers, times }
     }
 }

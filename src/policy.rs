@@ -12,7 +12,11 @@ use std::{
 use arc_swap::ArcSwapOption;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{background::Background, caller::Caller};
+use crate::{
+    background::Background,
+    caller::Caller,
+    telemetry::metrics::{DecidedAction, PolicyDecision, PolicyMetrics},
+};
 
 pub mod action;
 mod active;
@@ -95,6 +99,7 @@ pub struct Policy {
     active: Arc<ArcSwapOption<ActiveRules>>,
     /// The task that reloads the file of the active rules.
     reload: Arc<Mutex<Option<AbortOnDropHandle<()>>>>,
+    metrics: PolicyMetrics,
 }
 
 impl Policy {
@@ -102,16 +107,21 @@ impl Policy {
     /// and unix sockets only, unless the operator gives `--allow-unauthenticated` (see `app::config`).
     #[must_use]
     pub fn without_rules() -> Self {
-        Self { active: Arc::default(), reload: Arc::default() }
+        Self::counted_by(PolicyMetrics::unregistered())
     }
 
-    /// Makes the rules of `file` active. A task reloads them within seconds when the file changes. An invalid version
-    /// is logged, and the previous one stays active.
+    /// Makes the rules of `file` active, or permits everything without one. A task reloads the rules within seconds when
+    /// the file changes. An invalid version is logged, and the previous one stays active. Decisions are counted in
+    /// `metrics`.
     #[must_use]
-    pub fn start(file: PolicyFile, background: &Background) -> Self {
-        let policy = Self::without_rules();
-        policy.replace(Some(file), background);
+    pub fn start(file: Option<PolicyFile>, metrics: PolicyMetrics, background: &Background) -> Self {
+        let policy = Self::counted_by(metrics);
+        policy.replace(file, background);
         policy
+    }
+
+    fn counted_by(metrics: PolicyMetrics) -> Self {
+        Self { active: Arc::default(), reload: Arc::default(), metrics }
     }
 
     /// Makes the rules of another file active, as [`Self::start`] does. `None` permits everything.
@@ -137,11 +147,28 @@ impl Policy {
             tracing::trace!(%caller, ?action, %resource, "permitted: there is no policy");
             return Ok(Permit { resource, action, policies: Policies::default(), would_deny: None });
         };
-        let Verdict { allowed, policies } = rules.decide(caller, action, resource.lineage());
+        let Verdict { allowed, policies } = rules.decide(caller, action, resource.lineage(), &self.metrics);
+        let decision = match rules.mode() {
+            _ if allowed => PolicyDecision::Allow,
+            PolicyMode::Enforce => PolicyDecision::Deny,
+            PolicyMode::Shadow => PolicyDecision::WouldDeny,
+        };
+        self.metrics.count(action.into(), decision);
         match rules.mode() {
             PolicyMode::Enforce if !allowed => Err(Denied { policies }),
             PolicyMode::Enforce => Ok(Permit { resource, action, policies, would_deny: None }),
             PolicyMode::Shadow => Ok(Permit { resource, action, policies, would_deny: Some(!allowed) }),
+        }
+    }
+}
+
+impl From<Action> for DecidedAction {
+    fn from(action: Action) -> Self {
+        match action {
+            Action::Cancel => Self::Cancel,
+            Action::Get => Self::Get,
+            Action::List => Self::List,
+            Action::Wait => Self::Wait,
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{io, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tokio_util::task::TaskTracker;
 
-use crate::{background::Background, systemd::PassedSockets};
+use crate::{background::Background, systemd::PassedSockets, telemetry::metrics::ConnectionMetrics};
 
 pub mod authority;
 pub mod call;
@@ -86,7 +86,7 @@ impl Server {
         limits: &settings::Limits,
         tls: Option<LoadedTls>,
         router: Router,
-        calls: Arc<Calls>,
+        metrics: ConnectionMetrics,
         background: &Background,
         passed: &mut PassedSockets,
     ) -> io::Result<Self> {
@@ -98,13 +98,14 @@ impl Server {
             unix_socket_owner,
         } = settings;
         let access = SocketAccess { mode: *unix_socket_mode, owner: unix_socket_owner.unwrap_or_default() };
-        let tls = tls.map(|loaded| Tls::start(loaded, background));
+        let tls = tls.map(|loaded| Tls::start(loaded, metrics.clone(), background));
         let mut listeners = Vec::with_capacity(listen.len());
         for address in listen {
             listeners.push(Listener::bind(address, access, passed).await?);
         }
         let conn_limit = ConnLimit::new(limits.max_connections, limits.max_handshakes, tls);
-        let connections = Connections::new(router, limits.clone(), calls.upstream_timeout());
+        let calls = Arc::clone(router.calls());
+        let connections = Connections::new(router, limits.clone(), calls.upstream_timeout(), metrics);
         Ok(Self { listeners, conn_limit, connections, calls, background: background.clone() })
     }
 

@@ -1,4 +1,5 @@
-//! `/readyz`: 200 while calls are served, otherwise 503, and the state of each credential.
+//! `/readyz`: 200 while calls are served, otherwise 503, and the state of each credential. The causes are on pages with
+//! [`Detail::Causes`] only.
 
 use std::fmt::Write;
 
@@ -7,7 +8,7 @@ use http::{HeaderMap, Response, StatusCode, header::ACCEPT};
 use http_body_util::Full;
 use serde::Serialize;
 
-use super::View;
+use super::pages::{Detail, Pages, TEXT, page};
 use crate::{
     credentials::{Credential, Readiness},
     serving::Serving,
@@ -15,15 +16,15 @@ use crate::{
 
 /// The page as JSON, for a client that accepts `application/json`.
 #[derive(Serialize)]
-struct Page<'a> {
+struct ReadyPage<'a> {
     ready: bool,
     draining: bool,
-    credentials: Vec<Line<'a>>,
+    credentials: Vec<CredentialLine<'a>>,
 }
 
 /// The state of a credential: `state` is `starting`, `valid` or `without`. Times are in whole seconds.
 #[derive(Default, Serialize)]
-struct Line<'a> {
+struct CredentialLine<'a> {
     name: &'a str,
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -36,11 +37,12 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     changed_file: Option<String>,
     /// An operator must repair the credential.
-    permanent: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    permanent: Option<bool>,
 }
 
-pub(super) fn ready(view: &View, headers: &HeaderMap) -> Response<Full<Bytes>> {
-    let (serving, credentials) = (*view.serving.borrow(), view.credentials.active());
+pub(super) fn ready(pages: &Pages, headers: &HeaderMap) -> Response<Full<Bytes>> {
+    let (serving, credentials) = (*pages.serving.borrow(), pages.credentials.active());
     let status = match serving {
         Serving::Ready => StatusCode::OK,
         Serving::NotReady | Serving::Leaving | Serving::Draining => StatusCode::SERVICE_UNAVAILABLE,
@@ -49,38 +51,49 @@ pub(super) fn ready(view: &View, headers: &HeaderMap) -> Response<Full<Bytes>> {
     let wants_json = headers
         .get(ACCEPT)
         .is_some_and(|accept| accept.to_str().is_ok_and(|a| a.contains("application/json")));
+    let lines = credentials.iter().map(|credential| line(credential, pages.detail));
     if wants_json {
-        let credentials = credentials.iter().map(line).collect();
-        let page = Page { ready: status == StatusCode::OK, draining, credentials };
-        let json = serde_json::to_vec(&page).expect("strings, numbers and booleans");
-        return super::page(status, "application/json", json);
+        let ready = ReadyPage { ready: status == StatusCode::OK, draining, credentials: lines.collect() };
+        let json = serde_json::to_vec(&ready).expect("strings, numbers and booleans");
+        return page(status, "application/json", json);
     }
-    let mut page = if status == StatusCode::OK { "ready\n" } else { "not ready\n" }.to_owned();
+    let mut text = if status == StatusCode::OK { "ready\n" } else { "not ready\n" }.to_owned();
     if draining {
-        page.push_str("draining: send no new calls\n");
+        text.push_str("draining: send no new calls\n");
     }
-    for credential in credentials.iter() {
-        // Writing to a String cannot fail.
-        let _ = writeln!(page, "credential {}: {}", credential.name(), credential.status());
+    match pages.detail {
+        Detail::Causes => {
+            for credential in credentials.iter() {
+                // Writing to a String cannot fail.
+                let _ = writeln!(text, "credential {}: {}", credential.name(), credential.status());
+            }
+        }
+        Detail::States => {
+            for CredentialLine { name, state, .. } in lines {
+                let _ = writeln!(text, "credential {name}: {state}");
+            }
+        }
     }
-    super::page(status, "text/plain; charset=utf-8", page)
+    page(status, TEXT, text)
 }
 
-fn line(credential: &Credential) -> Line<'_> {
+fn line(credential: &Credential, detail: Detail) -> CredentialLine<'_> {
     let status = credential.status();
-    let mut line = Line {
-        name: credential.name(),
-        cause: status.cause(),
-        permanent: status.is_permanent(),
-        changed_file: status.changed_file().map(str::to_owned),
-        ..Line::default()
-    };
+    let mut line = CredentialLine { name: credential.name(), ..CredentialLine::default() };
     match status.readiness() {
         Readiness::Starting => line.state = "starting",
         Readiness::Ready => (line.state, line.valid_for_s) = ("valid", Some(status.token_left().as_secs())),
         Readiness::NotReady => {
             (line.state, line.without_for_s) = ("without", Some(status.without_token_for().as_secs()));
         }
+    }
+    match detail {
+        Detail::Causes => {
+            line.cause = status.cause();
+            line.permanent = Some(status.is_permanent());
+            line.changed_file = status.changed_file().map(str::to_owned);
+        }
+        Detail::States => {}
     }
     line
 }

@@ -7,7 +7,7 @@ use crate::config::{Invalid, Parsed, address::tcp_address, settings};
 settings! {
     /// `[admin]`: the operator's HTTP port.
     pub struct Admin in "admin" {
-        /// Serve /livez and /readyz here, or "off".
+        /// Serve /livez, /readyz and /metrics here, or "off".
         listen: Option<SocketAddr> = "127.0.0.1:9464", Parsed { form: "host:port, or \"off\"", parse: address },
             env "COUNTERMAND_ADMIN_LISTEN", flag "--admin-listen ADDR";
     }

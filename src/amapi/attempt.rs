@@ -24,7 +24,8 @@ use super::{
 use crate::{
     credentials::{Authorization, Credential, Unavailable},
     flight::{Flight, SendTimeout},
-    http_client::{BodyError, HttpClient, OnSent, Pool, Progress, SendError},
+    http_client::{BodyError, HttpClient, OnSent, Pool, Progress, Response, SendError},
+    telemetry::metrics::{RequestAttempt, RequestFailure, RequestMeasurement, UpstreamMetrics},
 };
 
 /// The maximum length of a body.
@@ -50,6 +51,7 @@ pub(super) struct UpstreamClient {
     hedge_delay: Duration,
     slots: Semaphore,
     hedge_slots: Arc<Semaphore>,
+    metrics: Arc<UpstreamMetrics>,
 }
 
 /// A response with a 2xx status.
@@ -60,7 +62,12 @@ pub(super) struct SuccessResponse {
 }
 
 impl UpstreamClient {
-    pub(super) fn new(client: HttpClient, mut base: Url, timeout: Duration) -> Self {
+    pub(super) fn new(
+        client: HttpClient,
+        mut base: Url,
+        timeout: Duration,
+        metrics: Arc<UpstreamMetrics>,
+    ) -> Self {
         let path = format!("{}/v1/", base.path().trim_end_matches('/'));
         base.set_path(&path);
         Self {
@@ -70,7 +77,12 @@ impl UpstreamClient {
             hedge_delay: hedge::delay(timeout),
             slots: Semaphore::new(MAX_IN_FLIGHT),
             hedge_slots: Arc::new(Semaphore::new(MAX_HEDGES)),
+            metrics,
         }
+    }
+
+    pub(super) fn metrics(&self) -> &UpstreamMetrics {
+        &self.metrics
     }
 
     /// `{base}/v1/{name}{verb}`. A parsed name has only characters that a path does not escape.
@@ -109,6 +121,7 @@ impl UpstreamClient {
         if let Ok(slot) = self.slots.try_acquire() {
             return Ok(slot);
         }
+        let _queued = self.metrics.queue();
         match Box::pin(flight.begin(self.slots.acquire())).await {
             Ok(Ok(slot)) => Ok(slot),
             // The semaphore is never closed.
@@ -127,8 +140,10 @@ impl UpstreamClient {
         let is_cancel = method == Method::POST;
         let attempts = flight.attempts();
         let pool = self.client.pool();
-        let send_over = |pool: &Arc<Pool>| {
+        let send_over = |pool: &Arc<Pool>, attempt| {
+            let measurement = self.metrics.start(is_cancel, attempt);
             pool.send_empty(method.clone(), url(), headers(method, authorization), Arc::clone(flight))
+                .inspect(|result| measure(measurement, result))
         };
         let mut is_decided = false;
         let hedge = || {
@@ -149,7 +164,8 @@ impl UpstreamClient {
             });
             let replacement = replacement.ok()?;
             let (client, silent, timeout) = (self.client.clone(), Arc::clone(&pool), self.timeout);
-            let (flight, request) = (Arc::clone(flight), send_over(&replacement));
+            self.metrics.hedges.inc();
+            let (flight, request) = (Arc::clone(flight), send_over(&replacement, RequestAttempt::Hedge));
             let request = async move {
                 let _slot = slot;
                 // Like the first request, a hedge is not sent after the deadline.
@@ -162,7 +178,8 @@ impl UpstreamClient {
         };
         // Pinned here, because each function that takes the future by value would store it twice.
         let exchange = pin!(async {
-            let request = pin!(send_over(&pool).map_err(send_failed));
+            let number = RequestAttempt::Number(attempts + 1);
+            let request = pin!(send_over(&pool, number).map_err(send_failed));
             let response = hedge::first_success(request, hedge).await?;
             let status = response.status();
             flight.responded(status.as_u16());
@@ -203,6 +220,18 @@ fn headers(method: &Method, authorization: &Authorization) -> HeaderMap {
     headers
 }
 
+/// Measures the result of a request.
+fn measure(measurement: RequestMeasurement, result: &Result<Response, SendError>) {
+    match result.as_ref().map_err(|error| error.progress) {
+        Ok(response) => measurement.respond(response.status().as_str()),
+        Err(Progress::NotConnected) => measurement.fail(RequestFailure::Connect),
+        Err(Progress::NotProcessed) => measurement.fail(RequestFailure::Refused),
+        Err(Progress::Unknown) => measurement.fail(RequestFailure::Reset),
+        Err(Progress::NotHttp) => measurement.fail(RequestFailure::NotHttp),
+        Err(Progress::NotBuilt) => measurement.discard(),
+    }
+}
+
 /// The flight counts a request when the HTTP client hands it to a connection.
 impl OnSent for Flight {
     fn sent(&self) {
@@ -224,10 +253,7 @@ async fn renewed(
 }
 
 /// Classifies a response whose status is not 2xx.
-async fn error_response(
-    response: crate::http_client::Response,
-    authorization: &Authorization,
-) -> FailedAttempt {
+async fn error_response(response: Response, authorization: &Authorization) -> FailedAttempt {
     let status = response.status();
     let http_status = status.as_u16();
     if !status.is_client_error() && !status.is_server_error() {

@@ -15,7 +15,7 @@ use super::{
     error::Error,
     retry_budget::{RetryBudget, RetryUse},
 };
-use crate::flight::Flight;
+use crate::{flight::Flight, telemetry::metrics::UpstreamMetrics};
 
 /// The maximum number of tries of a request, including the first.
 const MAX_TRIES: u32 = 4;
@@ -53,13 +53,19 @@ pub(super) struct Tries<'a> {
     retry: RetryUse,
     /// The number of tries so far.
     used: AtomicU32,
+    metrics: &'a UpstreamMetrics,
 }
 
 impl<'a> Tries<'a> {
     /// Counts the first try.
-    pub(super) fn new(budget: &'a RetryBudget, flight: &'a Flight, retry: RetryUse) -> Self {
+    pub(super) fn new(
+        budget: &'a RetryBudget,
+        flight: &'a Flight,
+        retry: RetryUse,
+        metrics: &'a UpstreamMetrics,
+    ) -> Self {
         budget.deposit(flight.caller());
-        Self { budget, flight, retry, used: AtomicU32::new(1) }
+        Self { budget, flight, retry, used: AtomicU32::new(1), metrics }
     }
 
     /// Counts another try, which is a retry or a hedge. Returns `false` when the call or the budget has none left.
@@ -102,6 +108,7 @@ impl<'a> Tries<'a> {
             if self.flight.begin(tokio::time::sleep(pause)).await.is_err() {
                 return Err(error);
             }
+            self.metrics.retries.inc_by(u64::from(is_retry));
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::{
         settings::{Callers, Jwt, JwtSettings, Limits, ListenAddress, Server, TlsFiles, TlsSettings},
         tls::LoadedTls,
     },
-    telemetry::settings::{LogSettings, check_filter},
+    telemetry::settings::{LogSettings, Telemetry, check_filter},
 };
 
 /// The environment variables of the other commands. A test compares the list with the command line.
@@ -99,6 +99,8 @@ pub struct Settings {
     pub polling: Polling,
     /// `[audit]`: the audit log.
     pub audit: Audit,
+    /// `[telemetry]`: the listener for monitoring.
+    pub telemetry: Telemetry,
     /// The log.
     pub log: LogSettings,
 }
@@ -134,6 +136,7 @@ pub(crate) fn all_settings() -> Vec<Setting> {
         JwtSettings::describe(),
         Polling::describe(),
         Audit::describe(),
+        Telemetry::describe(),
     ]
     .concat()
 }
@@ -175,8 +178,8 @@ impl Config {
         let before = sources.errors.len();
         let credentials = root.sections(SECTIONS, &mut sources.errors);
         let credentials_are_valid = sources.errors.len() == before;
-        let [mut callers, mut polling, mut audit] =
-            ["callers", "polling", "audit"].map(|key| root.section(key, &mut sources.errors));
+        let [mut callers, mut polling, mut audit, mut telemetry] =
+            ["callers", "polling", "audit", "telemetry"].map(|key| root.section(key, &mut sources.errors));
         let unknown = root.finish(&mut sources.errors);
 
         let proxy = ProxySettings::read(&mut sources);
@@ -228,6 +231,16 @@ impl Config {
         audit_settings.check(&audit, &mut sources.errors);
         audit.finish(&mut sources.errors);
 
+        let telemetry_settings = Telemetry::read(&mut telemetry, &mut sources);
+        check_telemetry(
+            &telemetry_settings,
+            &telemetry,
+            &server_settings,
+            &admin_settings,
+            &mut sources.errors,
+        );
+        telemetry.finish(&mut sources.errors);
+
         let log = LogSettings::read(&mut Section::empty(""), &mut sources);
         check_filter(&mut sources);
 
@@ -249,6 +262,7 @@ impl Config {
             jwt,
             polling: polling_settings,
             audit: audit_settings,
+            telemetry: telemetry_settings,
             log,
         };
         let loaded = LoadedFiles {
@@ -467,14 +481,35 @@ fn check_admin(
         );
         return;
     }
-    let served = server.listen.iter().find(|served| match served {
-        ListenAddress::Tcp(served) => collide(*served, address),
-        ListenAddress::Unix(_) => false,
-    });
-    if let Some(served) = served {
+    if let Some(served) = collision(address, server) {
         let problem = format!("{address} collides with {served}, which serves gRPC");
         errors.add(origin, problem, r#"give another port, or "off""#);
     }
+}
+
+/// Adds an error for a telemetry address that collides with another listener. It may be reachable from other machines.
+fn check_telemetry(
+    telemetry: &Telemetry,
+    section: &Section,
+    server: &Server,
+    admin: &Admin,
+    errors: &mut ConfigErrors,
+) {
+    let (Some(address), Some(origin)) = (telemetry.listen, section.origin("listen")) else { return };
+    let problem = match (collision(address, server), admin.listen) {
+        (Some(served), _) => format!("{address} collides with {served}, which serves gRPC"),
+        (None, Some(admin)) if collide(admin, address) => format!("{address} collides with the admin port"),
+        (None, _) => return,
+    };
+    errors.add(origin, problem, "give another port");
+}
+
+/// The address that serves gRPC and collides with `address`.
+fn collision(address: std::net::SocketAddr, server: &Server) -> Option<&ListenAddress> {
+    server.listen.iter().find(|served| match served {
+        ListenAddress::Tcp(served) => collide(*served, address),
+        ListenAddress::Unix(_) => false,
+    })
 }
 
 #[cfg(test)]

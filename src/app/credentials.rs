@@ -17,6 +17,7 @@ use crate::{
     },
     http_client::{Authorities, ProxySettings},
     serving::Serving,
+    telemetry::metrics::CredentialReading,
 };
 
 /// The credentials, and what starting further ones takes.
@@ -72,6 +73,19 @@ impl CredentialPool {
 
 fn definitions(credentials: &[(CredentialConfig, LoadedCredential)]) -> HashMap<String, Definition> {
     credentials.iter().map(|(config, _)| (config.name.clone(), config.definition.clone())).collect()
+}
+
+/// The values of a credential for the metrics.
+pub(super) fn reading(credential: &Credential) -> CredentialReading {
+    let status = credential.status();
+    let (successes, failures) = status.fetch_counts();
+    CredentialReading {
+        name: credential.name().to_string(),
+        token: status.token_times(),
+        successes,
+        failures,
+        is_usable: status.readiness() == Readiness::Ready,
+    }
 }
 
 /// Reports each change of readiness to health and the log. Never returns.

@@ -6,7 +6,7 @@
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// The minimum of reserved descriptors: about 16 for the runtime, the listeners and the logs, 17 for the admin port,
-/// and 31 for upstream connections and watched files.
+/// 17 for the telemetry listener, and 14 for upstream connections and watched files.
 const MIN_RESERVE: u64 = 64;
 
 /// The maximum of reserved descriptors. Upstream calls over HTTP/2 share a connection.

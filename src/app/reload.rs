@@ -16,6 +16,7 @@ use crate::{
     config::EffectiveSetting,
     policy::{Policy, settings::PolicyMode},
     server::call::Calls,
+    telemetry::metrics::ReloadCounter,
 };
 
 /// The keys whose changes apply without a restart. The keys of `[[credentials]]` also do.
@@ -41,6 +42,7 @@ pub(super) struct ReloadTargets {
     pub(super) credentials: CredentialPool,
     pub(super) calls: Arc<Calls>,
     pub(super) drain: Arc<DrainTimes>,
+    pub(super) reloads: Mutex<ReloadCounter>,
     pub(super) background: Background,
     pub(super) effective: Mutex<Vec<EffectiveSetting>>,
 }
@@ -77,6 +79,11 @@ impl Reloader {
         Self(Arc::new(targets))
     }
 
+    /// Counts a configuration that is not valid. The old one stays active.
+    pub fn refused(&self) {
+        self.0.reloads.lock().unwrap_or_else(PoisonError::into_inner).failed();
+    }
+
     /// The settings in effect.
     #[must_use]
     pub fn effective(&self) -> Vec<EffectiveSetting> {
@@ -87,7 +94,7 @@ impl Reloader {
     #[must_use]
     pub fn apply(&self, config: Config) -> Reloaded {
         let Config { settings, loaded, proxy: _, unknown_variables: _, file: _, effective: new } = config;
-        let ReloadTargets { policy, credentials, calls, drain, background, effective } = &*self.0;
+        let ReloadTargets { policy, credentials, calls, drain, reloads, background, effective } = &*self.0;
         let mut effective = effective.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = changed_keys(&effective, &new);
         let weakens_policy = settings.policy.file.is_none() || settings.policy.mode == PolicyMode::Shadow;
@@ -109,6 +116,7 @@ impl Reloader {
         }
         drain.set(server.drain_delay, server.drain_timeout);
         calls.set_max_calls_per_caller(limits.max_calls_per_caller());
+        reloads.lock().unwrap_or_else(PoisonError::into_inner).succeeded();
         *effective = merge(&effective, new, &needs_restart);
         Reloaded { applied, needs_restart }
     }

@@ -78,6 +78,8 @@ pub(super) struct Job {
     pub(super) must_reopen: bool,
     /// The thread ends after this job.
     pub(super) is_last: bool,
+    /// The number of lines that were taken.
+    pub(super) new_lines: u64,
 }
 
 /// The numbers of lines that are not in the log.
@@ -189,10 +191,11 @@ impl Buffer {
         } else {
             lines.append(&mut state.lines);
         }
-        state.new = 0;
+        let new_lines = mem::take(&mut state.new);
         state.taken = lines.len();
         state.writing = Some(PendingWrite { since: Instant::now(), batch: mem::take(&mut state.batch) });
-        Job { must_reopen: mem::take(&mut state.must_reopen), is_last: state.condition == Condition::Closed }
+        let must_reopen = mem::take(&mut state.must_reopen);
+        Job { must_reopen, is_last: state.condition == Condition::Closed, new_lines }
     }
 
     /// Records that all taken lines are written. Returns the number of lost lines, if lines were lost or the log

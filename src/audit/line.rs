@@ -31,6 +31,12 @@ impl Arrival {
         Self { method, trace_id, time: SystemTime::now(), since: Instant::now() }
     }
 
+    /// The time of the arrival, for durations.
+    #[must_use]
+    pub fn instant(&self) -> Instant {
+        self.since
+    }
+
     /// The line of the call, which ended with `code` (`NOT_FOUND`), including a newline. Returns `None` if the line
     /// exists already. Facts that do not apply are absent.
     #[must_use]

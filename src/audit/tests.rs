@@ -12,12 +12,17 @@ use tokio::time::timeout;
 
 use super::*;
 use super::{settings::Destination, sink::WriteError};
+use crate::telemetry::metrics::Metrics;
 
 /// A timeout that is longer than any step on a slow machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A stall timeout that a test can wait for.
 const STALL_TIMEOUT: Duration = Duration::from_millis(100);
+
+fn metrics() -> AuditMetrics {
+    Metrics::new().0.audit
+}
 
 /// A directory with the log in it.
 struct LogDir(tempfile::TempDir);
@@ -40,7 +45,7 @@ impl LogDir {
 
     fn start(&self, on_failure: OnFailure) -> Audit {
         let settings = settings::Audit { file: Destination::File(self.log()), on_failure };
-        Audit::start(&settings, &Background::unsupervised()).unwrap()
+        Audit::start(&settings, metrics(), &Background::unsupervised()).unwrap()
     }
 
     /// Makes the next write succeed.
@@ -221,7 +226,8 @@ fn start_with(
 ) -> (Audit, Writes) {
     let writes = Writes::default();
     let output = TestOutput { before, writes: Arc::clone(&writes) };
-    let audit = Audit::start_with(output, on_failure, stall_timeout, &Background::unsupervised()).unwrap();
+    let audit =
+        Audit::start_with(output, on_failure, stall_timeout, metrics(), &Background::unsupervised()).unwrap();
     (audit, writes)
 }
 
@@ -340,7 +346,7 @@ async fn a_panic_of_the_writer_thread_is_reported_and_releases_the_calls() {
     for (on_failure, result) in [(OnFailure::Fail, Err(Unwritten)), (OnFailure::Continue, Ok(()))] {
         let (background, mut exits) = Background::new();
         let output = TestOutput { before: || panic!("on purpose"), writes: Writes::default() };
-        let audit = Audit::start_with(output, on_failure, LIMIT, &background).unwrap();
+        let audit = Audit::start_with(output, on_failure, LIMIT, metrics(), &background).unwrap();
         assert_eq!(write(&audit, "1\n").await, result);
         assert_eq!(timeout(LIMIT, exits.next()).await, Ok("audit log writer"));
         assert_eq!(audit.is_refusing(), result.is_err());

@@ -79,6 +79,12 @@ impl TraceId {
     }
 }
 
+impl From<TraceId> for u128 {
+    fn from(TraceId(id): TraceId) -> Self {
+        id
+    }
+}
+
 impl fmt::Display for TraceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)

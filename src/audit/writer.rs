@@ -12,7 +12,7 @@ use super::{
     settings::OnFailure,
     sink::{Sink, WriteError},
 };
-use crate::background::Background;
+use crate::{background::Background, telemetry::metrics::AuditMetrics};
 
 /// The time between a failed write and the next attempt.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
@@ -47,6 +47,7 @@ struct LineWriter<O> {
     /// The lines that were taken from the buffer and are not written yet.
     lines: Vec<u8>,
     retry: Option<RetryState>,
+    metrics: AuditMetrics,
 }
 
 /// The state of retries after a failed write.
@@ -60,13 +61,18 @@ struct RetryState {
 /// # Errors
 ///
 /// The system cannot start a thread.
-pub(super) fn start(buffer: Arc<Buffer>, output: impl Output, background: &Background) -> io::Result<()> {
+pub(super) fn start(
+    buffer: Arc<Buffer>,
+    output: impl Output,
+    metrics: AuditMetrics,
+    background: &Background,
+) -> io::Result<()> {
     let guard = background.guard("audit log writer");
     thread::Builder::new().name("audit".to_owned()).spawn(move || {
         // A panic drops the guards too.
         let _guard = guard;
         let _end = EndGuard(Arc::clone(&buffer));
-        LineWriter { buffer, output, lines: Vec::new(), retry: None }.run();
+        LineWriter { buffer, output, lines: Vec::new(), retry: None, metrics }.run();
     })?;
     Ok(())
 }
@@ -84,7 +90,10 @@ impl<O: Output> LineWriter<O> {
     fn run(mut self) {
         loop {
             let retry_at = self.retry.as_ref().map(|retry| retry.retry_at);
-            let Job { must_reopen, is_last } = self.buffer.take(&mut self.lines, retry_at);
+            let Job { must_reopen, is_last, new_lines } = self.buffer.take(&mut self.lines, retry_at);
+            if new_lines > 0 {
+                self.metrics.batch_lines.observe(new_lines as f64);
+            }
             // The operator may have replaced a file that could not be written.
             if must_reopen || self.retry.is_some() {
                 self.reopen(must_reopen);
@@ -125,6 +134,7 @@ impl<O: Output> LineWriter<O> {
     fn fail(&mut self, WriteError { written, error }: WriteError) {
         let written_lines = self.lines.drain(..written).filter(|byte| *byte == b'\n').count() as u64;
         let missing = self.buffer.write_failed(written, written_lines, self.lines.len());
+        self.metrics.write_failures.inc();
         let now = Instant::now();
         let is_report_due =
             self.retry.as_ref().is_none_or(|retry| now >= retry.reported_at + REPORT_INTERVAL);

@@ -139,6 +139,9 @@ async fn serve(
     if let Some(address) = app.admin_address() {
         tracing::info!(%address, "listening on the admin port");
     }
+    if let Some(address) = app.telemetry_address() {
+        tracing::info!(%address, "listening for telemetry");
+    }
     systemd::notify_ready();
     let ((stop, stopped), (cut, was_cut)) = (oneshot::channel(), oneshot::channel());
     tokio::spawn(async move {
@@ -195,6 +198,7 @@ async fn reload(reloader: &Reloader, flags: Flags) {
             }
         }
         Ok(Err(errors)) => {
+            reloader.refused();
             for error in errors.iter() {
                 tracing::error!(%error, "the configuration has an error");
             }

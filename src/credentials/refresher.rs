@@ -1,6 +1,10 @@
 //! The background task that keeps one credential's token ready.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -12,7 +16,10 @@ use super::{
     status::{FetchFailure, LatestToken},
     token::{FetchError, Token, TokenSource, fetch_in_time},
 };
-use crate::file_watch::{FileWatch, changed_if_any};
+use crate::{
+    file_watch::{FileWatch, changed_if_any},
+    telemetry::metrics::ReloadCounter,
+};
 
 /// The minimum interval between fetches that rejections cause: right after such a fetch, Google would also reject the
 /// next token.
@@ -31,6 +38,7 @@ pub(super) async fn run<S: TokenSource>(
     mut file: Option<FileWatch>,
     status: watch::Sender<CredentialStatus>,
     mut rejections: mpsc::Receiver<u64>,
+    reloads: ReloadCounter,
 ) {
     let mut refresher = Refresher {
         name,
@@ -39,6 +47,7 @@ pub(super) async fn run<S: TokenSource>(
         changed: None,
         generation: 0,
         forced: None,
+        reloads,
     };
     // The timer runs beside the attempts, because an attempt may take long.
     let mut give_up = Box::pin(sleep(GIVE_UP_AFTER));
@@ -71,6 +80,7 @@ struct Refresher<'a, S> {
     changed: Option<Candidate<S>>,
     generation: u64,
     forced: Option<Instant>,
+    reloads: ReloadCounter,
 }
 
 impl<S: TokenSource> Refresher<'_, S> {
@@ -87,7 +97,10 @@ impl<S: TokenSource> Refresher<'_, S> {
                     "no token could be fetched"
                 );
                 let gives_up = failure.is_permanent || self.active.failures >= GIVE_UP_FAILURES;
-                self.status.send_modify(|status| status.fail(failure, gives_up));
+                self.status.send_modify(|status| {
+                    status.failed_fetches += 1;
+                    status.fail(failure, gives_up);
+                });
             }
         }
     }
@@ -99,6 +112,7 @@ impl<S: TokenSource> Refresher<'_, S> {
             Ok(token) => {
                 tracing::info!(credential = self.name, "the credential's file changed: reloaded");
                 self.active = changed;
+                self.reloads.succeeded();
                 self.status.send_modify(|status| status.changed_file = None);
                 self.publish(&token);
             }
@@ -110,7 +124,14 @@ impl<S: TokenSource> Refresher<'_, S> {
                     retry_in_ms = changed.pause().as_millis(),
                     "the credential's file changed and gives no token: the one before stays in use"
                 );
-                self.status.send_modify(|status| status.changed_file = Some(failure));
+                // Further failures are of the same version.
+                if changed.failures == 1 {
+                    self.reloads.failed();
+                }
+                self.status.send_modify(|status| {
+                    status.failed_fetches += 1;
+                    status.changed_file = Some(failure);
+                });
                 self.changed = Some(changed);
             }
         }
@@ -127,8 +148,13 @@ impl<S: TokenSource> Refresher<'_, S> {
         );
         let authorization = Authorization::new(token, self.generation);
         let ends = Instant::now() + token.lifetime();
-        let latest = LatestToken { authorization, ends, forced: self.forced };
-        self.status.send_modify(|status| (status.token, status.failure) = (Some(latest), None));
+        let fetched = SystemTime::now();
+        let times = (fetched, fetched + token.lifetime());
+        let latest = LatestToken { authorization, ends, times, forced: self.forced };
+        self.status.send_modify(|status| {
+            status.fetches += 1;
+            (status.token, status.failure) = (Some(latest), None);
+        });
     }
 
     /// Handles the new content of the file. It replaces an earlier change that has not become active.
@@ -142,9 +168,11 @@ impl<S: TokenSource> Refresher<'_, S> {
             Ok(source) => {
                 tracing::info!(credential = self.name, "the credential's file changed: reloaded");
                 self.active.replace(source);
+                self.reloads.succeeded();
                 None
             }
             Err(cause) => {
+                self.reloads.failed();
                 tracing::warn!(
                     credential = self.name,
                     cause,

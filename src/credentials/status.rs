@@ -1,6 +1,9 @@
 //! The state of a credential, for calls, health and `/readyz`.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 use humantime::format_duration;
 use tokio::time::Instant;
@@ -18,6 +21,10 @@ pub struct CredentialStatus {
     pub(super) changed_file: Option<FetchFailure>,
     /// The time of the first failure, for a credential that never had a token.
     pub(super) failing_since: Option<Instant>,
+    /// The number of tokens that were fetched.
+    pub(super) fetches: u64,
+    /// The number of attempts that failed.
+    pub(super) failed_fetches: u64,
     /// The start of the service no longer waits for the first token.
     pub(super) is_given_up: bool,
 }
@@ -27,6 +34,8 @@ pub struct CredentialStatus {
 pub(super) struct LatestToken {
     pub(super) authorization: Authorization,
     pub(super) ends: Instant,
+    /// The times of the fetch and of the end by the clock, for metrics.
+    pub(super) times: (SystemTime, SystemTime),
     /// The time of the latest fetch that a rejection by Google caused.
     pub(super) forced: Option<Instant>,
 }
@@ -77,6 +86,18 @@ impl CredentialStatus {
     pub fn token_left(&self) -> Duration {
         let now = Instant::now();
         self.token.as_ref().map_or(Duration::ZERO, |token| token.ends.saturating_duration_since(now))
+    }
+
+    /// The times at which the latest token was fetched and at which it ends; `None` before the first token.
+    #[must_use]
+    pub fn token_times(&self) -> Option<(SystemTime, SystemTime)> {
+        self.token.as_ref().map(|token| token.times)
+    }
+
+    /// The number of tokens that were fetched, and the number of attempts that failed.
+    #[must_use]
+    pub fn fetch_counts(&self) -> (u64, u64) {
+        (self.fetches, self.failed_fetches)
     }
 
     /// The time since the latest token ended, or since the first failure.

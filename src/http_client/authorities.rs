@@ -6,7 +6,12 @@ use rustls::RootCertStore;
 use tokio::sync::watch;
 
 use super::tls::TlsError;
-use crate::{background::Background, file_watch::FileWatch, pem};
+use crate::{
+    background::Background,
+    file_watch::FileWatch,
+    pem,
+    telemetry::metrics::{ReloadCounter, ReloadKind},
+};
 
 /// The public roots and the certificates of a file, before their reload starts.
 pub struct LoadedAuthorities {
@@ -40,7 +45,8 @@ impl LoadedAuthorities {
     pub fn start(self, background: &Background) -> Authorities {
         let (publish, active) = watch::channel(self.roots);
         if let Some((file, watch)) = self.file {
-            background.spawn("trusted certificates reload", reload(file, watch, publish));
+            let reloads = background.reloads(ReloadKind::Authorities);
+            background.spawn("trusted certificates reload", reload(file, watch, publish, reloads));
         }
         Authorities { active, background: background.clone() }
     }
@@ -78,7 +84,12 @@ impl Authorities {
     }
 }
 
-async fn reload(file: PathBuf, mut watch: FileWatch, publish: watch::Sender<Arc<RootCertStore>>) {
+async fn reload(
+    file: PathBuf,
+    mut watch: FileWatch,
+    publish: watch::Sender<Arc<RootCertStore>>,
+    mut reloads: ReloadCounter,
+) {
     let file = file.display();
     loop {
         let content = tokio::select! {
@@ -89,8 +100,10 @@ async fn reload(file: PathBuf, mut watch: FileWatch, publish: watch::Sender<Arc<
             Ok(roots) => {
                 tracing::info!(%file, "reloaded the trusted certificates");
                 publish.send_replace(Arc::new(roots));
+                reloads.succeeded();
             }
             Err(error) => {
+                reloads.failed();
                 tracing::warn!(%file, %error, "failed to reload the trusted certificates: the old ones stay active");
             }
         }

@@ -73,6 +73,11 @@ impl Cache {
         self.contents.as_ref().map(|contents| contents.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The number of cached states.
+    pub(super) fn len(&self) -> usize {
+        self.lock().map_or(0, |contents| contents.states.len())
+    }
+
     /// The state of an operation, unless it is too old.
     pub(super) fn get(&self, name: &OperationName) -> Option<Arc<Operation>> {
         let mut contents = self.lock()?;

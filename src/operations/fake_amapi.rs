@@ -19,6 +19,7 @@ use crate::{
         action::{Cancel, Get, List},
     },
     serving::Serving,
+    telemetry::metrics::Metrics,
 };
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -98,7 +99,9 @@ impl FakeAmapi {
             limits: CacheLimits { entries: 100, max_age: 3600 * SECOND, min_interval: SECOND },
         };
         let policy = Policy::without_rules();
-        let service = Operations::new(policy, self.clone(), times, state, TaskTracker::new());
+        let (metrics, _) = Metrics::new();
+        let service =
+            Operations::new(policy, self.clone(), times, state, TaskTracker::new(), &metrics.operations);
         (Arc::new(service), serving)
     }
 }

@@ -24,17 +24,21 @@ use crate::{
     audit::Record,
     flight::Flight,
     name::{NameHasher, OperationName},
+    telemetry::metrics::Counter,
 };
 
 /// The upstream calls of one method that are in flight, by operation. Clones share them.
 pub(super) struct Flights<T> {
     in_flight: Arc<Mutex<CallsByName<T>>>,
     tasks: TaskTracker,
+    /// Counts the calls that joined another's upstream call.
+    shared: Counter,
 }
 
 impl<T> Clone for Flights<T> {
     fn clone(&self) -> Self {
-        Self { in_flight: Arc::clone(&self.in_flight), tasks: self.tasks.clone() }
+        let (in_flight, tasks) = (Arc::clone(&self.in_flight), self.tasks.clone());
+        Self { in_flight, tasks, shared: self.shared.clone() }
     }
 }
 
@@ -56,10 +60,11 @@ enum Joined<T: Clone + Send + Sync + 'static> {
 }
 
 impl<T: Clone + Send + Sync + 'static> Flights<T> {
-    /// Creates an empty set. A call whose caller leaves continues as a task of `tasks`.
+    /// Creates an empty set. A call whose caller leaves continues as a task of `tasks`. `shared` counts the calls that
+    /// join another's upstream call.
     #[must_use]
-    pub(super) fn new(tasks: TaskTracker) -> Self {
-        Self { in_flight: Arc::default(), tasks }
+    pub(super) fn new(tasks: TaskTracker, shared: Counter) -> Self {
+        Self { in_flight: Arc::default(), tasks, shared }
     }
 
     /// Joins the in-flight upstream call for `name`, or starts one. The caller's `record` gets the flight. If the
@@ -89,6 +94,7 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         };
         if let Some(record) = record {
             record.joined(&shared.flight, is_shared);
+            self.shared.inc_by(u64::from(is_shared));
         }
         let mut outcome = pin!(async {
             match joined {

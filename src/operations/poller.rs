@@ -22,6 +22,7 @@ use crate::{
     policy::{Permit, action::Get},
     proto::longrunning::{ListOperationsResponse, Operation},
     serving::Serving,
+    telemetry::metrics::OperationMetrics,
 };
 
 /// The factor between two intervals.
@@ -54,6 +55,7 @@ struct PollersInner<A> {
     serving: watch::Receiver<Serving>,
     /// The devices that have a poller.
     devices: Mutex<HashMap<DeviceName, AwaitedDevice>>,
+    metrics: OperationMetrics,
 }
 
 struct AwaitedDevice {
@@ -135,15 +137,31 @@ impl<A> Clone for Pollers<A> {
     }
 }
 
-impl<A> Pollers<A> {
+impl<A: Send + Sync + 'static> Pollers<A> {
     pub(super) fn new(
         reader: Reader<A>,
         intervals: PollIntervals,
         serving: watch::Receiver<Serving>,
+        metrics: &OperationMetrics,
     ) -> Self {
-        Self(Arc::new(PollersInner { reader, intervals, serving, devices: Mutex::default() }))
+        let devices = Mutex::default();
+        let inner = Arc::new(PollersInner { reader, intervals, serving, devices, metrics: metrics.clone() });
+        let count = |of: fn(&AwaitedDevice) -> usize| {
+            let inner = Arc::downgrade(&inner);
+            move || {
+                let Some(inner) = inner.upgrade() else { return 0.0 };
+                inner.lock().values().map(of).sum::<usize>() as f64
+            }
+        };
+        metrics.pollers.read_value_with(count(|_| 1));
+        metrics.waiters.read_value_with(count(|device| {
+            device.operations.values().map(|operation| operation.snapshots.receiver_count()).sum()
+        }));
+        Self(inner)
     }
+}
 
+impl<A> Pollers<A> {
     /// Polls the device of an operation soon, because the operation was cancelled. Does nothing when the
     /// operation is not awaited.
     pub(super) fn poll_soon(&self, name: &OperationName) {
@@ -160,7 +178,13 @@ impl<A> Pollers<A> {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<DeviceName, AwaitedDevice>> {
-        self.0.devices.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
+    }
+}
+
+impl<A> PollersInner<A> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<DeviceName, AwaitedDevice>> {
+        self.devices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -410,11 +434,15 @@ impl<A: Api> Poller<A> {
     }
 
     async fn get(&self, permit: &Permit<Get>) -> Result<Arc<Operation>, Error> {
-        self.pollers.0.reader.fetch(permit, self.deadline(), None).await
+        let result = self.pollers.0.reader.fetch(permit, self.deadline(), None).await;
+        self.pollers.0.metrics.count_poll(&result);
+        result
     }
 
     async fn list(&self, permit: &Permit<Get>, query: &ListQuery) -> Result<ListOperationsResponse, Error> {
-        self.pollers.0.reader.list(&permit.by_device(), query, self.deadline(), None).await
+        let result = self.pollers.0.reader.list(&permit.by_device(), query, self.deadline(), None).await;
+        self.pollers.0.metrics.count_poll(&result);
+        result
     }
 }
 

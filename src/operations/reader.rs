@@ -22,6 +22,7 @@ use crate::{
         action::{Get, List},
     },
     proto::longrunning::{ListOperationsResponse, Operation},
+    telemetry::metrics::OperationMetrics,
 };
 
 /// Reads the states of operations. Cheap to clone. Clones share the cache.
@@ -33,6 +34,7 @@ struct ReaderInner<A> {
     upstream_timeout: Duration,
     cache: Cache,
     gets: Flights<Arc<Operation>>,
+    metrics: OperationMetrics,
 }
 
 impl<A> Clone for Reader<A> {
@@ -48,9 +50,16 @@ impl<A: Api> Reader<A> {
         upstream_timeout: Duration,
         limits: CacheLimits,
         tasks: TaskTracker,
+        metrics: &OperationMetrics,
     ) -> Self {
-        let gets = Flights::new(tasks);
-        Self(Arc::new(ReaderInner { amapi, log, upstream_timeout, cache: Cache::new(limits), gets }))
+        let (gets, cache) = (Flights::new(tasks, metrics.shared_gets.clone()), Cache::new(limits));
+        let metrics = metrics.clone();
+        let inner = Arc::new(ReaderInner { amapi, log, upstream_timeout, cache, gets, metrics });
+        inner.metrics.cache_entries.read_value_with({
+            let inner = Arc::downgrade(&inner);
+            move || inner.upgrade().map_or(0.0, |inner| inner.cache.len() as f64)
+        });
+        Self(inner)
     }
 
     /// The latest state of an operation: the cached state if it is recent enough, otherwise Google's.
@@ -61,7 +70,10 @@ impl<A: Api> Reader<A> {
         record: &Record,
     ) -> Result<Arc<Operation>, Error> {
         match self.0.cache.get(permit.resource()) {
-            Some(operation) => Ok(operation),
+            Some(operation) => {
+                self.0.metrics.cache_hits.inc();
+                Ok(operation)
+            }
             None => self.fetch(permit, deadline, Some(record)).await,
         }
     }

@@ -16,7 +16,13 @@ use super::{
     rules::{EvaluationError, Rules, Verdict},
     settings::PolicyMode,
 };
-use crate::{background::Background, caller::Caller, file_watch::FileWatch, fingerprint::fingerprint};
+use crate::{
+    background::Background,
+    caller::Caller,
+    file_watch::FileWatch,
+    fingerprint::fingerprint,
+    telemetry::metrics::{PolicyMetrics, ReloadCounter, ReloadKind},
+};
 
 /// A policy file that was read and validated. The watch reports every later change.
 #[derive(Debug)]
@@ -66,12 +72,20 @@ impl ActiveRules {
         self.mode
     }
 
-    pub(super) fn decide(&self, caller: &Caller, action: Action, resource: Lineage<'_>) -> Verdict {
+    pub(super) fn decide(
+        &self,
+        caller: &Caller,
+        action: Action,
+        resource: Lineage<'_>,
+        metrics: &PolicyMetrics,
+    ) -> Verdict {
         let named = self.rules.named.deepest(resource.name);
         let key = DecisionKey { caller: caller.clone(), action, named };
         if let Some(verdict) = self.decisions.get(&key) {
+            metrics.cache_hits.inc();
             return verdict;
         }
+        metrics.cache_misses.inc();
         let (verdict, errors) = self.rules.evaluate(caller, action, resource);
         self.report(errors);
         self.decisions.put(key, verdict.clone());
@@ -103,7 +117,8 @@ pub(super) fn start(
     }
     let first = Some(Arc::new(ActiveRules::new(rules, mode)));
     active.store(first.clone());
-    let task = reload(Arc::clone(active), first, mode, watch, path);
+    let reloads = background.reloads(ReloadKind::Policy);
+    let task = reload(Arc::clone(active), first, mode, watch, path, reloads);
     AbortOnDropHandle::new(background.spawn("policy reload", task))
 }
 
@@ -113,6 +128,7 @@ async fn reload(
     mode: PolicyMode,
     mut watch: FileWatch,
     path: PathBuf,
+    mut reloads: ReloadCounter,
 ) {
     loop {
         let content = watch.changed().await;
@@ -125,13 +141,17 @@ async fn reload(
                 // The rules of another file may have become active just before the abort of this task.
                 active.compare_and_swap(&current, next.clone());
                 current = next;
+                reloads.succeeded();
             }
-            Err(errors) => tracing::warn!(
-                file = %path.display(),
-                errors = errors.len(),
-                first = %errors[0],
-                "policy reload failed; the previous version stays active"
-            ),
+            Err(errors) => {
+                reloads.failed();
+                tracing::warn!(
+                    file = %path.display(),
+                    errors = errors.len(),
+                    first = %errors[0],
+                    "policy reload failed; the previous version stays active"
+                );
+            }
         }
     }
 }

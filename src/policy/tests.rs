@@ -6,6 +6,7 @@ use super::{Action, Explanation, Resource, Rules, active::ActiveRules, settings:
 use crate::{
     caller::{Caller, Claims, Evidence, Identity},
     name::{DeviceName, OperationName},
+    telemetry::metrics::PolicyMetrics,
 };
 
 mod property;
@@ -156,13 +157,17 @@ fn an_empty_policy_permits_nothing() {
 #[test]
 fn a_decision_is_cached_for_all_resources_that_the_policies_cannot_tell_apart() {
     let active = ActiveRules::new(rules(DOCUMENTED), PolicyMode::Enforce);
+    let metrics = PolicyMetrics::unregistered();
     let console = spiffe("spiffe://corp.example/ns/mdm/sa/console");
-    let decide =
-        |name: &str| active.decide(&console, Action::Cancel, OperationName::parse(name).unwrap().lineage());
+    let decide = |name: &str| {
+        let name = OperationName::parse(name).unwrap();
+        active.decide(&console, Action::Cancel, name.lineage(), &metrics)
+    };
     let first = decide("enterprises/LC01/devices/d1/operations/17");
     let again = decide("enterprises/LC01/devices/d2/operations/18");
     assert!(first.allowed && again.allowed);
     // The second decision is the cached one, not an equal one.
     assert!(std::sync::Arc::ptr_eq(&first.policies, &again.policies));
     assert!(!decide("enterprises/LC02/devices/d1/operations/17").allowed);
+    assert_eq!((metrics.cache_hits.get(), metrics.cache_misses.get()), (1, 2));
 }

@@ -35,6 +35,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Code, Status, body::Body};
+use tonic_types::StatusExt;
 use tower::Service;
 
 use super::{
@@ -51,6 +52,7 @@ use crate::{
     caller::Caller,
     operations::{call::Call, status},
     proto::longrunning::{GetOperationRequest, ListOperationsRequest},
+    telemetry::metrics::{CallMeasurement, CallMetrics, RpcMethod},
 };
 
 /// The `RetryInfo` of a refused call.
@@ -59,13 +61,14 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The path of a method before its name.
 const SERVICE_PATH: &str = "/google.longrunning.Operations/";
 
-/// The limits and the audit log of all calls of the process.
+/// The limits, the audit log and the metrics of all calls of the process.
 pub struct Calls {
     permits: Arc<Semaphore>,
     caller_limit: Arc<CallerLimit>,
     max_request_bytes: usize,
     upstream_timeout: Duration,
     audit: Audit,
+    metrics: Arc<CallMetrics>,
     /// All calls in flight: a token for each call until its response is written, and the tasks of callers that
     /// disconnected.
     in_flight: TaskTracker,
@@ -74,13 +77,14 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// Limits calls by `limits`, records them in `audit`, and tracks them in `in_flight`. `upstream_timeout` limits
-    /// the time for a request message to arrive, and the time for a response to be written.
+    /// Limits calls by `limits`, records them in `audit`, measures them in `metrics`, and tracks them in `in_flight`.
+    /// `upstream_timeout` limits the time for a request message to arrive, and the time for a response to be written.
     #[must_use]
     pub fn new(
         limits: &Limits,
         upstream_timeout: Duration,
         audit: Audit,
+        metrics: Arc<CallMetrics>,
         in_flight: TaskTracker,
     ) -> Arc<Self> {
         let permits = Arc::new(Semaphore::new(limits.max_concurrent_calls));
@@ -92,6 +96,7 @@ impl Calls {
             max_request_bytes,
             upstream_timeout,
             audit,
+            metrics,
             in_flight,
             aborted,
         })
@@ -142,8 +147,33 @@ where
         calls: Arc::clone(calls),
     });
     let record = audit_data.as_ref().map(|data| (data.arrival, data.record.clone()));
+    let measurement = match &audit_data {
+        Some(AuditData { arrival, .. }) => {
+            let trace_id = Some(arrival.trace_id.into());
+            calls.metrics.start(rpc_method(arrival.method), arrival.instant(), trace_id)
+        }
+        None => calls.metrics.start(RpcMethod::Other, Instant::now(), None),
+    };
     let call = handle(Arc::clone(calls), service, identity.clone(), record, request);
-    InFlight { call: Some(call.boxed()), audit_data }
+    InFlight { call: Some(call.boxed()), audit_data, measurement: Some(measurement) }
+}
+
+/// Answers a call of an unknown service.
+pub(super) fn unknown_service(calls: &Calls) -> InFlight {
+    let unknown = status::from_tonic(&Status::unimplemented("unknown service"));
+    let mut call = InFlight::unrecorded(std::future::ready(unknown.into_http()));
+    call.measurement = Some(calls.metrics.start(RpcMethod::Other, Instant::now(), None));
+    call
+}
+
+fn rpc_method(method: Method) -> RpcMethod {
+    match method {
+        Method::Cancel => RpcMethod::Cancel,
+        Method::Get => RpcMethod::Get,
+        Method::List => RpcMethod::List,
+        Method::Wait => RpcMethod::Wait,
+        Method::Delete => RpcMethod::Delete,
+    }
 }
 
 /// Handles a call from its arrival to its response. `record` is `None` for a path without a method of the contract.
@@ -369,8 +399,15 @@ fn with_details(response: Response<Body>, record: &Record) -> Response<Body> {
 }
 
 /// The code of a response: from its headers if it has no message, otherwise OK.
-fn code(response: &Response<Body>) -> Code {
+fn code<B>(response: &Response<B>) -> Code {
     response.headers().get("grpc-status").map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()))
+}
+
+/// The reason of an error that this server originated. tonic puts the status of a response without a message into its
+/// extensions.
+fn our_reason<B>(response: &Response<B>) -> Option<String> {
+    let info = response.extensions().get::<Status>()?.get_details_error_info()?;
+    (info.domain == status::OUR_DOMAIN).then_some(info.reason)
 }
 
 /// The caller's `traceparent` header.
@@ -408,6 +445,8 @@ pub(super) struct InFlight {
     /// `None` after the response started.
     call: Option<BoxFuture<'static, Response<ResponseBody>>>,
     audit_data: Option<AuditData>,
+    /// `None` after the response started, and for a call that is not measured. A drop counts the call as CANCELLED.
+    measurement: Option<CallMeasurement>,
 }
 
 /// The data for the audit line of a call.
@@ -418,9 +457,9 @@ struct AuditData {
 }
 
 impl InFlight {
-    /// A call without an audit line, which ends with its connection.
+    /// A call without an audit line and without metrics, which ends with its connection.
     pub(super) fn unrecorded(call: impl Future<Output = Response<ResponseBody>> + Send + 'static) -> Self {
-        Self { call: Some(call.boxed()), audit_data: None }
+        Self { call: Some(call.boxed()), audit_data: None, measurement: None }
     }
 }
 
@@ -431,6 +470,12 @@ impl Future for InFlight {
         let Some(call) = &mut self.call else { return Poll::Pending };
         let response = ready!(call.poll_unpin(cx));
         self.call = None;
+        if let Some(measurement) = self.measurement.take() {
+            if let Some(reason) = our_reason(&response) {
+                measurement.count_error(&reason);
+            }
+            measurement.complete(code(&response) as usize);
+        }
         Poll::Ready(response)
     }
 }

@@ -115,6 +115,13 @@ impl Validity {
         humantime::format_rfc3339_seconds(self.end)
     }
 
+    /// The end, in seconds since the Unix epoch.
+    pub(super) fn end_seconds(&self) -> i64 {
+        let end = self.end.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        // `unix_time` limits the seconds.
+        end.as_secs().try_into().unwrap_or(i64::MAX)
+    }
+
     pub(super) fn at(&self, now: SystemTime) -> ValidityState {
         if now < self.start {
             return ValidityState::NotYet;

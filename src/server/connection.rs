@@ -25,7 +25,10 @@ use super::{
     tls::Tls,
     write_stall::WriteStalls,
 };
-use crate::log_throttle::LogThrottle;
+use crate::{
+    log_throttle::LogThrottle,
+    telemetry::metrics::{ConnectionMetrics, Transport},
+};
 
 /// An admitted connection.
 pub(super) struct Admitted {
@@ -47,6 +50,7 @@ pub(super) struct Connections {
     write_timeout: Duration,
     http2: http2::Builder<TokioExecutor>,
     invalid_authorities: LogThrottle,
+    metrics: ConnectionMetrics,
 }
 
 /// The reason for closing a connection.
@@ -60,7 +64,12 @@ enum CloseReason {
 }
 
 impl Connections {
-    pub(super) fn new(router: Router, limits: Limits, write_timeout: Duration) -> Self {
+    pub(super) fn new(
+        router: Router,
+        limits: Limits,
+        write_timeout: Duration,
+        metrics: ConnectionMetrics,
+    ) -> Self {
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())
@@ -76,6 +85,7 @@ impl Connections {
             write_timeout,
             http2,
             invalid_authorities: LogThrottle::default(),
+            metrics,
         }
     }
 
@@ -84,6 +94,11 @@ impl Connections {
     pub(super) async fn serve(self: Arc<Self>, admitted: Admitted, ending: watch::Receiver<bool>) {
         let Admitted { socket, permit: _permit, mut preface, tls } = admitted;
         let origin = socket.origin();
+        let _open = self.metrics.open(match (&socket, &tls) {
+            (Connected::Unix(_), _) => Transport::Unix,
+            (Connected::Tcp(_), None) => Transport::Tcp,
+            (Connected::Tcp(_), Some(_)) => Transport::Tls,
+        });
         let deadline = Instant::now() + self.limits.handshake_timeout;
         let served = match (socket, tls) {
             (Connected::Unix(stream), _) => {

@@ -5,7 +5,7 @@ use std::{convert::Infallible, sync::Arc};
 use http::{Request, Response};
 use hyper::{body::Incoming, service::Service};
 use tokio::sync::watch;
-use tonic::{Status, body::Body};
+use tonic::body::Body;
 use tower::{ServiceExt, util::BoxCloneSyncService};
 
 use super::{
@@ -19,9 +19,7 @@ use super::{
     write_stall::WriteStalls,
 };
 use crate::{
-    operations::{Operations, status},
-    proto::longrunning::operations_server::OperationsServer,
-    serving::Serving,
+    operations::Operations, proto::longrunning::operations_server::OperationsServer, serving::Serving,
 };
 
 /// A service other than the contract's.
@@ -55,6 +53,11 @@ impl Router {
             reflection: BoxCloneSyncService::new(reflection::v1(serving.clone())),
             reflection_alpha: BoxCloneSyncService::new(reflection::v1alpha(serving)),
         }
+    }
+
+    /// All calls of the contract's service.
+    pub(super) fn calls(&self) -> &Arc<Calls> {
+        &self.calls
     }
 
     /// The services for the calls of one connection.
@@ -94,10 +97,7 @@ impl Service<Request<Incoming>> for ConnectionRouter {
             Some("grpc.reflection.v1alpha.ServerReflection") => {
                 call_other(&self.router.reflection_alpha, request)
             }
-            _ => {
-                let unknown = status::from_tonic(&Status::unimplemented("unknown service"));
-                InFlight::unrecorded(std::future::ready(unknown.into_http()))
-            }
+            _ => call::unknown_service(&self.router.calls),
         };
         ConnectionCall::new(call, &self.resets, &self.stalls)
     }

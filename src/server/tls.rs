@@ -28,7 +28,12 @@ use super::{
     cert_summary::{Validity, ValidityState},
     settings::TlsFiles,
 };
-use crate::{background::Background, file_watch::FileWatch, pem};
+use crate::{
+    background::Background,
+    file_watch::FileWatch,
+    pem,
+    telemetry::metrics::{ConnectionMetrics, ReloadCounter, ReloadKind},
+};
 
 /// HTTP/2 in ALPN (RFC 9113, section 3.1).
 const H2: &[u8] = b"h2";
@@ -104,11 +109,14 @@ impl Tls {
     /// Starts the task that reloads the files when they change. An invalid version is logged, and the old one stays
     /// active. The task is aborted when the last clone is dropped.
     #[must_use]
-    pub fn start(loaded: LoadedTls, background: &Background) -> Self {
+    pub fn start(loaded: LoadedTls, metrics: ConnectionMetrics, background: &Background) -> Self {
         let LoadedTls { files, watched, content } = loaded;
         warn(&files, &content);
+        metrics.set_certificate_expiry(content.validity.end_seconds());
         let config = Arc::new(ArcSwap::new(Arc::clone(&content.config)));
-        let task = background.spawn("TLS file reload", reload(Arc::clone(&config), files, watched, content));
+        let reloads = background.reloads(ReloadKind::Tls);
+        let task = reload(Arc::clone(&config), files, watched, content, metrics, reloads);
+        let task = background.spawn("TLS file reload", task);
         Self { config, _reload: Arc::new(AbortOnDropHandle::new(task)) }
     }
 
@@ -333,6 +341,8 @@ async fn reload(
     files: TlsFiles,
     mut watched: PerFile<WatchedFile>,
     mut active: TlsContent,
+    metrics: ConnectionMetrics,
+    mut reloads: ReloadCounter,
 ) {
     let mut unreported: Option<TlsFileError> = None;
     loop {
@@ -340,6 +350,7 @@ async fn reload(
             () = watched.changed() => {}
             () = tokio::time::sleep(MISMATCH_GRACE), if unreported.is_some() => {
                 if let Some(error) = unreported.take() {
+                    reloads.failed();
                     tracing::warn!(%error, "failed to reload the TLS files: the old ones stay active");
                 }
                 continue;
@@ -353,10 +364,15 @@ async fn reload(
         // An error means that the check panicked or that the runtime shuts down.
         let Ok(loaded) = tokio::task::spawn_blocking(move || to_check.check(&contents)).await else { return };
         match loaded {
-            Ok(loaded) if loaded.fingerprint == active.fingerprint => unreported = None,
+            Ok(loaded) if loaded.fingerprint == active.fingerprint => {
+                unreported = None;
+                reloads.reverted();
+            }
             Ok(loaded) => {
                 unreported = None;
                 current.store(Arc::clone(&loaded.config));
+                reloads.succeeded();
+                metrics.set_certificate_expiry(loaded.validity.end_seconds());
                 let valid_until = loaded.validity.end();
                 tracing::info!(%valid_until, "reloaded the TLS files for new connections");
                 warn(&files, &loaded);

@@ -1,6 +1,8 @@
-//! The settings of the log.
+//! The settings of the log and of the telemetry listener.
 
-use crate::config::{Invalid, Sources, Words, settings};
+use std::{net::SocketAddr, path::Path};
+
+use crate::config::{Invalid, Parsed, Sources, Words, address::tcp_address, settings};
 
 settings! {
     /// The log. Its settings have flags and variables only, no keys in the file.
@@ -9,6 +11,24 @@ settings! {
         log_format: LogFormat = "text", Words(&[("text", LogFormat::Text), ("json", LogFormat::Json)]),
             env "COUNTERMAND_LOG_FORMAT", flag "--log-format FORMAT";
     }
+}
+
+settings! {
+    /// `[telemetry]`: the listener for monitoring.
+    pub struct Telemetry in "telemetry" {
+        /// Serve /metrics, /livez and /readyz here, in plaintext, for Prometheus and probes on other machines. These
+        /// pages have no caller, enterprise, device or operation, and no causes of errors. The admin port has the
+        /// same pages, with causes.
+        listen: Option<SocketAddr>, Parsed { form: "host:port", parse: address }, env "COUNTERMAND_TELEMETRY_LISTEN";
+    }
+}
+
+fn address(text: &str, _: &Path) -> Result<SocketAddr, Invalid> {
+    let hint = "give host:port, for example 0.0.0.0:9465, or leave it out";
+    if text.starts_with("unix:") {
+        return Err(Invalid::new("the telemetry listener cannot be a unix socket", hint));
+    }
+    tcp_address(text, hint)
 }
 
 /// The format of log lines.

@@ -1,4 +1,5 @@
-//! The documents that are generated, `docs/CLI.md` and `docs/CONFIGURATION.md`, and the one that is compared with the code.
+//! The documents that are generated, `docs/CLI.md`, `docs/CONFIGURATION.md` and `docs/METRICS.md`, and the one that is
+//! compared with the code.
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
@@ -21,6 +22,18 @@ old one stays active. `RUST_LOG` filters the log.
 SIGHUP reloads the configuration file. `[policy]`, `[[credentials]]`, `server.drain_timeout`, `server.drain_delay` and
 `server.max_calls_per_caller` change at once. The log names other changed settings, which need a restart. A file with
 errors changes nothing.
+
+This file is generated: `UPDATE_DOCUMENTS=1 cargo test --test it generated_documents`.
+";
+
+const METRICS_HEAD: &str = "# Metrics
+
+`/metrics` of the admin port (`admin.listen`) and of the telemetry listener (`telemetry.listen`) has these metrics, in
+Prometheus' text format, or in OpenMetrics 1.0.0 if the client prefers it. In OpenMetrics, the name of a counter has no
+`_total`, and histograms of calls have exemplars with trace ids.
+
+The values of labels are closed sets. No text of a caller, an enterprise, a device or an operation is one. A histogram has
+the series `_bucket`, `_sum` and `_count`, from its first value on. A counter exists from the start, with the value 0.
 
 This file is generated: `UPDATE_DOCUMENTS=1 cargo test --test it generated_documents`.
 ";
@@ -83,6 +96,11 @@ fn the_configuration_reference_is_current() {
     compare("CONFIGURATION.md", &(CONFIGURATION_HEAD.to_owned() + &countermand::app::config::reference()));
 }
 
+#[test]
+fn the_metrics_reference_is_current() {
+    compare("METRICS.md", &(METRICS_HEAD.to_owned() + &countermand::telemetry::metrics::reference()));
+}
+
 /// Whether a text may be the reason of an `ErrorInfo`.
 fn is_reason(text: &str) -> bool {
     text.len() > 3 && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
@@ -112,4 +130,8 @@ fn the_error_reference_has_every_reason() {
     let is_other = |text: &str| matches!(text, "UNIMPLEMENTED" | "HTTP_");
     let in_document: BTreeSet<_> = quoted.filter(|text| is_reason(text) && !is_other(text)).collect();
     assert_eq!(in_code, in_document);
+
+    let mut in_metrics = BTreeSet::from(countermand::telemetry::metrics::ERROR_REASONS);
+    assert!(in_metrics.remove("_OTHER") && in_metrics.remove("UNIMPLEMENTED"));
+    assert_eq!(in_code, in_metrics);
 }

@@ -24,6 +24,7 @@ mod secrets;
 #[cfg(feature = "emulator")]
 mod serve_with_emulator;
 mod systemd;
+mod telemetry;
 mod tls;
 mod unix_socket;
 

@@ -16,6 +16,7 @@ mod http2_streams;
 mod identity;
 mod incomplete_requests;
 mod invalid_requests;
+mod metrics;
 mod not_grpc;
 mod overload;
 mod policy;

@@ -6,7 +6,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{FailedAttempt, Next, RetryBudget, RetryUse, Tries, retry_after};
-use crate::{amapi::error::Error, flight::Flight};
+use crate::{amapi::error::Error, flight::Flight, telemetry::metrics::Metrics};
 
 const SECOND: Duration = Duration::from_secs(1);
 const RETRY: Next = Next::Retry { not_before: Duration::ZERO };
@@ -26,7 +26,8 @@ async fn run(budget: &RetryBudget, timeout: Duration, script: impl IntoIterator<
             |next| FailedAttempt { error: Error::Unreachable { cause: "scripted".to_owned() }, next };
         std::future::ready(script.pop_front().map_or(Ok(()), |next| Err(failed(next))))
     };
-    let result = Tries::new(budget, &flight, RetryUse::Cancel).run(attempt).await;
+    let (metrics, _) = Metrics::new();
+    let result = Tries::new(budget, &flight, RetryUse::Cancel, &metrics.upstream).run(attempt).await;
     Outcome { result, attempts: flight.attempts() }
 }
 

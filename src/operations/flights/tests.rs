@@ -15,6 +15,7 @@ use crate::{
     audit::{Arrival, Method, Record, TraceId},
     flight::Flight,
     name::OperationName,
+    telemetry::metrics::Counter,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -24,7 +25,7 @@ fn name() -> OperationName {
 }
 
 fn flights() -> Flights<usize> {
-    Flights::new(TaskTracker::new())
+    Flights::new(TaskTracker::new(), Counter::default())
 }
 
 /// Counts the starts and ends of upstream calls, each of which takes two seconds.
@@ -90,7 +91,7 @@ async fn identical_calls_share_one_upstream_call() {
 #[tokio::test(start_paused = true)]
 async fn an_upstream_call_completes_after_its_caller_disconnected() {
     let tasks = TaskTracker::new();
-    let (flights, upstream) = (Flights::new(tasks.clone()), FakeUpstream::default());
+    let (flights, upstream) = (Flights::new(tasks.clone(), Counter::default()), FakeUpstream::default());
     let disconnected = tokio::time::timeout(SECOND, join(&flights, &upstream, 10 * SECOND)).await;
     assert!(disconnected.is_err());
     assert_eq!(upstream.counts(), (1, 0));

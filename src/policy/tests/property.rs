@@ -13,6 +13,7 @@ use crate::{
         parse,
         settings::PolicyMode,
     },
+    telemetry::metrics::PolicyMetrics,
 };
 
 /// Few ids, so that policies often apply to the calls.
@@ -148,9 +149,10 @@ proptest! {
     ) {
         let rules = parse::unvalidated(&policies.concat());
         let active = ActiveRules::new(parse::unvalidated(&policies.concat()), PolicyMode::Enforce);
+        let metrics = PolicyMetrics::unregistered();
         for (caller, action, name) in &calls {
             let fresh = rules.evaluate(caller, *action, name.lineage()).0;
-            let found = active.decide(caller, *action, name.lineage());
+            let found = active.decide(caller, *action, name.lineage(), &metrics);
             prop_assert_eq!(found, fresh, "{} {:?} {:?}\n{}", caller, action, name, policies.join("\n"));
         }
     }

@@ -17,6 +17,7 @@ use crate::{
         peer::{Peer, PeerOrigin},
         settings::Callers,
     },
+    telemetry::metrics::{CODES, Metrics},
 };
 
 type Handled = Result<Response<Body>, Infallible>;
@@ -27,8 +28,11 @@ type Handler = fn() -> BoxFuture<'static, Handled>;
 /// Calls with an audit log in `directory`.
 fn calls(directory: &TempDir, on_failure: OnFailure) -> Arc<Calls> {
     let file = Destination::File(directory.path().join("audit.jsonl"));
-    let audit = Audit::start(&settings::Audit { file, on_failure }, &Background::unsupervised()).unwrap();
-    Calls::new(&Limits::default(), Duration::from_secs(30), audit, TaskTracker::new())
+    let (metrics, _) = Metrics::new();
+    let audit =
+        Audit::start(&settings::Audit { file, on_failure }, metrics.audit, &Background::unsupervised())
+            .unwrap();
+    Calls::new(&Limits::default(), Duration::from_secs(30), audit, metrics.calls, TaskTracker::new())
 }
 
 fn identity() -> PeerIdentity {
@@ -198,4 +202,11 @@ fn another_content_type_is_not_grpc() {
         assert!(!is_grpc_type(other), "{other}");
     }
     assert!(!is_grpc(&HeaderMap::new()));
+}
+
+#[test]
+fn the_metrics_name_each_code() {
+    for (number, name) in (0..).zip(CODES) {
+        assert_eq!(status::code_name(Code::from(number)), name);
+    }
 }

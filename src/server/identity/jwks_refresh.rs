@@ -9,7 +9,11 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::jwks::{Algorithm, FETCH_TIMEOUT, JwksFetchError, KeyFile, KeySet, KeySource};
-use crate::{background::Background, file_watch::FileWatch};
+use crate::{
+    background::Background,
+    file_watch::FileWatch,
+    telemetry::metrics::{ReloadCounter, ReloadKind},
+};
 
 /// The interval between two fetches, and therefore the maximum time for which a withdrawn key is accepted.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(300);
@@ -71,7 +75,8 @@ impl IssuerKeys {
     pub(super) fn fetched(source: impl KeySource, allowed: Vec<Algorithm>, background: &Background) -> Self {
         let (publish, state) = watch::channel(KeyState::new(None));
         let (requests, requested) = mpsc::channel(1);
-        let task = background.spawn(TASK, refresh(source, allowed, publish, requested));
+        let task = background
+            .spawn(TASK, refresh(source, allowed, publish, requested, background.reloads(ReloadKind::Jwks)));
         Self { state, requests: Some(requests), _task: AbortOnDropHandle::new(task) }
     }
 
@@ -79,7 +84,8 @@ impl IssuerKeys {
     pub(super) fn of_file(file: KeyFile, allowed: Vec<Algorithm>, background: &Background) -> Self {
         let KeyFile { path, watch, keys } = file;
         let (publish, state) = watch::channel(KeyState::new(Some(keys)));
-        let task = background.spawn(TASK, reload(path, watch, allowed, publish));
+        let reloads = background.reloads(ReloadKind::Jwks);
+        let task = background.spawn(TASK, reload(path, watch, allowed, publish, reloads));
         Self { state, requests: None, _task: AbortOnDropHandle::new(task) }
     }
 
@@ -128,6 +134,7 @@ async fn refresh(
     allowed: Vec<Algorithm>,
     publish: watch::Sender<KeyState>,
     mut requested: mpsc::Receiver<()>,
+    mut reloads: ReloadCounter,
 ) {
     let mut failures = 0;
     let mut has_keys = false;
@@ -140,6 +147,7 @@ async fn refresh(
                 }
                 (failures, has_keys) = (0, true);
                 publish.send_modify(|state| state.replace(keys));
+                reloads.succeeded();
                 REFRESH_INTERVAL.mul_f64(1.0 - fastrand::f64() / 10.0)
             }
             Err(error) => {
@@ -150,6 +158,7 @@ async fn refresh(
                     );
                 }
                 failures += 1;
+                reloads.failed();
                 let pause = backoff(failures, fastrand::f64());
                 publish.send_modify(|state| state.end_fetch(Some(Instant::now() + pause)));
                 pause
@@ -171,6 +180,7 @@ async fn reload(
     mut watch: FileWatch,
     allowed: Vec<Algorithm>,
     publish: watch::Sender<KeyState>,
+    mut reloads: ReloadCounter,
 ) {
     loop {
         let content = watch.changed().await;
@@ -181,11 +191,15 @@ async fn reload(
                     "reloaded the token keys"
                 );
                 publish.send_modify(|state| state.replace(keys));
+                reloads.succeeded();
             }
-            Err(error) => tracing::warn!(
-                file = %file.display(), %error,
-                "failed to reload the token keys: the old ones stay active"
-            ),
+            Err(error) => {
+                reloads.failed();
+                tracing::warn!(
+                    file = %file.display(), %error,
+                    "failed to reload the token keys: the old ones stay active"
+                );
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn the_admin_port_has_two_pages_for_get_and_head() {
+async fn the_admin_port_has_three_pages_for_get_and_head() {
     let google = Google::start().await;
     let service = Service::start(&google).await;
     service.ready().await;
@@ -20,7 +20,7 @@ async fn the_admin_port_has_two_pages_for_get_and_head() {
     let (_, head, _) = service.request("GET", "/readyz", "application/json").await;
     assert!(head.contains("content-type: application/json"), "{head}");
 
-    for path in ["/livez", "/readyz"] {
+    for path in ["/livez", "/readyz", "/metrics"] {
         let (status, head, body) = service.request("HEAD", path, "*/*").await;
         assert_eq!((status, body.as_str()), (200, ""), "{head}");
         assert!(head.contains("content-length: ") && !head.contains("content-length: 0"), "{head}");
@@ -30,7 +30,7 @@ async fn the_admin_port_has_two_pages_for_get_and_head() {
             assert!(head.contains("allow: get,head"), "{head}");
         }
     }
-    for path in ["/", "/livez/", "/metrics"] {
+    for path in ["/", "/livez/", "/metrics/"] {
         for method in ["GET", "POST"] {
             let (status, _, body) = service.request(method, path, "*/*").await;
             assert_eq!((status, body.as_str()), (404, ""), "{method} {path}");

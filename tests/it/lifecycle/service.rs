@@ -3,16 +3,14 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use tempfile::TempDir;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    process::Command,
-    time::timeout,
-};
+use tokio::process::Command;
 
 use crate::{
     lifecycle::{google::Google, key::Key},
-    support::process::{LIMIT, Process, countermand, eventually},
+    support::{
+        http_page,
+        process::{Process, countermand, eventually},
+    },
 };
 
 /// The first words of the command line.
@@ -86,24 +84,12 @@ impl Service {
 
     /// The status, the head and the body of a response of the admin port.
     pub(crate) async fn request(&self, method: &str, path: &str, accept: &str) -> (u16, String, String) {
-        let response = timeout(LIMIT, async {
-            let mut stream = TcpStream::connect(self.admin).await.unwrap();
-            let request = format!(
-                "{method} {path} HTTP/1.1\r\nhost: x\r\naccept: {accept}\r\nconnection: close\r\n\r\n"
-            );
-            stream.write_all(request.as_bytes()).await.unwrap();
-            let mut response = String::new();
-            stream.read_to_string(&mut response).await.unwrap();
-            response
-        });
-        let response = response.await.expect("a response");
-        let (head, body) = response.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), head.to_lowercase(), body.to_owned())
+        http_page::request(self.admin, method, path, accept).await
     }
 }
 
 /// The first TCP address in log lines with this message, in text or JSON.
-fn listening(log: &str, message: &str) -> Option<SocketAddr> {
+pub(super) fn listening(log: &str, message: &str) -> Option<SocketAddr> {
     let (text, json) = (format!(": {message} address="), format!(r#""message":"{message}","address":""#));
     log.lines().find_map(|line| {
         let (_, address) = line.split_once(&text).or_else(|| line.split_once(&json))?;

@@ -49,6 +49,8 @@ fn endpoint(address: SocketAddr) -> Endpoint {
 /// A running service. It ends with the runtime of its test, or after [`Service::drain`].
 pub(crate) struct Service {
     pub(crate) address: SocketAddr,
+    /// The admin port.
+    pub(crate) admin: SocketAddr,
     serving: watch::Receiver<Serving>,
     stop: oneshot::Sender<()>,
     running: JoinHandle<Result<Drained, Defect>>,

@@ -26,6 +26,11 @@ fn each_error_has_its_text() {
         ("[admin]\nlisten = \"127.0.0.1:50051\"", "collides with 127.0.0.1:50051"),
         ("[admin]\nlisten = \"[::]:9464\"", "beyond this machine"),
         ("[admin]\nlisten = \"unix:/s\"", "cannot be a unix socket"),
+        ("[telemetry]\nlisten = \"127.0.0.1:50051\"", "collides with 127.0.0.1:50051, which serves gRPC"),
+        ("[telemetry]\nlisten = \"0.0.0.0:50051\"", "collides with 127.0.0.1:50051, which serves gRPC"),
+        ("[telemetry]\nlisten = \"127.0.0.1:9464\"", "collides with the admin port"),
+        ("[telemetry]\nlisten = \"unix:/s\"", "cannot be a unix socket"),
+        ("[telemetry]\nlisten = \"9465\"", "has no port"),
     ]);
 }
 
@@ -67,6 +72,14 @@ fn an_address_beyond_loopback_requires_tls_and_a_policy() {
         let allowed = Flags::default().with("--allow-unauthenticated", "true");
         assert!(listen_errors(allowed).is_empty(), "{given}");
     }
+}
+
+#[test]
+fn the_telemetry_listener_may_be_beyond_loopback() {
+    let directory = Directory::new();
+    let flags = Flags::default().with("--credentials", directory.path("key.json"));
+    let config = directory.load("[telemetry]\nlisten = \"0.0.0.0:9465\"", &[], flags).unwrap();
+    assert_eq!(config.settings.telemetry.listen, Some(([0, 0, 0, 0], 9465).into()));
 }
 
 #[test]

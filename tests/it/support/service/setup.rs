@@ -160,11 +160,11 @@ impl Setup {
         let app = App::start(config, PassedSockets::default()).await.unwrap();
         let addresses = app.addresses();
         let [ListenAddress::Tcp(address), ..] = addresses[..] else { panic!("{addresses:?}") };
-        let serving = app.serving();
+        let (serving, admin) = (app.serving(), app.admin_address().unwrap());
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn(app.run(async { drop(stopped.await) }, std::future::pending()));
         // The connection is lazy because some tests count connections, and a TLS listener rejects plaintext.
         let channel = endpoint(address).connect_lazy();
-        Service { address, serving, stop, running, channel, files }
+        Service { address, admin, serving, stop, running, channel, files }
     }
 }

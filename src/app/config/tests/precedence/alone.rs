@@ -15,7 +15,7 @@ fn each_setting_alone_changes_nothing_else() {
     type Case = (&'static str, &'static [(&'static str, &'static str)], fn(&mut Settings));
     let directory = directory();
     let directory = directory.as_path();
-    let cases: [Case; 26] = [
+    let cases: [Case; 27] = [
         ("--listen [::1]:1", &[], |c| c.server.listen = vec![tcp("[::1]:1")]),
         ("", &[("COUNTERMAND_LISTEN", "[::1]:1")], |c| c.server.listen = vec![tcp("[::1]:1")]),
         ("--admin-listen off", &[], |c| c.admin.listen = None),
@@ -40,6 +40,9 @@ fn each_setting_alone_changes_nothing_else() {
             c.audit.file = Destination::File(beside_the_key(c, "a"));
         }),
         ("", &[("COUNTERMAND_AUDIT_FILE", "stdout")], |_| {}),
+        ("", &[("COUNTERMAND_TELEMETRY_LISTEN", "[::]:9466")], |c| {
+            c.telemetry.listen = Some("[::]:9466".parse().unwrap());
+        }),
         ("", &[("COUNTERMAND_AUDIT_ON_FAILURE", "continue")], |c| c.audit.on_failure = OnFailure::Continue),
         ("--allow-unauthenticated", &[], |_| {}),
         ("", &[("COUNTERMAND_ALLOW_UNAUTHENTICATED", "false")], |_| {}),

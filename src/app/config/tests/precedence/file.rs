@@ -12,7 +12,7 @@ use crate::{
     operations::settings::Polling,
     policy::settings::{PolicyMode, PolicySettings},
     server::settings::{Callers, Jwks, Jwt, Limits, ListenAddress, Owner, Server},
-    telemetry::settings::{LogFormat, LogSettings},
+    telemetry::settings::{LogFormat, LogSettings, Telemetry},
 };
 
 pub(super) const FULL: &str = r#"
@@ -77,6 +77,8 @@ cache_max_age = "1m"
 [audit]
 file = "audit.jsonl"
 on_failure = "continue"
+[telemetry]
+listen = "127.0.0.1:9465"
 "#;
 
 /// The settings of `--config @/full.toml` alone. The URLs come from `url`, because the test compares them as text.
@@ -119,6 +121,7 @@ fn full(directory: &Path, url: &Settings) -> Settings {
             file: Destination::File(directory.join("audit.jsonl")),
             on_failure: OnFailure::Continue,
         },
+        telemetry: Telemetry { listen: Some(([127, 0, 0, 1], 9465).into()) },
         log: LogSettings { log_format: LogFormat::Text },
     }
 }

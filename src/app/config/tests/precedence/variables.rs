@@ -10,10 +10,10 @@ use crate::{
     audit::settings::{Audit, Destination, OnFailure},
     policy::settings::{PolicyMode, PolicySettings},
     server::settings::{Callers, Jwks, Jwt, Limits, Owner, Server},
-    telemetry::settings::{LogFormat, LogSettings},
+    telemetry::settings::{LogFormat, LogSettings, Telemetry},
 };
 
-pub(super) const ALL_VARIABLES: [(&str, &str); 49] = [
+pub(super) const ALL_VARIABLES: [(&str, &str); 50] = [
     ("COUNTERMAND_CONFIG", "@/full.toml"),
     ("COUNTERMAND_LISTEN", "127.0.0.1:2, [::1]:2"),
     ("COUNTERMAND_ADMIN_LISTEN", "127.0.0.1:3"),
@@ -62,6 +62,7 @@ pub(super) const ALL_VARIABLES: [(&str, &str); 49] = [
     ("COUNTERMAND_CALLERS_JWT_JWKS", "https://variable.example/jwks?a=b"),
     ("COUNTERMAND_CALLERS_JWT_JWKS_CA_CERTIFICATES", "@/other.pem"),
     ("COUNTERMAND_CALLERS_JWT_JWKS_TOKEN_FILE", "@/other.json"),
+    ("COUNTERMAND_TELEMETRY_LISTEN", "0.0.0.0:9466"),
     ("COUNTERMAND_LOG_FORMAT", "json"),
 ];
 
@@ -94,6 +95,7 @@ pub(super) fn of_variables(directory: &Path, urls: &Settings) -> Settings {
         jwt: Some(jwt_of_variables(directory)),
         polling: polling(2, 3, 4, 5, 6),
         audit: Audit { file: Destination::File(directory.join("other.jsonl")), on_failure: OnFailure::Fail },
+        telemetry: Telemetry { listen: Some(([0, 0, 0, 0], 9466).into()) },
         log: LogSettings { log_format: LogFormat::Json },
     }
 }
