@@ -22,8 +22,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    audit::{TraceId, TraceParent},
     proto::otlp::trace::span::SpanKind,
+    trace_id::{TraceId, TraceParent},
 };
 
 mod export;
@@ -53,7 +53,7 @@ struct TracerInner {
 }
 
 /// The trace of a call: its ID for the logs, and its span if traces are exported. The default belongs to no call.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Trace {
     /// The ID in the audit line.
     pub id: Option<TraceId>,

@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     caller::{Caller, Claims},
     flight::Flight,
+    trace_id::TraceParent,
 };
 
 fn arrival(method: Method) -> Arrival {

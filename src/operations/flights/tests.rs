@@ -62,7 +62,7 @@ async fn joined(
     record: &Record,
 ) -> Result<usize, Error> {
     flights
-        .join(&name(), Instant::now() + timeout, Some(record), |flight| upstream.clone().call(flight))
+        .join(&name(), Instant::now() + timeout, record, |flight| upstream.clone().call(flight))
         .await
 }
 
@@ -146,11 +146,11 @@ async fn the_followers_of_a_call_that_panics_are_answered_and_the_next_call_star
                 sleep(SECOND).await;
                 panic!("on purpose")
             };
-            flights.join(&name(), deadline, None, panicking).await
+            flights.join(&name(), deadline, &Record::default(), panicking).await
         }
     });
     sleep(SECOND / 2).await;
-    let follower = flights.join(&name(), deadline, None, |_| async { Ok(1) }).await;
+    let follower = flights.join(&name(), deadline, &Record::default(), |_| async { Ok(1) }).await;
     assert!(matches!(follower, Err(Error::Lost)), "{follower:?}");
     leader.await.expect_err("it panicked");
     let upstream = FakeUpstream::default();
@@ -167,8 +167,8 @@ async fn the_followers_of_a_call_that_panics_after_its_caller_left_are_answered(
     };
     let name = name();
     let (leader, follower) = tokio::join!(
-        flights.join(&name, start + SECOND, None, panicking),
-        flights.join(&name, start + 10 * SECOND, None, |_| async { Ok(1) }),
+        flights.join(&name, start + SECOND, &record, panicking),
+        flights.join(&name, start + 10 * SECOND, &record, |_| async { Ok(1) }),
     );
     assert!(matches!(leader, Err(Error::DeadlineExceeded { .. })), "{leader:?}");
     assert!(matches!(follower, Err(Error::Lost)), "{follower:?}");
@@ -189,9 +189,9 @@ async fn a_caller_that_joins_later_extends_the_deadline() {
     let name = name();
     let late = async {
         sleep(29 * SECOND).await;
-        flights.join(&name, start + 89 * SECOND, None, |_| async { Ok(2) }).await
+        flights.join(&name, start + 89 * SECOND, &record, |_| async { Ok(2) }).await
     };
-    let (first, late) = tokio::join!(flights.join(&name, start + 30 * SECOND, None, work), late);
+    let (first, late) = tokio::join!(flights.join(&name, start + 30 * SECOND, &record, work), late);
     assert!(matches!(first, Err(Error::DeadlineExceeded { .. })), "{first:?}");
     assert_eq!(late.expect("completed"), 1);
     assert_eq!(start.elapsed(), 60 * SECOND);

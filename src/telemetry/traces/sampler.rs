@@ -1,6 +1,6 @@
 //! The samplers of the OpenTelemetry SDK specification ("Sampling").
 
-use crate::audit::{TraceId, TraceParent};
+use crate::trace_id::{TraceId, TraceParent};
 
 /// Decides which calls are recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +31,7 @@ impl Sampler {
 #[cfg(test)]
 mod tests {
     use super::Sampler;
-    use crate::audit::{TraceId, TraceParent};
+    use crate::trace_id::{TraceId, TraceParent};
 
     fn parent(flags: &str) -> TraceParent {
         let header = format!("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-{flags}");

@@ -89,6 +89,11 @@ impl TraceSettings {
         Self::read_enabled(endpoint, sources)
     }
 
+    /// The URL of the collector.
+    pub(crate) fn collector(&self) -> &http::Uri {
+        self.collector.endpoint.uri()
+    }
+
     fn read_enabled(endpoint: Option<Text>, sources: &mut Sources) -> Option<Self> {
         let endpoint = match endpoint {
             Some(given) => parsed(given, sources, parse_endpoint),

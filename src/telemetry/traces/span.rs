@@ -10,11 +10,11 @@ use http::{HeaderMap, HeaderValue};
 
 use super::{Tracer, random_span_id};
 use crate::{
-    audit::{TraceId, TraceParent},
     proto::otlp::{
         common::{AnyValue, KeyValue, any_value::Value},
         trace::{self as otlp, SpanFlags, Status, span::Link, span::SpanKind, status::StatusCode},
     },
+    trace_id::{TraceId, TraceParent},
 };
 
 /// The bit of a sampled trace in `traceparent` (W3C Trace Context, section 3.2.2.5.1).

@@ -1,4 +1,4 @@
-//! The ID of a call's trace.
+//! The ID of a call's trace, and the `traceparent` header that it comes from.
 
 use std::fmt;
 
@@ -69,7 +69,7 @@ impl TraceId {
 
 impl TraceId {
     /// The 32 digits of `Display`, without the cost of the formatter.
-    pub(super) fn hexadecimal(self) -> [u8; 32] {
+    pub(crate) fn hexadecimal(self) -> [u8; 32] {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut text = [0; 32];
         for (pair, byte) in text.chunks_exact_mut(2).zip(self.0.to_be_bytes()) {
