@@ -322,7 +322,8 @@ impl App {
                 traces.end(end + margin / 2).await;
             }
         };
-        let (audited, ()) = tokio::join!(tokio::time::timeout_at(end + margin / 2, audit.end()), flush_traces);
+        let (audited, ()) =
+            tokio::join!(tokio::time::timeout_at(end + margin / 2, audit.end()), flush_traces);
         if audited.is_err() {
             tracing::error!("drain timed out before the audit log was flushed");
         }

@@ -46,7 +46,6 @@ impl TraceParent {
 }
 
 impl TraceId {
-
     /// Generates the ID of a new trace. The ID must be unique, not secret.
     #[must_use]
     pub fn random() -> Self {

@@ -23,8 +23,8 @@ use crate::{
     policy::{Permit, action::Get},
     proto::longrunning::{ListOperationsResponse, Operation},
     serving::Serving,
-    telemetry::traces::{Span, SpanContext, Trace, WeakSpanContext},
     telemetry::metrics::OperationMetrics,
+    telemetry::traces::{Span, SpanContext, Trace, WeakSpanContext},
 };
 
 /// The factor between two intervals.
@@ -299,7 +299,9 @@ impl<A> Poller<A> {
     fn start_span(&self) -> Option<Span> {
         let mut waiters = Vec::new();
         let mut devices = self.pollers.lock();
-        for operation in devices.get_mut(&self.device).into_iter().flat_map(|device| device.operations.values_mut()) {
+        for operation in
+            devices.get_mut(&self.device).into_iter().flat_map(|device| device.operations.values_mut())
+        {
             operation.waiters.retain(|waiter| waiter.upgrade().map(|span| waiters.push(span)).is_some());
         }
         drop(devices);
@@ -406,8 +408,9 @@ impl<A: Api> Poller<A> {
                 self.rounds_without_list = ROUNDS_WITHOUT_LIST;
             }
         }
-        let gets =
-            missing.into_values().map(|permit| async { (permit.resource().clone(), self.get(permit, &record).await) });
+        let gets = missing
+            .into_values()
+            .map(|permit| async { (permit.resource().clone(), self.get(permit, &record).await) });
         polled.extend(join_all(gets).await);
         polled
     }

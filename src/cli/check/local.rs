@@ -31,9 +31,11 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
     findings.extend(settings.tls.iter().flat_map(tls_files));
     findings.extend(loaded.policy.iter().flat_map(policy_file));
     findings.extend(audit_log(&settings.audit));
-    findings.extend(traces.iter().map(|traces| {
-        Finding::ok("traces", format!("spans are exported to {}", traces.collector()))
-    }));
+    findings.extend(
+        traces
+            .iter()
+            .map(|traces| Finding::ok("traces", format!("spans are exported to {}", traces.collector()))),
+    );
     findings
 }
 

@@ -61,9 +61,7 @@ async fn joined(
     timeout: Duration,
     record: &Record,
 ) -> Result<usize, Error> {
-    flights
-        .join(&name(), Instant::now() + timeout, record, |flight| upstream.clone().call(flight))
-        .await
+    flights.join(&name(), Instant::now() + timeout, record, |flight| upstream.clone().call(flight)).await
 }
 
 /// The fields of the flight in the audit line of a call that ends now: `attempts`, `upstream_status` and `shared`.

@@ -32,7 +32,7 @@ const MAX_MESSAGE: usize = 200;
 
 /// The address of the collector.
 #[derive(Clone, Debug)]
-pub struct Collector {
+pub(super) struct Collector {
     /// The address, with TLS for `https`.
     pub(super) endpoint: Endpoint,
     /// The values are marked sensitive.
@@ -98,7 +98,10 @@ impl Exporter {
         match (result, self.failing.as_mut()) {
             (Ok(()), None) => {
                 if overflow > 0 && self.overflow_log.permit().is_some() {
-                    tracing::warn!(lost = overflow, "the queue of spans was full: raise OTEL_BSP_MAX_QUEUE_SIZE or sample less");
+                    tracing::warn!(
+                        lost = overflow,
+                        "the queue of spans was full: raise OTEL_BSP_MAX_QUEUE_SIZE or sample less"
+                    );
                 }
             }
             (Ok(()), Some(lost)) => {
@@ -113,7 +116,11 @@ impl Exporter {
                     None => {
                         self.failing = Some(lost);
                         let (code, message) = (status.code(), shortened(status.message()));
-                        tracing::warn!(?code, message, "failed to export spans: they are lost until the collector accepts them");
+                        tracing::warn!(
+                            ?code,
+                            message,
+                            "failed to export spans: they are lost until the collector accepts them"
+                        );
                     }
                 }
             }
@@ -128,7 +135,8 @@ impl Exporter {
             *request.metadata_mut() = self.headers.clone();
             let status = match self.client.clone().export(request).await {
                 Ok(response) => {
-                    let rejected = response.into_inner().partial_success.filter(|partial| partial.rejected_spans > 0);
+                    let rejected =
+                        response.into_inner().partial_success.filter(|partial| partial.rejected_spans > 0);
                     if let Some(partial) = rejected
                         && let Some(suppressed) = self.rejection_log.permit()
                     {

@@ -72,7 +72,8 @@ mod tests {
         for start in 0..5 {
             queue.push(Span { start_time_unix_nano: start, ..Span::default() });
         }
-        let starts = |batch: Vec<Span>| batch.iter().map(|span| span.start_time_unix_nano).collect::<Vec<_>>();
+        let starts =
+            |batch: Vec<Span>| batch.iter().map(|span| span.start_time_unix_nano).collect::<Vec<_>>();
         assert_eq!(starts(queue.take_batch()), [0, 1]);
         assert_eq!(queue.lost.take(), 2);
         assert_eq!(queue.close(), 1, "the span that is left");

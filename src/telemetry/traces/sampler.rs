@@ -4,7 +4,7 @@ use crate::trace_id::{TraceId, TraceParent};
 
 /// Decides which calls are recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sampler {
+pub(super) struct Sampler {
     /// Whether the decision of the caller is followed. `ratio` then applies to calls without `traceparent`.
     follows_parent: bool,
     /// Traces whose lower 63 bits are below this are recorded.
@@ -40,7 +40,9 @@ mod tests {
 
     #[test]
     fn the_ratio_is_the_share_of_traces() {
-        for (ratio, expected) in [(0.0, 0..=0), (0.01, 50..=200), (0.5, 4_500..=5_500), (1.0, 10_000..=10_000)] {
+        for (ratio, expected) in
+            [(0.0, 0..=0), (0.01, 50..=200), (0.5, 4_500..=5_500), (1.0, 10_000..=10_000)]
+        {
             let sampler = Sampler::new(ratio, true);
             let sampled = (0..10_000).filter(|_| sampler.samples(TraceId::random(), None)).count();
             assert!(expected.contains(&sampled), "{ratio}: {sampled}");
@@ -51,9 +53,8 @@ mod tests {
     fn the_caller_decides_only_for_a_parent_based_sampler() {
         for (ratio, flags) in [(0.0, "01"), (1.0, "00")] {
             let parent = parent(flags);
-            let decide = |follows_parent| {
-                Sampler::new(ratio, follows_parent).samples(parent.trace_id, Some(parent))
-            };
+            let decide =
+                |follows_parent| Sampler::new(ratio, follows_parent).samples(parent.trace_id, Some(parent));
             assert_eq!(decide(true), flags == "01");
             assert_eq!(decide(false), flags == "00");
         }

@@ -140,7 +140,11 @@ fn first([traces, all]: BothSignals, sources: &mut Sources) -> Option<Text> {
     traces.or(all)
 }
 
-fn parsed<T>(given: Text, sources: &mut Sources, parse: impl FnOnce(&str) -> Result<T, Invalid>) -> Option<T> {
+fn parsed<T>(
+    given: Text,
+    sources: &mut Sources,
+    parse: impl FnOnce(&str) -> Result<T, Invalid>,
+) -> Option<T> {
     sources.errors.ok(&given.origin, parse(&given.value))
 }
 
@@ -192,7 +196,10 @@ fn parse_endpoint(text: &str) -> Result<Url, Invalid> {
         return Err(Invalid::new("the URL has a login", "give it in OTEL_EXPORTER_OTLP_HEADERS"));
     }
     if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
-        return Err(Invalid::new("the URL has more than a host and a port, and OTLP over gRPC has no path", hint));
+        return Err(Invalid::new(
+            "the URL has more than a host and a port, and OTLP over gRPC has no path",
+            hint,
+        ));
     }
     Ok(url)
 }
@@ -203,7 +210,9 @@ fn parse_millis(text: &str) -> Result<Duration, Invalid> {
 
 fn parse_number(text: &str, min: u64, max: u64) -> Result<u64, Invalid> {
     let number = text.parse().ok().filter(|number| (min..=max).contains(number));
-    number.ok_or_else(|| Invalid::new(format!("{text:?} is out of range"), format!("give a number from {min} to {max}")))
+    number.ok_or_else(|| {
+        Invalid::new(format!("{text:?} is out of range"), format!("give a number from {min} to {max}"))
+    })
 }
 
 /// The pairs of `key=value,…`, with percent-encoded values ("W3C Baggage").
@@ -254,7 +263,8 @@ fn parse_propagators(text: &str) -> Result<bool, Invalid> {
 }
 
 fn read_batch(sources: &mut Sources) -> BatchSettings {
-    let size = |text: &str| parse_number(text, 1, 1_000_000).map(|size| usize::try_from(size).unwrap_or(usize::MAX));
+    let size =
+        |text: &str| parse_number(text, 1, 1_000_000).map(|size| usize::try_from(size).unwrap_or(usize::MAX));
     let max_queued = value(MAX_QUEUE_SIZE, sources, size).unwrap_or(2048);
     // The default applies to a smaller queue too.
     let max_spans = value(MAX_BATCH_SIZE, sources, |text| {
@@ -328,7 +338,8 @@ impl TlsFiles {
     fn read(sources: &mut Sources) -> Self {
         let ca = first(CERTIFICATE, sources).and_then(|given| parsed(given, sources, read_ca));
         let (certificate, key) = (first(CLIENT_CERTIFICATE, sources), first(CLIENT_KEY, sources));
-        if let (Some(Given { origin, .. }), None) | (None, Some(Given { origin, .. })) = (&certificate, &key) {
+        if let (Some(Given { origin, .. }), None) | (None, Some(Given { origin, .. })) = (&certificate, &key)
+        {
             let hint = "give OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY";
             sources.errors.add(origin, "a client certificate and its key are both needed", hint);
         }
@@ -371,7 +382,8 @@ fn connectable(url: &Url, tls: TlsFiles, sources: &mut Sources) -> Option<Endpoi
     // The CA is valid, so the error concerns the client certificate or its key. Its text could quote the key.
     let origin = key_origin.unwrap_or_else(|| Provenance::Variable(CERTIFICATE[1].to_owned()));
     let problem = "the client certificate and its key cannot be used";
-    let endpoint = endpoint.tls_config(config).map_err(|_| Invalid::new(problem, "give PEM files that match"));
+    let endpoint =
+        endpoint.tls_config(config).map_err(|_| Invalid::new(problem, "give PEM files that match"));
     sources.errors.ok(&origin, endpoint)
 }
 

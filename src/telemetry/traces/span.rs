@@ -63,7 +63,8 @@ impl SpanContext {
         self.is_sampled().then(|| {
             let ContextInner { tracer, trace_id, span_id, flags, state } = &*self.0;
             let (tracer, state) = (tracer.clone(), state.clone());
-            let context = ContextInner { tracer, trace_id: *trace_id, span_id: random_span_id(), flags: *flags, state };
+            let context =
+                ContextInner { tracer, trace_id: *trace_id, span_id: random_span_id(), flags: *flags, state };
             Span::recorded(context, kind, name.to_owned(), *span_id, false)
         })
     }
@@ -146,7 +147,8 @@ impl Span {
     ) -> Self {
         let random = parent.map_or(RANDOM, |parent| parent.flags & RANDOM);
         let flags = random | if is_sampled { SAMPLED } else { 0 };
-        let context = ContextInner { tracer: tracer.clone(), trace_id, span_id: random_span_id(), flags, state };
+        let context =
+            ContextInner { tracer: tracer.clone(), trace_id, span_id: random_span_id(), flags, state };
         if !is_sampled {
             return Self { context: SpanContext(Arc::new(context)), data: None, error_when_dropped: None };
         }
@@ -158,7 +160,13 @@ impl Span {
         span
     }
 
-    fn recorded(context: ContextInner, kind: SpanKind, name: String, parent_id: u64, has_remote_parent: bool) -> Self {
+    fn recorded(
+        context: ContextInner,
+        kind: SpanKind,
+        name: String,
+        parent_id: u64,
+        has_remote_parent: bool,
+    ) -> Self {
         let id = |id: u64| if id == 0 { Vec::new() } else { id.to_be_bytes().to_vec() };
         let data = otlp::Span {
             trace_id: context.trace_id.to_bytes().to_vec(),
