@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use tonic::Code;
 
 use crate::support::{
+    metrics::Scrape,
     relay::Relay,
     reply::Reply,
     service::{Service, Setup},
@@ -83,6 +84,11 @@ async fn the_first_call_on_a_lost_connection_is_hedged_and_the_second_does_not_w
         let time = fixture.cancel(1).await;
         assert!((OVERDUE..DETECTION).contains(&time), "{time:?}");
         assert_eq!(fixture.lines(1), [json!(["OK", 2, 200])]);
+        let page = Scrape::of(fixture.service.admin).await;
+        assert_eq!(page.value("countermand_retries_total", &["kind=\"hedge\""]), 1.0);
+        let requests = "http_client_request_duration_seconds_count";
+        assert_eq!(page.value(requests, &["attempt=\"hedge\"", "http_response_status_code=\"200\""]), 1.0);
+        assert_eq!(page.value(requests, &["attempt=\"1\"", "error_type=\"timeout\""]), 1.0);
         let time = fixture.cancel(2).await;
         assert!(time < OVERDUE, "{time:?}");
         assert_eq!(fixture.lines(2), [json!(["OK", 1, 200])]);
@@ -112,8 +118,14 @@ async fn without_retry_budget_there_is_no_hedge() {
         fixture.use_up_the_retry_budget().await;
         let connections = fixture.upstream.connections();
         fixture.relay.lose_connections();
+        let exhausted = async || {
+            let page = Scrape::of(fixture.service.admin).await;
+            page.value("countermand_retry_budget_exhausted_total", &[])
+        };
+        let exhausted_before = exhausted().await;
         let start = Instant::now();
         let status = fixture.service.cancel(&name(1)).await.unwrap_err();
+        assert!(exhausted().await > exhausted_before);
         assert_eq!(fixture.lines(1), [json!([code, 1, null])], "{status:?}");
         assert_eq!(fixture.upstream.connections(), connections);
         if protocol == H2 {
