@@ -32,6 +32,7 @@ use crate::{
     serving::Serving,
     systemd::PassedSockets,
     telemetry::{
+        log::LogLevels,
         metrics::{Metrics, ReloadKind},
         traces::Traces,
     },
@@ -191,6 +192,15 @@ impl App {
             drain,
             reloader,
         })
+    }
+
+    /// Lets the admin port change the filter of the log.
+    #[must_use]
+    pub fn with_log_levels(mut self, levels: LogLevels) -> Self {
+        if let Some((_, pages)) = &mut self.admin {
+            pages.set_log_levels(levels);
+        }
+        self
     }
 
     /// Applies changed configurations.
