@@ -12,10 +12,11 @@ use tokio_util::task::TaskTracker;
 use super::Flights;
 use crate::{
     amapi::error::Error,
-    audit::{Arrival, Method, Record, TraceId},
+    audit::{Arrival, Method, Record},
     flight::Flight,
     name::OperationName,
     telemetry::metrics::Counter,
+    trace_id::TraceId,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -163,7 +164,7 @@ async fn the_followers_of_a_call_that_panics_after_its_caller_left_are_answered(
         sleep(2 * SECOND).await;
         panic!("on purpose")
     };
-    let name = name();
+    let (name, record) = (name(), Record::default());
     let (leader, follower) = tokio::join!(
         flights.join(&name, start + SECOND, &record, panicking),
         flights.join(&name, start + 10 * SECOND, &record, |_| async { Ok(1) }),
@@ -184,7 +185,7 @@ async fn a_caller_that_joins_later_extends_the_deadline() {
             Err(_) => Err(Error::DeadlineExceeded { while_doing: "on purpose" }),
         }
     };
-    let name = name();
+    let (name, record) = (name(), Record::default());
     let late = async {
         sleep(29 * SECOND).await;
         flights.join(&name, start + 89 * SECOND, &record, |_| async { Ok(2) }).await
