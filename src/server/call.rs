@@ -289,7 +289,7 @@ where
         Err(refused) => return refused.into_http(),
     };
 
-    match calls.caller_limit.acquire(&caller) {
+    match calls.caller_limit.acquire(&caller, record.trace()) {
         Ok(slot) => held.hold(slot),
         Err(OverCallerLimit) => {
             if let Some(name) = method.and_then(|method| name_in(method, &message)) {
