@@ -92,8 +92,10 @@ impl Exporter {
     async fn export(&mut self, batch: Vec<Span>, stop: &CancellationToken) {
         let spans = batch.len();
         let request = self.request(batch);
-        let result = timeout(self.timeout, self.send(request, stop)).await;
-        let result = result.unwrap_or_else(|_| Err(Status::deadline_exceeded("no response in time")));
+        let mut cause = None;
+        let result = timeout(self.timeout, self.send(request, stop, &mut cause)).await;
+        let timed_out = || Status::deadline_exceeded("no response in time");
+        let result = result.unwrap_or_else(|_| Err(cause.unwrap_or_else(timed_out)));
         let overflow = self.queue.lost.take();
         match (result, self.failing.as_mut()) {
             (Ok(()), None) => {
@@ -127,8 +129,14 @@ impl Exporter {
         }
     }
 
-    /// Sends a batch until the collector accepts it, or until an error is permanent.
-    async fn send(&self, batch: ExportTraceServiceRequest, stop: &CancellationToken) -> Result<(), Status> {
+    /// Sends a batch until the collector accepts it, or until an error is permanent. `cause` gets the last error that is
+    /// not permanent.
+    async fn send(
+        &self,
+        batch: ExportTraceServiceRequest,
+        stop: &CancellationToken,
+        cause: &mut Option<Status>,
+    ) -> Result<(), Status> {
         let mut max_pause = FIRST_BACKOFF;
         loop {
             let mut request = Request::new(batch.clone());
@@ -150,6 +158,7 @@ impl Exporter {
             if !is_transient(status.code()) || stop.is_cancelled() {
                 return Err(status);
             }
+            *cause = Some(status);
             tokio::select! {
                 () = sleep(max_pause.mul_f64(0.5 + 0.5 * fastrand::f64())) => {}
                 // The process ends, so the collector gets one more try.
