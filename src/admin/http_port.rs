@@ -1,8 +1,6 @@
 //! A port that serves pages over HTTP/1.1 in plaintext, to a few clients.
 
-use std::{
-    collections::VecDeque, convert::Infallible, future::ready, io, net::SocketAddr, sync::Arc, time::Duration,
-};
+use std::{collections::VecDeque, convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -62,7 +60,10 @@ impl HttpPort {
                 }
             };
             let pages = Arc::clone(&pages);
-            let service = service_fn(move |request| ready(Ok::<_, Infallible>(pages.respond(&request))));
+            let service = service_fn(move |request| {
+                let pages = Arc::clone(&pages);
+                async move { Ok::<_, Infallible>(pages.respond(request).await) }
+            });
             let connection = http.serve_connection(TokioIo::new(stream), service);
             let task = tokio::spawn(async move {
                 if let Err(error) = connection.await {
@@ -97,6 +98,8 @@ fn http() -> http1::Builder {
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+
     use http::{Response, StatusCode};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt, duplex},

@@ -10,8 +10,12 @@ use http::{
 use http_body_util::Full;
 use tokio::sync::watch;
 
-use super::{metrics_page, readyz};
-use crate::{credentials::Credentials, serving::Serving, telemetry::metrics::Registry};
+use super::{log_level, metrics_page, readyz};
+use crate::{
+    credentials::Credentials,
+    serving::Serving,
+    telemetry::{log::LogLevels, metrics::Registry},
+};
 
 /// What a reader of the pages may see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +33,8 @@ pub struct Pages {
     pub(super) serving: watch::Receiver<Serving>,
     pub(super) metrics: Arc<Registry>,
     pub(super) detail: Detail,
+    /// The log, for the admin port of a process that has one.
+    log_levels: Option<LogLevels>,
 }
 
 impl Pages {
@@ -40,11 +46,28 @@ impl Pages {
         metrics: Arc<Registry>,
         detail: Detail,
     ) -> Self {
-        Self { credentials, serving, metrics, detail }
+        Self { credentials, serving, metrics, detail, log_levels: None }
     }
 
-    /// Responds to a request, whose body is ignored.
-    pub(super) fn respond<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+    /// Adds `/loglevel`, which changes the filter of the log.
+    pub fn set_log_levels(&mut self, levels: LogLevels) {
+        self.log_levels = Some(levels);
+    }
+
+    /// Responds to a request.
+    pub(super) async fn respond<B>(&self, request: Request<B>) -> Response<Full<Bytes>>
+    where
+        B: http_body::Body<Data = Bytes>,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
+        match &self.log_levels {
+            Some(levels) if request.uri().path() == "/loglevel" => log_level::respond(levels, request).await,
+            _ => self.read(&request),
+        }
+    }
+
+    /// Responds to a request for a page that cannot be changed. The body of the request is ignored.
+    fn read<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         let page = match request.uri().path() {
             "/livez" => |_: &Self, _: &Request<B>| page(StatusCode::OK, TEXT, "ok\n"),
             "/readyz" => |pages: &Self, request: &Request<B>| readyz::ready(pages, request.headers()),
@@ -54,9 +77,7 @@ impl Pages {
             _ => return status(StatusCode::NOT_FOUND),
         };
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let mut response = status(StatusCode::METHOD_NOT_ALLOWED);
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET,HEAD"));
-            return response;
+            return method_not_allowed("GET,HEAD");
         }
         page(self, request)
     }
@@ -68,6 +89,12 @@ pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 fn status(status: StatusCode) -> Response<Full<Bytes>> {
     let mut response = Response::default();
     *response.status_mut() = status;
+    response
+}
+
+pub(super) fn method_not_allowed(allowed: &'static str) -> Response<Full<Bytes>> {
+    let mut response = status(StatusCode::METHOD_NOT_ALLOWED);
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
 }
 
