@@ -1,5 +1,5 @@
 //! The log: lines on standard error. A separate thread writes them, so that a slow reader delays no call. [`metrics`] has
-//! the metrics.
+//! the metrics, and [`history`] the last minutes.
 //!
 //! Other crates log nothing below `info`, regardless of the filter. At `debug` and `trace`, HTTP and OAuth libraries
 //! print headers, bodies, tokens and assertions. Crates that write to the `log` crate (yup-oauth2, reqwest, rustls)
@@ -23,6 +23,7 @@ use tracing_subscriber::{
 
 use settings::LogFormat;
 
+pub mod history;
 pub mod metrics;
 pub mod settings;
 

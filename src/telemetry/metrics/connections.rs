@@ -63,6 +63,13 @@ impl ConnectionMetrics {
         OpenConnection(open)
     }
 
+    /// The open connections by transport.
+    #[must_use]
+    pub fn by_transport(&self) -> [(&'static str, i64); 3] {
+        let mut open = self.open.iter().map(Gauge::get);
+        TRANSPORTS.map(|transport| (transport, open.next().unwrap_or_default()))
+    }
+
     /// Sets the end of the validity of the server's certificate, in seconds since 1970.
     pub fn set_certificate_expiry(&self, seconds: i64) {
         self.certificate_expiry.with("server").set(seconds);
