@@ -1,15 +1,13 @@
 //! A port that serves pages over HTTP/1.1 in plaintext, to a few clients.
 
-use std::{
-    collections::VecDeque, convert::Infallible, future::ready, io, net::SocketAddr, sync::Arc, time::Duration,
-};
+use std::{collections::VecDeque, convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpListener, task::AbortHandle, time::sleep};
 
 use super::pages::Pages;
-use crate::systemd::PassedSockets;
+use crate::{loopback::is_loopback, systemd::PassedSockets};
 
 /// A client must send the head of its request within this time. The time is long because pooling clients open spare
 /// connections and use them later.
@@ -53,8 +51,8 @@ impl HttpPort {
         let (pages, http) = (Arc::new(pages), http());
         let mut connections = VecDeque::new();
         loop {
-            let stream = match self.listener.accept().await {
-                Ok((stream, _)) => stream,
+            let (stream, peer) = match self.listener.accept().await {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(address = %self.address, %error, "an HTTP port could not accept a connection");
                     sleep(RETRY_PAUSE).await;
@@ -62,7 +60,10 @@ impl HttpPort {
                 }
             };
             let pages = Arc::clone(&pages);
-            let service = service_fn(move |request| ready(Ok::<_, Infallible>(pages.respond(&request))));
+            let service = service_fn(move |request| {
+                let pages = Arc::clone(&pages);
+                async move { Ok::<_, Infallible>(pages.respond(request, is_loopback(peer)).await) }
+            });
             let connection = http.serve_connection(TokioIo::new(stream), service);
             let task = tokio::spawn(async move {
                 if let Err(error) = connection.await {
@@ -97,6 +98,8 @@ fn http() -> http1::Builder {
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+
     use http::{Response, StatusCode};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt, duplex},

@@ -63,11 +63,10 @@ impl ConnectionMetrics {
         OpenConnection(open)
     }
 
-    /// The open connections by transport.
+    /// The open connections over TCP, TLS and unix sockets.
     #[must_use]
-    pub fn by_transport(&self) -> [(&'static str, i64); 3] {
-        let mut open = self.open.iter().map(Gauge::get);
-        TRANSPORTS.map(|transport| (transport, open.next().unwrap_or_default()))
+    pub fn by_transport(&self) -> [i64; TRANSPORTS.len()] {
+        self.open.each_ref().map(|open| open.get())
     }
 
     /// Sets the end of the validity of the server's certificate, in seconds since 1970.
