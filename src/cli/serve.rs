@@ -155,8 +155,9 @@ async fn serve(
         let _ = stop.send(());
         if is_quit {
             tracing::info!("/quitquitquit was requested");
-            // An orchestrator signals a process that it does not know to be draining.
+            // An orchestrator also signals a process that is draining already.
             signals.next().await;
+            tracing::info!("received a signal during the drain");
         }
         signals.next().await;
         tracing::warn!("received a second signal; ending at once");

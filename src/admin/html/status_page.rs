@@ -70,7 +70,7 @@ fn facts(status: &Status) -> Markup {
         ("Connections", (tcp + tls + unix).to_string()),
         ("Waiters", count(waiters)),
         ("Pollers", count(pollers)),
-        ("Cached operations", count(cached)),
+        ("Cached states", count(cached)),
         ("Queued calls", upstream.queued.to_string()),
         ("Retries allowed", count(&upstream.retry_budget)),
     ];
@@ -117,7 +117,7 @@ fn calls(calls: &CallStatus, minutes: u64, slot_s: u64) -> Markup {
         }
         (table("calls", &[
             Text("Method"), Number("In flight"), Number("OK"), Number("Caller errors"), Number("Server errors"),
-            Number("p50"), Number("p99"), Text("Calls"),
+            Number("p50"), Number("p99"), Text("Calls over time"),
         ], html! {
             @for method in &calls.methods {
                 tr {

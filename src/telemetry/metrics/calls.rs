@@ -106,8 +106,8 @@ pub enum RpcMethod {
 }
 
 impl RpcMethod {
-    /// All methods, in the order of their declaration.
-    pub const ALL: [Self; 6] = [Self::Cancel, Self::Get, Self::List, Self::Delete, Self::Other, Self::Wait];
+    /// All methods, in the order for people.
+    pub const ALL: [Self; 6] = [Self::Cancel, Self::Get, Self::List, Self::Wait, Self::Delete, Self::Other];
 
     /// The name without that of the service, or `_OTHER`.
     #[must_use]
