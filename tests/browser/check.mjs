@@ -4,6 +4,7 @@
 
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 
 import { Chromium } from "./chromium.mjs";
 
@@ -63,7 +64,17 @@ const colours = () => [getComputedStyle(document.body).backgroundColor, getCompu
 // How many pixels the page is wider than the window.
 const overflow = () => document.documentElement.scrollWidth - window.innerWidth;
 
+// A line of a chart needs two slots.
+async function untilThereAreLines() {
+  for (;;) {
+    const { calls } = await (await fetch(`${origin}/statusz.json`)).json();
+    if (calls.series.p50_ms.filter((latency) => latency !== null).length >= 3) return;
+    await sleep(500);
+  }
+}
+
 try {
+  await untilThereAreLines();
   const seen = {};
   for (const scheme of ["light", "dark"]) {
     for (const width of [WIDE, PHONE]) {
