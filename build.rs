@@ -16,6 +16,9 @@ const FILES: [&str; 8] = [
     "google/protobuf/wrappers.proto",
 ];
 
+/// The service of OpenTelemetry collectors. Its types are not in responses, so they are not in the descriptors above.
+const OTLP: &str = "opentelemetry/proto/collector/trace/v1/trace_service.proto";
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(FILES, ["proto"])?;
@@ -28,5 +31,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         .codec_path("crate::proto::codec::SmallBuffers")
         .emit_rerun_if_changed(false)
         .compile_fds(descriptors)?;
+
+    tonic_prost_build::configure()
+        .include_file("otlp.rs")
+        .emit_rerun_if_changed(false)
+        .compile_fds(protox::compile([OTLP], ["proto"])?)?;
     Ok(())
 }

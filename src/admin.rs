@@ -9,6 +9,7 @@
 mod access;
 mod html;
 mod http_port;
+mod log_level;
 mod metrics_page;
 mod pages;
 mod readyz;

@@ -31,7 +31,11 @@ use crate::{
     },
     serving::Serving,
     systemd::PassedSockets,
-    telemetry::metrics::{Metrics, ReloadKind},
+    telemetry::{
+        log::LogLevels,
+        metrics::{Metrics, ReloadKind},
+        traces::Traces,
+    },
 };
 
 pub mod config;
@@ -59,6 +63,7 @@ pub struct App {
     serving: watch::Sender<Serving>,
     calls: Arc<Calls>,
     audit: Audit,
+    traces: Option<Traces>,
     background: Background,
     exits: TaskExits,
     drain: Arc<DrainTimes>,
@@ -92,7 +97,7 @@ impl App {
     ///
     /// See [`StartError`].
     pub async fn start(config: Config, mut passed: PassedSockets) -> Result<Self, StartError> {
-        let Config { settings, loaded, proxy, unknown_variables: _, file: _, effective } = config;
+        let Config { settings, loaded, proxy, traces, unknown_variables: _, file: _, effective } = config;
         let Settings {
             server,
             limits,
@@ -148,8 +153,10 @@ impl App {
         let identities = Arc::new(Identities::new(&callers, issuer, &background)?);
         let drain = Arc::new(DrainTimes::new(server.drain_delay, server.drain_timeout));
         let audit = Audit::start(&audit, metrics.audit, &background)?;
-        let calls =
-            Calls::new(&limits, upstream.timeout, audit.clone(), Arc::clone(&metrics.calls), in_flight);
+        let traces = traces.map(Traces::start);
+        let tracer = traces.as_ref().map(Traces::tracer);
+        let call_metrics = Arc::clone(&metrics.calls);
+        let calls = Calls::new(&limits, upstream.timeout, audit.clone(), call_metrics, tracer, in_flight);
         let max_request_bytes = limits.max_request_bytes;
         let router =
             Router::new(operations, Arc::clone(&calls), identities, max_request_bytes, state.clone());
@@ -197,11 +204,21 @@ impl App {
             serving,
             calls,
             audit,
+            traces,
             background,
             exits,
             drain,
             reloader,
         })
+    }
+
+    /// Lets the admin port change the filter of the log.
+    #[must_use]
+    pub fn with_log_levels(mut self, levels: LogLevels) -> Self {
+        if let Some((_, pages)) = &mut self.admin {
+            pages.set_log_levels(levels);
+        }
+        self
     }
 
     /// Applies changed configurations.
@@ -274,6 +291,7 @@ impl App {
             serving,
             calls,
             audit,
+            traces,
             background,
             mut exits,
             drain,
@@ -339,7 +357,14 @@ impl App {
             Drained::Complete | Drained::TimedOut { .. } => since + limit,
         };
         let _ = tokio::time::timeout_at(end + margin / 4, calls.in_flight().wait()).await;
-        if tokio::time::timeout_at(end + margin / 2, audit.end()).await.is_err() {
+        let flush_traces = async {
+            if let Some(traces) = traces {
+                traces.end(end + margin / 2).await;
+            }
+        };
+        let (audited, ()) =
+            tokio::join!(tokio::time::timeout_at(end + margin / 2, audit.end()), flush_traces);
+        if audited.is_err() {
             tracing::error!("drain timed out before the audit log was flushed");
         }
         match dead {

@@ -18,12 +18,10 @@ pub mod line;
 pub mod record;
 pub mod settings;
 mod sink;
-pub mod trace_id;
 mod writer;
 
 pub use line::Arrival;
 pub use record::{Method, Record};
-pub use trace_id::TraceId;
 
 use buffer::{Buffer, Missing};
 use settings::OnFailure;

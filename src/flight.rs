@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::caller::Caller;
+use crate::{caller::Caller, telemetry::traces::Trace};
 
 /// An upstream call in flight.
 ///
@@ -40,6 +40,7 @@ pub struct Flight {
     credential: OnceLock<Arc<str>>,
     has_caller_timeout: AtomicBool,
     caller: Option<Caller>,
+    trace: Trace,
 }
 
 /// The latest deadline of the callers has passed.
@@ -59,12 +60,12 @@ impl Flight {
     /// Starts a flight of this server itself, which polls and waits until `deadline`.
     #[must_use]
     pub fn new(deadline: Instant) -> Arc<Self> {
-        Self::started_by(None, deadline)
+        Self::started_by(None, Trace::default(), deadline)
     }
 
-    /// Starts a flight for `caller`, which waits until `deadline`.
+    /// Starts a flight for `caller`, which waits until `deadline`, in the trace of its call.
     #[must_use]
-    pub fn started_by(caller: Option<Caller>, deadline: Instant) -> Arc<Self> {
+    pub fn started_by(caller: Option<Caller>, trace: Trace, deadline: Instant) -> Arc<Self> {
         let started = Instant::now();
         Arc::new(Self {
             started,
@@ -76,6 +77,7 @@ impl Flight {
             credential: OnceLock::new(),
             has_caller_timeout: AtomicBool::new(false),
             caller,
+            trace,
         })
     }
 
@@ -209,6 +211,12 @@ impl Flight {
     #[must_use]
     pub fn caller(&self) -> Option<&Caller> {
         self.caller.as_ref()
+    }
+
+    /// The trace of the call that started the flight, or of the poll.
+    #[must_use]
+    pub fn trace(&self) -> &Trace {
+        &self.trace
     }
 
     /// Whether the deadline of a caller passed before the outcome was known.

@@ -52,3 +52,4 @@ pub mod server;
 pub mod serving;
 pub mod systemd;
 pub mod telemetry;
+pub mod trace_id;

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
+use tracing::field::display;
 
 use crate::{
     amapi::{Amapi, Api, ListQuery, error::Error},
@@ -99,9 +100,9 @@ impl<A: Api> operations_server::Operations for Operations<A> {
     ) -> Result<Response<()>, Status> {
         let (call, CancelOperationRequest { name }) = Call::from_request(request);
         let name = call.parse_name(name, OperationName::parse)?;
-        let permit = call.permit(self.policy.decide::<action::Cancel>(&call.caller, name.clone()))?;
+        let permit = call.permit::<action::Cancel>(&self.policy, name.clone())?;
         let deadline = call.deadline(self.times.upstream_timeout);
-        let cancelled = self.cancels.join(&name, deadline, Some(&call.record), |flight| {
+        let cancelled = self.cancels.join(&name, deadline, &call.record, |flight| {
             let (amapi, log) = (Arc::clone(&self.amapi), Arc::clone(&self.log));
             let (reader, pollers) = (self.reader.clone(), self.pollers.clone());
             async move {
@@ -110,7 +111,8 @@ impl<A: Api> operations_server::Operations for Operations<A> {
                 if result.is_ok() && flight.has_caller_timeout() {
                     // The caller's audit line has DEADLINE_EXCEEDED, so this line has the true outcome.
                     let operation = permit.resource();
-                    tracing::info!(%operation, "Google accepted a cancel after its caller was answered DEADLINE_EXCEEDED");
+                    let trace_id = flight.trace().id.map(display);
+                    tracing::info!(trace_id, %operation, "Google accepted a cancel after its caller was answered DEADLINE_EXCEEDED");
                 }
                 // The operation may have changed, also when the cancel failed.
                 reader.forget(permit.resource());
@@ -127,7 +129,7 @@ impl<A: Api> operations_server::Operations for Operations<A> {
     ) -> Result<Response<Operation>, Status> {
         let (call, GetOperationRequest { name }) = Call::from_request(request);
         let name = call.parse_name(name, OperationName::parse)?;
-        let permit = call.permit(self.policy.decide::<action::Get>(&call.caller, name))?;
+        let permit = call.permit::<action::Get>(&self.policy, name)?;
         operation_response(
             self.reader.get(&permit, call.deadline(self.times.upstream_timeout), &call.record).await,
         )
@@ -144,9 +146,9 @@ impl<A: Api> operations_server::Operations for Operations<A> {
             call.invalid(status::invalid_field("page_size", "INVALID_PAGE_SIZE", "must not be negative"))
         })?;
         let query = ListQuery { filter, page_size, page_token, return_partial_success };
-        let permit = call.permit(self.policy.decide::<action::List>(&call.caller, name))?;
+        let permit = call.permit::<action::List>(&self.policy, name)?;
         let deadline = call.deadline(self.times.upstream_timeout);
-        let page = self.reader.list(&permit, &query, deadline, Some(&call.record)).await;
+        let page = self.reader.list(&permit, &query, deadline, &call.record).await;
         page.map(Response::new).map_err(|error| status::from_upstream(&error))
     }
 
@@ -160,7 +162,7 @@ impl<A: Api> operations_server::Operations for Operations<A> {
             let problem = "must be a duration of 0s or more";
             call.invalid(status::invalid_field("timeout", "INVALID_TIMEOUT", problem))
         })?;
-        let permit = call.permit(self.policy.decide::<action::Wait>(&call.caller, name))?.into_get();
+        let permit = call.permit::<action::Wait>(&self.policy, name)?.into_get();
         if timeout == Some(Duration::ZERO) {
             // The caller requests the latest state without a wait.
             let deadline = call.deadline(self.times.upstream_timeout);
@@ -169,7 +171,7 @@ impl<A: Api> operations_server::Operations for Operations<A> {
         let limit = timeout.map_or(self.times.max_wait, |timeout| timeout.min(self.times.max_wait));
         let end = call.wait_end(limit);
         let first = self.reader.get(&permit, end, &call.record).await;
-        operation_response(self.pollers.wait(permit, first, end).await)
+        operation_response(self.pollers.wait(permit, first, end, call.record.trace()).await)
     }
 
     async fn delete_operation(

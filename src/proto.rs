@@ -12,6 +12,16 @@ pub mod longrunning {
     tonic::include_proto!("google.longrunning");
 }
 
+/// `opentelemetry.proto`: the spans of OTLP and the service of their collectors, generated from `proto/`.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+pub mod otlp {
+    tonic::include_proto!("otlp");
+
+    pub use opentelemetry::proto::{
+        collector::trace::v1 as collector, common::v1 as common, resource::v1 as resource, trace::v1 as trace,
+    };
+}
+
 /// An encoded `google.protobuf.FileDescriptorSet`: `google.longrunning`, `google.rpc` and the well-known types.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 

@@ -38,6 +38,7 @@ pub(super) fn index() -> Response<Full<Bytes>> {
         ("/statusz", "The state of this process"),
         ("/statusz.json", "The same as JSON"),
         ("/metrics", "Metrics for Prometheus"),
+        ("/loglevel", "The filter of the log. A POST changes it"),
         ("/readyz", "Whether calls are served, with the state of each credential"),
         ("/livez", "Whether the process runs"),
     ];

@@ -19,14 +19,17 @@ use tokio::{
 };
 
 use super::{
-    access, html, metrics_page, readyz,
+    access, html, log_level, metrics_page, readyz,
     statusz::{self, Status},
 };
 use crate::{
     config::EffectiveSetting,
     credentials::Credentials,
     serving::Serving,
-    telemetry::metrics::{CallMetrics, ConnectionMetrics, OperationMetrics, Registry, UpstreamMetrics},
+    telemetry::{
+        log::LogLevels,
+        metrics::{CallMetrics, ConnectionMetrics, OperationMetrics, Registry, UpstreamMetrics},
+    },
 };
 
 /// What a reader of the pages may see.
@@ -46,6 +49,8 @@ pub struct Pages {
     pub(super) metrics: Arc<Registry>,
     /// `None` on the telemetry listener.
     operator: Option<Arc<Operator>>,
+    /// The log, if the process has one.
+    log_levels: Option<LogLevels>,
 }
 
 /// The parts of the process that the operator's pages show or change.
@@ -88,13 +93,18 @@ impl Pages {
         serving: watch::Receiver<Serving>,
         metrics: Arc<Registry>,
     ) -> Self {
-        Self { credentials, serving, metrics, operator: None }
+        Self { credentials, serving, metrics, operator: None, log_levels: None }
     }
 
     /// The same pages with causes, and those for operators.
     #[must_use]
     pub fn with_operator(self, operator: Operator) -> Self {
         Self { operator: Some(Arc::new(operator)), ..self }
+    }
+
+    /// Lets `/loglevel` change the filter of the log.
+    pub fn set_log_levels(&mut self, levels: LogLevels) {
+        self.log_levels = Some(levels);
     }
 
     pub(super) fn detail(&self) -> Detail {
@@ -158,6 +168,10 @@ fn operator_page(path: &str) -> Option<OperatorPage> {
             html::statusz(&Status::read(pages, operator), request.uri().query())
         }),
         "/statusz.json" => (READ, |pages, operator, _| statusz::json(&Status::read(pages, operator))),
+        "/loglevel" => ("GET,HEAD,POST,PUT", |pages, _, request| match &pages.log_levels {
+            Some(levels) => log_level::respond(levels, request),
+            None => status(StatusCode::NOT_FOUND),
+        }),
         "/quitquitquit" => ("POST", |_, operator, _| quit(operator)),
         _ => return None,
     })

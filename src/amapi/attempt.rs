@@ -25,7 +25,11 @@ use crate::{
     credentials::{Authorization, Credential, Unavailable},
     flight::{Flight, SendTimeout},
     http_client::{BodyError, HttpClient, OnSent, Pool, Progress, Response, SendError},
-    telemetry::metrics::{RequestAttempt, RequestFailure, RequestMeasurement, UpstreamMetrics},
+    proto::otlp::trace::span::SpanKind,
+    telemetry::{
+        metrics::{RequestAttempt, RequestFailure, RequestMeasurement, UpstreamMetrics},
+        traces::Span,
+    },
 };
 
 /// The maximum length of a body.
@@ -103,10 +107,12 @@ impl UpstreamClient {
         tries: &Tries<'_>,
     ) -> Result<SuccessResponse, FailedAttempt> {
         let _slot = self.slot(flight).await?;
+        let span = flight.trace().child(SpanKind::Internal, "token").map(|span| span.or_fail("no_token"));
         let authorization = flight.begin(credential.authorization()).await;
         let authorization =
             authorization.map_err(|_| deadline_exceeded("while a token was being fetched"))?;
         let authorization = authorization.map_err(token_unavailable)?;
+        span.into_iter().for_each(Span::succeed);
         match self.send(method, url, &authorization, flight, tries).await {
             // Boxed, because a rejection is rare and would enlarge the future of every call.
             Err(FailedAttempt { error: Error::CredentialRejected(response), .. }) => {
@@ -142,8 +148,13 @@ impl UpstreamClient {
         let pool = self.client.pool();
         let send_over = |pool: &Arc<Pool>, attempt| {
             let measurement = self.metrics.start(is_cancel, attempt);
-            pool.send_empty(method.clone(), url(), headers(method, authorization), Arc::clone(flight))
-                .inspect(|result| measure(measurement, result))
+            let (url, mut headers) = (url(), headers(method, authorization));
+            let span = request_span(method, &url, flight);
+            flight.trace().inject(span.as_ref(), &mut headers);
+            pool.send_empty(method.clone(), url, headers, Arc::clone(flight)).inspect(|result| {
+                measure(measurement, result);
+                end_span(span, result);
+            })
         };
         let mut is_decided = false;
         let hedge = || {
@@ -160,7 +171,8 @@ impl UpstreamClient {
                 return None;
             }
             let replacement = self.client.replacement(&pool).inspect_err(|error| {
-                tracing::warn!(%error, "failed to build an HTTP client: a request on a silent connection is not sent again");
+                let trace_id = flight.trace().id.map(tracing::field::display);
+                tracing::warn!(trace_id, %error, "failed to build an HTTP client: a request on a silent connection is not sent again");
             });
             let replacement = replacement.ok()?;
             let (client, silent, timeout) = (self.client.clone(), Arc::clone(&pool), self.timeout);
@@ -218,6 +230,48 @@ fn headers(method: &Method, authorization: &Authorization) -> HeaderMap {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     headers
+}
+
+/// The span of a request, by OpenTelemetry's conventions for HTTP clients. `None` if the call is not sampled.
+fn request_span(method: &Method, url: &Url, flight: &Flight) -> Option<Span> {
+    let name = if method == Method::POST { "POST" } else { "GET" };
+    // A request that is dropped timed out, or its hedge was answered first.
+    let mut span = flight.trace().child(SpanKind::Client, name)?.or_fail("timeout");
+    span.set("http.request.method", name);
+    span.set("server.address", url.host_str().unwrap_or_default());
+    if let Some(port) = url.port_or_known_default() {
+        span.set("server.port", port);
+    }
+    // The query of a list has a filter and a token of its caller.
+    let mut without_query = url.clone();
+    without_query.set_query(None);
+    span.set("url.full", without_query.as_str());
+    let resends = flight.attempts();
+    if resends > 0 {
+        span.set("http.request.resend_count", resends);
+    }
+    Some(span)
+}
+
+/// Ends the span of a request when the head of the response has arrived.
+fn end_span(span: Option<Span>, result: &Result<Response, SendError>) {
+    let Some(mut span) = span else { return };
+    match result.as_ref().map_err(|error| error.progress) {
+        Ok(response) => {
+            let status = response.status();
+            span.set("http.response.status_code", status.as_u16());
+            if status.is_client_error() || status.is_server_error() {
+                span.fail(status.as_str());
+            } else {
+                span.succeed();
+            }
+        }
+        Err(Progress::NotConnected) => span.fail("connect"),
+        Err(Progress::NotProcessed) => span.fail("refused"),
+        Err(Progress::Unknown) => span.fail("reset"),
+        Err(Progress::NotHttp) => span.fail("not_http"),
+        Err(Progress::NotBuilt) => span.fail("not_built"),
+    }
 }
 
 /// Measures the result of a request.

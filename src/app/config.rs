@@ -26,7 +26,10 @@ use crate::{
         settings::{Callers, Jwt, JwtSettings, Limits, ListenAddress, Server, TlsFiles, TlsSettings},
         tls::LoadedTls,
     },
-    telemetry::settings::{LogSettings, Telemetry, check_filter},
+    telemetry::{
+        settings::{LogSettings, Telemetry, check_filter},
+        traces::settings::TraceSettings,
+    },
 };
 
 /// The environment variables of the other commands. A test compares the list with the command line.
@@ -60,6 +63,8 @@ pub struct Config {
     pub loaded: LoadedFiles,
     /// The proxy of the environment.
     pub proxy: ProxySettings,
+    /// The export of traces, from the environment. `None` if it is off.
+    pub traces: Option<TraceSettings>,
     /// The unknown `COUNTERMAND_…` variables that resemble no known variable.
     pub unknown_variables: Vec<String>,
     /// The configuration file, if one was given.
@@ -243,6 +248,7 @@ impl Config {
 
         let log = LogSettings::read(&mut Section::empty(""), &mut sources);
         check_filter(&mut sources);
+        let traces = TraceSettings::read(&mut sources);
 
         let Sources { variables, mut errors, effective, .. } = sources;
         let unknown_variables = variables.finish(&OTHER_COMMANDS_VARIABLES, &mut errors);
@@ -272,7 +278,7 @@ impl Config {
             policy: loaded_policy,
             credentials: loaded_credentials,
         };
-        Ok(Self { settings, loaded, proxy, unknown_variables, file: path, effective })
+        Ok(Self { settings, loaded, proxy, traces, unknown_variables, file: path, effective })
     }
 
     /// Loads the policy only, from the same sources, to explain a decision.

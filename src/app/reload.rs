@@ -93,7 +93,8 @@ impl Reloader {
     /// Applies the changes of a valid configuration. Calls in flight are not affected.
     #[must_use]
     pub fn apply(&self, config: Config) -> Reloaded {
-        let Config { settings, loaded, proxy: _, unknown_variables: _, file: _, effective: new } = config;
+        let Config { settings, loaded, proxy: _, traces: _, unknown_variables: _, file: _, effective: new } =
+            config;
         let ReloadTargets { policy, credentials, calls, drain, reloads, background, effective } = &*self.0;
         let mut effective = effective.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = changed_keys(&effective, &new);

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 use super::{
     json::Object,
     record::{Facts, Method, Record},
-    trace_id::TraceId,
 };
+use crate::{telemetry::traces::Span, trace_id::TraceId};
 
 /// The last second that RFC 3339 can represent.
 const LAST_SECOND: Duration = Duration::from_secs(253_402_300_799);
@@ -41,8 +41,11 @@ impl Arrival {
     /// exists already. Facts that do not apply are absent.
     #[must_use]
     pub fn line(&self, record: &Record, code: &'static str) -> Option<Vec<u8>> {
-        let Facts { caller, name, decision, policies, would_deny, flight, is_shared, .. } =
-            &record.close()?;
+        let mut facts = record.close()?;
+        if let Some(span) = facts.span.take() {
+            end_span(span, &facts, code);
+        }
+        let Facts { caller, name, decision, policies, would_deny, flight, is_shared, .. } = &facts;
         let mut line = Object::new();
         line.display("time", timestamp(self.time));
         if let Some(caller) = caller {
@@ -72,6 +75,36 @@ impl Arrival {
         line.thousandths("duration_ms", micros(self.since.elapsed()));
         line.plain("trace_id", &self.trace_id.hexadecimal());
         Some(line.line())
+    }
+}
+
+/// Ends the span of a call with the facts of its line. By OpenTelemetry's conventions for gRPC, a span of a server has an
+/// error only for these codes, because the others concern the caller.
+fn end_span(mut span: Span, facts: &Facts, code: &'static str) {
+    if !span.is_recorded() {
+        return;
+    }
+    if let Some(name) = &facts.name {
+        span.set("countermand.resource", name.as_str());
+    }
+    if let Some(decision) = facts.decision {
+        span.set("countermand.decision", decision.as_str());
+    }
+    if let Some(flight) = &facts.flight {
+        if let Some(credential) = flight.credential() {
+            span.set("countermand.credential", credential);
+        }
+        if facts.is_shared {
+            span.set("countermand.shared", true);
+            flight.trace().span.iter().for_each(|shared| span.link(shared));
+        }
+    }
+    span.set("rpc.response.status_code", code);
+    match code {
+        "UNKNOWN" | "DEADLINE_EXCEEDED" | "UNIMPLEMENTED" | "INTERNAL" | "UNAVAILABLE" | "DATA_LOSS" => {
+            span.fail(code);
+        }
+        _ => span.succeed(),
     }
 }
 

@@ -5,7 +5,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{caller::Caller, flight::Flight, policy::Policies};
+use crate::{
+    caller::Caller,
+    flight::Flight,
+    policy::Policies,
+    telemetry::traces::{Span, Trace},
+};
 
 /// The maximum length of a name in a line, in bytes. It exceeds the length of any valid name. Longer names are cut,
 /// so that invalid names cannot fill the disk.
@@ -50,7 +55,14 @@ impl Method {
 
 /// Collects the facts of a call while it runs. Clones share the facts.
 #[derive(Clone, Default)]
-pub struct Record(Arc<Mutex<Facts>>);
+pub struct Record(Arc<RecordInner>);
+
+#[derive(Default)]
+struct RecordInner {
+    trace: Trace,
+    is_of_poll: bool,
+    facts: Mutex<Facts>,
+}
 
 /// The facts of a call.
 #[derive(Default)]
@@ -64,6 +76,8 @@ pub(super) struct Facts {
     /// The upstream call that the call started or joined. The flight may end after the call.
     pub(super) flight: Option<Arc<Flight>>,
     pub(super) is_shared: bool,
+    /// The span of the call, if traces are exported.
+    pub(super) span: Option<Span>,
     has_disconnected: bool,
     is_closed: bool,
 }
@@ -87,9 +101,34 @@ impl Decision {
 }
 
 impl Record {
+    /// The record of a call in this trace. `span` is the span of the call, which ends with its line.
+    #[must_use]
+    pub fn new(trace: Trace, span: Option<Span>) -> Self {
+        let facts = Mutex::new(Facts { span, ..Facts::default() });
+        Self(Arc::new(RecordInner { trace, is_of_poll: false, facts }))
+    }
+
+    /// The record of polls, which serve several calls and have no line.
+    #[must_use]
+    pub fn of_poll(trace: Trace) -> Self {
+        Self(Arc::new(RecordInner { trace, is_of_poll: true, facts: Mutex::default() }))
+    }
+
+    /// Whether this is the record of polls.
+    #[must_use]
+    pub fn is_of_poll(&self) -> bool {
+        self.0.is_of_poll
+    }
+
+    /// The trace of the call.
+    #[must_use]
+    pub fn trace(&self) -> &Trace {
+        &self.0.trace
+    }
+
     fn lock(&self) -> MutexGuard<'_, Facts> {
         // A panic cannot leave the facts in an inconsistent state.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Records the caller.

@@ -50,8 +50,8 @@ pub(crate) struct DevArgs {
 /// Shows a wipe that is called back, then serves until SIGINT or SIGTERM.
 pub(crate) async fn run(args: DevArgs) -> Exit {
     let DevArgs { once } = args;
-    let _log = match telemetry::start(telemetry::settings::LogFormat::Text, "warn") {
-        Ok(guard) => guard,
+    let _log = match telemetry::log::start(telemetry::settings::LogFormat::Text, "warn") {
+        Ok(log) => log,
         Err(error) => {
             output::complain(&error);
             return Exit::Config;

@@ -18,7 +18,7 @@ use crate::{
     http_client::IgnoredVariable,
     server::Drained,
     systemd::{self, PassedSockets},
-    telemetry,
+    telemetry::{self, log::LogLevels, settings::LogFormat},
 };
 
 const EXAMPLES: &str = "\
@@ -95,9 +95,10 @@ pub(crate) async fn run(args: ServeArgs) -> Exit {
         output::complain(&closed.to_string());
         return Exit::Config;
     }
-    // The guard writes the queued log lines when it is dropped.
-    let _log = match telemetry::start(config.settings.log.log_format, "info") {
-        Ok(guard) => guard,
+    let format = config.settings.log.log_format.unwrap_or_else(LogFormat::of_stderr);
+    // The drop of the log writes the queued lines.
+    let log = match telemetry::log::start(format, "info") {
+        Ok(log) => log,
         Err(error) => {
             output::complain(&error);
             return Exit::Config;
@@ -113,7 +114,7 @@ pub(crate) async fn run(args: ServeArgs) -> Exit {
             "ignored a proxy variable, because the same variable in lower case differs"
         );
     }
-    match serve(config, flags, passed).await {
+    match serve(config, flags, passed, log.levels.clone()).await {
         Ok(exit) => exit,
         Err(error) => {
             tracing::error!(%error, "failed to serve");
@@ -126,11 +127,12 @@ async fn serve(
     config: Config,
     flags: Flags,
     passed: PassedSockets,
+    levels: LogLevels,
 ) -> Result<Exit, Box<dyn Error + Send + Sync>> {
     let mut signals = Signals::install()?;
     let hangup = signals::hangup()?;
     let has_file = config.file.is_some();
-    let app = App::start(config, passed).await?;
+    let app = App::start(config, passed).await?.with_log_levels(levels);
     let reload = reload_on(hangup, app.audit(), has_file.then(|| app.reloader()), flags);
     tokio::spawn(reload);
     for address in app.addresses() {

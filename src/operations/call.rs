@@ -10,7 +10,8 @@ use crate::{
     audit::Record,
     caller::Caller,
     name::InvalidName,
-    policy::{Denied, Permit, action::ActionType},
+    policy::{Permit, Policy, action::ActionType},
+    proto::otlp::trace::span::SpanKind,
 };
 
 /// The maximum time before the caller's deadline at which a wait ends, so that its response arrives in time.
@@ -59,11 +60,15 @@ impl Call {
         status
     }
 
-    /// Records the decision, and returns the permit or PERMISSION_DENIED.
+    /// Records the decision of `policy`, and returns the permit or PERMISSION_DENIED.
     pub(super) fn permit<A: ActionType>(
         &self,
-        decision: Result<Permit<A>, Denied>,
+        policy: &Policy,
+        resource: A::Resource,
     ) -> Result<Permit<A>, Status> {
+        let span = self.record.trace().child(SpanKind::Internal, "policy");
+        let decision = policy.decide::<A>(&self.caller, resource);
+        drop(span);
         match decision {
             Ok(permit) => {
                 self.record.allowed(permit.policies(), permit.would_deny());

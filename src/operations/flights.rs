@@ -78,7 +78,7 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         &self,
         name: &OperationName,
         deadline: Instant,
-        record: Option<&Record>,
+        record: &Record,
         start: impl FnOnce(Arc<Flight>) -> F,
     ) -> Result<T, Error>
     where
@@ -92,10 +92,8 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
             Joined::Leader(leader) => (Arc::clone(&leader.shared), false),
             Joined::Follower(shared) => (Arc::clone(shared), true),
         };
-        if let Some(record) = record {
-            record.joined(&shared.flight, is_shared);
-            self.shared.inc_by(u64::from(is_shared));
-        }
+        record.joined(&shared.flight, is_shared);
+        self.shared.inc_by(u64::from(is_shared && !record.is_of_poll()));
         let mut outcome = pin!(async {
             match joined {
                 Joined::Leader(leader) => leader.await,
@@ -108,7 +106,7 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
             () = sleep_until(deadline) => {}
             outcome = outcome.as_mut() => return outcome,
         }
-        if record.is_some_and(Record::has_disconnected) {
+        if record.has_disconnected() {
             return outcome.await;
         }
         if shared.flight.attempts() == 0 {
@@ -127,7 +125,7 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         &self,
         name: &OperationName,
         deadline: Instant,
-        record: Option<&Record>,
+        record: &Record,
         start: impl FnOnce(Arc<Flight>) -> F,
     ) -> Joined<T>
     where
@@ -142,7 +140,7 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
             }
             hash_map::Entry::Vacant(vacant) => vacant,
         };
-        let flight = Flight::started_by(record.and_then(Record::caller), deadline);
+        let flight = Flight::started_by(record.caller(), record.trace().clone(), deadline);
         let shared = Arc::new(SharedCall {
             flight: Arc::clone(&flight),
             outcome: OnceLock::new(),

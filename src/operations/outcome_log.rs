@@ -6,6 +6,8 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use tracing::field::display;
+
 use crate::{amapi::error::Error, flight::Flight, log_throttle::LogThrottle, policy::Action};
 
 /// Logs the outcome of each upstream call.
@@ -26,34 +28,34 @@ impl OutcomeLog {
         flight: &Flight,
     ) {
         let (attempts, upstream_status) = (flight.attempts(), flight.upstream_status());
-        let credential = flight.credential();
+        let (credential, trace_id) = (flight.credential(), flight.trace().id.map(display));
         let error = match result {
             Ok(_) => {
-                tracing::debug!(%resource, ?action, attempts, upstream_status, credential, "upstream call completed");
+                tracing::debug!(trace_id, %resource, ?action, attempts, upstream_status, credential, "upstream call completed");
                 return;
             }
             Err(error) => error,
         };
         if let Error::UrlTooLong { .. } | Error::NotBuilt { .. } = error {
-            tracing::info!(%resource, ?action, %error, "the request of a caller cannot be sent");
+            tracing::info!(trace_id, %resource, ?action, %error, "the request of a caller cannot be sent");
             return;
         }
         let Error::Response(response) = error else {
-            tracing::warn!(%resource, ?action, attempts, upstream_status, credential, %error, "upstream call failed");
+            tracing::warn!(trace_id, %resource, ?action, attempts, upstream_status, credential, %error, "upstream call failed");
             return;
         };
         if let Some(operator) = response.google.as_deref().and_then(|google| google.operator_error()) {
             let (reason, hint) = (operator.reason, operator.hint);
             if let Some(suppressed) = self.permit(credential.unwrap_or_default(), reason) {
                 tracing::warn!(
-                    credential, reason, hint, suppressed, %resource, ?action, attempts, %error,
+                    trace_id, credential, reason, hint, suppressed, %resource, ?action, attempts, %error,
                     "Google refuses the calls of a credential until an operator acts"
                 );
             }
         } else if response.http_status < 500 {
-            tracing::info!(%resource, ?action, attempts, credential, %error, "Google rejected an upstream call");
+            tracing::info!(trace_id, %resource, ?action, attempts, credential, %error, "Google rejected an upstream call");
         } else {
-            tracing::warn!(%resource, ?action, attempts, upstream_status, credential, %error, "upstream call failed");
+            tracing::warn!(trace_id, %resource, ?action, attempts, upstream_status, credential, %error, "upstream call failed");
         }
     }
 

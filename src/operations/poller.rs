@@ -18,11 +18,13 @@ use tonic::Code;
 use super::{reader::Reader, status};
 use crate::{
     amapi::{Api, ListQuery, error::Error},
+    audit::Record,
     name::{DeviceName, OperationName},
     policy::{Permit, action::Get},
     proto::longrunning::{ListOperationsResponse, Operation},
     serving::Serving,
     telemetry::metrics::OperationMetrics,
+    telemetry::traces::{Span, SpanContext, Trace, WeakSpanContext},
 };
 
 /// The factor between two intervals.
@@ -67,6 +69,8 @@ struct AwaitedDevice {
 struct AwaitedOperation {
     snapshots: watch::Sender<Snapshot>,
     permit: Permit<Get>,
+    /// The spans of the waiters whose calls are sampled.
+    waiters: Vec<WeakSpanContext>,
 }
 
 /// The latest known state of an awaited operation.
@@ -190,7 +194,7 @@ impl<A> PollersInner<A> {
 
 impl<A: Api> Pollers<A> {
     /// Waits until the operation is done, until `end`, or until the server drains. Returns the latest state.
-    /// `first` is the result of the get with which the call started.
+    /// `first` is the result of the get with which the call started. The polls are linked to the span in `trace`.
     ///
     /// # Errors
     ///
@@ -200,13 +204,14 @@ impl<A: Api> Pollers<A> {
         permit: Permit<Get>,
         first: Result<Arc<Operation>, Error>,
         end: Instant,
+        trace: &Trace,
     ) -> Result<Arc<Operation>, Error> {
         match &first {
             Ok(operation) if operation.done => return first,
             Err(error) if !is_transient(error) => return first,
             _ => {}
         }
-        let mut snapshots = self.subscribe(permit, first);
+        let mut snapshots = self.subscribe(permit, first, trace);
         // The current snapshot is the result in both cases: it is the final one, or the latest at `end`.
         let _ = timeout_at(end, snapshots.wait_for(|snapshot| snapshot.is_final)).await;
         snapshots.borrow().result()
@@ -218,6 +223,7 @@ impl<A: Api> Pollers<A> {
         &self,
         permit: Permit<Get>,
         first: Result<Arc<Operation>, Error>,
+        trace: &Trace,
     ) -> watch::Receiver<Snapshot> {
         let name = permit.resource().clone();
         let device_name = name.device();
@@ -241,8 +247,12 @@ impl<A: Api> Pollers<A> {
                 Ok(operation) => (Some(operation), None),
                 Err(error) => (None, Some(error)),
             };
-            AwaitedOperation { snapshots: watch::Sender::new(Snapshot { state, error, is_final }), permit }
+            let snapshots = watch::Sender::new(Snapshot { state, error, is_final });
+            AwaitedOperation { snapshots, permit, waiters: Vec::new() }
         });
+        if let Some(span) = trace.span.as_ref().filter(|span| span.is_sampled()) {
+            operation.waiters.push(span.downgrade());
+        }
         let snapshots = operation.snapshots.subscribe();
         drop(devices);
 
@@ -282,6 +292,22 @@ impl<A> Poller<A> {
             return Vec::new();
         }
         device.operations.values().map(|operation| operation.permit.clone()).collect()
+    }
+
+    /// The span of a round, if a waiter is sampled. A round serves all waiters, so its span has a trace of its own, with a
+    /// link to each waiter.
+    fn start_span(&self) -> Option<Span> {
+        let mut waiters = Vec::new();
+        let mut devices = self.pollers.lock();
+        for operation in
+            devices.get_mut(&self.device).into_iter().flat_map(|device| device.operations.values_mut())
+        {
+            operation.waiters.retain(|waiter| waiter.upgrade().map(|span| waiters.push(span)).is_some());
+        }
+        drop(devices);
+        let mut span = SpanContext::linked(&waiters, "poll")?;
+        span.set("countermand.resource", self.device.to_string());
+        Some(span)
     }
 
     /// Publishes the result of polling an operation to its waiters.
@@ -370,16 +396,21 @@ impl<A: Api> Poller<A> {
         let mut polled = RoundResults::with_capacity(awaited.len());
         let mut missing: HashMap<&str, &Permit<Get>> =
             awaited.iter().map(|permit| (permit.resource().as_str(), permit)).collect();
+        let span = self.start_span();
+        let context = span.as_ref().map(|span| span.context().clone());
+        let trace_id = context.as_ref().map(SpanContext::trace_id);
+        let record = Record::of_poll(Trace { id: trace_id, span: context });
         let use_list = missing.len() > 1 && self.rounds_without_list == 0;
         self.rounds_without_list = self.rounds_without_list.saturating_sub(1);
         if use_list {
-            let pages = self.poll_by_list(awaited, &mut missing, &mut polled).await;
+            let pages = self.poll_by_list(awaited, &mut missing, &mut polled, &record).await;
             if pages + missing.len() >= awaited.len() {
                 self.rounds_without_list = ROUNDS_WITHOUT_LIST;
             }
         }
-        let gets =
-            missing.into_values().map(|permit| async { (permit.resource().clone(), self.get(permit).await) });
+        let gets = missing
+            .into_values()
+            .map(|permit| async { (permit.resource().clone(), self.get(permit, &record).await) });
         polled.extend(join_all(gets).await);
         polled
     }
@@ -391,6 +422,7 @@ impl<A: Api> Poller<A> {
         awaited: &[Permit<Get>],
         missing: &mut HashMap<&str, &Permit<Get>>,
         polled: &mut RoundResults,
+        record: &Record,
     ) -> usize {
         let Some(permit) = awaited.first() else { return 0 };
         let mut query = ListQuery { page_size: PAGE_SIZE, ..ListQuery::default() };
@@ -400,7 +432,7 @@ impl<A: Api> Poller<A> {
         while missing.len() > 1 && pages < max_pages {
             pages += 1;
             let sent_at = Instant::now();
-            let page = match self.list(permit, &query).await {
+            let page = match self.list(permit, &query, record).await {
                 Ok(page) => page,
                 Err(error) if is_transient(&error) => {
                     // Gets would add load to an upstream that fails.
@@ -433,14 +465,19 @@ impl<A: Api> Poller<A> {
         Instant::now() + reader.upstream_timeout().min(intervals.max)
     }
 
-    async fn get(&self, permit: &Permit<Get>) -> Result<Arc<Operation>, Error> {
-        let result = self.pollers.0.reader.fetch(permit, self.deadline(), None).await;
+    async fn get(&self, permit: &Permit<Get>, record: &Record) -> Result<Arc<Operation>, Error> {
+        let result = self.pollers.0.reader.fetch(permit, self.deadline(), record).await;
         self.pollers.0.metrics.count_poll(&result);
         result
     }
 
-    async fn list(&self, permit: &Permit<Get>, query: &ListQuery) -> Result<ListOperationsResponse, Error> {
-        let result = self.pollers.0.reader.list(&permit.by_device(), query, self.deadline(), None).await;
+    async fn list(
+        &self,
+        permit: &Permit<Get>,
+        query: &ListQuery,
+        record: &Record,
+    ) -> Result<ListOperationsResponse, Error> {
+        let result = self.pollers.0.reader.list(&permit.by_device(), query, self.deadline(), record).await;
         self.pollers.0.metrics.count_poll(&result);
         result
     }

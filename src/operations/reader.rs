@@ -74,16 +74,16 @@ impl<A: Api> Reader<A> {
                 self.0.metrics.cache_hits.inc();
                 Ok(operation)
             }
-            None => self.fetch(permit, deadline, Some(record)).await,
+            None => self.fetch(permit, deadline, record).await,
         }
     }
 
-    /// Fetches the state of an operation from Google, for a call with a `record` or for a poller.
+    /// Fetches the state of an operation from Google, for a call or for a poll.
     pub(super) async fn fetch(
         &self,
         permit: &Permit<Get>,
         deadline: Instant,
-        record: Option<&Record>,
+        record: &Record,
     ) -> Result<Arc<Operation>, Error> {
         let deadline = deadline.min(Instant::now() + self.0.upstream_timeout);
         let start = |flight: Arc<Flight>| {
@@ -100,19 +100,17 @@ impl<A: Api> Reader<A> {
         self.0.gets.join(permit.resource(), deadline, record, start).await
     }
 
-    /// Fetches a page of a device's operations from Google, for a call with a `record` or for a poller.
+    /// Fetches a page of a device's operations from Google, for a call or for a poll.
     pub(super) async fn list(
         &self,
         permit: &Permit<List>,
         query: &ListQuery,
         deadline: Instant,
-        record: Option<&Record>,
+        record: &Record,
     ) -> Result<ListOperationsResponse, Error> {
         let end = deadline.min(Instant::now() + self.0.upstream_timeout);
-        let flight = Flight::started_by(record.and_then(Record::caller), end);
-        if let Some(record) = record {
-            record.joined(&flight, false);
-        }
+        let flight = Flight::started_by(record.caller(), record.trace().clone(), end);
+        record.joined(&flight, false);
         let page = async {
             let result = self.0.amapi.list(permit, query, &flight).await.and_then(translate::page);
             self.0.log.log(permit.resource(), permit.action(), &result, &flight);

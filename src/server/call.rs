@@ -37,6 +37,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Code, Status, body::Body};
 use tonic_types::StatusExt;
 use tower::Service;
+use tracing::field::display;
 
 use super::{
     caller_limit::{CallerLimit, OverCallerLimit},
@@ -48,11 +49,15 @@ use super::{
     write_stall::WriteStalls,
 };
 use crate::{
-    audit::{Arrival, Audit, Method, Record, TraceId},
+    audit::{Arrival, Audit, Method, Record},
     caller::Caller,
     operations::{call::Call, status},
     proto::longrunning::{GetOperationRequest, ListOperationsRequest},
-    telemetry::metrics::{CallMeasurement, CallMetrics, RpcMethod},
+    telemetry::{
+        metrics::{CallMeasurement, CallMetrics, RpcMethod},
+        traces::{Trace, Tracer},
+    },
+    trace_id::{TraceId, TraceParent},
 };
 
 /// The `RetryInfo` of a refused call.
@@ -69,6 +74,8 @@ pub struct Calls {
     upstream_timeout: Duration,
     audit: Audit,
     metrics: Arc<CallMetrics>,
+    /// `None` if traces are off.
+    tracer: Option<Tracer>,
     /// All calls in flight: a token for each call until its response is written, and the tasks of callers that
     /// disconnected.
     in_flight: TaskTracker,
@@ -77,14 +84,15 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// Limits calls by `limits`, records them in `audit`, measures them in `metrics`, and tracks them in `in_flight`.
-    /// `upstream_timeout` limits the time for a request message to arrive, and the time for a response to be written.
+    /// Limits calls by `limits`, records them in `audit`, measures them in `metrics`, traces them with `tracer`, and
+    /// tracks them in `in_flight`. `upstream_timeout` limits the time for a request message to arrive, and the time for a response to be written.
     #[must_use]
     pub fn new(
         limits: &Limits,
         upstream_timeout: Duration,
         audit: Audit,
         metrics: Arc<CallMetrics>,
+        tracer: Option<Tracer>,
         in_flight: TaskTracker,
     ) -> Arc<Self> {
         let permits = Arc::new(Semaphore::new(limits.max_concurrent_calls));
@@ -97,6 +105,7 @@ impl Calls {
             upstream_timeout,
             audit,
             metrics,
+            tracer,
             in_flight,
             aborted,
         })
@@ -138,10 +147,17 @@ where
     B::Error: Send,
 {
     let method = request.uri().path().strip_prefix(SERVICE_PATH).and_then(Method::from_name);
-    let audit_data = method.map(|method| AuditData {
-        arrival: Arrival::now(method, trace_id(request.headers())),
-        record: Record::default(),
-        calls: Arc::clone(calls),
+    let audit_data = method.map(|method| {
+        let parent = trace_parent(request.headers());
+        let trace_id = parent.map_or_else(TraceId::random, |parent| parent.trace_id);
+        let start = |tracer: &Tracer| tracer.start_call(method.name(), trace_id, parent, request.headers());
+        let span = calls.tracer.as_ref().map(start);
+        let trace = Trace { id: Some(trace_id), span: span.as_ref().map(|span| span.context().clone()) };
+        AuditData {
+            arrival: Arrival::now(method, trace_id),
+            record: Record::new(trace, span),
+            calls: Arc::clone(calls),
+        }
     });
     let record = audit_data.as_ref().map(|data| (data.arrival, data.record.clone()));
     let measurement = match &audit_data {
@@ -253,7 +269,7 @@ where
             Err(status::invalid_timeout())
         }
     };
-    let caller = match identify(identity, &head.headers, deadline).await {
+    let caller = match identify(identity, &head.headers, deadline, record.trace()).await {
         Ok(caller) => caller,
         Err(refused) => {
             if let (Some(method), Ok((message, _))) = (method, &message)
@@ -289,8 +305,11 @@ where
     let response = AssertUnwindSafe(run(service, request)).catch_unwind().await;
     match response {
         Ok(response) => with_details(response, record),
-        // The panic hook has logged the cause.
-        Err(_) => status::internal().into_http(),
+        Err(_) => {
+            let trace_id = record.trace().id.map(display);
+            tracing::error!(trace_id, "a call panicked; the line of the panic hook has the cause");
+            status::internal().into_http()
+        }
     }
 }
 
@@ -346,7 +365,12 @@ fn refused_message(error: &MessageError, record: &Record) -> Status {
 }
 
 /// Identifies the caller before `deadline`.
-async fn identify(identity: &PeerIdentity, headers: &HeaderMap, deadline: Instant) -> Result<Caller, Status> {
+async fn identify(
+    identity: &PeerIdentity,
+    headers: &HeaderMap,
+    deadline: Instant,
+    trace: &Trace,
+) -> Result<Caller, Status> {
     let identified = match identity.identify(headers) {
         Identified::Now(caller) => caller,
         Identified::Later(caller) => timeout_at(deadline, caller).await.map_err(|_| {
@@ -354,7 +378,7 @@ async fn identify(identity: &PeerIdentity, headers: &HeaderMap, deadline: Instan
         })?,
     };
     identified.map_err(|refusal| {
-        tracing::debug!(%refusal, "caller not identified");
+        tracing::debug!(trace_id = trace.id.map(display), %refusal, "caller not identified");
         match refusal {
             Refusal::ForwardedClientCert(_) | Refusal::LinkerdClientId | Refusal::ConflictingIdentities => {
                 status::invalid_forwarded_identity(&refusal.to_string())
@@ -407,11 +431,11 @@ fn our_reason<B>(response: &Response<B>) -> Option<String> {
     (info.domain == status::OUR_DOMAIN).then_some(info.reason)
 }
 
-/// The trace of the caller's `traceparent` header, or a new one.
-fn trace_id(headers: &HeaderMap) -> TraceId {
+/// The caller's `traceparent` header.
+fn trace_parent(headers: &HeaderMap) -> Option<TraceParent> {
     let mut values = headers.get_all("traceparent").iter();
     let only = values.next().filter(|_| values.next().is_none());
-    only.and_then(|only| TraceId::from_traceparent(only.as_bytes())).unwrap_or_else(TraceId::random)
+    only.and_then(|only| TraceParent::parse(only.as_bytes()))
 }
 
 /// The `grpc-timeout` header is not one to eight digits and a unit.

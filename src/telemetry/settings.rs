@@ -1,14 +1,18 @@
 //! The settings of the log and of the telemetry listener.
 
-use std::{net::SocketAddr, path::Path};
+use std::{
+    io::{self, IsTerminal},
+    net::SocketAddr,
+    path::Path,
+};
 
 use crate::config::{Invalid, Parsed, Sources, Words, address::tcp_address, settings};
 
 settings! {
     /// The log. Its settings have flags and variables only, no keys in the file.
     pub struct LogSettings in "" {
-        /// The format of log lines.
-        log_format: LogFormat = "text", Words(&[("text", LogFormat::Text), ("json", LogFormat::Json)]),
+        /// The format of log lines. The default is text on a terminal, otherwise JSON.
+        log_format: Option<LogFormat>, Words(&[("text", LogFormat::Text), ("json", LogFormat::Json)]),
             env "COUNTERMAND_LOG_FORMAT", flag "--log-format FORMAT";
     }
 }
@@ -32,21 +36,30 @@ fn address(text: &str, _: &Path) -> Result<SocketAddr, Invalid> {
 }
 
 /// The format of log lines.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// Text, for people.
-    #[default]
     Text,
     /// One JSON object per line.
     Json,
 }
 
-/// Adds an error if `RUST_LOG` is not a valid filter. [`start`](super::start) reads the variable again.
+impl LogFormat {
+    /// The format without a setting: text if standard error is a terminal, otherwise JSON.
+    #[must_use]
+    pub fn of_stderr() -> Self {
+        if io::stderr().is_terminal() { Self::Text } else { Self::Json }
+    }
+}
+
+/// Adds an error if `RUST_LOG` is not a valid filter. [`start`](super::log::start) reads the variable again.
 pub(crate) fn check_filter(sources: &mut Sources) {
-    let Some(given) = sources.variables.take(super::FILTER) else { return };
+    let Some(given) = sources.variables.take(super::log::FILTER) else { return };
     let hint = "give levels, such as info,countermand::operations=debug";
     let filter = match given.value.to_str() {
-        Some(text) => super::filter(text).map(drop).map_err(|_| Invalid::new("this is not a filter", hint)),
+        Some(text) => {
+            super::log::filter(text).map(drop).map_err(|_| Invalid::new("this is not a filter", hint))
+        }
         None => Err(Invalid::new("the value is not UTF-8", "give plain text")),
     };
     sources.errors.ok(&given.origin, filter);

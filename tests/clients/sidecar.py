@@ -298,7 +298,7 @@ def main(program, emulator, credentials, device, *operations):
             file = countermand_file(directory, emulator, credentials)
             authority, stranger_ca = Authority(directory, "ca"), Authority(directory, "other-ca")
             log = directory / "countermand.log"
-            command = [program, "serve", "--config", str(file)]
+            command = [program, "serve", "--log-format", "text", "--config", str(file)]
             with running("countermand", command, log) as process:
 
                 def listening():

@@ -17,6 +17,7 @@ mod drain;
 mod drain_limits;
 mod explain;
 mod listen;
+mod log;
 mod policy_reload;
 mod readiness;
 mod rotation;

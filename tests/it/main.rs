@@ -14,4 +14,5 @@ mod field;
 mod generated_documents;
 mod lifecycle;
 mod support;
+mod telemetry;
 mod wire;

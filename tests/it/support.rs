@@ -2,6 +2,7 @@
 //! when a request is missing or unexpected.
 
 pub(crate) mod account;
+pub(crate) mod collector;
 pub(crate) mod details;
 pub(crate) mod files;
 pub(crate) mod forward_proxy;

@@ -6,11 +6,13 @@ use super::*;
 use crate::{
     caller::{Caller, Claims},
     flight::Flight,
+    trace_id::TraceParent,
 };
 
 fn arrival(method: Method) -> Arrival {
-    let trace_id =
-        TraceId::from_traceparent(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").expect("valid");
+    let trace_id = TraceParent::parse(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+        .expect("valid")
+        .trace_id;
     let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_007);
     Arrival { method, trace_id, time, since: Instant::now() }
 }

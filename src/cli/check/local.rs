@@ -21,7 +21,7 @@ const EXCESSIVE_MODE: u32 = 0o027;
 
 /// The findings about a valid configuration. Blocks while it reads files.
 pub(super) fn findings(config: &Config) -> Vec<Finding> {
-    let Config { settings, loaded, proxy: _, unknown_variables, file: _, effective: _ } = config;
+    let Config { settings, loaded, proxy: _, traces, unknown_variables, file: _, effective: _ } = config;
     let mut findings = vec![Finding::ok("configuration", "all settings are valid")];
     findings.extend(
         unknown_variables.iter().map(|name| Finding::warning(name, "there is no such variable", "unset it")),
@@ -31,6 +31,11 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
     findings.extend(settings.tls.iter().flat_map(tls_files));
     findings.extend(loaded.policy.iter().flat_map(policy_file));
     findings.extend(audit_log(&settings.audit));
+    findings.extend(
+        traces
+            .iter()
+            .map(|traces| Finding::ok("traces", format!("spans are exported to {}", traces.collector()))),
+    );
     findings
 }
 

@@ -34,7 +34,7 @@ pub(super) const UNREACHABLE_HINT: &str = "check that its name resolves and its 
 
 /// The findings about the network endpoints in a valid configuration. With `online`, each credential sends a query.
 pub(super) async fn findings(config: Config, online: bool) -> Vec<Finding> {
-    let Config { settings, loaded, proxy, unknown_variables: _, file: _, effective: _ } = config;
+    let Config { settings, loaded, proxy, traces: _, unknown_variables: _, file: _, effective: _ } = config;
     let LoadedFiles { tls: _, authorities, keys, policy: _, credentials: loaded } = loaded;
     let authorities = authorities.start(&Background::unsupervised());
     let issuer = settings.jwt.as_ref().zip(keys);

@@ -14,7 +14,7 @@ use crate::{
 
 /// The proxy, the hosts that it is used for, and a warning for each ignored variable.
 pub(super) fn findings(config: &Config) -> Vec<Finding> {
-    let Config { settings, loaded, proxy, unknown_variables: _, file: _, effective: _ } = config;
+    let Config { settings, loaded, proxy, traces: _, unknown_variables: _, file: _, effective: _ } = config;
     let mut findings = Vec::from_iter(hosts(&endpoints(settings, &loaded.credentials), proxy));
     findings.extend(proxy.ignored().iter().map(|IgnoredVariable { ignored, used }| {
         let finding = format!("it is ignored, because {used} is also set, and differs");

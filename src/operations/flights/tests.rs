@@ -12,10 +12,11 @@ use tokio_util::task::TaskTracker;
 use super::Flights;
 use crate::{
     amapi::error::Error,
-    audit::{Arrival, Method, Record, TraceId},
+    audit::{Arrival, Method, Record},
     flight::Flight,
     name::OperationName,
     telemetry::metrics::Counter,
+    trace_id::TraceId,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -61,9 +62,7 @@ async fn joined(
     timeout: Duration,
     record: &Record,
 ) -> Result<usize, Error> {
-    flights
-        .join(&name(), Instant::now() + timeout, Some(record), |flight| upstream.clone().call(flight))
-        .await
+    flights.join(&name(), Instant::now() + timeout, record, |flight| upstream.clone().call(flight)).await
 }
 
 /// The fields of the flight in the audit line of a call that ends now: `attempts`, `upstream_status` and `shared`.
@@ -146,11 +145,11 @@ async fn the_followers_of_a_call_that_panics_are_answered_and_the_next_call_star
                 sleep(SECOND).await;
                 panic!("on purpose")
             };
-            flights.join(&name(), deadline, None, panicking).await
+            flights.join(&name(), deadline, &Record::default(), panicking).await
         }
     });
     sleep(SECOND / 2).await;
-    let follower = flights.join(&name(), deadline, None, |_| async { Ok(1) }).await;
+    let follower = flights.join(&name(), deadline, &Record::default(), |_| async { Ok(1) }).await;
     assert!(matches!(follower, Err(Error::Lost)), "{follower:?}");
     leader.await.expect_err("it panicked");
     let upstream = FakeUpstream::default();
@@ -165,10 +164,10 @@ async fn the_followers_of_a_call_that_panics_after_its_caller_left_are_answered(
         sleep(2 * SECOND).await;
         panic!("on purpose")
     };
-    let name = name();
+    let (name, record) = (name(), Record::default());
     let (leader, follower) = tokio::join!(
-        flights.join(&name, start + SECOND, None, panicking),
-        flights.join(&name, start + 10 * SECOND, None, |_| async { Ok(1) }),
+        flights.join(&name, start + SECOND, &record, panicking),
+        flights.join(&name, start + 10 * SECOND, &record, |_| async { Ok(1) }),
     );
     assert!(matches!(leader, Err(Error::DeadlineExceeded { .. })), "{leader:?}");
     assert!(matches!(follower, Err(Error::Lost)), "{follower:?}");
@@ -186,12 +185,12 @@ async fn a_caller_that_joins_later_extends_the_deadline() {
             Err(_) => Err(Error::DeadlineExceeded { while_doing: "on purpose" }),
         }
     };
-    let name = name();
+    let (name, record) = (name(), Record::default());
     let late = async {
         sleep(29 * SECOND).await;
-        flights.join(&name, start + 89 * SECOND, None, |_| async { Ok(2) }).await
+        flights.join(&name, start + 89 * SECOND, &record, |_| async { Ok(2) }).await
     };
-    let (first, late) = tokio::join!(flights.join(&name, start + 30 * SECOND, None, work), late);
+    let (first, late) = tokio::join!(flights.join(&name, start + 30 * SECOND, &record, work), late);
     assert!(matches!(first, Err(Error::DeadlineExceeded { .. })), "{first:?}");
     assert_eq!(late.expect("completed"), 1);
     assert_eq!(start.elapsed(), 60 * SECOND);

@@ -32,7 +32,7 @@ fn calls(directory: &TempDir, on_failure: OnFailure) -> Arc<Calls> {
     let audit =
         Audit::start(&settings::Audit { file, on_failure }, metrics.audit, &Background::unsupervised())
             .unwrap();
-    Calls::new(&Limits::default(), Duration::from_secs(30), audit, metrics.calls, TaskTracker::new())
+    Calls::new(&Limits::default(), Duration::from_secs(30), audit, metrics.calls, None, TaskTracker::new())
 }
 
 fn identity() -> PeerIdentity {

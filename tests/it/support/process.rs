@@ -39,10 +39,13 @@ pub(crate) struct Ended {
 #[derive(Clone)]
 pub(crate) struct Printed(watch::Receiver<String>);
 
-/// The program with an empty environment, so that the developer's variables do not reach it.
+/// Makes the log text, which tests read. The default is JSON, because standard error is a pipe.
+const TEXT_LOG: (&str, &str) = ("COUNTERMAND_LOG_FORMAT", "text");
+
+/// The program with an empty environment, so that the developer's variables do not reach it, except for a log in text.
 pub(crate) fn countermand(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_countermand"));
-    command.args(arguments).env_clear();
+    command.args(arguments).env_clear().env(TEXT_LOG.0, TEXT_LOG.1);
     command
 }
 
@@ -50,7 +53,11 @@ pub(crate) fn countermand(arguments: &[&str]) -> Command {
 pub(crate) fn countermand_after(preparation: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new("sh");
     let script = format!("{preparation}; exec \"$0\" \"$@\"");
-    command.args(["-c", &script, env!("CARGO_BIN_EXE_countermand")]).args(arguments).env_clear();
+    command
+        .args(["-c", &script, env!("CARGO_BIN_EXE_countermand")])
+        .args(arguments)
+        .env_clear()
+        .env(TEXT_LOG.0, TEXT_LOG.1);
     command
 }
 

@@ -10,7 +10,7 @@ use crate::{
     audit::settings::{Audit, Destination, OnFailure},
     policy::settings::{PolicyMode, PolicySettings},
     server::settings::{Callers, Limits, Server},
-    telemetry::settings::{LogFormat, LogSettings, Telemetry},
+    telemetry::settings::{LogSettings, Telemetry},
 };
 
 /// The settings of `--credentials @/key.json` alone. The URLs come from `url`, because the test compares them as text.
@@ -55,7 +55,7 @@ pub(super) fn defaults(directory: &Path, url: &Settings) -> Settings {
         polling: polling(1, 20, 240, 2000, 3600),
         audit: Audit { file: Destination::Stdout, on_failure: OnFailure::Fail },
         telemetry: Telemetry { listen: None },
-        log: LogSettings { log_format: LogFormat::Text },
+        log: LogSettings { log_format: None },
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     operations::settings::Polling,
     policy::settings::{PolicyMode, PolicySettings},
     server::settings::{Callers, Jwks, Jwt, Limits, ListenAddress, Owner, Server},
-    telemetry::settings::{LogFormat, LogSettings, Telemetry},
+    telemetry::settings::{LogSettings, Telemetry},
 };
 
 pub(super) const FULL: &str = r#"
@@ -123,7 +123,7 @@ fn full(directory: &Path, url: &Settings) -> Settings {
             on_failure: OnFailure::Continue,
         },
         telemetry: Telemetry { listen: Some(([127, 0, 0, 1], 9465).into()) },
-        log: LogSettings { log_format: LogFormat::Text },
+        log: LogSettings { log_format: None },
     }
 }
 

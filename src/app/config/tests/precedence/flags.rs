@@ -22,7 +22,7 @@ fn a_flag_wins_over_the_variable() {
     wanted.upstream.ca_certificates = Some(directory.join("ca.pem"));
     wanted.credentials = vec![credential("default", directory.join("key.json"))];
     wanted.policy.file = Some(directory.join("policy.cedar"));
-    wanted.log.log_format = LogFormat::Text;
+    wanted.log.log_format = Some(LogFormat::Text);
     assert_eq!(config, wanted);
     assert_eq!(config.upstream.url.as_str(), "https://flag.example");
 }

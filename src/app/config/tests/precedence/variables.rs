@@ -97,7 +97,7 @@ pub(super) fn of_variables(directory: &Path, urls: &Settings) -> Settings {
         polling: polling(2, 3, 4, 5, 6),
         audit: Audit { file: Destination::File(directory.join("other.jsonl")), on_failure: OnFailure::Fail },
         telemetry: Telemetry { listen: Some(([0, 0, 0, 0], 9466).into()) },
-        log: LogSettings { log_format: LogFormat::Json },
+        log: LogSettings { log_format: Some(LogFormat::Json) },
     }
 }
 
