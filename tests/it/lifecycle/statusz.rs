@@ -137,9 +137,13 @@ async fn the_configuration_is_escaped() {
 }
 
 #[tokio::test]
-async fn the_pages_have_no_text_of_callers_and_operations() {
+async fn the_pages_have_no_text_of_callers_and_operations_and_no_secret() {
     let google = Google::start().await;
-    let service = Service::start(&google).await;
+    let service = Service::start_with(&google, |command| {
+        command.env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9");
+        command.env("OTEL_EXPORTER_OTLP_HEADERS", "api-key=collectors-key");
+    })
+    .await;
     service.ready().await;
     cancel(service.address, 987_654).await.unwrap();
     let channel = connect(service.address).await.unwrap();
@@ -148,7 +152,9 @@ async fn the_pages_have_no_text_of_callers_and_operations() {
     for path in OPERATOR_PAGES {
         let (code, _, body) = page(service.admin, path).await;
         assert_eq!(code, 200);
-        for part in ["LC01", "enterprises/", "987654", "secret", "anonymous", "callers-own-token"] {
+        for part in
+            ["LC01", "enterprises/", "987654", "secret", "anonymous", "callers-own-token", "collectors-key"]
+        {
             assert!(!body.contains(part), "{path}: {part}: {body}");
         }
     }
