@@ -1,21 +1,21 @@
 //! Builds and connects the components, supervises them and drains. No other module connects components.
 
 use std::{
-    future::Future,
+    future::{self, Future},
     io,
     net::SocketAddr,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::{
-    sync::{oneshot, watch},
+    sync::{Notify, oneshot, watch},
     time::Instant,
 };
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    admin::{Detail, HttpPort, Pages},
+    admin::{HttpPort, Operator, Pages},
     amapi::Amapi,
     audit::Audit,
     background::{Background, TaskExits},
@@ -57,6 +57,8 @@ pub struct App {
     server: Server,
     admin: Option<(HttpPort, Pages)>,
     telemetry: Option<(HttpPort, Pages)>,
+    /// Notified by `/quitquitquit`. `None` if `admin.quit` is off.
+    quit: Option<Arc<Notify>>,
     credentials: Arc<Credentials>,
     serving: watch::Sender<Serving>,
     calls: Arc<Calls>,
@@ -115,7 +117,7 @@ impl App {
         let limits = Limits { max_connections, ..limits };
         let LoadedFiles { tls, authorities, keys, policy, credentials: loaded_credentials } = loaded;
         let (metrics, registry) = Metrics::new();
-        let registry = Arc::new(registry);
+        let started = (SystemTime::now(), Instant::now());
         let (background, exits) = Background::with_metrics(metrics.reloads);
         let authorities = authorities.start(&background);
         let pool = CredentialPool::start(
@@ -153,21 +155,21 @@ impl App {
         let audit = Audit::start(&audit, metrics.audit, &background)?;
         let traces = traces.map(Traces::start);
         let tracer = traces.as_ref().map(Traces::tracer);
-        let calls = Calls::new(&limits, upstream.timeout, audit.clone(), metrics.calls, tracer, in_flight);
+        let call_metrics = Arc::clone(&metrics.calls);
+        let calls = Calls::new(&limits, upstream.timeout, audit.clone(), call_metrics, tracer, in_flight);
         let max_request_bytes = limits.max_request_bytes;
         let router =
             Router::new(operations, Arc::clone(&calls), identities, max_request_bytes, state.clone());
         let connections = metrics.connections;
         let server =
-            Server::bind(&server, &limits, tls, router, connections, &background, &mut passed).await?;
+            Server::bind(&server, &limits, tls, router, connections.clone(), &background, &mut passed)
+                .await?;
         metrics.process.ready.read_value_with({
             let state = state.clone();
             move || f64::from(u8::from(*state.borrow() == Serving::Ready))
         });
-        let pages =
-            |detail| Pages::new(Arc::clone(&credentials), state.clone(), Arc::clone(&registry), detail);
-        let admin = bind(admin.listen, &mut passed, || pages(Detail::Causes)).await?;
-        let telemetry = bind(telemetry.listen, &mut passed, || pages(Detail::States)).await?;
+        let admin_port = bind(admin.listen, &mut passed).await?;
+        let telemetry_port = bind(telemetry.listen, &mut passed).await?;
         passed.finish()?;
         let reloader = Reloader::new(ReloadTargets {
             policy,
@@ -178,10 +180,26 @@ impl App {
             background: background.clone(),
             effective: Mutex::new(effective),
         });
+        let quit = admin.quit.then(Arc::<Notify>::default);
+        let pages = Pages::new(Arc::clone(&credentials), state, Arc::new(registry));
+        let operator = Operator {
+            started,
+            listeners: listeners(&server, admin_port.as_ref(), telemetry_port.as_ref()),
+            configuration: Box::new({
+                let reloader = reloader.clone();
+                move || reloader.effective()
+            }),
+            calls: metrics.calls,
+            upstream: metrics.upstream,
+            operations: metrics.operations,
+            connections,
+            quit: quit.clone(),
+        };
         Ok(Self {
             server,
-            admin,
-            telemetry,
+            admin: admin_port.map(|port| (port, pages.clone().with_operator(operator))),
+            telemetry: telemetry_port.map(|port| (port, pages)),
+            quit,
             credentials,
             serving,
             calls,
@@ -227,6 +245,17 @@ impl App {
         self.telemetry.as_ref().map(|(port, _)| port.address())
     }
 
+    /// Waits for a request to `/quitquitquit`. Never returns if `admin.quit` is off.
+    pub fn quit_requested(&self) -> impl Future<Output = ()> + Send + use<> {
+        let quit = self.quit.clone();
+        async move {
+            match quit {
+                Some(quit) => quit.notified().await,
+                None => future::pending().await,
+            }
+        }
+    }
+
     /// The audit log.
     #[must_use]
     pub fn audit(&self) -> Audit {
@@ -257,6 +286,7 @@ impl App {
             server,
             admin,
             telemetry,
+            quit: _,
             credentials,
             serving,
             calls,
@@ -344,15 +374,23 @@ impl App {
     }
 }
 
-async fn bind(
-    address: Option<SocketAddr>,
-    passed: &mut PassedSockets,
-    pages: impl FnOnce() -> Pages,
-) -> io::Result<Option<(HttpPort, Pages)>> {
+async fn bind(address: Option<SocketAddr>, passed: &mut PassedSockets) -> io::Result<Option<HttpPort>> {
     match address {
-        Some(address) => Ok(Some((HttpPort::bind(address, passed).await?, pages()))),
+        Some(address) => HttpPort::bind(address, passed).await.map(Some),
         None => Ok(None),
     }
+}
+
+/// The bound addresses by the names of their settings.
+fn listeners(
+    server: &Server,
+    admin: Option<&HttpPort>,
+    telemetry: Option<&HttpPort>,
+) -> Vec<(&'static str, String)> {
+    let server = server.addresses().into_iter().map(|address| ("server.listen", address.to_string()));
+    let pages = [("admin.listen", admin), ("telemetry.listen", telemetry)];
+    let pages = pages.into_iter().filter_map(|(setting, port)| Some((setting, port?.address().to_string())));
+    server.chain(pages).collect()
 }
 
 fn times(upstream_timeout: Duration, polling: &Polling) -> Times {

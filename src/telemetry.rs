@@ -1,6 +1,7 @@
-//! What the operator observes: the [`log`], the [`metrics`] and the [`traces`]. No other component is named here, so every
-//! component may use this one.
+//! What the operator observes: the [`log`], the [`metrics`], their [`history`] and the [`traces`]. No other component is
+//! named here, so every component may use this one.
 
+pub mod history;
 pub mod log;
 pub mod metrics;
 pub mod settings;

@@ -7,7 +7,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpListener, task::AbortHandle, time::sleep};
 
 use super::pages::Pages;
-use crate::systemd::PassedSockets;
+use crate::{loopback::is_loopback, systemd::PassedSockets};
 
 /// A client must send the head of its request within this time. The time is long because pooling clients open spare
 /// connections and use them later.
@@ -51,8 +51,8 @@ impl HttpPort {
         let (pages, http) = (Arc::new(pages), http());
         let mut connections = VecDeque::new();
         loop {
-            let stream = match self.listener.accept().await {
-                Ok((stream, _)) => stream,
+            let (stream, peer) = match self.listener.accept().await {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(address = %self.address, %error, "an HTTP port could not accept a connection");
                     sleep(RETRY_PAUSE).await;
@@ -62,7 +62,7 @@ impl HttpPort {
             let pages = Arc::clone(&pages);
             let service = service_fn(move |request| {
                 let pages = Arc::clone(&pages);
-                async move { Ok::<_, Infallible>(pages.respond(request).await) }
+                async move { Ok::<_, Infallible>(pages.respond(request, is_loopback(peer)).await) }
             });
             let connection = http.serve_connection(TokioIo::new(stream), service);
             let task = tokio::spawn(async move {

@@ -16,29 +16,29 @@ use crate::{
 
 /// The page as JSON, for a client that accepts `application/json`.
 #[derive(Serialize)]
-struct ReadyPage<'a> {
+struct ReadyPage {
     ready: bool,
     draining: bool,
-    credentials: Vec<CredentialLine<'a>>,
+    credentials: Vec<CredentialLine>,
 }
 
 /// The state of a credential: `state` is `starting`, `valid` or `without`. Times are in whole seconds.
 #[derive(Default, Serialize)]
-struct CredentialLine<'a> {
-    name: &'a str,
-    state: &'static str,
+pub(super) struct CredentialLine {
+    pub(super) name: String,
+    pub(super) state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    valid_for_s: Option<u64>,
+    pub(super) valid_for_s: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    without_for_s: Option<u64>,
+    pub(super) without_for_s: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    cause: Option<String>,
+    pub(super) cause: Option<String>,
     /// The reason why the changed file gives no token. The earlier content stays in use.
     #[serde(skip_serializing_if = "Option::is_none")]
-    changed_file: Option<String>,
+    pub(super) changed_file: Option<String>,
     /// An operator must repair the credential.
     #[serde(skip_serializing_if = "Option::is_none")]
-    permanent: Option<bool>,
+    pub(super) permanent: Option<bool>,
 }
 
 pub(super) fn ready(pages: &Pages, headers: &HeaderMap) -> Response<Full<Bytes>> {
@@ -51,7 +51,7 @@ pub(super) fn ready(pages: &Pages, headers: &HeaderMap) -> Response<Full<Bytes>>
     let wants_json = headers
         .get(ACCEPT)
         .is_some_and(|accept| accept.to_str().is_ok_and(|a| a.contains("application/json")));
-    let lines = credentials.iter().map(|credential| line(credential, pages.detail));
+    let lines = credentials.iter().map(|credential| line(credential, pages.detail()));
     if wants_json {
         let ready = ReadyPage { ready: status == StatusCode::OK, draining, credentials: lines.collect() };
         let json = serde_json::to_vec(&ready).expect("strings, numbers and booleans");
@@ -61,7 +61,7 @@ pub(super) fn ready(pages: &Pages, headers: &HeaderMap) -> Response<Full<Bytes>>
     if draining {
         text.push_str("draining: send no new calls\n");
     }
-    match pages.detail {
+    match pages.detail() {
         Detail::Causes => {
             for credential in credentials.iter() {
                 // Writing to a String cannot fail.
@@ -77,9 +77,9 @@ pub(super) fn ready(pages: &Pages, headers: &HeaderMap) -> Response<Full<Bytes>>
     page(status, TEXT, text)
 }
 
-fn line(credential: &Credential, detail: Detail) -> CredentialLine<'_> {
+pub(super) fn line(credential: &Credential, detail: Detail) -> CredentialLine {
     let status = credential.status();
-    let mut line = CredentialLine { name: credential.name(), ..CredentialLine::default() };
+    let mut line = CredentialLine { name: credential.name().to_string(), ..CredentialLine::default() };
     match status.readiness() {
         Readiness::Starting => line.state = "starting",
         Readiness::Ready => (line.state, line.valid_for_s) = ("valid", Some(status.token_left().as_secs())),

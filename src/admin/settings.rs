@@ -2,14 +2,17 @@
 
 use std::{net::SocketAddr, path::Path};
 
-use crate::config::{Invalid, Parsed, address::tcp_address, settings};
+use crate::config::{Invalid, Parsed, Switch, address::tcp_address, settings};
 
 settings! {
     /// `[admin]`: the operator's HTTP port.
     pub struct Admin in "admin" {
-        /// Serve /livez, /readyz and /metrics here, or "off".
+        /// Serve /livez, /readyz, /metrics, /statusz and /loglevel here, or "off".
         listen: Option<SocketAddr> = "127.0.0.1:9464", Parsed { form: "host:port, or \"off\"", parse: address },
             env "COUNTERMAND_ADMIN_LISTEN", flag "--admin-listen ADDR";
+        /// Drain and end after a POST to /quitquitquit on the admin port, as after SIGTERM. For Kubernetes Jobs, whose
+        /// main container ends its sidecars.
+        quit: bool = false, Switch, env "COUNTERMAND_ADMIN_QUIT";
     }
 }
 

@@ -146,13 +146,23 @@ async fn serve(
     }
     systemd::notify_ready();
     let ((stop, stopped), (cut, was_cut)) = (oneshot::channel(), oneshot::channel());
+    let quit = app.quit_requested();
     tokio::spawn(async move {
-        signals.next().await;
+        let is_quit = tokio::select! {
+            () = signals.next() => false,
+            () = quit => true,
+        };
         // systemd expects no other notification after this one.
         reloads.abort();
         systemd::notify_stopping();
         // The receivers live as long as the process serves.
         let _ = stop.send(());
+        if is_quit {
+            tracing::info!("/quitquitquit was requested");
+            // An orchestrator also signals a process that is draining already.
+            signals.next().await;
+            tracing::info!("received a signal during the drain");
+        }
         signals.next().await;
         tracing::warn!("received a second signal; ending at once");
         let _ = cut.send(());

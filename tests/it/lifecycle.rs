@@ -24,6 +24,7 @@ mod rotation;
 mod secrets;
 #[cfg(feature = "emulator")]
 mod serve_with_emulator;
+mod statusz;
 mod systemd;
 mod telemetry;
 mod tls;

@@ -17,6 +17,7 @@ use prometheus_client::{
 use tokio::time::Instant;
 
 use super::registry::{BucketBounds, Label, Registry, SeriesLabels};
+use crate::telemetry::history::CallHistory;
 
 /// The bounds that OpenTelemetry gives for the duration of calls, in seconds.
 pub(super) const DURATIONS: BucketBounds =
@@ -104,6 +105,18 @@ pub enum RpcMethod {
     Wait,
 }
 
+impl RpcMethod {
+    /// All methods, in the order for people.
+    pub const ALL: [Self; 6] = [Self::Cancel, Self::Get, Self::List, Self::Wait, Self::Delete, Self::Other];
+
+    /// The name without that of the service, or `_OTHER`.
+    #[must_use]
+    pub fn short_name(self) -> &'static str {
+        let name = METHODS[self as usize];
+        name.split_once('/').map_or(name, |(_, name)| name)
+    }
+}
+
 /// The values of `rpc_method`, in the order of [`RpcMethod`]. WaitOperation is last.
 const METHODS: [&str; 6] = [
     "google.longrunning.Operations/CancelOperation",
@@ -126,6 +139,8 @@ pub struct CallMetrics {
     by_method: [[OnceLock<CallHistogram>; CODES.len()]; METHODS.len()],
     in_flight: [Gauge; METHODS.len()],
     errors: [Counter; ERROR_REASONS.len()],
+    /// The last minutes.
+    pub history: CallHistory,
 }
 
 type CallHistogram = HistogramWithExemplars<[(&'static str, TraceLabel); 1]>;
@@ -195,6 +210,7 @@ impl CallMetrics {
             by_method: Default::default(),
             in_flight: METHODS.map(|method| in_flight.with(method)),
             errors: ERROR_REASONS.map(|reason| errors.with([reason])),
+            history: CallHistory::default(),
         })
     }
 
@@ -208,6 +224,12 @@ impl CallMetrics {
     ) -> CallMeasurement {
         self.in_flight[method as usize].inc();
         CallMeasurement { metrics: Arc::clone(self), method, started, trace_id, is_complete: false }
+    }
+
+    /// The calls of a method that have no response yet.
+    #[must_use]
+    pub fn in_flight(&self, method: RpcMethod) -> i64 {
+        self.in_flight[method as usize].get()
     }
 
     /// Counts a response with an error of this server.
@@ -249,8 +271,9 @@ impl CallMeasurement {
     fn count(&mut self, code: usize) {
         self.is_complete = true;
         let exemplar = self.trace_id.map(|id| [("trace_id", TraceLabel(id))]);
-        let histogram = self.metrics.histogram(self.method, code.min(CODES.len() - 1));
-        histogram.observe(self.started.elapsed().as_secs_f64(), exemplar, None);
+        let (code, duration) = (code.min(CODES.len() - 1), self.started.elapsed());
+        self.metrics.histogram(self.method, code).observe(duration.as_secs_f64(), exemplar, None);
+        self.metrics.history.add(self.method, code, self.started, duration);
     }
 }
 

@@ -63,6 +63,12 @@ impl ConnectionMetrics {
         OpenConnection(open)
     }
 
+    /// The open connections over TCP, TLS and unix sockets.
+    #[must_use]
+    pub fn by_transport(&self) -> [i64; TRANSPORTS.len()] {
+        self.open.each_ref().map(|open| open.get())
+    }
+
     /// Sets the end of the validity of the server's certificate, in seconds since 1970.
     pub fn set_certificate_expiry(&self, seconds: i64) {
         self.certificate_expiry.with("server").set(seconds);

@@ -38,6 +38,12 @@ impl Observed<0> {
     pub fn read_value_with(&self, read: impl Fn() -> f64 + Send + Sync + 'static) {
         self.read_with(move || vec![([], read())]);
     }
+
+    /// Reads the value. `None` before a function was set.
+    #[must_use]
+    pub fn value(&self) -> Option<f64> {
+        self.read.get().and_then(|read| read().first().map(|([], value)| *value))
+    }
 }
 
 impl<const N: usize> fmt::Debug for Observed<N> {

@@ -12,6 +12,7 @@ use super::{
     observed::Observed,
     registry::{BucketBounds, Label, Registry, SeriesLabels},
 };
+use crate::telemetry::history::UpstreamHistory;
 
 /// The values of `http_request_method`: that of a read, and that of a cancel.
 const METHODS: [&str; 2] = ["GET", "POST"];
@@ -39,6 +40,16 @@ pub enum RequestAttempt {
     Number(u32),
     /// A request that is sent while an earlier one has no response yet.
     Hedge,
+}
+
+impl RequestAttempt {
+    /// The index in [`ATTEMPTS`].
+    fn index(self) -> usize {
+        match self {
+            Self::Number(number) => number.clamp(1, 4) as usize - 1,
+            Self::Hedge => 4,
+        }
+    }
 }
 
 /// The reason why a request has no response, as a label.
@@ -72,6 +83,8 @@ pub struct UpstreamMetrics {
     pub budget_exhausted: Observed<0>,
     /// The retries that the budget would allow now.
     pub budget_available: Observed<0>,
+    /// The last minutes.
+    pub history: UpstreamHistory,
 }
 
 /// Measures a request until the head of its response. When dropped earlier, the request counts as a timeout.
@@ -79,7 +92,7 @@ pub struct UpstreamMetrics {
 pub struct RequestMeasurement {
     metrics: Arc<UpstreamMetrics>,
     is_cancel: bool,
-    attempt: usize,
+    attempt: RequestAttempt,
     started: Instant,
     is_complete: bool,
 }
@@ -136,18 +149,21 @@ impl UpstreamMetrics {
                 MetricType::Gauge,
                 [],
             ),
+            history: UpstreamHistory::default(),
         })
     }
 
     /// Starts to measure a request.
     #[must_use]
     pub fn start(self: &Arc<Self>, is_cancel: bool, attempt: RequestAttempt) -> RequestMeasurement {
-        let attempt = match attempt {
-            RequestAttempt::Number(number) => number.clamp(1, 4) as usize - 1,
-            RequestAttempt::Hedge => 4,
-        };
         let started = Instant::now();
         RequestMeasurement { metrics: Arc::clone(self), is_cancel, attempt, started, is_complete: false }
+    }
+
+    /// The calls that wait for a slot.
+    #[must_use]
+    pub fn queued(&self) -> i64 {
+        self.queued.get()
     }
 
     /// Counts a call that waits for a slot.
@@ -177,8 +193,8 @@ impl RequestMeasurement {
 
     fn count(&mut self, outcome: usize) {
         self.is_complete = true;
-        let method = usize::from(self.is_cancel);
-        let index = (method * ATTEMPTS.len() + self.attempt) * OUTCOMES + outcome;
+        let (method, attempt) = (usize::from(self.is_cancel), self.attempt.index());
+        let index = (method * ATTEMPTS.len() + attempt) * OUTCOMES + outcome;
         let histogram = self.metrics.by_outcome[index].get_or_init(|| {
             let (status, error) = match outcome.checked_sub(STATUSES.len()) {
                 Some(failure) => ("", FAILURES[failure]),
@@ -189,10 +205,15 @@ impl RequestMeasurement {
                 ("http_request_method", METHODS[method]),
                 ("http_response_status_code", status),
                 ("error_type", error),
-                ("attempt", ATTEMPTS[self.attempt]),
+                ("attempt", ATTEMPTS[attempt]),
             ])
         });
-        histogram.observe(self.started.elapsed().as_secs_f64());
+        let duration = self.started.elapsed();
+        histogram.observe(duration.as_secs_f64());
+        let code = outcome
+            .checked_sub(STATUSES.len())
+            .map_or_else(|| STATUSES[outcome], |failure| FAILURES[failure]);
+        self.metrics.history.add(self.attempt, code, self.started, duration);
     }
 }
 

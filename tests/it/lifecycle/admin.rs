@@ -9,7 +9,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn the_admin_port_has_three_pages_for_get_and_head() {
+async fn the_admin_port_has_three_pages_for_every_host() {
     let google = Google::start().await;
     let service = Service::start(&google).await;
     service.ready().await;
@@ -30,7 +30,7 @@ async fn the_admin_port_has_three_pages_for_get_and_head() {
             assert!(head.contains("allow: get,head"), "{head}");
         }
     }
-    for path in ["/", "/livez/", "/metrics/"] {
+    for path in ["/livez/", "/metrics/", "/statusz/", "/favicon.ico"] {
         for method in ["GET", "POST"] {
             let (status, _, body) = service.request(method, path, "*/*").await;
             assert_eq!((status, body.as_str()), (404, ""), "{method} {path}");

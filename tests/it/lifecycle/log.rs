@@ -127,11 +127,12 @@ async fn the_admin_port_changes_the_filter_of_the_log() {
     let service = service.await;
     service.ready().await;
     let host = "host: localhost\r\n";
-    assert_eq!(request(&service, "GET", "host: example.com\r\n", "").await, (200, "info\n".to_owned()));
+    assert_eq!(request(&service, "GET", host, "").await, (200, "info\n".to_owned()));
     cancel(service.address, 1).await.unwrap();
     let debug = "upstream call completed";
 
     for (method, headers, body, status) in [
+        ("GET", "host: example.com\r\n", "", 403),
         ("PUT", "host: example.com\r\n", "debug", 403),
         ("POST", "host: localhost\r\norigin: https://example.com\r\n", "debug", 403),
         ("PUT", host, "countermand=loud", 400),

@@ -1,13 +1,16 @@
-//! No log line, response or `/readyz` page contains a secret: at any log level and after every failure.
+//! No log line, response or page of the admin port contains a secret: at any log level and after every failure.
 
 use nix::sys::signal::Signal::SIGTERM;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use crate::lifecycle::{
-    caller::{CALLER_AUTHORIZATION, begin, cancel},
-    google::{Google, Token},
-    key::Key,
-    service::Service,
+use crate::{
+    lifecycle::{
+        caller::{CALLER_AUTHORIZATION, begin, cancel},
+        google::{Google, Token},
+        key::Key,
+        service::Service,
+    },
+    support::http_page,
 };
 
 mod callers;
@@ -74,7 +77,12 @@ async fn assert_no_secret_is_printed(format: &str, filter: &str) {
         let requests = google.seen().assertions.len();
         google.saw(|seen| seen.assertions.len() > requests.max(nth)).await;
         texts.push(format!("{:?}", cancel(service.address, 1).await.unwrap_err()));
-        texts.push(service.get("/readyz").await.1);
+        for path in ["/readyz", "/statusz", "/statusz.json"] {
+            let host = [("host", "localhost")];
+            let (status, _, page) = http_page::send(service.admin, "GET", path, &host, "").await;
+            assert!(matches!(status, 200 | 503), "{path}");
+            texts.push(page);
+        }
     }
     google.answer_token(Token::Granted(3600));
     service.ready().await;

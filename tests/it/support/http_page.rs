@@ -9,17 +9,31 @@ use tokio::{
 
 use super::with_timeout;
 
-/// The status, the head in lowercase, and the body of a response.
+/// The status, the head in lowercase, and the body of a response. The host of the request is not an address.
 pub(crate) async fn request(
     address: SocketAddr,
     method: &str,
     path: &str,
     accept: &str,
 ) -> (u16, String, String) {
+    send(address, method, path, &[("host", "x"), ("accept", accept)], "").await
+}
+
+/// As [`request`], for a request with these headers and this body.
+pub(crate) async fn send(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> (u16, String, String) {
     let response = with_timeout("a page", async {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let request =
-            format!("{method} {path} HTTP/1.1\r\nhost: x\r\naccept: {accept}\r\nconnection: close\r\n\r\n");
+        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        );
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut response = String::new();
         stream.read_to_string(&mut response).await.unwrap();

@@ -41,7 +41,7 @@ pub(super) fn defaults(directory: &Path, url: &Settings) -> Settings {
             max_connection_age_grace: Duration::from_secs(660),
         },
         tls: None,
-        admin: Admin { listen: Some("127.0.0.1:9464".parse().unwrap()) },
+        admin: Admin { listen: Some("127.0.0.1:9464".parse().unwrap()), quit: false },
         upstream: Upstream {
             url: url.upstream.url.clone(),
             ca_certificates: None,

@@ -42,6 +42,7 @@ certificate = "ca.pem"
 private_key = "ca.key"
 client_ca = "ca.pem"
 [admin]
+quit = true
 listen = "off"
 [upstream]
 url = "https://file.example/prefix/"
@@ -96,7 +97,7 @@ fn full(directory: &Path, url: &Settings) -> Settings {
         },
         limits: limits_of_the_file(),
         tls: Some(tls(directory, "ca")),
-        admin: Admin { listen: None },
+        admin: Admin { listen: None, quit: true },
         upstream: Upstream {
             url: url.upstream.url.clone(),
             ca_certificates: Some(directory.join("ca.pem")),

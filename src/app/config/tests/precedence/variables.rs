@@ -13,10 +13,11 @@ use crate::{
     telemetry::settings::{LogFormat, LogSettings, Telemetry},
 };
 
-pub(super) const ALL_VARIABLES: [(&str, &str); 50] = [
+pub(super) const ALL_VARIABLES: [(&str, &str); 51] = [
     ("COUNTERMAND_CONFIG", "@/full.toml"),
     ("COUNTERMAND_LISTEN", "127.0.0.1:2, [::1]:2"),
     ("COUNTERMAND_ADMIN_LISTEN", "127.0.0.1:3"),
+    ("COUNTERMAND_ADMIN_QUIT", "true"),
     ("COUNTERMAND_CREDENTIALS", "@/other.json"),
     ("COUNTERMAND_UPSTREAM_URL", "http://localhost:4"),
     ("COUNTERMAND_UPSTREAM_CA", "@/other.pem"),
@@ -78,7 +79,7 @@ pub(super) fn of_variables(directory: &Path, urls: &Settings) -> Settings {
         },
         limits: limits_of_the_variables(),
         tls: Some(tls(directory, "other")),
-        admin: Admin { listen: Some("127.0.0.1:3".parse().unwrap()) },
+        admin: Admin { listen: Some("127.0.0.1:3".parse().unwrap()), quit: true },
         upstream: Upstream {
             url: urls.upstream.url.clone(),
             ca_certificates: Some(directory.join("other.pem")),
