@@ -30,7 +30,7 @@ use crate::{
         settings::{Limits, ListenAddress},
     },
     serving::Serving,
-    systemd::PassedSockets,
+    systemd::{PassedSocketError, PassedSockets},
     telemetry::{
         log::LogLevels,
         metrics::{Metrics, ReloadKind},
@@ -79,6 +79,9 @@ pub enum StartError {
     /// A file cannot be read, or an address is not available. The text contains the path or the address.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// systemd passed a socket on an address that no setting names. The text has the address.
+    #[error(transparent)]
+    PassedSocket(PassedSocketError),
 }
 
 /// A background task ended on its own, which is a defect. The process has drained.
@@ -170,7 +173,7 @@ impl App {
         });
         let admin_port = bind(admin.listen, &mut passed).await?;
         let telemetry_port = bind(telemetry.listen, &mut passed).await?;
-        passed.finish()?;
+        passed.finish().map_err(StartError::PassedSocket)?;
         let reloader = Reloader::new(ReloadTargets {
             policy,
             credentials: pool,

@@ -72,16 +72,21 @@ impl PassedSockets {
     /// # Errors
     ///
     /// No setting names the address of a socket. Its clients would wait forever.
-    pub fn finish(self) -> io::Result<()> {
+    pub fn finish(self) -> Result<(), PassedSocketError> {
         let tcp = self.tcp.iter().map(|(address, _)| address.to_string());
         let unix = self.unix.iter().map(|(path, _)| format!("unix:{}", path.display()));
         match tcp.chain(unix).next() {
-            Some(address) => {
-                Err(invalid(&format!("systemd passed a socket on {address}, and no setting listens there")))
-            }
+            Some(address) => Err(PassedSocketError { address }),
             None => Ok(()),
         }
     }
+}
+
+/// systemd passed a socket on an address that no setting names.
+#[derive(Debug, thiserror::Error)]
+#[error("systemd passed a socket on {address}, and no setting listens there")]
+pub struct PassedSocketError {
+    address: String,
 }
 
 /// Adds the address to an error of listening.

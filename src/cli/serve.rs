@@ -11,7 +11,7 @@ use super::{
     signals::{self, Signals},
 };
 use crate::{
-    app::{App, Config, Reloaded, Reloader, config::all_settings},
+    app::{App, Config, Reloaded, Reloader, StartError, config::all_settings},
     audit::Audit,
     config::{ConfigErrors, Flags, Variables},
     credentials::Machine,
@@ -118,7 +118,10 @@ pub(crate) async fn run(args: ServeArgs) -> Exit {
         Ok(exit) => exit,
         Err(error) => {
             tracing::error!(%error, "failed to serve");
-            Exit::Failed
+            // The unit's sockets and the configuration differ, so a restart would not help.
+            let is_configuration =
+                matches!(error.downcast_ref::<StartError>(), Some(StartError::PassedSocket(_)));
+            if is_configuration { Exit::Config } else { Exit::Failed }
         }
     }
 }

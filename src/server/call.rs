@@ -361,6 +361,22 @@ fn is_grpc(headers: &HeaderMap) -> bool {
     prefix.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';' | b' ' | b'\t'))
 }
 
+impl Calls {
+    /// Collects the message of a call of health, which has no audit line.
+    ///
+    /// # Errors
+    ///
+    /// The message is too long or late. The status is for the caller.
+    pub(super) async fn collect_message(
+        &self,
+        body: impl http_body::Body<Data = Bytes>,
+    ) -> Result<Bytes, Status> {
+        let deadline = Instant::now() + self.upstream_timeout;
+        let message = message::collect(body, deadline, self.max_request_bytes).await;
+        message.map_err(|error| refused_message(&error, &Record::default()))
+    }
+}
+
 fn refused_message(error: &MessageError, record: &Record) -> Status {
     match error {
         MessageError::DeadlinePassed => status::deadline_exceeded("before the message arrived"),

@@ -25,15 +25,20 @@ use tonic_reflection::pb::{
 use tower::{Service, util::MapRequest};
 
 use super::until_drain::UntilDrain;
-use crate::{proto, serving::Serving};
+use crate::{operations::status, proto, serving::Serving};
 
 const V1_PATH: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 const V1ALPHA_PATH: &str = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
 
 /// `grpc.reflection.v1.ServerReflection`. Its streams end when `serving` is `Draining`.
 #[must_use]
-pub fn v1(serving: watch::Receiver<Serving>) -> UntilDrain<ServerReflectionServer<Reflection>> {
-    UntilDrain::new(ServerReflectionServer::new(Reflection), serving)
+pub fn v1(
+    serving: watch::Receiver<Serving>,
+    max_request_bytes: usize,
+) -> UntilDrain<ServerReflectionServer<Reflection>> {
+    let reflection = Reflection { max_request_bytes };
+    let service = ServerReflectionServer::new(reflection).max_decoding_message_size(max_request_bytes);
+    UntilDrain::new(service, serving)
 }
 
 /// `grpc.reflection.v1alpha.ServerReflection`, the only version that grpcurl up to 1.8 and many other tools
@@ -43,6 +48,7 @@ pub fn v1(serving: watch::Receiver<Serving>) -> UntilDrain<ServerReflectionServe
 #[must_use]
 pub fn v1alpha<B>(
     serving: watch::Receiver<Serving>,
+    max_request_bytes: usize,
 ) -> impl Service<Request<B>, Response = http::Response<tonic::body::Body>, Error = Infallible, Future: Send>
 + Clone
 + Send
@@ -50,7 +56,7 @@ pub fn v1alpha<B>(
 where
     B: http_body::Body<Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send> + Send + 'static,
 {
-    MapRequest::new(v1(serving), |mut request: Request<B>| {
+    MapRequest::new(v1(serving, max_request_bytes), |mut request: Request<B>| {
         // The v1 service answers any other method with UNIMPLEMENTED.
         if request.uri().path() == V1ALPHA_PATH {
             *request.uri_mut() = Uri::from_static(V1_PATH);
@@ -75,7 +81,9 @@ static DESCRIPTORS: LazyLock<Descriptors> = LazyLock::new(|| {
 
 /// Answers the requests of a stream one by one. A request that cannot be answered is an `error_response`.
 #[derive(Debug, Clone, Copy)]
-pub struct Reflection;
+pub struct Reflection {
+    max_request_bytes: usize,
+}
 
 #[tonic::async_trait]
 impl ServerReflection for Reflection {
@@ -85,7 +93,12 @@ impl ServerReflection for Reflection {
         &self,
         requests: tonic::Request<Streaming<ServerReflectionRequest>>,
     ) -> Result<tonic::Response<Self::ServerReflectionInfoStream>, Status> {
-        let responses = requests.into_inner().map_ok(|request| DESCRIPTORS.response(request));
+        let limit = self.max_request_bytes;
+        let requests = requests.into_inner().map_err(move |error| match error.code() {
+            Code::OutOfRange => status::too_long(limit),
+            _ => status::from_tonic(&error),
+        });
+        let responses = requests.map_ok(|request| DESCRIPTORS.response(request));
         Ok(tonic::Response::new(responses.boxed()))
     }
 }

@@ -1,10 +1,19 @@
 //! Routes a request to its service.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
+use bytes::Bytes;
 use http::{Request, Response};
+use http_body::{Frame, SizeHint};
+use http_body_util::Full;
 use hyper::{body::Incoming, service::Service};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tonic::body::Body;
 use tower::{ServiceExt, util::BoxCloneSyncService};
 
@@ -19,20 +28,30 @@ use super::{
     write_stall::WriteStalls,
 };
 use crate::{
-    operations::Operations, proto::longrunning::operations_server::OperationsServer, serving::Serving,
+    operations::{Operations, status},
+    proto::longrunning::operations_server::OperationsServer,
+    serving::Serving,
 };
 
-/// A service other than the contract's.
-type OtherService = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
+/// A service other than the contract's, with a request body of this type.
+type OtherService<B> = BoxCloneSyncService<Request<B>, Response<Body>, Infallible>;
+
+/// The maximum number of concurrent reflection streams. Reflection needs no authentication, and its streams have no
+/// deadline.
+const MAX_REFLECTION_STREAMS: usize = 64;
+
+/// The `RetryInfo` of a refused stream.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// All services of the process.
 pub struct Router {
     operations: OperationsServer<Operations>,
     calls: Arc<Calls>,
     identities: Arc<Identities>,
-    health: OtherService,
-    reflection: OtherService,
-    reflection_alpha: OtherService,
+    health: OtherService<Full<Bytes>>,
+    reflection: OtherService<LimitedStream>,
+    reflection_alpha: OtherService<LimitedStream>,
+    reflection_streams: Arc<Semaphore>,
 }
 
 impl Router {
@@ -50,8 +69,9 @@ impl Router {
             calls,
             identities,
             health: BoxCloneSyncService::new(health::service(serving.clone())),
-            reflection: BoxCloneSyncService::new(reflection::v1(serving.clone())),
-            reflection_alpha: BoxCloneSyncService::new(reflection::v1alpha(serving)),
+            reflection: BoxCloneSyncService::new(reflection::v1(serving.clone(), max_request_bytes)),
+            reflection_alpha: BoxCloneSyncService::new(reflection::v1alpha(serving, max_request_bytes)),
+            reflection_streams: Arc::new(Semaphore::new(MAX_REFLECTION_STREAMS)),
         }
     }
 
@@ -92,10 +112,12 @@ impl Service<Request<Incoming>> for ConnectionRouter {
             Some("google.longrunning.Operations") => {
                 call::start(&self.router.calls, self.router.operations.clone(), &self.identity, request)
             }
-            Some("grpc.health.v1.Health") => call_other(&self.router.health, request),
-            Some("grpc.reflection.v1.ServerReflection") => call_other(&self.router.reflection, request),
+            Some("grpc.health.v1.Health") => call_health(&self.router, request),
+            Some("grpc.reflection.v1.ServerReflection") => {
+                call_reflection(&self.router, &self.router.reflection, request)
+            }
             Some("grpc.reflection.v1alpha.ServerReflection") => {
-                call_other(&self.router.reflection_alpha, request)
+                call_reflection(&self.router, &self.router.reflection_alpha, request)
             }
             _ => call::unknown_service(&self.router.calls),
         };
@@ -103,17 +125,69 @@ impl Service<Request<Incoming>> for ConnectionRouter {
     }
 }
 
-fn call_other(service: &OtherService, request: Request<Incoming>) -> InFlight {
-    let service = service.clone();
+/// Calls health with the collected message. Both methods have one message, which is bounded like that of other calls.
+fn call_health(router: &Router, request: Request<Incoming>) -> InFlight {
+    let (service, calls) = (router.health.clone(), Arc::clone(&router.calls));
     InFlight::unrecorded(async move {
         let (head, body) = request.into_parts();
         let response = match call::not_grpc(&head) {
             Some(refused) => refused,
-            None => {
-                let Ok(response) = service.oneshot(Request::from_parts(head, body)).await;
-                response
-            }
+            None => match calls.collect_message(body).await {
+                Ok(message) => {
+                    let Ok(response) = service.oneshot(Request::from_parts(head, Full::new(message))).await;
+                    response
+                }
+                Err(refused) => refused.into_http(),
+            },
         };
         response.map(ResponseBody::from)
     })
+}
+
+/// Calls reflection, unless the maximum number of streams is open.
+fn call_reflection(
+    router: &Router,
+    service: &OtherService<LimitedStream>,
+    request: Request<Incoming>,
+) -> InFlight {
+    let (service, permit) = (service.clone(), Arc::clone(&router.reflection_streams).try_acquire_owned());
+    InFlight::unrecorded(async move {
+        let (head, body) = request.into_parts();
+        let response = match (call::not_grpc(&head), permit) {
+            (Some(refused), _) => refused,
+            (None, Ok(permit)) => {
+                let body = LimitedStream { body, _permit: permit };
+                let Ok(response) = service.oneshot(Request::from_parts(head, body)).await;
+                response
+            }
+            (None, Err(_)) => status::overloaded(RETRY_AFTER).into_http(),
+        };
+        response.map(ResponseBody::from)
+    })
+}
+
+/// The request body of a stream, which holds a permit as long as the service reads it.
+struct LimitedStream {
+    body: Incoming,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl http_body::Body for LimitedStream {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }

@@ -18,6 +18,7 @@ mod incomplete_requests;
 mod invalid_requests;
 mod metrics;
 mod not_grpc;
+mod open_services;
 mod overload;
 mod policy;
 mod server_tls;

@@ -22,8 +22,8 @@ async fn serve(
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let router = Router::new()
-        .route_service("/grpc.reflection.v1.ServerReflection/{method}", v1(serving.clone()))
-        .route_service("/grpc.reflection.v1alpha.ServerReflection/{method}", v1alpha(serving));
+        .route_service("/grpc.reflection.v1.ServerReflection/{method}", v1(serving.clone(), 1024))
+        .route_service("/grpc.reflection.v1alpha.ServerReflection/{method}", v1alpha(serving, 1024));
     let (stop, stopped) = oneshot::channel::<()>();
     let server = axum::serve(listener, router).with_graceful_shutdown(async {
         if stopped.await.is_err() {

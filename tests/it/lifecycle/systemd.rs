@@ -71,7 +71,7 @@ async fn a_passed_socket_that_no_setting_names_stops_the_start() {
     let address = socket.local_addr().unwrap();
     let (_dir, process) = start_with_socket(&google, socket.into(), "127.0.0.1:0").await;
     let ended = process.end().await;
-    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert_eq!(ended.code, Some(78), "{}", ended.stderr);
     let problem = format!("systemd passed a socket on {address}, and no setting listens there");
     assert!(ended.stderr.contains(&problem), "{}", ended.stderr);
 }

@@ -146,7 +146,7 @@ pub(crate) fn by_name(name: &str) -> Vec<u8> {
 }
 
 /// The headers of a call.
-fn request(path: &str, headers: &[(&str, &str)]) -> Request<()> {
+pub(crate) fn request(path: &str, headers: &[(&str, &str)]) -> Request<()> {
     let mut request = Request::post(format!("http://service{path}"))
         .header("te", "trailers")
         .header("content-type", "application/grpc");
