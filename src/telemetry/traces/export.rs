@@ -99,12 +99,16 @@ impl Exporter {
         let overflow = self.queue.lost.take();
         match (result, self.failing.as_mut()) {
             (Ok(()), None) => {
-                if overflow > 0 && self.overflow_log.permit().is_some() {
-                    tracing::warn!(
-                        lost = overflow,
-                        "the queue of spans was full: raise OTEL_BSP_MAX_QUEUE_SIZE or sample less"
-                    );
+                if overflow == 0 {
+                    return;
                 }
+                if self.overflow_log.permit().is_none() {
+                    return self.queue.lost.add(overflow);
+                }
+                tracing::warn!(
+                    lost = overflow,
+                    "the queue of spans was full: raise OTEL_BSP_MAX_QUEUE_SIZE or sample less"
+                );
             }
             (Ok(()), Some(lost)) => {
                 let lost = *lost + overflow;
