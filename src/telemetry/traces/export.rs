@@ -1,6 +1,6 @@
 //! Sends batches of spans to the collector (OTLP/gRPC, opentelemetry.io/docs/specs/otlp).
 
-use std::{sync::Arc, time::Duration};
+use std::{error::Error, sync::Arc, time::Duration};
 
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -99,12 +99,16 @@ impl Exporter {
         let overflow = self.queue.lost.take();
         match (result, self.failing.as_mut()) {
             (Ok(()), None) => {
-                if overflow > 0 && self.overflow_log.permit().is_some() {
-                    tracing::warn!(
-                        lost = overflow,
-                        "the queue of spans was full: raise OTEL_BSP_MAX_QUEUE_SIZE or sample less"
-                    );
+                if overflow == 0 {
+                    return;
                 }
+                if self.overflow_log.permit().is_none() {
+                    return self.queue.lost.add(overflow);
+                }
+                tracing::warn!(
+                    lost = overflow,
+                    "the queue of spans was full: raise OTEL_BSP_MAX_QUEUE_SIZE or sample less"
+                );
             }
             (Ok(()), Some(lost)) => {
                 let lost = *lost + overflow;
@@ -117,10 +121,10 @@ impl Exporter {
                     Some(failing) => *failing += lost,
                     None => {
                         self.failing = Some(lost);
-                        let (code, message) = (status.code(), shortened(status.message()));
+                        let (code, cause) = (status.code(), cause_of(&status));
                         tracing::warn!(
                             ?code,
-                            message,
+                            cause,
                             "failed to export spans: they are lost until the collector accepts them"
                         );
                     }
@@ -148,8 +152,8 @@ impl Exporter {
                     if let Some(partial) = rejected
                         && let Some(suppressed) = self.rejection_log.permit()
                     {
-                        let (rejected, message) = (partial.rejected_spans, shortened(&partial.error_message));
-                        tracing::warn!(rejected, message, suppressed, "the collector rejected spans");
+                        let (rejected, cause) = (partial.rejected_spans, shortened(&partial.error_message));
+                        tracing::warn!(rejected, cause, suppressed, "the collector rejected spans");
                     }
                     return Ok(());
                 }
@@ -194,6 +198,20 @@ fn is_transient(code: Code) -> bool {
             | Code::Unavailable
             | Code::DataLoss
     )
+}
+
+/// The message of a status and of its sources, for example `tcp connect error: Connection refused`.
+fn cause_of(status: &Status) -> String {
+    let mut text = status.message().to_owned();
+    let mut next = status.source();
+    while let Some(source) = next {
+        let message = source.to_string();
+        if !text.contains(&message) {
+            text = format!("{text}: {message}");
+        }
+        next = source.source();
+    }
+    shortened(&text)
 }
 
 fn shortened(message: &str) -> String {

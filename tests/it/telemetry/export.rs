@@ -138,7 +138,7 @@ async fn a_collector_that_is_away_is_logged_once_and_so_is_its_return() {
     });
     let service = service.await;
     service.ready().await;
-    let failed = "failed to export spans: they are lost until the collector accepts them code=Unavailable";
+    let failed = "failed to export spans: they are lost until the collector accepts them code=Unavailable cause=\"tcp connect error";
     for id in 0..5 {
         caller::cancel(service.address, id).await.unwrap();
         service.process.stderr.has(failed).await;
@@ -156,6 +156,7 @@ async fn a_collector_that_is_away_is_logged_once_and_so_is_its_return() {
     service.process.signal(SIGTERM);
     let log = service.process.end().await.stderr;
     assert_eq!(log.matches("failed to export spans").count(), 1, "{log}");
+    assert!(log.contains("Connection refused"), "{log}");
     assert_eq!(log.matches("spans are exported again").count(), 1, "{log}");
     assert!(!log.contains("c0llector-s3cret"), "{log}");
     collector.exports(|exports| assert_eq!(exports[0].headers.get("api-key").unwrap(), "c0llector-s3cret"));
