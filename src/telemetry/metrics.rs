@@ -14,6 +14,7 @@ mod audit;
 mod calls;
 mod connections;
 mod credentials;
+mod exemplar_histograms;
 mod observed;
 mod operations;
 mod policy;
