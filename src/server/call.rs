@@ -146,8 +146,8 @@ where
     let record = audit_data.as_ref().map(|data| (data.arrival, data.record.clone()));
     let measurement = match &audit_data {
         Some(AuditData { arrival, .. }) => {
-            let trace_id = Some(arrival.trace_id.into());
-            calls.metrics.start(rpc_method(arrival.method), arrival.instant(), trace_id)
+            let sampled_trace = sampled_trace(request.headers());
+            calls.metrics.start(rpc_method(arrival.method), arrival.instant(), sampled_trace)
         }
         None => calls.metrics.start(RpcMethod::Other, Instant::now(), None),
     };
@@ -409,9 +409,23 @@ fn our_reason<B>(response: &Response<B>) -> Option<String> {
 
 /// The trace of the caller's `traceparent` header, or a new one.
 fn trace_id(headers: &HeaderMap) -> TraceId {
+    traceparent(headers).and_then(TraceId::from_traceparent).unwrap_or_else(TraceId::random)
+}
+
+/// The trace of the caller's `traceparent` header, if the caller samples it. No tracing backend has another trace.
+fn sampled_trace(headers: &HeaderMap) -> Option<u128> {
+    let traceparent = traceparent(headers)?;
+    let trace = TraceId::from_traceparent(traceparent)?;
+    // The flags are the last two digits of version 00, and the lowest bit is `sampled` (W3C Trace Context, section 3.2.2.5.1).
+    let is_sampled = traceparent.get(54).and_then(|digit| char::from(*digit).to_digit(16))? & 1 != 0;
+    is_sampled.then(|| trace.into())
+}
+
+/// The only `traceparent` header.
+fn traceparent(headers: &HeaderMap) -> Option<&[u8]> {
     let mut values = headers.get_all("traceparent").iter();
-    let only = values.next().filter(|_| values.next().is_none());
-    only.and_then(|only| TraceId::from_traceparent(only.as_bytes())).unwrap_or_else(TraceId::random)
+    let only = values.next().filter(|_| values.next().is_none())?;
+    Some(only.as_bytes())
 }
 
 /// The `grpc-timeout` header is not one to eight digits and a unit.
