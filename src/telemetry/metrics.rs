@@ -25,7 +25,7 @@ mod upstream;
 
 pub use audit::AuditMetrics;
 pub use calls::{CODES, CallMeasurement, CallMetrics, ERROR_REASONS, RpcMethod};
-pub use connections::{ConnectionMetrics, OpenConnection, Transport};
+pub use connections::{ConnectionMetrics, ConnectionRefusal, OpenConnection, Transport};
 pub use credentials::{CredentialMetrics, CredentialReading};
 pub use observed::Observed;
 pub use operations::OperationMetrics;
