@@ -1,9 +1,11 @@
 # The image has the program with the list of its dependencies, and its licence. It has no shell and no package manager.
 #
 #   docker build --tag countermand .
-#   docker run --rm --read-only \
+#   docker run --rm --read-only --user "$(id -u)" \
 #     --volume "$PWD/key.json:/etc/countermand/key.json:ro" \
 #     countermand serve --credentials /etc/countermand/key.json
+#
+# `--user` is for a key file that only its owner can read. The default user is 65532.
 #
 # The default addresses are on loopback, which is that of the container, or in Kubernetes that of the pod. A sidecar
 # needs no more. A listener beyond loopback needs TLS and a policy. In a mesh that encrypts and authorizes, set

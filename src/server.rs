@@ -103,7 +103,7 @@ impl Server {
         for address in listen {
             listeners.push(Listener::bind(address, access, passed).await?);
         }
-        let conn_limit = ConnLimit::new(limits.max_connections, limits.max_handshakes, tls);
+        let conn_limit = ConnLimit::new(limits.max_connections, limits.max_handshakes, tls, metrics.clone());
         let calls = Arc::clone(router.calls());
         let connections = Connections::new(router, limits.clone(), calls.upstream_timeout(), metrics);
         Ok(Self { listeners, conn_limit, connections, calls, background: background.clone() })

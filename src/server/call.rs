@@ -156,12 +156,17 @@ where
     B::Error: Send,
 {
     let method = request.uri().path().strip_prefix(SERVICE_PATH).and_then(Method::from_name);
+    // Only a sampled trace is in a tracing backend.
+    let mut sampled_trace = None;
     let audit_data = method.map(|method| {
         let parent = trace_parent(request.headers());
         let trace_id = parent.map_or_else(TraceId::random, |parent| parent.trace_id);
         let start = |tracer: &Tracer| tracer.start_call(method.name(), trace_id, parent, request.headers());
         let span = calls.tracer.as_ref().map(start);
         let trace = Trace { id: Some(trace_id), span: span.as_ref().map(|span| span.context().clone()) };
+        let is_sampled =
+            trace.span.as_ref().map_or(parent.is_some_and(TraceParent::is_sampled), |span| span.is_sampled());
+        sampled_trace = is_sampled.then(|| trace_id.into());
         AuditData {
             arrival: Arrival::now(method, trace_id),
             record: Record::new(trace, span),
@@ -171,8 +176,7 @@ where
     let record = audit_data.as_ref().map(|data| (data.arrival, data.record.clone()));
     let measurement = match &audit_data {
         Some(AuditData { arrival, .. }) => {
-            let trace_id = Some(arrival.trace_id.into());
-            calls.metrics.start(rpc_method(arrival.method), arrival.instant(), trace_id)
+            calls.metrics.start(rpc_method(arrival.method), arrival.instant(), sampled_trace)
         }
         None => calls.metrics.start(RpcMethod::Other, Instant::now(), None),
     };

@@ -20,7 +20,10 @@ use tokio::{
 };
 
 use super::{connection::Admitted, listener::Connected, tls::Tls};
-use crate::log_throttle::LogThrottle;
+use crate::{
+    log_throttle::LogThrottle,
+    telemetry::metrics::{ConnectionMetrics, ConnectionRefusal},
+};
 
 /// The age below which a handshake is not revoked. A handshake takes a few round trips, far less than this.
 const HANDSHAKE_GRACE: Duration = Duration::from_secs(1);
@@ -33,16 +36,23 @@ pub(super) struct ConnLimit {
     without_preface: Arc<HandshakeLimit>,
     tls: Option<(Tls, Arc<HandshakeLimit>)>,
     refusals: LogThrottle,
+    metrics: ConnectionMetrics,
 }
 
 impl ConnLimit {
-    pub(super) fn new(max_connections: usize, max_handshakes: usize, tls: Option<Tls>) -> Self {
+    pub(super) fn new(
+        max_connections: usize,
+        max_handshakes: usize,
+        tls: Option<Tls>,
+        metrics: ConnectionMetrics,
+    ) -> Self {
         Self {
             max_connections,
             permits: Arc::new(Semaphore::new(max_connections)),
             without_preface: HandshakeLimit::new(usize::MAX),
             tls: tls.map(|tls| (tls, HandshakeLimit::new(max_handshakes))),
             refusals: LogThrottle::default(),
+            metrics,
         }
     }
 
@@ -50,6 +60,7 @@ impl ConnLimit {
     /// `None` if `max_connections` connections are open, and all have sent the HTTP/2 preface.
     pub(super) async fn admit(&self, socket: Connected) -> Option<Admitted> {
         let Some(permit) = self.permit().await else {
+            self.metrics.refuse(ConnectionRefusal::MaxConnections);
             if let Some(suppressed) = self.refusals.permit() {
                 let connections = self.max_connections;
                 tracing::warn!(

@@ -14,6 +14,7 @@ mod audit;
 mod calls;
 mod connections;
 mod credentials;
+mod exemplar_histograms;
 mod observed;
 mod operations;
 mod policy;
@@ -24,7 +25,7 @@ mod upstream;
 
 pub use audit::AuditMetrics;
 pub use calls::{CODES, CallMeasurement, CallMetrics, ERROR_REASONS, RpcMethod};
-pub use connections::{ConnectionMetrics, OpenConnection, Transport};
+pub use connections::{ConnectionMetrics, ConnectionRefusal, OpenConnection, Transport};
 pub use credentials::{CredentialMetrics, CredentialReading};
 pub use observed::Observed;
 pub use operations::OperationMetrics;

@@ -45,7 +45,16 @@ def series(name, **labels):
 
 
 def calls(code, error=""):
-    return series("rpc_server_call_duration_seconds_count", rpc_response_status_code=code, error_type=error)
+    return series(
+        "rpc_server_call_duration_seconds_count",
+        rpc_system_name="grpc",
+        rpc_response_status_code=code,
+        error_type=error,
+    )
+
+
+def waits(code):
+    return series("countermand_wait_duration_seconds_count", rpc_response_status_code=code)
 
 
 def requests(status, error=""):
@@ -72,6 +81,7 @@ BUDGET = series("countermand_retry_budget_exhausted_total")
 AUDIT = series("countermand_audit_write_failures_total")
 RELOAD = series("countermand_reload_failing", kind="policy")
 CERTIFICATE = series("countermand_certificate_expiry_timestamp_seconds", certificate="server")
+REFUSED = series("countermand_connections_refused_total", reason="max_connections")
 OPEN, MOST = series("process_open_fds"), series("process_max_fds")
 DENY = series("countermand_policy_decisions_total", action="cancel", decision="deny")
 ALLOW = series("countermand_policy_decisions_total", action="cancel", decision="allow")
@@ -91,8 +101,15 @@ HEALTHY = {
     calls("UNIMPLEMENTED", "UNIMPLEMENTED"): rising(300),
     calls("UNAVAILABLE", "UNAVAILABLE"): rising(15),
     calls("RESOURCE_EXHAUSTED"): rising(6),
+    # A wait that is cut off by its caller is normal.
+    waits("OK"): rising(150),
+    waits("CANCELLED"): rising(150),
+    waits("UNAVAILABLE"): rising(0),
+    waits("RESOURCE_EXHAUSTED"): rising(0),
     requests("200"): rising(1500),
     requests("404", "404"): rising(300),
+    requests("_OTHER", ""): rising(0),
+    requests("_OTHER", "4xx"): rising(0),
     requests("503", "503"): rising(15),
     bucket("0.25"): rising(1790),
     bucket("2.5"): rising(1800),
@@ -106,6 +123,7 @@ HEALTHY = {
     AUDIT: rising(0),
     RELOAD: steady(0, 3 * BEFORE),
     CERTIFICATE: steady(30 * 86400, 3 * BEFORE),
+    REFUSED: rising(0),
     OPEN: steady(500, 3 * BEFORE),
     MOST: steady(65536, 3 * BEFORE),
     ALLOW: rising(1500),
@@ -119,11 +137,20 @@ CASES = [
     ("CountermandDown", dict.fromkeys(HEALTHY) | {UP: steady(1)}, 40),
     ("CountermandNotReady", {READY: then(1, 0)}, 33),
     ("CountermandHighErrorRatio", {calls("UNAVAILABLE", "UNAVAILABLE"): rising(15, 300)}, 42),
+    ("CountermandHighErrorRatio", {waits("UNAVAILABLE"): rising(0, 300)}, 42),
+    # Only waits are called, and all fail.
+    (
+        "CountermandHighErrorRatio",
+        {each: None for each in HEALTHY if "call_duration" in each}
+        | {waits("OK"): None, waits("CANCELLED"): None, waits("UNAVAILABLE"): rising(0, 1)},
+        42,
+    ),
     ("CountermandCredentialFailing", {refreshes("failure"): rising(0, 1)}, 32),
     ("CountermandTokenExpiring", {FETCHED: "0x239", EXPIRY: "3600x239"}, 58),
     ("CountermandCredentialUnusable", {USABLE: then(1, 0)}, 32),
     ("CountermandCredentialRejected", {errors("UPSTREAM_CREDENTIAL_REJECTED"): rising(0, 1)}, 33),
     ("CountermandQuotaExhausted", {calls("RESOURCE_EXHAUSTED"): rising(6, 150)}, 34),
+    ("CountermandQuotaExhausted", {waits("RESOURCE_EXHAUSTED"): rising(0, 150)}, 34),
     ("CountermandUpstreamErrors", {requests("503", "503"): rising(15, 500)}, 41),
     ("CountermandUpstreamErrors", {requests("", "timeout"): rising(0, 500)}, 41),
     ("CountermandUpstreamSlow", {bucket("0.25"): rising(1790, 900), bucket("2.5"): rising(1800, 1000)}, 45),
@@ -133,12 +160,14 @@ CASES = [
     ("CountermandAuditFailing", {errors("AUDIT_UNAVAILABLE"): rising(0, 5)}, 33),
     ("CountermandReloadFailing", {RELOAD: then(0, 1)}, 36),
     ("CountermandCertificateExpiring", {CERTIFICATE: then(30 * 86400, WEEK)}, 41),
+    ("CountermandConnectionsRefused", {REFUSED: rising(0, 1)}, 34),
     ("CountermandDescriptorsNearLimit", {OPEN: then(500, 60000)}, 36),
     ("CountermandPolicyDenialsSurge", {DENY: rising(0, 150)}, 42),
     # Trouble that has no alert, because a retry or a caller corrects it.
     (None, {refreshes("failure"): f"0x120 1x{BEFORE}", refreshes("success"): f"1x121 2x{BEFORE}"}, 34),
     (None, {DENY: rising(60, 80)}, 45),
     (None, {DENY: rising(0, 1)}, 42),
+    (None, {requests("_OTHER", ""): rising(0, 1000), requests("_OTHER", "4xx"): rising(0, 1000)}, 45),
     (None, {calls("UNIMPLEMENTED", "UNIMPLEMENTED"): rising(300, 3000)}, 45),
 ]
 

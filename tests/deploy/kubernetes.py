@@ -24,6 +24,11 @@ OVERLAYS = ["shared", "sidecar", "istio", "linkerd", "gateway"]
 COMPONENTS = sorted(path.parent.name for path in ROOT.glob("components/*/kustomization.yaml"))
 # These Secrets and ConfigMaps are created by hand or by another controller.
 GIVEN = {"countermand-credentials", "countermand-tls"}
+# The annotation that makes the proxy of a mesh a native sidecar.
+NATIVE_SIDECARS = {
+    "istio": "sidecar.istio.io/nativeSidecar",
+    "linkerd": "config.alpha.linkerd.io/proxy-enable-native-sidecar",
+}
 CUSTOM_GROUPS = ["istio.io", "linkerd.io", "gateway.networking.k8s.io", "envoyproxy.io", "monitoring.coreos.com"]
 
 problems = []
@@ -166,6 +171,13 @@ def check_countermand(where, pod, volumes, configs):
     expect("livenessProbe" in container and "startupProbe" in container, f"{where}: probes")
 
 
+def check_mesh_proxy(where, template):
+    """The proxy of a mesh is a native sidecar, which ends after Countermand's drain."""
+    annotation = NATIVE_SIDECARS.get(where)
+    is_native = annotation is None or template["metadata"]["annotations"].get(annotation) == "true"
+    expect(is_native, f"{where}: {annotation}")
+
+
 def matches(selector, labels):
     return bool(selector) and selector.items() <= labels.items()
 
@@ -213,6 +225,7 @@ def check(where, objects):
     accounts = [each["metadata"]["name"] for each in objects if each["kind"] == "ServiceAccount"]
     expect(account in accounts or account is None, f"{where}: no ServiceAccount {account}")
     check_security(where, pod)
+    check_mesh_proxy(where, workload["spec"]["template"])
     volumes = check_volumes(where, pod, configs)
     check_countermand(where, pod, volumes, configs)
     check_selectors(where, objects, workload)

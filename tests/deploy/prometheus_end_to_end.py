@@ -44,6 +44,8 @@ TIME_LIMIT = 150
 # The window of rates, instead of minutes.
 WINDOW = "10s"
 DEVICE = "enterprises/LC01/devices/d1"
+# The client's connection preface of HTTP/2, with empty SETTINGS. A connection without one could be replaced.
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"
 PERMIT_ONE_ENTERPRISE = 'permit (principal, action, resource in Enterprise::"LC01");'
 PERMIT_NOBODY = 'permit (principal == Caller::"unix:0", action == Action::"get", resource in Enterprise::"none");'
 
@@ -65,6 +67,7 @@ EXPECTED = {
     "files": {
         "CountermandReloadFailing",
         "CountermandCertificateExpiring",
+        "CountermandConnectionsRefused",
         "CountermandDescriptorsNearLimit",
         "CountermandPolicyDenialsSurge",
     },
@@ -336,7 +339,7 @@ def audit(program, processes, emulator):
 
 
 def files(program, processes, emulator):
-    """A certificate that expires soon, a broken policy, denials, and idle connections up to the limit of descriptors."""
+    """A certificate that expires soon, a broken policy, denials, and idle connections up to the limit of connections."""
     policy = processes.directory / "nobody.cedar"
     policy.write_text(PERMIT_NOBODY)
     service = Service(
@@ -346,20 +349,29 @@ def files(program, processes, emulator):
         emulator.url,
         emulator.credentials,
         # Idle connections must not be closed.
-        server='handshake_timeout = "10m"',
+        server='keepalive_interval = "10m"',
         sections=f'[policy]\nfile = "{policy}"',
         tls_days=2,
         max_files=256,
     )
     policy.write_text("permit (")
     service.load(service.stub(), get(missing(1)))
-    descriptors = pathlib.Path(f"/proc/{service.process.pid}/fd")
     service.idle = []
-    while len(list(descriptors.iterdir())) < 200:
+
+    def connect():
+        """Connects. Over the limit, the service closes the connection, which is part of the scenario."""
         peer = socket.socket(socket.AF_UNIX)
         peer.connect(str(service.socket))
-        service.idle.append(peer)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            peer.sendall(PREFACE)
+        return peer
+
+    # Three quarters of the descriptors are for connections, and the load has one.
+    descriptors = pathlib.Path(f"/proc/{service.process.pid}/fd")
+    while len(list(descriptors.iterdir())) < 200:
+        service.idle.append(connect())
         time.sleep(0.02)
+    service.load(None, lambda stub: service.idle.append(connect()), pause=0.5)
     return service
 
 

@@ -1,22 +1,14 @@
 //! Metrics of the calls that this server receives.
 
-use std::{
-    fmt,
-    sync::{Arc, OnceLock},
-};
+use std::sync::Arc;
 
-use prometheus_client::{
-    encoding::{EncodeLabelValue, LabelValueEncoder},
-    metrics::{
-        counter::Counter,
-        exemplar::HistogramWithExemplars,
-        family::{Family, MetricConstructor},
-        gauge::Gauge,
-    },
-};
+use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 use tokio::time::Instant;
 
-use super::registry::{BucketBounds, Label, Registry, SeriesLabels};
+use super::{
+    exemplar_histograms::ExemplarHistograms,
+    registry::{BucketBounds, Label, Registry},
+};
 use crate::telemetry::history::CallHistory;
 
 /// The bounds that OpenTelemetry gives for the duration of calls, in seconds.
@@ -133,21 +125,15 @@ const METHODS_WITHOUT_WAIT: &[&str] = METHODS.split_at(5).0;
 /// The metrics of calls.
 #[derive(Debug)]
 pub struct CallMetrics {
-    durations: Family<SeriesLabels<4>, CallHistogram, BucketBounds>,
-    waits: Family<SeriesLabels<1>, CallHistogram, BucketBounds>,
-    /// The histograms that exist, by method and code, so that a call needs no look-up by labels.
-    by_method: [[OnceLock<CallHistogram>; CODES.len()]; METHODS.len()],
+    /// By method and code.
+    durations: Arc<ExemplarHistograms>,
+    /// By code.
+    waits: Arc<ExemplarHistograms>,
     in_flight: [Gauge; METHODS.len()],
     errors: [Counter; ERROR_REASONS.len()],
     /// The last minutes.
     pub history: CallHistory,
 }
-
-type CallHistogram = HistogramWithExemplars<[(&'static str, TraceLabel); 1]>;
-
-/// The id of a trace, as a label.
-#[derive(Debug, Clone, Copy)]
-struct TraceLabel(u128);
 
 /// Measures a call, from its arrival until its response or the disconnection of its caller.
 #[derive(Debug)]
@@ -155,29 +141,23 @@ pub struct CallMeasurement {
     metrics: Arc<CallMetrics>,
     method: RpcMethod,
     started: Instant,
-    trace_id: Option<u128>,
+    sampled_trace: Option<u128>,
     is_complete: bool,
-}
-
-impl MetricConstructor<CallHistogram> for BucketBounds {
-    fn new_metric(&self) -> CallHistogram {
-        HistogramWithExemplars::new(self.0.iter().copied())
-    }
-}
-
-impl EncodeLabelValue for TraceLabel {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-        fmt::Write::write_fmt(encoder, format_args!("{:032x}", self.0))
-    }
 }
 
 impl CallMetrics {
     pub(super) fn new(registry: &mut Registry) -> Arc<Self> {
-        let durations = registry.histograms(
+        let by_method_and_code = METHODS_WITHOUT_WAIT.iter().flat_map(|method| {
+            CODES.map(|code| {
+                let error = SERVER_ERRORS.into_iter().find(|error| *error == code).unwrap_or_default();
+                ["grpc", *method, code, error]
+            })
+        });
+        let durations = registry.exemplar_histograms(
             "rpc_server_call_duration_seconds",
             "The time from the arrival of a call to its response. A call whose caller disconnected before is CANCELLED. \
-             WaitOperation is in countermand_wait_duration_seconds. In OpenMetrics, the exemplars have the trace_id of \
-             the audit line",
+             WaitOperation is in countermand_wait_duration_seconds. In OpenMetrics, the exemplars are calls whose \
+             trace is sampled. Their trace_id is that of the audit line",
             DURATIONS,
             [
                 Label::one_of("rpc_system_name", &["grpc"]),
@@ -185,13 +165,15 @@ impl CallMetrics {
                 Label::one_of("rpc_response_status_code", &CODES),
                 Label::one_of("error_type", &SERVER_ERRORS),
             ],
+            by_method_and_code,
         );
-        let waits = registry.histograms(
+        let waits = registry.exemplar_histograms(
             "countermand_wait_duration_seconds",
             "The time from the arrival of a WaitOperation to its response. A call whose caller disconnected before is \
              CANCELLED",
             WAIT_DURATIONS,
             [Label::one_of("rpc_response_status_code", &CODES)],
+            CODES.map(|code| [code]),
         );
         let in_flight = registry.gauges(
             "countermand_calls_in_flight",
@@ -207,23 +189,23 @@ impl CallMetrics {
         Arc::new(Self {
             durations,
             waits,
-            by_method: Default::default(),
             in_flight: METHODS.map(|method| in_flight.with(method)),
             errors: ERROR_REASONS.map(|reason| errors.with([reason])),
             history: CallHistory::default(),
         })
     }
 
-    /// Starts to measure a call that arrived at `started`. `trace_id` is for exemplars.
+    /// Starts to measure a call that arrived at `started`. `sampled_trace` is the ID of a trace that a
+    /// tracing backend has: the exemplars lead there.
     #[must_use]
     pub fn start(
         self: &Arc<Self>,
         method: RpcMethod,
         started: Instant,
-        trace_id: Option<u128>,
+        sampled_trace: Option<u128>,
     ) -> CallMeasurement {
         self.in_flight[method as usize].inc();
-        CallMeasurement { metrics: Arc::clone(self), method, started, trace_id, is_complete: false }
+        CallMeasurement { metrics: Arc::clone(self), method, started, sampled_trace, is_complete: false }
     }
 
     /// The calls of a method that have no response yet.
@@ -237,23 +219,6 @@ impl CallMetrics {
         let known = ERROR_REASONS.iter().position(|known| *known == reason);
         // The last reason is `_OTHER`.
         self.errors[known.unwrap_or(ERROR_REASONS.len() - 1)].inc();
-    }
-
-    fn histogram(&self, method: RpcMethod, code: usize) -> &CallHistogram {
-        self.by_method[method as usize][code].get_or_init(|| {
-            let name = CODES[code];
-            let code = ("rpc_response_status_code", name);
-            if method == RpcMethod::Wait {
-                return self.waits.get_or_create_owned(&[code]);
-            }
-            let error = SERVER_ERRORS.into_iter().find(|error| *error == name).unwrap_or_default();
-            self.durations.get_or_create_owned(&[
-                ("rpc_system_name", "grpc"),
-                ("rpc_method", METHODS[method as usize]),
-                code,
-                ("error_type", error),
-            ])
-        })
     }
 }
 
@@ -270,9 +235,14 @@ impl CallMeasurement {
 
     fn count(&mut self, code: usize) {
         self.is_complete = true;
-        let exemplar = self.trace_id.map(|id| [("trace_id", TraceLabel(id))]);
         let (code, duration) = (code.min(CODES.len() - 1), self.started.elapsed());
-        self.metrics.histogram(self.method, code).observe(duration.as_secs_f64(), exemplar, None);
+        let seconds = duration.as_secs_f64();
+        if self.method == RpcMethod::Wait {
+            self.metrics.waits.observe(code, seconds, self.sampled_trace);
+        } else {
+            let index = self.method as usize * CODES.len() + code;
+            self.metrics.durations.observe(index, seconds, self.sampled_trace);
+        }
         self.metrics.history.add(self.method, code, self.started, duration);
     }
 }

@@ -18,11 +18,22 @@ pub enum Transport {
 /// The values of `transport`, in the order of [`Transport`].
 const TRANSPORTS: [&str; 3] = ["tcp", "tls", "unix"];
 
+/// The reason why a connection is refused, as a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionRefusal {
+    /// `max_connections` connections are open, and all have sent the HTTP/2 preface.
+    MaxConnections,
+}
+
+/// The values of `reason`, in the order of [`ConnectionRefusal`].
+const REFUSALS: [&str; 1] = ["max_connections"];
+
 /// The metrics of the gRPC listeners. Cheap to clone; clones share the metrics.
 #[derive(Debug, Clone)]
 pub struct ConnectionMetrics {
     open: [Gauge; TRANSPORTS.len()],
     accepted: [Counter; TRANSPORTS.len()],
+    refused: [Counter; REFUSALS.len()],
     certificate_expiry: Gauges,
 }
 
@@ -42,6 +53,11 @@ impl ConnectionMetrics {
             "The connections that the gRPC listeners admitted",
             [Label::one_of("transport", &TRANSPORTS)],
         );
+        let refused = registry.counters(
+            "countermand_connections_refused_total",
+            "The connections that the gRPC listeners closed at once, because of a limit",
+            [Label::one_of("reason", &REFUSALS)],
+        );
         let certificate_expiry = registry.gauges(
             "countermand_certificate_expiry_timestamp_seconds",
             "The end of the validity of a certificate chain, in seconds since 1970. Absent without TLS",
@@ -50,8 +66,14 @@ impl ConnectionMetrics {
         Self {
             open: TRANSPORTS.map(|transport| open.with(transport)),
             accepted: TRANSPORTS.map(|transport| accepted.with([transport])),
+            refused: REFUSALS.map(|reason| refused.with([reason])),
             certificate_expiry,
         }
+    }
+
+    /// Counts a connection that is closed at once.
+    pub fn refuse(&self, reason: ConnectionRefusal) {
+        self.refused[reason as usize].inc();
     }
 
     /// Counts a connection.

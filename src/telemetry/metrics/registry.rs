@@ -1,14 +1,17 @@
 //! The registry of metrics. It also describes each metric, for the reference.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use prometheus_client::{
     encoding::{prometheus_text, text},
-    metrics::{MetricType, counter::Counter, family::Family, family::MetricConstructor, gauge::Gauge},
+    metrics::{
+        MetricType, counter::Counter, family::Family, family::MetricConstructor, gauge::Gauge,
+        histogram::Histogram,
+    },
     registry::{Metric, Unit},
 };
 
-use super::observed::Observed;
+use super::{exemplar_histograms::ExemplarHistograms, observed::Observed};
 
 /// A text format of the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +36,7 @@ impl TextFormat {
 /// All metrics of the process.
 #[derive(Debug, Default)]
 pub struct Registry {
+    exemplar_histograms: Vec<Arc<ExemplarHistograms>>,
     metrics: prometheus_client::registry::Registry,
     descriptions: Vec<Description>,
 }
@@ -57,7 +61,7 @@ pub(super) struct Label {
 /// The values of a label. They are a closed set: nothing that a caller sends is a value.
 #[derive(Debug, Clone)]
 pub(super) enum LabelValues {
-    /// These.
+    /// One of these values.
     OneOf(&'static [&'static str]),
     /// The values that this text describes.
     Described(&'static str),
@@ -128,6 +132,9 @@ impl Registry {
     /// A metric cannot be written, which is a defect.
     pub fn encode(&self, format: TextFormat) -> Result<String, fmt::Error> {
         let mut text = String::new();
+        for histograms in &self.exemplar_histograms {
+            histograms.write(&mut text, format)?;
+        }
         match format {
             TextFormat::Prometheus => prometheus_text::encode(&mut text, &self.metrics)?,
             TextFormat::OpenMetrics => text::encode(&mut text, &self.metrics)?,
@@ -200,35 +207,46 @@ impl Registry {
     }
 
     /// Registers a histogram.
-    pub(super) fn histogram<M: Metric + Clone>(
+    pub(super) fn histogram(
         &mut self,
         name: &'static str,
         help: &'static str,
         bounds: BucketBounds,
-    ) -> M
-    where
-        BucketBounds: MetricConstructor<M>,
-    {
-        let histogram: M = bounds.new_metric();
+    ) -> Histogram {
+        let histogram = bounds.new_metric();
         self.add(name, help, Vec::new(), bounds.0, histogram.clone());
         histogram
     }
 
     /// Registers histograms. A series exists from its first value on, because each has a dozen lines.
-    pub(super) fn histograms<M, const N: usize>(
+    pub(super) fn histograms<const N: usize>(
         &mut self,
         name: &'static str,
         help: &'static str,
         bounds: BucketBounds,
         labels: [Label; N],
-    ) -> Family<SeriesLabels<N>, M, BucketBounds>
-    where
-        BucketBounds: MetricConstructor<M>,
-        Family<SeriesLabels<N>, M, BucketBounds>: Metric,
-    {
+    ) -> Family<SeriesLabels<N>, Histogram, BucketBounds> {
         let family = Family::new_with_constructor(bounds);
         self.add(name, help, labels.to_vec(), bounds.0, family.clone());
         family
+    }
+
+    /// Registers histograms with exemplars, one for each of `series`: label values in the order of `labels`. A series is
+    /// written from its first value on.
+    pub(super) fn exemplar_histograms<const N: usize>(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        bounds: BucketBounds,
+        labels: [Label; N],
+        series: impl IntoIterator<Item = [&'static str; N]>,
+    ) -> Arc<ExemplarHistograms> {
+        let names = labels.each_ref().map(|label| label.name);
+        self.describe(name, help, labels.to_vec(), bounds.0, MetricType::Histogram);
+        let unit = base_and_unit(name).1;
+        let histograms = Arc::new(ExemplarHistograms::new(name, unit, help, bounds, names, series));
+        self.exemplar_histograms.push(Arc::clone(&histograms));
+        histograms
     }
 
     fn add(
@@ -239,13 +257,23 @@ impl Registry {
         buckets: &'static [f64],
         metric: impl Metric,
     ) {
-        let metric_type = metric.metric_type();
-        self.descriptions.push(Description { name, metric_type, buckets, labels, help });
+        self.describe(name, help, labels, buckets, metric.metric_type());
         let (base, unit) = base_and_unit(name);
         match unit {
             Some(unit) => self.metrics.register_with_unit(base, help, unit, metric),
             None => self.metrics.register(base, help, metric),
         }
+    }
+
+    fn describe(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        labels: Vec<Label>,
+        buckets: &'static [f64],
+        metric_type: MetricType,
+    ) {
+        self.descriptions.push(Description { name, metric_type, buckets, labels, help });
     }
 
     /// The entries of the reference, in Markdown.

@@ -20,18 +20,25 @@ const METHODS: [&str; 2] = ["GET", "POST"];
 /// The values of `attempt`. The last is for a hedge.
 const ATTEMPTS: [&str; 5] = ["1", "2", "3", "4", "hedge"];
 
-/// The HTTP statuses that are values of `http_response_status_code`. Any other status is `_OTHER`.
-const STATUSES: [&str; 37] = [
-    "200", "201", "202", "204", "206", "301", "302", "303", "304", "307", "308", "400", "401", "403", "404",
-    "405", "407", "408", "409", "411", "412", "413", "414", "415", "421", "425", "429", "431", "451", "499",
-    "500", "501", "502", "503", "504", "511", OTHER,
+/// The HTTP statuses that are values of `http_response_status_code`, and those of [`UNLISTED`].
+const STATUSES: [&str; 45] = [
+    "200", "201", "202", "204", "206", "301", "302", "303", "304", "307", "308", "400", "401", "402", "403",
+    "404", "405", "406", "407", "408", "409", "410", "411", "412", "413", "414", "415", "416", "417", "421",
+    "422", "423", "425", "426", "428", "429", "431", "451", "499", "500", "501", "502", "503", "504", "511",
 ];
+
+/// The labels of the other statuses: below 400, below 500, and the rest. `4xx` keeps the caller's errors apart from the
+/// upstream's.
+const UNLISTED: [(&str, &str); 3] = [(OTHER, ""), (OTHER, "4xx"), (OTHER, OTHER)];
 
 /// The values of `error_type` without a response, in the order of [`RequestFailure`].
 const FAILURES: [&str; 5] = ["timeout", "connect", "refused", "reset", "not_http"];
 
+/// The number of outcomes of a request with a response.
+const RESPONSES: usize = STATUSES.len() + UNLISTED.len();
+
 /// The number of outcomes of a request.
-const OUTCOMES: usize = STATUSES.len() + FAILURES.len();
+const OUTCOMES: usize = RESPONSES + FAILURES.len();
 
 /// The number of a request among those of one upstream call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +123,8 @@ impl UpstreamMetrics {
                 ),
                 Label::described(
                     "error_type",
-                    "`\"\"` below status 400, otherwise the status. Without a response `\"timeout\"`, `\"connect\"`, \
+                    "`\"\"` below status 400, otherwise the status. For an unusual one `\"4xx\"` below status 500, \
+                     otherwise `\"_OTHER\"`. Without a response `\"timeout\"`, `\"connect\"`, \
                      `\"refused\"` (not processed by the upstream), `\"reset\"` or `\"not_http\"`",
                 ),
                 Label::one_of("attempt", &ATTEMPTS),
@@ -175,15 +183,14 @@ impl UpstreamMetrics {
 }
 
 impl RequestMeasurement {
-    /// Counts the response, with its HTTP status.
+    /// Counts the response, with the three digits of its HTTP status.
     pub fn respond(mut self, http_status: &str) {
-        let known = STATUSES.iter().position(|known| *known == http_status);
-        self.count(known.unwrap_or(STATUSES.len() - 1));
+        self.count(response_outcome(http_status));
     }
 
     /// Counts a request without a response.
     pub fn fail(mut self, failure: RequestFailure) {
-        self.count(STATUSES.len() + failure as usize);
+        self.count(RESPONSES + failure as usize);
     }
 
     /// Counts nothing, because there was no request.
@@ -196,11 +203,7 @@ impl RequestMeasurement {
         let (method, attempt) = (usize::from(self.is_cancel), self.attempt.index());
         let index = (method * ATTEMPTS.len() + attempt) * OUTCOMES + outcome;
         let histogram = self.metrics.by_outcome[index].get_or_init(|| {
-            let (status, error) = match outcome.checked_sub(STATUSES.len()) {
-                Some(failure) => ("", FAILURES[failure]),
-                None if STATUSES[outcome] < "400" => (STATUSES[outcome], ""),
-                None => (STATUSES[outcome], STATUSES[outcome]),
-            };
+            let (status, error) = outcome_labels(outcome);
             self.metrics.durations.get_or_create_owned(&[
                 ("http_request_method", METHODS[method]),
                 ("http_response_status_code", status),
@@ -217,10 +220,34 @@ impl RequestMeasurement {
     }
 }
 
+/// The outcome of a response, with the three digits of its HTTP status.
+fn response_outcome(http_status: &str) -> usize {
+    let listed = STATUSES.iter().position(|listed| *listed == http_status);
+    let unlisted = || match http_status.parse() {
+        Ok(..400_u16) => 0,
+        Ok(400..500) => 1,
+        _ => 2,
+    };
+    listed.unwrap_or_else(|| STATUSES.len() + unlisted())
+}
+
+/// The values of `http_response_status_code` and `error_type`.
+fn outcome_labels(outcome: usize) -> (&'static str, &'static str) {
+    if let Some(failure) = outcome.checked_sub(RESPONSES) {
+        return ("", FAILURES[failure]);
+    }
+    if let Some(unlisted) = outcome.checked_sub(STATUSES.len()) {
+        return UNLISTED[unlisted];
+    }
+    let status = STATUSES[outcome];
+    // The listed statuses have three digits each, so their order is that of the numbers.
+    (status, if status < "400" { "" } else { status })
+}
+
 impl Drop for RequestMeasurement {
     fn drop(&mut self) {
         if !self.is_complete {
-            self.count(STATUSES.len() + RequestFailure::Timeout as usize);
+            self.count(RESPONSES + RequestFailure::Timeout as usize);
         }
     }
 }
@@ -228,5 +255,34 @@ impl Drop for RequestMeasurement {
 impl Drop for QueuedCall<'_> {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_error_type_of_a_response_follows_from_the_number_of_its_status() {
+        for (status, labels) in [
+            ("200", ("200", "")),
+            ("207", (OTHER, "")),
+            ("226", (OTHER, "")),
+            ("300", (OTHER, "")),
+            ("308", ("308", "")),
+            ("400", ("400", "400")),
+            ("410", ("410", "410")),
+            ("416", ("416", "416")),
+            ("428", ("428", "428")),
+            ("418", (OTHER, "4xx")),
+            ("499", ("499", "499")),
+            ("500", ("500", "500")),
+            ("511", ("511", "511")),
+            ("520", (OTHER, OTHER)),
+            ("999", (OTHER, OTHER)),
+        ] {
+            assert_eq!(outcome_labels(response_outcome(status)), labels, "{status}");
+        }
+        assert_eq!(outcome_labels(RESPONSES), ("", "timeout"));
     }
 }

@@ -11,6 +11,7 @@ use tonic::Code;
 
 use crate::{
     support::{
+        metrics::Scrape,
         reply::Reply,
         service::{Service, Setup},
         tls::Authority,
@@ -50,6 +51,8 @@ async fn a_connection_over_the_limit_is_closed_and_the_others_are_served() {
     for _ in 0..3 {
         wait_for_close(TcpStream::connect(service.address).await.unwrap()).await;
     }
+    let refused = Scrape::of(service.admin).await;
+    assert_eq!(refused.value("countermand_connections_refused_total", &["reason=\"max_connections\""]), 3.0);
     for wire in [&first, &second] {
         assert_eq!(wire.cancel(NAME, &[]).await.code(), Code::Ok);
     }

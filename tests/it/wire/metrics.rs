@@ -243,6 +243,11 @@ async fn openmetrics_has_exemplars_and_no_format_has_a_text_of_a_call() {
     let response =
         wire.start_raw("/google.longrunning.Operations/SecretMethod", &[], &by_name(SECRET_NAME)).await;
     assert_eq!(response.response().await.code(), Code::Unimplemented);
+    // No tracing backend has these traces.
+    let unsampled = format!("00-{}-b7ad6b7169203331-02", "1".repeat(32));
+    for headers in [&[][..], &[("traceparent", unsampled.as_str())]] {
+        assert_eq!(wire.cancel("operations/17", headers).await.code(), Code::InvalidArgument);
+    }
 
     let plain = scrape(&service).await.text;
     let (status, head, open) = http_page::request(service.admin, "GET", "/metrics", ACCEPT_OPENMETRICS).await;
@@ -259,6 +264,7 @@ async fn openmetrics_has_exemplars_and_no_format_has_a_text_of_a_call() {
         buckets.clone().all(|line| line.starts_with("rpc_server_call_duration_seconds_bucket{")),
         "{open}"
     );
+    assert_eq!(open.matches("trace_id=").count(), buckets.count(), "{open}");
     assert!(!plain.contains("trace_id="));
     for text in [&plain, &open] {
         for secret in ["secret", "Secret", "LC", "enterprises", "127.0.0.1"] {
