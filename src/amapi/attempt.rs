@@ -171,7 +171,7 @@ impl UpstreamClient {
                 // Like the first request, a hedge is not sent after the deadline.
                 let response = flight.send(timeout, timeout, request).await.map_err(timed_out)?;
                 let response = response.map_err(send_failed)?;
-                client.replace(&silent, replacement);
+                client.replace(&silent, replacement, sent);
                 Ok(response)
             };
             Some(request.boxed())
