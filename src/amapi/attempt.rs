@@ -58,6 +58,8 @@ pub(super) struct UpstreamClient {
 #[derive(Debug)]
 pub(super) struct SuccessResponse {
     pub(super) http_status: u16,
+    /// Whether the body is encoded, for example compressed, although no request has an `accept-encoding`.
+    pub(super) is_encoded: bool,
     pub(super) body: Result<Vec<u8>, BodyError>,
 }
 
@@ -186,6 +188,8 @@ impl UpstreamClient {
             if !status.is_success() {
                 return Err(Box::pin(error_response(response, authorization)).await);
             }
+            let encoding = response.headers().get(header::CONTENT_ENCODING);
+            let is_encoded = encoding.is_some_and(|encoding| encoding != "identity");
             let body = response.body(MAX_BODY);
             let body = if is_cancel {
                 let timed_out = || BodyError::Incomplete("it timed out".to_owned());
@@ -201,7 +205,7 @@ impl UpstreamClient {
                     false => Error::Response(response),
                 }));
             }
-            Ok(SuccessResponse { http_status: status.as_u16(), body })
+            Ok(SuccessResponse { http_status: status.as_u16(), is_encoded, body })
         });
         flight.send(self.timeout, self.hedge_delay, exchange).await.map_err(timed_out)?
     }
