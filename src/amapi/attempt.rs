@@ -180,7 +180,7 @@ impl UpstreamClient {
         };
         // Pinned here, because each function that takes the future by value would store it twice.
         let exchange = pin!(async {
-            let number = RequestAttempt::Number(attempts + 1);
+            let number = RequestAttempt::Number(tries.number());
             let request = pin!(send_over(&pool, number).map_err(send_failed));
             let response = hedge::first_success(request, hedge).await?;
             let status = response.status();
