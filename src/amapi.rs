@@ -64,7 +64,8 @@ pub trait Api: Send + Sync + 'static {
         flight: &Arc<Flight>,
     ) -> impl Future<Output = Result<Json, Error>> + Send;
 
-    /// `GET /v1/{device}/operations`. A query that is too long for a URL is not sent. Returns `{operations, nextPageToken, unreachable}` in Google's JSON.
+    /// `GET /v1/{device}/operations`. A query that is too long for a URL is not sent. Returns `{operations,
+    /// nextPageToken, unreachable}` in Google's JSON.
     fn list(
         &self,
         permit: &Permit<List>,
@@ -129,9 +130,11 @@ impl Amapi {
         enterprise: &str,
         flight: &Arc<Flight>,
     ) -> Result<Json, Error> {
-        let SuccessResponse { http_status, body } = self.call(Method::GET, url, enterprise, flight).await?;
+        let SuccessResponse { http_status, is_encoded, body } =
+            self.call(Method::GET, url, enterprise, flight).await?;
         let body = body.map_err(|error| body_error(error, http_status))?;
-        serde_json::from_slice(&body).map_err(|_| Error::Malformed { what: "malformed JSON", http_status })
+        let what = if is_encoded { ENCODED_BODY } else { "malformed JSON" };
+        serde_json::from_slice(&body).map_err(|_| Error::Malformed { what, http_status })
     }
 }
 
@@ -139,12 +142,15 @@ impl Api for Amapi {
     async fn cancel(&self, permit: &Permit<Cancel>, flight: &Arc<Flight>) -> Result<(), Error> {
         let name = permit.resource();
         let url = || self.upstream.url(name.as_str(), ":cancel");
-        let SuccessResponse { http_status, body } =
+        let SuccessResponse { http_status, is_encoded, body } =
             self.call(Method::POST, url, name.enterprise(), flight).await?;
         match body {
             Ok(body) if is_cancel_response(&body) => Ok(()),
             // For example, a filtering proxy returns its own page with HTTP 200.
-            Ok(_) => Err(Error::Malformed { what: "a body that is not that of a cancel", http_status }),
+            Ok(_) => {
+                let what = if is_encoded { ENCODED_BODY } else { "a body that is not that of a cancel" };
+                Err(Error::Malformed { what, http_status })
+            }
             // Google has accepted the cancel. The rest of the body cannot change that.
             Err(BodyError::Incomplete(_)) => Ok(()),
             Err(error @ BodyError::TooLong(_)) => Err(body_error(error, http_status)),
@@ -168,6 +174,9 @@ impl Api for Amapi {
         self.read(|| url.clone(), name.enterprise(), flight).await
     }
 }
+
+/// The reason of an error for a body that was compressed, for example by a proxy.
+const ENCODED_BODY: &str = "a body with a content-encoding";
 
 /// Whether the body of a cancel's 2xx is from the API: empty, or a JSON object without `error`.
 fn is_cancel_response(body: &[u8]) -> bool {

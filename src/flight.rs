@@ -8,7 +8,10 @@ use std::{
     pin::pin,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU16, AtomicU32, AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
     task::Poll,
     time::Duration,
@@ -164,7 +167,8 @@ impl Flight {
     /// Records that a request was handed to a connection.
     pub fn sent(&self) {
         self.sent.store(nanos(self.started.elapsed()), Relaxed);
-        self.attempts.fetch_add(1, Relaxed);
+        // hyper's task calls this. A task that reads the new number also reads the time.
+        self.attempts.fetch_add(1, Release);
     }
 
     /// The time at which the latest request was handed to a connection. `None` if there were only `attempts` requests.
@@ -192,7 +196,7 @@ impl Flight {
     /// The number of requests that were handed to a connection.
     #[must_use]
     pub fn attempts(&self) -> u32 {
-        self.attempts.load(Relaxed)
+        self.attempts.load(Acquire)
     }
 
     /// The HTTP status of the latest response; `None` before the first.

@@ -138,9 +138,9 @@ impl HttpClient {
     }
 
     /// Makes `replacement` active, because it has responded and `silent` has not. Does nothing when `silent` is no
-    /// longer active.
-    pub fn replace(&self, silent: &Arc<Pool>, replacement: Arc<Pool>) {
-        self.pools.replace(silent, replacement);
+    /// longer active, or has had a response since `sent`: its other connections work.
+    pub fn replace(&self, silent: &Arc<Pool>, replacement: Arc<Pool>, sent: Instant) {
+        self.pools.replace(silent, replacement, sent);
     }
 
     /// Sends a request and waits for the head of its response, whatever its status.

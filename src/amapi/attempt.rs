@@ -62,6 +62,8 @@ pub(super) struct UpstreamClient {
 #[derive(Debug)]
 pub(super) struct SuccessResponse {
     pub(super) http_status: u16,
+    /// Whether the body is encoded, for example compressed, although no request has an `accept-encoding`.
+    pub(super) is_encoded: bool,
     pub(super) body: Result<Vec<u8>, BodyError>,
 }
 
@@ -183,14 +185,14 @@ impl UpstreamClient {
                 // Like the first request, a hedge is not sent after the deadline.
                 let response = flight.send(timeout, timeout, request).await.map_err(timed_out)?;
                 let response = response.map_err(send_failed)?;
-                client.replace(&silent, replacement);
+                client.replace(&silent, replacement, sent);
                 Ok(response)
             };
             Some(request.boxed())
         };
         // Pinned here, because each function that takes the future by value would store it twice.
         let exchange = pin!(async {
-            let number = RequestAttempt::Number(attempts + 1);
+            let number = RequestAttempt::Number(tries.number());
             let request = pin!(send_over(&pool, number).map_err(send_failed));
             let response = hedge::first_success(request, hedge).await?;
             let status = response.status();
@@ -198,6 +200,8 @@ impl UpstreamClient {
             if !status.is_success() {
                 return Err(Box::pin(error_response(response, authorization)).await);
             }
+            let encoding = response.headers().get(header::CONTENT_ENCODING);
+            let is_encoded = encoding.is_some_and(|encoding| encoding != "identity");
             let body = response.body(MAX_BODY);
             let body = if is_cancel {
                 let timed_out = || BodyError::Incomplete("it timed out".to_owned());
@@ -213,7 +217,7 @@ impl UpstreamClient {
                     false => Error::Response(response),
                 }));
             }
-            Ok(SuccessResponse { http_status: status.as_u16(), body })
+            Ok(SuccessResponse { http_status: status.as_u16(), is_encoded, body })
         });
         flight.send(self.timeout, self.hedge_delay, exchange).await.map_err(timed_out)?
     }

@@ -7,7 +7,7 @@ use super::google_error::GoogleError;
 pub struct OperatorError {
     /// Google's reason, for example `SERVICE_DISABLED`.
     pub reason: &'static str,
-    /// What the operator can do.
+    /// The step that corrects the error, for the operator.
     pub hint: &'static str,
 }
 
@@ -30,9 +30,9 @@ const ORGANIZATION: &str = "check the organization's policies and VPC Service Co
 /// (<https://github.com/googleapis/googleapis/blob/master/google/api/error_reason.proto>), and the older reasons
 /// `accessNotConfigured` and `insufficientPermissions` (`error.errors`).
 ///
-/// These are left out: quotas, tokens that Google answers with 401, and `RESOURCE_PROJECT_INVALID`, which concerns the
-/// resource that a caller names. So does a PERMISSION_DENIED without a reason: the API answers it also for an enterprise
-/// of another project.
+/// The list leaves out quotas, tokens that Google answers with 401, and `RESOURCE_PROJECT_INVALID`, which concerns the
+/// resource that a caller names. It also leaves out a PERMISSION_DENIED without a reason: the API answers it also for an
+/// enterprise of another project.
 const OPERATOR_ERRORS: [(&str, &str); 28] = [
     ("SERVICE_DISABLED", ENABLE_API),
     ("accessNotConfigured", ENABLE_API),

@@ -1,4 +1,5 @@
-//! Retries. No other module sends a request again.
+//! Retries: the only module that repeats a try. Within a try, [`super::attempt`] may send a hedge, and sends a request
+//! again after a 401.
 //!
 //! A transient error (no connection, a reset before a response, 408, 425, 502, 503, 504) is retried after a backoff
 //! with full jitter. A request has at most [`MAX_TRIES`] tries within the callers' deadlines. The budget in
@@ -68,10 +69,15 @@ impl<'a> Tries<'a> {
         Self { budget, flight, retry, used: AtomicU32::new(1), metrics }
     }
 
+    /// The number of tries so far. A hedge is one of them.
+    pub(super) fn number(&self) -> u32 {
+        self.used.load(Relaxed)
+    }
+
     /// Counts another try, which is a retry or a hedge. Returns `false` when the call or the budget has none left.
     pub(super) fn take(&self) -> bool {
         // The tries of one call are taken one after the other.
-        let used = self.used.load(Relaxed);
+        let used = self.number();
         let is_allowed = used < MAX_TRIES && self.budget.withdraw(self.flight.caller(), self.retry);
         if is_allowed {
             self.used.store(used + 1, Relaxed);
@@ -93,9 +99,7 @@ impl<'a> Tries<'a> {
             // A pause beyond the deadline would replace the cause by DEADLINE_EXCEEDED.
             let pause = match next {
                 Next::Stop => return Err(error),
-                Next::Retry { not_before } => {
-                    retry_pause(self.used.load(Relaxed), fastrand::f64()).max(not_before)
-                }
+                Next::Retry { not_before } => retry_pause(self.number(), fastrand::f64()).max(not_before),
                 Next::Requeue => {
                     requeues += 1;
                     requeue_pause(requeues, fastrand::f64())

@@ -26,7 +26,7 @@ const FLOOR: u32 = 100;
 /// One retry for each five requests of the window, in addition to [`FLOOR`].
 const REQUESTS_PER_RETRY: u32 = 5;
 
-/// Reads leave a fifth of the budget to cancels.
+/// Reads leave a fifth to cancels: of the budget, and of the share of their caller.
 const CANCEL_RESERVE: u32 = 5;
 
 /// A caller may use half of the budget when there are other callers.
@@ -61,7 +61,7 @@ struct Window {
     latest: u64,
     requests: [u32; SLOTS],
     retries: HashMap<CallerKey, [u32; SLOTS]>,
-    /// The caller of the latest request that had one.
+    /// The caller of the latest request; `None` for a poll, and before the first request.
     latest_caller: Option<Caller>,
     /// The latest slot in which the caller changed.
     caller_changed: Option<u64>,
@@ -72,18 +72,18 @@ impl RetryBudget {
         Self { started: Instant::now(), window: Mutex::default(), exhaustions: AtomicU64::new(0) }
     }
 
-    /// Counts a request of `caller`; `None` for a poll.
+    /// Counts a request of `caller`; `None` for a poll. All polls are of one caller, which is this server.
     pub(super) fn deposit(&self, caller: Option<&Caller>) {
         let mut window = self.window();
+        let is_same = window.latest_caller.as_ref().map(Caller::identity) == caller.map(Caller::identity);
+        if !is_same {
+            if window.requests.iter().any(|count| *count > 0) {
+                window.caller_changed = Some(window.latest);
+            }
+            window.latest_caller = caller.cloned();
+        }
         let slot = index(window.latest);
         window.requests[slot] = window.requests[slot].saturating_add(1);
-        let Some(caller) = caller else { return };
-        match &window.latest_caller {
-            Some(latest) if latest.identity() == caller.identity() => return,
-            Some(_) => window.caller_changed = Some(window.latest),
-            None => {}
-        }
-        window.latest_caller = Some(caller.clone());
     }
 
     /// Takes a retry for `caller`. Returns `false` when the budget has none for it.
@@ -95,7 +95,8 @@ impl RetryBudget {
         is_allowed
     }
 
-    /// The number of retries that cancels of a caller without retries may use now.
+    /// The number of retries that are left for all callers together. Each caller is charged at most its share. One
+    /// caller, or reads, may get fewer.
     pub(super) fn available(&self) -> u32 {
         let window = self.window();
         window.budget().saturating_sub(window.charged(|_| true))
@@ -132,11 +133,12 @@ impl Window {
     /// Takes a retry, if the budget has one for this caller and use.
     fn withdraw(&mut self, caller: Option<&Identity>, retry: RetryUse) -> bool {
         let key = self.key(caller);
-        let limit = match retry {
-            RetryUse::Cancel => self.budget(),
-            RetryUse::Read => self.budget() - self.budget() / CANCEL_RESERVE,
+        let part = |limit: u32| match retry {
+            RetryUse::Cancel => limit,
+            RetryUse::Read => limit - limit / CANCEL_RESERVE,
         };
-        let own_limit = if self.has_several_callers() { self.share() } else { limit };
+        let limit = part(self.budget());
+        let own_limit = if self.has_several_callers() { part(self.share()) } else { limit };
         let own = self.used_by(&key);
         if own >= own_limit || own + self.charged(|caller| *caller != key) >= limit {
             return false;
@@ -215,6 +217,34 @@ mod tests {
         assert_eq!(drain(&budget, &caller, RetryUse::Read), 80);
         assert_eq!(budget.available(), 50, "another caller has its share");
         assert_eq!(drain(&budget, &caller, RetryUse::Cancel), 20);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_reads_of_a_caller_leave_a_fifth_of_its_share_to_its_cancels() {
+        let budget = RetryBudget::new();
+        let callers = [0, 1].map(Caller::unix);
+        for caller in &callers {
+            budget.deposit(Some(caller));
+        }
+        for retry in [RetryUse::Read, RetryUse::Cancel] {
+            let used = callers.each_ref().map(|caller| drain(&budget, caller, retry));
+            assert_eq!(used, if retry == RetryUse::Read { [40, 40] } else { [10, 10] });
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn polls_are_another_caller() {
+        let budget = RetryBudget::new();
+        let caller = Caller::unix(0);
+        budget.deposit(None);
+        budget.deposit(None);
+        assert!(!budget.window().has_several_callers());
+        budget.deposit(Some(&caller));
+        assert_eq!(drain(&budget, &caller, RetryUse::Cancel), 50);
+        // After a window without requests, the caller of the next one is alone.
+        advance(Duration::from_secs(10)).await;
+        budget.deposit(None);
+        assert!(!budget.window().has_several_callers());
     }
 
     #[tokio::test(start_paused = true)]

@@ -82,6 +82,13 @@ pub(super) struct Facts {
     is_closed: bool,
 }
 
+impl Facts {
+    fn decide(&mut self, decision: Decision, policies: Option<&Policies>) {
+        self.decision = Some(decision);
+        self.policies = policies.cloned();
+    }
+}
+
 /// The decision on a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Decision {
@@ -151,25 +158,20 @@ impl Record {
     /// Records that the call is allowed, and the policies that determined it. The list is empty without rules.
     /// `would_deny` is whether a policy in shadow mode would have denied the call, `None` without one.
     pub fn allowed(&self, policies: &Policies, would_deny: Option<bool>) {
-        self.decided(Decision::Allow, Some(policies));
-        self.lock().would_deny = would_deny;
+        let mut facts = self.lock();
+        facts.decide(Decision::Allow, Some(policies));
+        facts.would_deny = would_deny;
     }
 
     /// Records that these policies forbid the call. The list is empty when no policy permits the call. It is `None`
     /// when the caller is not authenticated.
     pub fn denied(&self, policies: Option<&Policies>) {
-        self.decided(Decision::Deny, policies);
+        self.lock().decide(Decision::Deny, policies);
     }
 
     /// Records that the request is invalid. No policy was evaluated.
     pub fn invalid(&self) {
-        self.decided(Decision::Invalid, None);
-    }
-
-    fn decided(&self, decision: Decision, policies: Option<&Policies>) {
-        let mut facts = self.lock();
-        facts.decision = Some(decision);
-        facts.policies = policies.cloned();
+        self.lock().decide(Decision::Invalid, None);
     }
 
     /// Whether the call was allowed, denied or invalid.

@@ -16,9 +16,11 @@ const MAX_DETECTION: Duration = Duration::from_secs(10);
 
 /// The idle time after which TCP probes a connection, and the time between two probes. The probes of an idle
 /// connection keep its flow in a NAT, and cost the peer less than PINGs.
+///
+/// On Linux, one unanswered probe closes the connection: `TCP_USER_TIMEOUT` replaces the number of probes (tcp(7)), and
+/// it is shorter than the idle time.
 const TCP_PROBE_AFTER: Duration = Duration::from_secs(30);
 const TCP_PROBE_INTERVAL: Duration = Duration::from_secs(10);
-const TCP_PROBES: u32 = 3;
 
 /// The times of the probes.
 #[derive(Debug, Clone, Copy)]
@@ -55,8 +57,7 @@ impl LossDetection {
             .http2_keep_alive_timeout(self.ping_timeout)
             .http2_keep_alive_while_idle(false)
             .tcp_keepalive(TCP_PROBE_AFTER)
-            .tcp_keepalive_interval(TCP_PROBE_INTERVAL)
-            .tcp_keepalive_retries(TCP_PROBES);
+            .tcp_keepalive_interval(TCP_PROBE_INTERVAL);
         #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
         let builder = builder.tcp_user_timeout(self.tcp_user_timeout);
         builder
@@ -87,9 +88,14 @@ impl Responses {
 
     /// See [`super::Pool::is_silent_since`].
     pub(super) fn are_missing_since(&self, sent: Instant) -> bool {
+        let is_alive = self.is_http2.load(Relaxed) && self.has_any_since(sent);
+        self.latest.load(Relaxed) > 0 && !is_alive
+    }
+
+    /// Whether a response of any HTTP version arrived since `sent`.
+    pub(super) fn has_any_since(&self, sent: Instant) -> bool {
         let latest = self.latest.load(Relaxed);
-        let is_alive = self.is_http2.load(Relaxed) && self.created + Duration::from_nanos(latest) >= sent;
-        latest > 0 && !is_alive
+        latest > 0 && self.created + Duration::from_nanos(latest) >= sent
     }
 }
 
@@ -120,10 +126,11 @@ mod tests {
             responses.record(version);
             advance(second).await;
             let sent = Instant::now();
-            assert!(responses.are_missing_since(sent));
+            assert!(responses.are_missing_since(sent) && !responses.has_any_since(sent));
             advance(second).await;
             responses.record(version);
             assert_eq!(responses.are_missing_since(sent), is_silent, "{version:?}");
+            assert!(responses.has_any_since(sent), "{version:?}");
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use rustls::RootCertStore;
+use tokio::time::Instant;
 
 use super::{LossDetection, Pool, Tunnel, tls::TlsError};
 
@@ -64,7 +65,10 @@ impl Pools {
     }
 
     /// See [`super::HttpClient::replace`].
-    pub(super) fn replace(&self, silent: &Arc<Pool>, replacement: Arc<Pool>) {
+    pub(super) fn replace(&self, silent: &Arc<Pool>, replacement: Arc<Pool>, sent: Instant) {
+        if silent.responses.has_any_since(sent) {
+            return;
+        }
         let previous = self.active.compare_and_swap(silent, replacement);
         if Arc::ptr_eq(&previous, silent) {
             tracing::info!("a connection was silent, and a new one responded: it replaces the connections");
@@ -76,7 +80,9 @@ impl Pools {
 mod tests {
     use std::sync::Arc;
 
+    use http::Version;
     use rustls::RootCertStore;
+    use tokio::time::{Duration, Instant, advance};
 
     use super::{LossDetection, Pools};
 
@@ -93,9 +99,28 @@ mod tests {
         assert!(Arc::ptr_eq(&replacement, &pools.replacement(&silent).unwrap()));
         assert!(Arc::ptr_eq(&pools.active(), &silent), "nothing responded yet");
 
-        pools.replace(&silent, Arc::clone(&replacement));
+        pools.replace(&silent, Arc::clone(&replacement), Instant::now());
         assert!(Arc::ptr_eq(&pools.active(), &replacement));
         assert!(Arc::ptr_eq(&replacement, &pools.replacement(&silent).unwrap()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pool_with_a_response_since_the_request_is_not_replaced() {
+        for version in [Version::HTTP_11, Version::HTTP_2] {
+            let pools = pools();
+            let first = pools.active();
+            advance(Duration::from_secs(1)).await;
+            let sent = Instant::now();
+            let replacement = pools.replacement(&first).unwrap();
+            advance(Duration::from_secs(1)).await;
+            first.responses.record(version);
+            pools.replace(&first, Arc::clone(&replacement), sent);
+            assert!(Arc::ptr_eq(&pools.active(), &first), "{version:?}");
+
+            advance(Duration::from_secs(1)).await;
+            pools.replace(&first, Arc::clone(&replacement), Instant::now());
+            assert!(Arc::ptr_eq(&pools.active(), &replacement), "{version:?}");
+        }
     }
 
     #[test]
@@ -106,7 +131,7 @@ mod tests {
         let roots = Arc::new(RootCertStore::empty());
         pools.trust(Arc::clone(&roots)).unwrap();
         let reloaded = pools.active();
-        pools.replace(&silent, Arc::clone(&old));
+        pools.replace(&silent, Arc::clone(&old), Instant::now());
         assert!(Arc::ptr_eq(&pools.active(), &reloaded));
         let replacement = pools.replacement(&reloaded).unwrap();
         assert!(!Arc::ptr_eq(&replacement, &old));

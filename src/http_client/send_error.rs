@@ -24,8 +24,7 @@ pub enum Progress {
     NotBuilt,
     /// No connection, because of DNS, routing, a proxy or TLS.
     NotConnected,
-    /// The peer did not process the request: it refused the stream, or was closing the connection (RFC 9113,
-    /// section
+    /// The peer did not process the request: it refused the stream, or was closing the connection (RFC 9113, section
     /// 8.7).
     NotProcessed,
     /// The request was sent, at least in part. The peer may have acted on it.

@@ -131,6 +131,7 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
     where
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
+        let caller = record.and_then(Record::caller);
         let mut in_flight = self.lock();
         let vacant = match in_flight.entry(name.clone()) {
             hash_map::Entry::Occupied(entry) => {
@@ -140,7 +141,7 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
             }
             hash_map::Entry::Vacant(vacant) => vacant,
         };
-        let flight = Flight::started_by(record.caller(), record.trace().clone(), deadline);
+        let flight = Flight::started_by(caller, record.trace().clone(), deadline);
         let shared = Arc::new(SharedCall {
             flight: Arc::clone(&flight),
             outcome: OnceLock::new(),

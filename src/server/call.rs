@@ -228,10 +228,9 @@ where
         return refused.into_http();
     }
     let mut guard = None;
-    let method = Some(arrival.method);
     let response = tokio::select! {
         biased;
-        response = respond(&calls, service, &identity, method, &record, request, &mut guard) => response,
+        response = respond(&calls, service, &identity, Some(arrival), &record, request, &mut guard) => response,
         () = calls.aborted.cancelled() => status::shutting_down().into_http(),
     };
     let response = match arrival.line(&record, status::code_name(code(&response))) {
@@ -249,7 +248,7 @@ async fn respond<S, B>(
     calls: &Calls,
     service: S,
     identity: &PeerIdentity,
-    method: Option<Method>,
+    arrival: Option<Arrival>,
     record: &Record,
     request: Request<B>,
     guard: &mut Option<CallGuard>,
@@ -258,7 +257,8 @@ where
     S: Service<Request<Full<Bytes>>, Response = Response<Body>, Error = Infallible>,
     B: http_body::Body<Data = Bytes>,
 {
-    let arrived = Instant::now();
+    let arrived = arrival.map_or_else(Instant::now, |arrival| arrival.instant());
+    let method = arrival.map(|arrival| arrival.method);
     let (head, body) = request.into_parts();
     if let Some(refused) = not_grpc(&head) {
         record.invalid();
@@ -267,7 +267,7 @@ where
     let Ok(permit) = Arc::clone(&calls.permits).try_acquire_owned() else {
         return status::overloaded(RETRY_AFTER).into_http();
     };
-    let held = guard.insert(CallGuard::new(permit, calls.in_flight.token()));
+    let guard = guard.insert(CallGuard::new(permit, calls.in_flight.token()));
 
     let timeout = grpc_timeout(&head.headers);
     let limit = calls.upstream_timeout;
@@ -303,7 +303,7 @@ where
     };
 
     match calls.caller_limit.acquire(&caller, record.trace()) {
-        Ok(slot) => held.hold(slot),
+        Ok(slot) => guard.hold(slot),
         Err(OverCallerLimit) => {
             if let Some(name) = method.and_then(|method| name_in(method, &message)) {
                 record.set_name(name);

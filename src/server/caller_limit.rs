@@ -1,7 +1,8 @@
 //! Limits the concurrent calls of one caller, so that one client cannot take all permits.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    borrow::Borrow,
+    collections::HashMap,
     hash::{Hash, Hasher},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -28,16 +29,21 @@ pub(super) struct CallerLimit {
 /// A call of a caller, counted until it is dropped.
 pub(super) struct CallerSlot {
     limit: Arc<CallerLimit>,
-    caller: ByIdentity,
+    caller: Caller,
 }
 
 /// The caller has the maximum number of calls in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct OverCallerLimit;
 
-/// A caller as the key of a map. Two tokens of one subject are one caller, whatever their claims.
-#[derive(Clone)]
+/// A caller as the key of a map, found by its identity. Two tokens of one subject are one caller, whatever their claims.
 struct ByIdentity(Caller);
+
+impl Borrow<Identity> for ByIdentity {
+    fn borrow(&self) -> &Identity {
+        self.0.identity()
+    }
+}
 
 impl PartialEq for ByIdentity {
     fn eq(&self, other: &Self) -> bool {
@@ -81,22 +87,28 @@ impl CallerLimit {
             Identity::Anonymous | Identity::Unix { .. } => return Ok(None),
             Identity::Spiffe(_) | Identity::Dns(_) | Identity::Jwt { .. } => {}
         }
-        let (caller, max) = (ByIdentity(caller.clone()), self.max.load(Ordering::Relaxed));
-        {
-            let mut in_flight = self.lock();
-            let calls = in_flight.entry(caller.clone()).or_default();
-            if *calls < max {
-                *calls += 1;
-                drop(in_flight);
-                return Ok(Some(CallerSlot { limit: Arc::clone(self), caller }));
-            }
+        let max = self.max.load(Ordering::Relaxed);
+        if self.count(caller, max) {
+            return Ok(Some(CallerSlot { limit: Arc::clone(self), caller: caller.clone() }));
         }
         if let Some(suppressed) = self.refusals.permit() {
-            let caller = &caller.0;
             let trace_id = trace.id.map(tracing::field::display);
             tracing::warn!(trace_id, %caller, max, suppressed, "refused a call: its caller has too many calls in flight");
         }
         Err(OverCallerLimit)
+    }
+
+    /// Counts a call, unless `max` calls of the caller are in flight. `max` is at least 1.
+    fn count(&self, caller: &Caller, max: usize) -> bool {
+        let mut in_flight = self.lock();
+        match in_flight.get_mut(caller.identity()) {
+            Some(calls) if *calls >= max => return false,
+            Some(calls) => *calls += 1,
+            None => {
+                in_flight.insert(ByIdentity(caller.clone()), 1);
+            }
+        }
+        true
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ByIdentity, usize, RandomState>> {
@@ -107,10 +119,11 @@ impl CallerLimit {
 
 impl Drop for CallerSlot {
     fn drop(&mut self) {
-        if let Entry::Occupied(mut calls) = self.limit.lock().entry(self.caller.clone()) {
-            *calls.get_mut() -= 1;
-            if *calls.get() == 0 {
-                calls.remove();
+        let mut in_flight = self.limit.lock();
+        match in_flight.get_mut(self.caller.identity()) {
+            Some(calls) if *calls > 1 => *calls -= 1,
+            Some(_) | None => {
+                in_flight.remove(self.caller.identity());
             }
         }
     }

@@ -103,10 +103,12 @@ impl ServerReflection for Reflection {
     }
 }
 
-/// A pool, and the file that declares each symbol.
+/// A pool, the file that declares each symbol, and the response for each file by its name. The responses are encoded
+/// once, because any client may request them.
 struct Descriptors {
     pool: DescriptorPool,
     symbols: HashMap<String, FileDescriptor>,
+    files: HashMap<String, FileDescriptorResponse>,
 }
 
 impl Descriptors {
@@ -137,7 +139,8 @@ impl Descriptors {
                 insert(method.full_name(), service.parent_file());
             }
         }
-        Self { pool, symbols }
+        let files = pool.files().map(|file| (file.name().to_owned(), with_imports(file))).collect();
+        Self { pool, symbols, files }
     }
 
     fn response(&self, request: ServerReflectionRequest) -> ServerReflectionResponse {
@@ -156,21 +159,22 @@ impl Descriptors {
 
     fn message_response(&self, request: &MessageRequest) -> Result<MessageResponse, ErrorResponse> {
         let not_found = |message| error(Code::NotFound, message);
+        let file = |name: &str| {
+            let response = self.files.get(name).cloned().map(MessageResponse::FileDescriptorResponse);
+            response.ok_or_else(|| not_found("unknown file"))
+        };
         Ok(match request {
-            MessageRequest::FileByFilename(name) => {
-                let file = self.pool.get_file_by_name(name);
-                with_imports(file.ok_or_else(|| not_found("unknown file"))?)
-            }
+            MessageRequest::FileByFilename(name) => file(name)?,
             MessageRequest::FileContainingSymbol(name) => {
-                let file = self.symbols.get(name).cloned();
-                with_imports(file.ok_or_else(|| not_found("unknown symbol"))?)
+                let declared_in = self.symbols.get(name);
+                file(declared_in.ok_or_else(|| not_found("unknown symbol"))?.name())?
             }
             MessageRequest::FileContainingExtension(request) => {
                 let message = self.pool.get_message_by_name(&request.containing_type);
                 let message = message.ok_or_else(|| not_found("unknown message type"))?;
                 let number = u32::try_from(request.extension_number).ok();
                 let extension = number.and_then(|number| message.get_extension(number));
-                with_imports(extension.ok_or_else(|| not_found("unknown extension"))?.parent_file())
+                file(extension.ok_or_else(|| not_found("unknown extension"))?.parent_file().name())?
             }
             MessageRequest::AllExtensionNumbersOfType(name) => {
                 let message = self.pool.get_message_by_name(name);
@@ -193,7 +197,7 @@ impl Descriptors {
 
 /// The file, and then the files that it imports, directly or indirectly. Some clients take the first file for the
 /// requested one.
-fn with_imports(file: FileDescriptor) -> MessageResponse {
+fn with_imports(file: FileDescriptor) -> FileDescriptorResponse {
     let mut files = vec![file];
     let mut next = 0;
     while let Some(file) = files.get(next) {
@@ -205,9 +209,9 @@ fn with_imports(file: FileDescriptor) -> MessageResponse {
         }
         next += 1;
     }
-    MessageResponse::FileDescriptorResponse(FileDescriptorResponse {
+    FileDescriptorResponse {
         file_descriptor_proto: files.iter().map(FileDescriptor::encode_to_vec).collect(),
-    })
+    }
 }
 
 /// The message does not quote the request, because the response has the request.

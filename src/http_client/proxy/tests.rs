@@ -192,15 +192,21 @@ fn http_and_loopback_hosts_are_never_reached_through_the_proxy() {
     assert!(!ProxySettings::default().applies_to(&url("https://example.com")));
 }
 
-/// A proxy that answers every CONNECT with 503, and the number of its connections.
-async fn refusing_proxy() -> (String, Arc<AtomicUsize>) {
+/// A proxy that answers CONNECT with 503, except on the connection number `stalled`, which it never answers. Also
+/// returns the number of its connections.
+async fn refusing_proxy(stalled: Option<usize>) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let connections = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&connections);
     tokio::spawn(async move {
+        let mut open = Vec::new();
         while let Ok((mut client, _)) = listener.accept().await {
-            count.fetch_add(1, Ordering::Relaxed);
+            let number = count.fetch_add(1, Ordering::Relaxed) + 1;
+            if stalled == Some(number) {
+                open.push(client);
+                continue;
+            }
             let mut head = Vec::new();
             while !head.ends_with(b"\r\n\r\n") {
                 head.push(client.read_u8().await.unwrap());
@@ -212,13 +218,16 @@ async fn refusing_proxy() -> (String, Arc<AtomicUsize>) {
 }
 
 #[tokio::test]
-async fn concurrent_refusals_share_one_probe_of_the_proxy() {
-    let (proxy, connections) = refusing_proxy().await;
+async fn refusals_within_a_second_share_one_probe_of_the_proxy() {
+    let (proxy, connections) = refusing_proxy(None).await;
     let (settings, _) = read(&[("HTTPS_PROXY", &proxy)]);
     let target = url("https://androidmanagement.test");
     let client = HttpClient::new(&target, &Authorities::public(), &settings).unwrap();
     let send = || client.send(Method::GET, target.clone(), HeaderMap::new(), "");
-    for result in join_all(std::iter::repeat_with(send).take(8)).await {
+    // The first refusal is probed before the others, because none of them waits for the probe.
+    let first = send().await;
+    let others = join_all(std::iter::repeat_with(send).take(7)).await;
+    for result in std::iter::once(first).chain(others) {
         let error = result.unwrap_err();
         assert!(error.is_refused_by_proxy && error.progress == Progress::NotConnected, "{error:?}");
         let expected = format!("the proxy {proxy} answers CONNECT with 503 Service Unavailable");
@@ -227,4 +236,24 @@ async fn concurrent_refusals_share_one_probe_of_the_proxy() {
     // The test may take longer than one interval of the probes.
     let connections = connections.load(Ordering::Relaxed);
     assert!((9..=11).contains(&connections), "{connections}");
+}
+
+#[tokio::test]
+async fn a_refusal_does_not_wait_for_the_probe_of_another() {
+    let (proxy, connections) = refusing_proxy(Some(2)).await;
+    let (settings, _) = read(&[("HTTPS_PROXY", &proxy)]);
+    let target = url("https://androidmanagement.test");
+    let client = HttpClient::new(&target, &Authorities::public(), &settings).unwrap();
+    let send = || {
+        let (client, target) = (client.clone(), target.clone());
+        async move { client.send(Method::GET, target, HeaderMap::new(), "").await }
+    };
+    let probed = tokio::spawn(send());
+    while connections.load(Ordering::Relaxed) < 2 {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    let error = send().await.unwrap_err();
+    assert!(!probed.is_finished(), "the probe has no answer yet");
+    assert!(!error.is_refused_by_proxy && error.progress == Progress::NotConnected, "{error:?}");
+    assert!(!probed.await.unwrap().unwrap_err().is_refused_by_proxy);
 }

@@ -97,7 +97,7 @@ impl Tunnel {
 struct TunnelProbe {
     tunnel: Tunnel,
     tls: Arc<ClientConfig>,
-    /// The time of the latest probe, and its status.
+    /// The time of the latest probe, and its status. Locked while a probe runs.
     latest: Mutex<Option<(Instant, Option<StatusCode>)>>,
 }
 
@@ -113,14 +113,15 @@ impl TunnelProbe {
             Some(status) if status != StatusCode::OK => {
                 TunnelRefused { proxy: Arc::clone(&self.tunnel.proxy), status, source: error }.into()
             }
-            // The proxy has recovered, or cannot be reached any more.
+            // The proxy has recovered, cannot be reached any more, or is being probed.
             Some(_) | None => error,
         }
     }
 
-    /// The status of a CONNECT, at most [`PROBE_INTERVAL`] old. `None` if the proxy does not answer in HTTP.
+    /// The status of a CONNECT, at most [`PROBE_INTERVAL`] old. `None` if the proxy does not answer in HTTP, and while
+    /// another probe runs: a proxy that does not answer the probe must not delay the other errors.
     async fn status(&self) -> Option<StatusCode> {
-        let mut latest = self.latest.lock().await;
+        let mut latest = self.latest.try_lock().ok()?;
         if let Some((at, status)) = *latest
             && at.elapsed() < PROBE_INTERVAL
         {

@@ -14,7 +14,7 @@ use super::{
 /// The maximum number of bytes that are held back for one value, frame headers and padding included.
 const MAX_HELD: usize = 4096;
 
-/// What happens to an invalid authority.
+/// The treatment of an invalid authority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnInvalid {
     /// Letters replace it.
@@ -29,7 +29,7 @@ pub enum OnInvalid {
 /// the dynamic table has the size that the client assumes (RFC 7541, section 4.1). A later reference to the entry finds
 /// the replacement.
 ///
-/// These values are passed on, and h2 resets their streams as before: an empty value, a value of more than 1,024 coded
+/// The filter passes on these values, and h2 resets their streams as before: an empty value, a value of more than 1,024 coded
 /// bytes, a value in more than 4,096 bytes of frames, a Huffman-coded value of more than 8 bits per character, and a
 /// value whose name is an entry of the dynamic table. After a malformed frame or block, all bytes are passed on.
 #[derive(Debug)]

@@ -55,7 +55,7 @@ enum Part {
     Value,
 }
 
-/// What an integer means.
+/// The meaning of an integer.
 #[derive(Debug, Clone, Copy)]
 enum Integer {
     /// The index of a field, or the size of the dynamic table.

@@ -40,10 +40,11 @@ const RESPONSES: usize = STATUSES.len() + UNLISTED.len();
 /// The number of outcomes of a request.
 const OUTCOMES: usize = RESPONSES + FAILURES.len();
 
-/// The number of a request among those of one upstream call.
+/// The number of a request's try among those of one upstream call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestAttempt {
-    /// The first request is 1. Numbers above 4 count as 4.
+    /// The first try is 1. A requeued request, and one that is sent again after a 401, keep the number of their try.
+    /// Numbers above 4 count as 4.
     Number(u32),
     /// A request that is sent while an earlier one has no response yet.
     Hedge,
@@ -88,7 +89,7 @@ pub struct UpstreamMetrics {
     pub hedges: Counter,
     /// Retries that the budget refused.
     pub budget_exhausted: Observed<0>,
-    /// The retries that the budget would allow now.
+    /// The retries that the budget has left for all callers.
     pub budget_available: Observed<0>,
     /// The last minutes.
     pub history: UpstreamHistory,
@@ -136,7 +137,8 @@ impl UpstreamMetrics {
         );
         let again = registry.counters(
             "countermand_retries_total",
-            "The requests that were sent again after a failure, or while the first had no response (hedges)",
+            "The tries after the first: after a failure, or while the first request has no response (hedges). Tries \
+             without a connection count too",
             [Label::one_of("kind", &["retry", "hedge"])],
         );
         Arc::new(Self {
@@ -153,7 +155,7 @@ impl UpstreamMetrics {
             ),
             budget_available: registry.observed(
                 "countermand_retry_budget_available",
-                "The retries that the retry budget would allow now",
+                "The retries that the retry budget has left for all callers. One caller, or reads, may get fewer",
                 MetricType::Gauge,
                 [],
             ),

@@ -245,6 +245,7 @@ async fn a_compressed_response_is_never_a_success() {
         [service.cancel(NAME).await.unwrap_err(), service.client().get_operation(get).await.unwrap_err()]
     {
         assert_our_error(&status, Code::Internal, "UPSTREAM_MALFORMED");
+        assert!(status.message().contains("content-encoding"), "{status:?}");
     }
     assert_eq!(service.cancel(NAME).await.unwrap_err().code(), Code::NotFound);
 }

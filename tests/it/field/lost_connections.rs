@@ -158,6 +158,40 @@ async fn a_slow_call_on_a_connection_with_other_responses_is_not_hedged() {
     assert_eq!(fixture.upstream.connections(), 1);
 }
 
+/// Found by a review of the pools: with HTTP/1.1, one slow call was hedged, and its hedge replaced all warm connections.
+#[tokio::test]
+async fn a_hedge_over_http_1_does_not_replace_connections_that_respond() {
+    let fixture = Fixture::start(HTTP1).await;
+    // Calls that are in flight at the same time use one connection each.
+    let concurrent_calls = async |ids: std::ops::Range<usize>| {
+        let received = fixture.upstream.requests().len() + ids.len();
+        let (reply, gate) = Reply::ok().held();
+        fixture.upstream.always_answers(reply);
+        let open = async {
+            fixture.upstream.wait_for_requests(received).await;
+            gate.open();
+        };
+        tokio::join!(join_all(ids.map(|id| fixture.cancel(id))), open);
+    };
+    concurrent_calls(0..3).await;
+    assert_eq!(fixture.upstream.connections(), 3);
+
+    let (slow, _gate) = Reply::ok().held();
+    fixture.upstream.answers([slow]);
+    fixture.upstream.always_answers(Reply::ok());
+    let another = async {
+        fixture.upstream.wait_for_requests(5).await;
+        fixture.cancel(4).await
+    };
+    let (time, _) = tokio::join!(fixture.cancel(3), another);
+    assert!(time >= OVERDUE, "{time:?}");
+    assert_eq!(fixture.lines(3), [json!(["OK", 2, 200])]);
+    assert_eq!(fixture.upstream.connections(), 4);
+
+    concurrent_calls(5..7).await;
+    assert_eq!(fixture.upstream.connections(), 4, "both calls used warm connections");
+}
+
 /// Likewise, when every call is slow.
 #[tokio::test]
 async fn the_hedges_of_a_slow_upstream_stay_within_the_retry_budget() {
