@@ -96,8 +96,8 @@ pub struct TlsFiles {
 settings! {
     /// The limits of `[server]` on connections and calls.
     pub struct Limits in "server" {
-        /// Concurrent connections, over all listeners. A connection over the limit replaces one that has not sent the
-        /// HTTP/2 preface for a second, or is closed. The limit of open files may allow fewer.
+        /// Concurrent connections, over all listeners. A connection over the limit replaces the oldest one that has not
+        /// sent the HTTP/2 preface, or is closed. The limit of open files may allow fewer.
         max_connections: usize = 10_000, integer::<usize>(1..=1_000_000), env "COUNTERMAND_MAX_CONNECTIONS";
         /// Concurrent TLS handshakes, over all listeners.
         max_handshakes: usize = 256, integer::<usize>(1..=100_000), env "COUNTERMAND_MAX_HANDSHAKES";
