@@ -44,7 +44,8 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// The address cannot be bound. The text has the address.
+    /// The address cannot be bound, or a passed unix socket admits more users than the mode of `access`. The text has
+    /// the address.
     pub async fn bind(
         address: &ListenAddress,
         access: SocketAccess,
@@ -59,7 +60,9 @@ impl Listener {
             }
             ListenAddress::Unix(path) => {
                 let socket = match passed.take_unix(path).map_err(with_address)? {
-                    Some(listener) => BoundSocket::passed(listener),
+                    Some(listener) => {
+                        BoundSocket::passed(listener, path, access.mode).map_err(with_address)?
+                    }
                     None => BoundSocket::bind(path, access).await.map_err(with_address)?,
                 };
                 (Socket::Unix(socket), address.clone())

@@ -30,10 +30,13 @@ settings! {
         /// are still served, so that load balancers can send later calls elsewhere.
         drain_delay: Duration = "0s", TimeOrZero, env "COUNTERMAND_DRAIN_DELAY";
         /// The permission bits of unix socket files. Connecting requires write permission (unix(7)). By default
-        /// only the process's user may connect, because without a policy every client may do everything.
+        /// only the process's user may connect, because without a policy every client may do everything. The file of a
+        /// socket that systemd passes has the mode of its unit (`SocketMode`). If more users may connect to it than
+        /// with this mode, the start fails.
         unix_socket_mode: u32 = "0600", Parsed { form: "octal digits, as \"0660\"", parse: mode },
             env "COUNTERMAND_UNIX_SOCKET_MODE";
-        /// The owner of unix socket files; by default the process's user and group.
+        /// The owner of unix socket files; by default the process's user and group. The file of a socket that systemd
+        /// passes has the owner of its unit (`SocketUser`, `SocketGroup`).
         unix_socket_owner: Option<Owner>,
             Parsed { form: "\"user\", \"user:group\" or \":group\", by name or number", parse: Owner::parse },
             env "COUNTERMAND_UNIX_SOCKET_OWNER";
