@@ -143,7 +143,7 @@ impl Connections {
         let service = self.router.for_connection(&peer, &resets, &stalls);
         let stream = match peer.origin {
             PeerOrigin::Unix { .. } => AuthorityReader::replacing(stream),
-            PeerOrigin::SameMachine | PeerOrigin::Network => {
+            PeerOrigin::Loopback | PeerOrigin::OwnAddress | PeerOrigin::Network => {
                 AuthorityReader::logging(stream, &self.invalid_authorities)
             }
         };

@@ -152,7 +152,8 @@ settings! {
     pub struct Callers in "callers" {
         /// Whether the last element of a mesh proxy's `x-forwarded-client-cert` names the caller.
         forwarded_client_cert: bool = false, Switch, env "COUNTERMAND_CALLERS_FORWARDED_CLIENT_CERT";
-        /// Whether a mesh proxy's `l5d-client-id` names the caller.
+        /// Whether a mesh proxy's `l5d-client-id` names the caller. A peer with the address of this end of the
+        /// connection is trusted as Linkerd's proxy.
         linkerd_client_id: bool = false, Switch, env "COUNTERMAND_CALLERS_LINKERD_CLIENT_ID";
         /// The mesh proxies on other machines, each by the SPIFFE ID or a DNS name of its verified certificate. A
         /// proxy on this machine, on loopback or a unix socket, is trusted without an entry.
