@@ -15,7 +15,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::{
     authority::AuthorityReader,
-    conn_limit::HandshakeSlot,
+    conn_limit::RevocableSlot,
     listener::Connected,
     peer::{Peer, PeerOrigin},
     preface::{self, AfterPreface},
@@ -37,9 +37,9 @@ pub(super) struct Admitted {
     /// One of `max_connections` permits.
     pub(super) permit: OwnedSemaphorePermit,
     /// Revoked to close the connection in favor of a new one. Released when the HTTP/2 preface has arrived.
-    pub(super) preface: HandshakeSlot,
+    pub(super) preface: RevocableSlot,
     /// The TLS configuration and a handshake slot, on a listener with TLS.
-    pub(super) tls: Option<(Tls, HandshakeSlot)>,
+    pub(super) tls: Option<(Tls, RevocableSlot)>,
 }
 
 /// Serves connections.
@@ -109,8 +109,9 @@ impl Connections {
             }
             (Connected::Tcp(stream), Some((tls, handshake))) => {
                 let accepted = tokio::select! {
-                    accepted = perform_handshake(stream, &tls, handshake, origin, deadline, ending.clone()) => accepted,
+                    biased;
                     () = preface.revoked() => Err(replaced()),
+                    accepted = perform_handshake(stream, &tls, handshake, origin, deadline, ending.clone()) => accepted,
                 };
                 match accepted {
                     Ok((stream, peer)) => self.serve_http2(stream, peer, preface, deadline, ending).await,
@@ -128,29 +129,21 @@ impl Connections {
         &self,
         mut stream: T,
         peer: Peer,
-        mut preface: HandshakeSlot,
+        preface: RevocableSlot,
         deadline: Instant,
         mut ending: watch::Receiver<bool>,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        tokio::select! {
-            // The preface is first, so that a client that has sent it gets a GOAWAY in a drain.
-            biased;
-            read = preface::read(&mut stream) => read?,
-            () = sleep_until(deadline) => return Err(timed_out("the HTTP/2 preface timed out").into()),
-            () = preface.revoked() => return Err(replaced().into()),
-            () = super::signalled(&mut ending) => return Ok(()),
-        }
-        drop(preface);
+        read_preface(&mut stream, preface, deadline, &mut ending).await?;
         let Limits { max_resets_per_window, reset_window, max_connection_age_grace, .. } = self.limits;
         let resets = Resets::new(max_resets_per_window, reset_window);
         let stalls = WriteStalls::new(self.write_timeout);
         let service = self.router.for_connection(&peer, &resets, &stalls);
         let stream = match peer.origin {
             PeerOrigin::Unix { .. } => AuthorityReader::replacing(stream),
-            PeerOrigin::SameMachine | PeerOrigin::Network => {
+            PeerOrigin::Loopback | PeerOrigin::OwnAddress | PeerOrigin::Network => {
                 AuthorityReader::logging(stream, &self.invalid_authorities)
             }
         };
@@ -207,7 +200,7 @@ async fn elapsed(time: Option<Duration>) {
 async fn perform_handshake(
     stream: TcpStream,
     tls: &Tls,
-    mut handshake: HandshakeSlot,
+    mut handshake: RevocableSlot,
     origin: PeerOrigin,
     deadline: Instant,
     mut ending: watch::Receiver<bool>,
@@ -223,8 +216,31 @@ async fn perform_handshake(
     }
 }
 
+/// Reads the HTTP/2 preface, and releases `slot`.
+///
+/// # Errors
+///
+/// The slot was revoked, even if the preface has arrived meanwhile: another connection waits for the close. Or the
+/// preface is invalid, late or incomplete in a drain.
+async fn read_preface(
+    stream: &mut (impl AsyncRead + Unpin),
+    mut slot: RevocableSlot,
+    deadline: Instant,
+    ending: &mut watch::Receiver<bool>,
+) -> io::Result<()> {
+    tokio::select! {
+        biased;
+        () = slot.revoked() => return Err(replaced()),
+        // The preface precedes the drain, so that a client that has sent it gets a GOAWAY.
+        read = preface::read(stream) => read?,
+        () = sleep_until(deadline) => return Err(timed_out("the HTTP/2 preface timed out")),
+        () = super::signalled(ending) => return Err(timed_out("the process drains")),
+    }
+    if slot.release() { Ok(()) } else { Err(replaced()) }
+}
+
 fn replaced() -> io::Error {
-    timed_out("the connection sent no HTTP/2 preface, and was closed for a new connection")
+    timed_out("the connection sent no HTTP/2 preface in time, and was closed for a new connection")
 }
 
 fn timed_out(problem: &'static str) -> io::Error {
@@ -234,4 +250,32 @@ fn timed_out(problem: &'static str) -> io::Error {
 /// Varies an age by up to a tenth, so that connections with the same start do not reconnect at the same time.
 fn jittered(age: Duration) -> Duration {
     age.mul_f64(0.9 + 0.2 * fastrand::f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::UnixStream;
+
+    use super::*;
+    use crate::server::conn_limit::ConnLimit;
+
+    #[tokio::test]
+    async fn a_replaced_connection_is_closed_though_its_preface_has_arrived() {
+        let limit = ConnLimit::new(1, 1, None);
+        let (client, server) = UnixStream::pair().unwrap();
+        let Admitted { socket, permit, preface, .. } = limit.admit(Connected::Unix(server)).await.unwrap();
+        let Connected::Unix(mut stream) = socket else { unreachable!() };
+        client.try_write(preface::PREFACE).unwrap();
+        let (_open, mut ending) = watch::channel(false);
+        let deadline = Instant::now() + Duration::from_secs(3600);
+        let close = async {
+            let error = read_preface(&mut stream, preface, deadline, &mut ending).await.unwrap_err();
+            assert_eq!(error.to_string(), replaced().to_string());
+            drop(permit);
+        };
+        let next = Connected::Unix(UnixStream::pair().unwrap().0);
+        // The connection is revoked before its task runs.
+        let (admitted, ()) = tokio::join!(biased; limit.admit(next), close);
+        assert!(admitted.is_some());
+    }
 }

@@ -55,8 +55,10 @@ pub struct PeerIdentity {
     identities: Arc<Identities>,
     /// The caller according to the connection.
     connection_caller: Caller,
-    /// Whether the peer is a trusted mesh proxy.
-    may_forward: bool,
+    /// Whether the `x-forwarded-client-cert` of the peer is accepted.
+    accepts_client_cert: bool,
+    /// Whether the `l5d-client-id` of the peer is accepted.
+    accepts_linkerd_id: bool,
 }
 
 /// The caller of a request.
@@ -123,12 +125,23 @@ impl Identities {
             (None, PeerOrigin::Unix { uid: Some(uid) }) if Some(uid) != self.overflow_uid => {
                 Caller::unix(uid)
             }
-            (None, PeerOrigin::Unix { .. } | PeerOrigin::SameMachine | PeerOrigin::Network) => {
-                Caller::anonymous()
-            }
+            (
+                None,
+                PeerOrigin::Unix { .. } | PeerOrigin::Loopback | PeerOrigin::OwnAddress | PeerOrigin::Network,
+            ) => Caller::anonymous(),
         };
-        let may_forward = peer.origin.is_local() || is_mesh_proxy;
-        PeerIdentity { identities: Arc::clone(self), connection_caller, may_forward }
+        let (may_forward_client_cert, may_forward_linkerd_id) = match peer.origin {
+            PeerOrigin::Unix { .. } | PeerOrigin::Loopback => (true, true),
+            // Linkerd's proxy connects from this address. Linkerd refuses pods with `hostNetwork`.
+            PeerOrigin::OwnAddress => (is_mesh_proxy, true),
+            PeerOrigin::Network => (is_mesh_proxy, is_mesh_proxy),
+        };
+        PeerIdentity {
+            identities: Arc::clone(self),
+            connection_caller,
+            accepts_client_cert: self.forwarded_client_cert && may_forward_client_cert,
+            accepts_linkerd_id: self.linkerd_client_id && may_forward_linkerd_id,
+        }
     }
 }
 
@@ -163,12 +176,8 @@ impl PeerIdentity {
 
     /// The identity that a trusted proxy forwards. The headers of any other peer are ignored.
     fn forwarded(&self, headers: &HeaderMap) -> Result<Option<Caller>, Refusal> {
-        if !self.may_forward {
-            return Ok(None);
-        }
-        let Identities { forwarded_client_cert, linkerd_client_id, .. } = &*self.identities;
-        let by_xfcc = if *forwarded_client_cert { forwarded::by_xfcc(headers)? } else { None };
-        let by_linkerd = if *linkerd_client_id { forwarded::by_linkerd(headers)? } else { None };
+        let by_xfcc = if self.accepts_client_cert { forwarded::by_xfcc(headers)? } else { None };
+        let by_linkerd = if self.accepts_linkerd_id { forwarded::by_linkerd(headers)? } else { None };
         match (by_xfcc, by_linkerd) {
             (Some(one), Some(other)) if one != other => Err(Refusal::ConflictingIdentities),
             (Some(identity), _) => Ok(Some(Caller::new(identity, Evidence::ForwardedClientCert))),

@@ -44,7 +44,8 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// The address cannot be bound. The text has the address.
+    /// The address cannot be bound, or a passed unix socket admits more users than the mode of `access`. The text has
+    /// the address.
     pub async fn bind(
         address: &ListenAddress,
         access: SocketAccess,
@@ -59,7 +60,9 @@ impl Listener {
             }
             ListenAddress::Unix(path) => {
                 let socket = match passed.take_unix(path).map_err(with_address)? {
-                    Some(listener) => BoundSocket::passed(listener),
+                    Some(listener) => {
+                        BoundSocket::passed(listener, path, access.mode).map_err(with_address)?
+                    }
                     None => BoundSocket::bind(path, access).await.map_err(with_address)?,
                 };
                 (Socket::Unix(socket), address.clone())
@@ -105,11 +108,14 @@ impl Socket {
     }
 }
 
-/// A peer whose address is that of this end of the connection is on this machine: Linkerd's proxy connects to the address
-/// of its pod. The kernel drops packets from outside with such a source.
+/// Linkerd's proxy connects to the address of its pod, from that address. The kernel drops packets of other machines with
+/// such a source. But this machine itself can rewrite the source of outside clients to it: a node port of a pod with
+/// `hostNetwork` does, and a published port of rootless Podman.
 fn tcp_origin(peer: SocketAddr, local: SocketAddr) -> PeerOrigin {
-    if is_loopback(peer) || peer.ip().to_canonical() == local.ip().to_canonical() {
-        PeerOrigin::SameMachine
+    if is_loopback(peer) {
+        PeerOrigin::Loopback
+    } else if peer.ip().to_canonical() == local.ip().to_canonical() {
+        PeerOrigin::OwnAddress
     } else {
         PeerOrigin::Network
     }
@@ -135,13 +141,13 @@ mod tests {
     use super::{PeerOrigin, tcp_origin};
 
     #[test]
-    fn a_peer_on_loopback_or_with_the_address_of_this_end_is_on_this_machine() {
+    fn a_peer_with_the_address_of_this_end_is_not_a_peer_on_loopback() {
         for (peer, local, origin) in [
-            ("127.0.0.1:1", "127.0.0.1:2", PeerOrigin::SameMachine),
-            ("127.0.0.2:1", "127.0.0.1:2", PeerOrigin::SameMachine),
-            ("[::1]:1", "[::1]:2", PeerOrigin::SameMachine),
-            ("10.1.2.3:1", "10.1.2.3:2", PeerOrigin::SameMachine),
-            ("[::ffff:10.1.2.3]:1", "10.1.2.3:2", PeerOrigin::SameMachine),
+            ("127.0.0.1:1", "127.0.0.1:2", PeerOrigin::Loopback),
+            ("127.0.0.2:1", "127.0.0.1:2", PeerOrigin::Loopback),
+            ("[::1]:1", "[::1]:2", PeerOrigin::Loopback),
+            ("10.1.2.3:1", "10.1.2.3:2", PeerOrigin::OwnAddress),
+            ("[::ffff:10.1.2.3]:1", "10.1.2.3:2", PeerOrigin::OwnAddress),
             ("10.1.2.4:1", "10.1.2.3:2", PeerOrigin::Network),
             ("[fe80::1]:1", "[fe80::2]:2", PeerOrigin::Network),
         ] {

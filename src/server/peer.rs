@@ -19,16 +19,11 @@ pub enum PeerOrigin {
         /// The user ID of the peer's process, when the kernel reports it (SO_PEERCRED).
         uid: Option<u32>,
     },
-    /// TCP, from an address of this machine.
-    SameMachine,
+    /// TCP, from a loopback address.
+    Loopback,
+    /// TCP, from the address of this end of the connection. The peer is on this machine, or this machine rewrote its
+    /// address.
+    OwnAddress,
     /// TCP, from any other address.
     Network,
-}
-
-impl PeerOrigin {
-    /// Whether the peer is on this machine, as a sidecar proxy is.
-    #[must_use]
-    pub fn is_local(self) -> bool {
-        matches!(self, Self::Unix { .. } | Self::SameMachine)
-    }
 }

@@ -12,7 +12,7 @@ use hyper::rt;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// The connection preface (RFC 9113, section 3.4).
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The first byte of a TLS record with a ClientHello (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 22;

@@ -30,10 +30,13 @@ settings! {
         /// are still served, so that load balancers can send later calls elsewhere.
         drain_delay: Duration = "0s", TimeOrZero, env "COUNTERMAND_DRAIN_DELAY";
         /// The permission bits of unix socket files. Connecting requires write permission (unix(7)). By default
-        /// only the process's user may connect, because without a policy every client may do everything.
+        /// only the process's user may connect, because without a policy every client may do everything. The file of a
+        /// socket that systemd passes has the mode of its unit (`SocketMode`). If more users may connect to it than
+        /// with this mode, the start fails.
         unix_socket_mode: u32 = "0600", Parsed { form: "octal digits, as \"0660\"", parse: mode },
             env "COUNTERMAND_UNIX_SOCKET_MODE";
-        /// The owner of unix socket files; by default the process's user and group.
+        /// The owner of unix socket files; by default the process's user and group. The file of a socket that systemd
+        /// passes has the owner of its unit (`SocketUser`, `SocketGroup`).
         unix_socket_owner: Option<Owner>,
             Parsed { form: "\"user\", \"user:group\" or \":group\", by name or number", parse: Owner::parse },
             env "COUNTERMAND_UNIX_SOCKET_OWNER";
@@ -96,8 +99,8 @@ pub struct TlsFiles {
 settings! {
     /// The limits of `[server]` on connections and calls.
     pub struct Limits in "server" {
-        /// Concurrent connections, over all listeners. A connection over the limit replaces one that has not sent the
-        /// HTTP/2 preface for a second, or is closed. The limit of open files may allow fewer.
+        /// Concurrent connections, over all listeners. A connection over the limit replaces the oldest one that has not
+        /// sent the HTTP/2 preface, or is closed. The limit of open files may allow fewer.
         max_connections: usize = 10_000, integer::<usize>(1..=1_000_000), env "COUNTERMAND_MAX_CONNECTIONS";
         /// Concurrent TLS handshakes, over all listeners.
         max_handshakes: usize = 256, integer::<usize>(1..=100_000), env "COUNTERMAND_MAX_HANDSHAKES";
@@ -149,7 +152,8 @@ settings! {
     pub struct Callers in "callers" {
         /// Whether the last element of a mesh proxy's `x-forwarded-client-cert` names the caller.
         forwarded_client_cert: bool = false, Switch, env "COUNTERMAND_CALLERS_FORWARDED_CLIENT_CERT";
-        /// Whether a mesh proxy's `l5d-client-id` names the caller.
+        /// Whether a mesh proxy's `l5d-client-id` names the caller. A peer with the address of this end of the
+        /// connection is trusted as Linkerd's proxy.
         linkerd_client_id: bool = false, Switch, env "COUNTERMAND_CALLERS_LINKERD_CLIENT_ID";
         /// The mesh proxies on other machines, each by the SPIFFE ID or a DNS name of its verified certificate. A
         /// proxy on this machine, on loopback or a unix socket, is trusted without an entry.

@@ -18,6 +18,9 @@ use crate::config::directory_of;
 /// (`net.core.somaxconn`).
 const BACKLOG: u32 = 1024;
 
+/// The permission bits that admit clients (unix(7)).
+const WRITE_BITS: u32 = 0o222;
+
 /// The number of attempts to lock the directory, and the pause between them.
 const LOCK_ATTEMPTS: usize = 50;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
@@ -45,9 +48,21 @@ struct SocketFile {
 }
 
 impl BoundSocket {
-    /// A socket that systemd bound. systemd also removes its file.
-    pub(super) fn passed(listener: UnixListener) -> Self {
-        Self { listener, bound: None }
+    /// A socket that systemd bound at `path`. systemd also sets its mode and owner, and removes its file.
+    ///
+    /// # Errors
+    ///
+    /// More users may connect than with `mode`.
+    pub(super) fn passed(listener: UnixListener, path: &Path, mode: u32) -> io::Result<Self> {
+        let actual = symlink_metadata(path)?.mode() & 0o777;
+        if actual & !mode & WRITE_BITS != 0 {
+            let problem = format!(
+                "systemd passed a socket file of mode {actual:04o}, and unix_socket_mode is {mode:04o}; \
+                 set SocketMode={mode:04o} in the socket unit"
+            );
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, problem));
+        }
+        Ok(Self { listener, bound: None })
     }
 
     pub(super) async fn bind(path: &Path, access: SocketAccess) -> io::Result<Self> {

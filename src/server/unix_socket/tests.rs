@@ -73,3 +73,24 @@ async fn a_lock_that_is_never_released_does_not_prevent_the_start() {
     held.lock().unwrap();
     BoundSocket::bind(&directory.path().join("s.sock"), PRIVATE).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_passed_socket_that_more_users_may_connect_to_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s.sock");
+    for (actual, mode, is_accepted) in [
+        (0o600, 0o600, true),
+        (0o660, 0o600, false),
+        (0o606, 0o660, false),
+        (0o666, 0o660, false),
+        (0o600, 0o660, true),
+        // Connecting takes write permission.
+        (0o755, 0o600, true),
+    ] {
+        let listener = UnixListener::bind(&path).unwrap();
+        set_permissions(&path, Permissions::from_mode(actual)).unwrap();
+        let passed = BoundSocket::passed(listener, &path, mode);
+        assert_eq!(passed.is_ok(), is_accepted, "{actual:o} {mode:o}");
+        std::fs::remove_file(&path).unwrap();
+    }
+}

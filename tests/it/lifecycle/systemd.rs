@@ -1,10 +1,14 @@
 //! systemd: passed sockets and notifications.
 
 use std::{
+    fs::{Permissions, set_permissions},
     net::TcpListener as StdTcpListener,
     os::{
         fd::OwnedFd,
-        unix::net::{UnixDatagram, UnixListener},
+        unix::{
+            fs::PermissionsExt,
+            net::{UnixDatagram, UnixListener},
+        },
     },
     process::Stdio,
 };
@@ -53,6 +57,7 @@ async fn a_passed_unix_socket_serves_its_path_and_stays_at_the_exit() {
     let sockets = tempfile::tempdir().unwrap();
     let path = sockets.path().join("s.sock");
     let socket = UnixListener::bind(&path).unwrap();
+    set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
     let listen = format!("unix:{}", path.display());
     let (_dir, process) = start_with_socket(&google, socket.into(), &listen).await;
     process.stderr.has(&format!("listening address={listen}")).await;
@@ -62,6 +67,25 @@ async fn a_passed_unix_socket_serves_its_path_and_stays_at_the_exit() {
     assert_eq!(process.end().await.code, Some(0));
     // systemd still listens on the socket, and owns its file.
     assert!(path.exists());
+}
+
+#[tokio::test]
+async fn a_passed_unix_socket_of_a_wider_mode_than_configured_stops_the_start() {
+    let google = Google::start().await;
+    let sockets = tempfile::tempdir().unwrap();
+    let path = sockets.path().join("s.sock");
+    let socket = UnixListener::bind(&path).unwrap();
+    // The default of systemd.
+    set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+    let listen = format!("unix:{}", path.display());
+    let (_dir, process) = start_with_socket(&google, socket.into(), &listen).await;
+    let ended = process.end().await;
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    let problem = format!(
+        "cannot listen on {listen}: systemd passed a socket file of mode 0666, and unix_socket_mode is 0600; \
+         set SocketMode=0600 in the socket unit"
+    );
+    assert!(ended.stderr.contains(&problem), "{}", ended.stderr);
 }
 
 #[tokio::test]

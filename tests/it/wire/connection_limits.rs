@@ -100,6 +100,25 @@ async fn a_connection_over_the_limit_replaces_one_without_a_preface() {
 }
 
 #[tokio::test]
+async fn silent_connections_in_the_backlog_do_not_delay_a_client() {
+    let upstream = upstream().await;
+    let setup = Setup::of(&upstream).variable("COUNTERMAND_MAX_CONNECTIONS", "2");
+    let service = setup.variable("COUNTERMAND_HANDSHAKE_TIMEOUT", "1h").start().await;
+    let first = service.wire().await;
+    assert_eq!(first.cancel(NAME, &[]).await.code(), Code::Ok);
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        silent.push(TcpStream::connect(service.address).await.unwrap());
+    }
+    let last = service.wire().await;
+    assert_eq!(with_timeout("a response", last.cancel(NAME, &[])).await.code(), Code::Ok);
+    assert_eq!(first.cancel(NAME, &[]).await.code(), Code::Ok);
+    for silent in silent {
+        wait_for_close(silent).await;
+    }
+}
+
+#[tokio::test]
 async fn a_connection_without_a_handshake_is_closed_in_plaintext_and_over_tls() {
     let upstream = upstream().await;
     let authority = Authority::new();
