@@ -131,7 +131,7 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
     where
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
-        let caller = record.and_then(Record::caller);
+        let caller = record.caller();
         let mut in_flight = self.lock();
         let vacant = match in_flight.entry(name.clone()) {
             hash_map::Entry::Occupied(entry) => {

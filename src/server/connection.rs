@@ -261,7 +261,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_replaced_connection_is_closed_though_its_preface_has_arrived() {
-        let limit = ConnLimit::new(1, 1, None);
+        let limit = ConnLimit::new(1, 1, None, ConnectionMetrics::unregistered());
         let (client, server) = UnixStream::pair().unwrap();
         let Admitted { socket, permit, preface, .. } = limit.admit(Connected::Unix(server)).await.unwrap();
         let Connected::Unix(mut stream) = socket else { unreachable!() };

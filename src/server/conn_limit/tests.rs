@@ -56,7 +56,7 @@ async fn every_waiter_gets_a_slot_when_no_handshake_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_over_the_limit_replaces_the_oldest_without_a_preface_when_that_closes() {
-    let limit = ConnLimit::new(2, 1, None);
+    let limit = ConnLimit::new(2, 1, None, ConnectionMetrics::unregistered());
     let first = limit.admit(socket()).await.unwrap();
     let mut second = limit.admit(socket()).await.unwrap();
     let mut third = pin!(limit.admit(socket()));
@@ -73,7 +73,7 @@ async fn a_connection_over_the_limit_replaces_the_oldest_without_a_preface_when_
 
 #[tokio::test(start_paused = true)]
 async fn connections_that_send_nothing_do_not_delay_each_other() {
-    let limit = ConnLimit::new(1, 1, None);
+    let limit = ConnLimit::new(1, 1, None, ConnectionMetrics::unregistered());
     let mut silent = limit.admit(socket()).await.unwrap();
     let start = Instant::now();
     for _ in 0..100 {
@@ -86,7 +86,7 @@ async fn connections_that_send_nothing_do_not_delay_each_other() {
 
 #[tokio::test(start_paused = true)]
 async fn each_waiting_connection_gets_the_permit_of_one_revoked_connection() {
-    let limit = ConnLimit::new(2, 1, None);
+    let limit = ConnLimit::new(2, 1, None, ConnectionMetrics::unregistered());
     let first = limit.admit(socket()).await.unwrap();
     let second = limit.admit(socket()).await.unwrap();
     let (mut third, mut fourth) = (pin!(limit.admit(socket())), pin!(limit.admit(socket())));

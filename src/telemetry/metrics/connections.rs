@@ -42,6 +42,12 @@ pub struct ConnectionMetrics {
 pub struct OpenConnection(Gauge);
 
 impl ConnectionMetrics {
+    /// Metrics that are in no registry.
+    #[cfg(test)]
+    pub(crate) fn unregistered() -> Self {
+        Self::new(&mut Registry::default())
+    }
+
     pub(super) fn new(registry: &mut Registry) -> Self {
         let open = registry.gauges(
             "countermand_connections",
