@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Method, Request, Response, StatusCode,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
     header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
 };
 use http_body::Body;
@@ -116,20 +116,23 @@ impl Pages {
     where
         B: Body<Data = Bytes, Error: Error + Send + Sync + 'static>,
     {
-        let read = |read: &dyn Fn() -> Response<Full<Bytes>>| match allows(READ, request.method()) {
-            true => read(),
-            false => not_allowed(READ),
-        };
-        match (request.uri().path(), &self.operator) {
-            ("/livez", _) => read(&|| page(StatusCode::OK, TEXT, "ok\n")),
-            ("/readyz", _) => read(&|| readyz::ready(self, request.headers())),
-            ("/metrics", _) => read(&|| metrics_page::metrics(&self.metrics, request.headers())),
-            (path, Some(operator)) => match operator_page(path) {
-                Some(page) => self.respond_to_operator(operator, page, request, is_local).await,
+        let path = request.uri().path();
+        if let Some(page) = operator_page(path) {
+            return match &self.operator {
+                Some(operator) => self.respond_to_operator(operator, page, request, is_local).await,
                 None => status(StatusCode::NOT_FOUND),
-            },
-            (_, None) => status(StatusCode::NOT_FOUND),
+            };
         }
+        let respond = match path {
+            "/livez" => |_: &Self, _: &HeaderMap| page(StatusCode::OK, TEXT, "ok\n"),
+            "/readyz" => readyz::ready,
+            "/metrics" => |pages: &Self, headers: &HeaderMap| metrics_page::metrics(&pages.metrics, headers),
+            _ => return status(StatusCode::NOT_FOUND),
+        };
+        if !allows(READ, request.method()) {
+            return not_allowed(READ);
+        }
+        respond(self, request.headers())
     }
 
     async fn respond_to_operator<B>(

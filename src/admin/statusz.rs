@@ -1,7 +1,7 @@
 //! The content of `/statusz` and `/statusz.json`. docs/ADMIN.md describes the members of the JSON.
 //!
-//! No text of a caller, an enterprise, a device or an operation is in it, because every process that reaches the port can
-//! read it. The names of enterprises in the configuration are.
+//! No text of a caller, an enterprise, a device or an operation is in it, because every process that reaches the port
+//! can read it. The names of enterprises in the configuration are.
 
 use std::time::{Duration, SystemTime};
 

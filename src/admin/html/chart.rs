@@ -35,7 +35,7 @@ pub(super) fn chart(title: &str, minutes: u64, lines: &[Line], format: fn(f64) -
             div.scale { span { (format(top)) } }
             svg.plot viewBox={ "0 0 " (COMPLETE_SLOTS - 1) " 100" } preserveAspectRatio="none" role="img"
                 aria-label=(description) {
-                path.grid d={ "M0 0H" (COMPLETE_SLOTS - 1) "M0 50H" (COMPLETE_SLOTS - 1) "M0 100H" (COMPLETE_SLOTS - 1) } {}
+                @for y in [0, 50, 100] { path.grid d={ "M0 " (y) "H" (COMPLETE_SLOTS - 1) } {} }
                 // The first line is the most important, so it is drawn last.
                 @for line in lines.iter().rev() {
                     g.(line.class) { path d=(path(&line.values, top)) {} }

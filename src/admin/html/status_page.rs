@@ -82,7 +82,9 @@ fn facts(status: &Status) -> Markup {
 fn credentials(credentials: &[CredentialPart]) -> Markup {
     html! {
         h2 #credentials { "Credentials" }
-        (table("credentials", &[Text("Name"), Text("State"), Number("Token ends in"), Number("Fetched"), Number("Failed")], html! {
+        (table("credentials", &[
+            Text("Name"), Text("State"), Number("Token ends in"), Number("Fetched"), Number("Failed"),
+        ], html! {
             @for CredentialPart { line, expires: _, fetches, failed_fetches } in credentials {
                 tr {
                     th.wrap scope="row" { (line.name) }

@@ -215,9 +215,8 @@ impl RequestMeasurement {
         });
         let duration = self.started.elapsed();
         histogram.observe(duration.as_secs_f64());
-        let code = outcome
-            .checked_sub(STATUSES.len())
-            .map_or_else(|| STATUSES[outcome], |failure| FAILURES[failure]);
+        let (status, error) = outcome_labels(outcome);
+        let code = if status.is_empty() { error } else { status };
         self.metrics.history.add(self.attempt, code, self.started, duration);
     }
 }
