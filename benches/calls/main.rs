@@ -35,7 +35,7 @@ use files::Files;
 use process::Cores;
 use rows::{
     CANCEL, CANCEL_BY_SOCKET, CANCEL_COMPARED, CANCEL_ENCRYPTED, CANCEL_GUARDED, CANCEL_ROUTED,
-    CANCEL_SHARED, Row,
+    CANCEL_SHARED, CANCEL_TRACED, Row,
 };
 use target::{COUNTERMAND, Configuration};
 
@@ -176,6 +176,7 @@ async fn run(options: &Options) -> Result<(), Error> {
     let by_socket = Configuration::unix_socket(&files);
     let many = Configuration::many_credentials(&files)?;
     let everything = Configuration::everything_on(&files)?;
+    let traced = Configuration::traced(&files)?;
     let mut starts = Vec::new();
     for _ in 0..options.starts {
         let start = target::countermand("starts", Path::new(COUNTERMAND), &files, address, &plain, cores);
@@ -189,6 +190,7 @@ async fn run(options: &Options) -> Result<(), Error> {
         (&CANCEL_BY_SOCKET, &by_socket, address),
         (&CANCEL_ROUTED, &many, address),
         (&CANCEL_GUARDED, &everything, address),
+        (&CANCEL_TRACED, &traced, address),
         (&CANCEL_SHARED, &plain, counting),
     ] {
         let other = options.compare.as_deref().map(|program| ("other", program, address));

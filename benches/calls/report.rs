@@ -4,7 +4,9 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use crate::process::Cores;
-use crate::rows::{CALLERS, CANCEL, CANCEL_GUARDED, CANCEL_ROUTED, CANCEL_SHARED, CONNECTIONS, Row, Sample};
+use crate::rows::{
+    CALLERS, CANCEL, CANCEL_GUARDED, CANCEL_ROUTED, CANCEL_SHARED, CANCEL_TRACED, CONNECTIONS, Row, Sample,
+};
 use crate::waiters::{self, WaiterCost};
 use crate::{Error, Options};
 
@@ -72,6 +74,7 @@ pub(crate) fn comparisons(out: &mut impl Write, baselines: &[Row], others: &[Row
     for (row, (rows, other)) in [
         (CANCEL_ROUTED.name, (others, CANCEL.name)),
         (CANCEL_GUARDED.name, (others, CANCEL.name)),
+        (CANCEL_TRACED.name, (others, CANCEL_GUARDED.name)),
         (CANCEL_GUARDED.name, (baselines, CANCEL.name)),
     ] {
         if let (Some(row), Some(other)) = (with_name(others, row), with_name(rows, other)) {

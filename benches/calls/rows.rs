@@ -74,6 +74,10 @@ pub(crate) const CANCEL_ENCRYPTED: Workload = Workload { name: "cancel, mutual T
 pub(crate) const CANCEL_GUARDED: Workload =
     Workload { name: "cancel, everything on", max_cpu: Some(1.7), max_resident: Some(24.0), ..CANCEL };
 
+/// The cancels of [`CANCEL_GUARDED`], of which one in a hundred is traced.
+pub(crate) const CANCEL_TRACED: Workload =
+    Workload { name: "cancel, everything on, traces of 1 %", max_cpu: Some(1.7), ..CANCEL_COMPARED };
+
 /// The cancels of [`CANCEL`] over a unix socket. The callers of the baseline use TCP.
 pub(crate) const CANCEL_BY_SOCKET: Workload = Workload { name: "cancel, unix socket", ..CANCEL_COMPARED };
 

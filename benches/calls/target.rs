@@ -84,6 +84,13 @@ pub(crate) async fn countermand(
     if let Some(socket) = &socket {
         command.arg("--listen").arg(format!("unix:{}", socket.display()));
     }
+    if configuration.is_traced {
+        command
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("https://localhost:{}", upstream.port()))
+            .env("OTEL_EXPORTER_OTLP_CERTIFICATE", files.authority())
+            .env("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
+            .env("OTEL_TRACES_SAMPLER_ARG", "0.01");
+    }
     let start = Instant::now();
     let process = Process::start(name, command, files, cores)?;
     let mut target =
@@ -131,6 +138,8 @@ pub(crate) struct Configuration {
     pub(crate) tls: Option<Arc<ClientConfig>>,
     /// Whether callers use a unix socket.
     pub(crate) has_socket: bool,
+    /// Whether one call in a hundred is traced. The upstream is the collector.
+    pub(crate) is_traced: bool,
 }
 
 impl Configuration {
@@ -140,6 +149,7 @@ impl Configuration {
             arguments: vec!["--credentials".into(), files.credentials(operation::ENTERPRISE).into()],
             tls: None,
             has_socket: false,
+            is_traced: false,
         }
     }
 
@@ -170,12 +180,23 @@ impl Configuration {
         }
         let file = files.directory.join("many-credentials.toml");
         fs::write(&file, settings)?;
-        Ok(Self { arguments: vec!["--config".into(), file.into()], tls: None, has_socket: false })
+        Ok(Self { arguments: vec!["--config".into(), file.into()], ..Self::plain(files) })
+    }
+
+    /// [`Self::everything_on`] with traces.
+    pub(crate) fn traced(files: &Files) -> Result<Self, Error> {
+        Ok(Self { is_traced: true, ..Self::with_everything(files, "traced")? })
     }
 
     /// Mutual TLS, a policy that names the caller of the certificate, and an audit log in a file.
     pub(crate) fn everything_on(files: &Files) -> Result<Self, Error> {
-        let (policy, audit) = (files.directory.join("policy.cedar"), files.directory.join("audit.jsonl"));
+        Self::with_everything(files, "everything-on")
+    }
+
+    /// `name` is that of the files. Each process needs an audit log of its own.
+    fn with_everything(files: &Files, name: &str) -> Result<Self, Error> {
+        let file_named = |extension| files.directory.join(name).with_extension(extension);
+        let (policy, audit) = (file_named("cedar"), file_named("jsonl"));
         fs::write(&policy, policies())?;
         let (certificate, key) = (files.certificate("server"), files.private_key("server"));
         let authority = files.authority();
@@ -183,7 +204,7 @@ impl Configuration {
             "[server.tls]\ncertificate = {certificate:?}\nprivate_key = {key:?}\nclient_ca = {authority:?}\n\
              [policy]\nfile = {policy:?}\n[audit]\nfile = {audit:?}\n"
         );
-        let file = files.directory.join("everything-on.toml");
+        let file = file_named("toml");
         fs::write(&file, settings)?;
         let mut everything = Self::with_settings(files, &file);
         everything.tls = Some(files.client(true)?);

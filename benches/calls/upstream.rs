@@ -30,6 +30,9 @@ use crate::{Error, account_of, grpc, operation, process};
 /// The number of operations of every device. They are numbered from 0.
 pub(crate) const OPERATIONS_OF_A_DEVICE: u64 = 10;
 
+/// The method of a collector of traces, whose response is an empty message too.
+const EXPORT_METHOD: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+
 type Trailers = Ready<Option<Result<HeaderMap, Infallible>>>;
 type UpstreamResponse = Response<Either<Full<Bytes>, WithTrailers<Full<Bytes>, Trailers>>>;
 
@@ -73,6 +76,9 @@ async fn respond(calls: Arc<AtomicU64>, request: Request<Incoming>) -> Result<Up
     }
     if head.version != Version::HTTP_2 {
         return Ok(json(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "{}"));
+    }
+    if path == EXPORT_METHOD {
+        return empty_message();
     }
     // The relay's callers have no token. A gRPC call with a token was not transcoded by Envoy.
     let authorization = head.headers.get(AUTHORIZATION);
