@@ -58,6 +58,7 @@ struct CredentialHandle {
     name: Arc<str>,
     status: watch::Receiver<CredentialStatus>,
     rejected: mpsc::Sender<u64>,
+    redefinitions: mpsc::UnboundedSender<LoadedCredential>,
 }
 
 /// No token can be had now.
@@ -91,10 +92,17 @@ impl Credential {
     ) -> Self {
         let (publish, status) = watch::channel(CredentialStatus::default());
         let (rejected, rejections) = mpsc::channel(16);
+        let (redefinitions, redefined) = mpsc::unbounded_channel();
         let reloads = background.reloads(ReloadKind::Credential);
-        let task = refresher::run(source, name.to_owned(), file, publish, rejections, reloads);
-        background.spawn("token refresh", task);
-        Self(Arc::new(CredentialHandle { name: name.into(), status, rejected }))
+        let requests = refresher::Requests { rejections, redefined };
+        let task = refresher::run(source, name.to_owned(), file, publish, requests, reloads);
+        // A reload may drop the credential, and the task then returns. Only a panic is a defect.
+        let guard = background.guard("token refresh");
+        tokio::spawn(async move {
+            let _guard = guard;
+            task.await;
+        });
+        Self(Arc::new(CredentialHandle { name: name.into(), status, rejected, redefinitions }))
     }
 
     /// The name of the credential in the configuration.
@@ -107,6 +115,12 @@ impl Credential {
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Changes the definition. The token before stays in use until the new definition gives one.
+    pub fn redefine(&self, loaded: LoadedCredential) {
+        // The task ends only with the runtime, as long as this credential lives.
+        let _ = self.0.redefinitions.send(loaded);
     }
 
     /// The current state.

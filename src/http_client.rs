@@ -46,6 +46,10 @@ use tls::TlsError;
 /// The timeout of connecting: TCP, a proxy's CONNECT and the TLS handshake together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The maximum size of the headers of an HTTP/2 response, in bytes (RFC 9113, section 6.5.2). Above it, h2 resets the
+/// stream, and an accepted cancel would be sent again. The default is 16 KiB, and HTTP/1.1 accepts 400 KiB.
+const MAX_HEADER_LIST: u32 = 256 * 1024;
+
 /// The client's name in Google's logs.
 const USER_AGENT: &str = concat!("countermand/", env!("CARGO_PKG_VERSION"));
 
@@ -267,6 +271,7 @@ fn build(
         .referer(false)
         .retry(retry::never().max_retries_per_request(0))
         .connect_timeout(CONNECT_TIMEOUT)
+        .http2_max_header_list_size(MAX_HEADER_LIST)
         .tcp_nodelay(true);
     let builder = detection.apply(builder);
     let builder = match tunnel {

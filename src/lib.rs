@@ -20,9 +20,9 @@
 //!   [`server::health`] and [`admin`] report.
 //! - [`cli`] has the subcommands. [`config`] reads settings, which each component declares, and [`app::config`] puts them
 //!   together and loads the files that they name.
-//! - [`file_watch`] notices changed files. [`telemetry`] is the log and the metrics. [`admin`] has the HTTP pages for
-//!   operators. [`systemd`] passes sockets and is notified.
-//! - [`caller`] has the identities of callers. [`proto`] has the generated code. [`fingerprint`], `log_throttle`,
+//! - [`file_watch`] notices changed files. [`telemetry`] is the log, the metrics and the traces. [`admin`] has the HTTP
+//!   pages for operators. [`systemd`] passes sockets and is notified.
+//! - [`caller`] has the identities of callers. [`proto`] has the generated code. [`fingerprint`], `log_throttle`, [`trace_id`],
 //!   [`loopback`] and [`pem`] are small helpers.
 //! - The crate `countermand-emulator` emulates Google for `dev`, `emulate` and the tests. It imports nothing of this crate.
 //!

@@ -144,7 +144,6 @@ impl Policy {
         let action = A::ACTION;
         let active = self.active.load();
         let Some(rules) = &*active else {
-            tracing::trace!(%caller, ?action, %resource, "permitted: there is no policy");
             return Ok(Permit { resource, action, policies: Policies::default(), would_deny: None });
         };
         let Verdict { allowed, policies } = rules.decide(caller, action, resource.lineage(), &self.metrics);

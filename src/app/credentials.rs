@@ -1,9 +1,6 @@
 //! Starts the credentials, and reports their state to health and the log.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::watch;
@@ -12,7 +9,7 @@ use crate::{
     amapi::settings::Upstream,
     background::Background,
     credentials::{
-        Credential, CredentialSet, Credentials, Definition, LoadedCredential, Readiness, Surroundings,
+        Credential, CredentialSet, Credentials, LoadedCredential, Readiness, Surroundings,
         settings::CredentialConfig,
     },
     http_client::{Authorities, ProxySettings},
@@ -25,8 +22,8 @@ pub(super) struct CredentialPool {
     pub(super) credentials: Arc<Credentials>,
     surroundings: Arc<Surroundings>,
     background: Background,
-    /// The definition of each active credential, by its name.
-    definitions: Mutex<HashMap<String, Definition>>,
+    /// The settings of the active credentials.
+    settings: Mutex<Vec<CredentialConfig>>,
 }
 
 impl CredentialPool {
@@ -40,39 +37,43 @@ impl CredentialPool {
     ) -> Self {
         let iam = upstream.iam_credentials_url.url().clone();
         let surroundings = Arc::new(Surroundings::new(authorities.clone(), proxy.clone(), iam));
-        let definitions = definitions(&credentials);
+        let settings = credentials.iter().map(|(settings, _)| settings.clone()).collect();
         let set = CredentialSet::new(credentials.into_iter().map(|(settings, loaded)| {
             let CredentialConfig { name, definition: _, enterprises } = settings;
             (Credential::start(&name, loaded, &surroundings, background), enterprises)
         }));
         let credentials = Arc::new(Credentials::new(set));
-        Self {
-            credentials,
-            surroundings,
-            background: background.clone(),
-            definitions: Mutex::new(definitions),
-        }
+        Self { credentials, surroundings, background: background.clone(), settings: Mutex::new(settings) }
     }
 
-    /// Replaces the credentials. A credential whose name and definition are unchanged keeps its token.
-    pub(super) fn replace(&self, credentials: Vec<(CredentialConfig, LoadedCredential)>) {
-        let mut known = self.definitions.lock().unwrap_or_else(PoisonError::into_inner);
-        let definitions = definitions(&credentials);
+    /// Replaces the credentials if their settings differ, and returns whether they do. A credential with the name of an
+    /// active one keeps its token. If its definition differs, the token stays in use until the new definition gives one.
+    pub(super) fn replace(&self, credentials: Vec<(CredentialConfig, LoadedCredential)>) -> bool {
+        let mut active_settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        let settings: Vec<_> = credentials.iter().map(|(settings, _)| settings.clone()).collect();
+        if *active_settings == settings {
+            return false;
+        }
         let active = self.credentials.active();
         let set = CredentialSet::new(credentials.into_iter().map(|(settings, loaded)| {
             let CredentialConfig { name, definition, enterprises } = settings;
-            let unchanged = known.get(&name).is_some_and(|known| *known == definition);
-            let kept = active.iter().find(|active| unchanged && **active.name() == *name).cloned();
-            let start = || Credential::start(&name, loaded, &self.surroundings, &self.background);
-            (kept.unwrap_or_else(start), enterprises)
+            let known = active_settings.iter().find(|known| known.name == name);
+            let kept = active.iter().find(|active| **active.name() == *name);
+            let credential = match (kept, known) {
+                (Some(kept), Some(known)) => {
+                    if known.definition != definition {
+                        kept.redefine(loaded);
+                    }
+                    kept.clone()
+                }
+                _ => Credential::start(&name, loaded, &self.surroundings, &self.background),
+            };
+            (credential, enterprises)
         }));
-        *known = definitions;
+        *active_settings = settings;
         self.credentials.replace(set);
+        true
     }
-}
-
-fn definitions(credentials: &[(CredentialConfig, LoadedCredential)]) -> HashMap<String, Definition> {
-    credentials.iter().map(|(config, _)| (config.name.clone(), config.definition.clone())).collect()
 }
 
 /// The values of a credential for the metrics.
@@ -99,6 +100,9 @@ pub(super) async fn report(credentials: &Credentials, serving: &watch::Sender<Se
         let before = std::mem::take(&mut known);
         known =
             active.iter().map(|credential| (credential.clone(), readiness_in(&before, credential))).collect();
+        // The tasks of the credentials that were removed end here.
+        drop(before);
+        drop(active);
         tokio::select! {
             () = report_set(&mut known, is_first, serving) => {}
             _ = replacements.changed() => is_first = false,
@@ -115,6 +119,13 @@ fn readiness_in(known: &[(Credential, Readiness)], credential: &Credential) -> R
 /// Reports the changes of a set of credentials. Never returns. Only the first set delays the readiness of the process
 /// until each credential had its first attempt.
 async fn report_set(known: &mut [(Credential, Readiness)], is_first: bool, serving: &watch::Sender<Serving>) {
+    // A set that replaces another may differ in its readiness before any of its credentials changes.
+    let count = |readiness| known.iter().filter(|(_, known)| *known == readiness).count();
+    if !is_first && count(Readiness::Ready) > 0 {
+        publish(true, serving);
+    } else if !is_first && count(Readiness::NotReady) == known.len() {
+        publish(false, serving);
+    }
     let change =
         async |index, credential: Credential, known| (index, credential.readiness_after(known).await);
     let mut changes: FuturesUnordered<_> = known

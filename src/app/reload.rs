@@ -12,14 +12,14 @@ use super::{
     credentials::CredentialPool,
 };
 use crate::{
-    background::Background,
-    config::EffectiveSetting,
-    policy::{Policy, settings::PolicyMode},
-    server::call::Calls,
+    background::Background, config::EffectiveSetting, policy::Policy, server::call::Calls,
     telemetry::metrics::ReloadCounter,
 };
 
-/// The keys whose changes apply without a restart. The keys of `[[credentials]]` also do.
+/// The section whose changes apply without a restart, as one.
+const CREDENTIALS: &str = "credentials";
+
+/// The keys whose changes apply without a restart.
 const RELOADABLE: [&str; 5] = [
     "policy.file",
     "policy.mode",
@@ -28,9 +28,9 @@ const RELOADABLE: [&str; 5] = [
     "server.max_calls_per_caller",
 ];
 
-/// The settings that protect the listeners. While one of them needs a restart, the active policy is not weakened,
-/// because the new policy may rely on the new listeners.
-const PROTECTING: [&str; 2] = ["server.listen", "server.tls."];
+/// The settings that decide who can call, and as whom. While one of them needs a restart, the active policy stays, because
+/// the new policy may rely on them.
+const ACCESS: [&str; 4] = ["server.listen", "server.tls.", "server.unix_socket_", "callers."];
 
 /// Applies changed configurations. Clones share the state.
 #[derive(Clone)]
@@ -98,44 +98,38 @@ impl Reloader {
         let ReloadTargets { policy, credentials, calls, drain, reloads, background, effective } = &*self.0;
         let mut effective = effective.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = changed_keys(&effective, &new);
-        let weakens_policy = settings.policy.file.is_none() || settings.policy.mode == PolicyMode::Shadow;
-        let protection_changes =
-            changed.iter().any(|key| PROTECTING.iter().any(|prefix| key.starts_with(prefix)));
-        let is_applied = |key: &str| match key {
-            "policy.file" | "policy.mode" if weakens_policy && protection_changes => false,
-            _ => key.starts_with("credentials.") || RELOADABLE.contains(&key),
-        };
-        let (applied, needs_restart): (Vec<_>, Vec<_>) = changed.into_iter().partition(|key| is_applied(key));
+        let access_changes = changed.iter().any(|key| ACCESS.iter().any(|prefix| key.starts_with(prefix)));
+        let is_applied =
+            |key: &str| RELOADABLE.contains(&key) && !(key.starts_with("policy.") && access_changes);
+        let (mut applied, needs_restart): (Vec<_>, Vec<_>) =
+            changed.into_iter().partition(|key| is_applied(key));
 
         let Settings { server, limits, credentials: credential_settings, .. } = settings;
         let LoadedFiles { policy: policy_file, credentials: loaded_credentials, .. } = loaded;
         if applied.iter().any(|key| key.starts_with("policy.")) {
             policy.replace(policy_file, background);
         }
-        if applied.iter().any(|key| key.starts_with("credentials.")) {
-            credentials.replace(credential_settings.into_iter().zip(loaded_credentials).collect());
+        if credentials.replace(credential_settings.into_iter().zip(loaded_credentials).collect()) {
+            applied.insert(0, CREDENTIALS.to_owned());
         }
         drain.set(server.drain_delay, server.drain_timeout);
-        calls.set_max_calls_per_caller(limits.max_calls_per_caller());
+        calls.set_max_calls_per_caller(limits.max_calls_per_caller);
         reloads.lock().unwrap_or_else(PoisonError::into_inner).succeeded();
         *effective = merge(&effective, new, &needs_restart);
         Reloaded { applied, needs_restart }
     }
 }
 
-/// The keys whose values differ, sorted. A key may have several values, because `[[credentials]]` repeats its keys.
+/// The keys whose values differ, sorted, without those of `[[credentials]]`.
 fn changed_keys(old: &[EffectiveSetting], new: &[EffectiveSetting]) -> Vec<String> {
     let (old, new) = (values(old), values(new));
     let keys: BTreeSet<_> = old.keys().chain(new.keys()).copied().collect();
     keys.into_iter().filter(|key| old.get(key) != new.get(key)).map(str::to_owned).collect()
 }
 
-fn values(settings: &[EffectiveSetting]) -> BTreeMap<&str, Vec<&str>> {
-    let mut values: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for EffectiveSetting { key, value, source: _ } in settings {
-        values.entry(key).or_default().push(value);
-    }
-    values
+fn values(settings: &[EffectiveSetting]) -> BTreeMap<&str, &str> {
+    let values = settings.iter().map(|setting| (setting.key.as_str(), setting.value.as_str()));
+    values.filter(|(key, _)| !key.starts_with("credentials.")).collect()
 }
 
 /// The new settings, with the old ones for the keys that need a restart.

@@ -134,7 +134,7 @@ async fn serve(
     let has_file = config.file.is_some();
     let app = App::start(config, passed).await?.with_log_levels(levels);
     let reload = reload_on(hangup, app.audit(), has_file.then(|| app.reloader()), flags);
-    tokio::spawn(reload);
+    let reloads = tokio::spawn(reload);
     for address in app.addresses() {
         tracing::info!(%address, "listening");
     }
@@ -152,6 +152,8 @@ async fn serve(
             () = signals.next() => false,
             () = quit => true,
         };
+        // systemd expects no other notification after this one.
+        reloads.abort();
         systemd::notify_stopping();
         // The receivers live as long as the process serves.
         let _ = stop.send(());
@@ -217,7 +219,10 @@ async fn reload(reloader: &Reloader, flags: Flags) {
             let errors = errors.len();
             tracing::error!(errors, "failed to reload the configuration; the old one stays active");
         }
-        Err(error) => tracing::error!(%error, "failed to reload the configuration; the old one stays active"),
+        Err(error) => {
+            reloader.refused();
+            tracing::error!(%error, "failed to reload the configuration; the old one stays active");
+        }
     }
 }
 

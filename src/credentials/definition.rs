@@ -214,6 +214,10 @@ impl TokenSource for LoadedSource {
         let (impersonate, surroundings) = (self.impersonate.clone(), Arc::clone(&self.surroundings));
         Ok(Self { impersonate, chain, surroundings })
     }
+
+    fn redefined(&self, loaded: LoadedCredential) -> Option<(Self, Option<FileWatch>)> {
+        Some(loaded.into_source(Arc::clone(&self.surroundings)))
+    }
 }
 
 impl fmt::Display for Kind {

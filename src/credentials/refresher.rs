@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{
-    Authorization, CredentialStatus, schedule,
+    Authorization, CredentialStatus, LoadedCredential, schedule,
     status::{FetchFailure, LatestToken},
     token::{FetchError, Token, TokenSource, fetch_in_time},
 };
@@ -31,13 +31,21 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
 /// The number of consecutive failures after which the start of the service no longer waits.
 const GIVE_UP_FAILURES: u32 = 3;
 
+/// What a `Credential` asks of its task.
+pub(super) struct Requests {
+    /// The generations of tokens that Google rejected.
+    pub(super) rejections: mpsc::Receiver<u64>,
+    /// Other definitions of the credential.
+    pub(super) redefined: mpsc::UnboundedReceiver<LoadedCredential>,
+}
+
 /// Runs until the last `Credential` is dropped.
 pub(super) async fn run<S: TokenSource>(
     source: S,
     name: String,
     mut file: Option<FileWatch>,
     status: watch::Sender<CredentialStatus>,
-    mut rejections: mpsc::Receiver<u64>,
+    mut requests: Requests,
     reloads: ReloadCounter,
 ) {
     let mut refresher = Refresher {
@@ -62,7 +70,14 @@ pub(super) async fn run<S: TokenSource>(
                 is_waited_for = false;
                 status.send_if_modified(|status| status.give_up(GIVE_UP_AFTER));
             }
-            rejected = rejections.recv() => match rejected {
+            Some(loaded) = requests.redefined.recv() => {
+                if let Some((source, watch)) = refresher.active.source.redefined(loaded) {
+                    file = watch;
+                    refresher.adopt(source);
+                    refresher.status.send_modify(|status| status.changed_file = None);
+                }
+            }
+            rejected = requests.rejections.recv() => match rejected {
                 Some(generation) => refresher.reject(generation),
                 None => return,
             },
@@ -157,18 +172,26 @@ impl<S: TokenSource> Refresher<'_, S> {
         });
     }
 
+    /// Makes a source active: with its first token if there is a token now, otherwise at once.
+    fn adopt(&mut self, source: S) {
+        if self.generation > 0 {
+            self.changed = Some(Candidate::new(source));
+        } else {
+            tracing::info!(credential = self.name, "the credential's file changed: reloaded");
+            self.changed = None;
+            self.active.replace(source);
+            self.reloads.succeeded();
+        }
+    }
+
     /// Handles the new content of the file. It replaces an earlier change that has not become active.
     fn reload(&mut self, content: &[u8]) {
+        // A pending source may have another definition than the active one.
+        let latest = self.changed.as_ref().unwrap_or(&self.active).source.reload(content);
         self.changed = None;
-        let changed_file = match self.active.source.reload(content) {
-            Ok(source) if self.generation > 0 => {
-                self.changed = Some(Candidate::new(source));
-                None
-            }
+        let changed_file = match latest {
             Ok(source) => {
-                tracing::info!(credential = self.name, "the credential's file changed: reloaded");
-                self.active.replace(source);
-                self.reloads.succeeded();
+                self.adopt(source);
                 None
             }
             Err(cause) => {

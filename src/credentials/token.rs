@@ -11,7 +11,8 @@ use http::HeaderValue;
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::Redactor;
+use super::{LoadedCredential, Redactor};
+use crate::file_watch::FileWatch;
 
 /// The time limit of one fetch, all its steps together. A caller waits no longer for it.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -59,6 +60,12 @@ pub trait TokenSource: Send + Sync + Sized + 'static {
     ///
     /// The problem of an invalid content.
     fn reload(&self, content: &[u8]) -> Result<Self, String>;
+
+    /// The source of another definition of the credential, and the watch on its file. `None` if the kind of source has
+    /// no definition.
+    fn redefined(&self, _: LoadedCredential) -> Option<(Self, Option<FileWatch>)> {
+        None
+    }
 }
 
 /// A service that a fetch of a token sends requests to.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tonic::{Request, Status};
+use tracing::field::display;
 
 use super::status;
 use crate::{
@@ -71,6 +72,8 @@ impl Call {
         drop(span);
         match decision {
             Ok(permit) => {
+                let (caller, trace_id) = (&self.caller, self.record.trace().id.map(display));
+                tracing::trace!(trace_id, %caller, action = ?permit.action(), resource = %permit.resource(), "permitted");
                 self.record.allowed(permit.policies(), permit.would_deny());
                 Ok(permit)
             }

@@ -136,12 +136,16 @@ async fn reload(
         let parsed = tokio::task::spawn_blocking(move || Rules::parse(&content)).await;
         match parsed.unwrap_or_else(|error| Err(PolicyError::of_file(error.to_string(), "report this"))) {
             Ok(rules) => {
-                log_rules(&path, &sha256, &rules, "reloaded policy");
                 let next = Some(Arc::new(ActiveRules::new(rules, mode)));
+                let before = active.compare_and_swap(&current, next.clone());
                 // The rules of another file may have become active just before the abort of this task.
-                active.compare_and_swap(&current, next.clone());
+                if before.as_ref().map(Arc::as_ptr) == current.as_ref().map(Arc::as_ptr)
+                    && let Some(active) = &next
+                {
+                    log_rules(&path, &sha256, &active.rules, "reloaded policy");
+                    reloads.succeeded();
+                }
                 current = next;
-                reloads.succeeded();
             }
             Err(errors) => {
                 reloads.failed();

@@ -69,6 +69,7 @@ const SERVICE_PATH: &str = "/google.longrunning.Operations/";
 /// The limits, the audit log and the metrics of all calls of the process.
 pub struct Calls {
     permits: Arc<Semaphore>,
+    max_concurrent_calls: usize,
     caller_limit: Arc<CallerLimit>,
     max_request_bytes: usize,
     upstream_timeout: Duration,
@@ -97,9 +98,12 @@ impl Calls {
     ) -> Arc<Self> {
         let permits = Arc::new(Semaphore::new(limits.max_concurrent_calls));
         let (max_request_bytes, aborted) = (limits.max_request_bytes, CancellationToken::new());
-        let caller_limit = CallerLimit::new(limits.max_calls_per_caller());
+        let max_concurrent_calls = limits.max_concurrent_calls;
+        let caller_limit =
+            CallerLimit::new(max_per_caller(limits.max_calls_per_caller, max_concurrent_calls));
         Arc::new(Self {
             permits,
+            max_concurrent_calls,
             caller_limit,
             max_request_bytes,
             upstream_timeout,
@@ -117,8 +121,8 @@ impl Calls {
     }
 
     /// Changes `server.max_calls_per_caller` for later calls.
-    pub fn set_max_calls_per_caller(&self, max: usize) {
-        self.caller_limit.set_max(max);
+    pub fn set_max_calls_per_caller(&self, max: Option<usize>) {
+        self.caller_limit.set_max(max_per_caller(max, self.max_concurrent_calls));
     }
 
     /// All calls in flight.
@@ -131,6 +135,11 @@ impl Calls {
     pub fn abort(&self) {
         self.aborted.cancel();
     }
+}
+
+/// The maximum number of concurrent calls of one caller: by default a quarter of all, at least 1.
+fn max_per_caller(setting: Option<usize>, max_concurrent_calls: usize) -> usize {
+    setting.unwrap_or((max_concurrent_calls / 4).max(1))
 }
 
 /// Starts a call of the contract's service. Health and reflection calls do not use this function.
@@ -289,7 +298,7 @@ where
         Err(refused) => return refused.into_http(),
     };
 
-    match calls.caller_limit.acquire(&caller) {
+    match calls.caller_limit.acquire(&caller, record.trace()) {
         Ok(slot) => held.hold(slot),
         Err(OverCallerLimit) => {
             if let Some(name) = method.and_then(|method| name_in(method, &message)) {

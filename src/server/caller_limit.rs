@@ -14,6 +14,7 @@ use foldhash::fast::RandomState;
 use crate::{
     caller::{Caller, Identity},
     log_throttle::LogThrottle,
+    telemetry::traces::Trace,
 };
 
 /// The calls in flight of each caller that a certificate, a token or a mesh proxy identifies. Many clients can share
@@ -66,12 +67,16 @@ impl CallerLimit {
         self.max.store(max, Ordering::Relaxed);
     }
 
-    /// Counts a call of `caller`. Returns `None` for a caller without a limit.
+    /// Counts a call of `caller` in this trace. Returns `None` for a caller without a limit.
     ///
     /// # Errors
     ///
     /// The caller is at the limit. A throttled log line names the caller.
-    pub(super) fn acquire(self: &Arc<Self>, caller: &Caller) -> Result<Option<CallerSlot>, OverCallerLimit> {
+    pub(super) fn acquire(
+        self: &Arc<Self>,
+        caller: &Caller,
+        trace: &Trace,
+    ) -> Result<Option<CallerSlot>, OverCallerLimit> {
         match caller.identity() {
             Identity::Anonymous | Identity::Unix { .. } => return Ok(None),
             Identity::Spiffe(_) | Identity::Dns(_) | Identity::Jwt { .. } => {}
@@ -88,7 +93,8 @@ impl CallerLimit {
         }
         if let Some(suppressed) = self.refusals.permit() {
             let caller = &caller.0;
-            tracing::warn!(%caller, max, suppressed, "refused a call: its caller has too many calls in flight");
+            let trace_id = trace.id.map(tracing::field::display);
+            tracing::warn!(trace_id, %caller, max, suppressed, "refused a call: its caller has too many calls in flight");
         }
         Err(OverCallerLimit)
     }
@@ -125,7 +131,9 @@ mod tests {
     #[test]
     fn each_caller_has_its_own_limit_and_a_dropped_slot_is_free() {
         let limit = CallerLimit::new(2);
-        let acquire = |caller: &Caller| limit.acquire(caller).map(|slot| slot.expect("a limited caller"));
+        let acquire = |caller: &Caller| {
+            limit.acquire(caller, &Trace::default()).map(|slot| slot.expect("a limited caller"))
+        };
         let first = acquire(&token("alice", "a")).expect("a slot");
         // The claims do not make another caller.
         let _second = acquire(&token("alice", "b")).expect("a slot");
@@ -140,7 +148,7 @@ mod tests {
     fn a_caller_without_calls_uses_no_memory() {
         let limit = CallerLimit::new(1);
         for subject in 0..100 {
-            drop(limit.acquire(&token(&subject.to_string(), "a")).expect("a slot"));
+            drop(limit.acquire(&token(&subject.to_string(), "a"), &Trace::default()).expect("a slot"));
         }
         assert!(limit.lock().is_empty());
     }
@@ -150,7 +158,7 @@ mod tests {
         let limit = CallerLimit::new(1);
         for caller in [Caller::anonymous(), Caller::unix(0)] {
             for _ in 0..10 {
-                assert!(limit.acquire(&caller).expect("no limit").is_none());
+                assert!(limit.acquire(&caller, &Trace::default()).expect("no limit").is_none());
             }
         }
     }

@@ -150,7 +150,7 @@ impl Connections {
         let service = self.router.for_connection(&peer, &resets, &stalls);
         let stream = match peer.origin {
             PeerOrigin::Unix { .. } => AuthorityReader::replacing(stream),
-            PeerOrigin::Loopback | PeerOrigin::Network => {
+            PeerOrigin::SameMachine | PeerOrigin::Network => {
                 AuthorityReader::logging(stream, &self.invalid_authorities)
             }
         };

@@ -123,7 +123,7 @@ impl Identities {
             (None, PeerOrigin::Unix { uid: Some(uid) }) if Some(uid) != self.overflow_uid => {
                 Caller::unix(uid)
             }
-            (None, PeerOrigin::Unix { .. } | PeerOrigin::Loopback | PeerOrigin::Network) => {
+            (None, PeerOrigin::Unix { .. } | PeerOrigin::SameMachine | PeerOrigin::Network) => {
                 Caller::anonymous()
             }
         };

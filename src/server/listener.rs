@@ -1,6 +1,6 @@
 //! TCP and unix sockets that accept connections.
 
-use std::{io, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
@@ -105,16 +105,47 @@ impl Socket {
     }
 }
 
+/// A peer whose address is that of this end of the connection is on this machine: Linkerd's proxy connects to the address
+/// of its pod. The kernel drops packets from outside with such a source.
+fn tcp_origin(peer: SocketAddr, local: SocketAddr) -> PeerOrigin {
+    if is_loopback(peer) || peer.ip().to_canonical() == local.ip().to_canonical() {
+        PeerOrigin::SameMachine
+    } else {
+        PeerOrigin::Network
+    }
+}
+
 impl Connected {
     /// The network of the peer.
     #[must_use]
     pub fn origin(&self) -> PeerOrigin {
         match self {
-            Self::Tcp(stream) => match stream.peer_addr() {
-                Ok(address) if is_loopback(address) => PeerOrigin::Loopback,
+            Self::Tcp(stream) => match (stream.peer_addr(), stream.local_addr()) {
+                (Ok(peer), Ok(local)) => tcp_origin(peer, local),
+                // The peer has closed the connection.
                 _ => PeerOrigin::Network,
             },
             Self::Unix(stream) => PeerOrigin::Unix { uid: stream.peer_cred().ok().map(|peer| peer.uid()) },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PeerOrigin, tcp_origin};
+
+    #[test]
+    fn a_peer_on_loopback_or_with_the_address_of_this_end_is_on_this_machine() {
+        for (peer, local, origin) in [
+            ("127.0.0.1:1", "127.0.0.1:2", PeerOrigin::SameMachine),
+            ("127.0.0.2:1", "127.0.0.1:2", PeerOrigin::SameMachine),
+            ("[::1]:1", "[::1]:2", PeerOrigin::SameMachine),
+            ("10.1.2.3:1", "10.1.2.3:2", PeerOrigin::SameMachine),
+            ("[::ffff:10.1.2.3]:1", "10.1.2.3:2", PeerOrigin::SameMachine),
+            ("10.1.2.4:1", "10.1.2.3:2", PeerOrigin::Network),
+            ("[fe80::1]:1", "[fe80::2]:2", PeerOrigin::Network),
+        ] {
+            assert_eq!(tcp_origin(peer.parse().unwrap(), local.parse().unwrap()), origin, "{peer} {local}");
         }
     }
 }

@@ -19,8 +19,8 @@ pub enum PeerOrigin {
         /// The user ID of the peer's process, when the kernel reports it (SO_PEERCRED).
         uid: Option<u32>,
     },
-    /// TCP, from a loopback address.
-    Loopback,
+    /// TCP, from an address of this machine.
+    SameMachine,
     /// TCP, from any other address.
     Network,
 }
@@ -29,6 +29,6 @@ impl PeerOrigin {
     /// Whether the peer is on this machine, as a sidecar proxy is.
     #[must_use]
     pub fn is_local(self) -> bool {
-        matches!(self, Self::Unix { .. } | Self::Loopback)
+        matches!(self, Self::Unix { .. } | Self::SameMachine)
     }
 }

@@ -234,14 +234,6 @@ impl Server {
     }
 }
 
-impl Limits {
-    /// The maximum number of concurrent calls of one caller, at least 1.
-    #[must_use]
-    pub fn max_calls_per_caller(&self) -> usize {
-        self.max_calls_per_caller.unwrap_or((self.max_concurrent_calls / 4).max(1))
-    }
-}
-
 impl TlsSettings {
     /// The files; `None` without the section, or with an error in the section.
     pub(crate) fn files(self, section: &Section, errors: &mut ConfigErrors) -> Option<TlsFiles> {

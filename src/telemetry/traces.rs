@@ -157,13 +157,13 @@ fn random_span_id() -> u64 {
     fastrand::u64(1..)
 }
 
-/// Counts since the last read.
+/// The number of lost spans since the last read.
 #[derive(Debug, Default)]
 struct Lost(AtomicU64);
 
 impl Lost {
-    fn add(&self, spans: usize) {
-        self.0.fetch_add(u64::try_from(spans).unwrap_or(u64::MAX), Relaxed);
+    fn add(&self, spans: u64) {
+        self.0.fetch_add(spans, Relaxed);
     }
 
     fn take(&self) -> u64 {

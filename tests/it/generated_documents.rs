@@ -20,7 +20,8 @@ directory of the file. Files that a setting names are reloaded when they change;
 old one stays active. `RUST_LOG` filters the log.
 
 SIGHUP reloads the configuration file. `[policy]`, `[[credentials]]`, `server.drain_timeout`, `server.drain_delay` and
-`server.max_calls_per_caller` change at once. The log names other changed settings, which need a restart. A file with
+`server.max_calls_per_caller` change at once. The log names other changed settings, which need a restart. While
+`server.listen`, `[server.tls]`, `server.unix_socket_…` or `[callers]` need one, `[policy]` waits for it too. A file with
 errors changes nothing.
 
 This file is generated: `UPDATE_DOCUMENTS=1 cargo test --test it generated_documents`.
@@ -101,6 +102,11 @@ fn the_metrics_reference_is_current() {
     compare("METRICS.md", &(METRICS_HEAD.to_owned() + &countermand::telemetry::metrics::reference()));
 }
 
+fn read(file: &str) -> String {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    fs::read_to_string(file).expect("it is in the tree")
+}
+
 /// Whether a text may be the reason of an `ErrorInfo`.
 fn is_reason(text: &str) -> bool {
     text.len() > 3 && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
@@ -108,10 +114,6 @@ fn is_reason(text: &str) -> bool {
 
 #[test]
 fn the_error_reference_has_every_reason() {
-    let read = |file: &str| {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
-        fs::read_to_string(file).expect("it is in the tree")
-    };
     let sources = ["src/operations.rs", "src/operations/status.rs"].map(read).concat();
     let statements = sources.lines().filter(|line| {
         let line = line.trim_start();
@@ -134,4 +136,25 @@ fn the_error_reference_has_every_reason() {
     let mut in_metrics = BTreeSet::from(countermand::telemetry::metrics::ERROR_REASONS);
     assert!(in_metrics.remove("_OTHER") && in_metrics.remove("UNIMPLEMENTED"));
     assert_eq!(in_code, in_metrics);
+}
+
+#[test]
+fn the_guide_for_operators_has_every_reason_and_every_alert() {
+    let page = read("docs/OPERATING.md");
+    let (alerts, reasons) = page.split_once("\n## Error reasons\n").expect("the section");
+    let rows = reasons.lines().filter(|line| line.starts_with("| `"));
+    let described: Vec<Vec<_>> =
+        rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect()).collect();
+    assert!(described.iter().all(|cells| cells.len() == 4 && cells.iter().all(|cell| !cell.is_empty())));
+    let described: BTreeSet<_> = described.iter().map(|cells| cells[0].trim_matches('`')).collect();
+    let mut in_code = BTreeSet::from(countermand::telemetry::metrics::ERROR_REASONS);
+    assert!(in_code.remove("_OTHER"));
+    assert_eq!(described, in_code);
+
+    let sections: BTreeSet<_> = alerts.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    let rules = read("deploy/prometheus/alerts.yaml");
+    let names: BTreeSet<_> =
+        rules.lines().filter_map(|line| line.trim_start().strip_prefix("- alert: ")).collect();
+    assert!(!names.is_empty());
+    assert_eq!(sections, names);
 }

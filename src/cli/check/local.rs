@@ -132,7 +132,7 @@ fn policy_file(file: &PolicyFile) -> Vec<Finding> {
         findings.push(Finding::warning(&subject, finding, r#"give policy.mode = "enforce" to enforce it"#));
     }
     if !rules.has_permit() {
-        findings.push(Finding::warning(&subject, "it permits nothing: every call is denied", "add a permit"));
+        findings.push(Finding::warning(&subject, "it permits nothing", "add a permit"));
     }
     findings
 }

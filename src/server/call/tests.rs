@@ -38,7 +38,7 @@ fn calls(directory: &TempDir, on_failure: OnFailure) -> Arc<Calls> {
 fn identity() -> PeerIdentity {
     let identities =
         Arc::new(Identities::new(&Callers::default(), None, &Background::unsupervised()).unwrap());
-    identities.of_peer(&Peer { origin: PeerOrigin::Loopback, certificate: None })
+    identities.of_peer(&Peer { origin: PeerOrigin::SameMachine, certificate: None })
 }
 
 fn request(method: &str) -> Request<Full<Bytes>> {

@@ -92,7 +92,7 @@ fn a_connection_identifies_its_peer() {
     for (peer, id, proof) in [
         (peer(UNIX, None), "unix:7", Evidence::UnixPeer),
         (peer(PeerOrigin::Unix { uid: None }, None), "anonymous", Evidence::None),
-        (peer(PeerOrigin::Loopback, None), "anonymous", Evidence::None),
+        (peer(PeerOrigin::SameMachine, None), "anonymous", Evidence::None),
         (peer(PeerOrigin::Network, None), "anonymous", Evidence::None),
         (peer(PeerOrigin::Network, Some(CONSOLE)), CONSOLE, Evidence::ClientCertificate),
         (peer(UNIX, Some(CONSOLE)), CONSOLE, Evidence::ClientCertificate),
@@ -121,10 +121,10 @@ fn only_trusted_proxies_may_forward_identities() {
     let forwarded = ("spiffe://corp.example/forwarded".to_owned(), Evidence::ForwardedClientCert);
     let by_linkerd = (format!("dns:{LINKERD}"), Evidence::LinkerdClientId);
     for peer in [
-        peer(PeerOrigin::Loopback, None),
+        peer(PeerOrigin::SameMachine, None),
         peer(UNIX, None),
         peer(PeerOrigin::Network, Some(PROXY)),
-        peer(PeerOrigin::Loopback, Some(CONSOLE)),
+        peer(PeerOrigin::SameMachine, Some(CONSOLE)),
     ] {
         assert_eq!(shown(identify(&trusting(), &peer, &[XFCC])), forwarded, "{peer:?}");
         assert_eq!(shown(identify(&trusting(), &peer, &[L5D])), by_linkerd, "{peer:?}");
@@ -139,9 +139,9 @@ fn only_trusted_proxies_may_forward_identities() {
     }
     // Each header is enabled separately.
     let one = Callers { linkerd_client_id: false, ..trusting() };
-    assert_eq!(shown(identify(&one, &peer(PeerOrigin::Loopback, None), &[L5D])).0, "anonymous");
+    assert_eq!(shown(identify(&one, &peer(PeerOrigin::SameMachine, None), &[L5D])).0, "anonymous");
     let other = Callers { forwarded_client_cert: false, ..trusting() };
-    assert_eq!(shown(identify(&other, &peer(PeerOrigin::Loopback, None), &[XFCC, L5D])), by_linkerd);
+    assert_eq!(shown(identify(&other, &peer(PeerOrigin::SameMachine, None), &[XFCC, L5D])), by_linkerd);
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn a_proxy_matches_any_name_of_its_certificate_and_calls_as_the_first() {
 
 #[test]
 fn several_lines_are_one_header() {
-    let local = peer(PeerOrigin::Loopback, None);
+    let local = peer(PeerOrigin::SameMachine, None);
     let evil = ("x-forwarded-client-cert", "URI=spiffe://evil/a");
     assert_eq!(shown(identify(&trusting(), &local, &[evil, XFCC])).0, "spiffe://corp.example/forwarded");
     let open = ("x-forwarded-client-cert", "URI=spiffe://evil/a;Subject=\"");
@@ -219,7 +219,7 @@ async fn a_token_follows_certificates_precedes_unix_users_and_must_be_valid() {
         (peer(UNIX, None), &[][..], of_token),
         (peer(PeerOrigin::Network, None), &[XFCC], of_token),
         (peer(PeerOrigin::Network, Some(CONSOLE)), &[], CONSOLE),
-        (peer(PeerOrigin::Loopback, Some(CONSOLE)), &[XFCC], "spiffe://corp.example/forwarded"),
+        (peer(PeerOrigin::SameMachine, Some(CONSOLE)), &[XFCC], "spiffe://corp.example/forwarded"),
     ] {
         assert_eq!(
             shown(identify_by(&trusting(), Some(&jwt), &peer, &[lines, &[token]].concat())).0,

@@ -1,6 +1,6 @@
 //! Sends batches of spans to the collector (OTLP/gRPC, opentelemetry.io/docs/specs/otlp).
 
-use std::{sync::Arc, time::Duration};
+use std::{error::Error, sync::Arc, time::Duration};
 
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -92,17 +92,23 @@ impl Exporter {
     async fn export(&mut self, batch: Vec<Span>, stop: &CancellationToken) {
         let spans = batch.len();
         let request = self.request(batch);
-        let result = timeout(self.timeout, self.send(request, stop)).await;
-        let result = result.unwrap_or_else(|_| Err(Status::deadline_exceeded("no response in time")));
+        let mut cause = None;
+        let result = timeout(self.timeout, self.send(request, stop, &mut cause)).await;
+        let timed_out = || Status::deadline_exceeded("no response in time");
+        let result = result.unwrap_or_else(|_| Err(cause.unwrap_or_else(timed_out)));
         let overflow = self.queue.lost.take();
         match (result, self.failing.as_mut()) {
             (Ok(()), None) => {
-                if overflow > 0 && self.overflow_log.permit().is_some() {
-                    tracing::warn!(
-                        lost = overflow,
-                        "the queue of spans was full: raise OTEL_BSP_MAX_QUEUE_SIZE or sample less"
-                    );
+                if overflow == 0 {
+                    return;
                 }
+                if self.overflow_log.permit().is_none() {
+                    return self.queue.lost.add(overflow);
+                }
+                tracing::warn!(
+                    lost = overflow,
+                    "the queue of spans was full: raise OTEL_BSP_MAX_QUEUE_SIZE or sample less"
+                );
             }
             (Ok(()), Some(lost)) => {
                 let lost = *lost + overflow;
@@ -115,10 +121,10 @@ impl Exporter {
                     Some(failing) => *failing += lost,
                     None => {
                         self.failing = Some(lost);
-                        let (code, message) = (status.code(), shortened(status.message()));
+                        let (code, cause) = (status.code(), cause_of(&status));
                         tracing::warn!(
                             ?code,
-                            message,
+                            cause,
                             "failed to export spans: they are lost until the collector accepts them"
                         );
                     }
@@ -127,8 +133,14 @@ impl Exporter {
         }
     }
 
-    /// Sends a batch until the collector accepts it, or until an error is permanent.
-    async fn send(&self, batch: ExportTraceServiceRequest, stop: &CancellationToken) -> Result<(), Status> {
+    /// Sends a batch until the collector accepts it, or until an error is permanent. `cause` gets the last error that is
+    /// not permanent.
+    async fn send(
+        &self,
+        batch: ExportTraceServiceRequest,
+        stop: &CancellationToken,
+        cause: &mut Option<Status>,
+    ) -> Result<(), Status> {
         let mut max_pause = FIRST_BACKOFF;
         loop {
             let mut request = Request::new(batch.clone());
@@ -140,8 +152,8 @@ impl Exporter {
                     if let Some(partial) = rejected
                         && let Some(suppressed) = self.rejection_log.permit()
                     {
-                        let (rejected, message) = (partial.rejected_spans, shortened(&partial.error_message));
-                        tracing::warn!(rejected, message, suppressed, "the collector rejected spans");
+                        let (rejected, cause) = (partial.rejected_spans, shortened(&partial.error_message));
+                        tracing::warn!(rejected, cause, suppressed, "the collector rejected spans");
                     }
                     return Ok(());
                 }
@@ -150,6 +162,7 @@ impl Exporter {
             if !is_transient(status.code()) || stop.is_cancelled() {
                 return Err(status);
             }
+            *cause = Some(status);
             tokio::select! {
                 () = sleep(max_pause.mul_f64(0.5 + 0.5 * fastrand::f64())) => {}
                 // The process ends, so the collector gets one more try.
@@ -185,6 +198,20 @@ fn is_transient(code: Code) -> bool {
             | Code::Unavailable
             | Code::DataLoss
     )
+}
+
+/// The message of a status and of its sources, for example `tcp connect error: Connection refused`.
+fn cause_of(status: &Status) -> String {
+    let mut text = status.message().to_owned();
+    let mut next = status.source();
+    while let Some(source) = next {
+        let message = source.to_string();
+        if !text.contains(&message) {
+            text = format!("{text}: {message}");
+        }
+        next = source.source();
+    }
+    shortened(&text)
 }
 
 fn shortened(message: &str) -> String {

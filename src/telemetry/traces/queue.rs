@@ -51,7 +51,7 @@ impl Queue {
     /// Removes all spans, and returns the number of spans that are lost.
     pub(super) fn close(&self) -> u64 {
         let left = std::mem::take(&mut *self.lock()).len();
-        self.lost.add(left);
+        self.lost.add(u64::try_from(left).unwrap_or(u64::MAX));
         self.lost.take()
     }
 

@@ -43,7 +43,8 @@ async fn concurrent_callers_share_one_fetch_at_start_and_after_a_rejection() {
     }
     let credentials = TestCredential::plain();
     let service = Service::start_with(&emulator, &credentials, |command, _| {
-        command.env("RUST_LOG", "info");
+        // The 420 calls take longer than five seconds on a busy machine.
+        command.env("RUST_LOG", "info").env("COUNTERMAND_UPSTREAM_TIMEOUT", "1m");
     })
     .await;
     let users = |endpoint| {

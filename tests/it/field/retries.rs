@@ -1,7 +1,11 @@
 //! Requests that cannot be built, and the retry budget.
 
-use countermand::proto::longrunning::{ListOperationsRequest, operations_client::OperationsClient};
+use countermand::{
+    http_client::{Authorities, HttpClient, Progress, ProxySettings},
+    proto::longrunning::{ListOperationsRequest, operations_client::OperationsClient},
+};
 use futures_util::future::join_all;
+use http::{HeaderMap, Method};
 use serde_json::json;
 use tonic::{Code, Status, transport::Channel};
 use tonic_types::{FieldViolation, StatusExt};
@@ -51,6 +55,18 @@ async fn a_list_that_is_too_long_for_a_url_is_invalid_and_nothing_is_sent() {
     assert_eq!(log.len(), 400);
     assert!(log.iter().all(|line| line["code"] == "INVALID_ARGUMENT" && line["attempts"].is_null()));
     assert_eq!(upstream.requests().len(), 0);
+}
+
+/// The same reports: the HTTP client reports such a request as one that was not built, whatever the reason.
+#[tokio::test]
+async fn a_request_that_cannot_be_built_is_told_apart_from_a_lost_connection() {
+    let base: url::Url = "http://127.0.0.1:1".parse().unwrap();
+    let client = HttpClient::new(&base, &Authorities::public(), &ProxySettings::default()).unwrap();
+    let url = base.join(&"a".repeat(65_534)).unwrap();
+    let error = client.send(Method::GET, url, HeaderMap::new(), "").await.unwrap_err();
+    assert_eq!(error.progress, Progress::NotBuilt, "{error}");
+    let error = client.send(Method::GET, base, HeaderMap::new(), "").await.unwrap_err();
+    assert_eq!(error.progress, Progress::NotConnected, "{error}");
 }
 
 /// The longest URL is sent.

@@ -10,6 +10,7 @@ use crate::{
     lifecycle::{
         caller::{cancel, cancel_by, connect},
         google::{Google, Token},
+        key::Key,
         service::Service,
     },
     support::{files::replace, process::eventually},
@@ -46,8 +47,13 @@ impl Reloading {
 
     /// Replaces the configuration file, and waits for the outcome of its reload.
     async fn reload(&self, sections: &str, outcome: &str) {
+        self.reload_file(&configuration(sections), outcome).await;
+    }
+
+    /// As [`Self::reload`], with the whole file.
+    async fn reload_file(&self, content: &str, outcome: &str) {
         let before = self.service.process.stderr.text().len();
-        replace(&self.path().join("countermand.toml"), &configuration(sections));
+        replace(&self.path().join("countermand.toml"), content);
         self.service.process.signal(SIGHUP);
         self.service.process.stderr.see(|log| log[before..].contains(outcome).then_some(())).await;
     }
@@ -128,7 +134,7 @@ async fn settings_that_need_a_restart_are_named_and_keep_their_values() {
 }
 
 #[tokio::test]
-async fn a_policy_is_not_removed_while_the_listeners_need_a_restart() {
+async fn a_policy_stays_while_the_listeners_need_a_restart() {
     let google = Google::start().await;
     let running = Reloading::start(&google, "[policy]\nfile = \"forbid.cedar\"").await;
     // TLS would protect the new listeners, and the old ones are still open.
@@ -155,16 +161,97 @@ async fn credentials_are_added_and_removed_and_unchanged_ones_keep_their_token()
     let apac = "[[credentials]]\nname = \"apac\"\nfile = \"key.json\"\nenterprises = [\"LC02*\"]";
     // The new credential has no token at first, and the service stays ready.
     google.answer_token(Token::Held);
-    running.reload(apac, "reloaded the configuration applied=\"credentials.enterprises").await;
+    running.reload(apac, "reloaded the configuration applied=\"credentials\"").await;
     assert_eq!(running.service.get("/readyz").await.0, 200);
     cancel_in("LC01").await.unwrap();
     google.answer_token(Token::Granted(3600));
     cancel_in("LC02").await.unwrap();
     assert_eq!(google.seen().assertions.len(), 2, "the first credential keeps its token");
 
-    running.reload("", "reloaded the configuration applied=\"credentials.enterprises").await;
+    running.reload("", "reloaded the configuration applied=\"credentials\"").await;
     assert_eq!(cancel_in("LC02").await.unwrap_err().code(), Code::FailedPrecondition);
     cancel_in("LC01").await.unwrap();
     assert_eq!(google.seen().assertions.len(), 2);
     assert!(!running.service.get("/readyz").await.1.contains("apac"));
+
+    // The removed credential ended, and the service goes on.
+    running.reload(apac, "reloaded the configuration applied=\"credentials\"").await;
+    cancel_in("LC02").await.unwrap();
+    running.reload("", "reloaded the configuration applied=\"credentials\"").await;
+    cancel_in("LC01").await.unwrap();
+    assert_eq!(running.service.get("/readyz").await.0, 200);
+}
+
+/// Two credentials with their files and enterprises.
+fn two_credentials([first, second]: [(&str, &str); 2]) -> String {
+    let section = |name, (file, enterprises)| {
+        format!("[[credentials]]\nname = \"{name}\"\nfile = \"{file}\"\n{enterprises}\n")
+    };
+    format!("[audit]\nfile = \"audit.jsonl\"\n{}{}", section("emea", first), section("rest", second))
+}
+
+#[tokio::test]
+async fn an_enterprise_moves_to_another_credential() {
+    let google = Google::start().await;
+    let running = Reloading::start(&google, "").await;
+    let (only, all) = ("enterprises = [\"LC01*\"]", "");
+    for (emea, rest) in [(only, all), (all, only)] {
+        let file = two_credentials([("key.json", emea), ("key.json", rest)]);
+        running.reload_file(&file, "applied=\"credentials\"").await;
+        running.cancel().await.unwrap();
+    }
+    let log = fs::read_to_string(running.path().join("audit.jsonl")).unwrap();
+    let used: Vec<_> = log.lines().map(|line| line.contains("\"credential\":\"emea\"")).collect();
+    assert_eq!(used, [true, false], "{log}");
+}
+
+#[tokio::test]
+async fn the_token_before_stays_until_the_new_definition_of_a_credential_gives_one() {
+    let google = Google::start().await;
+    let running = Reloading::start(&google, "").await;
+    fs::write(running.path().join("new.json"), Key::generate().file(&google.token_url())).unwrap();
+    google.answer_token(Token::Other(400, r#"{"error": "invalid_grant", "error_description": "no key"}"#));
+    let changed = configuration("").replace("key.json", "new.json");
+    running.reload_file(&changed, "applied=\"credentials\"").await;
+    running.service.process.stderr.has("gives no token: the one before stays in use").await;
+    let (status, page) = running.service.get("/readyz").await;
+    assert!(status == 200 && page.contains("no key"), "{page}");
+    running.cancel().await.unwrap();
+
+    google.answer_token(Token::Granted(3600));
+    running.service.process.stderr.has("the credential's file changed: reloaded").await;
+    running.cancel().await.unwrap();
+    let seen = google.seen();
+    assert_eq!(
+        seen.authorizations.last(),
+        seen.tokens.last().map(|token| format!("Bearer {token}")).as_ref()
+    );
+}
+
+#[tokio::test]
+async fn a_reload_that_removes_the_only_valid_credential_ends_the_readiness() {
+    let google = Google::start().await;
+    let running = Reloading::start(&google, "").await;
+    google.answer_token(Token::Other(400, r#"{"error": "invalid_grant"}"#));
+    let all = "enterprises = [\"*\"]";
+    let both = two_credentials([("key.json", "enterprises = [\"LC01*\"]"), ("key.json", all)]);
+    running.reload_file(&both, "applied=\"credentials\"").await;
+    running.service.process.stderr.has("no valid token: calls to the enterprises").await;
+    assert_eq!(running.service.get("/readyz").await.0, 200);
+    let (_, rest) = both.split_once("[[credentials]]\nname = \"rest\"").unwrap();
+    let rest = format!("[audit]\nfile = \"audit.jsonl\"\n[[credentials]]\nname = \"rest\"{rest}");
+    running.reload_file(&rest, "applied=\"credentials\"").await;
+    running.service.not_ready(&["rest"]).await;
+}
+
+#[tokio::test]
+async fn a_policy_waits_for_the_settings_of_callers_that_need_a_restart() {
+    let google = Google::start().await;
+    let running = Reloading::start(&google, "[policy]\nfile = \"permit.cedar\"").await;
+    for section in ["[callers]\nlinkerd_client_id = true", "[server]\nunix_socket_mode = \"0660\""] {
+        let changed = format!("[policy]\nfile = \"forbid.cedar\"\n{section}");
+        running.reload(&changed, "policy.file").await;
+        running.service.process.stderr.has("some settings need a restart applied=\"\"").await;
+        running.cancel().await.unwrap();
+    }
 }

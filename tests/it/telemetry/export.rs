@@ -2,12 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal::SIGTERM;
 use tokio::net::TcpListener;
 
 use super::{cancel, exporting};
 use crate::{
+    lifecycle::{caller, google::Google, service::Service as Process},
     support::{
         collector::{Collector, attribute},
+        process::{countermand, eventually, run},
         reply::Reply,
         service::Setup,
         tls::Authority,
@@ -119,4 +122,55 @@ async fn spans_are_exported_again_when_the_collector_is_back() {
     let collector = Collector::start_at(address).await;
     // The exporter sends the same batch again.
     collector.calls(1).await;
+}
+
+#[tokio::test]
+async fn a_collector_that_is_away_is_logged_once_and_so_is_its_return() {
+    let address = Collector::start().await.stop().await;
+    let google = Google::start().await;
+    let service = Process::start_with(&google, |command| {
+        command
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{address}"))
+            .env("OTEL_EXPORTER_OTLP_HEADERS", "api-key=c0llector-s3cret")
+            .env("OTEL_EXPORTER_OTLP_TIMEOUT", "100")
+            .env("OTEL_BSP_SCHEDULE_DELAY", "10")
+            .env("RUST_LOG", "trace");
+    });
+    let service = service.await;
+    service.ready().await;
+    let failed = "failed to export spans: they are lost until the collector accepts them code=Unavailable cause=\"tcp connect error";
+    for id in 0..5 {
+        caller::cancel(service.address, id).await.unwrap();
+        service.process.stderr.has(failed).await;
+        // Each batch fails after its timeout.
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+    let collector = Collector::start_at(address).await;
+    // The connection may be in a pause before its next attempt, so that the first spans are lost.
+    eventually("the export to work again", async || {
+        caller::cancel(service.address, 6).await.unwrap();
+        (!collector.spans().is_empty()).then_some(())
+    })
+    .await;
+    service.process.stderr.has("spans are exported again lost=").await;
+    service.process.signal(SIGTERM);
+    let log = service.process.end().await.stderr;
+    assert_eq!(log.matches("failed to export spans").count(), 1, "{log}");
+    assert!(log.contains("Connection refused"), "{log}");
+    assert_eq!(log.matches("spans are exported again").count(), 1, "{log}");
+    assert!(!log.contains("c0llector-s3cret"), "{log}");
+    collector.exports(|exports| assert_eq!(exports[0].headers.get("api-key").unwrap(), "c0llector-s3cret"));
+}
+
+#[tokio::test]
+async fn an_invalid_variable_stops_the_start() {
+    let mut command = countermand(&["serve"]);
+    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317").env("OTEL_TRACES_SAMPLER", "xray");
+    let ended = run(&mut command).await;
+    assert_eq!(ended.code, Some(78), "{ended:?}");
+    for begin in
+        ["OTEL_EXPORTER_OTLP_ENDPOINT: ", "OTEL_TRACES_SAMPLER: there is no such sampler; give always_on"]
+    {
+        assert!(ended.stderr.lines().any(|line| line.trim_start().starts_with(begin)), "{ended:?}");
+    }
 }
