@@ -325,7 +325,10 @@ impl App {
         let (delay, drain_timeout) = drain.get();
         let mut is_cut = false;
         if dead.is_none() && !delay.is_zero() {
-            tracing::info!(delay_ms = delay.as_millis(), "draining after a delay");
+            tracing::info!(
+                delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
+                "draining after a delay"
+            );
             serving.send_replace(Serving::Leaving);
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}

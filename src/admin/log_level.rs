@@ -14,6 +14,7 @@ pub(super) fn respond(levels: &LogLevels, request: &Request<Bytes>) -> Response<
     }
     let from = levels.current();
     let result = match str::from_utf8(request.body()) {
+        Ok(filter) if filter.trim_end().contains('\n') => Err("a filter is one line".to_owned()),
         Ok(filter) => levels.set(filter).map_err(|error| error.to_string()),
         Err(_) => Err("the filter is not UTF-8".to_owned()),
     };

@@ -119,12 +119,9 @@ fn readiness_in(known: &[(Credential, Readiness)], credential: &Credential) -> R
 /// Reports the changes of a set of credentials. Never returns. Only the first set delays the readiness of the process
 /// until each credential had its first attempt.
 async fn report_set(known: &mut [(Credential, Readiness)], is_first: bool, serving: &watch::Sender<Serving>) {
-    // A set that replaces another may differ in its readiness before any of its credentials changes.
-    let count = |readiness| known.iter().filter(|(_, known)| *known == readiness).count();
-    if !is_first && count(Readiness::Ready) > 0 {
-        publish(true, serving);
-    } else if !is_first && count(Readiness::NotReady) == known.len() {
-        publish(false, serving);
+    if !is_first {
+        // A set that replaces another may differ in its readiness before any of its credentials changes.
+        publish(known.iter().any(|(_, readiness)| *readiness == Readiness::Ready), serving);
     }
     let change =
         async |index, credential: Credential, known| (index, credential.readiness_after(known).await);

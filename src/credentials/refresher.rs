@@ -85,6 +85,11 @@ pub(super) async fn run<S: TokenSource>(
     }
 }
 
+/// Whole milliseconds, as a number of the log.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 struct Refresher<'a, S> {
     name: String,
     status: &'a watch::Sender<CredentialStatus>,
@@ -108,7 +113,7 @@ impl<S: TokenSource> Refresher<'_, S> {
                     credential = self.name,
                     cause = failure.cause,
                     permanent = failure.is_permanent,
-                    retry_in_ms = self.active.pause().as_millis(),
+                    retry_in_ms = millis(self.active.pause()),
                     "no token could be fetched"
                 );
                 let gives_up = failure.is_permanent || self.active.failures >= GIVE_UP_FAILURES;
@@ -136,7 +141,7 @@ impl<S: TokenSource> Refresher<'_, S> {
                     credential = self.name,
                     cause = failure.cause,
                     permanent = failure.is_permanent,
-                    retry_in_ms = changed.pause().as_millis(),
+                    retry_in_ms = millis(changed.pause()),
                     "the credential's file changed and gives no token: the one before stays in use"
                 );
                 // Further failures are of the same version.

@@ -40,6 +40,9 @@ type OtherService<B> = BoxCloneSyncService<Request<B>, Response<Body>, Infallibl
 /// deadline.
 const MAX_REFLECTION_STREAMS: usize = 64;
 
+/// The maximum number of concurrent health watches, likewise. One takes about 8 kB.
+const MAX_WATCHES: usize = 2048;
+
 /// The `RetryInfo` of a refused stream.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -49,8 +52,9 @@ pub struct Router {
     calls: Arc<Calls>,
     identities: Arc<Identities>,
     health: OtherService<Full<Bytes>>,
-    reflection: OtherService<LimitedStream>,
-    reflection_alpha: OtherService<LimitedStream>,
+    watches: Arc<Semaphore>,
+    reflection: OtherService<Limited<Incoming>>,
+    reflection_alpha: OtherService<Limited<Incoming>>,
     reflection_streams: Arc<Semaphore>,
 }
 
@@ -69,6 +73,7 @@ impl Router {
             calls,
             identities,
             health: BoxCloneSyncService::new(health::service(serving.clone())),
+            watches: Arc::new(Semaphore::new(MAX_WATCHES)),
             reflection: BoxCloneSyncService::new(reflection::v1(serving.clone(), max_request_bytes)),
             reflection_alpha: BoxCloneSyncService::new(reflection::v1alpha(serving, max_request_bytes)),
             reflection_streams: Arc::new(Semaphore::new(MAX_REFLECTION_STREAMS)),
@@ -125,17 +130,26 @@ impl Service<Request<Incoming>> for ConnectionRouter {
     }
 }
 
-/// Calls health with the collected message. Both methods have one message, which is bounded like that of other calls.
+/// Calls health with the collected message. Both methods have one message, which is bounded like that of other calls. A
+/// watch has no end, so the number of watches is bounded too.
 fn call_health(router: &Router, request: Request<Incoming>) -> InFlight {
     let (service, calls) = (router.health.clone(), Arc::clone(&router.calls));
+    let permit = match request.uri().path() {
+        "/grpc.health.v1.Health/Watch" => Arc::clone(&router.watches).try_acquire_owned().map(Some),
+        _ => Ok(None),
+    };
     InFlight::unrecorded(async move {
         let (head, body) = request.into_parts();
-        let response = match call::not_grpc(&head) {
-            Some(refused) => refused,
-            None => match calls.collect_message(body).await {
+        let response = match (call::not_grpc(&head), permit) {
+            (Some(refused), _) => refused,
+            (None, Err(_)) => status::overloaded(RETRY_AFTER).into_http(),
+            (None, Ok(permit)) => match calls.collect_message(body).await {
                 Ok(message) => {
                     let Ok(response) = service.oneshot(Request::from_parts(head, Full::new(message))).await;
-                    response
+                    match permit {
+                        Some(permit) => response.map(|body| Body::new(Limited { body, _permit: permit })),
+                        None => response,
+                    }
                 }
                 Err(refused) => refused.into_http(),
             },
@@ -147,7 +161,7 @@ fn call_health(router: &Router, request: Request<Incoming>) -> InFlight {
 /// Calls reflection, unless the maximum number of streams is open.
 fn call_reflection(
     router: &Router,
-    service: &OtherService<LimitedStream>,
+    service: &OtherService<Limited<Incoming>>,
     request: Request<Incoming>,
 ) -> InFlight {
     let (service, permit) = (service.clone(), Arc::clone(&router.reflection_streams).try_acquire_owned());
@@ -156,7 +170,7 @@ fn call_reflection(
         let response = match (call::not_grpc(&head), permit) {
             (Some(refused), _) => refused,
             (None, Ok(permit)) => {
-                let body = LimitedStream { body, _permit: permit };
+                let body = Limited { body, _permit: permit };
                 let Ok(response) = service.oneshot(Request::from_parts(head, body)).await;
                 response
             }
@@ -166,20 +180,20 @@ fn call_reflection(
     })
 }
 
-/// The request body of a stream, which holds a permit as long as the service reads it.
-struct LimitedStream {
-    body: Incoming,
+/// The body of a stream, which holds a permit as long as the body lives.
+struct Limited<B> {
+    body: B,
     _permit: OwnedSemaphorePermit,
 }
 
-impl http_body::Body for LimitedStream {
-    type Data = Bytes;
-    type Error = hyper::Error;
+impl<B: http_body::Body + Unpin> http_body::Body for Limited<B> {
+    type Data = B::Data;
+    type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         Pin::new(&mut self.body).poll_frame(cx)
     }
 

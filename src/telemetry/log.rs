@@ -83,7 +83,10 @@ pub fn start(format: LogFormat, default: &str) -> Result<Log, String> {
     let (filter, levels) = reload::Layer::new(filter);
     let (writer, guard) =
         NonBlockingBuilder::default().buffered_lines_limit(MAX_QUEUED_LINES).finish(io::stderr());
-    let lines = fmt::layer().with_writer(writer).with_ansi(io::stderr().is_terminal());
+    // `NO_COLOR` is a convention (no-color.org).
+    let has_colors =
+        io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let lines = fmt::layer().with_writer(writer).with_ansi(has_colors);
     let lines = match format {
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),

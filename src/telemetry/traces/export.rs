@@ -6,7 +6,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Code, Request, Status,
-    metadata::MetadataMap,
+    metadata::{KeyAndValueRef, MetadataMap},
     transport::{Channel, Endpoint},
 };
 
@@ -29,6 +29,9 @@ const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
 /// The maximum length of a collector's message in the log, in characters.
 const MAX_MESSAGE: usize = 200;
+
+/// The minimum length of a text that is masked. A shorter one would occur in words of the message.
+const MIN_SECRET: usize = 4;
 
 /// The address of the collector.
 #[derive(Clone, Debug)]
@@ -121,7 +124,8 @@ impl Exporter {
                     Some(failing) => *failing += lost,
                     None => {
                         self.failing = Some(lost);
-                        let (code, cause) = (status.code(), cause_of(&status));
+                        let (code, cause) =
+                            (status.code(), shortened(&without_secrets(&cause_of(&status), &self.headers)));
                         tracing::warn!(
                             ?code,
                             cause,
@@ -152,7 +156,8 @@ impl Exporter {
                     if let Some(partial) = rejected
                         && let Some(suppressed) = self.rejection_log.permit()
                     {
-                        let (rejected, cause) = (partial.rejected_spans, shortened(&partial.error_message));
+                        let cause = shortened(&without_secrets(&partial.error_message, &self.headers));
+                        let rejected = partial.rejected_spans;
                         tracing::warn!(rejected, cause, suppressed, "the collector rejected spans");
                     }
                     return Ok(());
@@ -211,9 +216,43 @@ fn cause_of(status: &Status) -> String {
         }
         next = source.source();
     }
-    shortened(&text)
+    text
+}
+
+/// A text of the collector without the values of the headers. A collector may quote a wrong key.
+fn without_secrets(text: &str, headers: &MetadataMap) -> String {
+    let values = headers.iter().filter_map(|header| match header {
+        KeyAndValueRef::Ascii(_, value) => value.to_str().ok(),
+        KeyAndValueRef::Binary(..) => None,
+    });
+    // A collector may leave out the scheme of `Bearer KEY`.
+    let secrets = values.flat_map(|value| std::iter::once(value).chain(value.split(' ')));
+    let secrets = secrets.filter(|secret| secret.len() >= MIN_SECRET);
+    secrets.fold(text.to_owned(), |text, secret| text.replace(secret, "[redacted]"))
 }
 
 fn shortened(message: &str) -> String {
     message.chars().take(MAX_MESSAGE).flat_map(char::escape_default).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::metadata::MetadataMap;
+
+    use super::without_secrets;
+
+    #[test]
+    fn the_headers_are_masked_in_a_text_of_the_collector() {
+        let mut headers = MetadataMap::new();
+        headers.insert("api-key", "k3y-of-the-collector".parse().unwrap());
+        headers.insert("authorization", "Bearer t0ken".parse().unwrap());
+        headers.insert("x", "1".parse().unwrap());
+        for (text, masked) in [
+            ("invalid key 'k3y-of-the-collector'", "invalid key '[redacted]'"),
+            ("got Bearer t0ken, 1 try", "got [redacted], 1 try"),
+            ("t0ken is not valid", "[redacted] is not valid"),
+        ] {
+            assert_eq!(without_secrets(text, &headers), masked);
+        }
+    }
 }

@@ -7,7 +7,7 @@ use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
 use bytes::{BufMut, Bytes, BytesMut};
 use countermand::proto::longrunning::CancelOperationRequest;
 use h2::{
-    SendStream,
+    RecvStream, SendStream,
     client::{ResponseFuture, SendRequest},
 };
 use http::{HeaderMap, Request};
@@ -169,6 +169,13 @@ impl PendingCall {
     /// The HTTP status, for a request that is refused before gRPC handles it.
     pub(crate) async fn http_status(self) -> u16 {
         with_timeout("a response", self.0).await.unwrap().status().as_u16()
+    }
+
+    /// The body of a response that goes on. `None` if the response is an error.
+    pub(crate) async fn stream(self) -> Option<RecvStream> {
+        let response = with_timeout("the head of a response", self.0).await.unwrap();
+        let is_error = response.headers().contains_key("grpc-status");
+        (!is_error).then(|| response.into_body())
     }
 
     pub(crate) async fn response(self) -> GrpcResponse {

@@ -6,11 +6,13 @@ use tonic::Code;
 use crate::support::{
     details::{assert_our_error, assert_our_error_with_retry},
     grpc::request,
+    process::eventually,
     service::{Service, Setup},
     upstream::Upstream,
 };
 
 const CHECK: &str = "/grpc.health.v1.Health/Check";
+const WATCH: &str = "/grpc.health.v1.Health/Watch";
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 
 async fn start() -> (Service, Upstream) {
@@ -33,6 +35,33 @@ async fn a_message_over_the_limit_is_refused_before_it_arrives() {
         let status = pending.response().await.status();
         assert_our_error(&status, Code::InvalidArgument, "REQUEST_TOO_LARGE");
     }
+}
+
+#[tokio::test]
+async fn the_number_of_health_watches_is_bounded() {
+    let (service, _upstream) = start().await;
+    let mut connections = Vec::new();
+    let mut open = Vec::new();
+    // A connection has at most 1,024 streams.
+    for _ in 0..3 {
+        connections.push(service.wire().await);
+    }
+    for number in 0..2048 {
+        let watch = connections[number / 1000].start_raw(WATCH, &[], &[]).await;
+        let mut status = watch.stream().await.expect("a watch");
+        // The client closes a connection whose data stays unread.
+        status.data().await.unwrap().unwrap();
+        open.push(status);
+    }
+    let refused = connections[2].start_raw(WATCH, &[], &[]).await.response().await.status();
+    assert_our_error_with_retry(&refused, Code::Unavailable, "OVERLOADED", 1);
+    // A check is still answered, and a closed connection leaves its places to others.
+    assert_eq!(connections[2].start_raw(CHECK, &[], &[]).await.response().await.code(), Code::Ok);
+    connections.remove(0).disconnect();
+    let wire = service.wire().await;
+    let _watch =
+        eventually("a place for a watch", async || wire.start_raw(WATCH, &[], &[]).await.stream().await)
+            .await;
 }
 
 #[tokio::test]
