@@ -1,4 +1,4 @@
-//! What the operator observes: the [`log`], the [`metrics`], their [`history`] and the [`traces`]. No other component is
+//! The operator's view: the [`log`], the [`metrics`], their [`history`] and the [`traces`]. No other component is
 //! named here, so every component may use this one.
 
 pub mod history;

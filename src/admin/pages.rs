@@ -32,7 +32,7 @@ use crate::{
     },
 };
 
-/// What a reader of the pages may see.
+/// The content that the reader of the pages may see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Detail {
     /// States and their causes, which can have addresses and the names of files.

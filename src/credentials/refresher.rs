@@ -31,7 +31,7 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
 /// The number of consecutive failures after which the start of the service no longer waits.
 const GIVE_UP_FAILURES: u32 = 3;
 
-/// What a `Credential` asks of its task.
+/// The requests of a `Credential` to its task.
 pub(super) struct Requests {
     /// The generations of tokens that Google rejected.
     pub(super) rejections: mpsc::Receiver<u64>,

@@ -17,7 +17,7 @@ use serde_json::Value;
 const SENSITIVE_MEMBERS: [&str; 2] = [
     // `Command.newPassword`: the password of a RESET_PASSWORD, in clear text.
     "newPassword",
-    // `AddEsimParams.activationCode`: the code of an ADD_ESIM. Whoever has it can download the eSIM profile (GSMA
+    // `AddEsimParams.activationCode`: the code of an ADD_ESIM. Its holder can download the eSIM profile (GSMA
     // SGP.22, section 4.1).
     "activationCode",
 ];

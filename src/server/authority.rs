@@ -12,6 +12,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::preface::PREFACE;
 use crate::log_throttle::LogThrottle;
 
 mod filter;
@@ -31,7 +32,8 @@ const MAX_LOGGED: usize = 100;
 #[derive(Debug)]
 struct Malformed;
 
-/// A connection whose client may send an invalid authority. The preface must have been read.
+/// A connection whose client may send an invalid authority. The preface must have been read. It is returned again to
+/// hyper.
 pub(super) struct AuthorityReader<'a, T> {
     inner: T,
     filter: AuthorityFilter,
@@ -55,7 +57,8 @@ impl<'a, T> AuthorityReader<'a, T> {
     }
 
     fn new(inner: T, on_invalid: OnInvalid, log: Option<&'a LogThrottle>) -> Self {
-        Self { inner, filter: AuthorityFilter::new(on_invalid), held: Vec::new(), released: 0, log }
+        let filter = AuthorityFilter::new(on_invalid);
+        Self { inner, filter, held: PREFACE.to_vec(), released: PREFACE.len(), log }
     }
 }
 

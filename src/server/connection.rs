@@ -18,7 +18,7 @@ use super::{
     conn_limit::RevocableSlot,
     listener::Connected,
     peer::{Peer, PeerOrigin},
-    preface::{self, AfterPreface},
+    preface,
     resets::Resets,
     router::Router,
     settings::Limits,
@@ -147,8 +147,7 @@ impl Connections {
                 AuthorityReader::logging(stream, &self.invalid_authorities)
             }
         };
-        let io = AfterPreface::new(TokioIo::new(stream));
-        let mut connection = std::pin::pin!(self.http2.serve_connection(io, service));
+        let mut connection = std::pin::pin!(self.http2.serve_connection(TokioIo::new(stream), service));
         let exceeded = async || {
             tokio::select! {
                 () = resets.exceeded() => "the peer reset too many calls",

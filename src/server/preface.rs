@@ -2,13 +2,8 @@
 //!
 //! This module reads the preface before hyper gets the connection, because hyper waits for it without a timeout.
 
-use std::{
-    io,
-    pin::Pin,
-    task::{Context, Poll},
-};
+use std::io;
 
-use hyper::rt;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// The connection preface (RFC 9113, section 3.4).
@@ -44,60 +39,6 @@ pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<()
         }
     }
     Ok(())
-}
-
-/// A connection whose preface was read. It returns the preface again to hyper.
-pub(super) struct AfterPreface<T> {
-    unread: &'static [u8],
-    inner: T,
-}
-
-impl<T> AfterPreface<T> {
-    pub(super) fn new(inner: T) -> Self {
-        Self { unread: PREFACE, inner }
-    }
-}
-
-impl<T: rt::Read + Unpin> rt::Read for AfterPreface<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        mut buffer: rt::ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.unread.is_empty() {
-            return Pin::new(&mut self.inner).poll_read(cx, buffer);
-        }
-        let (next, rest) = self.unread.split_at(self.unread.len().min(buffer.remaining()));
-        buffer.put_slice(next);
-        self.unread = rest;
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<T: rt::Write + Unpin> rt::Write for AfterPreface<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, slices)
-    }
 }
 
 #[cfg(test)]

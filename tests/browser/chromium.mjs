@@ -20,7 +20,7 @@ export class Chromium {
   #next = 1;
   #waiting = new Map();
   #session;
-  // What the page did: its requests, and its errors.
+  // The requests and the errors of the page.
   requests = [];
   errors = [];
 

@@ -47,7 +47,7 @@ DEVICE = "enterprises/LC01/devices/d1"
 # The client's connection preface of HTTP/2, with empty SETTINGS. A connection without one could be replaced.
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"
 PERMIT_ONE_ENTERPRISE = 'permit (principal, action, resource in Enterprise::"LC01");'
-PERMIT_NOBODY = 'permit (principal == Caller::"unix:0", action == Action::"get", resource in Enterprise::"none");'
+PERMIT_NO_CALLER = 'permit (principal == Caller::"unix:0", action == Action::"get", resource in Enterprise::"none");'
 
 # The alerts that must fire in each scenario.
 EXPECTED = {
@@ -341,7 +341,7 @@ def audit(program, processes, emulator):
 def files(program, processes, emulator):
     """A certificate that expires soon, a broken policy, denials, and idle connections up to the limit of connections."""
     policy = processes.directory / "nobody.cedar"
-    policy.write_text(PERMIT_NOBODY)
+    policy.write_text(PERMIT_NO_CALLER)
     service = Service(
         program,
         processes,

@@ -20,6 +20,15 @@ async fn read_in_chunks(mut reader: impl AsyncRead + Unpin, size: usize) -> Vec<
 }
 
 #[tokio::test]
+async fn the_preface_is_read_again() {
+    for size in [1, 7, 24, 100] {
+        let inner = tokio::io::join(&b"and the rest"[..], tokio::io::sink());
+        let all = read_in_chunks(AuthorityReader::replacing(inner), size).await;
+        assert_eq!(all, [&PREFACE[..], b"and the rest"].concat(), "{size}");
+    }
+}
+
+#[tokio::test]
 async fn invalid_authorities_are_replaced_for_reads_and_writes_of_any_size() {
     let sent = [headers(b"/run/s.sock"), headers(b"localhost"), headers(b"run%2Fs.sock")].concat();
     let replaced = [headers(b"aaaaaaaaaaa"), headers(b"localhost"), headers(b"aaaaaaaaaaaa")].concat();
@@ -32,7 +41,7 @@ async fn invalid_authorities_are_replaced_for_reads_and_writes_of_any_size() {
             };
             let reader = AuthorityReader::replacing(server);
             let (all, ()) = tokio::join!(read_in_chunks(reader, read), sending);
-            assert_eq!(all, replaced, "{written} {read}");
+            assert_eq!(all, [&PREFACE[..], &replaced].concat(), "{written} {read}");
         }
     }
 }
@@ -43,7 +52,7 @@ async fn a_connection_that_ends_inside_a_value_passes_all_bytes() {
     for end in 0..sent.len() {
         let all =
             read_in_chunks(AuthorityReader::replacing(tokio::io::join(&sent[..end], tokio::io::sink())), 4);
-        assert_eq!(all.await, sent[..end]);
+        assert_eq!(all.await, [&PREFACE[..], &sent[..end]].concat());
     }
 }
 

@@ -1,5 +1,5 @@
 //! The user ID that the kernel reports for every peer whose user has no ID in this process's user namespace
-//! (user_namespaces(7), "Unmapped user and group IDs"). It identifies nobody.
+//! (user_namespaces(7), "Unmapped user and group IDs"). It identifies no user.
 
 use std::fs;
 

@@ -107,7 +107,7 @@ fn a_connection_identifies_its_peer() {
 }
 
 #[test]
-fn the_user_id_of_unmapped_users_identifies_nobody() {
+fn the_user_id_of_unmapped_users_identifies_no_user() {
     let mut identities = Identities::new(&Callers::default(), None, &Background::unsupervised()).unwrap();
     identities.overflow_uid = Some(7);
     let identities = Arc::new(identities);

@@ -44,26 +44,3 @@ async fn a_close_before_the_preface_is_unexpected_eof() {
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     }
 }
-
-/// Reads all bytes as hyper does, at most `size` bytes at a time.
-fn read_in_chunks(io: &mut AfterPreface<hyper_util::rt::TokioIo<&[u8]>>, size: usize) -> Vec<u8> {
-    let mut all = Vec::new();
-    loop {
-        let mut space = vec![0; size];
-        let mut buffer = rt::ReadBuf::new(&mut space);
-        let cx = &mut Context::from_waker(std::task::Waker::noop());
-        assert!(rt::Read::poll_read(Pin::new(io), cx, buffer.unfilled()).is_ready());
-        match buffer.filled() {
-            [] => return all,
-            read => all.extend_from_slice(read),
-        }
-    }
-}
-
-#[test]
-fn hyper_reads_the_preface_again() {
-    for size in [1, 7, 24, 100] {
-        let mut io = AfterPreface::new(hyper_util::rt::TokioIo::new(&b"and the rest"[..]));
-        assert_eq!(read_in_chunks(&mut io, size), [&PREFACE[..], b"and the rest"].concat(), "{size}");
-    }
-}
