@@ -34,7 +34,8 @@ pub struct Flight {
     started: Instant,
     /// The latest deadline of the callers, in nanoseconds from the start.
     deadline: AtomicU64,
-    extended: Notify,
+    /// Notified when the deadline is extended, and when a call joins a flight of polls.
+    changed: Notify,
     attempts: AtomicU32,
     /// The time at which the latest request was handed to a connection, in nanoseconds from the start.
     sent: AtomicU64,
@@ -43,6 +44,8 @@ pub struct Flight {
     credential: OnceLock<Arc<str>>,
     has_caller_timeout: AtomicBool,
     caller: Option<Caller>,
+    /// Whether only polls use the flight.
+    is_poll: AtomicBool,
     trace: Trace,
 }
 
@@ -69,26 +72,57 @@ impl Flight {
     /// Starts a flight for `caller`, which waits until `deadline`, in the trace of its call.
     #[must_use]
     pub fn started_by(caller: Option<Caller>, trace: Trace, deadline: Instant) -> Arc<Self> {
+        Self::start(caller, false, trace, deadline)
+    }
+
+    /// Starts a flight of a poll for a call of `caller`, which waits until `deadline`.
+    #[must_use]
+    pub fn polled_for(caller: Option<Caller>, trace: Trace, deadline: Instant) -> Arc<Self> {
+        Self::start(caller, true, trace, deadline)
+    }
+
+    fn start(caller: Option<Caller>, is_poll: bool, trace: Trace, deadline: Instant) -> Arc<Self> {
         let started = Instant::now();
         Arc::new(Self {
             started,
             deadline: AtomicU64::new(nanos(deadline - started)),
-            extended: Notify::new(),
+            changed: Notify::new(),
             attempts: AtomicU32::new(0),
             sent: AtomicU64::new(0),
             upstream_status: AtomicU16::new(0),
             credential: OnceLock::new(),
             has_caller_timeout: AtomicBool::new(false),
             caller,
+            is_poll: AtomicBool::new(is_poll),
             trace,
         })
     }
 
-    /// Moves the deadline to `deadline` if that is later, because another caller joins.
-    pub fn extend(&self, deadline: Instant) {
+    /// Adds a call or a poll that waits until `deadline`. A later deadline replaces the deadline of the flight. A call
+    /// makes a flight of polls one of calls.
+    pub fn join(&self, deadline: Instant, is_poll: bool) {
         let deadline = nanos(deadline - self.started);
-        if self.deadline.fetch_max(deadline, Relaxed) < deadline {
-            self.extended.notify_waiters();
+        let is_extended = self.deadline.fetch_max(deadline, Relaxed) < deadline;
+        let is_raised = !is_poll && self.is_poll.swap(false, Relaxed);
+        if is_extended || is_raised {
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Whether only polls use the flight.
+    #[must_use]
+    pub fn is_poll(&self) -> bool {
+        self.is_poll.load(Relaxed)
+    }
+
+    /// Waits until a call joins a flight of polls.
+    pub async fn joined_by_call(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if !self.is_poll() {
+                return;
+            }
+            changed.await;
         }
     }
 
@@ -108,7 +142,20 @@ impl Flight {
     ///
     /// The latest deadline of the callers passed first. The work is dropped.
     pub async fn begin<T>(&self, work: impl Future<Output = T>) -> Result<T, DeadlinePassed> {
-        self.wait(work, || self.deadline(), || None).await.map_err(|()| DeadlinePassed)
+        self.begin_before(Duration::ZERO, work).await
+    }
+
+    /// As [`Self::begin`], for work that must end `margin` before the deadline.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::begin`], `margin` before the latest deadline.
+    pub async fn begin_before<T>(
+        &self,
+        margin: Duration,
+        work: impl Future<Output = T>,
+    ) -> Result<T, DeadlinePassed> {
+        self.wait(work, || self.deadline() - margin, || None).await.map_err(|()| DeadlinePassed)
     }
 
     /// Waits for the response to `request`, which must call [`Self::sent`] when it is handed to a connection. The
@@ -148,7 +195,7 @@ impl Flight {
             return Ok(done);
         }
         loop {
-            let extended = self.extended.notified();
+            let changed = self.changed.notified();
             let (until, now) = (end(), Instant::now());
             if until <= now {
                 return Err(());
@@ -158,7 +205,7 @@ impl Flight {
                 // The deadline is first, so that a caller with the same deadline sees that nothing was sent.
                 biased;
                 () = sleep_until(next) => {}
-                () = extended => {}
+                () = changed => {}
                 done = work.as_mut() => return Ok(done),
             }
         }
@@ -318,8 +365,8 @@ mod tests {
         let joiner = Arc::clone(&flight);
         tokio::spawn(async move {
             sleep(SECOND / 2).await;
-            joiner.extend(start + 3 * SECOND);
-            joiner.extend(start + 2 * SECOND);
+            joiner.join(start + 3 * SECOND, false);
+            joiner.join(start + 2 * SECOND, false);
         });
         assert_eq!(flight.begin(sleep(5 * SECOND)).await, Err(DeadlinePassed));
         assert_eq!(start.elapsed(), 3 * SECOND);

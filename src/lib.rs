@@ -9,8 +9,9 @@
 //!    service, audit line, response.
 //! 3. [`operations`] serves the method. It parses the [`name`], and [`policy`] makes a [`policy::Permit`].
 //!    `operations::flights` joins an identical upstream call, or starts one.
-//! 4. [`amapi`] sends the request in one or several attempts, with a token from [`credentials`], over [`http_client`]. The
-//!    [`flight`] bounds the upstream call and is its account.
+//! 4. [`amapi`] sends the request in one or several attempts, with a token from [`credentials`], over [`http_client`]. Each
+//!    attempt waits for its turn in the [`quota`] of the Google project. The [`flight`] bounds the upstream call and is its
+//!    account.
 //! 5. [`operations::status`] makes the status of an error. [`audit`] writes the line of the call, and then the response is
 //!    sent.
 //!
@@ -48,6 +49,7 @@ pub mod operations;
 pub mod pem;
 pub mod policy;
 pub mod proto;
+pub mod quota;
 pub mod server;
 pub mod serving;
 pub mod systemd;

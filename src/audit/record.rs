@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use tokio::time::Instant;
+
 use crate::{
     caller::Caller,
     flight::Flight,
@@ -131,6 +133,16 @@ impl Record {
     #[must_use]
     pub fn trace(&self) -> &Trace {
         &self.0.trace
+    }
+
+    /// Starts an upstream call for this call, or for these polls, which waits until `deadline`.
+    #[must_use]
+    pub fn start_flight(&self, deadline: Instant) -> Arc<Flight> {
+        let (caller, trace) = (self.caller(), self.0.trace.clone());
+        match self.0.is_of_poll {
+            true => Flight::polled_for(caller, trace, deadline),
+            false => Flight::started_by(caller, trace, deadline),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Facts> {

@@ -131,17 +131,16 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
     where
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
-        let caller = record.caller();
         let mut in_flight = self.lock();
         let vacant = match in_flight.entry(name.clone()) {
             hash_map::Entry::Occupied(entry) => {
                 let shared = entry.get();
-                shared.flight.extend(deadline);
+                shared.flight.join(deadline, record.is_of_poll());
                 return Joined::Follower(Arc::clone(shared));
             }
             hash_map::Entry::Vacant(vacant) => vacant,
         };
-        let flight = Flight::started_by(caller, record.trace().clone(), deadline);
+        let flight = record.start_flight(deadline);
         let shared = Arc::new(SharedCall {
             flight: Arc::clone(&flight),
             outcome: OnceLock::new(),

@@ -109,7 +109,7 @@ impl<A: Api> Reader<A> {
         record: &Record,
     ) -> Result<ListOperationsResponse, Error> {
         let end = deadline.min(Instant::now() + self.0.upstream_timeout);
-        let flight = Flight::started_by(record.caller(), record.trace().clone(), end);
+        let flight = record.start_flight(end);
         record.joined(&flight, false);
         let page = async {
             let result = self.0.amapi.list(permit, query, &flight).await.and_then(translate::page);

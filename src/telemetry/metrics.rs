@@ -19,6 +19,7 @@ mod observed;
 mod operations;
 mod policy;
 mod process;
+mod quota;
 mod registry;
 mod reloads;
 mod upstream;
@@ -31,6 +32,7 @@ pub use observed::Observed;
 pub use operations::OperationMetrics;
 pub use policy::{DecidedAction, PolicyDecision, PolicyMetrics};
 pub use process::ProcessMetrics;
+pub use quota::{QuotaDecision, QuotaMetrics, QuotaReading};
 pub use registry::{Registry, TextFormat};
 pub use reloads::{ReloadCounter, ReloadKind, ReloadMetrics};
 pub use upstream::{QueuedCall, RequestAttempt, RequestFailure, RequestMeasurement, UpstreamMetrics};
@@ -44,6 +46,8 @@ pub struct Metrics {
     pub connections: ConnectionMetrics,
     /// Requests to the upstream.
     pub upstream: Arc<UpstreamMetrics>,
+    /// The quota of the Google projects.
+    pub quota: QuotaMetrics,
     /// Shared calls, the cache and polling.
     pub operations: OperationMetrics,
     /// The Google credentials.
@@ -67,6 +71,7 @@ impl Metrics {
             calls: CallMetrics::new(&mut registry),
             connections: ConnectionMetrics::new(&mut registry),
             upstream: UpstreamMetrics::new(&mut registry),
+            quota: QuotaMetrics::new(&mut registry),
             operations: OperationMetrics::new(&mut registry),
             credentials: CredentialMetrics::new(&mut registry),
             policy: PolicyMetrics::new(&mut registry),

@@ -1,0 +1,165 @@
+//! The generic cell rate algorithm (GCRA) that paces a project's queries, with a learned rate and a hold.
+//!
+//! `gcra.lua` has the same algorithm for a state that replicas share. Both compute with 64-bit floats in the same order, so
+//! that they have equal results. A test compares them.
+//!
+//! The theoretical arrival time (TAT) is the time until which the admitted queries use the rate. A query moves it by the
+//! interval, which is the period ÷ (limit − burst) ÷ factor. A query is admitted if the TAT is then at most its class's
+//! tolerance ahead. Any window of one period therefore has at most `limit` queries: `limit − burst` at the rate, and `burst`.
+
+use std::time::Duration;
+
+use super::Class;
+
+/// The factor of the rate after a refusal by Google.
+const DECREASE: f64 = 0.7;
+
+/// The lower bound of the learned factor.
+const MIN_FACTOR: f64 = 0.05;
+
+/// The growth of the learned factor in a microsecond after the hold: a twentieth of the configured rate in a minute.
+const RECOVERY: f64 = 0.05 / 60e6;
+
+/// The time between two cancels that probe a hold, and between the refusal and the first.
+const PROBE_INTERVAL: f64 = 5e6;
+
+/// The minimum hold after a refusal, so that the refusals of concurrent queries decrease the rate once.
+const MIN_HOLD: f64 = 1e6;
+
+/// The pace of a project's queries.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pace {
+    /// The interval between two queries at the configured rate, in microseconds.
+    pub interval: f64,
+    /// The number of queries that may leave at once. At least 1.
+    pub burst: f64,
+}
+
+impl Pace {
+    /// The pace of at most `limit` queries in any window of `period`. `burst` is at least 1 and below `limit`.
+    #[must_use]
+    pub fn new(limit: u32, period: Duration, burst: u32) -> Self {
+        let rate = f64::from(limit.saturating_sub(burst).max(1));
+        Self { interval: micros(period) / rate, burst: f64::from(burst.max(1)) }
+    }
+
+    /// The pace of one of `replicas` that divide the rate and the burst.
+    #[must_use]
+    pub fn divided_by(self, replicas: u32) -> Self {
+        let replicas = f64::from(replicas.max(1));
+        Self { interval: self.interval * replicas, burst: (self.burst / replicas).max(1.0) }
+    }
+
+    /// The number of intervals by which the TAT may be ahead after a query of a class: the burst for cancels, two thirds
+    /// of it for reads, and a third for polls. At least one, so that every class has queries.
+    fn tolerance(self, class: Class) -> f64 {
+        match class {
+            Class::Cancel => self.burst,
+            Class::Read => (self.burst * 2.0 / 3.0).max(1.0),
+            Class::Poll => (self.burst / 3.0).max(1.0),
+        }
+    }
+}
+
+/// The state of a project's limiter. Times are in microseconds of any clock that does not go back.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct State {
+    /// The theoretical arrival time.
+    pub tat: f64,
+    /// The factor of the configured rate, in `MIN_FACTOR..=1`, at `factor_at`. It grows from then on.
+    pub factor: f64,
+    /// The time from which the factor grows: the end of the latest hold.
+    pub factor_at: f64,
+    /// The end of the hold. Until then, reads and polls are not admitted.
+    pub hold_until: f64,
+    /// The time of the next cancel that probes the hold.
+    pub probe_at: f64,
+}
+
+/// The result of [`State::admit`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Admission {
+    /// The number of admitted queries by class.
+    pub admitted: [u32; 3],
+    /// Whether the last admitted cancel probes the hold.
+    pub is_probe: bool,
+    /// The time until the next query of each class would be admitted, in microseconds, if no other is before it.
+    pub wait: [f64; 3],
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { tat: 0.0, factor: 1.0, factor_at: 0.0, hold_until: 0.0, probe_at: 0.0 }
+    }
+}
+
+impl State {
+    /// The learned factor of the rate.
+    #[must_use]
+    pub fn factor(&self, now: f64) -> f64 {
+        (self.factor + RECOVERY * (now - self.factor_at).max(0.0)).min(1.0)
+    }
+
+    /// The time between two queries at the learned rate, in microseconds.
+    #[must_use]
+    pub fn interval(&self, pace: Pace, now: f64) -> f64 {
+        pace.interval / self.factor(now)
+    }
+
+    /// Admits up to the `wanted` number of queries of each class, in the order of the classes.
+    pub fn admit(&mut self, pace: Pace, now: f64, wanted: [u32; 3]) -> Admission {
+        let mut admission = Admission { admitted: [0; 3], is_probe: false, wait: [0.0; 3] };
+        for class in Class::ALL {
+            let index = class.index();
+            while admission.admitted[index] < wanted[index] && self.wait(pace, now, class) <= 0.0 {
+                self.tat = self.tat.max(now) + self.interval(pace, now);
+                admission.admitted[index] += 1;
+                if self.hold_until > now {
+                    self.probe_at = now + PROBE_INTERVAL;
+                    admission.is_probe = true;
+                }
+            }
+        }
+        admission.wait = Class::ALL.map(|class| self.wait(pace, now, class).max(0.0));
+        admission
+    }
+
+    /// The time until a query of a class is admitted, in microseconds. Zero or less: now.
+    fn wait(&self, pace: Pace, now: f64, class: Class) -> f64 {
+        let interval = self.interval(pace, now);
+        let paced = self.tat.max(now) + interval - interval * pace.tolerance(class) - now;
+        if self.hold_until <= now {
+            return paced;
+        }
+        let held_until = match class {
+            Class::Cancel => self.probe_at.min(self.hold_until),
+            Class::Read | Class::Poll => self.hold_until,
+        };
+        paced.max(held_until - now)
+    }
+
+    /// Google refused a query for the quota. Reads and polls are held for `hold` microseconds. The refusals of one hold
+    /// decrease the rate once.
+    pub fn refused(&mut self, now: f64, hold: f64) {
+        let hold_until = now + hold.max(MIN_HOLD);
+        if self.hold_until <= now {
+            self.factor = (self.factor(now) * DECREASE).max(MIN_FACTOR);
+            self.probe_at = now + PROBE_INTERVAL;
+        }
+        self.hold_until = self.hold_until.max(hold_until);
+        self.factor_at = self.hold_until;
+    }
+
+    /// Google answered a cancel that probed the hold. The hold ends.
+    pub fn probe_answered(&mut self, now: f64) {
+        if self.hold_until > now {
+            (self.hold_until, self.factor_at) = (now, now);
+        }
+    }
+}
+
+/// A duration in microseconds.
+#[must_use]
+pub fn micros(duration: Duration) -> f64 {
+    duration.as_nanos() as f64 / 1000.0
+}
