@@ -13,6 +13,7 @@ use crate::telemetry::metrics::{QuotaMetrics, QuotaReading};
 mod budget;
 pub mod gcra;
 pub mod settings;
+pub mod shared;
 
 pub use budget::{Admitted, ProjectBudget, Refused};
 
