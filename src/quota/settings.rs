@@ -1,9 +1,10 @@
 //! The settings of the quota.
 
-use std::{collections::HashMap, path::Path, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
-use crate::config::{
-    ConfigErrors, Invalid, Parsed, Provenance, Section, Sources, Time, Words, integer, settings,
+use crate::{
+    config::{ConfigErrors, Invalid, Parsed, Provenance, Section, Sources, Time, Words, integer, settings},
+    project_id,
 };
 
 /// The key of the sections.
@@ -13,7 +14,7 @@ settings! {
     /// `[[quota]]`: the quota of a Google project for the Android Management API.
     pub struct QuotaSettings in "quota" {
         /// The id of the Google project. Without it, the section is for each project that no other section names.
-        project: Option<String>, Parsed { form: "the id of a Google project", parse: project };
+        project: Option<String>, Parsed { form: "the id of a Google project", parse: project_id::parse };
         /// The number of queries that Google allows in any window of `period`.
         limit: u32 = 600, integer::<u32>(2..=100_000_000);
         /// The length of the window.
@@ -39,6 +40,12 @@ pub enum QuotaMode {
 }
 
 impl QuotaSettings {
+    /// The section of a project: its own, otherwise the one without a project. `None` as project is an unknown one.
+    pub(crate) fn of_project<'a>(sections: &'a [Self], project: Option<&str>) -> Option<&'a Self> {
+        let own = project.and_then(|_| sections.iter().find(|section| section.project.as_deref() == project));
+        own.or_else(|| sections.iter().find(|section| section.project.is_none()))
+    }
+
     /// Reads the sections, and checks that no two are for the same project.
     pub(crate) fn read_all(sections: Vec<Section>, sources: &mut Sources) -> Vec<Self> {
         let mut first = HashMap::new();
@@ -108,12 +115,4 @@ fn report_repeated(
         ),
     };
     errors.add(&origin, problem, hint);
-}
-
-fn project(text: &str, _: &Path) -> Result<String, Invalid> {
-    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.' | ':');
-    if (1..=100).contains(&text.len()) && text.chars().all(is_plain) {
-        return Ok(text.to_owned());
-    }
-    Err(Invalid::new("this is not the id of a Google project", "give an id like my-project-123"))
 }

@@ -81,6 +81,10 @@ fn no_secret_in_the_file_is_printed() {
             format!("[[credentials]]\nfile = \"key.json\"\nname = {:?}", format!("{secret}?")),
             format!("[[credentials]]\nfile = \"key.json\"\nname = \"a\"\nimpersonate = {secret:?}"),
             format!(
+                "[[credentials]]\nfile = \"key.json\"\nname = \"a\"\nproject = {:?}",
+                format!("{secret}?")
+            ),
+            format!(
                 "[[credentials]]\nfile = \"key.json\"\nname = \"a\"\nenterprises = [{:?}]",
                 format!("{secret}?")
             ),

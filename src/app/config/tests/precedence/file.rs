@@ -54,6 +54,7 @@ timeout = "1m 30s"
 name = "emea"
 file = "key.json"
 impersonate = "proxy@p.iam.gserviceaccount.com"
+project = "p-2"
 enterprises = ["LC01*", "LC02ab"]
 [[credentials]]
 name = "others"
@@ -94,6 +95,7 @@ mode = "shadow"
 fn full(directory: &Path, url: &Settings) -> Settings {
     let mut emea = credential("emea", directory.join("key.json"));
     emea.definition.impersonate = Some("proxy@p.iam.gserviceaccount.com".to_owned());
+    emea.definition.project = Some("p-2".to_owned());
     emea.enterprises = ["LC01*", "LC02ab"].map(|text| Pattern::parse(text).unwrap()).into();
     Settings {
         server: Server {
