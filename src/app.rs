@@ -204,6 +204,7 @@ impl App {
             }),
             calls: metrics.calls,
             upstream: metrics.upstream,
+            quota: metrics.quota,
             operations: metrics.operations,
             connections,
             quit: quit.clone(),
