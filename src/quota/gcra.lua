@@ -4,20 +4,26 @@
 -- KEYS[1]: the hash of the project.
 -- ARGV: the operation, whether to restore (0 or 1), the four numbers of `Remaining` in gcra.rs, the arguments of the operation:
 --   admit INTERVAL BURST WANTED_CANCELS WANTED_READS WANTED_POLLS
---   refused HOLD
+--   refused INTERVAL HOLD
 --   probe_answered
 --   heartbeat REPLICA QUEUED_CANCELS QUEUED_READS QUEUED_POLLS
 -- Times are in microseconds of this server's clock.
 --
 -- Returns strings, because a number would become an integer: the time, the five fields of `State`, and
 --   after admit: three admitted numbers, whether one is a probe, three waits
---   after heartbeat: the number of replicas, and the numbers of the other replicas' queued queries, by class
+--   after heartbeat: the number of replicas; by class, the number of queries that the others have queued, and the number
+--     of the others that have any
 
 local DECREASE = 0.7
 local MIN_FACTOR = 0.05
 local RECOVERY = 0.05 / 60e6
 local PROBE_INTERVAL = 5e6
 local MIN_HOLD = 1e6
+local MAX_HOLD = 3600e6
+local ROUNDING = 1e-3
+
+-- The index of the first class, which alone probes a hold.
+local CANCEL = 1
 
 -- A replica without a heartbeat for this time no longer counts. In microseconds.
 local HEARTBEAT_LIFETIME = 10e6
@@ -67,33 +73,45 @@ if is_new or is_return then
   probe_at = max(probe_at, now + argument(6))
 end
 
+local function interval(pace_interval)
+  return pace_interval / learned_factor()
+end
+
+local function ahead_of(pace_interval)
+  return max(tat - now, 0) / interval(pace_interval)
+end
+
+local function held(class)
+  if class == CANCEL then
+    return max(min(probe_at, hold_until) - now, 0)
+  end
+  return max(hold_until - now, 0)
+end
+
 local function admit()
   local pace_interval, burst = argument(7), argument(8)
-  local tolerances = { burst, max(burst * 2 / 3, 1), max(burst / 3, 1) }
-
-  local function interval()
-    return pace_interval / learned_factor()
-  end
+  local tolerances = {
+    max(burst, 1) + ROUNDING,
+    max(burst * 2 / 3, 1) + ROUNDING,
+    max(burst / 3, 1) + ROUNDING,
+  }
 
   local function wait(class)
-    local own = interval()
-    local paced = max(tat, now) + own - own * tolerances[class] - now
-    if hold_until <= now then
-      return paced
-    end
-    local held_until = hold_until
-    if class == 1 then
-      held_until = min(probe_at, hold_until)
-    end
-    return max(paced, held_until - now)
+    local hold, own = held(class), interval(pace_interval)
+    local ahead = max(ahead_of(pace_interval) - hold / own, 0)
+    local excess = ahead + 1 - tolerances[class]
+    return hold + max(excess, 0) * own
   end
 
-  local result, is_probe = {}, 0
+  local result, is_probe, is_any = {}, 0, false
+  tat = min(tat, now + tolerances[CANCEL] * interval(pace_interval))
+  local ahead = ahead_of(pace_interval)
   for class = 1, 3 do
     local wanted, admitted = argument(8 + class), 0
-    while admitted < wanted and wait(class) <= 0 do
-      tat = max(tat, now) + interval()
+    while admitted < wanted and held(class) <= 0 and ahead + 1 <= tolerances[class] do
+      ahead = ahead + 1
       admitted = admitted + 1
+      is_any = true
       if hold_until > now then
         probe_at = now + PROBE_INTERVAL
         is_probe = 1
@@ -101,20 +119,25 @@ local function admit()
     end
     result[class] = text(admitted)
   end
+  if is_any then
+    tat = now + ahead * interval(pace_interval)
+  end
   result[4] = text(is_probe)
   for class = 1, 3 do
-    result[4 + class] = text(max(wait(class), 0))
+    result[4 + class] = text(wait(class))
   end
   return result
 end
 
 local function refused()
-  local hold_end = now + max(argument(7), MIN_HOLD)
+  local pace_interval, hold = argument(7), argument(8)
   if hold_until <= now then
+    local ahead = ahead_of(pace_interval)
     factor = max(learned_factor() * DECREASE, MIN_FACTOR)
+    tat = now + ahead * (pace_interval / factor)
     probe_at = now + PROBE_INTERVAL
   end
-  hold_until = max(hold_until, hold_end)
+  hold_until = max(hold_until, now + min(max(hold, MIN_HOLD), MAX_HOLD))
   factor_at = hold_until
   return {}
 end
@@ -130,7 +153,7 @@ local function heartbeat()
   local own = 'replica:' .. ARGV[7]
   redis.call('HSET', key, own, text(now) .. ' ' .. ARGV[8] .. ' ' .. ARGV[9] .. ' ' .. ARGV[10])
   local fields = redis.call('HGETALL', key)
-  local replicas, queued = 0, { 0, 0, 0 }
+  local replicas, queued, contenders = 0, { 0, 0, 0 }, { 0, 0, 0 }
   for index = 1, #fields, 2 do
     local field = fields[index]
     local at, cancels, reads, polls = fields[index + 1]:match('^(%S+) (%d+) (%d+) (%d+)$')
@@ -139,13 +162,19 @@ local function heartbeat()
         redis.call('HDEL', key, field)
       else
         replicas = replicas + 1
-        if field ~= own then
-          queued = { queued[1] + cancels, queued[2] + reads, queued[3] + polls }
+        for class, number in ipairs(field == own and {} or { tonumber(cancels), tonumber(reads), tonumber(polls) }) do
+          queued[class] = queued[class] + number
+          contenders[class] = contenders[class] + min(number, 1)
         end
       end
     end
   end
-  return { text(replicas), text(queued[1]), text(queued[2]), text(queued[3]) }
+  local result = { text(replicas) }
+  for class = 1, 3 do
+    result[1 + class] = text(queued[class])
+    result[4 + class] = text(contenders[class])
+  end
+  return result
 end
 
 local operations = { admit = admit, refused = refused, probe_answered = probe_answered, heartbeat = heartbeat }

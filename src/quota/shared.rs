@@ -119,7 +119,7 @@ pub struct SharedSnapshot {
     /// Whether the store is away, so that this replica uses one of `replicas` equal parts.
     pub is_away: bool,
     /// The number of queries that wait in the other replicas, by class.
-    pub queued_elsewhere: [f64; 3],
+    pub queued_elsewhere: [u32; 3],
 }
 
 impl SharedStore {
@@ -214,7 +214,7 @@ impl Store {
             let call = ScriptCall::Heartbeat { replica: &self.replica, queued };
             let reply = self.call(connection.clone(), &budget, call, is_return).await?;
             lock(&budget.mirror).census = Some(reply.census()?);
-            Ok(())
+            Ok::<(), StoreError>(())
         });
         let mut heartbeats = heartbeats.buffer_unordered(CONCURRENT_HEARTBEATS);
         while let Some(result) = heartbeats.next().await {
@@ -385,10 +385,22 @@ pub async fn probe(config: &StoreConfig, loaded: LoadedStore) -> Result<String, 
 impl SharedBudget {
     /// Admits up to the `wanted` number of queries of each class: by the store, or by this replica if the store is away.
     /// At most 1,000 queries of a class are admitted at once.
+    ///
+    /// The wait of a class that was admitted gives each other replica with queries of that class as many turns.
+    /// Otherwise the replica with the fastest network would have all turns.
     pub async fn admit(&self, pace: Pace, wanted: [u32; 3]) -> Admission {
         let wanted = wanted.map(|number| number.min(MAX_BATCH));
-        let admission = self.call(ScriptCall::Admit { pace, wanted }, ScriptReply::admission).await;
-        admission.unwrap_or_else(|| self.admit_own(pace, wanted))
+        let Some(mut admission) = self.call(ScriptCall::Admit { pace, wanted }, ScriptReply::admission).await
+        else {
+            return self.admit_own(pace, wanted);
+        };
+        let Mirror { state, census, .. } = *lock(&self.mirror);
+        let interval = state.interval(pace, self.now());
+        for (class, contenders) in census.map_or([0; 3], |census| census.contenders).into_iter().enumerate() {
+            let turns = u64::from(admission.admitted[class]) * u64::from(contenders);
+            admission.wait[class] += turns as f64 * interval;
+        }
+        admission
     }
 
     /// As [`Self::admit`], without waiting. `None` if the store is up.
@@ -420,9 +432,8 @@ impl SharedBudget {
     pub fn snapshot(&self) -> SharedSnapshot {
         let is_away = self.store.store.connection().is_none();
         let Mirror { state, census, .. } = *lock(&self.mirror);
-        let census = census
-            .unwrap_or(Census { replicas: self.store.store.config.replicas, queued_elsewhere: [0.0; 3] });
-        let Census { replicas, queued_elsewhere } = census;
+        let replicas = census.map_or(self.store.store.config.replicas, |census| census.replicas);
+        let queued_elsewhere = census.map_or([0; 3], |census| census.queued_elsewhere);
         SharedSnapshot { state, now: self.now(), replicas, is_away, queued_elsewhere }
     }
 

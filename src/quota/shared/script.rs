@@ -51,7 +51,9 @@ pub(super) struct Census {
     /// The number of replicas, with this one.
     pub(super) replicas: u32,
     /// The number of queries that the other replicas have queued, by class.
-    pub(super) queued_elsewhere: [f64; 3],
+    pub(super) queued_elsewhere: [u32; 3],
+    /// The number of other replicas that have queued queries, by class.
+    pub(super) contenders: [u32; 3],
 }
 
 /// Loads the script.
@@ -78,7 +80,9 @@ impl ScriptCall<'_> {
                 own.extend(wanted.map(|number| number.to_string()));
                 ("admit", own)
             }
-            Self::Refused { hold } => ("refused", vec![hold.to_string()]),
+            Self::Refused { pace, hold } => {
+                ("refused", [pace.interval, hold].map(|number| number.to_string()).to_vec())
+            }
             Self::ProbeAnswered => ("probe_answered", Vec::new()),
             Self::Heartbeat { replica, queued } => {
                 let mut own = vec![replica.to_owned()];
@@ -138,8 +142,9 @@ impl ScriptReply {
 
     /// The results of [`ScriptCall::Heartbeat`].
     pub(super) fn census(&self) -> Result<Census, StoreError> {
-        let &[replicas, cancels, reads, polls] = &*self.results else { return Err(StoreError::Malformed) };
-        Ok(Census { replicas: replicas as u32, queued_elsewhere: [cancels, reads, polls] })
+        let numbers: &[f64; 7] = self.results.as_slice().try_into().map_err(|_| StoreError::Malformed)?;
+        let [replicas, queued @ .., cancels, reads, polls] = numbers.map(|number| number as u32);
+        Ok(Census { replicas, queued_elsewhere: queued, contenders: [cancels, reads, polls] })
     }
 }
 

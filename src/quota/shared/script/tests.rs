@@ -49,7 +49,7 @@ impl Model {
         let mut admission = None;
         match *call {
             ScriptCall::Admit { pace, wanted } => admission = Some(state.admit(pace, now, wanted)),
-            ScriptCall::Refused { hold } => state.refused(now, hold),
+            ScriptCall::Refused { pace, hold } => state.refused(pace, now, hold),
             ScriptCall::ProbeAnswered => state.probe_answered(now),
             ScriptCall::Heartbeat { .. } => {}
         }
@@ -70,12 +70,14 @@ struct Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let pace = (2_u32..100_000, 1_u32..1_000, 1_u64..3_600_000).prop_map(|(limit, burst, period)| {
-        Pace::new(limit, std::time::Duration::from_millis(period), burst.min(limit - 1))
-    });
+    let pace = || {
+        (2_u32..100_000, 1_u32..1_000, 1_u64..3_600_000).prop_map(|(limit, burst, period)| {
+            Pace::new(limit, std::time::Duration::from_millis(period), burst.min(limit - 1))
+        })
+    };
     let call = prop_oneof![
-        6 => (pace, [0_u32..40, 0..40, 0..40]).prop_map(|(pace, wanted)| ScriptCall::Admit { pace, wanted }),
-        2 => (0.0..120e6).prop_map(|hold| ScriptCall::Refused { hold }),
+        6 => (pace(), [0_u32..40, 0..40, 0..40]).prop_map(|(pace, wanted)| ScriptCall::Admit { pace, wanted }),
+        2 => (pace(), 0.0..4000e6).prop_map(|(pace, hold)| ScriptCall::Refused { pace, hold }),
         1 => Just(ScriptCall::ProbeAnswered),
         1 => [0_u32..9, 0..9, 0..9].prop_map(|queued| ScriptCall::Heartbeat { replica: "r", queued }),
     ];
@@ -134,13 +136,13 @@ fn a_replica_without_a_heartbeat_for_ten_seconds_does_not_count() {
     let mut beat = |redis: &mut LuaRedis, replica, queued| {
         run(redis, &ScriptCall::Heartbeat { replica, queued }, false, UNUSED).census().unwrap()
     };
-    let of = |replicas, queued_elsewhere| Census { replicas, queued_elsewhere };
-    assert_eq!(beat(&mut redis, "a", [1, 2, 3]), of(1, [0.0; 3]));
-    assert_eq!(beat(&mut redis, "b", [10, 20, 30]), of(2, [1.0, 2.0, 3.0]));
+    let of = |replicas, queued_elsewhere, contenders| Census { replicas, queued_elsewhere, contenders };
+    assert_eq!(beat(&mut redis, "a", [1, 0, 3]), of(1, [0; 3], [0; 3]));
+    assert_eq!(beat(&mut redis, "b", [10, 20, 30]), of(2, [1, 0, 3], [1, 0, 1]));
     redis.now += 6_000_000;
-    assert_eq!(beat(&mut redis, "a", [0, 0, 4]), of(2, [10.0, 20.0, 30.0]));
+    assert_eq!(beat(&mut redis, "a", [0, 0, 4]), of(2, [10, 20, 30], [1; 3]));
     redis.now += 6_000_000;
-    assert_eq!(beat(&mut redis, "a", [0, 0, 5]), of(1, [0.0; 3]));
+    assert_eq!(beat(&mut redis, "a", [0, 0, 5]), of(1, [0; 3], [0; 3]));
     let fields: Vec<_> = redis.hashes[&key(PROJECT)].keys().cloned().collect();
     assert_eq!(fields, ["clock", "factor", "factor_at", "hold_until", "probe_at", "replica:a", "tat"]);
 }
