@@ -17,6 +17,7 @@ use crate::{
         Permit,
         action::{Cancel, Get, List},
     },
+    quota::Quota,
     telemetry::metrics::UpstreamMetrics,
 };
 
@@ -41,6 +42,7 @@ use retry_budget::{RetryBudget, RetryUse};
 /// The API behind one base URL, called with the credential that serves the enterprise.
 pub struct Amapi {
     credentials: Arc<Credentials>,
+    quota: Arc<Quota>,
     upstream: UpstreamClient,
     retry_budget: Arc<RetryBudget>,
 }
@@ -80,7 +82,7 @@ pub type Json = serde_json::Map<String, Value>;
 
 impl Amapi {
     /// Builds a client of the API at `base`, whose certificate must be trusted by `authorities`. `proxy` may
-    /// apply to it.
+    /// apply to it. `quota` paces the requests.
     ///
     /// # Errors
     ///
@@ -92,6 +94,7 @@ impl Amapi {
         credentials: Arc<Credentials>,
         upstream_timeout: Duration,
         metrics: &Arc<UpstreamMetrics>,
+        quota: Arc<Quota>,
     ) -> Result<Self, TlsError> {
         let client = HttpClient::for_requests_of(upstream_timeout, &base, authorities, proxy)?;
         let retry_budget = Arc::new(RetryBudget::new());
@@ -105,6 +108,7 @@ impl Amapi {
         });
         Ok(Self {
             credentials,
+            quota,
             upstream: UpstreamClient::new(client, base, upstream_timeout, Arc::clone(metrics)),
             retry_budget,
         })
