@@ -2,7 +2,7 @@
 //!
 //! A call takes a [`Permit`], which only `policy` creates, and a [`Flight`], which has the deadline and the record
 //! of the call. [`Amapi::call`] reads top to bottom: credential → attempt → retry. One attempt is in `attempt`:
-//! slot → token → send → classify the response.
+//! turn → slot → token → send → classify the response.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -30,10 +30,11 @@ pub mod operator_error;
 mod retry;
 mod retry_budget;
 pub mod settings;
+mod turn;
 
 pub use list_query::ListQuery;
 
-use attempt::{SuccessResponse, UpstreamClient};
+use attempt::{SuccessResponse, UpstreamCall, UpstreamClient};
 use error::Error;
 use retry::Tries;
 use retry_budget::{RetryBudget, RetryUse};
@@ -125,7 +126,9 @@ impl Amapi {
         flight.use_credential(credential.name());
         let retry = if method == Method::POST { RetryUse::Cancel } else { RetryUse::Read };
         let tries = Tries::new(&self.retry_budget, flight, retry, self.upstream.metrics());
-        tries.run(|| self.upstream.attempt(&method, &url, &credential, flight, &tries)).await
+        let call =
+            UpstreamCall { method: &method, url, credential, quota: &self.quota, flight, tries: &tries };
+        tries.run(|| self.upstream.attempt(&call)).await
     }
 
     async fn read(
