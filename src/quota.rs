@@ -23,6 +23,7 @@ pub mod shared;
 pub use budget::{Admitted, ProjectBudget, Refused};
 
 use settings::QuotaSettings;
+use shared::SharedStore;
 
 /// The class of a query. The order is that of their priority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,6 +60,8 @@ impl Class {
 /// The budgets of all Google projects.
 pub struct Quota {
     metrics: QuotaMetrics,
+    /// The store that shares the budgets over replicas.
+    store: Option<SharedStore>,
     active: ArcSwap<Budgets>,
     /// Held while `active` is replaced.
     replacing: Mutex<()>,
@@ -77,7 +80,13 @@ impl Quota {
     #[must_use]
     pub fn new(settings: Vec<QuotaSettings>, metrics: QuotaMetrics) -> Self {
         let budgets = Budgets { settings: settings.into(), by_project: HashMap::default() };
-        Self { metrics, active: ArcSwap::from_pointee(budgets), replacing: Mutex::default() }
+        Self { metrics, store: None, active: ArcSwap::from_pointee(budgets), replacing: Mutex::default() }
+    }
+
+    /// Shares the budgets over replicas.
+    #[must_use]
+    pub fn shared_by(self, store: Option<SharedStore>) -> Self {
+        Self { store, ..self }
     }
 
     /// The current values of the budgets in use, for the metrics and the status page.
@@ -123,7 +132,8 @@ impl Quota {
             return Some(Arc::clone(budget));
         }
         let entry = entry_of(&budgets.settings, &project)?;
-        let budget = Arc::new(ProjectBudget::new(&project, entry, &self.metrics));
+        let shared = self.store.as_ref().map(|store| store.budget(&project));
+        let budget = Arc::new(ProjectBudget::new(&project, entry, shared, &self.metrics));
         budgets.by_project.insert(project, Arc::clone(&budget));
         self.active.store(Arc::new(budgets));
         Some(budget)
