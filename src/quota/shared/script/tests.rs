@@ -97,7 +97,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn the_script_has_the_same_results_as_the_rust_algorithm(steps in vec(step(), 1..60)) {
