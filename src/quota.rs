@@ -60,7 +60,7 @@ impl Class {
 /// The budgets of all Google projects.
 pub struct Quota {
     metrics: QuotaMetrics,
-    /// The store that shares the budgets over replicas.
+    /// `None` if each process has the whole budgets for itself.
     store: Option<SharedStore>,
     active: ArcSwap<Budgets>,
     /// Held while `active` is replaced.
@@ -83,10 +83,10 @@ impl Quota {
         Self { metrics, store: None, active: ArcSwap::from_pointee(budgets), replacing: Mutex::default() }
     }
 
-    /// Shares the budgets over replicas.
+    /// Shares the budgets with the other replicas through `store`.
     #[must_use]
-    pub fn shared_by(self, store: Option<SharedStore>) -> Self {
-        Self { store, ..self }
+    pub fn shared_through(self, store: SharedStore) -> Self {
+        Self { store: Some(store), ..self }
     }
 
     /// The current values of the budgets in use, for the metrics and the status page.
@@ -132,8 +132,7 @@ impl Quota {
             return Some(Arc::clone(budget));
         }
         let entry = entry_of(&budgets.settings, &project)?;
-        let shared = self.store.as_ref().map(|store| store.budget(&project));
-        let budget = Arc::new(ProjectBudget::new(&project, entry, shared, &self.metrics));
+        let budget = Arc::new(ProjectBudget::new(&project, entry, &self.metrics));
         budgets.by_project.insert(project, Arc::clone(&budget));
         self.active.store(Arc::new(budgets));
         Some(budget)
