@@ -47,6 +47,13 @@ DEVICE = "enterprises/LC01/devices/d1"
 # The client's connection preface of HTTP/2, with empty SETTINGS. A connection without one could be replaced.
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"
 PERMIT_ONE_ENTERPRISE = 'permit (principal, action, resource in Enterprise::"LC01");'
+# Three queries a second.
+PACED = """
+[[quota]]
+limit = 33
+period = "10s"
+burst = 3
+"""
 PERMIT_NO_CALLER = 'permit (principal == Caller::"unix:0", action == Action::"get", resource in Enterprise::"none");'
 
 # The alerts that must fire in each scenario.
@@ -61,6 +68,10 @@ EXPECTED = {
     },
     "rejected": {"CountermandCredentialRejected"},
     "quota": {"CountermandQuotaExhausted"},
+    "paced": {"CountermandQuotaNearlySpent", "CountermandQuotaRefusesCalls"},
+    "shadow": {"CountermandQuotaShadowRefuses"},
+    "refused": {"CountermandGoogleRefusesPacedQueries"},
+    "away": {"CountermandQuotaStoreAway"},
     "unavailable": {"CountermandUpstreamErrors", "CountermandHighErrorRatio", "CountermandRetryBudgetExhausted"},
     "slow": {"CountermandUpstreamSlow", "CountermandOverloaded"},
     "audit": {"CountermandAuditFailing"},
@@ -265,8 +276,8 @@ file = "{credentials}"
             thread.join()
 
 
-def get(name):
-    return lambda stub: stub.GetOperation(operations_pb2.GetOperationRequest(name=name), timeout=20)
+def get(name, timeout=20):
+    return lambda stub: stub.GetOperation(operations_pb2.GetOperationRequest(name=name), timeout=timeout)
 
 
 def cancel(name):
@@ -289,7 +300,7 @@ def missing(number):
 
 def healthy(program, processes, emulator):
     (processes.directory / "one.cedar").write_text(PERMIT_ONE_ENTERPRISE)
-    policy = f'[policy]\nfile = "{processes.directory}/one.cedar"'
+    policy = f'[policy]\nfile = "{processes.directory}/one.cedar"\n[[quota]]\nlimit = 60000'
     service = Service(
         program, processes, "healthy", emulator.url, emulator.credentials, sections=policy, tls_days=90
     )
@@ -322,11 +333,20 @@ def rejected(program, processes, emulator):
     return service
 
 
-def faulty_upstream(program, processes, name, *flags, workers=1, server=""):
+def faulty_upstream(program, processes, name, *flags, workers=1, server="", sections=""):
     emulator = Emulator(program, processes, name, *flags)
-    service = Service(program, processes, name, emulator.url, emulator.credentials, server=server)
+    service = Service(program, processes, name, emulator.url, emulator.credentials, server=server, sections=sections)
     for worker in range(workers):
         service.load(service.stub(), get(missing(worker)))
+    return service
+
+
+def paced(program, processes, emulator, name, sections):
+    """More calls than the quota allows. Those with a short deadline cannot wait for their turn."""
+    service = Service(program, processes, name, emulator.url, emulator.credentials, sections=sections)
+    for worker in range(3):
+        service.load(service.stub(), get(missing(worker)), pause=0.01)
+        service.load(service.stub(), get(missing(worker + 10), timeout=0.2), pause=0.2)
     return service
 
 
@@ -497,6 +517,14 @@ def main(program):
             services.append(audit(program, processes, plain))
             services.append(files(program, processes, plain))
             services.append(faulty_upstream(program, processes, "quota", "--exhausted-rate", "1"))
+            services.append(
+                faulty_upstream(program, processes, "refused", "--exhausted-rate", "1", sections=PACED)
+            )
+            services.append(paced(program, processes, plain, "paced", PACED))
+            services.append(paced(program, processes, plain, "shadow", PACED + 'mode = "shadow"'))
+            # Nothing listens there.
+            store = f'[quota_shared]\nurl = "redis://127.0.0.1:{free_port()}"\nreplicas = 2'
+            services.append(paced(program, processes, plain, "away", PACED + store))
             services.append(faulty_upstream(program, processes, "unavailable", "--unavailable-rate", "1", workers=8))
             overload = "max_concurrent_calls = 2"
             services.append(
