@@ -147,7 +147,8 @@ impl App {
 
         let base = upstream.url.url().clone();
         let (shared, timeout) = (Arc::clone(&credentials), upstream.timeout);
-        let amapi = Amapi::new(base, &authorities, &proxy, shared, timeout, &metrics.upstream, quota)?;
+        let amapi =
+            Amapi::new(base, &authorities, &proxy, shared, timeout, &metrics.upstream, Arc::clone(&quota))?;
         let in_flight = TaskTracker::new();
         let (serving, state) = watch::channel(Serving::NotReady);
         let policy = Policy::start(policy, metrics.policy, &background);
@@ -187,6 +188,7 @@ impl App {
             credentials: pool,
             calls: Arc::clone(&calls),
             drain: Arc::clone(&drain),
+            quota,
             reloads: Mutex::new(background.reloads(ReloadKind::Configuration)),
             background: background.clone(),
             effective: Mutex::new(effective),

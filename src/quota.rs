@@ -18,6 +18,7 @@ mod fair_queue;
 pub mod gcra;
 mod limiter;
 pub mod settings;
+pub mod shared;
 
 pub use budget::{Admitted, ProjectBudget, Refused};
 
