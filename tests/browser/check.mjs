@@ -109,7 +109,7 @@ try {
   assert.equal(page.credential.length, 1);
   assert.match(page.credential[0], /^default\s+valid\s+\d+m( \d+s)?\s+1\s+0$/);
   assert.equal(page.budgets.length, 1);
-  assert.match(page.budgets[0], /^\S+\s+shadow\s+5\.7\/s\s+5\.7\/s\s+\d\s+\d+\s+\d+\s+\d+\s+–\s+0\s+–$/);
+  assert.match(page.budgets[0], /^\S+\s+shadow\s+5\.7\/s\s+5\.7\/s\s+\d\s+\d+ \/ \d+ \/ \d+\s+–\s+0\s+–$/);
   for (const method of ["CancelOperation", "GetOperation", "ListOperations", "WaitOperation"]) {
     assert.ok(page.methods.includes(method), method);
   }

@@ -193,8 +193,7 @@ fn quota(quota: &QuotaStatus, minutes: u64, slot_s: u64) -> Markup {
         }
         (table("quota", &[
             Text("Project"), Text("Mode"), Number("Rate"), Number("Configured"), Number("Available"),
-            Number("Cancels wait"), Number("Reads wait"), Number("Polls wait"), Number("Hold"),
-            Number("Google refused"), Number("Replicas"),
+            Number("Queued cancels / reads / polls"), Number("Hold"), Number("Google refused"), Number("Replicas"),
         ], html! {
             @for budget in &quota.projects { (budget_row(budget)) }
         }))
@@ -208,14 +207,12 @@ fn budget_row(budget: &BudgetStatus) -> Markup {
     let BudgetStatus { project, mode, limit, period_s, configured_rate, available, queued, .. } = budget;
     html! {
         tr {
-            th.wrap scope="row" { @if project.is_empty() { "unknown" } @else { (project) } }
+            th scope="row" { @if project.is_empty() { "unknown" } @else { (project) } }
             td { (mode) }
             td.number.bad[is_reduced(budget)] { (rate(budget.rate)) }
             td.number title={ (limit) " in " (period_s) " s" } { (rate(*configured_rate)) }
             td.number { (format!("{available:.0}")) }
-            td.number { (queued.cancel) }
-            td.number { (queued.read) }
-            td.number { (queued.poll) }
+            td.number { (queued.cancel) " / " (queued.read) " / " (queued.poll) }
             td.number.bad[budget.hold_s > 0.0] {
                 @if budget.hold_s > 0.0 { (latency(budget.hold_s * 1e3)) } @else { "–" }
             }
@@ -418,13 +415,10 @@ mod tests {
         let texts = texts(vec![reading(), QuotaReading { project: String::new(), ..held }], Some(1.0));
         let shown = row(&texts);
         assert_eq!(
-            shown[..11],
-            ["unknown", "enforce", "6.7/s", "9.5/s", "29", "1", "22", "333", "41 s", "3", "4"]
+            shown[..9],
+            ["unknown", "enforce", "6.7/s", "9.5/s", "29", "1 / 22 / 333", "41 s", "3", "4"]
         );
-        assert_eq!(
-            shown[11..],
-            ["mdm-emea", "enforce", "9.5/s", "9.5/s", "29", "0", "0", "0", "–", "0", "–"]
-        );
+        assert_eq!(shown[9..], ["mdm-emea", "enforce", "9.5/s", "9.5/s", "29", "0 / 0 / 0", "–", "0", "–"]);
         assert!(!texts.concat().contains("away"), "{texts:?}");
     }
 
