@@ -182,6 +182,12 @@ impl Section {
         self.table.contains_key(key)
     }
 
+    /// The source of a key that the file has and that no setting read yet.
+    pub(crate) fn unread(&self, key: &str) -> Option<Provenance> {
+        let Located { line, .. } = self.table.get(key)?;
+        Some(Provenance::Key { key: self.dotted(key), line: Some(*line) })
+    }
+
     /// Whether a key was read and is absent. An unknown key that is a misspelling counts as present, because it is an
     /// error already.
     pub(crate) fn lacks(&self, key: &str) -> bool {

@@ -133,7 +133,7 @@ fn a_store_without_a_state_continues_the_state_of_the_caller() {
 #[test]
 fn a_replica_without_a_heartbeat_for_ten_seconds_does_not_count() {
     let mut redis = LuaRedis { now: PRESENT, ..LuaRedis::default() };
-    let mut beat = |redis: &mut LuaRedis, replica, queued| {
+    let beat = |redis: &mut LuaRedis, replica, queued| {
         run(redis, &ScriptCall::Heartbeat { replica, queued }, false, UNUSED).census().unwrap()
     };
     let of = |replicas, queued_elsewhere, contenders| Census { replicas, queued_elsewhere, contenders };
