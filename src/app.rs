@@ -23,6 +23,7 @@ use crate::{
     http_client::tls::TlsError,
     operations::{CacheLimits, Operations, PollIntervals, Times, settings::Polling},
     policy::Policy,
+    quota::Quota,
     server::{
         Drained, Router, Server,
         call::Calls,
@@ -114,6 +115,7 @@ impl App {
             polling,
             audit,
             telemetry,
+            quota,
             log: _,
         } = settings;
         let max_connections = open_files::fit_connections(limits.max_connections);
@@ -137,9 +139,15 @@ impl App {
             move || credentials.active().iter().map(credentials::reading).collect()
         });
 
+        let quota = Arc::new(Quota::new(quota, metrics.quota.clone()));
+        metrics.quota.read_with({
+            let quota = Arc::clone(&quota);
+            move || quota.readings()
+        });
+
         let base = upstream.url.url().clone();
         let (shared, timeout) = (Arc::clone(&credentials), upstream.timeout);
-        let amapi = Amapi::new(base, &authorities, &proxy, shared, timeout, &metrics.upstream)?;
+        let amapi = Amapi::new(base, &authorities, &proxy, shared, timeout, &metrics.upstream, quota)?;
         let in_flight = TaskTracker::new();
         let (serving, state) = watch::channel(Serving::NotReady);
         let policy = Policy::start(policy, metrics.policy, &background);

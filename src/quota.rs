@@ -8,10 +8,15 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use arc_swap::ArcSwap;
+use foldhash::fast::RandomState;
+
 use crate::telemetry::metrics::{QuotaMetrics, QuotaReading};
 
 mod budget;
+mod fair_queue;
 pub mod gcra;
+mod limiter;
 pub mod settings;
 
 pub use budget::{Admitted, ProjectBudget, Refused};
@@ -53,44 +58,83 @@ impl Class {
 /// The budgets of all Google projects.
 pub struct Quota {
     metrics: QuotaMetrics,
-    budgets: Mutex<Budgets>,
+    active: ArcSwap<Budgets>,
+    /// Held while `active` is replaced.
+    replacing: Mutex<()>,
 }
 
+/// The settings, and the budgets in use.
+#[derive(Clone)]
 struct Budgets {
-    settings: Vec<QuotaSettings>,
-    /// By project. `None` is for the credentials whose project is unknown.
-    by_project: HashMap<Option<Arc<str>>, Arc<ProjectBudget>>,
+    settings: Arc<[QuotaSettings]>,
+    /// By project. The empty text is for the credentials whose project is unknown.
+    by_project: HashMap<Arc<str>, Arc<ProjectBudget>, RandomState>,
 }
 
 impl Quota {
     /// Creates the budgets of the `[[quota]]` sections. Without any, no query is paced.
     #[must_use]
     pub fn new(settings: Vec<QuotaSettings>, metrics: QuotaMetrics) -> Self {
-        Self { metrics, budgets: Mutex::new(Budgets { settings, by_project: HashMap::new() }) }
+        let budgets = Budgets { settings: settings.into(), by_project: HashMap::default() };
+        Self { metrics, active: ArcSwap::from_pointee(budgets), replacing: Mutex::default() }
     }
 
     /// The current values of the budgets in use, for the metrics and the status page.
     #[must_use]
     pub fn readings(&self) -> Vec<QuotaReading> {
-        self.lock().by_project.values().map(|budget| budget.reading()).collect()
+        self.active.load().by_project.values().map(|budget| budget.reading()).collect()
     }
 
     /// The budget of a project; `None` as project is an unknown one. Returns `None` if no section is for the project.
     #[must_use]
     pub fn budget(&self, project: Option<&Arc<str>>) -> Option<Arc<ProjectBudget>> {
-        let mut budgets = self.lock();
-        let Budgets { settings, by_project } = &mut *budgets;
-        let own = |entry: &&QuotaSettings| entry.project.as_deref() == project.map(|project| &**project);
-        let entry = settings.iter().find(own);
-        let entry = entry.or_else(|| settings.iter().find(|entry| entry.project.is_none()))?;
-        let budget = by_project
-            .entry(project.cloned())
-            .or_insert_with(|| Arc::new(ProjectBudget::new(project, entry, &self.metrics)));
-        Some(Arc::clone(budget))
+        let active = self.active.load();
+        if active.settings.is_empty() {
+            return None;
+        }
+        match active.by_project.get(project.map_or("", |project| &**project)) {
+            Some(budget) => Some(Arc::clone(budget)),
+            None => self.create(project),
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Budgets> {
-        // A panic cannot leave the budgets in an inconsistent state.
-        self.budgets.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Replaces the settings. The budgets of projects that stay keep the learned rate and the waiting queries. The queries
+    /// of a project without a section are no longer paced.
+    pub fn replace(&self, settings: Vec<QuotaSettings>) {
+        let _replacing = self.lock();
+        let mut budgets = Budgets::clone(&self.active.load());
+        budgets.settings = settings.into();
+        let Budgets { settings, by_project } = &mut budgets;
+        by_project.retain(|project, budget| {
+            let entry = entry_of(settings, project);
+            budget.replace(entry);
+            entry.is_some()
+        });
+        self.active.store(Arc::new(budgets));
     }
+
+    /// Creates the budget of a project, unless another call has.
+    fn create(&self, project: Option<&Arc<str>>) -> Option<Arc<ProjectBudget>> {
+        let _replacing = self.lock();
+        let mut budgets = Budgets::clone(&self.active.load());
+        let project = project.cloned().unwrap_or_default();
+        if let Some(budget) = budgets.by_project.get(&project) {
+            return Some(Arc::clone(budget));
+        }
+        let entry = entry_of(&budgets.settings, &project)?;
+        let budget = Arc::new(ProjectBudget::new(&project, entry, &self.metrics));
+        budgets.by_project.insert(project, Arc::clone(&budget));
+        self.active.store(Arc::new(budgets));
+        Some(budget)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        self.replacing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The section of a project: the one with its name, otherwise the one without a name.
+fn entry_of<'a>(settings: &'a [QuotaSettings], project: &str) -> Option<&'a QuotaSettings> {
+    let named = settings.iter().find(|entry| entry.project.as_deref() == Some(project));
+    named.or_else(|| settings.iter().find(|entry| entry.project.is_none()))
 }

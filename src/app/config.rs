@@ -21,6 +21,7 @@ use crate::{
         PolicyFile,
         settings::{PolicyMode, PolicySettings},
     },
+    quota::settings::{QuotaSettings, SECTIONS as QUOTA_SECTIONS},
     server::{
         identity::jwks::{KeyLoadError, LoadedKeys},
         settings::{Callers, Jwt, JwtSettings, Limits, ListenAddress, Server, TlsFiles, TlsSettings},
@@ -106,6 +107,8 @@ pub struct Settings {
     pub audit: Audit,
     /// `[telemetry]`: the listener for monitoring.
     pub telemetry: Telemetry,
+    /// `[[quota]]`: the quotas of Google projects. Without any, no query is paced.
+    pub quota: Vec<QuotaSettings>,
     /// The log.
     pub log: LogSettings,
 }
@@ -142,6 +145,7 @@ pub(crate) fn all_settings() -> Vec<Setting> {
         Polling::describe(),
         Audit::describe(),
         Telemetry::describe(),
+        QuotaSettings::describe(),
     ]
     .concat()
 }
@@ -156,7 +160,7 @@ pub fn reference() -> String {
             section = Some(setting.section);
             text += &match setting.section {
                 "" => "\n## Flags and variables only\n".to_owned(),
-                "credentials" => "\n## `[[credentials]]`\n".to_owned(),
+                section @ (SECTIONS | QUOTA_SECTIONS) => format!("\n## `[[{section}]]`\n"),
                 section => format!("\n## `[{section}]`\n"),
             };
         }
@@ -185,6 +189,7 @@ impl Config {
         let credentials_are_valid = sources.errors.len() == before;
         let [mut callers, mut polling, mut audit, mut telemetry] =
             ["callers", "polling", "audit", "telemetry"].map(|key| root.section(key, &mut sources.errors));
+        let quota = root.sections(QUOTA_SECTIONS, &mut sources.errors);
         let unknown = root.finish(&mut sources.errors);
 
         let proxy = ProxySettings::read(&mut sources);
@@ -246,6 +251,8 @@ impl Config {
         );
         telemetry.finish(&mut sources.errors);
 
+        let quota = QuotaSettings::read_all(quota, &mut sources);
+
         let log = LogSettings::read(&mut Section::empty(""), &mut sources);
         check_filter(&mut sources);
         let traces = TraceSettings::read(&mut sources);
@@ -269,6 +276,7 @@ impl Config {
             polling: polling_settings,
             audit: audit_settings,
             telemetry: telemetry_settings,
+            quota,
             log,
         };
         let loaded = LoadedFiles {

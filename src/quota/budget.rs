@@ -1,23 +1,110 @@
-//! The budget of one Google project.
+//! The budget of one Google project: queries wait in it for their turn.
 
-use std::{sync::Arc, time::Duration};
-
-use super::{Class, settings::QuotaSettings};
-use crate::{
-    flight::Flight,
-    telemetry::metrics::{QuotaMetrics, QuotaReading},
+use std::{
+    fmt, future,
+    hash::{Hash, Hasher},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
+use tokio::{
+    sync::{Notify, oneshot},
+    time::{Instant, sleep},
+};
+
+use super::{
+    Class,
+    fair_queue::{FairQueue, Position},
+    gcra::Pace,
+    limiter::Limiter,
+    settings::{QuotaMode, QuotaSettings},
+};
+use crate::{
+    caller::{Caller, Identity},
+    flight::{DeadlinePassed, Flight},
+    telemetry::{
+        metrics::{QuotaDecision, QuotaMetrics, QuotaReading},
+        traces::Trace,
+    },
+};
+
+/// The hold after a refusal by Google without `Retry-After`. Google asks for a minute without queries.
+const DEFAULT_HOLD: Duration = Duration::from_secs(60);
+
+/// A query must have its turn this long before the deadline, or a tenth of the time left, so that it can be sent.
+const MAX_MARGIN: Duration = Duration::from_millis(250);
+
 /// The budget of one Google project.
-pub struct ProjectBudget {
+pub struct ProjectBudget(Arc<Shared>);
+
+struct Shared {
     project: Arc<str>,
     metrics: QuotaMetrics,
+    line: Mutex<Line>,
+    /// Notified when the dispatcher must look at the line before the time at which the next query is admitted.
+    changed: Notify,
+    decisions: [[AtomicU64; 4]; 3],
+    google_refusals: AtomicU64,
+}
+
+struct Line {
+    /// `None` after the section of the project was removed. Queries are then not paced.
+    settings: Option<QuotaSettings>,
+    limiter: Limiter,
+    queue: FairQueue<CallerKey, oneshot::Sender<Turn>>,
+    /// Whether the dispatcher runs. It ends when no query waits.
+    has_dispatcher: bool,
+    /// Whether the start of a hold was logged, and its end was not.
+    is_held: bool,
+}
+
+/// A caller as the owner of a queue. Callers with one identity are equal.
+#[derive(Clone)]
+struct CallerKey(Option<Caller>);
+
+/// The turn of a query.
+#[derive(Debug, Clone, Copy)]
+struct Turn {
+    /// Whether the query probes a hold.
+    is_probe: bool,
+}
+
+/// The result of asking for a turn.
+enum Entry {
+    /// It is the turn of the query.
+    Turn(Turn),
+    /// The query waits for its turn.
+    Queued(Queued),
+    /// The turn would come too late.
+    Refused(Refused),
+}
+
+/// The place of a query that waits.
+struct Queued {
+    position: Position<CallerKey>,
+    turn: oneshot::Receiver<Turn>,
+    /// The time before the deadline at which the wait ends.
+    margin: Duration,
+}
+
+/// A query that waits. A drop removes it from the queue.
+struct Waiting {
+    shared: Arc<Shared>,
+    class: Class,
+    since: Instant,
+    queued: Queued,
+    is_decided: bool,
 }
 
 /// A query that may be sent. Report Google's response to it.
-#[derive(Debug)]
 #[must_use]
-pub struct Admitted {}
+pub struct Admitted {
+    shared: Arc<Shared>,
+    is_probe: bool,
+}
 
 /// A query whose turn does not come before the deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,33 +114,354 @@ pub struct Refused {
 }
 
 impl ProjectBudget {
-    pub(super) fn new(project: Option<&Arc<str>>, settings: &QuotaSettings, metrics: &QuotaMetrics) -> Self {
-        let _ = settings;
-        Self { project: project.cloned().unwrap_or_default(), metrics: metrics.clone() }
+    /// The budget of a project. The empty text is for an unknown project.
+    pub(super) fn new(project: &Arc<str>, settings: &QuotaSettings, metrics: &QuotaMetrics) -> Self {
+        let line = Line {
+            settings: Some(settings.clone()),
+            limiter: Limiter::new(pace(settings)),
+            queue: FairQueue::new(),
+            has_dispatcher: false,
+            is_held: false,
+        };
+        Self(Arc::new(Shared {
+            project: Arc::clone(project),
+            metrics: metrics.clone(),
+            line: Mutex::new(line),
+            changed: Notify::new(),
+            decisions: Default::default(),
+            google_refusals: AtomicU64::new(0),
+        }))
+    }
+
+    /// Replaces the settings. The learned state stays. `None` ends the pacing.
+    ///
+    /// Waiting queries have their turn at once if the mode changes or the pacing ends.
+    pub(super) fn replace(&self, settings: Option<&QuotaSettings>) {
+        let mut line = self.0.lock();
+        let mode = |settings: Option<&QuotaSettings>| settings.map(|settings| settings.mode);
+        let is_other_mode = mode(line.settings.as_ref()) != mode(settings);
+        line.settings = settings.cloned();
+        if let Some(settings) = settings {
+            line.limiter.set_pace(pace(settings));
+        }
+        if is_other_mode {
+            line.release_all();
+        }
+        drop(line);
+        self.0.changed.notify_one();
     }
 
     /// The current values.
     pub(super) fn reading(&self) -> QuotaReading {
-        QuotaReading { project: self.project.to_string(), ..QuotaReading::default() }
+        let Shared { project, decisions, google_refusals, .. } = &*self.0;
+        let mut line = self.0.lock();
+        line.log_end_of_hold(project);
+        let (configured_rate, rate) = line.limiter.rates();
+        QuotaReading {
+            project: project.to_string(),
+            is_shadow: line.is_shadow(),
+            decisions: decisions.each_ref().map(|counts| counts.each_ref().map(|count| count.load(Relaxed))),
+            google_refusals: google_refusals.load(Relaxed),
+            limit: line.settings.as_ref().map_or(0, |settings| settings.limit),
+            period: line.settings.as_ref().map_or(Duration::ZERO, |settings| settings.period),
+            configured_rate,
+            rate,
+            available: line.limiter.available(),
+            queued: line.queue.lengths().map(u64::from),
+            hold: line.limiter.hold(),
+            replicas: None,
+            is_away: false,
+        }
     }
 
-    /// Waits for the turn of a query of this class for the callers of `flight`.
+    /// Waits for the turn of a query of this class for the callers of `flight`. A poll becomes a read when a call joins
+    /// the flight.
+    ///
+    /// In shadow mode, the query does not wait and is not refused.
     ///
     /// # Errors
     ///
-    /// The turn does not come before the deadline of the flight.
+    /// The turn does not come before the deadline of the flight. This is known at once, unless more important queries
+    /// or those of other callers come later.
     pub async fn acquire(&self, class: Class, flight: &Flight) -> Result<Admitted, Refused> {
-        let _ = (class, flight, &self.metrics);
-        Ok(Admitted {})
+        let (entry, is_shadow) = self.0.enter(class, flight);
+        match entry {
+            Entry::Turn(turn) => {
+                self.0.count(class, QuotaDecision::Immediate);
+                Ok(self.0.admitted(turn))
+            }
+            Entry::Refused(refused) => {
+                self.0.count(class, QuotaDecision::Refused);
+                if is_shadow { Ok(self.0.admitted(Turn { is_probe: false })) } else { Err(refused) }
+            }
+            Entry::Queued(queued) => {
+                let shared = Arc::clone(&self.0);
+                let waiting = Waiting { shared, class, since: Instant::now(), queued, is_decided: false };
+                if !is_shadow {
+                    return waiting.wait(flight).await;
+                }
+                let deadline = Instant::now() + flight.time_left();
+                let ghost = Flight::started_by(flight.caller().cloned(), Trace::default(), deadline);
+                tokio::spawn(async move { waiting.wait(&ghost).await.map(drop) });
+                Ok(self.0.admitted(Turn { is_probe: false }))
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Asks for the turn of a query. Returns whether the budget is in shadow mode.
+    fn enter(self: &Arc<Self>, class: Class, flight: &Flight) -> (Entry, bool) {
+        let mut line = self.lock();
+        line.log_end_of_hold(&self.project);
+        let is_shadow = line.is_shadow();
+        if let Some(turn) = line.turn_now(class) {
+            return (Entry::Turn(turn), is_shadow);
+        }
+        let caller = CallerKey(flight.caller().cloned());
+        let retry_after = line.limiter.wait(class, line.queue.ahead(class, &caller));
+        let refused = Entry::Refused(Refused { retry_after });
+        let time_left = flight.time_left();
+        let margin = MAX_MARGIN.min(time_left / 10);
+        if retry_after > time_left - margin {
+            return (refused, is_shadow);
+        }
+        let is_first = line.queue.lengths()[class.index()] == 0;
+        let (sender, turn) = oneshot::channel();
+        let Ok(position) = line.queue.push(class, caller, sender) else { return (refused, is_shadow) };
+        let has_dispatcher = std::mem::replace(&mut line.has_dispatcher, true);
+        drop(line);
+        if !has_dispatcher {
+            tokio::spawn(Arc::clone(self).dispatch());
+        } else if is_first {
+            self.changed.notify_one();
+        }
+        (Entry::Queued(Queued { position, turn, margin }), is_shadow)
+    }
+
+    /// Gives the waiting queries their turns, until none waits.
+    async fn dispatch(self: Arc<Self>) {
+        while let Some(wait) = self.give_turns() {
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = self.changed.notified() => {}
+            }
+        }
+    }
+
+    /// Gives turns to the queries that are admitted now. Returns the time until the next is admitted; `None` if no query
+    /// waits.
+    fn give_turns(&self) -> Option<Duration> {
+        let mut line = self.lock();
+        line.log_end_of_hold(&self.project);
+        let wait = line.give_turns();
+        line.has_dispatcher = wait.is_some();
+        wait
+    }
+
+    /// The refusal of a query whose deadline is near.
+    fn refused(&self, class: Class, flight: &Flight) -> Refused {
+        let line = self.lock();
+        let before = line.queue.ahead(class, &CallerKey(flight.caller().cloned()));
+        Refused { retry_after: line.limiter.wait(class, before) }
+    }
+
+    fn admitted(self: &Arc<Self>, turn: Turn) -> Admitted {
+        Admitted { shared: Arc::clone(self), is_probe: turn.is_probe }
+    }
+
+    fn count(&self, class: Class, decision: QuotaDecision) {
+        self.decisions[class.index()][decision as usize].fetch_add(1, Relaxed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Line> {
+        // A panic cannot leave the line in an inconsistent state.
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Line {
+    fn is_shadow(&self) -> bool {
+        self.settings.as_ref().is_some_and(|settings| settings.mode == QuotaMode::Shadow)
+    }
+
+    /// The turn of a query that need not wait.
+    fn turn_now(&mut self, class: Class) -> Option<Turn> {
+        if self.settings.is_none() {
+            return Some(Turn { is_probe: false });
+        }
+        if self.queue.has_before(class) {
+            return None;
+        }
+        let mut wanted = [0; 3];
+        wanted[class.index()] = 1;
+        let admission = self.limiter.admit(wanted);
+        (admission.admitted == wanted).then_some(Turn { is_probe: admission.is_probe })
+    }
+
+    /// As [`Shared::give_turns`].
+    fn give_turns(&mut self) -> Option<Duration> {
+        let admission = self.limiter.admit(self.queue.lengths());
+        for class in Class::ALL {
+            for _ in 0..admission.admitted[class.index()] {
+                self.give_turn(class, Turn { is_probe: admission.is_probe && class == Class::Cancel });
+            }
+        }
+        let waits = self.queue.lengths().into_iter().zip(admission.wait);
+        let next = waits.filter(|(length, _)| *length > 0).map(|(_, wait)| wait).reduce(f64::min)?;
+        Some(super::limiter::duration(next))
+    }
+
+    /// Gives a turn to the next query of a class.
+    fn give_turn(&mut self, class: Class, turn: Turn) {
+        if let Some(query) = self.queue.pop(class) {
+            // A query without a receiver was dropped after this lock was taken. Its turn is lost.
+            let _ = query.send(turn);
+        }
+    }
+
+    /// Gives all waiting queries a turn.
+    fn release_all(&mut self) {
+        for class in Class::ALL {
+            for _ in 0..self.queue.lengths()[class.index()] {
+                self.give_turn(class, Turn { is_probe: false });
+            }
+        }
+    }
+
+    fn log_end_of_hold(&mut self, project: &str) {
+        if self.is_held && self.limiter.hold().is_zero() {
+            self.is_held = false;
+            let (_, rate) = self.limiter.rates();
+            tracing::info!(project, rate, "the hold of a project's queries ended");
+        }
+    }
+}
+
+impl Waiting {
+    async fn wait(mut self, flight: &Flight) -> Result<Admitted, Refused> {
+        loop {
+            let Self { class, queued, .. } = &mut self;
+            let is_poll = *class == Class::Poll;
+            let raised =
+                async { if is_poll { flight.joined_by_call().await } else { future::pending().await } };
+            let turn_or_raised = async {
+                tokio::select! {
+                    biased;
+                    // The sender is dropped only after the turn was sent.
+                    turn = &mut queued.turn => Some(turn.unwrap_or(Turn { is_probe: false })),
+                    () = raised => None,
+                }
+            };
+            let waited = flight.begin_before(queued.margin, turn_or_raised).await;
+            if let Ok(Some(turn)) = waited {
+                return Ok(self.admitted(turn));
+            }
+            // If it is no longer in the queue, its turn came at the same time.
+            if self.shared.lock().queue.remove(&self.queued.position).is_none()
+                && let Ok(turn) = self.queued.turn.try_recv()
+            {
+                return Ok(self.admitted(turn));
+            }
+            let entry = match waited {
+                Ok(_) => {
+                    self.class = Class::Read;
+                    self.shared.enter(self.class, flight).0
+                }
+                Err(DeadlinePassed) => Entry::Refused(self.shared.refused(self.class, flight)),
+            };
+            match entry {
+                Entry::Turn(turn) => return Ok(self.admitted(turn)),
+                Entry::Queued(queued) => self.queued = queued,
+                Entry::Refused(refused) => {
+                    self.decide(QuotaDecision::Refused);
+                    return Err(refused);
+                }
+            }
+        }
+    }
+
+    fn admitted(&mut self, turn: Turn) -> Admitted {
+        self.decide(QuotaDecision::Delayed);
+        self.shared.admitted(turn)
+    }
+
+    fn decide(&mut self, decision: QuotaDecision) {
+        self.is_decided = true;
+        self.shared.count(self.class, decision);
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if self.is_decided {
+            return;
+        }
+        self.shared.count(self.class, QuotaDecision::Abandoned);
+        self.shared.lock().queue.remove(&self.queued.position);
     }
 }
 
 impl Admitted {
     /// Google refused the query for the project's quota. `retry_after` is its `Retry-After`.
     pub fn refused_by_google(self, retry_after: Option<Duration>) {
-        let _ = retry_after;
+        self.shared.google_refusals.fetch_add(1, Relaxed);
+        let mut line = self.shared.lock();
+        if line.settings.is_none() || !line.limiter.refused(retry_after.unwrap_or(DEFAULT_HOLD)) {
+            return;
+        }
+        line.is_held = true;
+        let (_, rate) = line.limiter.rates();
+        let (project, hold) = (&*self.shared.project, line.limiter.hold());
+        tracing::warn!(
+            project,
+            rate,
+            ?hold,
+            "Google refused a query for the project's quota: gets, lists and polls are held"
+        );
     }
 
     /// Google answered the query, with a result or with another error.
-    pub fn answered(self) {}
+    pub fn answered(self) {
+        if self.is_probe {
+            let mut line = self.shared.lock();
+            line.limiter.probe_answered();
+            line.log_end_of_hold(&self.shared.project);
+            drop(line);
+            self.shared.changed.notify_one();
+        }
+    }
 }
+
+impl fmt::Debug for Admitted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admitted").field("is_probe", &self.is_probe).finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for CallerKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity() == other.identity()
+    }
+}
+
+impl Eq for CallerKey {}
+
+impl Hash for CallerKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.identity().hash(state);
+    }
+}
+
+impl CallerKey {
+    fn identity(&self) -> Option<&Identity> {
+        self.0.as_ref().map(Caller::identity)
+    }
+}
+
+fn pace(settings: &QuotaSettings) -> Pace {
+    Pace::new(settings.limit, settings.period, settings.burst())
+}
+
+#[cfg(test)]
+mod tests;

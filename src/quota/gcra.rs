@@ -6,6 +6,8 @@
 //! The theoretical arrival time (TAT) is the time until which the admitted queries use the rate. A query moves it by the
 //! interval, which is the period ÷ (limit − burst) ÷ factor. A query is admitted if the TAT is then at most its class's
 //! tolerance ahead. Any window of one period therefore has at most `limit` queries: `limit − burst` at the rate, and `burst`.
+//!
+//! A change of the factor keeps the number of queries that may leave at once. The bound therefore holds for every factor.
 
 use std::time::Duration;
 
@@ -25,6 +27,13 @@ const PROBE_INTERVAL: f64 = 5e6;
 
 /// The minimum hold after a refusal, so that the refusals of concurrent queries decrease the rate once.
 const MIN_HOLD: f64 = 1e6;
+
+/// The maximum hold after a refusal: an hour, whatever `Retry-After` Google sends.
+const MAX_HOLD: f64 = 3600e6;
+
+/// A part of a query. A TAT that is ahead by so much more than the tolerance is within it, because times are rounded. The
+/// bound of a window holds, because the number of queries is an integer.
+const ROUNDING: f64 = 1e-3;
 
 /// The pace of a project's queries.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -53,11 +62,12 @@ impl Pace {
     /// The number of intervals by which the TAT may be ahead after a query of a class: the burst for cancels, two thirds
     /// of it for reads, and a third for polls. At least one, so that every class has queries.
     fn tolerance(self, class: Class) -> f64 {
-        match class {
+        let part = match class {
             Class::Cancel => self.burst,
-            Class::Read => (self.burst * 2.0 / 3.0).max(1.0),
-            Class::Poll => (self.burst / 3.0).max(1.0),
-        }
+            Class::Read => self.burst * 2.0 / 3.0,
+            Class::Poll => self.burst / 3.0,
+        };
+        part.max(1.0) + ROUNDING
     }
 }
 
@@ -106,13 +116,25 @@ impl State {
         pace.interval / self.factor(now)
     }
 
+    /// The number of queries that the TAT is ahead.
+    #[must_use]
+    pub fn ahead(&self, pace: Pace, now: f64) -> f64 {
+        (self.tat - now).max(0.0) / self.interval(pace, now)
+    }
+
     /// Admits up to the `wanted` number of queries of each class, in the order of the classes.
     pub fn admit(&mut self, pace: Pace, now: f64, wanted: [u32; 3]) -> Admission {
         let mut admission = Admission { admitted: [0; 3], is_probe: false, wait: [0.0; 3] };
+        // The TAT is further ahead if the clock was set back or the pace changed. Nobody need wait for that.
+        self.tat = self.tat.min(now + pace.tolerance(Class::Cancel) * self.interval(pace, now));
+        let mut ahead = self.ahead(pace, now);
         for class in Class::ALL {
             let index = class.index();
-            while admission.admitted[index] < wanted[index] && self.wait(pace, now, class) <= 0.0 {
-                self.tat = self.tat.max(now) + self.interval(pace, now);
+            while admission.admitted[index] < wanted[index]
+                && self.held(now, class) <= 0.0
+                && ahead + 1.0 <= pace.tolerance(class)
+            {
+                ahead += 1.0;
                 admission.admitted[index] += 1;
                 if self.hold_until > now {
                     self.probe_at = now + PROBE_INTERVAL;
@@ -120,33 +142,44 @@ impl State {
                 }
             }
         }
-        admission.wait = Class::ALL.map(|class| self.wait(pace, now, class).max(0.0));
+        if admission.admitted != [0; 3] {
+            self.tat = now + ahead * self.interval(pace, now);
+        }
+        admission.wait = Class::ALL.map(|class| self.wait(pace, now, class, 0));
         admission
     }
 
-    /// The time until a query of a class is admitted, in microseconds. Zero or less: now.
-    fn wait(&self, pace: Pace, now: f64, class: Class) -> f64 {
+    /// The time until a query of a class is admitted after `before` others, in microseconds.
+    ///
+    /// A hold delays a cancel only until the next probe, because the answer to the probe may end the hold.
+    #[must_use]
+    pub fn wait(&self, pace: Pace, now: f64, class: Class, before: u32) -> f64 {
+        let held = self.held(now, class);
         let interval = self.interval(pace, now);
-        let paced = self.tat.max(now) + interval - interval * pace.tolerance(class) - now;
-        if self.hold_until <= now {
-            return paced;
-        }
-        let held_until = match class {
+        let ahead = (self.ahead(pace, now) - held / interval).max(0.0);
+        let excess = ahead + f64::from(before) + 1.0 - pace.tolerance(class);
+        held + excess.max(0.0) * interval
+    }
+
+    /// The time for which a hold delays a class, in microseconds.
+    fn held(&self, now: f64, class: Class) -> f64 {
+        let until = match class {
             Class::Cancel => self.probe_at.min(self.hold_until),
             Class::Read | Class::Poll => self.hold_until,
         };
-        paced.max(held_until - now)
+        (until - now).max(0.0)
     }
 
     /// Google refused a query for the quota. Reads and polls are held for `hold` microseconds. The refusals of one hold
     /// decrease the rate once.
-    pub fn refused(&mut self, now: f64, hold: f64) {
-        let hold_until = now + hold.max(MIN_HOLD);
+    pub fn refused(&mut self, pace: Pace, now: f64, hold: f64) {
         if self.hold_until <= now {
+            let ahead = self.ahead(pace, now);
             self.factor = (self.factor(now) * DECREASE).max(MIN_FACTOR);
+            self.tat = now + ahead * (pace.interval / self.factor);
             self.probe_at = now + PROBE_INTERVAL;
         }
-        self.hold_until = self.hold_until.max(hold_until);
+        self.hold_until = self.hold_until.max(now + hold.clamp(MIN_HOLD, MAX_HOLD));
         self.factor_at = self.hold_until;
     }
 
@@ -161,5 +194,5 @@ impl State {
 /// A duration in microseconds.
 #[must_use]
 pub fn micros(duration: Duration) -> f64 {
-    duration.as_nanos() as f64 / 1000.0
+    duration.as_secs_f64() * 1e6
 }

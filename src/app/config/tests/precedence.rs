@@ -64,7 +64,7 @@ fn tcp(text: &str) -> ListenAddress {
 
 /// A credential for all enterprises.
 fn credential(name: &str, file: PathBuf) -> CredentialConfig {
-    let definition = Definition { origin: Origin::File(file), impersonate: None };
+    let definition = Definition { origin: Origin::File(file), impersonate: None, project: None };
     CredentialConfig { name: name.to_owned(), definition, enterprises: vec![Pattern::all()] }
 }
 

@@ -81,9 +81,17 @@ fn no_secret_in_the_file_is_printed() {
             format!("[[credentials]]\nfile = \"key.json\"\nname = {:?}", format!("{secret}?")),
             format!("[[credentials]]\nfile = \"key.json\"\nname = \"a\"\nimpersonate = {secret:?}"),
             format!(
+                "[[credentials]]\nfile = \"key.json\"\nname = \"a\"\nproject = {:?}",
+                format!("{secret}?")
+            ),
+            format!(
                 "[[credentials]]\nfile = \"key.json\"\nname = \"a\"\nenterprises = [{:?}]",
                 format!("{secret}?")
             ),
+            format!("[[quota]]\nproject = {:?}", format!("{secret}?")),
+            format!("[[quota]]\nproject = {secret:?}\n[[quota]]\nproject = {secret:?}"),
+            format!("[[quota]]\nperiod = {secret:?}"),
+            format!("[[quota]]\nmode = {secret:?}"),
             format!("[{:?}]\nx = 1", format!("{secret}?")),
             format!("[server]\n{:?} = 1", format!("{secret}?")),
         ] {

@@ -11,6 +11,7 @@ use crate::{
     credentials::Pattern,
     operations::settings::Polling,
     policy::settings::{PolicyMode, PolicySettings},
+    quota::settings::{QuotaMode, QuotaSettings},
     server::settings::{Callers, Jwks, Jwt, Limits, ListenAddress, Owner, Server},
     telemetry::settings::{LogSettings, Telemetry},
 };
@@ -53,6 +54,7 @@ timeout = "1m 30s"
 name = "emea"
 file = "key.json"
 impersonate = "proxy@p.iam.gserviceaccount.com"
+project = "p-2"
 enterprises = ["LC01*", "LC02ab"]
 [[credentials]]
 name = "others"
@@ -80,12 +82,20 @@ file = "audit.jsonl"
 on_failure = "continue"
 [telemetry]
 listen = "127.0.0.1:9465"
+[[quota]]
+project = "example.com:p-1"
+limit = 1000
+period = "100s"
+burst = 20
+mode = "shadow"
+[[quota]]
 "#;
 
 /// The settings of `--config @/full.toml` alone. The URLs come from `url`, because the test compares them as text.
 fn full(directory: &Path, url: &Settings) -> Settings {
     let mut emea = credential("emea", directory.join("key.json"));
     emea.definition.impersonate = Some("proxy@p.iam.gserviceaccount.com".to_owned());
+    emea.definition.project = Some("p-2".to_owned());
     emea.enterprises = ["LC01*", "LC02ab"].map(|text| Pattern::parse(text).unwrap()).into();
     Settings {
         server: Server {
@@ -123,8 +133,28 @@ fn full(directory: &Path, url: &Settings) -> Settings {
             on_failure: OnFailure::Continue,
         },
         telemetry: Telemetry { listen: Some(([127, 0, 0, 1], 9465).into()) },
+        quota: quota_of_the_file(),
         log: LogSettings { log_format: None },
     }
+}
+
+/// The second section has the defaults.
+pub(super) fn quota_of_the_file() -> Vec<QuotaSettings> {
+    let of_one_project = QuotaSettings {
+        project: Some("example.com:p-1".to_owned()),
+        limit: 1000,
+        period: Duration::from_secs(100),
+        burst: Some(20),
+        mode: QuotaMode::Shadow,
+    };
+    let of_all_others = QuotaSettings {
+        project: None,
+        limit: 600,
+        period: Duration::from_secs(60),
+        burst: None,
+        mode: QuotaMode::Enforce,
+    };
+    vec![of_one_project, of_all_others]
 }
 
 fn limits_of_the_file() -> Limits {

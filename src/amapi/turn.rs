@@ -1,0 +1,98 @@
+//! The turn of a query in the budget of its Google project, and the report of Google's response to the budget.
+
+use std::{pin::pin, sync::Arc, task::Poll};
+
+use reqwest::Method;
+
+use super::{
+    error::Error,
+    retry::{FailedAttempt, Next},
+};
+use crate::{
+    flight::Flight,
+    proto::otlp::trace::span::SpanKind,
+    quota::{Admitted, Class, ProjectBudget, Refused},
+    telemetry::traces::Span,
+};
+
+/// The budget of the project whose credential a call uses.
+pub(super) struct QueryBudget {
+    pub(super) budget: Arc<ProjectBudget>,
+    /// The id of the project. Empty if it is unknown.
+    pub(super) project: Arc<str>,
+}
+
+/// A query whose turn has come.
+#[must_use]
+pub(super) struct Turn {
+    /// `None` if the project has no budget.
+    admitted: Option<Admitted>,
+    /// Whether the query waited.
+    pub(super) has_waited: bool,
+}
+
+impl QueryBudget {
+    /// Waits for the turn of a query with this method, for the callers of `flight`. A read ends its wait when all its
+    /// callers have left, because it has no effect.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::QuotaBudget`] and [`Error::Abandoned`].
+    pub(super) async fn turn(&self, method: &Method, flight: &Flight) -> Result<Turn, FailedAttempt> {
+        let class = class(method, flight);
+        let mut turn = pin!(self.budget.acquire(class, flight));
+        if let Poll::Ready(result) = futures_util::poll!(turn.as_mut()) {
+            let admitted = result.map_err(|refused| self.exceeded(refused))?;
+            return Ok(Turn { admitted: Some(admitted), has_waited: false });
+        }
+        let span = flight.trace().child(SpanKind::Internal, "quota").map(|span| span.or_fail("quota_budget"));
+        let result = tokio::select! {
+            result = turn => result,
+            () = flight.abandoned(), if class != Class::Cancel => return Err(stopped(Error::Abandoned)),
+        };
+        let admitted = result.map_err(|refused| self.exceeded(refused))?;
+        span.into_iter().for_each(Span::succeed);
+        Ok(Turn { admitted: Some(admitted), has_waited: true })
+    }
+
+    fn exceeded(&self, refused: Refused) -> FailedAttempt {
+        let Refused { retry_after } = refused;
+        stopped(Error::QuotaBudget { retry_after, project: Arc::clone(&self.project) })
+    }
+}
+
+impl Turn {
+    /// The turn of a query that needs none.
+    pub(super) fn unpaced() -> Self {
+        Self { admitted: None, has_waited: false }
+    }
+
+    /// Reports to the budget that the request got a response with this status, from which `result` was made.
+    pub(super) fn report<T>(self, http_status: u16, result: &Result<T, FailedAttempt>) {
+        let Some(admitted) = self.admitted else { return };
+        match result.as_ref().map_err(|failed| &failed.error) {
+            Err(Error::Response(response)) if response.is_quota_refusal() => {
+                admitted.refused_by_google(response.quota_hold());
+            }
+            // The body of the refusal was lost.
+            Err(_) if http_status == 429 => admitted.refused_by_google(None),
+            // Another server answered in Google's place.
+            Err(Error::Malformed { .. }) => {}
+            Ok(_) | Err(_) => admitted.answered(),
+        }
+    }
+}
+
+fn class(method: &Method, flight: &Flight) -> Class {
+    if method == Method::POST {
+        Class::Cancel
+    } else if flight.is_poll() {
+        Class::Poll
+    } else {
+        Class::Read
+    }
+}
+
+fn stopped(error: Error) -> FailedAttempt {
+    FailedAttempt { error, next: Next::Stop }
+}
