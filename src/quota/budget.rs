@@ -302,6 +302,7 @@ impl Shared {
 
     fn count(&self, class: Class, decision: QuotaDecision) {
         self.decisions[class.index()][decision as usize].fetch_add(1, Relaxed);
+        self.metrics.decided(decision);
     }
 
     fn lock(&self) -> MutexGuard<'_, Line> {
@@ -416,7 +417,12 @@ impl Waiting {
     }
 
     fn admitted(&mut self, turn: Turn) -> Admitted {
-        self.decide(if turn.is_immediate { QuotaDecision::Immediate } else { QuotaDecision::Delayed });
+        if turn.is_immediate {
+            self.decide(QuotaDecision::Immediate);
+        } else {
+            self.decide(QuotaDecision::Delayed);
+            self.shared.metrics.waited(self.class.index(), self.since.elapsed());
+        }
         self.shared.admitted(turn)
     }
 
