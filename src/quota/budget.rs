@@ -249,8 +249,11 @@ impl Shared {
         let (sender, turn) = oneshot::channel();
         let query = QueuedQuery { turn: sender, calls_before: line.shared_calls };
         let Ok(position) = line.queue.push(class, caller, query) else { return (refused, is_shadow) };
-        line.limiter.set_queued(line.queue.lengths());
         let has_dispatcher = std::mem::replace(&mut line.has_dispatcher, true);
+        if has_dispatcher && !is_first {
+            // Otherwise the store may admit the query at once, and the other replicas need not count it.
+            line.limiter.set_queued(line.queue.lengths());
+        }
         drop(line);
         if !has_dispatcher {
             tokio::spawn(Arc::clone(self).dispatch());
@@ -438,7 +441,9 @@ impl Drop for Waiting {
             return;
         }
         self.shared.count(self.class, QuotaDecision::Abandoned);
-        self.shared.lock().queue.remove(&self.queued.position);
+        let mut line = self.shared.lock();
+        line.queue.remove(&self.queued.position);
+        line.limiter.set_queued(line.queue.lengths());
     }
 }
 

@@ -70,7 +70,7 @@ impl Limiter {
         }
     }
 
-    /// The number of queries that wait in this process, which the other replicas see.
+    /// Sets the number of queries that wait in this process, by class, which the other replicas count before theirs.
     pub(super) fn set_queued(&self, queued: [u32; 3]) {
         if let Source::Shared(budget) = &self.source {
             budget.set_queued(queued);

@@ -42,8 +42,6 @@ struct Data {
     passwords: Vec<String>,
     /// The address of the master that a sentinel reports, by name.
     masters: HashMap<String, SocketAddr>,
-    /// The names of the commands received, in upper case.
-    commands: Vec<String>,
 }
 
 /// A reply in RESP2.
@@ -123,11 +121,6 @@ impl FakeRedis {
         self.data().redis.hashes.clear();
     }
 
-    /// The number of commands with this name so far.
-    pub(crate) fn received(&self, name: &str) -> usize {
-        self.data().commands.iter().filter(|command| *command == name).count()
-    }
-
     /// The hash of a project.
     pub(crate) fn hash(&self, project: &str) -> BTreeMap<String, String> {
         let key = format!("countermand:quota:{project}");
@@ -188,7 +181,6 @@ impl Data {
         let command: Vec<&str> = command.iter().map(String::as_str).collect();
         let [name, ref arguments @ ..] = *command else { return error("ERR no command") };
         let name = name.to_ascii_uppercase();
-        self.commands.push(name.clone());
         if name != "AUTH" && !*is_authenticated {
             return error("NOAUTH Authentication required.");
         }
