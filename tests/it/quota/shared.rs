@@ -56,6 +56,13 @@ impl Fleet {
         for service in 0..2 {
             fleet.cancels(service).await;
         }
+        for service in &fleet.services {
+            // By a heartbeat, a service knows of the cancel of the other.
+            scrape_until("both cancels", service.admin, |page| {
+                page.value("countermand_quota_available_queries", &[]) < 1.5
+            })
+            .await;
+        }
         fleet
     }
 
