@@ -37,6 +37,10 @@ const DEFAULT_HOLD: Duration = Duration::from_secs(60);
 /// A query must have its turn this long before the deadline, or a tenth of the time left, so that it can be sent.
 const MAX_MARGIN: Duration = Duration::from_millis(250);
 
+/// The factor of the estimate that must fit into the time left, for a caller that has other queries in the queue. Later
+/// queries of other callers may leave before the last of them.
+const ESTIMATE_RESERVE: f64 = 1.3;
+
 /// The budget of one Google project.
 pub struct ProjectBudget(Arc<Shared>);
 
@@ -54,7 +58,7 @@ struct Line {
     /// `None` after the section of the project was removed. Queries are then not paced.
     settings: Option<QuotaSettings>,
     limiter: Limiter,
-    queue: FairQueue<CallerKey, oneshot::Sender<Turn>>,
+    queue: FairQueue<CallerKey, QueuedQuery>,
     /// Whether the dispatcher runs. It ends when no query waits.
     has_dispatcher: bool,
     /// Whether the start of a hold was logged, and its end was not.
@@ -64,6 +68,13 @@ struct Line {
 /// A caller as the owner of a queue. Callers with one identity are equal.
 #[derive(Clone)]
 struct CallerKey(Option<Caller>);
+
+/// A query in the queue.
+struct QueuedQuery {
+    turn: oneshot::Sender<Turn>,
+    /// Whether its caller had no other of its class in the queue.
+    is_first: bool,
+}
 
 /// The turn of a query.
 #[derive(Debug, Clone, Copy)]
@@ -219,21 +230,23 @@ impl Shared {
             return (Entry::Turn(turn), is_shadow);
         }
         let caller = CallerKey(flight.caller().cloned());
-        let retry_after = line.limiter.wait(class, line.queue.ahead(class, &caller));
+        let (retry_after, is_first) = line.estimate(class, &caller);
         let refused = Entry::Refused(Refused { retry_after });
         let time_left = flight.time_left();
         let margin = MAX_MARGIN.min(time_left / 10);
-        if retry_after > time_left - margin {
+        let reserve = if is_first { 1.0 } else { ESTIMATE_RESERVE };
+        if retry_after.mul_f64(reserve) > time_left - margin {
             return (refused, is_shadow);
         }
-        let is_first = line.queue.lengths()[class.index()] == 0;
+        let is_first_of_class = line.queue.lengths()[class.index()] == 0;
         let (sender, turn) = oneshot::channel();
-        let Ok(position) = line.queue.push(class, caller, sender) else { return (refused, is_shadow) };
+        let query = QueuedQuery { turn: sender, is_first };
+        let Ok(position) = line.queue.push(class, caller, query) else { return (refused, is_shadow) };
         let has_dispatcher = std::mem::replace(&mut line.has_dispatcher, true);
         drop(line);
         if !has_dispatcher {
             tokio::spawn(Arc::clone(self).dispatch());
-        } else if is_first {
+        } else if is_first_of_class {
             self.changed.notify_one();
         }
         (Entry::Queued(Queued { position, turn, margin }), is_shadow)
@@ -262,8 +275,8 @@ impl Shared {
     /// The refusal of a query whose deadline is near.
     fn refused(&self, class: Class, flight: &Flight) -> Refused {
         let line = self.lock();
-        let before = line.queue.ahead(class, &CallerKey(flight.caller().cloned()));
-        Refused { retry_after: line.limiter.wait(class, before) }
+        let (retry_after, _) = line.estimate(class, &CallerKey(flight.caller().cloned()));
+        Refused { retry_after }
     }
 
     fn admitted(self: &Arc<Self>, turn: Turn) -> Admitted {
@@ -296,7 +309,17 @@ impl Line {
         let mut wanted = [0; 3];
         wanted[class.index()] = 1;
         let admission = self.limiter.admit(wanted);
-        (admission.admitted == wanted).then_some(Turn { is_probe: admission.is_probe })
+        if admission.admitted != wanted {
+            return None;
+        }
+        self.limiter.leaves(class, true);
+        Some(Turn { is_probe: admission.is_probe })
+    }
+
+    /// The time until the turn of a new query would come, and whether its caller has no other of the class in the queue.
+    fn estimate(&self, class: Class, caller: &CallerKey) -> (Duration, bool) {
+        let is_first = self.queue.lacks(class, caller);
+        (self.limiter.wait(class, self.queue.ahead(class, caller), is_first), is_first)
     }
 
     /// As [`Shared::give_turns`].
@@ -315,8 +338,9 @@ impl Line {
     /// Gives a turn to the next query of a class.
     fn give_turn(&mut self, class: Class, turn: Turn) {
         if let Some(query) = self.queue.pop(class) {
+            self.limiter.leaves(class, query.is_first);
             // A query without a receiver was dropped after this lock was taken. Its turn is lost.
-            let _ = query.send(turn);
+            let _ = query.turn.send(turn);
         }
     }
 
