@@ -272,6 +272,7 @@ impl Shared {
 
     fn count(&self, class: Class, decision: QuotaDecision) {
         self.decisions[class.index()][decision as usize].fetch_add(1, Relaxed);
+        self.metrics.decided(decision);
     }
 
     fn lock(&self) -> MutexGuard<'_, Line> {
@@ -383,6 +384,7 @@ impl Waiting {
 
     fn admitted(&mut self, turn: Turn) -> Admitted {
         self.decide(QuotaDecision::Delayed);
+        self.shared.metrics.waited(self.class.index(), self.since.elapsed());
         self.shared.admitted(turn)
     }
 

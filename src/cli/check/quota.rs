@@ -1,5 +1,7 @@
 //! Findings about the quota: the credentials that each `[[quota]]` section paces, and those that none paces.
 
+use std::sync::Arc;
+
 use humantime::format_duration;
 
 use super::finding::Finding;
@@ -11,7 +13,7 @@ use crate::{
 /// A credential and its Google project, if it is known.
 struct PacedCredential<'a> {
     name: &'a str,
-    project: Option<String>,
+    project: Option<Arc<str>>,
 }
 
 /// The findings about the sections. None without a section, because nothing is paced then.
@@ -23,10 +25,7 @@ pub(super) fn findings(
     let credentials: Vec<_> = credentials
         .iter()
         .zip(loaded)
-        .map(|(credential, loaded)| PacedCredential {
-            name: &credential.name,
-            project: loaded.project().map(|project| project.to_string()),
-        })
+        .map(|(credential, loaded)| PacedCredential { name: &credential.name, project: loaded.project() })
         .collect();
     of_projects(sections, &credentials)
 }
@@ -91,6 +90,8 @@ fn credential_finding(sections: &[QuotaSettings], credential: &PacedCredential<'
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::{PacedCredential, of_projects};
     use crate::quota::settings::{QuotaMode, QuotaSettings};
 
@@ -99,11 +100,10 @@ mod tests {
     }
 
     fn lines(sections: &[QuotaSettings], credentials: &[(&str, Option<&str>)]) -> Vec<String> {
-        let credential = |(name, project): &(_, Option<&str>)| PacedCredential {
-            name,
-            project: project.map(str::to_owned),
-        };
-        let credentials: Vec<_> = credentials.iter().map(credential).collect();
+        let credentials: Vec<_> = credentials
+            .iter()
+            .map(|&(name, project)| PacedCredential { name, project: project.map(Arc::from) })
+            .collect();
         of_projects(sections, &credentials).iter().map(ToString::to_string).collect()
     }
 
