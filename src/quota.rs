@@ -132,7 +132,8 @@ impl Quota {
             return Some(Arc::clone(budget));
         }
         let entry = entry_of(&budgets.settings, &project)?;
-        let budget = Arc::new(ProjectBudget::new(&project, entry, &self.metrics));
+        let shared = self.store.as_ref().map(|store| store.budget(&project));
+        let budget = Arc::new(ProjectBudget::new(&project, entry, shared, &self.metrics));
         budgets.by_project.insert(project, Arc::clone(&budget));
         self.active.store(Arc::new(budgets));
         Some(budget)

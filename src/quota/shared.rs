@@ -437,16 +437,15 @@ impl SharedBudget {
         SharedSnapshot { state, now: self.now(), replicas, is_away, queued_elsewhere }
     }
 
-    /// Tells the store, and the mirror if the store is away.
-    fn report(
-        self: &Arc<Self>,
-        call: ScriptCall<'static>,
-        own: impl FnOnce(&mut State, f64) + Send + 'static,
-    ) {
+    /// Changes the mirror, then the state of the store. `own` is idempotent.
+    fn report(self: &Arc<Self>, call: ScriptCall<'static>, own: impl Fn(&mut State, f64) + Send + 'static) {
         let budget = Arc::clone(self);
+        let change_mirror = move |budget: &Self| own(&mut lock(&budget.mirror).state, budget.now());
+        change_mirror(&budget);
         tokio::spawn(async move {
             if budget.call(call, |_| Ok(())).await.is_none() {
-                own(&mut lock(&budget.mirror).state, budget.now());
+                // The reply of another call may have replaced the mirror.
+                change_mirror(&budget);
             }
         });
     }

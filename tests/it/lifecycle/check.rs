@@ -224,3 +224,19 @@ async fn the_quotas_and_the_credentials_that_none_paces_are_findings() {
     let paced = "quota p: at most 600 queries in any 1m, for the credential emea";
     assert!(ended.stdout.lines().any(|line| line == paced), "{}", ended.stdout);
 }
+
+#[tokio::test]
+async fn a_store_of_the_shared_quota_that_cannot_be_reached_is_an_error() {
+    let google = Google::start().await;
+    let sections = format!(
+        "[upstream]\nurl = \"{}\"\n[[credentials]]\nname = \"emea\"\nfile = \"key.json\"\nproject = \"p\"\n\
+         [[quota]]\n[quota_shared]\nurl = \"redis://127.0.0.1:1\"\nreplicas = 2\n",
+        google.url
+    );
+    let dir = configured(&sections, &[("key.json", &google.token_url())]);
+    let ended = check(&dir, &[]).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let [line] = ended.stderr.lines().collect::<Vec<_>>()[..] else { panic!("{ended:?}") };
+    assert!(line.starts_with("countermand: quota_shared: redis://127.0.0.1:1: "), "{line}");
+    assert!(line.contains("; check that it can be reached from here"), "{line}");
+}

@@ -289,6 +289,12 @@ async fn changed_quotas_are_applied_without_a_restart() {
     running.service.process.stderr.has("error=quota.burst (line 2): a burst of 600 leaves nothing").await;
     assert_eq!(quota_settings(&running).await.len(), 7);
 
+    let shared = format!("{changed}\n[quota_shared]\nurl = \"redis://127.0.0.1:1\"\nreplicas = 2");
+    let outcome =
+        "some settings need a restart applied=\"\" needs_restart=\"quota_shared.replicas, quota_shared.url\"";
+    running.reload(&shared, outcome).await;
+    assert_eq!(quota_settings(&running).await.len(), 7);
+
     let none = "[server]\ndrain_timeout = \"5s\"\n[policy]\nfile = \"permit.cedar\"";
     running.reload(none, "applied=\"policy.file, quota, server.drain_timeout\"").await;
     assert!(quota_settings(&running).await.is_empty());

@@ -116,8 +116,11 @@ async fn the_status_and_the_metrics_have_the_budget_of_a_project_and_what_google
     let config = dir.path().join("quota.toml");
     // One cancel, and the next after 20 minutes.
     let sections = "[[quota]]\nlimit = 4\nperiod = \"1h\"\nburst = 1\n";
-    std::fs::write(&config, format!("{sections}[[credentials]]\nfile = \"key.json\"\nproject = \"mdm\"\n"))
-        .unwrap();
+    std::fs::write(
+        &config,
+        format!("{sections}[[credentials]]\nname = \"emea\"\nfile = \"key.json\"\nproject = \"mdm\"\n"),
+    )
+    .unwrap();
     let service = Service::start_with(&google, |command| {
         command.env_remove("COUNTERMAND_CREDENTIALS").arg("--config").arg(&config);
         std::fs::copy(

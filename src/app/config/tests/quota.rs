@@ -87,7 +87,7 @@ fn each_error_of_the_shared_quota_has_its_text() {
         (shared("url = \"rediss://a:b@valkey\"\nreplicas = 3"), "quota_shared.url (line 3): the URL holds a user or a"),
         (shared("url = \"rediss://valkey\"\nreplicas = 0"), "quota_shared.replicas (line 4): 0 is out of range"),
         (with("username = \"u\""), "quota_shared.username (line 5): a user requires a password"),
-        (with("password = \"p\""), "quota_shared.password (line 5): there is no such key; did you mean password_file?"),
+        (with("password = \"p\""), "quota_shared.password (line 5): there is no such key; the keys here are url"),
         (with("password_file = \"none\""), "quota_shared.password_file (line 5): "),
         (with("password_file = \"empty\""), "quota_shared.password_file (line 5): "),
         (with("ca_certificates = \"key.json\""), "quota_shared.ca_certificates (line 5): "),

@@ -81,7 +81,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(ScriptCall::ProbeAnswered),
         1 => [0_u32..9, 0..9, 0..9].prop_map(|queued| ScriptCall::Heartbeat { replica: "r", queued }),
     ];
-    let elapsed = prop_oneof![4 => 0_i64..100_000, 2 => 0..100_000_000, 1 => -10_000_000..0_i64];
+    let elapsed = prop_oneof![4 => 0_i64..100_000, 2 => 0_i64..100_000_000, 1 => -10_000_000_i64..0];
     let remaining = (-1e9..1e8, 0.05..1.0, -1e8..1e8, -1e8..5e6)
         .prop_map(|(tat, factor, hold, probe)| Remaining { tat, factor, hold, probe });
     let rarely = || prop::bool::weighted(0.05);
@@ -97,7 +97,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn the_script_has_the_same_results_as_the_rust_algorithm(steps in vec(step(), 1..60)) {
@@ -113,7 +113,9 @@ proptest! {
             let (state, admission) = model.run(redis.now as f64, &call, is_return, remaining);
             prop_assert_eq!(reply.now, redis.now as f64);
             prop_assert_eq!(reply.state, state);
-            prop_assert_eq!(reply.admission().ok(), admission);
+            if let Some(admission) = admission {
+                prop_assert_eq!(reply.admission().unwrap(), admission);
+            }
         }
     }
 }

@@ -144,7 +144,7 @@ fn full(directory: &Path, url: &Settings) -> Settings {
         },
         telemetry: Telemetry { listen: Some(([127, 0, 0, 1], 9465).into()) },
         quota: quota_of_the_file(),
-        quota_shared: Some(quota_shared_of_the_file(directory, url)),
+        quota_shared: quota_shared_of_the_file(directory, url),
         log: LogSettings { log_format: None },
     }
 }
@@ -169,15 +169,15 @@ pub(super) fn quota_of_the_file() -> Vec<QuotaSettings> {
 }
 
 /// The URL comes from `url`, because the test compares it as text.
-pub(super) fn quota_shared_of_the_file(directory: &Path, url: &Settings) -> StoreConfig {
-    StoreConfig {
-        url: url.quota_shared.as_ref().expect("the file has the section").url.clone(),
+pub(super) fn quota_shared_of_the_file(directory: &Path, url: &Settings) -> Option<StoreConfig> {
+    Some(StoreConfig {
+        url: url.quota_shared.as_ref()?.url.clone(),
         username: Some("countermand".to_owned()),
         password_file: Some(directory.join("valkey-password")),
         ca_certificates: Some(directory.join("ca.pem")),
         sentinel_master: Some("main".to_owned()),
         replicas: 3,
-    }
+    })
 }
 
 fn limits_of_the_file() -> Limits {

@@ -102,7 +102,7 @@ pub(super) fn of_variables(directory: &Path, urls: &Settings) -> Settings {
         audit: Audit { file: Destination::File(directory.join("other.jsonl")), on_failure: OnFailure::Fail },
         telemetry: Telemetry { listen: Some(([0, 0, 0, 0], 9466).into()) },
         quota: quota_of_the_file(),
-        quota_shared: Some(quota_shared_of_the_file(directory, urls)),
+        quota_shared: quota_shared_of_the_file(directory, urls),
         log: LogSettings { log_format: Some(LogFormat::Json) },
     }
 }
