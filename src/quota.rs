@@ -144,8 +144,9 @@ impl Quota {
     }
 }
 
-/// The section of a project: the one with its name, otherwise the one without a name.
-fn entry_of<'a>(settings: &'a [QuotaSettings], project: &str) -> Option<&'a QuotaSettings> {
+/// The section of a project: the one with its name, otherwise the one without a name. The empty text is an unknown
+/// project.
+pub(crate) fn entry_of<'a>(settings: &'a [QuotaSettings], project: &str) -> Option<&'a QuotaSettings> {
     let named = settings.iter().find(|entry| entry.project.as_deref() == Some(project));
     named.or_else(|| settings.iter().find(|entry| entry.project.is_none()))
 }

@@ -43,12 +43,6 @@ pub enum QuotaMode {
 }
 
 impl QuotaSettings {
-    /// The section of a project: its own, otherwise the one without a project. `None` as project is an unknown one.
-    pub(crate) fn of_project<'a>(sections: &'a [Self], project: Option<&str>) -> Option<&'a Self> {
-        let own = project.and_then(|_| sections.iter().find(|section| section.project.as_deref() == project));
-        own.or_else(|| sections.iter().find(|section| section.project.is_none()))
-    }
-
     /// Reads the sections, and checks that no two are for the same project.
     pub(crate) fn read_all(sections: Vec<Section>, sources: &mut Sources) -> Vec<Self> {
         let mut first = HashMap::new();

@@ -7,7 +7,10 @@ use humantime::format_duration;
 use super::finding::Finding;
 use crate::{
     credentials::{LoadedCredential, settings::CredentialConfig},
-    quota::settings::{QuotaMode, QuotaSettings},
+    quota::{
+        entry_of,
+        settings::{QuotaMode, QuotaSettings},
+    },
 };
 
 /// A credential and its Google project, if it is known.
@@ -36,7 +39,7 @@ fn of_projects(sections: &[QuotaSettings], credentials: &[PacedCredential<'_>]) 
     }
     let of_section = sections.iter().flat_map(|section| {
         let paces = |credential: &&PacedCredential<'_>| {
-            QuotaSettings::of_project(sections, credential.project.as_deref())
+            entry_of(sections, credential.project.as_deref().unwrap_or_default())
                 .is_some_and(|found| found.project == section.project)
         };
         let names: Vec<_> = credentials.iter().filter(paces).map(|credential| credential.name).collect();
@@ -69,7 +72,7 @@ fn section_findings(section: &QuotaSettings, credentials: &[&str]) -> Vec<Findin
 
 fn credential_finding(sections: &[QuotaSettings], credential: &PacedCredential<'_>) -> Option<Finding> {
     let PacedCredential { name, project } = credential;
-    let section = QuotaSettings::of_project(sections, project.as_deref());
+    let section = entry_of(sections, project.as_deref().unwrap_or_default());
     let (problem, hint) = match (project, section) {
         (Some(_), Some(_)) => return None,
         (Some(project), None) => (

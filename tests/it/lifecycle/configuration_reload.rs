@@ -283,7 +283,17 @@ async fn changed_quotas_are_applied_without_a_restart() {
             "quota[2].mode = shadow (line 6)",
         ]
     );
+    let limits = async || {
+        let (_, metrics) = running.service.get("/metrics").await;
+        let limits = metrics.lines().filter(|line| line.starts_with("countermand_quota_limit_queries{"));
+        limits.map(str::to_owned).collect::<Vec<_>>()
+    };
+    // The project of the credential is unknown.
     running.cancel().await.unwrap();
+    assert_eq!(limits().await, ["countermand_quota_limit_queries{project=\"\"} 300.0"]);
+    running.reload(&changed.replace("300", "400"), "reloaded the configuration applied=\"quota\"").await;
+    assert_eq!(limits().await, ["countermand_quota_limit_queries{project=\"\"} 400.0"]);
+    running.reload(changed, "reloaded the configuration applied=\"quota\"").await;
 
     running.reload("[[quota]]\nburst = 600", "failed to reload the configuration").await;
     running.service.process.stderr.has("error=quota.burst (line 2): a burst of 600 leaves nothing").await;
@@ -297,7 +307,7 @@ async fn changed_quotas_are_applied_without_a_restart() {
 
     let none = "[server]\ndrain_timeout = \"5s\"\n[policy]\nfile = \"permit.cedar\"";
     running.reload(none, "applied=\"policy.file, quota, server.drain_timeout\"").await;
-    assert!(quota_settings(&running).await.is_empty());
+    assert!(quota_settings(&running).await.is_empty() && limits().await.is_empty());
     running.cancel().await.unwrap();
 }
 
