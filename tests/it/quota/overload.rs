@@ -18,7 +18,7 @@ use countermand::proto::longrunning::WaitOperationRequest;
 use prost::Message;
 
 const LIMIT: u32 = 60;
-const BURST: u32 = 6;
+const BURST: u32 = 15;
 const PERIOD: Duration = Duration::from_secs(3);
 
 /// The part of the window by which requests may arrive closer together than they were sent, on a busy machine.
