@@ -126,8 +126,8 @@ impl Amapi {
         flight.use_credential(credential.name());
         let retry = if method == Method::POST { RetryUse::Cancel } else { RetryUse::Read };
         let tries = Tries::new(&self.retry_budget, flight, retry, self.upstream.metrics());
-        let budget = None;
-        let call = UpstreamCall { method: &method, url, credential, budget, flight, tries: &tries };
+        let call =
+            UpstreamCall { method: &method, url, credential, quota: &self.quota, flight, tries: &tries };
         tries.run(|| self.upstream.attempt(&call)).await
     }
 

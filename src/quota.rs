@@ -18,10 +18,12 @@ mod fair_queue;
 pub mod gcra;
 mod limiter;
 pub mod settings;
+pub mod shared;
 
 pub use budget::{Admitted, ProjectBudget, Refused};
 
 use settings::QuotaSettings;
+use shared::SharedStore;
 
 /// The class of a query. The order is that of their priority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,6 +60,8 @@ impl Class {
 /// The budgets of all Google projects.
 pub struct Quota {
     metrics: QuotaMetrics,
+    /// `None` if each process has the whole budgets for itself.
+    store: Option<SharedStore>,
     active: ArcSwap<Budgets>,
     /// Held while `active` is replaced.
     replacing: Mutex<()>,
@@ -76,7 +80,13 @@ impl Quota {
     #[must_use]
     pub fn new(settings: Vec<QuotaSettings>, metrics: QuotaMetrics) -> Self {
         let budgets = Budgets { settings: settings.into(), by_project: HashMap::default() };
-        Self { metrics, active: ArcSwap::from_pointee(budgets), replacing: Mutex::default() }
+        Self { metrics, store: None, active: ArcSwap::from_pointee(budgets), replacing: Mutex::default() }
+    }
+
+    /// Shares the budgets with the other replicas through `store`.
+    #[must_use]
+    pub fn shared_through(self, store: SharedStore) -> Self {
+        Self { store: Some(store), ..self }
     }
 
     /// The current values of the budgets in use, for the metrics and the status page.
@@ -122,7 +132,8 @@ impl Quota {
             return Some(Arc::clone(budget));
         }
         let entry = entry_of(&budgets.settings, &project)?;
-        let budget = Arc::new(ProjectBudget::new(&project, entry, &self.metrics));
+        let shared = self.store.as_ref().map(|store| store.budget(&project));
+        let budget = Arc::new(ProjectBudget::new(&project, entry, shared, &self.metrics));
         budgets.by_project.insert(project, Arc::clone(&budget));
         self.active.store(Arc::new(budgets));
         Some(budget)
@@ -133,8 +144,9 @@ impl Quota {
     }
 }
 
-/// The section of a project: the one with its name, otherwise the one without a name.
-fn entry_of<'a>(settings: &'a [QuotaSettings], project: &str) -> Option<&'a QuotaSettings> {
+/// The section of a project: the one with its name, otherwise the one without a name. The empty text is an unknown
+/// project.
+pub(crate) fn entry_of<'a>(settings: &'a [QuotaSettings], project: &str) -> Option<&'a QuotaSettings> {
     let named = settings.iter().find(|entry| entry.project.as_deref() == Some(project));
     named.or_else(|| settings.iter().find(|entry| entry.project.is_none()))
 }

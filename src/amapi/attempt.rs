@@ -21,13 +21,14 @@ use super::{
     google_error::GoogleError,
     hedge,
     retry::{FailedAttempt, Next, Tries, retry_after},
-    turn::{QueryBudget, Turn},
+    turn::Turn,
 };
 use crate::{
     credentials::{Authorization, Credential, Unavailable},
     flight::{Flight, SendTimeout},
     http_client::{BodyError, HttpClient, OnSent, Pool, Progress, Response, SendError},
     proto::otlp::trace::span::SpanKind,
+    quota::Quota,
     telemetry::{
         metrics::{RequestAttempt, RequestFailure, RequestMeasurement, UpstreamMetrics},
         traces::Span,
@@ -66,8 +67,7 @@ pub(super) struct UpstreamCall<'a, U> {
     /// Builds the URL.
     pub(super) url: U,
     pub(super) credential: Credential,
-    /// `None` if the project of the credential has no budget.
-    pub(super) budget: Option<QueryBudget>,
+    pub(super) quota: &'a Quota,
     pub(super) flight: &'a Arc<Flight>,
     pub(super) tries: &'a Tries<'a>,
 }
@@ -91,11 +91,14 @@ impl<U> UpstreamCall<'_, U> {
 
     /// Waits for the turn of the next request.
     async fn turn(&self) -> Result<Turn, FailedAttempt> {
-        match &self.budget {
-            Some(budget) => budget.turn(self.method, self.flight).await,
-            None => Ok(Turn::unpaced()),
-        }
+        Turn::wait(self.quota, self.credential.project(), self.method, self.flight).await
     }
+}
+
+/// A request in flight, of at most [`MAX_IN_FLIGHT`].
+struct Slot<'a> {
+    _permit: SemaphorePermit<'a>,
+    has_waited: bool,
 }
 
 /// A response with a 2xx status.
@@ -144,17 +147,13 @@ impl UpstreamClient {
         &self,
         call: &UpstreamCall<'_, impl Fn() -> Url + Sync>,
     ) -> Result<SuccessResponse, FailedAttempt> {
-        let (mut turn, mut authorization) = (Turn::unpaced(), None);
-        if call.budget.is_some() {
-            // Without a token, no query is taken from the budget.
-            authorization = Some(call.authorization().await?);
-            turn = call.turn().await?;
-        }
+        // Without a token, no query is taken from the project's budget.
+        let mut authorization = call.authorization().await?;
+        let turn = call.turn().await?;
         let slot = self.slot(call.flight).await?;
-        let authorization = match authorization.filter(|_| !turn.has_waited) {
-            Some(authorization) => authorization,
-            None => call.authorization().await?,
-        };
+        if turn.has_waited || slot.has_waited {
+            authorization = call.authorization().await?;
+        }
         match self.send(call, turn, &authorization).await {
             // Boxed, because a rejection is rare and would enlarge the future of every call.
             Err(FailedAttempt { error: Error::CredentialRejected(response), .. }) => {
@@ -178,13 +177,13 @@ impl UpstreamClient {
         self.send(call, turn, &renewed).await
     }
 
-    async fn slot(&self, flight: &Flight) -> Result<SemaphorePermit<'_>, FailedAttempt> {
-        if let Ok(slot) = self.slots.try_acquire() {
-            return Ok(slot);
+    async fn slot(&self, flight: &Flight) -> Result<Slot<'_>, FailedAttempt> {
+        if let Ok(permit) = self.slots.try_acquire() {
+            return Ok(Slot { _permit: permit, has_waited: false });
         }
         let _queued = self.metrics.queue();
         match Box::pin(flight.begin(self.slots.acquire())).await {
-            Ok(Ok(slot)) => Ok(slot),
+            Ok(Ok(permit)) => Ok(Slot { _permit: permit, has_waited: true }),
             // The semaphore is never closed.
             Ok(Err(_)) | Err(_) => Err(deadline_exceeded("in the queue for the upstream")),
         }

@@ -11,16 +11,9 @@ use super::{
 use crate::{
     flight::Flight,
     proto::otlp::trace::span::SpanKind,
-    quota::{Admitted, Class, ProjectBudget, Refused},
+    quota::{Admitted, Class, Quota, Refused},
     telemetry::traces::Span,
 };
-
-/// The budget of the project whose credential a call uses.
-pub(super) struct QueryBudget {
-    pub(super) budget: Arc<ProjectBudget>,
-    /// The id of the project. Empty if it is unknown.
-    pub(super) project: Arc<str>,
-}
 
 /// A query whose turn has come.
 #[must_use]
@@ -31,40 +24,38 @@ pub(super) struct Turn {
     pub(super) has_waited: bool,
 }
 
-impl QueryBudget {
-    /// Waits for the turn of a query with this method, for the callers of `flight`. A read ends its wait when all its
-    /// callers have left, because it has no effect.
+impl Turn {
+    /// Waits for the turn of a query with this method, for the callers of `flight`. `project` is the Google project of the
+    /// credential. A read ends its wait when all its callers have left, because it has no effect.
     ///
     /// # Errors
     ///
     /// [`Error::QuotaBudget`] and [`Error::Abandoned`].
-    pub(super) async fn turn(&self, method: &Method, flight: &Flight) -> Result<Turn, FailedAttempt> {
+    pub(super) async fn wait(
+        quota: &Quota,
+        project: Option<Arc<str>>,
+        method: &Method,
+        flight: &Flight,
+    ) -> Result<Self, FailedAttempt> {
+        let Some(budget) = quota.budget(project.as_ref()) else {
+            return Ok(Self { admitted: None, has_waited: false });
+        };
+        let exceeded = |Refused { retry_after }| {
+            stopped(Error::QuotaBudget { retry_after, project: project.unwrap_or_default() })
+        };
         let class = class(method, flight);
-        let mut turn = pin!(self.budget.acquire(class, flight));
+        let mut turn = pin!(budget.acquire(class, flight));
         if let Poll::Ready(result) = futures_util::poll!(turn.as_mut()) {
-            let admitted = result.map_err(|refused| self.exceeded(refused))?;
-            return Ok(Turn { admitted: Some(admitted), has_waited: false });
+            return Ok(Self { admitted: Some(result.map_err(exceeded)?), has_waited: false });
         }
         let span = flight.trace().child(SpanKind::Internal, "quota").map(|span| span.or_fail("quota_budget"));
         let result = tokio::select! {
             result = turn => result,
             () = flight.abandoned(), if class != Class::Cancel => return Err(stopped(Error::Abandoned)),
         };
-        let admitted = result.map_err(|refused| self.exceeded(refused))?;
+        let admitted = result.map_err(exceeded)?;
         span.into_iter().for_each(Span::succeed);
-        Ok(Turn { admitted: Some(admitted), has_waited: true })
-    }
-
-    fn exceeded(&self, refused: Refused) -> FailedAttempt {
-        let Refused { retry_after } = refused;
-        stopped(Error::QuotaBudget { retry_after, project: Arc::clone(&self.project) })
-    }
-}
-
-impl Turn {
-    /// The turn of a query that needs none.
-    pub(super) fn unpaced() -> Self {
-        Self { admitted: None, has_waited: false }
+        Ok(Self { admitted: Some(admitted), has_waited: true })
     }
 
     /// Reports to the budget that the request got a response with this status, from which `result` was made.

@@ -3,7 +3,10 @@
 use std::{collections::HashMap, time::Duration};
 
 use crate::{
-    config::{ConfigErrors, Invalid, Parsed, Provenance, Section, Sources, Time, Words, integer, settings},
+    config::{
+        ConfigErrors, Invalid, Parsed, Provenance, Section, Sources, Time, Words, integer, read_numbered,
+        settings,
+    },
     project_id,
 };
 
@@ -40,16 +43,10 @@ pub enum QuotaMode {
 }
 
 impl QuotaSettings {
-    /// The section of a project: its own, otherwise the one without a project. `None` as project is an unknown one.
-    pub(crate) fn of_project<'a>(sections: &'a [Self], project: Option<&str>) -> Option<&'a Self> {
-        let own = project.and_then(|_| sections.iter().find(|section| section.project.as_deref() == project));
-        own.or_else(|| sections.iter().find(|section| section.project.is_none()))
-    }
-
     /// Reads the sections, and checks that no two are for the same project.
     pub(crate) fn read_all(sections: Vec<Section>, sources: &mut Sources) -> Vec<Self> {
         let mut first = HashMap::new();
-        let read = |mut section: Section| {
+        read_numbered(sections, sources, |mut section, sources| {
             let settings = Self::read(&mut section, sources);
             settings.check(&section, &mut sources.errors);
             section.finish(&mut sources.errors);
@@ -57,8 +54,7 @@ impl QuotaSettings {
                 report_repeated(&settings, origin, &mut first, &mut sources.errors);
             }
             settings
-        };
-        sections.into_iter().map(read).collect()
+        })
     }
 
     fn check(&self, section: &Section, errors: &mut ConfigErrors) {

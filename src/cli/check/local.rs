@@ -1,5 +1,4 @@
-//! Findings without network access: the proxy, listeners, TLS files, the policy, the audit log and
-//! the quota.
+//! Findings without network access: the proxy, listeners, TLS files, the policy, the audit log and the quota.
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 

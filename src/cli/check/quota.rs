@@ -1,17 +1,22 @@
 //! Findings about the quota: the credentials that each `[[quota]]` section paces, and those that none paces.
 
+use std::sync::Arc;
+
 use humantime::format_duration;
 
 use super::finding::Finding;
 use crate::{
     credentials::{LoadedCredential, settings::CredentialConfig},
-    quota::settings::{QuotaMode, QuotaSettings},
+    quota::{
+        entry_of,
+        settings::{QuotaMode, QuotaSettings},
+    },
 };
 
 /// A credential and its Google project, if it is known.
 struct PacedCredential<'a> {
     name: &'a str,
-    project: Option<String>,
+    project: Option<Arc<str>>,
 }
 
 /// The findings about the sections. None without a section, because nothing is paced then.
@@ -23,10 +28,7 @@ pub(super) fn findings(
     let credentials: Vec<_> = credentials
         .iter()
         .zip(loaded)
-        .map(|(credential, loaded)| PacedCredential {
-            name: &credential.name,
-            project: loaded.project().map(|project| project.to_string()),
-        })
+        .map(|(credential, loaded)| PacedCredential { name: &credential.name, project: loaded.project() })
         .collect();
     of_projects(sections, &credentials)
 }
@@ -37,7 +39,7 @@ fn of_projects(sections: &[QuotaSettings], credentials: &[PacedCredential<'_>]) 
     }
     let of_section = sections.iter().flat_map(|section| {
         let paces = |credential: &&PacedCredential<'_>| {
-            QuotaSettings::of_project(sections, credential.project.as_deref())
+            entry_of(sections, credential.project.as_deref().unwrap_or_default())
                 .is_some_and(|found| found.project == section.project)
         };
         let names: Vec<_> = credentials.iter().filter(paces).map(|credential| credential.name).collect();
@@ -70,7 +72,7 @@ fn section_findings(section: &QuotaSettings, credentials: &[&str]) -> Vec<Findin
 
 fn credential_finding(sections: &[QuotaSettings], credential: &PacedCredential<'_>) -> Option<Finding> {
     let PacedCredential { name, project } = credential;
-    let section = QuotaSettings::of_project(sections, project.as_deref());
+    let section = entry_of(sections, project.as_deref().unwrap_or_default());
     let (problem, hint) = match (project, section) {
         (Some(_), Some(_)) => return None,
         (Some(project), None) => (
@@ -91,6 +93,8 @@ fn credential_finding(sections: &[QuotaSettings], credential: &PacedCredential<'
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::{PacedCredential, of_projects};
     use crate::quota::settings::{QuotaMode, QuotaSettings};
 
@@ -99,11 +103,10 @@ mod tests {
     }
 
     fn lines(sections: &[QuotaSettings], credentials: &[(&str, Option<&str>)]) -> Vec<String> {
-        let credential = |(name, project): &(_, Option<&str>)| PacedCredential {
-            name,
-            project: project.map(str::to_owned),
-        };
-        let credentials: Vec<_> = credentials.iter().map(credential).collect();
+        let credentials: Vec<_> = credentials
+            .iter()
+            .map(|&(name, project)| PacedCredential { name, project: project.map(Arc::from) })
+            .collect();
         of_projects(sections, &credentials).iter().map(ToString::to_string).collect()
     }
 

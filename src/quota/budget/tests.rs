@@ -27,7 +27,7 @@ fn settings() -> QuotaSettings {
 }
 
 fn budget(settings: &QuotaSettings) -> ProjectBudget {
-    ProjectBudget::new(&Arc::from("p"), settings, &QuotaMetrics::unregistered())
+    ProjectBudget::new(&Arc::from("p"), settings, None, &QuotaMetrics::unregistered())
 }
 
 /// The flight of a call of the user `uid`, which waits for `wait`.

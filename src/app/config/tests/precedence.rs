@@ -42,6 +42,7 @@ fn directory() -> Directory {
         fs::write(directory.path(policy), "permit (principal, action, resource);").unwrap();
     }
     fs::write(directory.path("jwks.json"), key_set([Key::ec().jwk(None)])).unwrap();
+    fs::write(directory.path("valkey-password"), "hunter2\n").unwrap();
     fs::write(directory.path("full.toml"), FULL).unwrap();
     fs::write(directory.path("empty.toml"), "").unwrap();
     directory

@@ -56,6 +56,7 @@ pub(super) fn defaults(directory: &Path, url: &Settings) -> Settings {
         audit: Audit { file: Destination::Stdout, on_failure: OnFailure::Fail },
         telemetry: Telemetry { listen: None },
         quota: Vec::new(),
+        quota_shared: None,
         log: LogSettings { log_format: None },
     }
 }

@@ -11,7 +11,10 @@ use crate::{
     credentials::Pattern,
     operations::settings::Polling,
     policy::settings::{PolicyMode, PolicySettings},
-    quota::settings::{QuotaMode, QuotaSettings},
+    quota::{
+        settings::{QuotaMode, QuotaSettings},
+        shared::settings::StoreConfig,
+    },
     server::settings::{Callers, Jwks, Jwt, Limits, ListenAddress, Owner, Server},
     telemetry::settings::{LogSettings, Telemetry},
 };
@@ -89,6 +92,13 @@ period = "100s"
 burst = 20
 mode = "shadow"
 [[quota]]
+[quota_shared]
+url = "rediss://valkey-0:26379,valkey-1:26379/2"
+username = "countermand"
+password_file = "valkey-password"
+ca_certificates = "ca.pem"
+sentinel_master = "main"
+replicas = 3
 "#;
 
 /// The settings of `--config @/full.toml` alone. The URLs come from `url`, because the test compares them as text.
@@ -134,6 +144,7 @@ fn full(directory: &Path, url: &Settings) -> Settings {
         },
         telemetry: Telemetry { listen: Some(([127, 0, 0, 1], 9465).into()) },
         quota: quota_of_the_file(),
+        quota_shared: quota_shared_of_the_file(directory, url),
         log: LogSettings { log_format: None },
     }
 }
@@ -155,6 +166,18 @@ pub(super) fn quota_of_the_file() -> Vec<QuotaSettings> {
         mode: QuotaMode::Enforce,
     };
     vec![of_one_project, of_all_others]
+}
+
+/// The URL comes from `url`, because the test compares it as text.
+pub(super) fn quota_shared_of_the_file(directory: &Path, url: &Settings) -> Option<StoreConfig> {
+    Some(StoreConfig {
+        url: url.quota_shared.as_ref()?.url.clone(),
+        username: Some("countermand".to_owned()),
+        password_file: Some(directory.join("valkey-password")),
+        ca_certificates: Some(directory.join("ca.pem")),
+        sentinel_master: Some("main".to_owned()),
+        replicas: 3,
+    })
 }
 
 fn limits_of_the_file() -> Limits {
@@ -185,4 +208,6 @@ fn a_file_sets_everything_that_it_names() {
     assert_eq!(config, full(directory, &config));
     assert_eq!(config.upstream.url.as_str(), "https://file.example/prefix");
     assert_eq!(config.upstream.iam_credentials_url.as_str(), "http://localhost:5");
+    let store = config.quota_shared.unwrap();
+    assert_eq!(store.url.to_string(), "rediss://valkey-0:26379,valkey-1:26379/2");
 }

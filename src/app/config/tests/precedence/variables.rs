@@ -3,7 +3,9 @@
 use std::{path::Path, time::Duration};
 
 use super::{
-    algorithms, credential, directory, file::quota_of_the_file, identities, load, polling, tcp, tls,
+    algorithms, credential, directory,
+    file::{quota_of_the_file, quota_shared_of_the_file},
+    identities, load, polling, tcp, tls,
 };
 use crate::{
     admin::settings::Admin,
@@ -100,6 +102,7 @@ pub(super) fn of_variables(directory: &Path, urls: &Settings) -> Settings {
         audit: Audit { file: Destination::File(directory.join("other.jsonl")), on_failure: OnFailure::Fail },
         telemetry: Telemetry { listen: Some(([0, 0, 0, 0], 9466).into()) },
         quota: quota_of_the_file(),
+        quota_shared: quota_shared_of_the_file(directory, urls),
         log: LogSettings { log_format: Some(LogFormat::Json) },
     }
 }
