@@ -146,7 +146,14 @@ impl App {
             .zip(quota_store)
             .map(|(config, loaded)| SharedStore::start(config, loaded, metrics.quota.clone(), &background));
         let quota = Arc::new(match store {
-            Some(store) => quota.shared_through(store),
+            Some(store) => {
+                let quota = quota.shared_through(store);
+                // The other replicas count this one from its start on, and not only from its first query.
+                for credential in credentials.active().iter() {
+                    let _ = quota.budget(credential.project().as_ref());
+                }
+                quota
+            }
             None => quota,
         });
         metrics.quota.read_with({

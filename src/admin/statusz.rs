@@ -167,6 +167,7 @@ pub(super) struct BudgetStatus {
     pub(super) hold_s: f64,
     pub(super) google_refusals: u64,
     pub(super) replicas: Option<u32>,
+    pub(super) is_away: bool,
 }
 
 #[derive(Serialize)]
@@ -370,6 +371,7 @@ impl From<QuotaReading> for BudgetStatus {
             hold_s: reading.hold.as_secs_f64(),
             google_refusals: reading.google_refusals,
             replicas: reading.replicas,
+            is_away: reading.is_away,
         }
     }
 }

@@ -38,6 +38,10 @@ const DEFAULT_HOLD: Duration = Duration::from_secs(60);
 /// A query must have its turn this long before the deadline, or a tenth of the time left, so that it can be sent.
 const MAX_MARGIN: Duration = Duration::from_millis(250);
 
+/// The factor of the estimate that must fit into the time left, for a caller that has other queries in the queue. Later
+/// queries of other callers may leave before the last of them.
+const ESTIMATE_RESERVE: f64 = 1.3;
+
 /// The budget of one Google project.
 pub struct ProjectBudget(Arc<Shared>);
 
@@ -68,6 +72,15 @@ struct Line {
 #[derive(Clone)]
 struct CallerKey(Option<Caller>);
 
+/// A query in the queue.
+struct QueuedQuery {
+    turn: oneshot::Sender<Turn>,
+    /// Whether its caller had no other of its class in the queue.
+    is_first: bool,
+    /// The number of calls of the shared store that were begun before.
+    calls_before: u64,
+}
+
 /// The turn of a query.
 #[derive(Debug, Clone, Copy, Default)]
 struct Turn {
@@ -75,13 +88,6 @@ struct Turn {
     is_probe: bool,
     /// Whether the query waited for nothing but the answer of the shared store.
     is_immediate: bool,
-}
-
-/// A query in the queue.
-struct QueuedQuery {
-    turn: oneshot::Sender<Turn>,
-    /// The number of calls of the shared store that were begun before.
-    calls_before: u64,
 }
 
 /// The result of asking for a turn.
@@ -238,23 +244,27 @@ impl Shared {
             return (Entry::Turn(turn), is_shadow);
         }
         let caller = CallerKey(flight.caller().cloned());
-        let retry_after = line.limiter.wait(class, line.queue.ahead(class, &caller));
+        let (retry_after, is_first) = line.estimate(class, &caller);
         let refused = Entry::Refused(Refused { retry_after });
         let time_left = flight.time_left();
         let margin = MAX_MARGIN.min(time_left / 10);
-        if retry_after > time_left - margin {
+        let reserve = if is_first { 1.0 } else { ESTIMATE_RESERVE };
+        if retry_after.mul_f64(reserve) > time_left - margin {
             return (refused, is_shadow);
         }
-        let is_first = line.queue.lengths()[class.index()] == 0;
+        let is_first_of_class = line.queue.lengths()[class.index()] == 0;
         let (sender, turn) = oneshot::channel();
-        let query = QueuedQuery { turn: sender, calls_before: line.shared_calls };
+        let query = QueuedQuery { turn: sender, is_first, calls_before: line.shared_calls };
         let Ok(position) = line.queue.push(class, caller, query) else { return (refused, is_shadow) };
-        line.limiter.set_queued(line.queue.lengths());
         let has_dispatcher = std::mem::replace(&mut line.has_dispatcher, true);
+        if has_dispatcher && !is_first_of_class {
+            // Otherwise the store may admit the query at once, and the other replicas need not count it.
+            line.limiter.set_queued(line.queue.lengths());
+        }
         drop(line);
         if !has_dispatcher {
             tokio::spawn(Arc::clone(self).dispatch());
-        } else if is_first {
+        } else if is_first_of_class {
             self.changed.notify_one();
         }
         (Entry::Queued(Queued { position, turn, margin }), is_shadow)
@@ -292,8 +302,8 @@ impl Shared {
     /// The refusal of a query whose deadline is near.
     fn refused(&self, class: Class, flight: &Flight) -> Refused {
         let line = self.lock();
-        let before = line.queue.ahead(class, &CallerKey(flight.caller().cloned()));
-        Refused { retry_after: line.limiter.wait(class, before) }
+        let (retry_after, _) = line.estimate(class, &CallerKey(flight.caller().cloned()));
+        Refused { retry_after }
     }
 
     fn admitted(self: &Arc<Self>, turn: Turn) -> Admitted {
@@ -328,7 +338,17 @@ impl Line {
         wanted[class.index()] = 1;
         // The dispatcher asks the shared store.
         let admission = self.limiter.admit(wanted).ok()?;
-        (admission.admitted == wanted).then_some(Turn { is_probe: admission.is_probe, is_immediate: true })
+        if admission.admitted != wanted {
+            return None;
+        }
+        self.limiter.leaves(class, true);
+        Some(Turn { is_probe: admission.is_probe, is_immediate: true })
+    }
+
+    /// The time until the turn of a new query would come, and whether its caller has no other of the class in the queue.
+    fn estimate(&self, class: Class, caller: &CallerKey) -> (Duration, bool) {
+        let is_first = self.queue.lacks(class, caller);
+        (self.limiter.wait(class, self.queue.ahead(class, caller), is_first), is_first)
     }
 
     /// As [`Shared::give_turns`], to the queries of an admission. `call` is the number of its call of the shared store.
@@ -348,7 +368,8 @@ impl Line {
 
     /// Gives a turn to the next query of a class.
     fn give_turn(&mut self, class: Class, is_probe: bool, call: Option<u64>) {
-        if let Some(QueuedQuery { turn, calls_before }) = self.queue.pop(class) {
+        if let Some(QueuedQuery { turn, is_first, calls_before }) = self.queue.pop(class) {
+            self.limiter.leaves(class, is_first);
             let is_immediate = call == Some(calls_before + 1);
             // A query without a receiver was dropped after this lock was taken. Its turn is lost.
             let _ = turn.send(Turn { is_probe, is_immediate });
@@ -438,7 +459,9 @@ impl Drop for Waiting {
             return;
         }
         self.shared.count(self.class, QuotaDecision::Abandoned);
-        self.shared.lock().queue.remove(&self.queued.position);
+        let mut line = self.shared.lock();
+        line.queue.remove(&self.queued.position);
+        line.limiter.set_queued(line.queue.lengths());
     }
 }
 

@@ -90,11 +90,7 @@ end
 
 local function admit()
   local pace_interval, burst = argument(7), argument(8)
-  local tolerances = {
-    max(burst, 1) + ROUNDING,
-    max(burst * 2 / 3, 1) + ROUNDING,
-    max(burst / 3, 1) + ROUNDING,
-  }
+  local tolerances = { max(burst, 1), max(burst * 2 / 3, 1), max(burst / 3, 1) }
 
   local function wait(class)
     local hold, own = held(class), interval(pace_interval)
@@ -104,11 +100,11 @@ local function admit()
   end
 
   local result, is_probe, is_any = {}, 0, false
-  tat = min(tat, now + tolerances[CANCEL] * interval(pace_interval))
+  tat = min(tat, now + (burst + ROUNDING) * interval(pace_interval))
   local ahead = ahead_of(pace_interval)
   for class = 1, 3 do
     local wanted, admitted = argument(8 + class), 0
-    while admitted < wanted and held(class) <= 0 and ahead + 1 <= tolerances[class] do
+    while admitted < wanted and held(class) <= 0 and ahead + 1 <= tolerances[class] + ROUNDING do
       ahead = ahead + 1
       admitted = admitted + 1
       is_any = true

@@ -31,8 +31,8 @@ const MIN_HOLD: f64 = 1e6;
 /// The maximum hold after a refusal: an hour, whatever `Retry-After` Google sends.
 const MAX_HOLD: f64 = 3600e6;
 
-/// A part of a query. A TAT that is ahead by so much more than the tolerance is within it, because times are rounded. The
-/// bound of a window holds, because the number of queries is an integer.
+/// The part of a query by which the TAT may be ahead of the tolerance, because times are rounded. The bound of a window
+/// holds, because the number of queries is an integer.
 const ROUNDING: f64 = 1e-3;
 
 /// The pace of a project's queries.
@@ -67,7 +67,7 @@ impl Pace {
             Class::Read => self.burst * 2.0 / 3.0,
             Class::Poll => self.burst / 3.0,
         };
-        part.max(1.0) + ROUNDING
+        part.max(1.0)
     }
 }
 
@@ -126,13 +126,13 @@ impl State {
     pub fn admit(&mut self, pace: Pace, now: f64, wanted: [u32; 3]) -> Admission {
         let mut admission = Admission { admitted: [0; 3], is_probe: false, wait: [0.0; 3] };
         // The TAT is further ahead if the clock was set back or the pace changed. Nobody need wait for that.
-        self.tat = self.tat.min(now + pace.tolerance(Class::Cancel) * self.interval(pace, now));
+        self.tat = self.tat.min(now + (pace.burst + ROUNDING) * self.interval(pace, now));
         let mut ahead = self.ahead(pace, now);
         for class in Class::ALL {
             let index = class.index();
             while admission.admitted[index] < wanted[index]
                 && self.held(now, class) <= 0.0
-                && ahead + 1.0 <= pace.tolerance(class)
+                && ahead + 1.0 <= pace.tolerance(class) + ROUNDING
             {
                 ahead += 1.0;
                 admission.admitted[index] += 1;
@@ -162,7 +162,8 @@ impl State {
     }
 
     /// The time for which a hold delays a class, in microseconds.
-    fn held(&self, now: f64, class: Class) -> f64 {
+    #[must_use]
+    pub fn held(&self, now: f64, class: Class) -> f64 {
         let until = match class {
             Class::Cancel => self.probe_at.min(self.hold_until),
             Class::Read | Class::Poll => self.hold_until,
@@ -238,3 +239,6 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

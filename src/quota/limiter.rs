@@ -14,6 +14,7 @@ use super::{
 pub(super) struct Limiter {
     pace: Pace,
     source: Source,
+    usage: Usage,
 }
 
 /// The state of a limiter.
@@ -44,11 +45,29 @@ pub(super) struct SharedAdmission {
     wanted: [u32; 3],
 }
 
+/// The parts of the rate that queries used recently. They predict the queries that will leave before those that wait.
+#[derive(Default)]
+struct Usage {
+    /// The time up to which the parts are known.
+    at: f64,
+    /// The part of each class.
+    classes: [f64; 3],
+    /// The part of the queries of each class whose caller had no other in the queue. They leave before most of a caller
+    /// with many.
+    firsts: [f64; 3],
+}
+
+/// The time over which the usage is averaged, in microseconds.
+const USAGE_TIME: f64 = 10e6;
+
+/// The maximum of the factor by which predicted queries lengthen a wait.
+const MAX_DELAY_FACTOR: f64 = 20.0;
+
 impl Limiter {
     /// A limiter whose state is that of this process, or that of `shared`.
     pub(super) fn new(pace: Pace, shared: Option<Arc<SharedBudget>>) -> Self {
         let own = || Source::Own { state: State::default(), start: Instant::now() };
-        Self { pace, source: shared.map_or_else(own, Source::Shared) }
+        Self { pace, source: shared.map_or_else(own, Source::Shared), usage: Usage::default() }
     }
 
     /// Changes the pace. The learned state stays.
@@ -70,18 +89,43 @@ impl Limiter {
         }
     }
 
-    /// The number of queries that wait in this process, which the other replicas see.
+    /// Sets the number of queries that wait in this process, by class, which the other replicas count before theirs.
     pub(super) fn set_queued(&self, queued: [u32; 3]) {
         if let Source::Shared(budget) = &self.source {
             budget.set_queued(queued);
         }
     }
 
-    /// The time until a query of a class is admitted after `before` others of this process.
-    pub(super) fn wait(&self, class: Class, before: u32) -> Duration {
+    /// Records that a query leaves. `is_first` is whether its caller had no other of the class in the queue.
+    pub(super) fn leaves(&mut self, class: Class, is_first: bool) {
+        let Now { state, pace, now, .. } = self.now();
+        let part = state.interval(pace, now) / USAGE_TIME;
+        let Usage { at, classes, firsts } = &mut self.usage;
+        let decay = ((*at - now) / USAGE_TIME).exp();
+        for value in classes.iter_mut().chain(&mut *firsts) {
+            *value *= decay;
+        }
+        *at = now;
+        classes[class.index()] += part;
+        if is_first {
+            firsts[class.index()] += part;
+        }
+    }
+
+    /// The time until a query of a class is admitted after `before` others of this process. More important queries are
+    /// predicted to leave before it, and, if it is not the `is_first` of its caller, the first ones of others.
+    pub(super) fn wait(&self, class: Class, before: u32, is_first: bool) -> Duration {
         let Now { state, pace, now, shared } = self.now();
+        let Usage { at, classes, firsts } = &self.usage;
+        let mut used: f64 = classes[..class.index()].iter().sum();
+        if !is_first {
+            used += firsts[class.index()];
+        }
+        used *= ((*at - now) / USAGE_TIME).exp();
+        let factor = 1.0 / (1.0 - used).max(1.0 / MAX_DELAY_FACTOR);
         let elsewhere = shared.map_or(0, |shared| before_elsewhere(&shared, class, before));
-        duration(state.wait(pace, now, class, before.saturating_add(elsewhere)))
+        let held = state.held(now, class);
+        duration(held + (state.wait(pace, now, class, before.saturating_add(elsewhere)) - held) * factor)
     }
 
     /// Google refused a query for the quota. Returns whether a hold begins.

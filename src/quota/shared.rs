@@ -209,7 +209,12 @@ impl Store {
 
     /// Sends the heartbeats of all budgets. `is_return`: after a time without the store, with the states of this replica.
     async fn heartbeats(&self, connection: &StoreConnection, is_return: bool) -> Result<(), StoreError> {
-        let heartbeats = stream::iter(self.budgets()).map(|budget| async move {
+        let budgets = self.budgets();
+        if budgets.is_empty() {
+            // A lost connection is noticed in the same way.
+            return load_script(&mut connection.clone()).await;
+        }
+        let heartbeats = stream::iter(budgets).map(|budget| async move {
             let queued = budget.queued.each_ref().map(|number| number.load(Relaxed));
             let call = ScriptCall::Heartbeat { replica: &self.replica, queued };
             let reply = self.call(connection.clone(), &budget, call, is_return).await?;

@@ -22,6 +22,7 @@ mod overload;
 mod polls;
 mod refusals;
 mod shadow;
+mod shared;
 mod turns;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -4,12 +4,14 @@
 pub(crate) mod account;
 pub(crate) mod collector;
 pub(crate) mod details;
+pub(crate) mod fake_redis;
 pub(crate) mod files;
 pub(crate) mod forward_proxy;
 pub(crate) mod grpc;
 pub(crate) mod http2_upstream;
 pub(crate) mod http_page;
 pub(crate) mod issuer;
+pub(crate) mod lua_redis;
 pub(crate) mod metrics;
 pub(crate) mod process;
 pub(crate) mod raw_client;

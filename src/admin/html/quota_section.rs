@@ -53,7 +53,10 @@ fn budget_row(budget: &BudgetStatus) -> Markup {
                 @if budget.hold_s > 0.0 { (latency(budget.hold_s * 1e3)) } @else { "–" }
             }
             td.number.bad[budget.google_refusals > 0] { (budget.google_refusals) }
-            td.number { @if let Some(replicas) = budget.replicas { (replicas) } @else { "–" } }
+            td.number.bad[budget.is_away] {
+                @if let Some(replicas) = budget.replicas { (replicas) } @else { "–" }
+                @if budget.is_away { ", away" }
+            }
         }
     }
 }
@@ -125,8 +128,11 @@ mod tests {
 
     #[test]
     fn the_shadow_mode_and_a_store_that_is_away_are_explained() {
-        let texts = texts(vec![QuotaReading { is_shadow: true, ..reading() }], Some(0.0));
-        assert_eq!(row(&texts)[1], "shadow");
+        let texts = texts(
+            vec![QuotaReading { is_shadow: true, replicas: Some(3), is_away: true, ..reading() }],
+            Some(0.0),
+        );
+        assert_eq!((&*row(&texts)[1], &row(&texts)[8..10]), ("shadow", &["3".into(), ", away".into()][..]));
         let text = texts.concat();
         assert!(text.contains("The shared store is away."), "{text}");
         assert!(text.ends_with("the decisions are only counted."), "{text}");

@@ -65,10 +65,19 @@ impl Setup {
     }
 
     /// Adds a `[[quota]]` section with these lines.
-    pub(crate) fn quota(mut self, settings: &str) -> Self {
+    pub(crate) fn quota(self, settings: &str) -> Self {
+        self.section(&format!("[[quota]]\n{settings}\n"))
+    }
+
+    /// Adds the `[quota_shared]` section with these lines.
+    pub(crate) fn quota_shared(self, settings: &str) -> Self {
+        self.section(&format!("[quota_shared]\n{settings}\n"))
+    }
+
+    fn section(mut self, section: &str) -> Self {
         let path = self.files.path().join("countermand.toml");
         let before = std::fs::read_to_string(&path).unwrap_or_default();
-        let path = self.write("countermand.toml", &format!("{before}[[quota]]\n{settings}\n"));
+        let path = self.write("countermand.toml", &(before + section));
         self.flags = self.flags.without("--config").with("--config", path);
         self
     }
