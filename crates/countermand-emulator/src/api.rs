@@ -29,15 +29,19 @@ pub(crate) async fn respond(
     }
     let queued = lock(&shared.queued_faults).pop_front();
     let result = match queued.or_else(|| lock(&shared.settings).faults.at(fastrand::f64())) {
-        Some(Fault::Reset) => return None,
-        Some(Fault::Unavailable) => Err(ApiError::unavailable()),
-        Some(Fault::Exhausted) => Err(exhausted(shared)),
-        None => perform(shared, call, head, body),
+        Some(Fault::Reset) => None,
+        Some(Fault::Unavailable) => Some(Err(ApiError::unavailable())),
+        Some(Fault::Exhausted) => Some(Err(exhausted(shared))),
+        None => Some(perform(shared, call, head, body)),
     };
-    Some(match result {
+    let response = result.map(|result| match result {
         Ok(value) => response::json(StatusCode::OK, &value),
         Err(error) => response::api_error(&error),
-    })
+    });
+    if let Some(log) = &shared.call_log {
+        lock(log).append(call, response.as_ref());
+    }
+    response
 }
 
 fn exhausted(shared: &Shared) -> ApiError {

@@ -41,6 +41,7 @@ mod account;
 mod api;
 mod api_error;
 mod assertion;
+mod call_log;
 mod command;
 mod control;
 mod credential_file;
@@ -99,8 +100,8 @@ impl Emulator {
     /// The emulator listens on any address. Its callers decide whether the address is safe.
     ///
     /// # Errors
-    /// The address cannot be bound, no key can be generated, or the fault rates are not valid
-    /// ([`io::ErrorKind::InvalidInput`]).
+    /// The address cannot be bound, no key can be generated, the call log cannot be opened, or the fault rates are
+    /// not valid ([`io::ErrorKind::InvalidInput`]).
     pub async fn start(listen: SocketAddr, settings: Settings) -> io::Result<Self> {
         let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
         settings.faults.validate().map_err(invalid)?;

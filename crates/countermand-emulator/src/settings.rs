@@ -1,5 +1,6 @@
 //! The settings of an emulator, which are the flags of `countermand emulate`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -61,6 +62,9 @@ pub struct Settings {
     /// A device that exists (repeatable); without any, each exists from its first command on
     #[arg(long = "device", value_name = "NAME", value_parser = device)]
     pub devices: Vec<String>,
+    /// Append a line of JSON for each API call to this file: `time`, `method`, `name` and `status`
+    #[arg(long, value_name = "FILE")]
+    pub call_log: Option<PathBuf>,
 }
 
 /// The shares of API calls that fail at random, each from 0.0 to 1.0 and together at most 1.0. A failed call has no
@@ -112,6 +116,7 @@ impl Default for Settings {
             max_concurrent_streams: 100,
             endpoints: Conditions::default(),
             devices: Vec::new(),
+            call_log: None,
         }
     }
 }
@@ -204,7 +209,7 @@ mod tests {
         let line = "--pick-up never --command-duration 1m --cancel-delay 2s --latency 3ms \
                     --unavailable-rate 0.1 --exhausted-rate 0.2 --reset-rate 0.3 --denial SERVICE_DISABLED --quota 7 \
                     --quota-window 8s --page-size 9 --max-page-size 10 --token-lifetime 65s \
-                    --max-concurrent-streams 11 --device enterprises/e/devices/d \
+                    --max-concurrent-streams 11 --device enterprises/e/devices/d --call-log calls.jsonl \
                     --token-fault refusing --sts-fault hanging --subject-token-fault slow:12s \
                     --metadata-fault html --iam-fault truncated";
         let wanted = Settings {
@@ -220,6 +225,7 @@ mod tests {
             token_lifetime: Duration::from_secs(65),
             max_concurrent_streams: 11,
             devices: vec!["enterprises/e/devices/d".to_owned()],
+            call_log: Some(PathBuf::from("calls.jsonl")),
             endpoints: Conditions {
                 token: Condition::Refusing,
                 sts: Condition::Hanging,

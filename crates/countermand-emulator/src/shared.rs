@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::access_token::{AccessTokens, RecentCallers};
 use crate::account::{self, Accounts};
+use crate::call_log::CallLog;
 use crate::credential_file::{CredentialFile, service_account};
 use crate::key::RsaKey;
 use crate::metadata::is_token_path;
@@ -35,6 +36,7 @@ pub(crate) struct Shared {
     /// The faults of the next API calls, which come before random ones.
     pub(crate) queued_faults: Mutex<VecDeque<Fault>>,
     pub(crate) queries: Mutex<Queries>,
+    pub(crate) call_log: Option<Mutex<CallLog>>,
 }
 
 /// The number of HTTP requests of each kind, regardless of their responses.
@@ -68,10 +70,12 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    /// State with fresh secrets, for an emulator whose root is `url`. Blocks while it generates them.
+    /// State with fresh secrets, for an emulator whose root is `url`. Blocks while it generates them and opens the call
+    /// log.
     pub(crate) fn generate(url: String, settings: Settings) -> io::Result<Self> {
         let mut accounts = Accounts::new(RsaKey::generate()?)?;
         let first = accounts.named(account::FIRST_ACCOUNT)?.clone();
+        let call_log = settings.call_log.as_deref().map(CallLog::open).transpose()?.map(Mutex::new);
         let credentials = service_account(&first, accounts.key.private(), &token_url(&url));
         Ok(Self {
             credentials,
@@ -86,6 +90,7 @@ impl Shared {
             quota: Mutex::default(),
             queued_faults: Mutex::default(),
             queries: Mutex::default(),
+            call_log,
         })
     }
 

@@ -1,6 +1,8 @@
 //! API calls and their responses.
 
-use countermand_emulator::{Queries, Settings};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use countermand_emulator::{Emulator, Fault, Queries, Quota, Settings};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -120,4 +122,54 @@ async fn a_call_requires_a_valid_token() {
     assert_eq!(emulator.control().pending(), [&*name]);
     let renewed = Client::new(&emulator, Protocol::Http2).await;
     assert_eq!(renewed.cancel(&name).await.status, 200);
+}
+
+#[tokio::test]
+async fn each_api_call_appends_its_time_and_status_to_the_call_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("calls.jsonl");
+    let unix_time = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    let before = unix_time();
+    let mut name = String::new();
+    for _ in 0..2 {
+        let quota = Quota { queries: Some(3), window: Duration::from_secs(3600) };
+        let emulator = start(Settings { quota, call_log: Some(file.clone()), ..Settings::default() }).await;
+        let client = Client::new(&emulator, Protocol::Http2).await;
+        name = client.lock(DEVICE).await;
+        client.get(&format!("{DEVICE}/operations")).await;
+        client.get(&name).await;
+        client.cancel(&name).await;
+        emulator.control().fail_next(1, Fault::Reset);
+        assert!(send(client.request(Method::GET, &name)).await.is_err());
+        emulator.shutdown().await.unwrap();
+    }
+    let lines = std::fs::read_to_string(&file).unwrap();
+    let mut lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    // The second emulator appends to the lines of the first.
+    assert_eq!(lines.len(), 10);
+    let lines = lines.split_off(5);
+    let times: Vec<f64> = lines.iter().map(|line| line["time"].as_f64().unwrap()).collect();
+    assert!(times.is_sorted() && before < times[0] && times[4] < unix_time(), "{times:?}");
+    let calls: Vec<_> = lines
+        .iter()
+        .map(|line| {
+            (line["method"].as_str().unwrap(), line["name"].as_str().unwrap(), line["status"].as_u64())
+        })
+        .collect();
+    let wanted = [
+        ("issue", DEVICE, Some(200)),
+        ("list", DEVICE, Some(200)),
+        ("get", &*name, Some(200)),
+        // The quota is exhausted.
+        ("cancel", &*name, Some(429)),
+        ("get", &*name, None),
+    ];
+    assert_eq!(calls, wanted);
+}
+
+#[tokio::test]
+async fn an_emulator_whose_call_log_cannot_be_opened_does_not_start() {
+    let settings = Settings { call_log: Some("/nowhere/calls.jsonl".into()), ..Settings::default() };
+    let error = Emulator::start("127.0.0.1:0".parse().unwrap(), settings).await.err().unwrap();
+    assert!(error.to_string().contains("/nowhere/calls.jsonl"), "{error}");
 }
