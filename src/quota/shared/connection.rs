@@ -216,7 +216,7 @@ impl StoreConnection {
             .await
             .map_err(|error| StoreError::from(&error))?;
         let driver = Arc::new(AbortOnDropHandle::new(tokio::spawn(driver)));
-        Ok(Self { commands, address: address.into(), driver: driver })
+        Ok(Self { commands, address: address.into(), driver })
     }
 
     /// Whether this is a clone of `other`.
