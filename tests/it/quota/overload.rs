@@ -124,7 +124,8 @@ async fn ten_times_the_quota_uses_all_of_it_without_a_refusal_by_google_and_canc
             && (line.contains("\"immediate\"") || line.contains("\"delayed\""))
     });
     let counted: f64 = counted.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum();
-    assert_eq!(counted, used, "each query that was sent had a turn");
+    // A query whose deadline passes between its turn and its request is not sent.
+    assert!(counted >= used, "each query that was sent had a turn: {counted} of {used}");
 
     let (answered, refused): (Vec<_>, Vec<_>) = read.iter().partition(|status| status.code() == Code::Ok);
     assert!(refused.len() > 3 * answered.len(), "{} of {}", refused.len(), read.len());
