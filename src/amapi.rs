@@ -2,7 +2,7 @@
 //!
 //! A call takes a [`Permit`], which only `policy` creates, and a [`Flight`], which has the deadline and the record
 //! of the call. [`Amapi::call`] reads top to bottom: credential → attempt → retry. One attempt is in `attempt`:
-//! slot → token → send → classify the response.
+//! turn → slot → token → send → classify the response.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -17,6 +17,7 @@ use crate::{
         Permit,
         action::{Cancel, Get, List},
     },
+    quota::Quota,
     telemetry::metrics::UpstreamMetrics,
 };
 
@@ -29,10 +30,11 @@ pub mod operator_error;
 mod retry;
 mod retry_budget;
 pub mod settings;
+mod turn;
 
 pub use list_query::ListQuery;
 
-use attempt::{SuccessResponse, UpstreamClient};
+use attempt::{SuccessResponse, UpstreamCall, UpstreamClient};
 use error::Error;
 use retry::Tries;
 use retry_budget::{RetryBudget, RetryUse};
@@ -40,6 +42,7 @@ use retry_budget::{RetryBudget, RetryUse};
 /// The API behind one base URL, called with the credential that serves the enterprise.
 pub struct Amapi {
     credentials: Arc<Credentials>,
+    quota: Arc<Quota>,
     upstream: UpstreamClient,
     retry_budget: Arc<RetryBudget>,
 }
@@ -79,7 +82,7 @@ pub type Json = serde_json::Map<String, Value>;
 
 impl Amapi {
     /// Builds a client of the API at `base`, whose certificate must be trusted by `authorities`. `proxy` may
-    /// apply to it.
+    /// apply to it. `quota` paces the requests.
     ///
     /// # Errors
     ///
@@ -91,6 +94,7 @@ impl Amapi {
         credentials: Arc<Credentials>,
         upstream_timeout: Duration,
         metrics: &Arc<UpstreamMetrics>,
+        quota: Arc<Quota>,
     ) -> Result<Self, TlsError> {
         let client = HttpClient::for_requests_of(upstream_timeout, &base, authorities, proxy)?;
         let retry_budget = Arc::new(RetryBudget::new());
@@ -104,6 +108,7 @@ impl Amapi {
         });
         Ok(Self {
             credentials,
+            quota,
             upstream: UpstreamClient::new(client, base, upstream_timeout, Arc::clone(metrics)),
             retry_budget,
         })
@@ -121,7 +126,9 @@ impl Amapi {
         flight.use_credential(credential.name());
         let retry = if method == Method::POST { RetryUse::Cancel } else { RetryUse::Read };
         let tries = Tries::new(&self.retry_budget, flight, retry, self.upstream.metrics());
-        tries.run(|| self.upstream.attempt(&method, &url, &credential, flight, &tries)).await
+        let call =
+            UpstreamCall { method: &method, url, credential, quota: &self.quota, flight, tries: &tries };
+        tries.run(|| self.upstream.attempt(&call)).await
     }
 
     async fn read(

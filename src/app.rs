@@ -23,6 +23,7 @@ use crate::{
     http_client::tls::TlsError,
     operations::{CacheLimits, Operations, PollIntervals, Times, settings::Polling},
     policy::Policy,
+    quota::{Quota, shared::SharedStore},
     server::{
         Drained, Router, Server,
         call::Calls,
@@ -114,11 +115,14 @@ impl App {
             polling,
             audit,
             telemetry,
+            quota,
+            quota_shared,
             log: _,
         } = settings;
         let max_connections = open_files::fit_connections(limits.max_connections);
         let limits = Limits { max_connections, ..limits };
-        let LoadedFiles { tls, authorities, keys, policy, credentials: loaded_credentials } = loaded;
+        let LoadedFiles { tls, authorities, keys, policy, credentials: loaded_credentials, quota_store } =
+            loaded;
         let (metrics, registry) = Metrics::new();
         let started = (SystemTime::now(), Instant::now());
         let (background, exits) = Background::with_metrics(metrics.reloads);
@@ -137,9 +141,23 @@ impl App {
             move || credentials.active().iter().map(credentials::reading).collect()
         });
 
+        let quota = Quota::new(quota, metrics.quota.clone());
+        let store = quota_shared
+            .zip(quota_store)
+            .map(|(config, loaded)| SharedStore::start(config, loaded, metrics.quota.clone(), &background));
+        let quota = Arc::new(match store {
+            Some(store) => quota.shared_through(store),
+            None => quota,
+        });
+        metrics.quota.read_with({
+            let quota = Arc::clone(&quota);
+            move || quota.readings()
+        });
+
         let base = upstream.url.url().clone();
         let (shared, timeout) = (Arc::clone(&credentials), upstream.timeout);
-        let amapi = Amapi::new(base, &authorities, &proxy, shared, timeout, &metrics.upstream)?;
+        let amapi =
+            Amapi::new(base, &authorities, &proxy, shared, timeout, &metrics.upstream, Arc::clone(&quota))?;
         let in_flight = TaskTracker::new();
         let (serving, state) = watch::channel(Serving::NotReady);
         let policy = Policy::start(policy, metrics.policy, &background);
@@ -179,6 +197,7 @@ impl App {
             credentials: pool,
             calls: Arc::clone(&calls),
             drain: Arc::clone(&drain),
+            quota,
             reloads: Mutex::new(background.reloads(ReloadKind::Configuration)),
             background: background.clone(),
             effective: Mutex::new(effective),
@@ -194,6 +213,7 @@ impl App {
             }),
             calls: metrics.calls,
             upstream: metrics.upstream,
+            quota: metrics.quota,
             operations: metrics.operations,
             connections,
             quit: quit.clone(),

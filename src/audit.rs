@@ -21,7 +21,7 @@ mod sink;
 mod writer;
 
 pub use line::Arrival;
-pub use record::{Method, Record};
+pub use record::{Membership, Method, Record};
 
 use buffer::{Buffer, Missing};
 use settings::OnFailure;

@@ -24,7 +24,7 @@ pub use variables::Variables;
 pub(crate) use errors::Invalid;
 pub(crate) use file::cannot_read;
 pub(crate) use provenance::{Given, Provenance};
-pub(crate) use section::{Names, Section, Setting, Sources, settings};
+pub(crate) use section::{Names, Section, Setting, Sources, read_numbered, settings};
 pub(crate) use values::{
     CA_CERTIFICATES, FilePath, List, Parsed, READABLE_FILE, Switch, Time, TimeOrOff, TimeOrZero, ValueKind,
     Words, directory_of, duration, integer,

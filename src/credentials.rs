@@ -90,7 +90,8 @@ impl Credential {
         file: Option<FileWatch>,
         background: &Background,
     ) -> Self {
-        let (publish, status) = watch::channel(CredentialStatus::default());
+        let project = source.project();
+        let (publish, status) = watch::channel(CredentialStatus { project, ..CredentialStatus::default() });
         let (rejected, rejections) = mpsc::channel(16);
         let (redefinitions, redefined) = mpsc::unbounded_channel();
         let reloads = background.reloads(ReloadKind::Credential);
@@ -109,6 +110,13 @@ impl Credential {
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
         &self.0.name
+    }
+
+    /// The id of the Google project whose quota the calls count against. `None` if it is unknown. A reload may change it,
+    /// together with the token.
+    #[must_use]
+    pub fn project(&self) -> Option<Arc<str>> {
+        self.0.status.borrow().project.clone()
     }
 
     /// Whether `other` is a clone of this credential.

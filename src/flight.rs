@@ -9,7 +9,7 @@ use std::{
     sync::{
         Arc, OnceLock,
         atomic::{
-            AtomicBool, AtomicU16, AtomicU32, AtomicU64,
+            AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
             Ordering::{Acquire, Relaxed, Release},
         },
     },
@@ -34,8 +34,10 @@ pub struct Flight {
     started: Instant,
     /// The latest deadline of the callers, in nanoseconds from the start.
     deadline: AtomicU64,
-    /// Notified when the deadline is extended, and when a call joins a flight of polls.
+    /// Notified when the deadline is extended, when a call joins a flight of polls, and when the last member leaves.
     changed: Notify,
+    /// The number of calls and polls that use the flight, or [`ABANDONED`].
+    members: AtomicUsize,
     attempts: AtomicU32,
     /// The time at which the latest request was handed to a connection, in nanoseconds from the start.
     sent: AtomicU64,
@@ -47,6 +49,16 @@ pub struct Flight {
     /// Whether only polls use the flight.
     is_poll: AtomicBool,
     trace: Trace,
+}
+
+/// The number of members of a flight that no other call or poll may join.
+const ABANDONED: usize = usize::MAX;
+
+/// The use of a flight by one call or poll, which ends at most once.
+#[derive(Debug)]
+pub struct Member {
+    flight: Arc<Flight>,
+    has_left: AtomicBool,
 }
 
 /// The latest deadline of the callers has passed.
@@ -87,6 +99,7 @@ impl Flight {
             started,
             deadline: AtomicU64::new(nanos(deadline - started)),
             changed: Notify::new(),
+            members: AtomicUsize::new(1),
             attempts: AtomicU32::new(0),
             sent: AtomicU64::new(0),
             upstream_status: AtomicU16::new(0),
@@ -98,14 +111,30 @@ impl Flight {
         })
     }
 
-    /// Adds a call or a poll that waits until `deadline`. A later deadline replaces the deadline of the flight. A call
-    /// makes a flight of polls one of calls.
-    pub fn join(&self, deadline: Instant, is_poll: bool) {
+    /// Adds a call or a poll that waits until `deadline`, which must become a [`Member`]. A later deadline replaces the
+    /// deadline of the flight. A call makes a flight of polls one of calls. Returns `false` if the flight was abandoned.
+    pub fn join(&self, deadline: Instant, is_poll: bool) -> bool {
+        let add = |members| (members != ABANDONED).then(|| members + 1);
+        if self.members.fetch_update(Relaxed, Relaxed, add).is_err() {
+            return false;
+        }
         let deadline = nanos(deadline - self.started);
         let is_extended = self.deadline.fetch_max(deadline, Relaxed) < deadline;
         let is_raised = !is_poll && self.is_poll.swap(false, Relaxed);
         if is_extended || is_raised {
             self.changed.notify_waiters();
+        }
+        true
+    }
+
+    /// Waits until every member has left. No other can join then.
+    pub async fn abandoned(&self) {
+        loop {
+            let changed = self.changed.notified();
+            match self.members.compare_exchange(0, ABANDONED, Relaxed, Relaxed) {
+                Ok(_) | Err(ABANDONED) => return,
+                Err(_) => changed.await,
+            }
         }
     }
 
@@ -277,6 +306,21 @@ impl Flight {
     }
 }
 
+impl Member {
+    /// The call or poll that started this flight, or that joined it.
+    #[must_use]
+    pub fn of(flight: &Arc<Flight>) -> Self {
+        Self { flight: Arc::clone(flight), has_left: AtomicBool::new(false) }
+    }
+
+    /// Records that the call or poll does not need the outcome: its caller disconnected, or it ended.
+    pub fn leave(&self) {
+        if !self.has_left.swap(true, Relaxed) && self.flight.members.fetch_sub(1, Relaxed) == 1 {
+            self.flight.changed.notify_waiters();
+        }
+    }
+}
+
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -287,7 +331,7 @@ mod tests {
 
     use tokio::time::{Instant, sleep};
 
-    use super::{DeadlinePassed, Flight, SendTimeout};
+    use super::{DeadlinePassed, Flight, Member, SendTimeout};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -370,5 +414,50 @@ mod tests {
         });
         assert_eq!(flight.begin(sleep(5 * SECOND)).await, Err(DeadlinePassed));
         assert_eq!(start.elapsed(), 3 * SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flight_is_abandoned_when_its_last_member_has_left() {
+        let flight = Flight::new(Instant::now() + 60 * SECOND);
+        assert!(flight.join(Instant::now() + SECOND, false));
+        let members = [Member::of(&flight), Member::of(&flight)];
+        let leaving = async {
+            members[0].leave();
+            // A member that leaves again is not counted twice.
+            members[0].leave();
+            sleep(SECOND).await;
+            members[1].leave();
+        };
+        let start = Instant::now();
+        tokio::join!(flight.abandoned(), leaving);
+        assert_eq!(start.elapsed(), SECOND);
+        assert!(
+            !flight.join(Instant::now() + SECOND, false),
+            "an abandoned flight has no outcome for a caller"
+        );
+        flight.abandoned().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_joins_keeps_a_flight_whose_members_have_left() {
+        let flight = Flight::new(Instant::now() + 60 * SECOND);
+        Member::of(&flight).leave();
+        assert!(flight.join(Instant::now() + SECOND, false));
+        assert!(tokio::time::timeout(SECOND, flight.abandoned()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_joins_makes_a_flight_of_polls_one_of_calls() {
+        let end = Instant::now() + SECOND;
+        let flight = Flight::polled_for(None, crate::telemetry::traces::Trace::default(), end);
+        assert!(flight.join(end, true) && flight.is_poll());
+        let joining = async {
+            sleep(SECOND / 2).await;
+            flight.join(end, false);
+        };
+        let start = Instant::now();
+        tokio::join!(flight.joined_by_call(), joining);
+        assert_eq!(start.elapsed(), SECOND / 2);
+        assert!(flight.join(end, true) && !flight.is_poll(), "a poll that joins later changes nothing");
     }
 }

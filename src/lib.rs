@@ -23,7 +23,7 @@
 //!   together and loads the files that they name.
 //! - [`file_watch`] notices changed files. [`telemetry`] is the log, the metrics and the traces. [`admin`] has the HTTP
 //!   pages for operators. [`systemd`] passes sockets and is notified.
-//! - [`caller`] has the identities of callers. [`proto`] has the generated code. [`fingerprint`], `log_throttle`, [`trace_id`],
+//! - [`caller`] has the identities of callers, `project_id` the ids of Google projects. [`proto`] has the generated code. [`fingerprint`], `log_throttle`, [`trace_id`],
 //!   [`loopback`] and [`pem`] are small helpers.
 //! - The crate `countermand-emulator` emulates Google for `dev`, `emulate` and the tests. It imports nothing of this crate.
 //!
@@ -48,6 +48,7 @@ pub mod name;
 pub mod operations;
 pub mod pem;
 pub mod policy;
+mod project_id;
 pub mod proto;
 pub mod quota;
 pub mod server;

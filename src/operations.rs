@@ -171,7 +171,7 @@ impl<A: Api> operations_server::Operations for Operations<A> {
         let limit = timeout.map_or(self.times.max_wait, |timeout| timeout.min(self.times.max_wait));
         let end = call.wait_end(limit);
         let first = self.reader.get(&permit, end, &call.record).await;
-        operation_response(self.pollers.wait(permit, first, end, call.record.trace()).await)
+        operation_response(self.pollers.wait(permit, first, end, &call.record).await)
     }
 
     async fn delete_operation(

@@ -15,6 +15,7 @@ use super::{pages::page, statusz::Status};
 use crate::fingerprint::fingerprint;
 
 mod chart;
+mod quota_section;
 mod status_page;
 
 const STYLE: &str = include_str!("html/style.css");

@@ -28,7 +28,9 @@ use crate::{
     serving::Serving,
     telemetry::{
         log::LogLevels,
-        metrics::{CallMetrics, ConnectionMetrics, OperationMetrics, Registry, UpstreamMetrics},
+        metrics::{
+            CallMetrics, ConnectionMetrics, OperationMetrics, QuotaMetrics, Registry, UpstreamMetrics,
+        },
     },
 };
 
@@ -65,6 +67,8 @@ pub struct Operator {
     pub calls: Arc<CallMetrics>,
     /// Requests to the upstream.
     pub upstream: Arc<UpstreamMetrics>,
+    /// The budgets of the Google projects.
+    pub quota: QuotaMetrics,
     /// Waiters, pollers and cached states.
     pub operations: OperationMetrics,
     /// Connections of the gRPC listeners.

@@ -20,8 +20,8 @@ use crate::{
     credentials::Credential,
     serving::Serving,
     telemetry::{
-        history::{COMPLETE_SLOTS, CallWindow, MethodWindow, RecentCall, SLOT, UpstreamWindow},
-        metrics::CallMetrics,
+        history::{COMPLETE_SLOTS, CallWindow, MethodWindow, QuotaWindow, RecentCall, SLOT, UpstreamWindow},
+        metrics::{CallMetrics, QuotaMetrics, QuotaReading},
     },
 };
 
@@ -39,6 +39,7 @@ pub(super) struct Status {
     pub(super) window_s: u64,
     pub(super) calls: CallStatus,
     pub(super) upstream: UpstreamStatus,
+    pub(super) quota: QuotaStatus,
     pub(super) operations: OperationStatus,
     pub(super) connections: ConnectionStatus,
     pub(super) configuration: Vec<SettingStatus>,
@@ -141,6 +142,49 @@ pub(super) struct UpstreamSeries {
     pub(super) durations: DurationSeries,
 }
 
+/// The decisions on the queries of all projects, and the budget of each project.
+#[derive(Serialize)]
+pub(super) struct QuotaStatus {
+    pub(super) immediate: u64,
+    pub(super) delayed: u64,
+    pub(super) refused: u64,
+    pub(super) abandoned: u64,
+    pub(super) shared_up: Option<bool>,
+    pub(super) projects: Vec<BudgetStatus>,
+    pub(super) series: QuotaSeries,
+}
+
+#[derive(Serialize)]
+pub(super) struct BudgetStatus {
+    pub(super) project: String,
+    pub(super) mode: &'static str,
+    pub(super) limit: u32,
+    pub(super) period_s: f64,
+    pub(super) configured_rate: f64,
+    pub(super) rate: f64,
+    pub(super) available: f64,
+    pub(super) queued: QueuedStatus,
+    pub(super) hold_s: f64,
+    pub(super) google_refusals: u64,
+    pub(super) replicas: Option<u32>,
+    pub(super) is_away: bool,
+}
+
+#[derive(Serialize)]
+pub(super) struct QueuedStatus {
+    pub(super) cancel: u64,
+    pub(super) read: u64,
+    pub(super) poll: u64,
+}
+
+#[derive(Serialize)]
+pub(super) struct QuotaSeries {
+    pub(super) immediate: Vec<u32>,
+    pub(super) delayed: Vec<u32>,
+    pub(super) refused: Vec<u32>,
+    pub(super) abandoned: Vec<u32>,
+}
+
 #[derive(Serialize)]
 pub(super) struct OperationStatus {
     pub(super) waiters: Option<f64>,
@@ -176,6 +220,7 @@ impl Status {
             configuration,
             calls,
             upstream,
+            quota,
             operations,
             connections,
             quit: _,
@@ -199,6 +244,7 @@ impl Status {
                 retry_budget: upstream.budget_available.value(),
                 ..UpstreamStatus::read(upstream.history.read())
             },
+            quota: QuotaStatus::read(quota),
             operations: OperationStatus {
                 waiters: operations.waiters.value(),
                 pollers: operations.pollers.value(),
@@ -292,6 +338,40 @@ impl UpstreamStatus {
             durations,
             last_error,
             series,
+        }
+    }
+}
+
+impl QuotaStatus {
+    pub(super) fn read(metrics: &QuotaMetrics) -> Self {
+        let QuotaWindow { decisions, all_decisions: [immediate, delayed, refused, abandoned] } =
+            metrics.history.read();
+        let series = {
+            let [immediate, delayed, refused, abandoned] = transpose(&decisions);
+            QuotaSeries { immediate, delayed, refused, abandoned }
+        };
+        let projects = metrics.readings().into_iter().map(BudgetStatus::from).collect();
+        let shared_up = metrics.shared_up.value().map(|up| up > 0.0);
+        Self { immediate, delayed, refused, abandoned, shared_up, projects, series }
+    }
+}
+
+impl From<QuotaReading> for BudgetStatus {
+    fn from(reading: QuotaReading) -> Self {
+        let [cancel, read, poll] = reading.queued;
+        Self {
+            project: reading.project,
+            mode: if reading.is_shadow { "shadow" } else { "enforce" },
+            limit: reading.limit,
+            period_s: reading.period.as_secs_f64(),
+            configured_rate: reading.configured_rate,
+            rate: reading.rate,
+            available: reading.available,
+            queued: QueuedStatus { cancel, read, poll },
+            hold_s: reading.hold.as_secs_f64(),
+            google_refusals: reading.google_refusals,
+            replicas: reading.replicas,
+            is_away: reading.is_away,
         }
     }
 }

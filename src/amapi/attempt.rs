@@ -1,4 +1,5 @@
-//! One attempt: a slot, the token, the request with its hedge, and the classification of the response.
+//! One attempt: the turn in the quota's budget, a slot, the token, the request with its hedge, and the classification of the
+//! response.
 
 use std::{
     pin::pin,
@@ -6,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use futures_util::{FutureExt, TryFutureExt};
+use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use reqwest::{Method, Url};
 use tokio::{
@@ -20,12 +21,14 @@ use super::{
     google_error::GoogleError,
     hedge,
     retry::{FailedAttempt, Next, Tries, retry_after},
+    turn::Turn,
 };
 use crate::{
     credentials::{Authorization, Credential, Unavailable},
     flight::{Flight, SendTimeout},
     http_client::{BodyError, HttpClient, OnSent, Pool, Progress, Response, SendError},
     proto::otlp::trace::span::SpanKind,
+    quota::Quota,
     telemetry::{
         metrics::{RequestAttempt, RequestFailure, RequestMeasurement, UpstreamMetrics},
         traces::Span,
@@ -56,6 +59,46 @@ pub(super) struct UpstreamClient {
     slots: Semaphore,
     hedge_slots: Arc<Semaphore>,
     metrics: Arc<UpstreamMetrics>,
+}
+
+/// A call of the API, which may take several attempts.
+pub(super) struct UpstreamCall<'a, U> {
+    pub(super) method: &'a Method,
+    /// Builds the URL.
+    pub(super) url: U,
+    pub(super) credential: Credential,
+    pub(super) quota: &'a Quota,
+    pub(super) flight: &'a Arc<Flight>,
+    pub(super) tries: &'a Tries<'a>,
+}
+
+impl<U> UpstreamCall<'_, U> {
+    fn is_cancel(&self) -> bool {
+        self.method == Method::POST
+    }
+
+    /// Waits for a token of the credential.
+    async fn authorization(&self) -> Result<Authorization, FailedAttempt> {
+        let flight = self.flight;
+        let span = flight.trace().child(SpanKind::Internal, "token").map(|span| span.or_fail("no_token"));
+        let authorization = flight.begin(self.credential.authorization()).await;
+        let authorization =
+            authorization.map_err(|_| deadline_exceeded("while a token was being fetched"))?;
+        let authorization = authorization.map_err(token_unavailable)?;
+        span.into_iter().for_each(Span::succeed);
+        Ok(authorization)
+    }
+
+    /// Waits for the turn of the next request.
+    async fn turn(&self) -> Result<Turn, FailedAttempt> {
+        Turn::wait(self.quota, self.credential.project(), self.method, self.flight).await
+    }
+}
+
+/// A request in flight, of at most [`MAX_IN_FLIGHT`].
+struct Slot<'a> {
+    _permit: SemaphorePermit<'a>,
+    has_waited: bool,
 }
 
 /// A response with a 2xx status.
@@ -98,40 +141,49 @@ impl UpstreamClient {
         url
     }
 
-    /// Sends a request without a body, with a token of `credential`. Renews the token and sends the request again
-    /// when Google rejects the token. A hedge takes one of `tries`.
+    /// Sends the request of `call`. Renews the token and sends the request again when Google rejects the token. A hedge
+    /// takes one of the tries.
     pub(super) async fn attempt(
         &self,
-        method: &Method,
-        url: &(impl Fn() -> Url + Sync),
-        credential: &Credential,
-        flight: &Arc<Flight>,
-        tries: &Tries<'_>,
+        call: &UpstreamCall<'_, impl Fn() -> Url + Sync>,
     ) -> Result<SuccessResponse, FailedAttempt> {
-        let _slot = self.slot(flight).await?;
-        let span = flight.trace().child(SpanKind::Internal, "token").map(|span| span.or_fail("no_token"));
-        let authorization = flight.begin(credential.authorization()).await;
-        let authorization =
-            authorization.map_err(|_| deadline_exceeded("while a token was being fetched"))?;
-        let authorization = authorization.map_err(token_unavailable)?;
-        span.into_iter().for_each(Span::succeed);
-        match self.send(method, url, &authorization, flight, tries).await {
+        // Without a token, no query is taken from the project's budget.
+        let mut authorization = call.authorization().await?;
+        let turn = call.turn().await?;
+        let slot = self.slot(call.flight).await?;
+        if turn.has_waited || slot.has_waited {
+            authorization = call.authorization().await?;
+        }
+        match self.send(call, turn, &authorization).await {
             // Boxed, because a rejection is rare and would enlarge the future of every call.
             Err(FailedAttempt { error: Error::CredentialRejected(response), .. }) => {
-                let renewed = Box::pin(renewed(credential, &authorization, response, flight)).await?;
-                self.send(method, url, &renewed, flight, tries).await
+                drop(slot);
+                Box::pin(self.repeat(call, &authorization, response)).await
             }
             result => result,
         }
     }
 
-    async fn slot(&self, flight: &Flight) -> Result<SemaphorePermit<'_>, FailedAttempt> {
-        if let Ok(slot) = self.slots.try_acquire() {
-            return Ok(slot);
+    /// Sends the request again with another token than `rejected`, which Google answered with `response`.
+    async fn repeat(
+        &self,
+        call: &UpstreamCall<'_, impl Fn() -> Url + Sync>,
+        rejected: &Authorization,
+        response: ErrorResponse,
+    ) -> Result<SuccessResponse, FailedAttempt> {
+        let renewed = renewed(&call.credential, rejected, response, call.flight).await?;
+        let turn = call.turn().await?;
+        let _slot = self.slot(call.flight).await?;
+        self.send(call, turn, &renewed).await
+    }
+
+    async fn slot(&self, flight: &Flight) -> Result<Slot<'_>, FailedAttempt> {
+        if let Ok(permit) = self.slots.try_acquire() {
+            return Ok(Slot { _permit: permit, has_waited: false });
         }
         let _queued = self.metrics.queue();
         match Box::pin(flight.begin(self.slots.acquire())).await {
-            Ok(Ok(slot)) => Ok(slot),
+            Ok(Ok(permit)) => Ok(Slot { _permit: permit, has_waited: true }),
             // The semaphore is never closed.
             Ok(Err(_)) | Err(_) => Err(deadline_exceeded("in the queue for the upstream")),
         }
@@ -139,13 +191,12 @@ impl UpstreamClient {
 
     async fn send(
         &self,
-        method: &Method,
-        url: &(impl Fn() -> Url + Sync),
+        call: &UpstreamCall<'_, impl Fn() -> Url + Sync>,
+        turn: Turn,
         authorization: &Authorization,
-        flight: &Arc<Flight>,
-        tries: &Tries<'_>,
     ) -> Result<SuccessResponse, FailedAttempt> {
-        let is_cancel = method == Method::POST;
+        let UpstreamCall { method, url, flight, tries, .. } = call;
+        let is_cancel = call.is_cancel();
         let attempts = flight.attempts();
         let pool = self.client.pool();
         let send_over = |pool: &Arc<Pool>, attempt| {
@@ -153,7 +204,7 @@ impl UpstreamClient {
             let (url, mut headers) = (url(), headers(method, authorization));
             let span = request_span(method, &url, flight);
             flight.trace().inject(span.as_ref(), &mut headers);
-            pool.send_empty(method.clone(), url, headers, Arc::clone(flight)).inspect(|result| {
+            pool.send_empty((*method).clone(), url, headers, Arc::clone(flight)).inspect(|result| {
                 measure(measurement, result);
                 end_span(span, result);
             })
@@ -177,47 +228,42 @@ impl UpstreamClient {
                 tracing::warn!(trace_id, %error, "failed to build an HTTP client: a request on a silent connection is not sent again");
             });
             let replacement = replacement.ok()?;
-            let (client, silent, timeout) = (self.client.clone(), Arc::clone(&pool), self.timeout);
-            self.metrics.hedges.inc();
-            let (flight, request) = (Arc::clone(flight), send_over(&replacement, RequestAttempt::Hedge));
+            let (silent, send_over) = (Arc::clone(&pool), &send_over);
             let request = async move {
                 let _slot = slot;
+                // Without a turn, the first request decides.
+                let turn = call.turn().await.ok()?;
+                self.metrics.hedges.inc();
+                let request = send_over(&replacement, RequestAttempt::Hedge);
                 // Like the first request, a hedge is not sent after the deadline.
-                let response = flight.send(timeout, timeout, request).await.map_err(timed_out)?;
-                let response = response.map_err(send_failed)?;
-                client.replace(&silent, replacement, sent);
-                Ok(response)
+                let response = match flight.send(self.timeout, self.timeout, request).await {
+                    Ok(response) => response.map_err(send_failed),
+                    Err(timeout) => Err(timed_out(timeout)),
+                };
+                if response.is_ok() {
+                    self.client.replace(&silent, replacement, sent);
+                }
+                Some(response.map(|response| (response, turn)))
             };
             Some(request.boxed())
         };
         // Pinned here, because each function that takes the future by value would store it twice.
         let exchange = pin!(async {
             let number = RequestAttempt::Number(tries.number());
-            let request = pin!(send_over(&pool, number).map_err(send_failed));
-            let response = hedge::first_success(request, hedge).await?;
+            let request = async {
+                let response = send_over(&pool, number).await.map_err(send_failed)?;
+                Ok((response, turn))
+            };
+            let (response, turn) = hedge::first_success(pin!(request), hedge).await?;
             let status = response.status();
             flight.responded(status.as_u16());
-            if !status.is_success() {
-                return Err(Box::pin(error_response(response, authorization)).await);
-            }
-            let encoding = response.headers().get(header::CONTENT_ENCODING);
-            let is_encoded = encoding.is_some_and(|encoding| encoding != "identity");
-            let body = response.body(MAX_BODY);
-            let body = if is_cancel {
-                let timed_out = || BodyError::Incomplete("it timed out".to_owned());
-                timeout(CANCEL_BODY_TIMEOUT, body).await.unwrap_or_else(|_| Err(timed_out()))
+            let result = if status.is_success() {
+                success_response(response, is_cancel, authorization).await
             } else {
-                body.await
+                Err(Box::pin(error_response(response, authorization)).await)
             };
-            if let Some(google) = body.as_ref().ok().and_then(|body| error_in_success(body)) {
-                let google = Some(Arc::new(google.redacted(authorization.redactor())));
-                let response = ErrorResponse { http_status: status.as_u16(), google, retry_after: None };
-                return Err(permanent(match response.rejects_credential() {
-                    true => Error::CredentialRejected(response),
-                    false => Error::Response(response),
-                }));
-            }
-            Ok(SuccessResponse { http_status: status.as_u16(), is_encoded, body })
+            turn.report(status.as_u16(), &result);
+            result
         });
         flight.send(self.timeout, self.hedge_delay, exchange).await.map_err(timed_out)?
     }
@@ -308,6 +354,33 @@ async fn renewed(
     let renewed = flight.begin(credential.renewed(rejected)).await;
     let renewed = renewed.map_err(|_| deadline_exceeded("while the token was being renewed"))?;
     renewed.map_err(token_unavailable)?.ok_or_else(|| permanent(Error::CredentialRejected(response)))
+}
+
+/// Reads the body of a response whose status is 2xx.
+async fn success_response(
+    response: Response,
+    is_cancel: bool,
+    authorization: &Authorization,
+) -> Result<SuccessResponse, FailedAttempt> {
+    let http_status = response.status().as_u16();
+    let encoding = response.headers().get(header::CONTENT_ENCODING);
+    let is_encoded = encoding.is_some_and(|encoding| encoding != "identity");
+    let body = response.body(MAX_BODY);
+    let body = if is_cancel {
+        let timed_out = || BodyError::Incomplete("it timed out".to_owned());
+        timeout(CANCEL_BODY_TIMEOUT, body).await.unwrap_or_else(|_| Err(timed_out()))
+    } else {
+        body.await
+    };
+    if let Some(google) = body.as_ref().ok().and_then(|body| error_in_success(body)) {
+        let google = Some(Arc::new(google.redacted(authorization.redactor())));
+        let response = ErrorResponse { http_status, google, retry_after: None };
+        return Err(permanent(match response.rejects_credential() {
+            true => Error::CredentialRejected(response),
+            false => Error::Response(response),
+        }));
+    }
+    Ok(SuccessResponse { http_status, is_encoded, body })
 }
 
 /// Classifies a response whose status is not 2xx.

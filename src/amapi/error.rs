@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::google_error::GoogleError;
+use serde_json::Value;
+
+use super::google_error::{GoogleError, type_name};
 
 /// The maximum length of a request's URL, in bytes. The `Uri` of the crate `http`, which hyper sends, has this limit.
 pub const MAX_URL: usize = 65_534;
@@ -75,6 +77,22 @@ pub enum Error {
         while_doing: &'static str,
     },
 
+    /// The turn of the call in the budget of its Google project would come after the deadline. The request of this try was
+    /// not sent.
+    #[error(
+        "the quota of the project {project:?} has no query before the deadline; the turn would be in {retry_after:?}"
+    )]
+    QuotaBudget {
+        /// The time until the turn would come.
+        retry_after: Duration,
+        /// The id of the project. Empty if it is unknown.
+        project: Arc<str>,
+    },
+
+    /// All callers of a read left while it waited for its turn in the budget. The request was not sent.
+    #[error("the callers left while the call waited for its turn")]
+    Abandoned,
+
     /// The task of the call ended without a result, because of a bug in this server.
     #[error("the task of the call ended without a result")]
     Lost,
@@ -99,6 +117,42 @@ impl ErrorResponse {
         let status = self.google.as_ref().and_then(|google| google.status.as_deref());
         self.http_status == 401 || status == Some("UNAUTHENTICATED")
     }
+
+    /// Whether Google refuses the request for a quota or a limit: HTTP 429, 403 with a reason about a quota, or the
+    /// error status `RESOURCE_EXHAUSTED` with any HTTP status.
+    #[must_use]
+    pub fn is_quota_refusal(&self) -> bool {
+        let Some(google) = self.google.as_deref() else { return self.http_status == 429 };
+        self.http_status == 429
+            || google.status.as_deref() == Some("RESOURCE_EXHAUSTED")
+            || (self.http_status == 403 && google.reasons.iter().any(|reason| is_quota(reason)))
+    }
+
+    /// The time for which Google asks for no further request: `Retry-After`, otherwise the `google.rpc.RetryInfo` of the
+    /// body.
+    #[must_use]
+    pub fn quota_hold(&self) -> Option<Duration> {
+        let details = || self.google.as_deref()?.details.iter().find_map(retry_delay);
+        self.retry_after.or_else(details)
+    }
+}
+
+/// Whether Google reports an exhausted quota or limit with this reason, as HTTP 403 instead of 429:
+/// `quotaExceeded`, `rateLimitExceeded`, `RATE_LIMIT_EXCEEDED`, `userRateLimitExceededUnreg` and the like
+/// (<https://developers.google.com/webmaster-tools/v1/errors>, "usageLimits").
+fn is_quota(reason: &str) -> bool {
+    let reason = reason.replace('_', "").to_ascii_lowercase();
+    let reason = reason.strip_suffix("unreg").unwrap_or(&reason);
+    reason.ends_with("limitexceeded") || reason.ends_with("quotaexceeded")
+}
+
+/// The `retryDelay` of a `google.rpc.RetryInfo`, in the JSON form of `google.protobuf.Duration`: `1.5s`.
+fn retry_delay(detail: &Value) -> Option<Duration> {
+    if type_name(detail) != Some("google.rpc.RetryInfo") {
+        return None;
+    }
+    let seconds = detail.get("retryDelay")?.as_str()?.strip_suffix('s')?;
+    Duration::try_from_secs_f64(seconds.parse().ok()?).ok()
 }
 
 impl std::fmt::Display for ErrorResponse {
@@ -136,6 +190,43 @@ mod tests {
             let response = response(http_status, body);
             assert_eq!(response.rejects_credential(), rejects, "{http_status} {body}");
         }
+    }
+
+    #[test]
+    fn quota_refusals_are_told_apart_from_other_errors() {
+        let reason = |reason: &str| {
+            format!(r#"{{"error":{{"status":"PERMISSION_DENIED","errors":[{{"reason":"{reason}"}}]}}}}"#)
+        };
+        for (http_status, body, is_refusal) in [
+            (429, String::new(), true),
+            (429, r#"{"error":{"status":"ABORTED"}}"#.to_owned(), true),
+            (200, r#"{"error":{"status":"RESOURCE_EXHAUSTED"}}"#.to_owned(), true),
+            (403, reason("userRateLimitExceeded"), true),
+            (403, reason("RATE_LIMIT_EXCEEDED"), true),
+            (403, reason("dailyLimitExceededUnreg"), true),
+            (403, reason("quotaExceeded"), true),
+            (403, reason("forbidden"), false),
+            (400, reason("quotaExceeded"), false),
+            (403, String::new(), false),
+            (503, r#"{"error":{"status":"UNAVAILABLE"}}"#.to_owned(), false),
+        ] {
+            assert_eq!(response(http_status, &body).is_quota_refusal(), is_refusal, "{http_status} {body}");
+        }
+    }
+
+    #[test]
+    fn the_hold_is_the_header_or_else_the_delay_in_the_body() {
+        let with_delay = |delay: &str| {
+            let info = r#""@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay""#;
+            response(429, &format!(r#"{{"error":{{"code":429,"details":[{{}},{{{info}:"{delay}"}}]}}}}"#))
+        };
+        assert_eq!(with_delay("1.5s").quota_hold(), Some(Duration::from_millis(1500)));
+        let with_header = ErrorResponse { retry_after: Some(Duration::from_secs(7)), ..with_delay("1.5s") };
+        assert_eq!(with_header.quota_hold(), Some(Duration::from_secs(7)));
+        for invalid in ["", "s", "-1s", "1", "1m", "1e300s", "NaNs"] {
+            assert_eq!(with_delay(invalid).quota_hold(), None, "{invalid}");
+        }
+        assert_eq!(response(429, "").quota_hold(), None);
     }
 
     #[test]

@@ -20,19 +20,22 @@ pub(super) fn delay(upstream_timeout: Duration) -> Duration {
 }
 
 /// The first success of `first` and its hedge, otherwise the latest failure. The other request is dropped. `hedge`
-/// starts the hedge, and is called after each poll of `first` until it returns one.
-pub(super) async fn first_success<T, E>(
+/// starts the hedge, and is called after each poll of `first` until it returns one. A hedge that ends with `None` was not
+/// sent.
+pub(super) async fn first_success<'a, T, E>(
     mut first: Pin<&mut impl Future<Output = Result<T, E>>>,
-    mut hedge: impl FnMut() -> Option<BoxFuture<'static, Result<T, E>>>,
+    mut hedge: impl FnMut() -> Option<BoxFuture<'a, Option<Result<T, E>>>>,
 ) -> Result<T, E> {
-    let mut first_failed = false;
+    let mut first_error = None;
     let mut second = Second::NotStarted;
     poll_fn(|cx| {
-        if !first_failed && let Poll::Ready(result) = first.as_mut().poll(cx) {
-            if result.is_ok() || !matches!(second, Second::InFlight(_)) {
-                return Poll::Ready(result);
+        if first_error.is_none()
+            && let Poll::Ready(result) = first.as_mut().poll(cx)
+        {
+            match result {
+                Err(error) if matches!(second, Second::InFlight(_)) => first_error = Some(error),
+                result => return Poll::Ready(result),
             }
-            first_failed = true;
         }
         if matches!(second, Second::NotStarted)
             && let Some(request) = hedge()
@@ -42,10 +45,11 @@ pub(super) async fn first_success<T, E>(
         if let Second::InFlight(request) = &mut second
             && let Poll::Ready(result) = request.as_mut().poll(cx)
         {
-            if result.is_ok() || first_failed {
-                return Poll::Ready(result);
+            match (result, first_error.take()) {
+                (Some(result), Some(_)) | (Some(result @ Ok(_)), None) => return Poll::Ready(result),
+                (None, Some(error)) => return Poll::Ready(Err(error)),
+                (Some(Err(_)) | None, None) => second = Second::Failed,
             }
-            second = Second::Failed;
         }
         Poll::Pending
     })
@@ -53,9 +57,9 @@ pub(super) async fn first_success<T, E>(
 }
 
 /// The state of the hedge.
-enum Second<T> {
+enum Second<'a, T> {
     NotStarted,
-    InFlight(BoxFuture<'static, T>),
+    InFlight(BoxFuture<'a, T>),
     Failed,
 }
 
@@ -69,12 +73,24 @@ mod tests {
 
     /// The result of two requests, each with its seconds and its result. The hedge starts at once.
     async fn race(first: (u64, Result<u8, u8>), second: (u64, Result<u8, u8>)) -> (Result<u8, u8>, u64) {
-        let request = async |(seconds, result)| {
-            sleep(Duration::from_secs(seconds)).await;
-            result
+        race_with(first, (second.0, Some(second.1))).await
+    }
+
+    /// As [`race`]. A hedge without a result is not sent.
+    async fn race_with(
+        first: (u64, Result<u8, u8>),
+        second: (u64, Option<Result<u8, u8>>),
+    ) -> (Result<u8, u8>, u64) {
+        let first = async {
+            sleep(Duration::from_secs(first.0)).await;
+            first.1
+        };
+        let hedge = async || {
+            sleep(Duration::from_secs(second.0)).await;
+            second.1
         };
         let start = Instant::now();
-        let result = first_success(pin!(request(first)), || Some(Box::pin(request(second)))).await;
+        let result = first_success(pin!(first), || Some(Box::pin(hedge()))).await;
         (result, start.elapsed().as_secs())
     }
 
@@ -90,6 +106,13 @@ mod tests {
         assert_eq!(race((2, Ok(1)), (1, Err(2))).await, (Ok(1), 2));
         assert_eq!(race((2, Err(1)), (1, Err(2))).await, (Err(1), 2));
         assert_eq!(race((1, Err(1)), (2, Err(2))).await, (Err(2), 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hedge_that_is_not_sent_leaves_the_first_request_to_decide() {
+        assert_eq!(race_with((2, Ok(1)), (1, None)).await, (Ok(1), 2));
+        assert_eq!(race_with((2, Err(1)), (1, None)).await, (Err(1), 2));
+        assert_eq!(race_with((1, Err(1)), (2, None)).await, (Err(1), 2));
     }
 
     #[tokio::test(start_paused = true)]

@@ -16,7 +16,7 @@ use super::{
     error::Error,
     retry_budget::{RetryBudget, RetryUse},
 };
-use crate::{flight::Flight, telemetry::metrics::UpstreamMetrics};
+use crate::{caller::Caller, flight::Flight, telemetry::metrics::UpstreamMetrics};
 
 /// The maximum number of tries of a request, including the first.
 const MAX_TRIES: u32 = 4;
@@ -65,7 +65,7 @@ impl<'a> Tries<'a> {
         retry: RetryUse,
         metrics: &'a UpstreamMetrics,
     ) -> Self {
-        budget.deposit(flight.caller());
+        budget.deposit(caller(flight));
         Self { budget, flight, retry, used: AtomicU32::new(1), metrics }
     }
 
@@ -78,7 +78,7 @@ impl<'a> Tries<'a> {
     pub(super) fn take(&self) -> bool {
         // The tries of one call are taken one after the other.
         let used = self.number();
-        let is_allowed = used < MAX_TRIES && self.budget.withdraw(self.flight.caller(), self.retry);
+        let is_allowed = used < MAX_TRIES && self.budget.withdraw(caller(self.flight), self.retry);
         if is_allowed {
             self.used.store(used + 1, Relaxed);
         }
@@ -91,10 +91,16 @@ impl<'a> Tries<'a> {
         F: Future<Output = Result<T, FailedAttempt>>,
     {
         let mut requeues = 0;
+        let mut previous = None;
         loop {
             let FailedAttempt { error, next } = match attempt().await {
                 Ok(value) => return Ok(value),
                 Err(failed) => failed,
+            };
+            // QUOTA_BUDGET tells the caller that Google received nothing.
+            let error = match previous {
+                Some(previous) if matches!(error, Error::QuotaBudget { .. }) => return Err(previous),
+                _ => error,
             };
             // A pause beyond the deadline would replace the cause by DEADLINE_EXCEEDED.
             let pause = match next {
@@ -113,8 +119,14 @@ impl<'a> Tries<'a> {
                 return Err(error);
             }
             self.metrics.retries.inc_by(u64::from(is_retry));
+            previous = Some(error);
         }
     }
+}
+
+/// The caller whose retries the budget counts. `None` for a poll, because all polls are of one caller.
+fn caller(flight: &Flight) -> Option<&Caller> {
+    flight.caller().filter(|_| !flight.is_poll())
 }
 
 /// The pause before another try, after `tries` of them. `random` is in 0..1.

@@ -7,8 +7,8 @@ use crate::{
     amapi::settings::Upstream,
     audit::settings::Audit,
     config::{
-        CA_CERTIFICATES, ConfigErrors, EffectiveSetting, FilePath, Flags, Given, Invalid, READABLE_FILE,
-        Section, Setting, Sources, Switch, Variables, address::collide, settings,
+        CA_CERTIFICATES, ConfigErrors, EffectiveSetting, FilePath, Flags, Given, Invalid, Provenance,
+        READABLE_FILE, Section, Setting, Sources, Switch, Variables, address::collide, settings,
     },
     credentials::{
         LoadedCredential, Machine,
@@ -20,6 +20,10 @@ use crate::{
     policy::{
         PolicyFile,
         settings::{PolicyMode, PolicySettings},
+    },
+    quota::{
+        settings::{QuotaSettings, SECTIONS as QUOTA_SECTIONS},
+        shared::settings::{LoadedStore, QuotaSharedSettings, SECTION as QUOTA_SHARED, StoreConfig},
     },
     server::{
         identity::jwks::{KeyLoadError, LoadedKeys},
@@ -106,6 +110,10 @@ pub struct Settings {
     pub audit: Audit,
     /// `[telemetry]`: the listener for monitoring.
     pub telemetry: Telemetry,
+    /// `[[quota]]`: the quotas of Google projects. Without any, no query is paced.
+    pub quota: Vec<QuotaSettings>,
+    /// `[quota_shared]`: the store that shares the budgets of `quota`. `None` if each process has them for itself.
+    pub quota_shared: Option<StoreConfig>,
     /// The log.
     pub log: LogSettings,
 }
@@ -122,6 +130,8 @@ pub struct LoadedFiles {
     pub policy: Option<PolicyFile>,
     /// The credentials, in the order of their settings.
     pub credentials: Vec<LoadedCredential>,
+    /// The files of `[quota_shared]`.
+    pub quota_store: Option<LoadedStore>,
 }
 
 /// All settings, in the order of the reference.
@@ -142,6 +152,8 @@ pub(crate) fn all_settings() -> Vec<Setting> {
         Polling::describe(),
         Audit::describe(),
         Telemetry::describe(),
+        QuotaSettings::describe(),
+        QuotaSharedSettings::describe(),
     ]
     .concat()
 }
@@ -156,7 +168,7 @@ pub fn reference() -> String {
             section = Some(setting.section);
             text += &match setting.section {
                 "" => "\n## Flags and variables only\n".to_owned(),
-                "credentials" => "\n## `[[credentials]]`\n".to_owned(),
+                section @ (SECTIONS | QUOTA_SECTIONS) => format!("\n## `[[{section}]]`\n"),
                 section => format!("\n## `[{section}]`\n"),
             };
         }
@@ -185,6 +197,12 @@ impl Config {
         let credentials_are_valid = sources.errors.len() == before;
         let [mut callers, mut polling, mut audit, mut telemetry] =
             ["callers", "polling", "audit", "telemetry"].map(|key| root.section(key, &mut sources.errors));
+        let has_quota = root.has(QUOTA_SECTIONS);
+        let quota = root.sections(QUOTA_SECTIONS, &mut sources.errors);
+        let quota_shared_origin = root.unread(QUOTA_SHARED);
+        let before = sources.errors.len();
+        let mut quota_shared = root.section(QUOTA_SHARED, &mut sources.errors);
+        let quota_shared_origin = quota_shared_origin.filter(|_| sources.errors.len() == before);
         let unknown = root.finish(&mut sources.errors);
 
         let proxy = ProxySettings::read(&mut sources);
@@ -246,6 +264,12 @@ impl Config {
         );
         telemetry.finish(&mut sources.errors);
 
+        let quota = QuotaSettings::read_all(quota, &mut sources);
+        let has_quota = has_quota || unknown.means(QUOTA_SECTIONS);
+        let quota_shared = quota_shared_origin
+            .and_then(|origin| read_quota_shared(&mut quota_shared, &origin, has_quota, &mut sources));
+        let (quota_shared, quota_store) = quota_shared.unzip();
+
         let log = LogSettings::read(&mut Section::empty(""), &mut sources);
         check_filter(&mut sources);
         let traces = TraceSettings::read(&mut sources);
@@ -269,6 +293,8 @@ impl Config {
             polling: polling_settings,
             audit: audit_settings,
             telemetry: telemetry_settings,
+            quota,
+            quota_shared,
             log,
         };
         let loaded = LoadedFiles {
@@ -277,6 +303,7 @@ impl Config {
             keys,
             policy: loaded_policy,
             credentials: loaded_credentials,
+            quota_store,
         };
         Ok(Self { settings, loaded, proxy, traces, unknown_variables, file: path, effective })
     }
@@ -410,6 +437,26 @@ fn read_callers(
         None
     });
     (callers, issuer, keys)
+}
+
+/// Reads the settings of `[quota_shared]`, and its files. `has_quota` is whether there is a quota to share.
+fn read_quota_shared(
+    section: &mut Section,
+    origin: &Provenance,
+    has_quota: bool,
+    sources: &mut Sources,
+) -> Option<(StoreConfig, LoadedStore)> {
+    let settings = QuotaSharedSettings::read(section, sources);
+    if !has_quota {
+        let (problem, hint) =
+            ("there is no quota to share", "add a [[quota]] section, or leave this section out");
+        sources.errors.add(origin, problem, hint);
+    }
+    let config = settings.check(section, &mut sources.errors);
+    section.finish(&mut sources.errors);
+    let config = config?;
+    let loaded = config.load(section, &mut sources.errors)?;
+    Some((config, loaded))
 }
 
 fn load_credential(

@@ -12,12 +12,13 @@ use super::{
     credentials::CredentialPool,
 };
 use crate::{
-    background::Background, config::EffectiveSetting, policy::Policy, server::call::Calls,
+    background::Background, config::EffectiveSetting, policy::Policy, quota::Quota, server::call::Calls,
     telemetry::metrics::ReloadCounter,
 };
 
-/// The section whose changes apply without a restart, as one.
+/// The sections whose changes apply without a restart, each as one.
 const CREDENTIALS: &str = "credentials";
+const QUOTA: &str = "quota";
 
 /// The keys whose changes apply without a restart.
 const RELOADABLE: [&str; 5] = [
@@ -42,6 +43,7 @@ pub(super) struct ReloadTargets {
     pub(super) credentials: CredentialPool,
     pub(super) calls: Arc<Calls>,
     pub(super) drain: Arc<DrainTimes>,
+    pub(super) quota: Arc<Quota>,
     pub(super) reloads: Mutex<ReloadCounter>,
     pub(super) background: Background,
     pub(super) effective: Mutex<Vec<EffectiveSetting>>,
@@ -95,23 +97,31 @@ impl Reloader {
     pub fn apply(&self, config: Config) -> Reloaded {
         let Config { settings, loaded, proxy: _, traces: _, unknown_variables: _, file: _, effective: new } =
             config;
-        let ReloadTargets { policy, credentials, calls, drain, reloads, background, effective } = &*self.0;
+        let ReloadTargets { policy, credentials, calls, drain, quota, reloads, background, effective } =
+            &*self.0;
         let mut effective = effective.lock().unwrap_or_else(PoisonError::into_inner);
-        let changed = changed_keys(&effective, &new);
+        let mut changed = changed_keys(&effective, &new);
+        let quota_changes = changed.extract_if(.., |key| key.starts_with("quota[")).count() > 0;
         let access_changes = changed.iter().any(|key| ACCESS.iter().any(|prefix| key.starts_with(prefix)));
         let is_applied =
             |key: &str| RELOADABLE.contains(&key) && !(key.starts_with("policy.") && access_changes);
         let (mut applied, needs_restart): (Vec<_>, Vec<_>) =
             changed.into_iter().partition(|key| is_applied(key));
 
-        let Settings { server, limits, credentials: credential_settings, .. } = settings;
+        let Settings { server, limits, credentials: credential_settings, quota: quota_settings, .. } =
+            settings;
         let LoadedFiles { policy: policy_file, credentials: loaded_credentials, .. } = loaded;
         if applied.iter().any(|key| key.starts_with("policy.")) {
             policy.replace(policy_file, background);
         }
         if credentials.replace(credential_settings.into_iter().zip(loaded_credentials).collect()) {
-            applied.insert(0, CREDENTIALS.to_owned());
+            applied.push(CREDENTIALS.to_owned());
         }
+        if quota_changes {
+            quota.replace(quota_settings);
+            applied.push(QUOTA.to_owned());
+        }
+        applied.sort();
         drain.set(server.drain_delay, server.drain_timeout);
         calls.set_max_calls_per_caller(limits.max_calls_per_caller);
         reloads.lock().unwrap_or_else(PoisonError::into_inner).succeeded();

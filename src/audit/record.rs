@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::{
     caller::Caller,
-    flight::Flight,
+    flight::{Flight, Member},
     policy::Policies,
     telemetry::traces::{Span, Trace},
 };
@@ -80,8 +80,22 @@ pub(super) struct Facts {
     pub(super) is_shared: bool,
     /// The span of the call, if traces are exported.
     pub(super) span: Option<Span>,
+    /// The use of `flight` by the call.
+    member: Option<Arc<Member>>,
     has_disconnected: bool,
     is_closed: bool,
+}
+
+/// The use of an upstream call by the call of a record, or by a poll. It ends when this is dropped, or when the caller
+/// disconnects.
+#[derive(Debug)]
+#[must_use]
+pub struct Membership(Arc<Member>);
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
 }
 
 impl Facts {
@@ -117,10 +131,12 @@ impl Record {
         Self(Arc::new(RecordInner { trace, is_of_poll: false, facts }))
     }
 
-    /// The record of polls, which serve several calls and have no line.
+    /// The record of polls, which serve several calls and have no line. Their queries are those of `caller`, which is the
+    /// caller of one of the calls.
     #[must_use]
-    pub fn of_poll(trace: Trace) -> Self {
-        Self(Arc::new(RecordInner { trace, is_of_poll: true, facts: Mutex::default() }))
+    pub fn of_poll(trace: Trace, caller: Option<Caller>) -> Self {
+        let facts = Mutex::new(Facts { caller, ..Facts::default() });
+        Self(Arc::new(RecordInner { trace, is_of_poll: true, facts }))
     }
 
     /// Whether this is the record of polls.
@@ -193,15 +209,25 @@ impl Record {
     }
 
     /// Records the upstream call that the call started, or joined if it `is_shared`.
-    pub fn joined(&self, flight: &Arc<Flight>, is_shared: bool) {
+    pub fn joined(&self, flight: &Arc<Flight>, is_shared: bool) -> Membership {
+        let member = Arc::new(Member::of(flight));
         let mut facts = self.lock();
         facts.flight = Some(Arc::clone(flight));
         facts.is_shared = is_shared;
+        if facts.has_disconnected {
+            member.leave();
+        }
+        facts.member = Some(Arc::clone(&member));
+        Membership(member)
     }
 
     /// Records that the caller has disconnected: it reset the call, or its connection was lost.
     pub fn disconnected(&self) {
-        self.lock().has_disconnected = true;
+        let mut facts = self.lock();
+        facts.has_disconnected = true;
+        if let Some(member) = &facts.member {
+            member.leave();
+        }
     }
 
     /// Whether the caller has disconnected.

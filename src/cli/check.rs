@@ -19,6 +19,7 @@ mod local;
 mod network;
 mod online;
 mod proxy;
+mod quota;
 mod token_hint;
 
 use finding::Finding;

@@ -10,10 +10,12 @@ use std::{
 
 use clap::Args;
 use http::uri::Authority;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rustls::RootCertStore;
 use tokio::time::{Instant, timeout_at};
 use tonic::{
     Code, Request, Response, Status, TimeoutExpired,
+    metadata::MetadataValue,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 
@@ -29,6 +31,13 @@ use crate::{
 /// The size limit of a response. 4 MiB of Google's JSON can become several times larger as a `Struct`, where a number
 /// takes more than ten bytes.
 const MAX_RESPONSE_BYTES: usize = 64 * 1024 * 1024;
+
+/// The header by which a proxy can route a call, because it has the name of the resource (AIP-4222). Google's clients send
+/// it too.
+const ROUTING_HEADER: &str = "x-goog-request-params";
+
+/// The characters that are escaped in the routing header: all but RFC 3986's unreserved ones.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The hint for a TLS connection that breaks without a client certificate. In TLS 1.3, a server that requires a
 /// certificate often closes the connection after the handshake.
@@ -153,14 +162,14 @@ impl ServerClient {
 
     /// CancelOperation.
     pub(crate) async fn cancel(&self, name: &str) -> Result<(), ClientError> {
-        let request = CancelOperationRequest { name: name.to_owned() };
+        let request = routed(name, CancelOperationRequest { name: name.to_owned() })?;
         self.call(request, |channel, request| async { operations(channel).cancel_operation(request).await })
             .await
     }
 
     /// GetOperation.
     pub(crate) async fn get(&self, name: &str) -> Result<Operation, ClientError> {
-        let request = GetOperationRequest { name: name.to_owned() };
+        let request = routed(name, GetOperationRequest { name: name.to_owned() })?;
         self.call(request, |channel, request| async { operations(channel).get_operation(request).await })
             .await
     }
@@ -170,6 +179,7 @@ impl ServerClient {
         &self,
         request: ListOperationsRequest,
     ) -> Result<ListOperationsResponse, ClientError> {
+        let request = routed(&request.name.clone(), request)?;
         self.call(request, |channel, request| async { operations(channel).list_operations(request).await })
             .await
     }
@@ -181,7 +191,7 @@ impl ServerClient {
             seconds: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
             nanos: i32::try_from(timeout.subsec_nanos()).unwrap_or(0),
         };
-        let request = WaitOperationRequest { name: name.to_owned(), timeout: Some(timeout) };
+        let request = routed(name, WaitOperationRequest { name: name.to_owned(), timeout: Some(timeout) })?;
         self.call(request, |channel, request| async { operations(channel).wait_operation(request).await })
             .await
     }
@@ -189,13 +199,12 @@ impl ServerClient {
     /// Makes one call. Sends the remaining time as `grpc-timeout`, and enforces the deadline here too.
     pub(crate) async fn call<T, U, F>(
         &self,
-        message: T,
+        mut request: Request<T>,
         call: impl FnOnce(Channel, Request<T>) -> F,
     ) -> Result<U, ClientError>
     where
         F: Future<Output = Result<Response<U>, Status>>,
     {
-        let mut request = Request::new(message);
         request.set_timeout(self.deadline.saturating_duration_since(Instant::now()));
         match timeout_at(self.deadline, call(self.channel.clone(), request)).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
@@ -217,6 +226,15 @@ impl ServerClient {
             None => ClientError::new(status, Exit::Failed),
         }
     }
+}
+
+/// A request about a resource, with the routing header.
+fn routed<T>(name: &str, message: T) -> Result<Request<T>, ClientError> {
+    let value = MetadataValue::try_from(format!("name={}", utf8_percent_encode(name, RESERVED)))
+        .map_err(|error| ClientError::new(Status::invalid_argument(error.to_string()), Exit::Usage))?;
+    let mut request = Request::new(message);
+    request.metadata_mut().insert(ROUTING_HEADER, value);
+    Ok(request)
 }
 
 fn operations(channel: Channel) -> OperationsClient<Channel> {

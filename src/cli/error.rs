@@ -14,7 +14,7 @@ use super::{
     operation::{any_json, to_json},
     output::{self, Format, complain},
 };
-use crate::operations::status::code_name;
+use crate::operations::status::{OUR_DOMAIN, code_name};
 
 /// A failed call or connection, and the exit code of the process.
 #[derive(Debug)]
@@ -45,6 +45,19 @@ impl ClientError {
         self.status.get_details_retry_info().and_then(|info| info.retry_delay)
     }
 
+    /// Whether a later call may succeed: the server or its upstream is unavailable, the deadline passed, or the server has
+    /// spent its budget of Google's quota. Another RESOURCE_EXHAUSTED is Google's, which asks for silence.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self.code() {
+            Code::Unavailable | Code::DeadlineExceeded => true,
+            Code::ResourceExhausted => self
+                .status
+                .get_details_error_info()
+                .is_some_and(|info| info.domain == OUR_DOMAIN && info.reason == "QUOTA_BUDGET"),
+            _ => false,
+        }
+    }
+
     /// Prints one line to standard error.
     pub(crate) fn complain(&self) {
         complain(&line(&self.status));
@@ -72,7 +85,7 @@ impl ClientError {
     }
 }
 
-/// `CODE: message (reason R of DOMAIN; retry in 5s; field: description)`.
+/// `CODE: message (reason R of DOMAIN; retry in 5s; field: description; subject of a quota: description)`.
 fn line(status: &Status) -> String {
     let mut line = code_name(status.code()).to_owned();
     if !status.message().is_empty() {
@@ -91,6 +104,9 @@ fn line(status: &Status) -> String {
         if !status.message().contains(&violation.description) {
             hints.push(format!("{}: {}", violation.field, violation.description));
         }
+    }
+    for violation in details.quota_failure().map_or(&[][..], |failure| &failure.violations) {
+        hints.push(format!("{}: {}", violation.subject, violation.description));
     }
     if hints.is_empty() { line } else { format!("{line} ({})", hints.join("; ")) }
 }

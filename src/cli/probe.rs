@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -54,7 +54,7 @@ pub(crate) async fn run(args: ProbeArgs) -> Exit {
 async fn check(server: ServerArgs, timeout: Duration) -> Result<ServingStatus, ClientError> {
     let server = ServerClient::connect(server, timeout).await?;
     // The empty name means the whole server.
-    let request = HealthCheckRequest { service: String::new() };
+    let request = Request::new(HealthCheckRequest { service: String::new() });
     let response = server
         .call(request, |channel, request| async { HealthClient::new(channel).check(request).await })
         .await?;

@@ -157,9 +157,7 @@ async fn until_done(
                 immediate_responses = if elapsed < pause { immediate_responses + 1 } else { 0 };
                 pause.saturating_sub(elapsed)
             }
-            Err(error) if !matches!(error.code(), Code::Unavailable | Code::DeadlineExceeded) => {
-                return Err(error);
-            }
+            Err(error) if !error.is_transient() => return Err(error),
             Err(error) if is_last => {
                 let exit = if error.code() == Code::DeadlineExceeded { Exit::TimedOut } else { error.exit() };
                 return latest.map(Waited::TimedOut).ok_or_else(|| error.with_exit(exit));

@@ -9,7 +9,8 @@ use super::{
 /// A setting in effect. A configuration has no secrets, because secrets stand in the files that the settings name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EffectiveSetting {
-    /// The dotted key, for example `server.listen`. Each `[[credentials]]` section has the same keys.
+    /// The dotted key, for example `server.listen`. Each `[[credentials]]` section has the same keys. The keys of a
+    /// `[[quota]]` section have its number, from 1: `quota[1].limit`.
     pub key: String,
     /// The value as it was given, or the default.
     pub value: String,
@@ -38,6 +39,15 @@ impl EffectiveSetting {
     pub(super) fn default(key: String, value: &str) -> Self {
         let value = value.trim_matches(['[', ']', '"']).to_owned();
         Self { key, value, source: "default".to_owned() }
+    }
+}
+
+/// Adds the number of a section in double brackets to the keys of its settings.
+pub(super) fn number(settings: &mut [EffectiveSetting], section: &str, number: usize) {
+    for EffectiveSetting { key, .. } in settings {
+        if let Some(rest) = key.strip_prefix(section) {
+            *key = format!("{section}[{number}]{rest}");
+        }
     }
 }
 

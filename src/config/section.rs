@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{
-    effective::EffectiveSetting,
+    effective::{self, EffectiveSetting},
     errors::{ConfigErrors, Invalid},
     file::{ConfigFile, Located, Table, TomlValue, parse_value},
     flags::Flags,
@@ -67,6 +67,24 @@ impl Sources {
         self.directory = directory;
         Some(Section::new(String::new(), None, table))
     }
+}
+
+/// Reads sections in double brackets with `read`. Their effective settings have the number of the section, from 1, in
+/// their keys.
+pub(crate) fn read_numbered<T>(
+    sections: Vec<Section>,
+    sources: &mut Sources,
+    mut read: impl FnMut(Section, &mut Sources) -> T,
+) -> Vec<T> {
+    let mut number = 0;
+    let read = |section: Section| {
+        number += 1;
+        let (name, before) = (section.name.clone(), sources.effective.len());
+        let value = read(section, sources);
+        effective::number(&mut sources.effective[before..], &name, number);
+        value
+    };
+    sections.into_iter().map(read).collect()
 }
 
 impl Section {
@@ -162,6 +180,12 @@ impl Section {
     /// Whether the file has the key and no setting read it yet.
     pub(crate) fn has(&self, key: &str) -> bool {
         self.table.contains_key(key)
+    }
+
+    /// The source of a key that the file has and that no setting read yet.
+    pub(crate) fn unread(&self, key: &str) -> Option<Provenance> {
+        let Located { line, .. } = self.table.get(key)?;
+        Some(Provenance::Key { key: self.dotted(key), line: Some(*line) })
     }
 
     /// Whether a key was read and is absent. An unknown key that is a misspelling counts as present, because it is an

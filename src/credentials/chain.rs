@@ -18,6 +18,7 @@ use super::{
     service_account::ServiceAccount,
     token::{FetchError, Token},
 };
+use crate::project_id::{self, is_project_id};
 
 /// The only supported universe. Google's libraries call the domain of a cloud its universe.
 const UNIVERSE: &str = "googleapis.com";
@@ -30,6 +31,14 @@ pub(super) struct Chain {
     first: FirstAccount,
     quota_project: Option<HeaderValue>,
     steps: Vec<Impersonation>,
+    projects: FileProjects,
+}
+
+/// The ids of projects in a credential file.
+#[derive(Default)]
+struct FileProjects {
+    quota_project_id: Option<String>,
+    project_id: Option<String>,
 }
 
 /// An account that authenticates itself.
@@ -55,8 +64,9 @@ impl Chain {
     pub(super) fn parse(content: &[u8]) -> Result<Self, InvalidContent> {
         let file = credential_file::parse(content)?;
         let common: CommonMembers = members(&file)?;
+        let projects = FileProjects::of(&file);
         if common.r#type.as_deref() != Some(IMPERSONATED) {
-            return Self::of_first_account(&file, common);
+            return Ok(Self { projects, ..Self::of_first_account(&file, common)? });
         }
         const SOURCE: &str = "source_credentials";
         let quota_project = common.checked()?;
@@ -77,7 +87,7 @@ impl Chain {
         let mut chain = of_source().map_err(|error| error.within(SOURCE))?;
         let target = Impersonation::parse(&file, quota_project)?;
         chain.steps.push(target.ok_or_else(|| InvalidContent::missing("service_account_impersonation_url"))?);
-        Ok(Self { kind: Kind::ImpersonatedServiceAccount, ..chain })
+        Ok(Self { kind: Kind::ImpersonatedServiceAccount, projects, ..chain })
     }
 
     fn of_first_account(file: &Value, common: CommonMembers) -> Result<Self, InvalidContent> {
@@ -104,13 +114,15 @@ impl Chain {
             Kind::ExternalAccount => Impersonation::parse(file, quota_project.clone())?,
             _ => None,
         };
-        Ok(Self { kind, first, quota_project, steps: Vec::from_iter(step) })
+        let projects = FileProjects::default();
+        Ok(Self { kind, first, quota_project, steps: Vec::from_iter(step), projects })
     }
 
     /// The metadata server at `host` or `host:port`; `None` when that is neither.
     pub(super) fn of_metadata_server(host: &str) -> Option<Self> {
         let first = FirstAccount::MetadataServer(MetadataServer::at(host)?);
-        Some(Self { kind: Kind::MetadataServer, first, quota_project: None, steps: Vec::new() })
+        let (steps, projects) = (Vec::new(), FileProjects::default());
+        Some(Self { kind: Kind::MetadataServer, first, quota_project: None, steps, projects })
     }
 
     pub(super) fn kind(&self) -> Kind {
@@ -136,6 +148,15 @@ impl Chain {
             (None, FirstAccount::MetadataServer(server)) => server.identify(surroundings).await,
             (principal, _) => Ok(principal.unwrap_or_default().to_owned()),
         }
+    }
+
+    /// The Google project whose quota the calls count against: the file's `quota_project_id`, otherwise the project of the
+    /// impersonated account, otherwise the file's `project_id`.
+    pub(super) fn project(&self, impersonate: Option<&str>) -> Option<String> {
+        let FileProjects { quota_project_id, project_id } = &self.projects;
+        let impersonated = impersonate.or(self.steps.last().map(Impersonation::email));
+        let of_account = || impersonated.and_then(project_id::of_service_account);
+        quota_project_id.clone().or_else(of_account).or_else(|| project_id.clone())
     }
 
     /// The file that holds the subject token of a workload.
@@ -196,6 +217,14 @@ impl Chain {
             token = step.fetch(surroundings, &token, CLOUD_PLATFORM).await?;
         }
         last.fetch(surroundings, &token, SCOPE).await
+    }
+}
+
+impl FileProjects {
+    fn of(file: &Value) -> Self {
+        // A member that is not an id counts as missing: no request needs it, so it is no error of the file.
+        let id = |member| file.get(member)?.as_str().filter(|id| is_project_id(id)).map(str::to_owned);
+        Self { quota_project_id: id("quota_project_id"), project_id: id("project_id") }
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Definition {
     pub origin: Origin,
     /// The email of the service account that the credential impersonates.
     pub impersonate: Option<String>,
+    /// The id of the Google project whose quota the calls count against, in place of the project of the origin.
+    pub project: Option<String>,
 }
 
 /// A credential whose file has been read and parsed. Its `Debug` and `Eq` are those of its [`Definition`].
@@ -169,6 +171,13 @@ impl LoadedCredential {
         self.chain.endpoints()
     }
 
+    /// The id of the Google project whose quota the calls count against: the setting, otherwise that of the file or of
+    /// the impersonated account. `None` if it is unknown.
+    #[must_use]
+    pub fn project(&self) -> Option<Arc<str>> {
+        project(&self.definition, &self.chain)
+    }
+
     /// The scope of the tokens.
     #[must_use]
     pub fn scope(&self) -> &'static str {
@@ -178,7 +187,7 @@ impl LoadedCredential {
     /// The source of tokens for a refresher, and the watch on its file.
     pub(super) fn into_source(self, surroundings: Arc<Surroundings>) -> (LoadedSource, Option<FileWatch>) {
         let Self { definition, chain, file } = self;
-        (LoadedSource { impersonate: definition.impersonate, chain, surroundings }, file)
+        (LoadedSource { definition, chain, surroundings }, file)
     }
 }
 
@@ -198,26 +207,35 @@ impl Eq for LoadedCredential {}
 
 /// The [`TokenSource`] of a loaded credential.
 pub(super) struct LoadedSource {
-    impersonate: Option<String>,
+    definition: Definition,
     chain: Arc<Chain>,
     surroundings: Arc<Surroundings>,
 }
 
 impl TokenSource for LoadedSource {
     async fn fetch(&self) -> Result<Token, FetchError> {
-        self.chain.fetch(&self.surroundings, self.impersonate.as_deref()).await
+        self.chain.fetch(&self.surroundings, self.definition.impersonate.as_deref()).await
     }
 
     /// The new content may be of another type.
     fn reload(&self, content: &[u8]) -> Result<Self, String> {
         let chain = Arc::new(Chain::parse(content).map_err(|error| error.to_string())?);
-        let (impersonate, surroundings) = (self.impersonate.clone(), Arc::clone(&self.surroundings));
-        Ok(Self { impersonate, chain, surroundings })
+        let (definition, surroundings) = (self.definition.clone(), Arc::clone(&self.surroundings));
+        Ok(Self { definition, chain, surroundings })
+    }
+
+    fn project(&self) -> Option<Arc<str>> {
+        project(&self.definition, &self.chain)
     }
 
     fn redefined(&self, loaded: LoadedCredential) -> Option<(Self, Option<FileWatch>)> {
         Some(loaded.into_source(Arc::clone(&self.surroundings)))
     }
+}
+
+fn project(definition: &Definition, chain: &Chain) -> Option<Arc<str>> {
+    let of_chain = || chain.project(definition.impersonate.as_deref());
+    definition.project.clone().or_else(of_chain).map(Arc::from)
 }
 
 impl fmt::Display for Kind {

@@ -170,10 +170,12 @@ impl<S: TokenSource> Refresher<'_, S> {
         let ends = Instant::now() + token.lifetime();
         let fetched = SystemTime::now();
         let times = (fetched, fetched + token.lifetime());
+        let project = self.active.source.project();
         let latest = LatestToken { authorization, ends, times, forced: self.forced };
         self.status.send_modify(|status| {
             status.fetches += 1;
             (status.token, status.failure) = (Some(latest), None);
+            status.project = project;
         });
     }
 
@@ -184,7 +186,9 @@ impl<S: TokenSource> Refresher<'_, S> {
         } else {
             tracing::info!(credential = self.name, "the credential's file changed: reloaded");
             self.changed = None;
+            let project = source.project();
             self.active.replace(source);
+            self.status.send_modify(|status| status.project = project);
             self.reloads.succeeded();
         }
     }

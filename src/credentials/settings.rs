@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::{Definition, Machine, Origin, Pattern, application_default::ApplicationDefault};
-use crate::config::{self, ConfigErrors, FilePath, Given, Invalid, List, Parsed, Section, Sources, settings};
+use crate::{
+    config::{self, ConfigErrors, FilePath, Given, Invalid, List, Parsed, Section, Sources, settings},
+    project_id,
+};
 
 /// The three forms of application default credentials, in the order in which they are looked for.
 const APPLICATION_DEFAULT: &str = "application default credentials: the variable \
@@ -41,6 +44,10 @@ settings! {
         file: Option<PathBuf>, FilePath;
         /// The email of a service account to impersonate.
         impersonate: Option<String>, Parsed { form: "an email", parse: email };
+        /// The id of the Google project whose quota its calls count against (see `[[quota]]`). Without it, the project is
+        /// the file's `quota_project_id`, otherwise that in the email of the impersonated account, otherwise the file's
+        /// `project_id`.
+        project: Option<String>, Parsed { form: "the id of a Google project", parse: project_id::parse };
         /// The enterprises that it serves: an id as in enterprises/ID, or the beginning of ids and a `*`. Without it,
         /// the credential serves all that no other does. The most specific pattern wins.
         enterprises: Option<Vec<Pattern>>, List { form: "\"LC01\" or \"LC01*\"", or_one: false, parse: pattern };
@@ -53,7 +60,7 @@ pub struct CredentialConfig {
     /// The unique name in logs: 1 to 63 of `A-Z a-z 0-9 - _ .`. A credential of the command line, the environment or
     /// Google Cloud is named `default`.
     pub name: String,
-    /// The origin of the credential, and the account that it impersonates.
+    /// The origin of the credential, the account that it impersonates, and its project.
     pub definition: Definition,
     /// The enterprises that the credential serves: at least one pattern, and no pattern of another credential.
     pub enterprises: Vec<Pattern>,
@@ -100,7 +107,7 @@ impl CredentialConfig {
 /// The only credential, which serves all enterprises.
 fn only(given: Given<Origin>) -> Given<CredentialConfig> {
     let Given { value, origin } = given;
-    let definition = Definition { origin: value, impersonate: None };
+    let definition = Definition { origin: value, impersonate: None, project: None };
     let name = "default".to_owned();
     Given { value: CredentialConfig { name, definition, enterprises: vec![Pattern::all()] }, origin }
 }
@@ -142,7 +149,7 @@ impl Entry {
         sources: &mut Sources,
     ) -> Option<Given<CredentialConfig>> {
         let Self { section, settings, enterprises, has_file } = self;
-        let CredentialSettings { name, file, impersonate, enterprises: _ } = settings;
+        let CredentialSettings { name, file, impersonate, project, enterprises: _ } = settings;
         let Given { value, origin } = match (file, has_file) {
             (Some(file), _) => Given { value: Origin::File(file), origin: section.origin("file")?.clone() },
             (None, true) => return None,
@@ -158,7 +165,7 @@ impl Entry {
                 }
             },
         };
-        let definition = Definition { origin: value, impersonate };
+        let definition = Definition { origin: value, impersonate, project };
         let enterprises = enterprises.into_iter().map(|given| given.value).collect();
         Some(Given {
             value: CredentialConfig { name: name.unwrap_or_default(), definition, enterprises },

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -15,6 +16,8 @@ use super::{Authorization, Unavailable};
 pub struct CredentialStatus {
     /// The latest token, which may have ended.
     pub(super) token: Option<LatestToken>,
+    /// The Google project of the token, or of the first token while it is fetched.
+    pub(super) project: Option<Arc<str>>,
     /// The failure of the latest fetch; `None` after a success, and during the first fetch.
     pub(super) failure: Option<FetchFailure>,
     /// The failure of the changed file. The earlier content stays active.

@@ -185,7 +185,7 @@ pub(super) fn load_from(
     origin: Origin,
     impersonate: Option<&str>,
 ) -> Result<LoadedCredential, CredentialFileError> {
-    Definition { origin, impersonate: impersonate.map(str::to_owned) }.load()
+    Definition { origin, impersonate: impersonate.map(str::to_owned), project: None }.load()
 }
 
 /// [`Surroundings`] with IAM Credentials at `iam`.

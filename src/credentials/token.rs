@@ -61,6 +61,11 @@ pub trait TokenSource: Send + Sync + Sized + 'static {
     /// The problem of an invalid content.
     fn reload(&self, content: &[u8]) -> Result<Self, String>;
 
+    /// The id of the Google project whose quota the calls count against. `None` if it is unknown.
+    fn project(&self) -> Option<Arc<str>> {
+        None
+    }
+
     /// The source of another definition of the credential, and the watch on its file. `None` if the kind of source has
     /// no definition.
     fn redefined(&self, _: LoadedCredential) -> Option<(Self, Option<FileWatch>)> {

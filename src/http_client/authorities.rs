@@ -71,7 +71,7 @@ impl Authorities {
     }
 
     /// The active roots.
-    pub(super) fn active(&mut self) -> Arc<RootCertStore> {
+    pub(crate) fn active(&mut self) -> Arc<RootCertStore> {
         Arc::clone(&self.active.borrow_and_update())
     }
 

@@ -129,6 +129,11 @@ pub(super) fn unreachable() -> Error {
     Error::Unreachable { cause: "scripted".to_owned() }
 }
 
+/// The error of a call whose turn in the quota would come in this many seconds.
+pub(super) fn over_budget(seconds: u32) -> Error {
+    Error::QuotaBudget { retry_after: seconds * SECOND, project: "mdm".into() }
+}
+
 impl Api for FakeAmapi {
     async fn cancel(&self, permit: &Permit<Cancel>, _: &Arc<Flight>) -> Result<(), Error> {
         let result = self.with(|state| {

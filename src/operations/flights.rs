@@ -4,7 +4,7 @@
 //! of that caller passes, or the caller disconnects, the upstream call continues as a task of the [`TaskTracker`].
 
 use std::{
-    collections::{HashMap, hash_map},
+    collections::HashMap,
     future::Future,
     pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
@@ -92,7 +92,7 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
             Joined::Leader(leader) => (Arc::clone(&leader.shared), false),
             Joined::Follower(shared) => (Arc::clone(shared), true),
         };
-        record.joined(&shared.flight, is_shared);
+        let _member = record.joined(&shared.flight, is_shared);
         self.shared.inc_by(u64::from(is_shared && !record.is_of_poll()));
         let mut outcome = pin!(async {
             match joined {
@@ -132,21 +132,18 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
         let mut in_flight = self.lock();
-        let vacant = match in_flight.entry(name.clone()) {
-            hash_map::Entry::Occupied(entry) => {
-                let shared = entry.get();
-                shared.flight.join(deadline, record.is_of_poll());
-                return Joined::Follower(Arc::clone(shared));
-            }
-            hash_map::Entry::Vacant(vacant) => vacant,
-        };
+        if let Some(shared) = in_flight.get(name)
+            && shared.flight.join(deadline, record.is_of_poll())
+        {
+            return Joined::Follower(Arc::clone(shared));
+        }
         let flight = record.start_flight(deadline);
         let shared = Arc::new(SharedCall {
             flight: Arc::clone(&flight),
             outcome: OnceLock::new(),
             completed: Notify::new(),
         });
-        vacant.insert(Arc::clone(&shared));
+        in_flight.insert(name.clone(), Arc::clone(&shared));
         drop(in_flight);
         let mut leader =
             Leader { work: None, shared, name: name.clone(), flights: self.clone(), is_task: false };

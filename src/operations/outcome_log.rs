@@ -10,16 +10,20 @@ use tracing::field::display;
 
 use crate::{amapi::error::Error, flight::Flight, log_throttle::LogThrottle, policy::Action};
 
+/// The throttle of an exceeded budget.
+const QUOTA_BUDGET: &str = "QUOTA_BUDGET";
+
 /// Logs the outcome of each upstream call.
 #[derive(Default)]
 pub(super) struct OutcomeLog {
-    /// By the credential and Google's reason.
-    operator_errors: Mutex<HashMap<(Box<str>, &'static str), LogThrottle>>,
+    /// By the credential and Google's reason, and by the project and [`QUOTA_BUDGET`].
+    throttles: Mutex<HashMap<(Box<str>, &'static str), LogThrottle>>,
 }
 
 impl OutcomeLog {
     /// Logs an outcome, once for all callers that share the call. The level is `warn` when the operator may have to
-    /// act. An error that only the operator can correct fails every call, so its line is throttled.
+    /// act. An error that only the operator can correct fails every call, and an exceeded budget may, so their lines are
+    /// throttled.
     pub(super) fn log<T>(
         &self,
         resource: &impl Display,
@@ -36,6 +40,16 @@ impl OutcomeLog {
             }
             Err(error) => error,
         };
+        if let Error::QuotaBudget { project, .. } = error {
+            if let Some(suppressed) = self.permit(project, QUOTA_BUDGET) {
+                tracing::warn!(trace_id, %project, suppressed, %resource, ?action, credential, %error, "the budget of a project's quota has no query for a call before its deadline");
+            }
+            return;
+        }
+        if let Error::Abandoned = error {
+            tracing::debug!(trace_id, %resource, ?action, credential, %error, "upstream call dropped");
+            return;
+        }
         if let Error::UrlTooLong { .. } | Error::NotBuilt { .. } = error {
             tracing::info!(trace_id, %resource, ?action, %error, "the request of a caller cannot be sent");
             return;
@@ -60,9 +74,9 @@ impl OutcomeLog {
     }
 
     /// As [`LogThrottle::permit`].
-    fn permit(&self, credential: &str, reason: &'static str) -> Option<u64> {
-        let mut throttles = self.operator_errors.lock().unwrap_or_else(PoisonError::into_inner);
-        throttles.entry((credential.into(), reason)).or_default().permit()
+    fn permit(&self, subject: &str, reason: &'static str) -> Option<u64> {
+        let mut throttles = self.throttles.lock().unwrap_or_else(PoisonError::into_inner);
+        throttles.entry((subject.into(), reason)).or_default().permit()
     }
 }
 

@@ -19,6 +19,7 @@ use super::{reader::Reader, status};
 use crate::{
     amapi::{Api, ListQuery, error::Error},
     audit::Record,
+    caller::Caller,
     name::{DeviceName, OperationName},
     policy::{Permit, action::Get},
     proto::longrunning::{ListOperationsResponse, Operation},
@@ -32,6 +33,9 @@ const GROWTH: f64 = 1.5;
 
 /// The maximum random fraction that is added to an interval, so that pollers do not synchronize.
 const JITTER: f64 = 0.1;
+
+/// The maximum time between two polls of a device for which the quota has no poll.
+const MAX_PAUSE: Duration = Duration::from_secs(3600);
 
 /// The requested page size. The API may return smaller pages.
 const PAGE_SIZE: u32 = 1000;
@@ -69,6 +73,8 @@ struct AwaitedDevice {
 struct AwaitedOperation {
     snapshots: watch::Sender<Snapshot>,
     permit: Permit<Get>,
+    /// The caller of the first waiter, for whom the operation is polled.
+    caller: Option<Caller>,
     /// The spans of the waiters whose calls are sampled.
     waiters: Vec<WeakSpanContext>,
 }
@@ -79,6 +85,8 @@ struct Snapshot {
     state: Option<Arc<Operation>>,
     /// The error of the latest poll. `None` when it succeeded.
     error: Option<Error>,
+    /// The time of the latest poll.
+    polled_at: Instant,
     /// No other snapshot follows: the operation is done, the error is permanent, or the poller has ended.
     is_final: bool,
 }
@@ -89,11 +97,29 @@ impl Snapshot {
         match (&self.state, &self.error) {
             (_, Some(error)) if self.is_final && !is_transient(error) => Err(error.clone()),
             (Some(state), _) => Ok(Arc::clone(state)),
-            (None, Some(error)) => Err(error.clone()),
+            (None, Some(error)) => Err(aged(error, self.polled_at.elapsed())),
             (None, None) => {
                 Err(Error::DeadlineExceeded { while_doing: "before the operation's state was known" })
             }
         }
+    }
+}
+
+/// The error after this time, in which the turn of a query has come nearer.
+fn aged(error: &Error, age: Duration) -> Error {
+    match error {
+        Error::QuotaBudget { retry_after, project } => {
+            Error::QuotaBudget { retry_after: retry_after.saturating_sub(age), project: project.clone() }
+        }
+        other => other.clone(),
+    }
+}
+
+/// The time for which the quota has no poll after this result.
+fn pause_after<T>(result: &Result<T, Error>) -> Duration {
+    match result {
+        Err(Error::QuotaBudget { retry_after, .. }) => (*retry_after).min(MAX_PAUSE),
+        _ => Duration::ZERO,
     }
 }
 
@@ -110,15 +136,17 @@ fn is_transient(error: &Error) -> bool {
                 | Code::Internal
                 | Code::Unknown
         ),
-        Error::CredentialUnavailable { .. } | Error::Unreachable { .. } | Error::DeadlineExceeded { .. } => {
-            true
-        }
+        Error::CredentialUnavailable { .. }
+        | Error::Unreachable { .. }
+        | Error::DeadlineExceeded { .. }
+        | Error::QuotaBudget { .. } => true,
         Error::NoCredential
         | Error::UrlTooLong { .. }
         | Error::NotBuilt { .. }
         | Error::CredentialRejected(_)
         | Error::Malformed { .. }
         | Error::NotHttp { .. }
+        | Error::Abandoned
         | Error::Lost => false,
     }
 }
@@ -194,7 +222,8 @@ impl<A> PollersInner<A> {
 
 impl<A: Api> Pollers<A> {
     /// Waits until the operation is done, until `end`, or until the server drains. Returns the latest state.
-    /// `first` is the result of the get with which the call started. The polls are linked to the span in `trace`.
+    /// `first` is the result of the get with which the call started. The polls are linked to the span of the call's
+    /// `record`.
     ///
     /// # Errors
     ///
@@ -204,14 +233,14 @@ impl<A: Api> Pollers<A> {
         permit: Permit<Get>,
         first: Result<Arc<Operation>, Error>,
         end: Instant,
-        trace: &Trace,
+        record: &Record,
     ) -> Result<Arc<Operation>, Error> {
         match &first {
             Ok(operation) if operation.done => return first,
             Err(error) if !is_transient(error) => return first,
             _ => {}
         }
-        let mut snapshots = self.subscribe(permit, first, trace);
+        let mut snapshots = self.subscribe(permit, first, record);
         // The current snapshot is the result in both cases: it is the final one, or the latest at `end`.
         let _ = timeout_at(end, snapshots.wait_for(|snapshot| snapshot.is_final)).await;
         snapshots.borrow().result()
@@ -223,7 +252,7 @@ impl<A: Api> Pollers<A> {
         &self,
         permit: Permit<Get>,
         first: Result<Arc<Operation>, Error>,
-        trace: &Trace,
+        record: &Record,
     ) -> watch::Receiver<Snapshot> {
         let name = permit.resource().clone();
         let device_name = name.device();
@@ -238,6 +267,7 @@ impl<A: Api> Pollers<A> {
                 device: device.clone(),
                 poll_soon: Arc::clone(&poll_soon),
                 rounds_without_list: 0,
+                first_pause: pause_after(&first),
             });
             AwaitedDevice { operations: HashMap::new(), poll_soon }
         });
@@ -247,10 +277,11 @@ impl<A: Api> Pollers<A> {
                 Ok(operation) => (Some(operation), None),
                 Err(error) => (None, Some(error)),
             };
-            let snapshots = watch::Sender::new(Snapshot { state, error, is_final });
-            AwaitedOperation { snapshots, permit, waiters: Vec::new() }
+            let snapshots =
+                watch::Sender::new(Snapshot { state, error, polled_at: Instant::now(), is_final });
+            AwaitedOperation { snapshots, permit, caller: record.caller(), waiters: Vec::new() }
         });
-        if let Some(span) = trace.span.as_ref().filter(|span| span.is_sampled()) {
+        if let Some(span) = record.trace().span.as_ref().filter(|span| span.is_sampled()) {
             operation.waiters.push(span.downgrade());
         }
         let snapshots = operation.snapshots.subscribe();
@@ -270,6 +301,8 @@ struct Poller<A> {
     device: DeviceName,
     poll_soon: Arc<Notify>,
     rounds_without_list: u32,
+    /// The time for which the quota has no poll after the get of the first waiter.
+    first_pause: Duration,
 }
 
 impl<A> Drop for Poller<A> {
@@ -292,6 +325,24 @@ impl<A> Poller<A> {
             return Vec::new();
         }
         device.operations.values().map(|operation| operation.permit.clone()).collect()
+    }
+
+    /// Completes when no operation of this round is awaited any more.
+    fn unawaited(&self) -> impl Future<Output = ()> + use<A> {
+        let devices = self.pollers.lock();
+        let operations = devices.get(&self.device).into_iter().flat_map(|device| device.operations.values());
+        let snapshots: Vec<_> = operations.map(|operation| operation.snapshots.clone()).collect();
+        async move {
+            for snapshots in snapshots {
+                snapshots.closed().await;
+            }
+        }
+    }
+
+    /// The caller of one of the waiters, for whom the device is polled.
+    fn caller(&self) -> Option<Caller> {
+        let devices = self.pollers.lock();
+        devices.get(&self.device)?.operations.values().find_map(|operation| operation.caller.clone())
     }
 
     /// The span of a round, if a waiter is sampled. A round serves all waiters, so its span has a trace of its own, with a
@@ -327,6 +378,7 @@ impl<A> Poller<A> {
                 }
                 Err(error) => snapshot.error = Some(error),
             }
+            snapshot.polled_at = Instant::now();
             snapshot.is_final = is_final;
         });
         if is_final {
@@ -367,24 +419,29 @@ impl<A: Api> Poller<A> {
         });
         let poll_soon = Arc::clone(&self.poll_soon);
         let mut timer = PollTimer::new(self.pollers.0.intervals);
+        timer.pause(self.first_pause);
         loop {
             tokio::select! {
                 () = &mut draining => return self.end(None),
                 () = poll_soon.notified() => timer.poll_soon(),
-                () = sleep_until(timer.due) => {
+                () = sleep_until(timer.due()) => {
                     let awaited = self.awaited();
                     if awaited.is_empty() {
                         return;
                     }
-                    tokio::select! {
+                    let unawaited = self.unawaited();
+                    let polled = tokio::select! {
                         () = &mut draining => return self.end(None),
-                        polled = self.round(&awaited) => {
-                            for (name, result) in polled {
-                                self.publish(&name, result);
-                            }
-                        }
+                        // Queries that wait for their turn are dropped with the round.
+                        () = unawaited => continue,
+                        polled = self.round(&awaited) => polled,
+                    };
+                    let pause = polled.iter().map(|(_, result)| pause_after(result)).max().unwrap_or_default();
+                    for (name, result) in polled {
+                        self.publish(&name, result);
                     }
                     timer.lengthen();
+                    timer.pause(pause);
                 }
             }
         }
@@ -399,7 +456,7 @@ impl<A: Api> Poller<A> {
         let span = self.start_span();
         let context = span.as_ref().map(|span| span.context().clone());
         let trace_id = context.as_ref().map(SpanContext::trace_id);
-        let record = Record::of_poll(Trace { id: trace_id, span: context });
+        let record = Record::of_poll(Trace { id: trace_id, span: context }, self.caller());
         let use_list = missing.len() > 1 && self.rounds_without_list == 0;
         self.rounds_without_list = self.rounds_without_list.saturating_sub(1);
         if use_list {
@@ -488,12 +545,25 @@ struct PollTimer {
     intervals: PollIntervals,
     current: Duration,
     due: Instant,
+    /// The end of a pause, which a cancel does not shorten.
+    paused_until: Instant,
 }
 
 impl PollTimer {
     /// The first poll is due after the shortest interval, because the first waiter has sent a get.
     fn new(intervals: PollIntervals) -> Self {
-        Self { intervals, current: intervals.min, due: Instant::now() + jittered(intervals.min) }
+        let now = Instant::now();
+        Self { intervals, current: intervals.min, due: now + jittered(intervals.min), paused_until: now }
+    }
+
+    /// The time of the next poll.
+    fn due(&self) -> Instant {
+        self.due.max(self.paused_until)
+    }
+
+    /// Schedules the next poll after `pause` at the earliest.
+    fn pause(&mut self, pause: Duration) {
+        self.paused_until = Instant::now() + jittered(pause);
     }
 
     /// Schedules the next poll after a longer interval.
@@ -524,7 +594,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn wait(timer: &PollTimer) -> f64 {
-        (timer.due - Instant::now()).as_secs_f64()
+        (timer.due() - Instant::now()).as_secs_f64()
     }
 
     #[tokio::test(start_paused = true)]
@@ -540,5 +610,17 @@ mod tests {
         advance(SECOND / 2).await;
         timer.poll_soon();
         assert!(wait(&timer) <= 0.6, "repeated resets do not delay the poll");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_next_poll_is_after_the_pause_also_after_a_reset() {
+        let mut timer = PollTimer::new(PollIntervals { min: SECOND, max: 20 * SECOND });
+        timer.pause(60 * SECOND);
+        timer.poll_soon();
+        assert!((60.0..=66.0).contains(&wait(&timer)));
+        advance(66 * SECOND).await;
+        timer.lengthen();
+        timer.pause(Duration::ZERO);
+        assert!((1.5..=1.65).contains(&wait(&timer)), "the interval grows in the pause");
     }
 }

@@ -110,7 +110,7 @@ impl<A: Api> Reader<A> {
     ) -> Result<ListOperationsResponse, Error> {
         let end = deadline.min(Instant::now() + self.0.upstream_timeout);
         let flight = record.start_flight(end);
-        record.joined(&flight, false);
+        let _member = record.joined(&flight, false);
         let page = async {
             let result = self.0.amapi.list(permit, query, &flight).await.and_then(translate::page);
             self.0.log.log(permit.resource(), permit.action(), &result, &flight);

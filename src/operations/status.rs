@@ -111,6 +111,9 @@ pub fn from_upstream(error: &Error) -> Status {
             [],
         ),
         Error::DeadlineExceeded { while_doing } => deadline_exceeded(while_doing),
+        Error::QuotaBudget { retry_after, project } => quota_budget(*retry_after, project),
+        // No caller is left, so this status is only for the audit log.
+        Error::Abandoned => Status::cancelled("the caller disconnected"),
         Error::Lost => internal(),
     }
 }
@@ -119,21 +122,10 @@ pub fn from_upstream(error: &Error) -> Status {
 /// otherwise from the HTTP status. Never OK.
 pub(super) fn code_of(response: &ErrorResponse) -> Code {
     match (response.http_status, response.google.as_deref()) {
-        (403, Some(google)) if google.reasons.iter().any(|reason| is_quota(reason)) => {
-            Code::ResourceExhausted
-        }
+        (403, _) if response.is_quota_refusal() => Code::ResourceExhausted,
         (500, Some(google)) if google.message.as_deref() == Some(NOT_FOUND_MESSAGE) => Code::NotFound,
         _ => google_code(response).unwrap_or_else(|| http_code(response.http_status)),
     }
-}
-
-/// Whether Google reports an exhausted quota or limit with this reason, as HTTP 403 instead of 429:
-/// `quotaExceeded`, `rateLimitExceeded`, `RATE_LIMIT_EXCEEDED`, `userRateLimitExceededUnreg` and the like
-/// (<https://developers.google.com/webmaster-tools/v1/errors>, "usageLimits").
-fn is_quota(reason: &str) -> bool {
-    let reason = reason.replace('_', "").to_ascii_lowercase();
-    let reason = reason.strip_suffix("unreg").unwrap_or(&reason);
-    reason.ends_with("limitexceeded") || reason.ends_with("quotaexceeded")
 }
 
 /// The error's `status`. `None` when it is missing, unknown or `OK`.
@@ -325,6 +317,33 @@ pub fn audit_unavailable(retry_after: Duration) -> Status {
 #[must_use]
 pub fn shutting_down() -> Status {
     local(Code::Unavailable, "SHUTTING_DOWN", "the proxy shut down before this call completed", [])
+}
+
+/// The turn of a call in the budget of its Google project comes after the deadline: RESOURCE_EXHAUSTED, `QUOTA_BUDGET`,
+/// with RetryInfo and QuotaFailure. An empty `project` is unknown.
+fn quota_budget(retry_after: Duration, project: &str) -> Status {
+    let subject = if project.is_empty() { "project".to_owned() } else { format!("project:{project}") };
+    let violation = pb::quota_failure::Violation {
+        subject,
+        description: "the queries until the deadline are for calls that came earlier or are more important"
+            .to_owned(),
+        ..Default::default()
+    };
+    let violations = pb::QuotaFailure { violations: vec![violation] };
+    local(
+        Code::ResourceExhausted,
+        "QUOTA_BUDGET",
+        "the proxy did not send the call, because the quota of the Google project has no query for it before the deadline",
+        // A caller that waits in milliseconds must not return too early.
+        [
+            retry_info(Duration::from_millis(millis_rounded_up(retry_after))),
+            translate::pack("google.rpc.QuotaFailure", &violations),
+        ],
+    )
+}
+
+fn millis_rounded_up(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
 /// A defect of this server, for example a panic: INTERNAL, `INTERNAL`. The log has the cause.

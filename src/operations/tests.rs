@@ -7,7 +7,7 @@ use tonic::{Code, Request, Status};
 
 use super::{
     Operations,
-    fake_amapi::{Counts, FakeAmapi, SECOND, not_found, unreachable},
+    fake_amapi::{Counts, FakeAmapi, SECOND, not_found, over_budget, unreachable},
 };
 use crate::{
     proto::longrunning::{

@@ -18,9 +18,10 @@ use tokio::{
 use super::{
     Class,
     fair_queue::{FairQueue, Position},
-    gcra::Pace,
+    gcra::{Admission, Pace},
     limiter::Limiter,
     settings::{QuotaMode, QuotaSettings},
+    shared::SharedBudget,
 };
 use crate::{
     caller::{Caller, Identity},
@@ -59,6 +60,8 @@ struct Line {
     settings: Option<QuotaSettings>,
     limiter: Limiter,
     queue: FairQueue<CallerKey, QueuedQuery>,
+    /// The number of calls of the shared store that were begun.
+    shared_calls: u64,
     /// Whether the dispatcher runs. It ends when no query waits.
     has_dispatcher: bool,
     /// Whether the start of a hold was logged, and its end was not.
@@ -69,18 +72,22 @@ struct Line {
 #[derive(Clone)]
 struct CallerKey(Option<Caller>);
 
+/// The turn of a query.
+#[derive(Debug, Clone, Copy, Default)]
+struct Turn {
+    /// Whether the query probes a hold.
+    is_probe: bool,
+    /// Whether the query waited for nothing but the answer of the shared store.
+    is_immediate: bool,
+}
+
 /// A query in the queue.
 struct QueuedQuery {
     turn: oneshot::Sender<Turn>,
     /// Whether its caller had no other of its class in the queue.
     is_first: bool,
-}
-
-/// The turn of a query.
-#[derive(Debug, Clone, Copy)]
-struct Turn {
-    /// Whether the query probes a hold.
-    is_probe: bool,
+    /// The number of calls of the shared store that were begun before.
+    calls_before: u64,
 }
 
 /// The result of asking for a turn.
@@ -125,12 +132,18 @@ pub struct Refused {
 }
 
 impl ProjectBudget {
-    /// The budget of a project. The empty text is for an unknown project.
-    pub(super) fn new(project: &Arc<str>, settings: &QuotaSettings, metrics: &QuotaMetrics) -> Self {
+    /// The budget of a project, which replicas share if there is a `shared` one. The empty text is for an unknown project.
+    pub(super) fn new(
+        project: &Arc<str>,
+        settings: &QuotaSettings,
+        shared: Option<Arc<SharedBudget>>,
+        metrics: &QuotaMetrics,
+    ) -> Self {
         let line = Line {
             settings: Some(settings.clone()),
-            limiter: Limiter::new(pace(settings)),
+            limiter: Limiter::new(pace(settings), shared),
             queue: FairQueue::new(),
+            shared_calls: 0,
             has_dispatcher: false,
             is_held: false,
         };
@@ -168,6 +181,7 @@ impl ProjectBudget {
         let mut line = self.0.lock();
         line.log_end_of_hold(project);
         let (configured_rate, rate) = line.limiter.rates();
+        let sharing = line.limiter.sharing();
         QuotaReading {
             project: project.to_string(),
             is_shadow: line.is_shadow(),
@@ -180,8 +194,8 @@ impl ProjectBudget {
             available: line.limiter.available(),
             queued: line.queue.lengths().map(u64::from),
             hold: line.limiter.hold(),
-            replicas: None,
-            is_away: false,
+            replicas: sharing.map(|(replicas, _)| replicas),
+            is_away: sharing.is_some_and(|(_, is_away)| is_away),
         }
     }
 
@@ -203,7 +217,7 @@ impl ProjectBudget {
             }
             Entry::Refused(refused) => {
                 self.0.count(class, QuotaDecision::Refused);
-                if is_shadow { Ok(self.0.admitted(Turn { is_probe: false })) } else { Err(refused) }
+                if is_shadow { Ok(self.0.admitted(Turn::default())) } else { Err(refused) }
             }
             Entry::Queued(queued) => {
                 let shared = Arc::clone(&self.0);
@@ -214,7 +228,7 @@ impl ProjectBudget {
                 let deadline = Instant::now() + flight.time_left();
                 let ghost = Flight::started_by(flight.caller().cloned(), Trace::default(), deadline);
                 tokio::spawn(async move { waiting.wait(&ghost).await.map(drop) });
-                Ok(self.0.admitted(Turn { is_probe: false }))
+                Ok(self.0.admitted(Turn::default()))
             }
         }
     }
@@ -240,8 +254,9 @@ impl Shared {
         }
         let is_first_of_class = line.queue.lengths()[class.index()] == 0;
         let (sender, turn) = oneshot::channel();
-        let query = QueuedQuery { turn: sender, is_first };
+        let query = QueuedQuery { turn: sender, is_first, calls_before: line.shared_calls };
         let Ok(position) = line.queue.push(class, caller, query) else { return (refused, is_shadow) };
+        line.limiter.set_queued(line.queue.lengths());
         let has_dispatcher = std::mem::replace(&mut line.has_dispatcher, true);
         drop(line);
         if !has_dispatcher {
@@ -254,7 +269,7 @@ impl Shared {
 
     /// Gives the waiting queries their turns, until none waits.
     async fn dispatch(self: Arc<Self>) {
-        while let Some(wait) = self.give_turns() {
+        while let Some(wait) = self.give_turns().await {
             tokio::select! {
                 () = sleep(wait) => {}
                 () = self.changed.notified() => {}
@@ -264,12 +279,25 @@ impl Shared {
 
     /// Gives turns to the queries that are admitted now. Returns the time until the next is admitted; `None` if no query
     /// waits.
-    fn give_turns(&self) -> Option<Duration> {
-        let mut line = self.lock();
-        line.log_end_of_hold(&self.project);
-        let wait = line.give_turns();
-        line.has_dispatcher = wait.is_some();
-        wait
+    async fn give_turns(&self) -> Option<Duration> {
+        let (shared, call) = {
+            let mut line = self.lock();
+            line.log_end_of_hold(&self.project);
+            let wanted = line.queue.lengths();
+            if wanted == [0; 3] {
+                line.has_dispatcher = false;
+                return None;
+            }
+            match line.limiter.admit(wanted) {
+                Ok(admission) => return line.give_turns(admission, None),
+                Err(shared) => {
+                    line.shared_calls += 1;
+                    (shared, line.shared_calls)
+                }
+            }
+        };
+        let admission = shared.admit().await;
+        self.lock().give_turns(admission, Some(call))
     }
 
     /// The refusal of a query whose deadline is near.
@@ -285,6 +313,7 @@ impl Shared {
 
     fn count(&self, class: Class, decision: QuotaDecision) {
         self.decisions[class.index()][decision as usize].fetch_add(1, Relaxed);
+        self.metrics.decided(decision);
     }
 
     fn lock(&self) -> MutexGuard<'_, Line> {
@@ -301,19 +330,20 @@ impl Line {
     /// The turn of a query that need not wait.
     fn turn_now(&mut self, class: Class) -> Option<Turn> {
         if self.settings.is_none() {
-            return Some(Turn { is_probe: false });
+            return Some(Turn::default());
         }
         if self.queue.has_before(class) {
             return None;
         }
         let mut wanted = [0; 3];
         wanted[class.index()] = 1;
-        let admission = self.limiter.admit(wanted);
+        // The dispatcher asks the shared store.
+        let admission = self.limiter.admit(wanted).ok()?;
         if admission.admitted != wanted {
             return None;
         }
         self.limiter.leaves(class, true);
-        Some(Turn { is_probe: admission.is_probe })
+        Some(Turn { is_probe: admission.is_probe, is_immediate: true })
     }
 
     /// The time until the turn of a new query would come, and whether its caller has no other of the class in the queue.
@@ -322,25 +352,28 @@ impl Line {
         (self.limiter.wait(class, self.queue.ahead(class, caller), is_first), is_first)
     }
 
-    /// As [`Shared::give_turns`].
-    fn give_turns(&mut self) -> Option<Duration> {
-        let admission = self.limiter.admit(self.queue.lengths());
+    /// As [`Shared::give_turns`], to the queries of an admission. `call` is the number of its call of the shared store.
+    fn give_turns(&mut self, admission: Admission, call: Option<u64>) -> Option<Duration> {
         for class in Class::ALL {
             for _ in 0..admission.admitted[class.index()] {
-                self.give_turn(class, Turn { is_probe: admission.is_probe && class == Class::Cancel });
+                self.give_turn(class, admission.is_probe && class == Class::Cancel, call);
             }
         }
-        let waits = self.queue.lengths().into_iter().zip(admission.wait);
-        let next = waits.filter(|(length, _)| *length > 0).map(|(_, wait)| wait).reduce(f64::min)?;
-        Some(super::limiter::duration(next))
+        let queued = self.queue.lengths();
+        self.limiter.set_queued(queued);
+        let waits = queued.into_iter().zip(admission.wait);
+        let next = waits.filter(|(length, _)| *length > 0).map(|(_, wait)| wait).reduce(f64::min);
+        self.has_dispatcher = next.is_some();
+        next.map(super::limiter::duration)
     }
 
     /// Gives a turn to the next query of a class.
-    fn give_turn(&mut self, class: Class, turn: Turn) {
-        if let Some(query) = self.queue.pop(class) {
-            self.limiter.leaves(class, query.is_first);
+    fn give_turn(&mut self, class: Class, is_probe: bool, call: Option<u64>) {
+        if let Some(QueuedQuery { turn, is_first, calls_before }) = self.queue.pop(class) {
+            self.limiter.leaves(class, is_first);
+            let is_immediate = call == Some(calls_before + 1);
             // A query without a receiver was dropped after this lock was taken. Its turn is lost.
-            let _ = query.turn.send(turn);
+            let _ = turn.send(Turn { is_probe, is_immediate });
         }
     }
 
@@ -348,7 +381,7 @@ impl Line {
     fn release_all(&mut self) {
         for class in Class::ALL {
             for _ in 0..self.queue.lengths()[class.index()] {
-                self.give_turn(class, Turn { is_probe: false });
+                self.give_turn(class, false, None);
             }
         }
     }
@@ -373,7 +406,7 @@ impl Waiting {
                 tokio::select! {
                     biased;
                     // The sender is dropped only after the turn was sent.
-                    turn = &mut queued.turn => Some(turn.unwrap_or(Turn { is_probe: false })),
+                    turn = &mut queued.turn => Some(turn.unwrap_or(Turn::default())),
                     () = raised => None,
                 }
             };
@@ -406,7 +439,12 @@ impl Waiting {
     }
 
     fn admitted(&mut self, turn: Turn) -> Admitted {
-        self.decide(QuotaDecision::Delayed);
+        if turn.is_immediate {
+            self.decide(QuotaDecision::Immediate);
+        } else {
+            self.decide(QuotaDecision::Delayed);
+            self.shared.metrics.waited(self.class.index(), self.since.elapsed());
+        }
         self.shared.admitted(turn)
     }
 
@@ -422,7 +460,15 @@ impl Drop for Waiting {
             return;
         }
         self.shared.count(self.class, QuotaDecision::Abandoned);
-        self.shared.lock().queue.remove(&self.queued.position);
+        let mut line = self.shared.lock();
+        line.queue.remove(&self.queued.position);
+        let queued = line.queue.lengths();
+        line.limiter.set_queued(queued);
+        drop(line);
+        if queued == [0; 3] {
+            // The dispatcher ends.
+            self.shared.changed.notify_one();
+        }
     }
 }
 

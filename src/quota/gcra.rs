@@ -198,5 +198,52 @@ pub fn micros(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6
 }
 
+/// The parts of a [`State`] that do not depend on a clock, for a state that continues elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Remaining {
+    /// The time until the TAT, in microseconds. Not positive if it is past, as below.
+    pub tat: f64,
+    /// The learned factor now.
+    pub factor: f64,
+    /// The time until the end of the hold.
+    pub hold: f64,
+    /// The time until the next probe.
+    pub probe: f64,
+}
+
+impl State {
+    /// Continues at another pace. The number of queries that the TAT is ahead stays.
+    pub fn change_pace(&mut self, now: f64, from: Pace, to: Pace) {
+        self.tat = now + self.ahead(from, now) * self.interval(to, now);
+    }
+
+    /// The parts that do not depend on the clock.
+    #[must_use]
+    pub fn remaining(&self, now: f64) -> Remaining {
+        Remaining {
+            tat: self.tat - now,
+            factor: self.factor(now),
+            hold: self.hold_until - now,
+            probe: self.probe_at - now,
+        }
+    }
+
+    /// Continues a state that was used elsewhere, in addition to this one. The stricter parts of both apply.
+    pub fn restore(&mut self, now: f64, elsewhere: Remaining) {
+        self.tat = self.tat.max(now + elsewhere.tat);
+        self.factor = self.factor(now).min(elsewhere.factor);
+        self.hold_until = self.hold_until.max(now + elsewhere.hold);
+        self.factor_at = now.max(self.hold_until);
+        self.probe_at = self.probe_at.max(now + elsewhere.probe);
+    }
+
+    /// Moves all times by `microseconds`, to those of another clock.
+    pub fn shift(&mut self, microseconds: f64) {
+        for time in [&mut self.tat, &mut self.factor_at, &mut self.hold_until, &mut self.probe_at] {
+            *time += microseconds;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

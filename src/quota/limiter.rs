@@ -1,28 +1,55 @@
-//! The limiter of one project in this process.
+//! The limiter of one project: in this process, or shared with other replicas.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 use super::{
     Class,
     gcra::{Admission, Pace, State, micros},
+    shared::{SharedBudget, SharedSnapshot},
 };
 
 /// Admits the queries of one project at its pace.
 pub(super) struct Limiter {
     pace: Pace,
-    state: State,
-    /// The zero of the clock of `state`.
-    start: Instant,
+    source: Source,
     usage: Usage,
 }
 
-/// The parts of the rate that queries used recently. They predict the queries that will leave before those that wait.
-#[derive(Default)]
+/// The state of a limiter.
+enum Source {
+    /// Of this process.
+    Own {
+        state: State,
+        /// The zero of the clock of `state`.
+        start: Instant,
+    },
+    /// Of all replicas.
+    Shared(Arc<SharedBudget>),
+}
+
+/// The state of a limiter now.
+struct Now {
+    state: State,
+    pace: Pace,
+    now: f64,
+    /// The values of the other replicas. `None` if the budget is not shared.
+    shared: Option<SharedSnapshot>,
+}
+
+/// Queries that the shared store admits.
+pub(super) struct SharedAdmission {
+    budget: Arc<SharedBudget>,
+    pace: Pace,
+    wanted: [u32; 3],
+}
+
+/// The parts of the rate that this process's queries used recently. They predict the queries that will leave before
+/// those that wait.
 struct Usage {
     /// The time up to which the parts are known.
-    at: f64,
+    at: Instant,
     /// The part of each class.
     classes: [f64; 3],
     /// The part of the queries of each class whose caller had no other in the queue. They leave before most of a caller
@@ -30,89 +57,172 @@ struct Usage {
     firsts: [f64; 3],
 }
 
-/// The time over which the usage is averaged, in microseconds.
-const USAGE_TIME: f64 = 10e6;
+/// The time over which the usage is averaged.
+const USAGE_TIME: Duration = Duration::from_secs(10);
 
 /// The maximum of the factor by which predicted queries lengthen a wait.
 const MAX_DELAY_FACTOR: f64 = 20.0;
 
 impl Limiter {
-    pub(super) fn new(pace: Pace) -> Self {
-        Self { pace, state: State::default(), start: Instant::now(), usage: Usage::default() }
+    /// A limiter whose state is that of this process, or that of `shared`.
+    pub(super) fn new(pace: Pace, shared: Option<Arc<SharedBudget>>) -> Self {
+        let own = || Source::Own { state: State::default(), start: Instant::now() };
+        Self { pace, source: shared.map_or_else(own, Source::Shared), usage: Usage::new() }
     }
 
     /// Changes the pace. The learned state stays.
     pub(super) fn set_pace(&mut self, pace: Pace) {
+        if let Source::Own { state, start } = &mut self.source {
+            state.change_pace(micros(start.elapsed()), self.pace, pace);
+        }
         self.pace = pace;
     }
 
     /// Admits up to the `wanted` number of queries of each class.
-    pub(super) fn admit(&mut self, wanted: [u32; 3]) -> Admission {
-        self.state.admit(self.pace, self.now(), wanted)
+    ///
+    /// # Errors
+    ///
+    /// The shared store admits them. Await [`SharedAdmission::admit`].
+    pub(super) fn admit(&mut self, wanted: [u32; 3]) -> Result<Admission, SharedAdmission> {
+        match &mut self.source {
+            Source::Own { state, start } => Ok(state.admit(self.pace, micros(start.elapsed()), wanted)),
+            Source::Shared(budget) => budget
+                .admit_while_away(self.pace, wanted)
+                .ok_or_else(|| SharedAdmission { budget: Arc::clone(budget), pace: self.pace, wanted }),
+        }
     }
 
     /// Records that a query leaves. `is_first` is whether its caller had no other of the class in the queue.
     pub(super) fn leaves(&mut self, class: Class, is_first: bool) {
-        let now = self.now();
-        let part = self.state.interval(self.pace, now) / USAGE_TIME;
-        let Usage { at, classes, firsts } = &mut self.usage;
-        let decay = ((*at - now) / USAGE_TIME).exp();
-        for value in classes.iter_mut().chain(&mut *firsts) {
-            *value *= decay;
-        }
-        *at = now;
-        classes[class.index()] += part;
-        if is_first {
-            firsts[class.index()] += part;
+        let Now { state, pace, now, .. } = self.now();
+        self.usage.add(class, is_first, state.interval(pace, now));
+    }
+
+    /// The number of queries that wait in this process, which the other replicas see.
+    pub(super) fn set_queued(&self, queued: [u32; 3]) {
+        if let Source::Shared(budget) = &self.source {
+            budget.set_queued(queued);
         }
     }
 
-    /// The time until a query of a class is admitted after `before` others. More important queries are predicted to
-    /// leave before it, and, if it is not the `is_first` of its caller, the first ones of others.
+    /// The time until a query of a class is admitted after `before` others of this process. More important queries are
+    /// predicted to leave before it, and, if it is not the `is_first` of its caller, the first ones of others.
     pub(super) fn wait(&self, class: Class, before: u32, is_first: bool) -> Duration {
-        let now = self.now();
-        let Usage { at, classes, firsts } = &self.usage;
-        let mut used: f64 = classes[..class.index()].iter().sum();
-        if !is_first {
-            used += firsts[class.index()];
-        }
-        used *= ((*at - now) / USAGE_TIME).exp();
-        let factor = 1.0 / (1.0 - used).max(1.0 / MAX_DELAY_FACTOR);
-        let held = self.state.held(now, class);
-        duration(held + (self.state.wait(self.pace, now, class, before) - held) * factor)
+        let Now { state, pace, now, shared } = self.now();
+        let elsewhere = shared.map_or(0, |shared| before_elsewhere(&shared, class, before));
+        let (held, wait) =
+            (state.held(now, class), state.wait(pace, now, class, before.saturating_add(elsewhere)));
+        duration(held + (wait - held) * self.usage.delay_factor(class, is_first))
     }
 
     /// Google refused a query for the quota. Returns whether a hold begins.
     pub(super) fn refused(&mut self, hold: Duration) -> bool {
         let is_new = self.hold().is_zero();
-        self.state.refused(self.pace, self.now(), micros(hold));
+        match &mut self.source {
+            Source::Own { state, start } => state.refused(self.pace, micros(start.elapsed()), micros(hold)),
+            Source::Shared(budget) => budget.refused(self.pace, micros(hold)),
+        }
         is_new
     }
 
     /// Google answered a cancel that probed the hold.
     pub(super) fn probe_answered(&mut self) {
-        self.state.probe_answered(self.now());
+        match &mut self.source {
+            Source::Own { state, start } => state.probe_answered(micros(start.elapsed())),
+            Source::Shared(budget) => budget.probe_answered(),
+        }
     }
 
     /// The time until the hold ends. Zero if there is none.
     pub(super) fn hold(&self) -> Duration {
-        duration((self.state.hold_until - self.now()).max(0.0))
+        let Now { state, now, .. } = self.now();
+        duration((state.hold_until - now).max(0.0))
     }
 
-    /// The configured rate and the rate now, in queries per second.
+    /// The configured rate and the rate now, in queries per second. The rate now is that of all replicas, or that of this
+    /// process while the shared store is away.
     pub(super) fn rates(&self) -> (f64, f64) {
+        let Now { state, pace, now, .. } = self.now();
         let rate = |interval: f64| 1e6 / interval;
-        (rate(self.pace.interval), rate(self.state.interval(self.pace, self.now())))
+        (rate(self.pace.interval), rate(state.interval(pace, now)))
     }
 
     /// The number of cancels that could leave at once.
     pub(super) fn available(&self) -> f64 {
-        if self.hold().is_zero() { self.pace.burst - self.state.ahead(self.pace, self.now()) } else { 0.0 }
+        let Now { state, pace, now, .. } = self.now();
+        if state.hold_until <= now { (pace.burst - state.ahead(pace, now)).max(0.0) } else { 0.0 }
     }
 
-    fn now(&self) -> f64 {
-        micros(self.start.elapsed())
+    /// The number of replicas that share the budget, and whether the shared store is away. `None` if it is not shared.
+    pub(super) fn sharing(&self) -> Option<(u32, bool)> {
+        self.now().shared.map(|shared| (shared.replicas, shared.is_away))
     }
+
+    fn now(&self) -> Now {
+        match &self.source {
+            Source::Own { state, start } => {
+                Now { state: *state, pace: self.pace, now: micros(start.elapsed()), shared: None }
+            }
+            Source::Shared(budget) => {
+                let shared = budget.snapshot();
+                let pace = if shared.is_away { self.pace.divided_by(shared.replicas) } else { self.pace };
+                Now { state: shared.state, pace, now: shared.now, shared: Some(shared) }
+            }
+        }
+    }
+}
+
+impl Usage {
+    fn new() -> Self {
+        Self { at: Instant::now(), classes: [0.0; 3], firsts: [0.0; 3] }
+    }
+
+    /// Adds a query that uses the rate for `interval` microseconds.
+    fn add(&mut self, class: Class, is_first: bool, interval: f64) {
+        let (decay, part) = (self.decay(), interval / micros(USAGE_TIME));
+        self.at = Instant::now();
+        for value in self.classes.iter_mut().chain(&mut self.firsts) {
+            *value *= decay;
+        }
+        self.classes[class.index()] += part;
+        if is_first {
+            self.firsts[class.index()] += part;
+        }
+    }
+
+    /// The factor by which predicted queries lengthen the wait of a query.
+    fn delay_factor(&self, class: Class, is_first: bool) -> f64 {
+        let mut used: f64 = self.classes[..class.index()].iter().sum();
+        if !is_first {
+            used += self.firsts[class.index()];
+        }
+        1.0 / (1.0 - used * self.decay()).max(1.0 / MAX_DELAY_FACTOR)
+    }
+
+    /// The factor of the parts now.
+    fn decay(&self) -> f64 {
+        (-micros(self.at.elapsed()) / micros(USAGE_TIME)).exp()
+    }
+}
+
+impl SharedAdmission {
+    /// Admits the queries: by the store, or by this process if the store is away.
+    pub(super) async fn admit(self) -> Admission {
+        self.budget.admit(self.pace, self.wanted).await
+    }
+}
+
+/// The number of queries of the other replicas that come before one of this process: those of more important classes,
+/// and as many turns of its own class as this process has until then for each other replica.
+fn before_elsewhere(shared: &SharedSnapshot, class: Class, before: u32) -> u32 {
+    if shared.is_away {
+        return 0;
+    }
+    let queued = &shared.queued_elsewhere;
+    let more_important =
+        queued[..class.index()].iter().fold(0, |sum: u32, number| sum.saturating_add(*number));
+    let turns = before.saturating_add(1).saturating_mul(shared.replicas.saturating_sub(1));
+    more_important.saturating_add(queued[class.index()].min(turns))
 }
 
 /// A number of microseconds, rounded up, so that nothing is early.

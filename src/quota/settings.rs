@@ -1,8 +1,14 @@
 //! The settings of the quota.
 
-use std::{path::Path, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
-use crate::config::{Invalid, Parsed, Time, Words, integer, settings};
+use crate::{
+    config::{
+        ConfigErrors, Invalid, Parsed, Provenance, Section, Sources, Time, Words, integer, read_numbered,
+        settings,
+    },
+    project_id,
+};
 
 /// The key of the sections.
 pub(crate) const SECTIONS: &str = "quota";
@@ -11,7 +17,7 @@ settings! {
     /// `[[quota]]`: the quota of a Google project for the Android Management API.
     pub struct QuotaSettings in "quota" {
         /// The id of the Google project. Without it, the section is for each project that no other section names.
-        project: Option<String>, Parsed { form: "the id of a Google project", parse: project };
+        project: Option<String>, Parsed { form: "the id of a Google project", parse: project_id::parse };
         /// The number of queries that Google allows in any window of `period`.
         limit: u32 = 600, integer::<u32>(2..=100_000_000);
         /// The length of the window.
@@ -37,6 +43,50 @@ pub enum QuotaMode {
 }
 
 impl QuotaSettings {
+    /// The section of a project: its own, otherwise the one without a project. `None` as project is an unknown one.
+    pub(crate) fn of_project<'a>(sections: &'a [Self], project: Option<&str>) -> Option<&'a Self> {
+        let own = project.and_then(|_| sections.iter().find(|section| section.project.as_deref() == project));
+        own.or_else(|| sections.iter().find(|section| section.project.is_none()))
+    }
+
+    /// Reads the sections, and checks that no two are for the same project.
+    pub(crate) fn read_all(sections: Vec<Section>, sources: &mut Sources) -> Vec<Self> {
+        let mut first = HashMap::new();
+        read_numbered(sections, sources, |mut section, sources| {
+            let settings = Self::read(&mut section, sources);
+            settings.check(&section, &mut sources.errors);
+            section.finish(&mut sources.errors);
+            if let Some(origin) = settings.project_origin(&section) {
+                report_repeated(&settings, origin, &mut first, &mut sources.errors);
+            }
+            settings
+        })
+    }
+
+    fn check(&self, section: &Section, errors: &mut ConfigErrors) {
+        let Some(burst) = self.burst.filter(|burst| *burst >= self.limit) else { return };
+        // An invalid or misspelt limit is an error already, and its default is no bound.
+        let is_valid = match section.origin("limit") {
+            Some(limit) => !errors.has(limit),
+            None => section.lacks("limit"),
+        };
+        if !is_valid {
+            return;
+        }
+        let problem =
+            format!("a burst of {burst} leaves nothing of the limit of {} for the rate", self.limit);
+        let hint = "give less than the limit, or leave it out for 5 % of the limit";
+        section.invalid("burst", Invalid::new(problem, hint), errors);
+    }
+
+    /// The provenance of the project, or of the section if it has none. `None` if the project is invalid or misspelt.
+    fn project_origin(&self, section: &Section) -> Option<Provenance> {
+        match self.project {
+            Some(_) => section.origin("project").cloned(),
+            None => section.lacks("project").then(|| section.section_origin()),
+        }
+    }
+
     /// The burst: the setting, otherwise 5 % of the limit, at least 3 if the limit allows it, so that each class has a part.
     #[must_use]
     pub fn burst(&self) -> u32 {
@@ -45,10 +95,26 @@ impl QuotaSettings {
     }
 }
 
-fn project(text: &str, _: &Path) -> Result<String, Invalid> {
-    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.' | ':');
-    if (1..=100).contains(&text.len()) && text.chars().all(is_plain) {
-        return Ok(text.to_owned());
-    }
-    Err(Invalid::new("this is not the id of a Google project", "give an id like my-project-123"))
+/// Adds an error if an earlier section is for the same project.
+fn report_repeated(
+    settings: &QuotaSettings,
+    origin: Provenance,
+    first: &mut HashMap<Option<String>, Provenance>,
+    errors: &mut ConfigErrors,
+) {
+    let Some(first) = first.get(&settings.project) else {
+        first.insert(settings.project.clone(), origin);
+        return;
+    };
+    let line = first.line_in_brackets();
+    let (problem, hint) = match settings.project {
+        Some(_) => {
+            (format!("another section is for this project too{line}"), "give each project one section")
+        }
+        None => (
+            format!("this section is for each project that no other names, as another is{line}"),
+            "give one of the two a project",
+        ),
+    };
+    errors.add(&origin, problem, hint);
 }

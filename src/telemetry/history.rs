@@ -1,4 +1,4 @@
-//! The last minutes of calls and of upstream requests, for the status page. Prometheus keeps longer times.
+//! The last minutes of calls, of decisions of the quota and of upstream requests, for the status page. Prometheus keeps longer times.
 //!
 //! The memory is allocated at the start and does not grow. A call takes an uncontended lock and adds to counters. No
 //! text of a caller, an enterprise, a device or an operation is kept.
@@ -9,9 +9,11 @@ use tokio::time::Instant;
 
 mod calls;
 mod durations;
+mod quota;
 mod upstream;
 
 pub use calls::{CallHistory, CallOutcome, CallWindow, MethodWindow, RecentCall};
+pub use quota::{QuotaHistory, QuotaWindow};
 pub use upstream::{ResponseClass, UpstreamError, UpstreamHistory, UpstreamWindow};
 
 /// The time that one slot counts.

@@ -4,7 +4,8 @@
 //! that a component keeps anyway are read when the metrics are written ([`Observed`]).
 //!
 //! Names and labels follow OpenTelemetry's semantic conventions, in Prometheus' form. The values of labels are closed
-//! sets: no text of a caller, an enterprise, a device or an operation is a value. The names of credentials are.
+//! sets: no text of a caller, an enterprise, a device or an operation is a value. The names of credentials and the ids of
+//! their projects are.
 
 use std::sync::Arc;
 
@@ -32,7 +33,7 @@ pub use observed::Observed;
 pub use operations::OperationMetrics;
 pub use policy::{DecidedAction, PolicyDecision, PolicyMetrics};
 pub use process::ProcessMetrics;
-pub use quota::{QuotaDecision, QuotaMetrics, QuotaReading};
+pub use quota::{QuotaDecision, QuotaMetrics, QuotaReading, SharedCallOutcome};
 pub use registry::{Registry, TextFormat};
 pub use reloads::{ReloadCounter, ReloadKind, ReloadMetrics};
 pub use upstream::{QueuedCall, RequestAttempt, RequestFailure, RequestMeasurement, UpstreamMetrics};

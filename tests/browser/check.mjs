@@ -47,6 +47,7 @@ function content() {
     h1: texts("h1"),
     h2: texts("h2"),
     credential: texts("[aria-labelledby=credentials] tbody tr"),
+    budgets: texts("[aria-labelledby=quota] tbody tr"),
     methods: texts("[aria-labelledby=calls] tbody th"),
     latest: document.querySelectorAll("[aria-labelledby=latest] tbody tr").length,
     settings: texts("[aria-labelledby=configuration] tbody th"),
@@ -100,18 +101,21 @@ try {
     "Credentials",
     "Calls",
     "Requests to the Android Management API",
+    "Quota",
     "Latest calls",
     "Listeners",
     "Configuration",
   ]);
   assert.equal(page.credential.length, 1);
   assert.match(page.credential[0], /^default\s+valid\s+\d+m( \d+s)?\s+1\s+0$/);
+  assert.equal(page.budgets.length, 1);
+  assert.match(page.budgets[0], /^\S+\s+shadow\s+5\.7\/s\s+5\.7\/s\s+\d\s+\d+ \/ \d+ \/ \d+\s+–\s+0\s+–$/);
   for (const method of ["CancelOperation", "GetOperation", "ListOperations", "WaitOperation"]) {
     assert.ok(page.methods.includes(method), method);
   }
   assert.equal(page.latest, 50);
   assert.ok(page.settings.includes("upstream.url"));
-  assert.equal(page.charts.length, 4);
+  assert.equal(page.charts.length, 5);
   for (const { label, lines } of page.charts) {
     assert.match(label, /, last 10 minutes\. .*: now .*, highest /);
     assert.ok(lines >= 2, `${label}: ${lines} lines`);

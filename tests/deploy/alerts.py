@@ -69,6 +69,11 @@ def errors(reason):
     return series("countermand_errors_total", reason=reason)
 
 
+def queries(kind, decision):
+    labels = {"class": kind, "decision": decision}
+    return series("countermand_quota_queries_total", project="mdm-emea", **labels)
+
+
 def refreshes(outcome):
     return series("countermand_token_refreshes_total", credential="emea", outcome=outcome)
 
@@ -81,6 +86,10 @@ BUDGET = series("countermand_retry_budget_exhausted_total")
 AUDIT = series("countermand_audit_write_failures_total")
 RELOAD = series("countermand_reload_failing", kind="policy")
 CERTIFICATE = series("countermand_certificate_expiry_timestamp_seconds", certificate="server")
+PROJECT = {"project": "mdm-emea"}
+ALLOWED, SHADOW = series("countermand_quota_rate", **PROJECT), series("countermand_quota_shadow", **PROJECT)
+GOOGLE_REFUSED = series("countermand_quota_google_refusals_total", **PROJECT)
+REPLICAS, STORE = series("countermand_quota_replicas", **PROJECT), series("countermand_quota_shared_up")
 REFUSED = series("countermand_connections_refused_total", reason="max_connections")
 OPEN, MOST = series("process_open_fds"), series("process_max_fds")
 DENY = series("countermand_policy_decisions_total", action="cancel", decision="deny")
@@ -124,11 +133,23 @@ HEALTHY = {
     RELOAD: steady(0, 3 * BEFORE),
     CERTIFICATE: steady(30 * 86400, 3 * BEFORE),
     REFUSED: rising(0),
+    # Eight queries a second of 9.5. A poll that is refused is normal.
+    ALLOWED: steady(9.5, 3 * BEFORE),
+    SHADOW: steady(0, 3 * BEFORE),
+    queries("cancel", "refused"): rising(0),
+    queries("read", "immediate"): rising(105),
+    queries("read", "refused"): rising(0),
+    queries("poll", "delayed"): rising(15),
+    queries("poll", "refused"): rising(1),
+    GOOGLE_REFUSED: rising(0),
     OPEN: steady(500, 3 * BEFORE),
     MOST: steady(65536, 3 * BEFORE),
     ALLOW: rising(1500),
     DENY: rising(15),
 }
+
+# Three replicas share the budget. The queries are those of one.
+SHARED = {ALLOWED: steady(28.5, 3 * BEFORE), REPLICAS: steady(3, 3 * BEFORE), STORE: steady(1, 3 * BEFORE)}
 
 # The alert, the series that change or that are absent (None), and the minute of the hour in which the alert must fire.
 CASES = [
@@ -151,6 +172,16 @@ CASES = [
     ("CountermandCredentialRejected", {errors("UPSTREAM_CREDENTIAL_REJECTED"): rising(0, 1)}, 33),
     ("CountermandQuotaExhausted", {calls("RESOURCE_EXHAUSTED"): rising(6, 150)}, 34),
     ("CountermandQuotaExhausted", {waits("RESOURCE_EXHAUSTED"): rising(0, 150)}, 34),
+    ("CountermandQuotaNearlySpent", {queries("poll", "delayed"): rising(15, 30)}, 46),
+    ("CountermandQuotaNearlySpent", {ALLOWED: then(9.5, 6.65)}, 46),
+    # One of three replicas sends more than its part.
+    ("CountermandQuotaNearlySpent", SHARED | {queries("read", "immediate"): rising(105, 120)}, 46),
+    ("CountermandQuotaRefusesCalls", {queries("read", "refused"): rising(0, 1)}, 34),
+    ("CountermandQuotaRefusesCalls", {queries("cancel", "refused"): rising(0, 1)}, 34),
+    ("CountermandQuotaShadowRefuses", {queries("read", "refused"): rising(0, 1), SHADOW: steady(1, 3 * BEFORE)}, 34),
+    ("CountermandGoogleRefusesPacedQueries", {GOOGLE_REFUSED: f"0x{BEFORE - 1} 1x{2 * BEFORE}"}, 32),
+    # Each of three replicas that cannot reach the store has a third of the rate.
+    ("CountermandQuotaStoreAway", SHARED | {STORE: then(1, 0), ALLOWED: then(28.5, 9.5)}, 46),
     ("CountermandUpstreamErrors", {requests("503", "503"): rising(15, 500)}, 41),
     ("CountermandUpstreamErrors", {requests("", "timeout"): rising(0, 500)}, 41),
     ("CountermandUpstreamSlow", {bucket("0.25"): rising(1790, 900), bucket("2.5"): rising(1800, 1000)}, 45),
@@ -166,6 +197,10 @@ CASES = [
     # Trouble that has no alert, because a retry or a caller corrects it.
     (None, {refreshes("failure"): f"0x120 1x{BEFORE}", refreshes("success"): f"1x121 2x{BEFORE}"}, 34),
     (None, {DENY: rising(60, 80)}, 45),
+    (None, {queries("poll", "refused"): rising(1, 100)}, 45),
+    (None, {queries("read", "immediate"): rising(105, 200), ALLOWED: then(9.5, 28.5)}, 50),
+    # Google refuses queries that are not paced.
+    (None, {GOOGLE_REFUSED: rising(0, 1), SHADOW: steady(1, 3 * BEFORE)}, 45),
     (None, {DENY: rising(0, 1)}, 42),
     (None, {requests("_OTHER", ""): rising(0, 1000), requests("_OTHER", "4xx"): rising(0, 1000)}, 45),
     (None, {calls("UNIMPLEMENTED", "UNIMPLEMENTED"): rising(300, 3000)}, 45),
@@ -199,7 +234,7 @@ def check_annotations(rules):
     ]
     for rule in rules:
         name = rule["alert"]
-        if not rule.get("for") or rule["labels"]["severity"] not in ("critical", "warning"):
+        if not rule.get("for") or rule["labels"]["severity"] not in ("critical", "warning", "info"):
             sys.exit(f"alerts.py: {name}: for or severity")
         if not all(rule["annotations"].get(key) for key in ("summary", "description")):
             sys.exit(f"alerts.py: {name}: summary or description")

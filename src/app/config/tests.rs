@@ -11,6 +11,7 @@ mod listen;
 mod policy;
 mod polling;
 mod precedence;
+mod quota;
 mod secrets;
 mod server;
 mod tls;

@@ -32,7 +32,7 @@ fn a_line_has_all_facts() {
     record.set_name("enterprises/LC01/devices/d1/operations/17".to_owned());
     record.allowed(&Arc::from(["console".to_owned(), "all".to_owned()]), None);
     let flight = Flight::new(Instant::now());
-    record.joined(&flight, true);
+    let _member = record.joined(&flight, true);
     flight.use_credential(&Arc::from("emea"));
     flight.sent();
     flight.sent();
@@ -70,7 +70,7 @@ fn facts_that_do_not_apply_are_absent() {
 fn the_line_of_an_upstream_call_in_flight_has_the_sent_requests() {
     let flight = Flight::new(Instant::now());
     let record = Record::default();
-    record.joined(&flight, true);
+    let _member = record.joined(&flight, true);
     flight.use_credential(&Arc::from("emea"));
     flight.sent();
     flight.sent();

@@ -123,7 +123,7 @@ mod tests {
         });
         fs::write(&credential, content.to_string()).unwrap();
         fs::set_permissions(&credential, fs::Permissions::from_mode(0o600)).unwrap();
-        let definition = Definition { origin: Origin::File(credential), impersonate: None };
+        let definition = Definition { origin: Origin::File(credential), impersonate: None, project: None };
         let loaded = definition.load().unwrap();
         let lines = || -> Vec<_> { files("x", &loaded).iter().map(ToString::to_string).collect() };
 

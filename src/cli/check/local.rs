@@ -1,8 +1,8 @@
-//! Findings without network access: the proxy, listeners, TLS files, the policy and the audit log.
+//! Findings without network access: the proxy, listeners, TLS files, the policy, the audit log and the quota.
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
-use super::{finding::Finding, proxy};
+use super::{finding::Finding, proxy, quota};
 use crate::{
     app::{Config, config::Settings},
     audit::settings::{Audit, Destination, OnFailure},
@@ -31,6 +31,7 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
     findings.extend(settings.tls.iter().flat_map(tls_files));
     findings.extend(loaded.policy.iter().flat_map(policy_file));
     findings.extend(audit_log(&settings.audit));
+    findings.extend(quota::findings(&settings.quota, &settings.credentials, &loaded.credentials));
     findings.extend(
         traces
             .iter()

@@ -1,4 +1,5 @@
-//! Findings with network access: the Android Management API, the keys of callers' tokens, and the credentials.
+//! Findings with network access: the Android Management API, the keys of callers' tokens, the store of the shared quota,
+//! and the credentials.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,6 +18,10 @@ use crate::{
     background::Background,
     credentials::{LoadedCredential, Surroundings, settings::CredentialConfig},
     http_client::{Authorities, HttpClient, Progress, ProxySettings},
+    quota::shared::{
+        probe,
+        settings::{LoadedStore, SECTION as QUOTA_SHARED, StoreConfig},
+    },
     server::{
         identity::jwks::{JwksFetchError, LoadedKeys},
         settings::{Jwks, Jwt},
@@ -32,18 +37,23 @@ const MAX_CONCURRENT_CREDENTIALS: usize = 16;
 pub(super) const UNREACHABLE_HINT: &str = "check that its name resolves and its port can be reached from here (through HTTPS_PROXY if that \
     is set), and that its certificate is trusted (upstream.ca_certificates)";
 
+const QUOTA_SHARED_HINT: &str = "check that it can be reached from here, that its certificate is trusted \
+    (quota_shared.ca_certificates), and that its user may load and run scripts";
+
 /// The findings about the network endpoints in a valid configuration. With `online`, each credential sends a query.
 pub(super) async fn findings(config: Config, online: bool) -> Vec<Finding> {
     let Config { settings, loaded, proxy, traces: _, unknown_variables: _, file: _, effective: _ } = config;
-    let LoadedFiles { tls: _, authorities, keys, policy: _, credentials: loaded } = loaded;
+    let LoadedFiles { tls: _, authorities, keys, policy: _, credentials: loaded, quota_store } = loaded;
     let authorities = authorities.start(&Background::unsupervised());
     let issuer = settings.jwt.as_ref().zip(keys);
-    let (keys, api, credentials) = tokio::join!(
+    let store = settings.quota_shared.as_ref().zip(quota_store);
+    let (keys, api, store, credentials) = tokio::join!(
         OptionFuture::from(issuer.map(|(jwt, keys)| jwks(jwt, keys))),
         upstream(&settings.upstream, &authorities, &proxy),
+        OptionFuture::from(store.map(|(config, loaded)| quota_store_finding(config, loaded))),
         credentials(&settings.credentials, &loaded, &settings.upstream, &authorities, &proxy, online)
     );
-    keys.into_iter().chain([api]).chain(credentials).collect()
+    keys.into_iter().chain([api]).chain(store).chain(credentials).collect()
 }
 
 /// Gets the base URL without a token, which costs no quota. Any HTTP response shows that the API is reachable.
@@ -71,6 +81,14 @@ async fn upstream(upstream: &Upstream, authorities: &Authorities, proxy: &ProxyS
             error(format!("{url} was not reached: {failure}"), hint)
         }
         Err(_) => error(format!("{url} sent no response within {UPSTREAM_TIMEOUT:?}"), UNREACHABLE_HINT),
+    }
+}
+
+/// Connects to the store of the shared quota, and runs the script once.
+async fn quota_store_finding(config: &StoreConfig, loaded: LoadedStore) -> Finding {
+    match probe(config, loaded).await {
+        Ok(finding) => Finding::ok(QUOTA_SHARED, finding),
+        Err(problem) => Finding::error(QUOTA_SHARED, problem, QUOTA_SHARED_HINT),
     }
 }
 

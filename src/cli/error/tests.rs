@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt, pb};
 
 use super::{json as to_object, line};
-use crate::cli::output::printable;
+use crate::{amapi::error::Error, cli::output::printable, operations::status::from_upstream};
 
 fn parsed(status: &Status) -> Value {
     serde_json::from_str(&to_object("n", Some(status))).unwrap()
@@ -27,6 +27,17 @@ fn a_line_has_the_code_the_message_and_the_hints() {
          androidmanagement.googleapis.com; retry in 1s 500ms; name: not a name)"
     );
     assert_eq!(line(&Status::new(Code::DataLoss, "")), "DATA_LOSS");
+}
+
+#[test]
+fn a_line_names_the_project_whose_quota_is_spent() {
+    let error = Error::QuotaBudget { retry_after: Duration::from_micros(2_300_001), project: "mdm-1".into() };
+    assert_eq!(
+        line(&from_upstream(&error)),
+        "RESOURCE_EXHAUSTED: the proxy did not send the call, because the quota of the Google project has no query for it \
+         before the deadline (reason QUOTA_BUDGET of countermand; retry in 2s 301ms; project:mdm-1: the queries until the \
+         deadline are for calls that came earlier or are more important)"
+    );
 }
 
 #[test]

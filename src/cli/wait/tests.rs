@@ -6,6 +6,7 @@ use tokio::time::advance;
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::*;
+use crate::{amapi::error::Error, operations::status::from_upstream};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -126,6 +127,17 @@ async fn the_retry_delay_of_the_server_is_respected() {
         assert_eq!(requests.len(), 2);
         assert!((pauses(&requests)[0] - pause).abs() < 0.01, "{requests:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_has_spent_its_quota_is_called_again_at_the_time_that_it_gives() {
+    let (outcome, requests) = run(60 * SECOND, async |nth, _| {
+        let error = Error::QuotaBudget { retry_after: 7 * SECOND, project: "mdm".into() };
+        if nth == 0 { Err(ClientError::new(from_upstream(&error), Exit::Failed)) } else { done() }
+    })
+    .await;
+    assert!(matches!(outcome, Ok(Waited::Done(_))), "{outcome:?}");
+    assert!((pauses(&requests)[0] - 7.0).abs() < 0.01, "{requests:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,3 +1,5 @@
+mod project;
+
 use std::{path::Path, sync::Arc, time::Duration};
 
 use tokio::time::{sleep, timeout};
@@ -41,7 +43,8 @@ async fn a_changed_file_does_not_change_the_impersonated_account() {
 async fn a_file_that_changes_between_load_and_start_is_reloaded() {
     let server = Server::start([Reply::token("ya29.old"), Reply::token("ya29.new")]).await;
     let file = file(&authorized_user(&server.url).to_string());
-    let definition = Definition { origin: Origin::File(file.path().to_owned()), impersonate: None };
+    let definition =
+        Definition { origin: Origin::File(file.path().to_owned()), impersonate: None, project: None };
     let loaded = definition.load().expect("valid");
     let mut changed = authorized_user(&server.url);
     changed["client_id"] = "new.apps.googleusercontent.com".into();
@@ -98,7 +101,8 @@ async fn broken_authorities_do_not_prevent_a_request_to_a_new_endpoint() {
     std::fs::write(&ca, "no certificate").expect("written");
     let server = Server::start([Reply::token("ya29.person")]).await;
     let login = file(&authorized_user(&server.url).to_string());
-    let definition = Definition { origin: Origin::File(login.path().to_owned()), impersonate: None };
+    let definition =
+        Definition { origin: Origin::File(login.path().to_owned()), impersonate: None, project: None };
     let token = definition.load().expect("valid").fetch(&surroundings).await.expect("a token");
     assert_eq!(bearer(&token), "Bearer ya29.person");
     server.seen();
@@ -110,7 +114,7 @@ async fn credentials_with_the_same_origin_share_one_http_client() {
     let file = file(&authorized_user(&server.url).to_string());
     let surroundings = surroundings(UNREACHABLE);
     let origin = Origin::File(file.path().to_owned());
-    let definition = Definition { origin, impersonate: None };
+    let definition = Definition { origin, impersonate: None, project: None };
     for _ in 0..500 {
         let loaded = definition.load().expect("valid");
         assert_eq!(loaded.file(), Some(Path::new(file.path())));

@@ -79,6 +79,30 @@ fn the_http_status_determines_the_code_without_googles_json() {
 }
 
 #[test]
+fn an_exceeded_budget_has_the_time_of_the_turn_and_the_project() {
+    for (project, subject) in [("mdm-1", "project:mdm-1"), ("", "project")] {
+        let retry_after = Duration::from_micros(2_300_001);
+        let status = from_upstream(&Error::QuotaBudget { retry_after, project: project.into() });
+        let violation = pb::quota_failure::Violation {
+            subject: subject.to_owned(),
+            description:
+                "the queries until the deadline are for calls that came earlier or are more important"
+                    .to_owned(),
+            ..Default::default()
+        };
+        let failure = pb::QuotaFailure { violations: vec![violation] };
+        let failure = Any {
+            type_url: "type.googleapis.com/google.rpc.QuotaFailure".to_owned(),
+            value: failure.encode_to_vec(),
+        };
+        let message = "the proxy did not send the call, because the quota of the Google project has no query for it \
+            before the deadline";
+        let want = vec![info("countermand", "QUOTA_BUDGET"), retry(2, 301_000_000), failure];
+        assert_status(&status, Code::ResourceExhausted, message, want);
+    }
+}
+
+#[test]
 fn the_error_status_takes_precedence_over_the_http_status() {
     for (number, name) in [
         (1, "CANCELLED"),

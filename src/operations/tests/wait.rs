@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
+use tonic_types::StatusExt;
+
 use super::*;
 
 /// The number of gets and lists.
@@ -139,6 +141,63 @@ async fn a_lasting_transient_error_is_returned_at_the_end_of_the_wait() {
     let error = wait(&service, &name(1, 1), 60).await.expect_err("no state is known");
     assert_eq!(error.code(), Code::Unavailable);
     assert_eq!(start.elapsed(), 60 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn polls_without_quota_are_repeated_at_the_time_of_their_turn_and_fail_no_wait() {
+    let api = FakeAmapi::default();
+    api.issue(&name(1, 1));
+    let (service, _serving) = api.serve();
+    let shortage = async {
+        sleep(3 * SECOND).await;
+        api.fail(Some(over_budget(40)));
+        // One more poll fails.
+        sleep(10 * SECOND).await;
+        let before = queries(&api);
+        // A cancel of the operation, which needs a poll, has no quota for it either.
+        cancel(&service, &name(1, 1)).await.expect_err("no quota");
+        sleep(20 * SECOND).await;
+        assert_eq!(queries(&api), before, "no poll before the time");
+        api.fail(None);
+        api.finish(&name(1, 1));
+        Instant::now()
+    };
+    let name = name(1, 1);
+    let (result, finished) = tokio::join!(wait(&service, &name, 600), shortage);
+    assert!(result.expect("answered").done);
+    assert!(finished.elapsed() <= 16 * SECOND, "{:?}", finished.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_without_quota_returns_the_known_state_at_its_end() {
+    let api = FakeAmapi::default();
+    api.issue(&name(1, 1));
+    let (service, _serving) = api.serve();
+    let shortage = async {
+        sleep(SECOND).await;
+        api.fail(Some(over_budget(40)));
+    };
+    let name = name(1, 1);
+    let start = Instant::now();
+    let (result, ()) = tokio::join!(wait(&service, &name, 30), shortage);
+    assert!(!result.expect("the state is known").done);
+    assert_eq!(start.elapsed(), 30 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_without_quota_and_without_a_known_state_fails_at_its_end_with_the_time_of_the_turn() {
+    let api = FakeAmapi::default();
+    api.fail(Some(over_budget(40)));
+    let (service, _serving) = api.serve();
+    let start = Instant::now();
+    let error = wait(&service, &name(1, 1), 30).await.expect_err("no state is known");
+    assert_eq!(start.elapsed(), 30 * SECOND);
+    assert_eq!(queries(&api), 1, "only the first get, because no poll has its turn before the end");
+    assert_eq!(error.code(), Code::ResourceExhausted);
+    assert_eq!(error.get_details_error_info().expect("details").reason, "QUOTA_BUDGET");
+    let retry_delay = error.get_details_retry_info().and_then(|info| info.retry_delay);
+    // The get took 0.1 s.
+    assert_eq!(retry_delay, Some(Duration::from_millis(10_100)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -49,7 +49,7 @@ const SERVER_ERRORS: [&str; 7] =
 
 /// The reasons of the errors that this server originates, and `_OTHER` for any other. A test compares them with the
 /// code that makes the errors.
-pub const ERROR_REASONS: [&str; 25] = [
+pub const ERROR_REASONS: [&str; 26] = [
     "AUDIT_UNAVAILABLE",
     "CREDENTIAL_UNAVAILABLE",
     "DEADLINE_EXCEEDED",
@@ -66,6 +66,7 @@ pub const ERROR_REASONS: [&str; 25] = [
     "NOT_SUPPORTED",
     "NO_CREDENTIAL_FOR_ENTERPRISE",
     "OVERLOADED",
+    "QUOTA_BUDGET",
     "REQUEST_NOT_BUILT",
     "REQUEST_TOO_LARGE",
     "SHUTTING_DOWN",

@@ -24,10 +24,13 @@ pub enum ReloadKind {
     Authorities,
     /// The keys of the callers' token issuer.
     Jwks,
+    /// The password of the shared quota store.
+    QuotaShared,
 }
 
 /// The values of `kind`, in the order of [`ReloadKind`].
-const KINDS: [&str; 6] = ["configuration", "credential", "policy", "tls", "authorities", "jwks"];
+const KINDS: [&str; 7] =
+    ["configuration", "credential", "policy", "tls", "authorities", "jwks", "quota_shared"];
 
 /// The metrics of reloads. Cheap to clone; clones share the metrics.
 #[derive(Debug, Clone)]

@@ -115,3 +115,21 @@ async fn tls_verifies_the_server_and_presents_the_client_certificate() {
         assert!(object["message"].as_str().unwrap().contains(cause), "{object}");
     }
 }
+
+/// Google's clients send this header too (AIP-4222). A mesh can send all calls about an operation to one replica by it.
+#[tokio::test]
+async fn each_command_sends_the_name_as_the_routing_header() {
+    let server = serve(Address::Tcp).await;
+    let operation = "enterprises/LC01/devices/d1/operations/a%20b:echo-routing";
+    let device = "enterprises/LC01/devices/echo-routing";
+    for (command, name, sent) in [
+        ("get", operation, "enterprises%2FLC01%2Fdevices%2Fd1%2Foperations%2Fa%2520b%3Aecho-routing"),
+        ("wait", operation, "enterprises%2FLC01%2Fdevices%2Fd1%2Foperations%2Fa%2520b%3Aecho-routing"),
+        ("cancel", operation, "enterprises%2FLC01%2Fdevices%2Fd1%2Foperations%2Fa%2520b%3Aecho-routing"),
+        ("list", device, "enterprises%2FLC01%2Fdevices%2Fecho-routing"),
+    ] {
+        let (code, _, stderr) = countermand(&format!("{command} {name} --server {server}")).await;
+        let last_line = stderr.lines().last().unwrap();
+        assert_eq!((code, last_line), (1, &*format!("countermand: ABORTED: name={sent}")), "{command}");
+    }
+}

@@ -125,6 +125,7 @@ impl Operations for TestOperations {
         &self,
         request: Request<CancelOperationRequest>,
     ) -> Result<Response<()>, Status> {
+        echo_routing(&request, &request.get_ref().name)?;
         let timeout = request.metadata().get("grpc-timeout").map(|value| value.to_str().unwrap().to_owned());
         let name = request.into_inner().name;
         let mut details = ErrorDetails::new();
@@ -159,6 +160,7 @@ impl Operations for TestOperations {
         &self,
         request: Request<ListOperationsRequest>,
     ) -> Result<Response<ListOperationsResponse>, Status> {
+        echo_routing(&request, &request.get_ref().name)?;
         operations::page(&request.into_inner()).map(Response::new)
     }
 
@@ -166,6 +168,7 @@ impl Operations for TestOperations {
         &self,
         request: Request<GetOperationRequest>,
     ) -> Result<Response<Operation>, Status> {
+        echo_routing(&request, &request.get_ref().name)?;
         operations::named(&request.into_inner().name).map(Response::new)
     }
 
@@ -177,6 +180,7 @@ impl Operations for TestOperations {
         &self,
         request: Request<WaitOperationRequest>,
     ) -> Result<Response<Operation>, Status> {
+        echo_routing(&request, &request.get_ref().name)?;
         let nth = self.waits.fetch_add(1, Ordering::Relaxed);
         let request = request.into_inner();
         if nth == 0 && request.name == "e/breaks" {
@@ -184,6 +188,16 @@ impl Operations for TestOperations {
         }
         operations::waited(nth, request).await.map(Response::new)
     }
+}
+
+/// For a name that ends with `echo-routing`, an error whose message is the routing header.
+fn echo_routing<T>(request: &Request<T>, name: &str) -> Result<(), Status> {
+    if !name.ends_with("echo-routing") {
+        return Ok(());
+    }
+    let values = request.metadata().get_all("x-goog-request-params");
+    let values: Vec<_> = values.iter().map(|value| value.to_str().unwrap()).collect();
+    Err(Status::aborted(values.join(", ")))
 }
 
 /// A status with a detail whose type has no proto, as the service sends it.

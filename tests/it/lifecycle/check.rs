@@ -195,3 +195,48 @@ async fn a_signal_ends_it_while_a_host_name_is_resolved() {
         assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
     }
 }
+
+#[tokio::test]
+async fn the_quotas_and_the_credentials_that_none_paces_are_findings() {
+    let google = Google::start().await;
+    let sections = format!(
+        "[upstream]\nurl = \"{}\"\n\
+         [[credentials]]\nname = \"emea\"\nfile = \"key.json\"\nenterprises = [\"LC01\"]\nproject = \"p\"\n\
+         [[credentials]]\nname = \"apac\"\nfile = \"key.json\"\nenterprises = [\"LC02\"]\n\
+         [[credentials]]\nname = \"us\"\nfile = \"key.json\"\n\
+         impersonate = \"proxy@q.example.com.iam.gserviceaccount.com\"\n\
+         [[quota]]\nproject = \"p\"\n[[quota]]\nproject = \"r\"\nmode = \"shadow\"\n",
+        google.url
+    );
+    let dir = configured(&sections, &[("key.json", &google.token_url())]);
+    let ended = check(&dir, &[]).await;
+    let begins = [
+        "countermand: warning: quota r: no credential has this project; correct the project",
+        "countermand: warning: quota r: it is in shadow mode: no query is delayed or refused; give mode",
+        "countermand: warning: credential apac: its Google project is unknown: its queries are not paced; give",
+        "countermand: warning: credential us: no [[quota]] section is for its project example.com:q: its queries are",
+    ];
+    let warnings: Vec<_> = ended.stderr.lines().filter(|line| line.contains("warning: ")).collect();
+    assert_eq!(warnings.len(), begins.len(), "{}", ended.stderr);
+    for (line, begin) in warnings.iter().zip(begins) {
+        assert!(line.starts_with(begin), "{line}\nshould begin\n{begin}");
+    }
+    let paced = "quota p: at most 600 queries in any 1m, for the credential emea";
+    assert!(ended.stdout.lines().any(|line| line == paced), "{}", ended.stdout);
+}
+
+#[tokio::test]
+async fn a_store_of_the_shared_quota_that_cannot_be_reached_is_an_error() {
+    let google = Google::start().await;
+    let sections = format!(
+        "[upstream]\nurl = \"{}\"\n[[credentials]]\nname = \"emea\"\nfile = \"key.json\"\nproject = \"p\"\n\
+         [[quota]]\n[quota_shared]\nurl = \"redis://127.0.0.1:1\"\nreplicas = 2\n",
+        google.url
+    );
+    let dir = configured(&sections, &[("key.json", &google.token_url())]);
+    let ended = check(&dir, &[]).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let [line] = ended.stderr.lines().collect::<Vec<_>>()[..] else { panic!("{ended:?}") };
+    assert!(line.starts_with("countermand: quota_shared: redis://127.0.0.1:1: "), "{line}");
+    assert!(line.contains("; check that it can be reached from here"), "{line}");
+}

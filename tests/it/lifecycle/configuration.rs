@@ -62,3 +62,48 @@ async fn an_invalid_command_line_exits_with_2() {
         assert!(ended.stderr.contains("--help"), "{words:?}: {ended:?}");
     }
 }
+
+#[tokio::test]
+async fn every_error_of_a_quota_is_printed_with_its_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = crate::lifecycle::key::Key::generate();
+    std::fs::write(dir.path().join("key.json"), key.file("http://127.0.0.1:1/token")).unwrap();
+    let sections = r#"
+[[credentials]]
+name = "emea"
+file = "key.json"
+project = "No Project"
+[[quota]]
+project = "p"
+limit = 10
+burst = 10
+[[quota]]
+project = "p"
+perod = "60s"
+[[quota]]
+mode = "both"
+[[quota]]
+[quota_shared]
+url = "rediss://me:hunter2@valkey"
+"#;
+    std::fs::write(dir.path().join("c.toml"), sections).unwrap();
+    let ended = run(countermand(&["serve", "--config", "c.toml"]).current_dir(&dir)).await;
+    assert_eq!((ended.code, &*ended.stdout), (Some(78), ""), "{ended:?}");
+    let lines: Vec<_> = ended.stderr.lines().collect();
+    let begins = [
+        "countermand: 8 errors in the configuration (c.toml):",
+        "quota_shared.replicas: this is missing; give the number of replicas",
+        "credentials.project (line 5): this is not the id of a Google project; give an id like",
+        "quota.burst (line 9): a burst of 10 leaves nothing of the limit of 10 for the rate; give less",
+        "quota.project (line 11): another section is for this project too (line 7); give each project one",
+        "quota.perod (line 12): there is no such key; did you mean period?",
+        "quota.mode (line 14): there is no such value; give enforce or shadow",
+        "quota (line 15): this section is for each project that no other names, as another is (line 13); give",
+        "quota_shared.url (line 17): the URL holds a user or a password; leave it out, and give username",
+    ];
+    assert_eq!(lines.len(), begins.len(), "{}", ended.stderr);
+    for (line, begin) in lines.iter().zip(begins) {
+        assert!(line.starts_with(begin), "{line}\nshould begin\n{begin}");
+    }
+    assert!(!ended.stderr.contains("hunter2"), "{ended:?}");
+}

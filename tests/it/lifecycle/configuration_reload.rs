@@ -13,7 +13,7 @@ use crate::{
         key::Key,
         service::Service,
     },
-    support::{files::replace, process::eventually},
+    support::{files::replace, http_page, process::eventually},
 };
 
 /// A service with a configuration file.
@@ -254,4 +254,62 @@ async fn a_policy_waits_for_the_settings_of_callers_that_need_a_restart() {
         running.service.process.stderr.has("some settings need a restart applied=\"\"").await;
         running.cancel().await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn changed_quotas_are_applied_without_a_restart() {
+    let google = Google::start().await;
+    let running = Reloading::start(&google, "[[quota]]\nproject = \"p\"\nlimit = 100").await;
+    assert_eq!(
+        quota_settings(&running).await,
+        [
+            "quota[1].project = p (line 2)",
+            "quota[1].limit = 100 (line 3)",
+            "quota[1].period = 60s (default)",
+            "quota[1].mode = enforce (default)",
+        ]
+    );
+    let changed = "[[quota]]\nlimit = 300\n[[quota]]\nproject = \"p\"\nlimit = 200\nmode = \"shadow\"";
+    running.reload(changed, "reloaded the configuration applied=\"quota\"").await;
+    assert_eq!(
+        quota_settings(&running).await,
+        [
+            "quota[1].limit = 300 (line 2)",
+            "quota[1].period = 60s (default)",
+            "quota[1].mode = enforce (default)",
+            "quota[2].project = p (line 4)",
+            "quota[2].limit = 200 (line 5)",
+            "quota[2].period = 60s (default)",
+            "quota[2].mode = shadow (line 6)",
+        ]
+    );
+    running.cancel().await.unwrap();
+
+    running.reload("[[quota]]\nburst = 600", "failed to reload the configuration").await;
+    running.service.process.stderr.has("error=quota.burst (line 2): a burst of 600 leaves nothing").await;
+    assert_eq!(quota_settings(&running).await.len(), 7);
+
+    let shared = format!("{changed}\n[quota_shared]\nurl = \"redis://127.0.0.1:1\"\nreplicas = 2");
+    let outcome =
+        "some settings need a restart applied=\"\" needs_restart=\"quota_shared.replicas, quota_shared.url\"";
+    running.reload(&shared, outcome).await;
+    assert_eq!(quota_settings(&running).await.len(), 7);
+
+    let none = "[server]\ndrain_timeout = \"5s\"\n[policy]\nfile = \"permit.cedar\"";
+    running.reload(none, "applied=\"policy.file, quota, server.drain_timeout\"").await;
+    assert!(quota_settings(&running).await.is_empty());
+    running.cancel().await.unwrap();
+}
+
+/// The settings of the quota that `/statusz.json` shows, with their sources.
+async fn quota_settings(running: &Reloading) -> Vec<String> {
+    let host = [("host", "localhost")];
+    let (_, _, page) = http_page::send(running.service.admin, "GET", "/statusz.json", &host, "").await;
+    let status: serde_json::Value = serde_json::from_str(&page).unwrap();
+    let settings = status["configuration"].as_array().unwrap().iter();
+    let line = |setting: &serde_json::Value| {
+        let [key, value, source] = ["key", "value", "source"].map(|member| setting[member].as_str().unwrap());
+        format!("{key} = {value} ({source})")
+    };
+    settings.map(line).filter(|line| line.starts_with("quota")).collect()
 }

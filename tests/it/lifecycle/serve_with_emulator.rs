@@ -67,7 +67,7 @@ async fn issue(url: &str, credentials: PathBuf) -> String {
         ProxySettings::default(),
         Url::parse(IAM_CREDENTIALS).unwrap(),
     ));
-    let definition = Definition { origin: Origin::File(credentials), impersonate: None };
+    let definition = Definition { origin: Origin::File(credentials), impersonate: None, project: None };
     let loaded = definition.load().unwrap();
     let background = countermand::background::Background::unsupervised();
     let console = Credential::start("console", loaded, &surroundings, &background);

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use nix::sys::signal::Signal::SIGTERM;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     lifecycle::{
@@ -107,6 +107,63 @@ async fn the_status_has_the_calls_the_credential_and_the_configuration() {
     assert!(refreshing.contains("<meta http-equiv=\"refresh\" content=\"10\">"));
     google.release();
     held.await.unwrap().unwrap_err();
+}
+
+#[tokio::test]
+async fn the_status_and_the_metrics_have_the_budget_of_a_project_and_what_google_refused() {
+    let google = Google::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("quota.toml");
+    // One cancel, and the next after 20 minutes.
+    let sections = "[[quota]]\nlimit = 4\nperiod = \"1h\"\nburst = 1\n";
+    std::fs::write(
+        &config,
+        format!("{sections}[[credentials]]\nname = \"emea\"\nfile = \"key.json\"\nproject = \"mdm\"\n"),
+    )
+    .unwrap();
+    let service = Service::start_with(&google, |command| {
+        command.env_remove("COUNTERMAND_CREDENTIALS").arg("--config").arg(&config);
+        std::fs::copy(
+            command.as_std().get_current_dir().unwrap().join("key.json"),
+            dir.path().join("key.json"),
+        )
+        .unwrap();
+    })
+    .await;
+    service.ready().await;
+    assert_eq!(status(service.admin).await["quota"]["projects"], json!([]));
+    let (_, _, html) = page(service.admin, "/statusz").await;
+    assert!(!html.contains("id=\"quota\""), "nothing was paced yet: {html}");
+
+    let body = r#"{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "Quota exceeded."}}"#;
+    google.answer_cancel(429, body);
+    cancel(service.address, 1).await.unwrap_err();
+    let refused = cancel(service.address, 2).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+    let quota = &status(service.admin).await["quota"];
+    let decisions = ["immediate", "delayed", "refused", "abandoned"].map(|decision| &quota[decision]);
+    assert_eq!(decisions, [1, 0, 1, 0]);
+    assert_eq!(quota["shared_up"], Value::Null);
+    let budget = &quota["projects"][0];
+    let of_budget =
+        ["project", "mode", "limit", "google_refusals", "replicas"].map(|member| budget[member].clone());
+    assert_eq!(of_budget, [json!("mdm"), json!("enforce"), json!(4), json!(1), Value::Null]);
+    assert_eq!(budget["queued"], json!({"cancel": 0, "read": 0, "poll": 0}));
+    let hold = budget["hold_s"].as_f64().unwrap();
+    assert!((30.0..=60.0).contains(&hold), "{hold}");
+    let factor = budget["rate"].as_f64().unwrap() / budget["configured_rate"].as_f64().unwrap();
+    assert!((factor - 0.7).abs() < 0.001, "{factor}");
+    let (_, _, html) = page(service.admin, "/statusz").await;
+    assert!(html.contains("id=\"quota\"") && html.contains(">mdm<"), "{html}");
+    let (_, _, metrics) = page(service.admin, "/metrics").await;
+    for series in [
+        r#"countermand_quota_queries_total{project="mdm",class="cancel",decision="immediate"} 1.0"#,
+        r#"countermand_quota_queries_total{project="mdm",class="cancel",decision="refused"} 1.0"#,
+        r#"countermand_quota_google_refusals_total{project="mdm"} 1.0"#,
+        r#"countermand_quota_limit_queries{project="mdm"} 4.0"#,
+    ] {
+        assert!(metrics.lines().any(|line| line == series), "{series}: {metrics}");
+    }
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use countermand::{
     name::OperationName,
     policy::{Policy, action::Cancel},
     proto::longrunning::{GetOperationRequest, ListOperationsRequest, WaitOperationRequest},
+    quota::Quota,
     telemetry::metrics::Metrics,
 };
 use serde_json::json;
@@ -159,13 +160,15 @@ async fn a_flight_has_the_name_of_its_credential_for_every_outcome() {
     let credentials = Credentials::new(CredentialSet::new([(emea, vec![Pattern::parse("LC01*").unwrap()])]));
     let minute = Duration::from_secs(60);
     let (url, credentials) = (api.url().parse().unwrap(), Arc::new(credentials));
+    let (metrics, _) = Metrics::new();
     let amapi = Amapi::new(
         url,
         &Authorities::public(),
         &ProxySettings::default(),
         credentials,
         minute,
-        &Metrics::new().0.upstream,
+        &metrics.upstream,
+        Arc::new(Quota::new(Vec::new(), metrics.quota)),
     )
     .unwrap();
     let cancel = async |enterprise| {

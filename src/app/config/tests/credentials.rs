@@ -37,6 +37,10 @@ fn each_error_names_its_line() {
         (&sections(&["name = \"a\"\nenterprises = [\"-\"]"]), "(line 4): this matches no enterprise"),
         (&sections(&["name = \"a\"\nenterprise = [\"X\"]"]), "did you mean enterprises?"),
         (&sections(&["name = \"a\"\nimpersonate = \"b\""]), "impersonate (line 4): this is not the email"),
+        (
+            &sections(&["name = \"a\"\nproject = \"A b\""]),
+            "credentials.project (line 4): this is not the id of",
+        ),
         (&sections(&["name = \"a\"\nimpersonate = \"a@b.c/../d\""]), "is not the email"),
         (&sections(&["name = \"a\"\nimpersonate = \"a@b@c.d\""]), "is not the email"),
     ] {

@@ -42,6 +42,7 @@ fn directory() -> Directory {
         fs::write(directory.path(policy), "permit (principal, action, resource);").unwrap();
     }
     fs::write(directory.path("jwks.json"), key_set([Key::ec().jwk(None)])).unwrap();
+    fs::write(directory.path("valkey-password"), "hunter2\n").unwrap();
     fs::write(directory.path("full.toml"), FULL).unwrap();
     fs::write(directory.path("empty.toml"), "").unwrap();
     directory
@@ -64,7 +65,7 @@ fn tcp(text: &str) -> ListenAddress {
 
 /// A credential for all enterprises.
 fn credential(name: &str, file: PathBuf) -> CredentialConfig {
-    let definition = Definition { origin: Origin::File(file), impersonate: None };
+    let definition = Definition { origin: Origin::File(file), impersonate: None, project: None };
     CredentialConfig { name: name.to_owned(), definition, enterprises: vec![Pattern::all()] }
 }
 

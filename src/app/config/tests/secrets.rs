@@ -49,6 +49,7 @@ fn no_secret_in_the_file_is_printed() {
     let tls = r#"certificate = "ca.pem""#;
     let jwt = "issuer = \"i\"\naudience = \"a\"";
     let url = r#"jwks = "https://i.example""#;
+    let store = "url = \"rediss://valkey\"\nreplicas = 3";
     for secret in secrets() {
         // TOML has the string escapes of Rust.
         for section in [
@@ -81,9 +82,34 @@ fn no_secret_in_the_file_is_printed() {
             format!("[[credentials]]\nfile = \"key.json\"\nname = {:?}", format!("{secret}?")),
             format!("[[credentials]]\nfile = \"key.json\"\nname = \"a\"\nimpersonate = {secret:?}"),
             format!(
+                "[[credentials]]\nfile = \"key.json\"\nname = \"a\"\nproject = {:?}",
+                format!("{secret}?")
+            ),
+            format!(
                 "[[credentials]]\nfile = \"key.json\"\nname = \"a\"\nenterprises = [{:?}]",
                 format!("{secret}?")
             ),
+            format!("[[quota]]\nproject = {:?}", format!("{secret}?")),
+            format!("[[quota]]\nproject = {secret:?}\n[[quota]]\nproject = {secret:?}"),
+            format!("[[quota]]\nperiod = {secret:?}"),
+            format!("[[quota]]\nmode = {secret:?}"),
+            format!("[[quota]]\n[quota_shared]\nreplicas = 3\nurl = {secret:?}"),
+            format!("[[quota]]\n[quota_shared]\nreplicas = 3\nurl = {:?}", format!("rediss://me:{secret}@h")),
+            format!(
+                "[[quota]]\n[quota_shared]\nreplicas = 3\nurl = {:?}",
+                format!("rediss://:{secret}@h:6379/1")
+            ),
+            format!("[[quota]]\n[quota_shared]\nreplicas = 3\nurl = {:?}", format!("redis://{secret}:6379")),
+            format!("[[quota]]\n[quota_shared]\nreplicas = 3\nurl = {:?}", format!("unix://{secret}")),
+            format!(
+                "[[quota]]\n[quota_shared]\nreplicas = 3\nurl = {:?}",
+                format!("rediss://h?password={secret}")
+            ),
+            format!("[[quota]]\n[quota_shared]\nreplicas = {secret:?}"),
+            format!("[[quota]]\n[quota_shared]\nusername = {secret:?}"),
+            format!("[[quota]]\n[quota_shared]\n{store}\npassword_file = {secret:?}"),
+            format!("[[quota]]\n[quota_shared]\n{store}\nca_certificates = {secret:?}"),
+            format!("[[quota]]\n[quota_shared]\n{store}\npassword = {secret:?}"),
             format!("[{:?}]\nx = 1", format!("{secret}?")),
             format!("[server]\n{:?} = 1", format!("{secret}?")),
         ] {

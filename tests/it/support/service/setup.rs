@@ -64,6 +64,15 @@ impl Setup {
         self
     }
 
+    /// Adds a `[[quota]]` section with these lines.
+    pub(crate) fn quota(mut self, settings: &str) -> Self {
+        let path = self.files.path().join("countermand.toml");
+        let before = std::fs::read_to_string(&path).unwrap_or_default();
+        let path = self.write("countermand.toml", &format!("{before}[[quota]]\n{settings}\n"));
+        self.flags = self.flags.without("--config").with("--config", path);
+        self
+    }
+
     /// Replaces the credential by the account of this machine, with the metadata server at `host`.
     pub(crate) fn metadata_server(mut self, host: &str) -> Self {
         self.flags = self.flags.without("--credentials");

@@ -11,6 +11,10 @@ use crate::{
     credentials::Pattern,
     operations::settings::Polling,
     policy::settings::{PolicyMode, PolicySettings},
+    quota::{
+        settings::{QuotaMode, QuotaSettings},
+        shared::settings::StoreConfig,
+    },
     server::settings::{Callers, Jwks, Jwt, Limits, ListenAddress, Owner, Server},
     telemetry::settings::{LogSettings, Telemetry},
 };
@@ -53,6 +57,7 @@ timeout = "1m 30s"
 name = "emea"
 file = "key.json"
 impersonate = "proxy@p.iam.gserviceaccount.com"
+project = "p-2"
 enterprises = ["LC01*", "LC02ab"]
 [[credentials]]
 name = "others"
@@ -80,12 +85,27 @@ file = "audit.jsonl"
 on_failure = "continue"
 [telemetry]
 listen = "127.0.0.1:9465"
+[[quota]]
+project = "example.com:p-1"
+limit = 1000
+period = "100s"
+burst = 20
+mode = "shadow"
+[[quota]]
+[quota_shared]
+url = "rediss://valkey-0:26379,valkey-1:26379/2"
+username = "countermand"
+password_file = "valkey-password"
+ca_certificates = "ca.pem"
+sentinel_master = "main"
+replicas = 3
 "#;
 
 /// The settings of `--config @/full.toml` alone. The URLs come from `url`, because the test compares them as text.
 fn full(directory: &Path, url: &Settings) -> Settings {
     let mut emea = credential("emea", directory.join("key.json"));
     emea.definition.impersonate = Some("proxy@p.iam.gserviceaccount.com".to_owned());
+    emea.definition.project = Some("p-2".to_owned());
     emea.enterprises = ["LC01*", "LC02ab"].map(|text| Pattern::parse(text).unwrap()).into();
     Settings {
         server: Server {
@@ -123,8 +143,41 @@ fn full(directory: &Path, url: &Settings) -> Settings {
             on_failure: OnFailure::Continue,
         },
         telemetry: Telemetry { listen: Some(([127, 0, 0, 1], 9465).into()) },
+        quota: quota_of_the_file(),
+        quota_shared: quota_shared_of_the_file(directory, url),
         log: LogSettings { log_format: None },
     }
+}
+
+/// The second section has the defaults.
+pub(super) fn quota_of_the_file() -> Vec<QuotaSettings> {
+    let of_one_project = QuotaSettings {
+        project: Some("example.com:p-1".to_owned()),
+        limit: 1000,
+        period: Duration::from_secs(100),
+        burst: Some(20),
+        mode: QuotaMode::Shadow,
+    };
+    let of_all_others = QuotaSettings {
+        project: None,
+        limit: 600,
+        period: Duration::from_secs(60),
+        burst: None,
+        mode: QuotaMode::Enforce,
+    };
+    vec![of_one_project, of_all_others]
+}
+
+/// The URL comes from `url`, because the test compares it as text.
+pub(super) fn quota_shared_of_the_file(directory: &Path, url: &Settings) -> Option<StoreConfig> {
+    Some(StoreConfig {
+        url: url.quota_shared.as_ref()?.url.clone(),
+        username: Some("countermand".to_owned()),
+        password_file: Some(directory.join("valkey-password")),
+        ca_certificates: Some(directory.join("ca.pem")),
+        sentinel_master: Some("main".to_owned()),
+        replicas: 3,
+    })
 }
 
 fn limits_of_the_file() -> Limits {
@@ -155,4 +208,6 @@ fn a_file_sets_everything_that_it_names() {
     assert_eq!(config, full(directory, &config));
     assert_eq!(config.upstream.url.as_str(), "https://file.example/prefix");
     assert_eq!(config.upstream.iam_credentials_url.as_str(), "http://localhost:5");
+    let store = config.quota_shared.unwrap();
+    assert_eq!(store.url.to_string(), "rediss://valkey-0:26379,valkey-1:26379/2");
 }

@@ -23,6 +23,9 @@ fn a_flag_wins_over_the_variable() {
     wanted.credentials = vec![credential("default", directory.join("key.json"))];
     wanted.policy.file = Some(directory.join("policy.cedar"));
     wanted.log.log_format = Some(LogFormat::Text);
+    // Only the file has these sections.
+    wanted.quota = Vec::new();
+    wanted.quota_shared = None;
     assert_eq!(config, wanted);
     assert_eq!(config.upstream.url.as_str(), "https://flag.example");
 }

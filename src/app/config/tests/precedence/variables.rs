@@ -2,7 +2,11 @@
 
 use std::{path::Path, time::Duration};
 
-use super::{algorithms, credential, directory, identities, load, polling, tcp, tls};
+use super::{
+    algorithms, credential, directory,
+    file::{quota_of_the_file, quota_shared_of_the_file},
+    identities, load, polling, tcp, tls,
+};
 use crate::{
     admin::settings::Admin,
     amapi::settings::Upstream,
@@ -97,6 +101,8 @@ pub(super) fn of_variables(directory: &Path, urls: &Settings) -> Settings {
         polling: polling(2, 3, 4, 5, 6),
         audit: Audit { file: Destination::File(directory.join("other.jsonl")), on_failure: OnFailure::Fail },
         telemetry: Telemetry { listen: Some(([0, 0, 0, 0], 9466).into()) },
+        quota: quota_of_the_file(),
+        quota_shared: quota_shared_of_the_file(directory, urls),
         log: LogSettings { log_format: Some(LogFormat::Json) },
     }
 }
