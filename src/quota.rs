@@ -150,3 +150,53 @@ pub(crate) fn entry_of<'a>(settings: &'a [QuotaSettings], project: &str) -> Opti
     let named = settings.iter().find(|entry| entry.project.as_deref() == Some(project));
     named.or_else(|| settings.iter().find(|entry| entry.project.is_none()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use super::{
+        Quota,
+        settings::{QuotaMode, QuotaSettings},
+    };
+    use crate::telemetry::metrics::QuotaMetrics;
+
+    fn entry(project: Option<&str>, limit: u32) -> QuotaSettings {
+        let (project, period) = (project.map(str::to_owned), Duration::from_secs(60));
+        QuotaSettings { project, limit, period, burst: None, mode: QuotaMode::Enforce }
+    }
+
+    fn limit(quota: &Quota, project: Option<&str>) -> Option<u32> {
+        Some(quota.budget(project.map(Arc::from).as_ref())?.reading().limit)
+    }
+
+    #[test]
+    fn a_project_has_its_own_section_or_the_one_for_all() {
+        let named = Quota::new(vec![entry(Some("p"), 100)], QuotaMetrics::unregistered());
+        assert_eq!(
+            [Some("p"), Some("q"), None].map(|project| limit(&named, project)),
+            [Some(100), None, None]
+        );
+        let all = vec![entry(None, 50), entry(Some("p"), 100)];
+        let all = Quota::new(all, QuotaMetrics::unregistered());
+        assert_eq!(
+            [Some("p"), Some("q"), None].map(|project| limit(&all, project)),
+            [Some(100), Some(50), Some(50)]
+        );
+        assert_eq!(all.readings().len(), 3);
+        assert_eq!(limit(&Quota::new(Vec::new(), QuotaMetrics::unregistered()), Some("p")), None);
+    }
+
+    #[test]
+    fn a_project_has_one_budget_which_new_settings_keep() {
+        let quota =
+            Quota::new(vec![entry(Some("p"), 100), entry(Some("q"), 100)], QuotaMetrics::unregistered());
+        let [p, same_p, q] =
+            ["p", "p", "q"].map(|project| quota.budget(Some(&Arc::from(project))).expect("a budget"));
+        assert!(Arc::ptr_eq(&p, &same_p) && !Arc::ptr_eq(&p, &q));
+        quota.replace(vec![entry(Some("p"), 200)]);
+        assert!(Arc::ptr_eq(&p, &quota.budget(Some(&Arc::from("p"))).expect("a budget")));
+        assert_eq!((limit(&quota, Some("p")), limit(&quota, Some("q"))), (Some(200), None));
+        assert_eq!(quota.readings().len(), 1);
+    }
+}

@@ -287,6 +287,10 @@ impl Shared {
             let mut line = self.lock();
             line.log_end_of_hold(&self.project);
             let wanted = line.queue.lengths();
+            if wanted == [0; 3] {
+                line.has_dispatcher = false;
+                return None;
+            }
             match line.limiter.admit(wanted) {
                 Ok(admission) => return line.give_turns(admission, None),
                 Err(shared) => {
@@ -461,7 +465,13 @@ impl Drop for Waiting {
         self.shared.count(self.class, QuotaDecision::Abandoned);
         let mut line = self.shared.lock();
         line.queue.remove(&self.queued.position);
-        line.limiter.set_queued(line.queue.lengths());
+        let queued = line.queue.lengths();
+        line.limiter.set_queued(queued);
+        drop(line);
+        if queued == [0; 3] {
+            // The dispatcher ends.
+            self.shared.changed.notify_one();
+        }
     }
 }
 

@@ -212,6 +212,11 @@ pub struct Remaining {
 }
 
 impl State {
+    /// Continues at another pace. The number of queries that the TAT is ahead stays.
+    pub fn change_pace(&mut self, now: f64, from: Pace, to: Pace) {
+        self.tat = now + self.ahead(from, now) * self.interval(to, now);
+    }
+
     /// The parts that do not depend on the clock.
     #[must_use]
     pub fn remaining(&self, now: f64) -> Remaining {

@@ -45,11 +45,11 @@ pub(super) struct SharedAdmission {
     wanted: [u32; 3],
 }
 
-/// The parts of the rate that queries used recently. They predict the queries that will leave before those that wait.
-#[derive(Default)]
+/// The parts of the rate that this process's queries used recently. They predict the queries that will leave before
+/// those that wait.
 struct Usage {
     /// The time up to which the parts are known.
-    at: f64,
+    at: Instant,
     /// The part of each class.
     classes: [f64; 3],
     /// The part of the queries of each class whose caller had no other in the queue. They leave before most of a caller
@@ -57,8 +57,8 @@ struct Usage {
     firsts: [f64; 3],
 }
 
-/// The time over which the usage is averaged, in microseconds.
-const USAGE_TIME: f64 = 10e6;
+/// The time over which the usage is averaged.
+const USAGE_TIME: Duration = Duration::from_secs(10);
 
 /// The maximum of the factor by which predicted queries lengthen a wait.
 const MAX_DELAY_FACTOR: f64 = 20.0;
@@ -67,11 +67,14 @@ impl Limiter {
     /// A limiter whose state is that of this process, or that of `shared`.
     pub(super) fn new(pace: Pace, shared: Option<Arc<SharedBudget>>) -> Self {
         let own = || Source::Own { state: State::default(), start: Instant::now() };
-        Self { pace, source: shared.map_or_else(own, Source::Shared), usage: Usage::default() }
+        Self { pace, source: shared.map_or_else(own, Source::Shared), usage: Usage::new() }
     }
 
     /// Changes the pace. The learned state stays.
     pub(super) fn set_pace(&mut self, pace: Pace) {
+        if let Source::Own { state, start } = &mut self.source {
+            state.change_pace(micros(start.elapsed()), self.pace, pace);
+        }
         self.pace = pace;
     }
 
@@ -89,26 +92,16 @@ impl Limiter {
         }
     }
 
-    /// Sets the number of queries that wait in this process, by class, which the other replicas count before theirs.
-    pub(super) fn set_queued(&self, queued: [u32; 3]) {
-        if let Source::Shared(budget) = &self.source {
-            budget.set_queued(queued);
-        }
-    }
-
     /// Records that a query leaves. `is_first` is whether its caller had no other of the class in the queue.
     pub(super) fn leaves(&mut self, class: Class, is_first: bool) {
         let Now { state, pace, now, .. } = self.now();
-        let part = state.interval(pace, now) / USAGE_TIME;
-        let Usage { at, classes, firsts } = &mut self.usage;
-        let decay = ((*at - now) / USAGE_TIME).exp();
-        for value in classes.iter_mut().chain(&mut *firsts) {
-            *value *= decay;
-        }
-        *at = now;
-        classes[class.index()] += part;
-        if is_first {
-            firsts[class.index()] += part;
+        self.usage.add(class, is_first, state.interval(pace, now));
+    }
+
+    /// The number of queries that wait in this process, which the other replicas see.
+    pub(super) fn set_queued(&self, queued: [u32; 3]) {
+        if let Source::Shared(budget) = &self.source {
+            budget.set_queued(queued);
         }
     }
 
@@ -116,16 +109,10 @@ impl Limiter {
     /// predicted to leave before it, and, if it is not the `is_first` of its caller, the first ones of others.
     pub(super) fn wait(&self, class: Class, before: u32, is_first: bool) -> Duration {
         let Now { state, pace, now, shared } = self.now();
-        let Usage { at, classes, firsts } = &self.usage;
-        let mut used: f64 = classes[..class.index()].iter().sum();
-        if !is_first {
-            used += firsts[class.index()];
-        }
-        used *= ((*at - now) / USAGE_TIME).exp();
-        let factor = 1.0 / (1.0 - used).max(1.0 / MAX_DELAY_FACTOR);
         let elsewhere = shared.map_or(0, |shared| before_elsewhere(&shared, class, before));
-        let held = state.held(now, class);
-        duration(held + (state.wait(pace, now, class, before.saturating_add(elsewhere)) - held) * factor)
+        let (held, wait) =
+            (state.held(now, class), state.wait(pace, now, class, before.saturating_add(elsewhere)));
+        duration(held + (wait - held) * self.usage.delay_factor(class, is_first))
     }
 
     /// Google refused a query for the quota. Returns whether a hold begins.
@@ -182,6 +169,39 @@ impl Limiter {
                 Now { state: shared.state, pace, now: shared.now, shared: Some(shared) }
             }
         }
+    }
+}
+
+impl Usage {
+    fn new() -> Self {
+        Self { at: Instant::now(), classes: [0.0; 3], firsts: [0.0; 3] }
+    }
+
+    /// Adds a query that uses the rate for `interval` microseconds.
+    fn add(&mut self, class: Class, is_first: bool, interval: f64) {
+        let (decay, part) = (self.decay(), interval / micros(USAGE_TIME));
+        self.at = Instant::now();
+        for value in self.classes.iter_mut().chain(&mut self.firsts) {
+            *value *= decay;
+        }
+        self.classes[class.index()] += part;
+        if is_first {
+            self.firsts[class.index()] += part;
+        }
+    }
+
+    /// The factor by which predicted queries lengthen the wait of a query.
+    fn delay_factor(&self, class: Class, is_first: bool) -> f64 {
+        let mut used: f64 = self.classes[..class.index()].iter().sum();
+        if !is_first {
+            used += self.firsts[class.index()];
+        }
+        1.0 / (1.0 - used * self.decay()).max(1.0 / MAX_DELAY_FACTOR)
+    }
+
+    /// The factor of the parts now.
+    fn decay(&self) -> f64 {
+        (-micros(self.at.elapsed()) / micros(USAGE_TIME)).exp()
     }
 }
 

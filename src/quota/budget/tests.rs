@@ -91,6 +91,12 @@ struct Query {
 }
 
 impl Log {
+    /// Starts a log. The floods are the same in every run.
+    fn new() -> Self {
+        fastrand::seed(14);
+        Self::default()
+    }
+
     /// Asks for turns at a rate per second until `end`. Each query waits for at most `wait`.
     fn flood(
         &self,
@@ -137,7 +143,6 @@ fn assert_few_waited_in_vain(queries: &[Query]) {
     let in_vain = queued.iter().filter(|query| !query.is_admitted);
     let in_vain: [usize; 3] =
         Class::ALL.map(|class| in_vain.clone().filter(|query| query.class == class).count());
-    println!("{in_vain:?} {}", queued.len());
     assert!(
         in_vain.iter().sum::<usize>() * 20 < queued.len(),
         "{in_vain:?} of {} waited in vain",
@@ -150,7 +155,7 @@ const RATE: f64 = 9.5;
 
 #[tokio::test(start_paused = true)]
 async fn equal_callers_get_equal_shares() {
-    let (budget, log) = (Arc::new(budget(&settings())), Log::default());
+    let (budget, log) = (Arc::new(budget(&settings())), Log::new());
     let end = Instant::now() + 60 * SECOND;
     for uid in 0..20 {
         log.flood(&budget, (Class::Read, uid), RATE, 10 * SECOND, end);
@@ -166,7 +171,7 @@ async fn equal_callers_get_equal_shares() {
 
 #[tokio::test(start_paused = true)]
 async fn a_caller_that_floods_gets_its_share_and_what_the_others_leave() {
-    let (budget, log) = (Arc::new(budget(&settings())), Log::default());
+    let (budget, log) = (Arc::new(budget(&settings())), Log::new());
     let (start, minute) = (Instant::now(), 60 * SECOND);
     log.flood(&budget, (Class::Read, 0), 10.0 * RATE, 10 * SECOND, start + minute);
     for uid in 1..5 {
@@ -190,7 +195,7 @@ async fn a_caller_that_floods_gets_its_share_and_what_the_others_leave() {
 
 #[tokio::test(start_paused = true)]
 async fn a_caller_that_is_alone_gets_the_full_rate() {
-    let (budget, log) = (Arc::new(budget(&settings())), Log::default());
+    let (budget, log) = (Arc::new(budget(&settings())), Log::new());
     let end = Instant::now() + 60 * SECOND;
     log.flood(&budget, (Class::Poll, 0), 2.0 * RATE, 5 * SECOND, end);
     sleep_until(end).await;
@@ -201,7 +206,7 @@ async fn a_caller_that_is_alone_gets_the_full_rate() {
 /// The calls and their deadlines are ten times what the rate serves, for three minutes.
 #[tokio::test(start_paused = true)]
 async fn overload_uses_the_rate_never_exceeds_the_limit_and_delays_no_cancel() {
-    let (budget, log) = (Arc::new(budget(&settings())), Log::default());
+    let (budget, log) = (Arc::new(budget(&settings())), Log::new());
     let (start, end) = (Instant::now(), Instant::now() + 180 * SECOND);
     for uid in 0..10 {
         log.flood(&budget, (Class::Poll, uid), RATE / 2.0, 30 * SECOND, end);
@@ -231,4 +236,195 @@ async fn overload_uses_the_rate_never_exceeds_the_limit_and_delays_no_cancel() {
     assert!(p99 < SECOND, "{p99:?}");
 
     assert_few_waited_in_vain(&queries);
+}
+
+/// Takes all queries that a class may have at once.
+async fn spend(budget: &ProjectBudget, class: Class) {
+    while budget.acquire(class, &flight(0, Duration::ZERO)).await.is_ok() {}
+}
+
+/// The decisions on a class: immediate, delayed, refused, abandoned.
+fn decisions(budget: &ProjectBudget, class: Class) -> [u64; 4] {
+    budget.reading().decisions[class.index()]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_query_waits_within_its_deadline_and_is_refused_before_it_if_others_came() {
+    let budget = Arc::new(budget(&settings()));
+    spend(&budget, Class::Cancel).await;
+    let start = Instant::now();
+    // The last of three reads would leave after 13 intervals: ten until reads are admitted, and three.
+    let waits: Vec<_> = (0..3)
+        .map(|uid| {
+            let (budget, flight) = (Arc::clone(&budget), flight(uid, 3 * SECOND));
+            tokio::spawn(
+                async move { (budget.acquire(Class::Read, &flight).await.map(drop), start.elapsed()) },
+            )
+        })
+        .collect();
+    // Cancels come before them, and take two seconds of the rate.
+    sleep(SECOND / 2).await;
+    let cancels: Vec<_> = (0..18)
+        .map(|uid| {
+            let (budget, flight) = (Arc::clone(&budget), flight(uid, 20 * SECOND));
+            tokio::spawn(async move { budget.acquire(Class::Cancel, &flight).await.map(drop) })
+        })
+        .collect();
+    for wait in waits {
+        let (result, elapsed) = wait.await.expect("no panic");
+        let Refused { retry_after } = result.expect_err("cancels came");
+        let margin = Duration::from_millis(250);
+        assert_eq!(elapsed, 3 * SECOND - margin);
+        assert!(retry_after > margin, "{retry_after:?}");
+    }
+    for cancel in cancels {
+        cancel.await.expect("no panic").expect("admitted");
+    }
+    let _ = budget.acquire(Class::Read, &flight(1, 2 * SECOND)).await.expect("nobody else came");
+    let [_, delayed, refused, abandoned] = decisions(&budget, Class::Read);
+    assert_eq!((delayed, refused, abandoned), (1, 3, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_is_dropped_costs_no_query() {
+    let budget = Arc::new(budget(&settings()));
+    spend(&budget, Class::Cancel).await;
+    let waits: Vec<_> = (0..9)
+        .map(|uid| {
+            let (budget, flight) = (Arc::clone(&budget), flight(uid, 10 * SECOND));
+            tokio::spawn(async move { budget.acquire(Class::Cancel, &flight).await.map(drop) })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    assert_eq!(budget.reading().queued, [9, 0, 0]);
+    for wait in &waits {
+        wait.abort();
+    }
+    for wait in waits {
+        wait.await.expect_err("aborted");
+    }
+    assert_eq!((budget.reading().queued, decisions(&budget, Class::Cancel)), ([0; 3], [30, 0, 1, 9]));
+    sleep(Duration::from_millis(1060)).await;
+    assert_eq!(budget.reading().available.floor(), 10.0, "ten intervals have passed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_becomes_a_read_when_a_call_joins_it() {
+    let budget = Arc::new(budget(&settings()));
+    spend(&budget, Class::Read).await;
+    let (start, poll) = (Instant::now(), polls(1, 20 * SECOND));
+    let wait = {
+        let (budget, poll) = (Arc::clone(&budget), Arc::clone(&poll));
+        tokio::spawn(async move { (budget.acquire(Class::Poll, &poll).await.map(drop), start.elapsed()) })
+    };
+    tokio::task::yield_now().await;
+    assert_eq!(budget.reading().queued, [0, 0, 1], "polls have ten queries less than reads");
+    poll.join(Instant::now() + SECOND, false);
+    let (result, elapsed) = wait.await.expect("no panic");
+    result.expect("admitted");
+    assert!(elapsed < Duration::from_millis(110), "{elapsed:?}");
+    assert_eq!((decisions(&budget, Class::Poll), decisions(&budget, Class::Read)[1]), ([0; 4], 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn shadow_mode_delays_nobody_and_counts_what_it_would_have_done() {
+    let shadow = QuotaSettings { mode: QuotaMode::Shadow, ..settings() };
+    let (budget, start) = (budget(&shadow), Instant::now());
+    for _ in 0..100 {
+        let _ = budget.acquire(Class::Read, &flight(1, 2 * SECOND)).await.expect("shadow");
+    }
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    let [immediate, delayed, refused, abandoned] = decisions(&budget, Class::Read);
+    let queued = budget.reading().queued[1];
+    assert!(queued > 5, "{queued}");
+    assert_eq!((immediate, delayed, refused, abandoned), (20, 0, 80 - queued, 0));
+    sleep(3 * SECOND).await;
+    assert_eq!(decisions(&budget, Class::Read), [20, queued, 80 - queued, 0]);
+    assert_eq!(budget.reading().queued, [0; 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_by_google_holds_reads_until_a_cancel_every_five_seconds_gets_an_answer() {
+    let (budget, start) = (budget(&settings()), Instant::now());
+    let cancel = async |wait: Duration| {
+        budget.acquire(Class::Cancel, &flight(1, wait)).await.expect("a cancel is not shut out")
+    };
+    cancel(SECOND).await.refused_by_google(None);
+    let refused = budget.acquire(Class::Read, &flight(1, 10 * SECOND)).await.expect_err("held");
+    assert_eq!(refused.retry_after, 60 * SECOND);
+    assert_eq!((budget.reading().hold, budget.reading().google_refusals), (60 * SECOND, 1));
+    assert!((budget.reading().rate - 0.7 * RATE).abs() < 1e-9);
+
+    cancel(10 * SECOND).await.refused_by_google(None);
+    assert_eq!(start.elapsed(), 5 * SECOND);
+    assert_eq!(budget.reading().hold, 60 * SECOND, "the refusal of a probe begins the minute again");
+    assert!((budget.reading().rate - 0.7 * RATE).abs() < 1e-9);
+
+    let (probe, waiting) = tokio::join!(cancel(10 * SECOND), async {
+        let flight = flight(1, 70 * SECOND);
+        let (probe, read) = tokio::join!(cancel(20 * SECOND), budget.acquire(Class::Read, &flight));
+        let _ = (probe, read.expect("the hold ends"));
+        start.elapsed()
+    });
+    drop(probe);
+    assert_eq!(waiting, 65 * SECOND, "no answer came, and the hold ended by its time");
+
+    cancel(SECOND).await.refused_by_google(Some(20 * SECOND));
+    cancel(10 * SECOND).await.answered();
+    assert_eq!((start.elapsed(), budget.reading().hold), (70 * SECOND, Duration::ZERO));
+    let _ = budget.acquire(Class::Read, &flight(1, SECOND)).await.expect("the hold ended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_answer_of_a_probe_wakes_the_queries_that_wait() {
+    let (budget, start) = (Arc::new(budget(&settings())), Instant::now());
+    let _ =
+        budget.acquire(Class::Cancel, &flight(1, SECOND)).await.map(|query| query.refused_by_google(None));
+    let read = {
+        let (budget, flight) = (Arc::clone(&budget), flight(2, 90 * SECOND));
+        tokio::spawn(async move { (budget.acquire(Class::Read, &flight).await.map(drop), start.elapsed()) })
+    };
+    budget.acquire(Class::Cancel, &flight(1, 10 * SECOND)).await.expect("a probe").answered();
+    let (result, elapsed) = read.await.expect("no panic");
+    assert_eq!((result, elapsed), (Ok(()), 5 * SECOND));
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_settings_are_active_at_once_and_keep_what_was_learned() {
+    let budget = Arc::new(budget(&settings()));
+    budget
+        .acquire(Class::Cancel, &flight(1, SECOND))
+        .await
+        .expect("admitted")
+        .refused_by_google(Some(SECOND));
+    sleep(SECOND).await;
+    spend(&budget, Class::Cancel).await;
+    let start = Instant::now();
+    let wait = {
+        let (budget, flight) = (Arc::clone(&budget), flight(1, 60 * SECOND));
+        tokio::spawn(async move { (budget.acquire(Class::Read, &flight).await.map(drop), start.elapsed()) })
+    };
+    tokio::task::yield_now().await;
+    budget.replace(Some(&QuotaSettings { limit: 6000, burst: Some(300), ..settings() }));
+    let (result, elapsed) = wait.await.expect("no panic");
+    assert_eq!((result, elapsed), (Ok(()), Duration::ZERO), "the burst is larger");
+    assert!((budget.reading().rate - 0.7 * 95.0).abs() < 0.1, "{}", budget.reading().rate);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_project_without_a_section_is_no_longer_paced() {
+    let budget = Arc::new(budget(&settings()));
+    spend(&budget, Class::Cancel).await;
+    let start = Instant::now();
+    let wait = {
+        let (budget, flight) = (Arc::clone(&budget), flight(1, 10 * SECOND));
+        tokio::spawn(async move { budget.acquire(Class::Poll, &flight).await.map(drop) })
+    };
+    tokio::task::yield_now().await;
+    budget.replace(None);
+    wait.await.expect("no panic").expect("released");
+    for _ in 0..1000 {
+        let _ = budget.acquire(Class::Poll, &flight(1, SECOND)).await.expect("not paced");
+    }
+    assert_eq!(start.elapsed(), Duration::ZERO);
 }
