@@ -12,9 +12,9 @@ faults   The same, while Valkey is killed, restarted and stopped.
 The load is a flood of polls, in the second half and in `faults` also a flood of reads by one caller. Cancels and the
 reads of another caller arrive below the rate. The emulator's call log has the time and the status of each query.
 
-By default, a period is 6 seconds, so that a scenario has nine of them, and the burst is a fifth of the limit. A query may
-reach the emulator late, and the next ones in time, on a busy machine by more than the twentieth of 6 seconds that the
-default burst of the program takes. Three minutes of Google's quota, with that burst:
+By default, a period is 6 seconds, so that a scenario has nine of them, and the burst is a fifth of the limit. On a busy
+machine, one query may reach the emulator late and the next ones in time. The delay may be longer than the twentieth of
+6 seconds that the default burst of the program covers. Three minutes of Google's quota, with the default burst:
 
     pacing.py COUNTERMAND --limit 600 --burst 30 --period 60 --seconds 180 local
 """
@@ -38,7 +38,7 @@ OVERLOAD = 10
 REPLICAS = 3
 # The operations of a replica that are cancelled in turn.
 CANCELLED = 4
-# The first seconds of a flood. Each wait starts with a read, and reads use more of the burst than the polls that follow.
+# The first seconds of a flood. Each wait starts with a read, and reads use more of the burst than polls.
 START_SECONDS = OVERLOAD * POLL_INTERVAL + 3
 DEADLINE = 5
 # The parts of the rate that cancels and the reads of the modest caller ask for.
