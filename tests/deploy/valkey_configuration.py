@@ -81,7 +81,7 @@ def check(port, password):
     for operation in (
         ["admit", *COMMON, "100000", "30", "1", "2", "3"],
         ["heartbeat", *COMMON, "replica-1", "0", "1", "2"],
-        ["refused", *COMMON, "1000"],
+        ["refused", *COMMON, "100000", "1000"],
         ["probe_answered", *COMMON],
     ):
         client.evalsha(sha, 1, KEY, *operation)
