@@ -345,7 +345,9 @@ impl Line {
         if admission.admitted != wanted {
             return None;
         }
-        self.limiter.leaves(class, true);
+        if self.queue.lengths() != [0; 3] {
+            self.limiter.leaves(class, true);
+        }
         Some(Turn { is_probe: admission.is_probe, is_immediate: true })
     }
 
@@ -373,8 +375,10 @@ impl Line {
     /// Gives a turn to the next query of a class.
     fn give_turn(&mut self, class: Class, is_probe: bool, call: Option<u64>) {
         if let Some(QueuedQuery { turn, is_first, calls_before }) = self.queue.pop(class) {
-            self.limiter.leaves(class, is_first);
             let is_immediate = call == Some(calls_before + 1);
+            if !is_immediate || self.queue.lengths() != [0; 3] {
+                self.limiter.leaves(class, is_first);
+            }
             // A query without a receiver was dropped after this lock was taken. Its turn is lost.
             let _ = turn.send(Turn { is_probe, is_immediate });
         }

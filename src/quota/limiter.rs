@@ -57,8 +57,11 @@ struct Usage {
     firsts: [f64; 3],
 }
 
-/// The time over which the usage is averaged.
-const USAGE_TIME: Duration = Duration::from_secs(10);
+/// The minimum time over which the usage is averaged, in microseconds.
+const USAGE_TIME: f64 = 10e6;
+
+/// The minimum number of queries at the learned rate in that time.
+const USAGE_QUERIES: f64 = 10.0;
 
 /// The maximum of the factor by which predicted queries lengthen a wait.
 const MAX_DELAY_FACTOR: f64 = 20.0;
@@ -92,7 +95,8 @@ impl Limiter {
         }
     }
 
-    /// Records that a query leaves. `is_first` is whether its caller had no other of the class in the queue.
+    /// Records that a query leaves while queries wait. `is_first` is whether its caller had no other of the class in the
+    /// queue.
     pub(super) fn leaves(&mut self, class: Class, is_first: bool) {
         let Now { state, pace, now, .. } = self.now();
         self.usage.add(class, is_first, state.interval(pace, now));
@@ -112,7 +116,7 @@ impl Limiter {
         let elsewhere = shared.map_or(0, |shared| before_elsewhere(&shared, class, before));
         let (held, wait) =
             (state.held(now, class), state.wait(pace, now, class, before.saturating_add(elsewhere)));
-        duration(held + (wait - held) * self.usage.delay_factor(class, is_first))
+        duration(held + (wait - held) * self.usage.delay_factor(class, is_first, state.interval(pace, now)))
     }
 
     /// Google refused a query for the quota. Returns whether a hold begins.
@@ -179,7 +183,7 @@ impl Usage {
 
     /// Adds a query that uses the rate for `interval` microseconds.
     fn add(&mut self, class: Class, is_first: bool, interval: f64) {
-        let (decay, part) = (self.decay(), interval / micros(USAGE_TIME));
+        let (decay, part) = (self.decay(interval), interval / averaging_time(interval));
         self.at = Instant::now();
         for value in self.classes.iter_mut().chain(&mut self.firsts) {
             *value *= decay;
@@ -191,18 +195,23 @@ impl Usage {
     }
 
     /// The factor by which predicted queries lengthen the wait of a query.
-    fn delay_factor(&self, class: Class, is_first: bool) -> f64 {
+    fn delay_factor(&self, class: Class, is_first: bool, interval: f64) -> f64 {
         let mut used: f64 = self.classes[..class.index()].iter().sum();
         if !is_first {
             used += self.firsts[class.index()];
         }
-        1.0 / (1.0 - used * self.decay()).max(1.0 / MAX_DELAY_FACTOR)
+        1.0 / (1.0 - used * self.decay(interval)).max(1.0 / MAX_DELAY_FACTOR)
     }
 
     /// The factor of the parts now.
-    fn decay(&self) -> f64 {
-        (-micros(self.at.elapsed()) / micros(USAGE_TIME)).exp()
+    fn decay(&self, interval: f64) -> f64 {
+        (-micros(self.at.elapsed()) / averaging_time(interval)).exp()
     }
+}
+
+/// The time over which the usage is averaged, in microseconds, if queries leave every `interval` microseconds.
+fn averaging_time(interval: f64) -> f64 {
+    (interval * USAGE_QUERIES).max(USAGE_TIME)
 }
 
 impl SharedAdmission {
