@@ -131,7 +131,7 @@ local function refused()
     local ahead = ahead_of(pace_interval)
     factor = max(learned_factor() * DECREASE, MIN_FACTOR)
     tat = now + ahead * (pace_interval / factor)
-    probe_at = now + PROBE_INTERVAL
+    probe_at = now
   end
   hold_until = max(hold_until, now + min(max(hold, MIN_HOLD), MAX_HOLD))
   factor_at = hold_until

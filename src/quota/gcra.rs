@@ -22,7 +22,7 @@ const MIN_FACTOR: f64 = 0.05;
 /// The growth of the learned factor in a microsecond after the hold: a twentieth of the configured rate in a minute.
 const RECOVERY: f64 = 0.05 / 60e6;
 
-/// The time between two cancels that probe a hold, and between the refusal and the first.
+/// The time between two cancels that probe a hold. The first is sent at once, because a cancel may have a short deadline.
 const PROBE_INTERVAL: f64 = 5e6;
 
 /// The minimum hold after a refusal, so that the refusals of concurrent queries decrease the rate once.
@@ -178,7 +178,7 @@ impl State {
             let ahead = self.ahead(pace, now);
             self.factor = (self.factor(now) * DECREASE).max(MIN_FACTOR);
             self.tat = now + ahead * (pace.interval / self.factor);
-            self.probe_at = now + PROBE_INTERVAL;
+            self.probe_at = now;
         }
         self.hold_until = self.hold_until.max(now + hold.clamp(MIN_HOLD, MAX_HOLD));
         self.factor_at = self.hold_until;

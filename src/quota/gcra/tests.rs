@@ -146,7 +146,7 @@ fn a_refusal_holds_reads_and_polls_and_one_cancel_in_five_seconds_probes() {
         let admission = state.admit(pace(), seconds * SECOND, [3, 3, 3]);
         (admission.admitted, admission.is_probe)
     };
-    assert_eq!(at(&mut state, 0.0), ([0, 0, 0], false));
+    assert_eq!(at(&mut state, 0.0), ([1, 0, 0], true));
     assert_eq!(at(&mut state, 4.999), ([0, 0, 0], false));
     assert_eq!(at(&mut state, 5.0), ([1, 0, 0], true));
     assert_eq!(at(&mut state, 9.999), ([0, 0, 0], false));
