@@ -38,10 +38,6 @@ const DEFAULT_HOLD: Duration = Duration::from_secs(60);
 /// A query must have its turn this long before the deadline, or a tenth of the time left, so that it can be sent.
 const MAX_MARGIN: Duration = Duration::from_millis(250);
 
-/// The factor of the estimate that must fit into the time left, for a caller that has other queries in the queue. Later
-/// queries of other callers may leave before the last of them.
-const ESTIMATE_RESERVE: f64 = 1.3;
-
 /// The budget of one Google project.
 pub struct ProjectBudget(Arc<Shared>);
 
@@ -75,8 +71,6 @@ struct CallerKey(Option<Caller>);
 /// A query in the queue.
 struct QueuedQuery {
     turn: oneshot::Sender<Turn>,
-    /// Whether its caller had no other of its class in the queue.
-    is_first: bool,
     /// The number of calls of the shared store that were begun before.
     calls_before: u64,
 }
@@ -244,17 +238,16 @@ impl Shared {
             return (Entry::Turn(turn), is_shadow);
         }
         let caller = CallerKey(flight.caller().cloned());
-        let (retry_after, is_first) = line.estimate(class, &caller);
+        let retry_after = line.estimate(class, &caller);
         let refused = Entry::Refused(Refused { retry_after });
         let time_left = flight.time_left();
         let margin = MAX_MARGIN.min(time_left / 10);
-        let reserve = if is_first { 1.0 } else { ESTIMATE_RESERVE };
-        if retry_after.mul_f64(reserve) > time_left - margin {
+        if retry_after > time_left - margin {
             return (refused, is_shadow);
         }
         let is_first_of_class = line.queue.lengths()[class.index()] == 0;
         let (sender, turn) = oneshot::channel();
-        let query = QueuedQuery { turn: sender, is_first, calls_before: line.shared_calls };
+        let query = QueuedQuery { turn: sender, calls_before: line.shared_calls };
         let Ok(position) = line.queue.push(class, caller, query) else { return (refused, is_shadow) };
         let has_dispatcher = std::mem::replace(&mut line.has_dispatcher, true);
         if has_dispatcher && !is_first_of_class {
@@ -305,9 +298,7 @@ impl Shared {
 
     /// The refusal of a query whose deadline is near.
     fn refused(&self, class: Class, flight: &Flight) -> Refused {
-        let line = self.lock();
-        let (retry_after, _) = line.estimate(class, &CallerKey(flight.caller().cloned()));
-        Refused { retry_after }
+        Refused { retry_after: self.lock().estimate(class, &CallerKey(flight.caller().cloned())) }
     }
 
     fn admitted(self: &Arc<Self>, turn: Turn) -> Admitted {
@@ -342,19 +333,13 @@ impl Line {
         wanted[class.index()] = 1;
         // The dispatcher asks the shared store.
         let admission = self.limiter.admit(wanted).ok()?;
-        if admission.admitted != wanted {
-            return None;
-        }
-        if self.queue.lengths() != [0; 3] {
-            self.limiter.leaves(class, true);
-        }
-        Some(Turn { is_probe: admission.is_probe, is_immediate: true })
+        let turn = Turn { is_probe: admission.is_probe, is_immediate: true };
+        (admission.admitted == wanted).then_some(turn)
     }
 
-    /// The time until the turn of a new query would come, and whether its caller has no other of the class in the queue.
-    fn estimate(&self, class: Class, caller: &CallerKey) -> (Duration, bool) {
-        let is_first = self.queue.lacks(class, caller);
-        (self.limiter.wait(class, self.queue.ahead(class, caller), is_first), is_first)
+    /// The time until the turn of a new query would come, if no other query comes later and leaves before it.
+    fn estimate(&self, class: Class, caller: &CallerKey) -> Duration {
+        self.limiter.wait(class, self.queue.ahead(class, caller))
     }
 
     /// As [`Shared::give_turns`], to the queries of an admission. `call` is the number of its call of the shared store.
@@ -374,11 +359,8 @@ impl Line {
 
     /// Gives a turn to the next query of a class.
     fn give_turn(&mut self, class: Class, is_probe: bool, call: Option<u64>) {
-        if let Some(QueuedQuery { turn, is_first, calls_before }) = self.queue.pop(class) {
+        if let Some(QueuedQuery { turn, calls_before }) = self.queue.pop(class) {
             let is_immediate = call == Some(calls_before + 1);
-            if !is_immediate || self.queue.lengths() != [0; 3] {
-                self.limiter.leaves(class, is_first);
-            }
             // A query without a receiver was dropped after this lock was taken. Its turn is lost.
             let _ = turn.send(Turn { is_probe, is_immediate });
         }

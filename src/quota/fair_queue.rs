@@ -56,11 +56,6 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
         self.classes[..=class.index()].iter().any(|class| class.length > 0)
     }
 
-    /// Whether a caller has no item of a class.
-    pub(super) fn lacks(&self, class: Class, caller: &K) -> bool {
-        !self.classes[class.index()].callers.contains_key(caller)
-    }
-
     /// The number of items that leave before a new one of this caller, if no other comes: at most the items of the more
     /// important classes, the caller's own, and from each other caller one more than those.
     pub(super) fn ahead(&self, class: Class, caller: &K) -> u32 {

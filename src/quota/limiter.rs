@@ -14,7 +14,6 @@ use super::{
 pub(super) struct Limiter {
     pace: Pace,
     source: Source,
-    usage: Usage,
 }
 
 /// The state of a limiter.
@@ -45,32 +44,11 @@ pub(super) struct SharedAdmission {
     wanted: [u32; 3],
 }
 
-/// The parts of the rate that this process's queries used recently. They predict the queries that will leave before
-/// those that wait.
-struct Usage {
-    /// The time up to which the parts are known.
-    at: Instant,
-    /// The part of each class.
-    classes: [f64; 3],
-    /// The part of the queries of each class whose caller had no other in the queue. They leave before most of a caller
-    /// with many.
-    firsts: [f64; 3],
-}
-
-/// The minimum time over which the usage is averaged, in microseconds.
-const USAGE_TIME: f64 = 10e6;
-
-/// The minimum number of queries at the learned rate in that time.
-const USAGE_QUERIES: f64 = 10.0;
-
-/// The maximum of the factor by which predicted queries lengthen a wait.
-const MAX_DELAY_FACTOR: f64 = 20.0;
-
 impl Limiter {
     /// A limiter whose state is that of this process, or that of `shared`.
     pub(super) fn new(pace: Pace, shared: Option<Arc<SharedBudget>>) -> Self {
         let own = || Source::Own { state: State::default(), start: Instant::now() };
-        Self { pace, source: shared.map_or_else(own, Source::Shared), usage: Usage::new() }
+        Self { pace, source: shared.map_or_else(own, Source::Shared) }
     }
 
     /// Changes the pace. The learned state stays.
@@ -95,13 +73,6 @@ impl Limiter {
         }
     }
 
-    /// Records that a query leaves while queries wait. `is_first` is whether its caller had no other of the class in the
-    /// queue.
-    pub(super) fn leaves(&mut self, class: Class, is_first: bool) {
-        let Now { state, pace, now, .. } = self.now();
-        self.usage.add(class, is_first, state.interval(pace, now));
-    }
-
     /// The number of queries that wait in this process, which the other replicas see.
     pub(super) fn set_queued(&self, queued: [u32; 3]) {
         if let Source::Shared(budget) = &self.source {
@@ -109,14 +80,11 @@ impl Limiter {
         }
     }
 
-    /// The time until a query of a class is admitted after `before` others of this process. More important queries are
-    /// predicted to leave before it, and, if it is not the `is_first` of its caller, the first ones of others.
-    pub(super) fn wait(&self, class: Class, before: u32, is_first: bool) -> Duration {
+    /// The time until a query of a class is admitted after `before` others of this process.
+    pub(super) fn wait(&self, class: Class, before: u32) -> Duration {
         let Now { state, pace, now, shared } = self.now();
         let elsewhere = shared.map_or(0, |shared| before_elsewhere(&shared, class, before));
-        let (held, wait) =
-            (state.held(now, class), state.wait(pace, now, class, before.saturating_add(elsewhere)));
-        duration(held + (wait - held) * self.usage.delay_factor(class, is_first, state.interval(pace, now)))
+        duration(state.wait(pace, now, class, before.saturating_add(elsewhere)))
     }
 
     /// Google refused a query for the quota. Returns whether a hold begins.
@@ -174,44 +142,6 @@ impl Limiter {
             }
         }
     }
-}
-
-impl Usage {
-    fn new() -> Self {
-        Self { at: Instant::now(), classes: [0.0; 3], firsts: [0.0; 3] }
-    }
-
-    /// Adds a query that uses the rate for `interval` microseconds.
-    fn add(&mut self, class: Class, is_first: bool, interval: f64) {
-        let (decay, part) = (self.decay(interval), interval / averaging_time(interval));
-        self.at = Instant::now();
-        for value in self.classes.iter_mut().chain(&mut self.firsts) {
-            *value *= decay;
-        }
-        self.classes[class.index()] += part;
-        if is_first {
-            self.firsts[class.index()] += part;
-        }
-    }
-
-    /// The factor by which predicted queries lengthen the wait of a query.
-    fn delay_factor(&self, class: Class, is_first: bool, interval: f64) -> f64 {
-        let mut used: f64 = self.classes[..class.index()].iter().sum();
-        if !is_first {
-            used += self.firsts[class.index()];
-        }
-        1.0 / (1.0 - used * self.decay(interval)).max(1.0 / MAX_DELAY_FACTOR)
-    }
-
-    /// The factor of the parts now.
-    fn decay(&self, interval: f64) -> f64 {
-        (-micros(self.at.elapsed()) / averaging_time(interval)).exp()
-    }
-}
-
-/// The time over which the usage is averaged, in microseconds, if queries leave every `interval` microseconds.
-fn averaging_time(interval: f64) -> f64 {
-    (interval * USAGE_QUERIES).max(USAGE_TIME)
 }
 
 impl SharedAdmission {

@@ -14,7 +14,6 @@ mod field;
 mod generated_documents;
 mod lifecycle;
 mod quota;
-mod scaling;
 mod support;
 mod telemetry;
 mod wire;
