@@ -1,6 +1,6 @@
 //! The state that all connections of an emulator share.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -11,7 +11,7 @@ use crate::key::RsaKey;
 use crate::metadata::is_token_path;
 use crate::quota::QuotaWindow;
 use crate::route::{ApiCall, Route};
-use crate::settings::{Fault, Settings};
+use crate::settings::{DeviceFault, Fault, Settings};
 use crate::store::Store;
 use crate::subject_token::SubjectTokens;
 use crate::token_endpoint::UserCredentials;
@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) quota: Mutex<QuotaWindow>,
     /// The faults of the next API calls, which come before random ones.
     pub(crate) queued_faults: Mutex<VecDeque<Fault>>,
+    /// The behavior of single devices, by their names.
+    pub(crate) device_faults: Mutex<HashMap<String, DeviceFault>>,
     pub(crate) queries: Mutex<Queries>,
 }
 
@@ -44,6 +46,8 @@ pub struct Queries {
     pub issue: u64,
     /// `enterprises.devices.operations.get`
     pub get: u64,
+    /// `enterprises.devices.list`
+    pub devices: u64,
     /// `enterprises.devices.operations.list`
     pub list: u64,
     /// `enterprises.devices.operations.cancel`
@@ -85,6 +89,7 @@ impl Shared {
             tokens: Mutex::default(),
             quota: Mutex::default(),
             queued_faults: Mutex::default(),
+            device_faults: Mutex::default(),
             queries: Mutex::default(),
         })
     }
@@ -100,6 +105,7 @@ impl Shared {
         let count = match route {
             Route::Api(ApiCall::Issue(_)) => &mut queries.issue,
             Route::Api(ApiCall::Get(..)) => &mut queries.get,
+            Route::Api(ApiCall::Devices(_)) => &mut queries.devices,
             Route::Api(ApiCall::List(_)) => &mut queries.list,
             Route::Api(ApiCall::Cancel(..)) => &mut queries.cancel,
             Route::Token(TokenRoute::TokenEndpoint) => &mut queries.token,
