@@ -110,7 +110,8 @@ impl<A: Api> Operations<A> {
         let invalid = |field, reason, problem: &dyn Display| {
             call.invalid(status::invalid_field(field, reason, &problem.to_string()))
         };
-        let filter = text.parse().map_err(|error: FilterError| invalid("filter", "INVALID_FILTER", &error))?;
+        let filter =
+            text.parse().map_err(|error: FilterError| invalid("filter", "INVALID_FILTER", &error))?;
         let position = Position::read(&page_token, &name, &text);
         let position = position.map_err(|error| invalid("page_token", "INVALID_PAGE_TOKEN", &error))?;
         let permit = call.permit::<action::ListAllDevices>(&self.policy, name)?;

@@ -43,7 +43,8 @@ impl DevicesPage {
     ///
     /// The response is not such a page.
     pub(super) fn parse(json: &Json, enterprise: &EnterpriseName) -> Result<Self, Error> {
-        let malformed = || Error::Malformed { what: "a page of devices with invalid members", http_status: 200 };
+        let malformed =
+            || Error::Malformed { what: "a page of devices with invalid members", http_status: 200 };
         let devices = match json.get("devices") {
             None | Some(Value::Null) => &[],
             Some(Value::Array(devices)) if devices.len() <= MAX_DEVICES => &devices[..],
@@ -94,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_page_has_the_devices_of_its_enterprise() {
-        let name = |id| format!("enterprises/LC01/devices/{id}");
+        let name = |id: &str| format!("enterprises/LC01/devices/{id}");
         let page = parse(&json!({"devices": [{"name": name("b"), "state": "ACTIVE"}, {"name": name("a")}],
                                  "nextPageToken": "t"}));
         let page = page.expect("a page");
@@ -102,7 +103,7 @@ mod tests {
         assert_eq!((&ids[..], &*page.next_page_token), (&["b", "a"][..], "t"));
         let empty = DevicesPage { devices: Vec::new(), next_page_token: String::new() };
         assert_eq!(parse(&json!({})).ok(), Some(empty));
-        let devices: Vec<_> = (0..101).map(|id| json!({"name": name(id)})).collect();
+        let devices: Vec<_> = (0..101).map(|id| json!({"name": name(&format!("d{id}"))})).collect();
         for malformed in [
             json!({"devices": [{"name": "enterprises/LC02/devices/a"}]}),
             json!({"devices": [{"name": "enterprises/LC01/devices/-"}]}),

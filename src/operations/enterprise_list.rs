@@ -10,7 +10,9 @@ use prost::Message;
 use tokio::time::{Instant, timeout_at};
 use tonic::Code;
 
-use super::{call::Call, filter::Filter, outcome_log::OutcomeLog, page_token::Position, reader::Reader, status};
+use super::{
+    call::Call, filter::Filter, outcome_log::OutcomeLog, page_token::Position, reader::Reader, status,
+};
 use crate::{
     amapi::{Api, DevicesPage, ListQuery, error::Error},
     flight::Flight,
@@ -108,7 +110,8 @@ impl<A: Api> EnterpriseList<'_, A> {
         }
         // A device that the policy forbids is neither queried nor named, also not in the token.
         let first = position.devices.front().cloned();
-        let decisions = position.devices.drain(..).map(|device| self.policy.decide(&self.call.caller, device));
+        let decisions =
+            position.devices.drain(..).map(|device| self.policy.decide(&self.call.caller, device));
         let devices: VecDeque<Permit<List>> = decisions.filter_map(Result::ok).collect();
         if devices.front().map(Permit::resource) != first.as_ref() {
             position.operations_token.clear();
@@ -206,7 +209,8 @@ impl<A: Api> EnterpriseList<'_, A> {
     fn add(&self, page: &mut Page, batches: Vec<Batch>, token: &mut String) -> bool {
         for Batch { operations, bytes, next_token } in batches {
             let count = page.response.operations.len();
-            let is_over = count + operations.len() > self.max_operations() || page.bytes + bytes > MAX_PAGE_BYTES;
+            let is_over =
+                count + operations.len() > self.max_operations() || page.bytes + bytes > MAX_PAGE_BYTES;
             if is_over && count > 0 && !operations.is_empty() {
                 return false;
             }
@@ -219,16 +223,10 @@ impl<A: Api> EnterpriseList<'_, A> {
     }
 
     /// Reads a device's operations from the page with this token, until they fill a page of the list.
-    async fn read_device(
-        &self,
-        permit: Permit<List>,
-        token: String,
-        whole: &Arc<Flight>,
-    ) -> DeviceRead {
+    async fn read_device(&self, permit: Permit<List>, token: String, whole: &Arc<Flight>) -> DeviceRead {
         let mut batches: Vec<Batch> = Vec::new();
         let (mut count, mut bytes) = (0, 0);
-        let mut query =
-            ListQuery { page_token: token, page_size: self.page_size, ..ListQuery::default() };
+        let mut query = ListQuery { page_token: token, page_size: self.page_size, ..ListQuery::default() };
         loop {
             let batch = match self.batch(&permit, &query, whole).await {
                 Ok(batch) => batch,

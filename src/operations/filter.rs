@@ -99,7 +99,8 @@ impl Expression {
                 metadata("type").is_some_and(|found| (found == name) == *is_equal)
             }
             Self::CreateTime(comparator, time) => {
-                let found = metadata("createTime").and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok());
+                let found =
+                    metadata("createTime").and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok());
                 found.is_some_and(|found| comparator.holds(found, *time))
             }
         }

@@ -13,6 +13,7 @@ mod field;
 #[cfg(feature = "emulator")]
 mod generated_documents;
 mod lifecycle;
+mod recall;
 mod support;
 mod telemetry;
 mod wire;

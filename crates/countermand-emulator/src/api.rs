@@ -53,9 +53,10 @@ pub(crate) async fn respond(
 fn device_fault(shared: &Shared, call: &ApiCall) -> Option<DeviceFault> {
     match call {
         ApiCall::Devices(_) => None,
-        ApiCall::Issue(device) | ApiCall::List(device) | ApiCall::Get(device, _) | ApiCall::Cancel(device, _) => {
-            lock(&shared.device_faults).get(&device.to_string()).copied()
-        }
+        ApiCall::Issue(device)
+        | ApiCall::List(device)
+        | ApiCall::Get(device, _)
+        | ApiCall::Cancel(device, _) => lock(&shared.device_faults).get(&device.to_string()).copied(),
     }
 }
 

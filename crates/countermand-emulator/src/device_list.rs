@@ -29,7 +29,8 @@ impl DevicesQuery {
             "pageSize" => {
                 let size = value.parse().ok().filter(|size| *size >= 0);
                 self.page_size = size.ok_or_else(|| {
-                    let message = format!("Invalid value at 'page_size' (TYPE_INT32), {}", Value::from(value));
+                    let message =
+                        format!("Invalid value at 'page_size' (TYPE_INT32), {}", Value::from(value));
                     ApiError::invalid_argument("page_size", message)
                 })?;
             }
@@ -48,12 +49,16 @@ impl DevicesQuery {
     }
 
     /// The page: `devices`, and `nextPageToken` if there are more devices. As at Google, an empty field is absent.
-    pub(crate) fn page(&self, enterprise: &str, store: &Store, settings: &Settings) -> Result<Value, ApiError> {
+    pub(crate) fn page(
+        &self,
+        enterprise: &str,
+        store: &Store,
+        settings: &Settings,
+    ) -> Result<Value, ApiError> {
         let after = match self.page_token.as_str() {
             "" => String::new(),
-            token => read_token(token, enterprise).ok_or_else(|| {
-                ApiError::invalid_argument("page_token", "Invalid page token.")
-            })?,
+            token => read_token(token, enterprise)
+                .ok_or_else(|| ApiError::invalid_argument("page_token", "Invalid page token."))?,
         };
         let size = match usize::try_from(self.page_size) {
             Ok(size) if size > 0 => size.min(MAX_PAGE_SIZE),
@@ -155,10 +160,12 @@ mod tests {
     #[test]
     fn the_mask_selects_the_fields_of_the_response() {
         let store = store(11);
-        let fields = |mask| page(&store, &[("fields", mask)]).map(|page| {
-            let first = page["devices"][0].clone();
-            (first, page.get("nextPageToken").is_some())
-        });
+        let fields = |mask| {
+            page(&store, &[("fields", mask)]).map(|page| {
+                let first = page["devices"][0].clone();
+                (first, page.get("nextPageToken").is_some())
+            })
+        };
         let name = "enterprises/LC01/devices/d000";
         let whole = json!({"name": name, "state": "ACTIVE"});
         assert_eq!(fields("devices.name,nextPageToken"), Ok((json!({"name": name}), true)));

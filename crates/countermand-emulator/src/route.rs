@@ -92,7 +92,8 @@ impl ApiCall {
         let (device, rest) = match *segments {
             ["enterprises", enterprise, "devices"] if method == Method::GET => {
                 // The id of the device is not looked at.
-                return Device::of(enterprise, "d").map(|Device { enterprise, .. }| Self::Devices(enterprise));
+                return Device::of(enterprise, "d")
+                    .map(|Device { enterprise, .. }| Self::Devices(enterprise));
             }
             ["enterprises", enterprise, "devices", device, ref rest @ ..] => ((enterprise, device), rest),
             _ => return None,

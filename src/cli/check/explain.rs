@@ -20,8 +20,8 @@ use crate::{
 #[derive(Debug, Args)]
 pub(super) struct ExplainArgs {
     /// Explain whether CALLER (as in the audit log: spiffe://…, dns:…, jwt:ISSUER#SUBJECT, unix:UID, anonymous)
-    /// may do ACTION (cancel, get, list, wait) to NAME (an operation, for list a device), and by which
-    /// policies; nothing else is checked, and no token is fetched
+    /// may do ACTION (cancel, get, list, wait) to NAME (an operation, for list a device or
+    /// enterprises/…/devices/-), and by which policies; nothing else is checked, and no token is fetched
     #[arg(long, num_args = 3, value_names = ["CALLER", "ACTION", "NAME"])]
     explain: Option<Vec<String>>,
 
