@@ -15,13 +15,14 @@ use crate::{
     http_client::{Authorities, BodyError, HttpClient, ProxySettings, tls::TlsError},
     policy::{
         Permit,
-        action::{Cancel, Get, List},
+        action::{Cancel, Get, List, ListAllDevices},
     },
     quota::Quota,
     telemetry::metrics::UpstreamMetrics,
 };
 
 mod attempt;
+mod devices_page;
 pub mod error;
 pub mod google_error;
 mod hedge;
@@ -32,6 +33,7 @@ mod retry_budget;
 pub mod settings;
 mod turn;
 
+pub use devices_page::{DevicesPage, MAX_DEVICES, MAX_UPSTREAM_TOKEN};
 pub use list_query::ListQuery;
 
 use attempt::{SuccessResponse, UpstreamCall, UpstreamClient};
@@ -75,6 +77,14 @@ pub trait Api: Send + Sync + 'static {
         query: &ListQuery,
         flight: &Arc<Flight>,
     ) -> impl Future<Output = Result<Json, Error>> + Send;
+
+    /// `GET /v1/{enterprise}/devices`. Returns the page with this token; an empty token is that of the first page.
+    fn devices(
+        &self,
+        permit: &Permit<ListAllDevices>,
+        page_token: &str,
+        flight: &Arc<Flight>,
+    ) -> impl Future<Output = Result<DevicesPage, Error>> + Send;
 }
 
 /// A JSON object that keeps the text of each number.
@@ -179,6 +189,17 @@ impl Api for Amapi {
         // Only a list has fields of any length. Its URL is checked before the list takes a slot and a token.
         let url = query.add_to(self.upstream.url(name.as_str(), "/operations"))?;
         self.read(|| url.clone(), name.enterprise(), flight).await
+    }
+
+    async fn devices(
+        &self,
+        permit: &Permit<ListAllDevices>,
+        page_token: &str,
+        flight: &Arc<Flight>,
+    ) -> Result<DevicesPage, Error> {
+        let name = permit.resource();
+        let url = || devices_page::add_query(self.upstream.url(name.as_str(), "/devices"), page_token);
+        DevicesPage::parse(&self.read(url, name.id(), flight).await?, name)
     }
 }
 

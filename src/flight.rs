@@ -49,6 +49,8 @@ pub struct Flight {
     /// Whether only polls use the flight.
     is_poll: AtomicBool,
     trace: Trace,
+    /// The flight of the whole call, of which this flight is one request of several.
+    whole: Option<Arc<Self>>,
 }
 
 /// The number of members of a flight that no other call or poll may join.
@@ -84,16 +86,30 @@ impl Flight {
     /// Starts a flight for `caller`, which waits until `deadline`, in the trace of its call.
     #[must_use]
     pub fn started_by(caller: Option<Caller>, trace: Trace, deadline: Instant) -> Arc<Self> {
-        Self::start(caller, false, trace, deadline)
+        Self::start(caller, false, trace, deadline, None)
     }
 
     /// Starts a flight of a poll for a call of `caller`, which waits until `deadline`.
     #[must_use]
     pub fn polled_for(caller: Option<Caller>, trace: Trace, deadline: Instant) -> Arc<Self> {
-        Self::start(caller, true, trace, deadline)
+        Self::start(caller, true, trace, deadline, None)
     }
 
-    fn start(caller: Option<Caller>, is_poll: bool, trace: Trace, deadline: Instant) -> Arc<Self> {
+    /// Starts a flight for one of several requests of a call, which may be in flight at the same time. `self` is the
+    /// account of all of them: its attempts are their sum, and its status and time are those of the latest.
+    #[must_use]
+    pub fn part(self: &Arc<Self>, deadline: Instant) -> Arc<Self> {
+        let (caller, trace) = (self.caller.clone(), self.trace.clone());
+        Self::start(caller, self.is_poll(), trace, deadline, Some(Arc::clone(self)))
+    }
+
+    fn start(
+        caller: Option<Caller>,
+        is_poll: bool,
+        trace: Trace,
+        deadline: Instant,
+        whole: Option<Arc<Self>>,
+    ) -> Arc<Self> {
         let started = Instant::now();
         Arc::new(Self {
             started,
@@ -108,6 +124,7 @@ impl Flight {
             caller,
             is_poll: AtomicBool::new(is_poll),
             trace,
+            whole,
         })
     }
 
@@ -127,11 +144,12 @@ impl Flight {
         true
     }
 
-    /// Waits until every member has left. No other can join then.
+    /// Waits until every member has left. No other can join then. The members of a part are those of its whole.
     pub async fn abandoned(&self) {
+        let flight = self.whole.as_deref().unwrap_or(self);
         loop {
-            let changed = self.changed.notified();
-            match self.members.compare_exchange(0, ABANDONED, Relaxed, Relaxed) {
+            let changed = flight.changed.notified();
+            match flight.members.compare_exchange(0, ABANDONED, Relaxed, Relaxed) {
                 Ok(_) | Err(ABANDONED) => return,
                 Err(_) => changed.await,
             }
@@ -245,6 +263,7 @@ impl Flight {
         self.sent.store(nanos(self.started.elapsed()), Relaxed);
         // hyper's task calls this. A task that reads the new number also reads the time.
         self.attempts.fetch_add(1, Release);
+        self.whole.iter().for_each(|whole| whole.sent());
     }
 
     /// The time at which the latest request was handed to a connection. `None` if there were only `attempts` requests.
@@ -257,11 +276,13 @@ impl Flight {
     /// Records the status of a response.
     pub fn responded(&self, http_status: u16) {
         self.upstream_status.store(http_status, Relaxed);
+        self.whole.iter().for_each(|whole| whole.responded(http_status));
     }
 
     /// Records the name of the credential. Later names are ignored.
     pub fn use_credential(&self, name: &Arc<str>) {
         self.credential.get_or_init(|| Arc::clone(name));
+        self.whole.iter().for_each(|whole| whole.use_credential(name));
     }
 
     /// Records that the deadline of a caller passed before the outcome was known.
@@ -400,6 +421,23 @@ mod tests {
         // `wait` polls its work once before the first timer, and then after each timer.
         assert_eq!(polls, [0, 0, 3].map(|seconds| seconds * SECOND));
         assert_eq!(start.elapsed(), 10 * SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_of_several_requests_has_their_sum_and_the_latest_status() {
+        let start = Instant::now();
+        let whole = Flight::new(start + 9 * SECOND);
+        let (one, other) = (whole.part(start + SECOND), whole.part(start + 2 * SECOND));
+        one.sent();
+        other.sent();
+        other.sent();
+        other.use_credential(&"emea".into());
+        other.responded(200);
+        one.responded(404);
+        assert_eq!([&one, &other, &whole].map(|flight| flight.attempts()), [1, 2, 3]);
+        assert_eq!((other.upstream_status(), whole.upstream_status()), (Some(200), Some(404)));
+        assert_eq!((one.credential(), whole.credential()), (None, Some("emea")));
+        assert_eq!([&one, &other].map(|flight| flight.time_left()), [SECOND, 2 * SECOND]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,8 +2,8 @@
 //! parses the raw text.
 //!
 //! A segment is 1 to 255 of the unreserved characters of RFC 3986, `A-Z a-z 0-9 - _ . ~`, so that a URL's path
-//! contains a valid name unchanged. `.` and `..` are rejected because URL parsers remove them. `-` alone is rejected
-//! because it is the wildcard of AIP-159, which is not supported.
+//! contains a valid name unchanged. `.` and `..` are rejected because URL parsers remove them. `-` alone is the wildcard
+//! of AIP-159. It is accepted only in place of the device in the parent of a list.
 
 use std::{
     fmt,
@@ -33,6 +33,19 @@ pub struct DeviceName {
     enterprise_end: u16,
 }
 
+/// The name of one enterprise: `enterprises/*`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EnterpriseName(Arc<str>);
+
+/// The parent of the operations that a list returns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListParent {
+    /// One device.
+    Device(DeviceName),
+    /// All devices of an enterprise: `enterprises/*/devices/-`.
+    AllDevices(EnterpriseName),
+}
+
 /// The reason why a text is not a valid name. `Display` is safe for callers, because it repeats nothing of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidName {
@@ -43,7 +56,7 @@ pub enum InvalidName {
     #[error("the {0} must be 1 to {MAX_SEGMENT} characters of A-Z a-z 0-9 - _ . ~, and not . or ..")]
     Segment(&'static str),
     /// A segment is `-`.
-    #[error("the {0} must be named: the wildcard - is not supported")]
+    #[error("the {0} must be named: the wildcard - is only for the device in ListOperations")]
     Wildcard(&'static str),
 }
 
@@ -142,6 +155,51 @@ impl DeviceName {
     }
 }
 
+impl EnterpriseName {
+    /// The name, `enterprises/LC01` for example.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The enterprise's id, `LC01` for example.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.0["enterprises/".len()..]
+    }
+
+    /// The device with this id in the enterprise.
+    ///
+    /// # Errors
+    ///
+    /// The id is not a valid segment.
+    pub fn device(&self, id: &str) -> Result<DeviceName, InvalidName> {
+        DeviceName::parse(&format!("{self}/devices/{id}")).and_then(|device| match device.device_id() == id {
+            true => Ok(device),
+            false => Err(InvalidName::Segment("device")),
+        })
+    }
+}
+
+impl ListParent {
+    /// Parses the name of a device, or `enterprises/*/devices/-`, with or without a trailing `/operations`.
+    ///
+    /// # Errors
+    ///
+    /// The text is not such a name. The module defines valid names.
+    pub fn parse(text: &str) -> Result<Self, InvalidName> {
+        let enterprise = text.strip_suffix("/operations").unwrap_or(text).strip_suffix("/devices/-");
+        let id = enterprise.and_then(|enterprise| enterprise.strip_prefix("enterprises/"));
+        match (enterprise, id) {
+            (Some(enterprise), Some(id)) => {
+                check_segment(id, "enterprise", InvalidName::Pattern(DEVICE_PATTERN))?;
+                Ok(Self::AllDevices(EnterpriseName(enterprise.into())))
+            }
+            _ => DeviceName::parse(text).map(Self::Device),
+        }
+    }
+}
+
 /// The end offsets of the enterprise and the device in a text that begins with a device's name.
 struct DevicePrefix {
     enterprise_end: u16,
@@ -209,6 +267,18 @@ impl fmt::Display for OperationName {
 impl fmt::Debug for OperationName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
+    }
+}
+
+impl fmt::Display for EnterpriseName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for EnterpriseName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

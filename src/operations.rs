@@ -1,6 +1,6 @@
 //! The five RPCs. A call reads top to bottom: parse → permit → share → call → translate.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Display, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -9,7 +9,7 @@ use tracing::field::display;
 
 use crate::{
     amapi::{Amapi, Api, ListQuery, error::Error},
-    name::{DeviceName, OperationName},
+    name::{EnterpriseName, ListParent, OperationName},
     policy::{Policy, action},
     proto::longrunning::{
         CancelOperationRequest, DeleteOperationRequest, GetOperationRequest, ListOperationsRequest,
@@ -21,11 +21,14 @@ use crate::{
 
 mod cache;
 pub mod call;
+mod enterprise_list;
 #[cfg(test)]
 mod fake_amapi;
+mod filter;
 mod flights;
 mod json_struct;
 mod outcome_log;
+mod page_token;
 mod poller;
 mod reader;
 mod sensitive_members;
@@ -40,8 +43,11 @@ pub use cache::CacheLimits;
 pub use poller::PollIntervals;
 
 use call::Call;
+use enterprise_list::EnterpriseList;
+use filter::FilterError;
 use flights::Flights;
 use outcome_log::OutcomeLog;
+use page_token::Position;
 use poller::Pollers;
 use reader::Reader;
 
@@ -89,6 +95,41 @@ impl<A: Api> Operations<A> {
             Reader::new(Arc::clone(&amapi), Arc::clone(&log), upstream_timeout, limits, in_flight, metrics);
         let pollers = Pollers::new(reader.clone(), intervals, serving, metrics);
         Self { policy, amapi, log, cancels, reader, pollers, times }
+    }
+}
+
+impl<A: Api> Operations<A> {
+    /// ListOperations over all devices of an enterprise.
+    async fn list_all_devices(
+        &self,
+        call: &Call,
+        name: EnterpriseName,
+        query: ListQuery,
+    ) -> Result<Response<ListOperationsResponse>, Status> {
+        let ListQuery { filter: text, page_size, page_token, return_partial_success } = query;
+        let invalid = |field, reason, problem: &dyn Display| {
+            call.invalid(status::invalid_field(field, reason, &problem.to_string()))
+        };
+        let filter =
+            text.parse().map_err(|error: FilterError| invalid("filter", "INVALID_FILTER", &error))?;
+        let position = Position::read(&page_token, &name, &text);
+        let position = position.map_err(|error| invalid("page_token", "INVALID_PAGE_TOKEN", &error))?;
+        let permit = call.permit::<action::ListAllDevices>(&self.policy, name)?;
+        let list = EnterpriseList {
+            policy: &self.policy,
+            amapi: &*self.amapi,
+            log: &self.log,
+            reader: &self.reader,
+            call,
+            filter,
+            page_size: enterprise_list::page_size(page_size),
+            return_partial_success,
+            end: call.wait_end(self.times.upstream_timeout),
+        };
+        let (mut page, position) =
+            list.page(&permit, position).await.map_err(|error| status::from_upstream(&error))?;
+        page.next_page_token = position.write(permit.resource(), &text);
+        Ok(Response::new(page))
     }
 }
 
@@ -141,11 +182,15 @@ impl<A: Api> operations_server::Operations for Operations<A> {
     ) -> Result<Response<ListOperationsResponse>, Status> {
         let (call, request) = Call::from_request(request);
         let ListOperationsRequest { name, filter, page_size, page_token, return_partial_success } = request;
-        let name = call.parse_name(name, DeviceName::parse)?;
+        let parent = call.parse_name(name, ListParent::parse)?;
         let page_size = u32::try_from(page_size).map_err(|_| {
             call.invalid(status::invalid_field("page_size", "INVALID_PAGE_SIZE", "must not be negative"))
         })?;
         let query = ListQuery { filter, page_size, page_token, return_partial_success };
+        let name = match parent {
+            ListParent::Device(name) => name,
+            ListParent::AllDevices(name) => return self.list_all_devices(&call, name, query).await,
+        };
         let permit = call.permit::<action::List>(&self.policy, name)?;
         let deadline = call.deadline(self.times.upstream_timeout);
         let page = self.reader.list(&permit, &query, deadline, &call.record).await;

@@ -1,7 +1,8 @@
 use proptest::prelude::*;
 
-use super::{DeviceName, InvalidName, OperationName};
+use super::{DeviceName, InvalidName, ListParent, OperationName};
 
+const DEVICE: &str = "enterprises/LC01/devices/d1";
 const OPERATION: &str = "enterprises/LC01/devices/d1/operations/17";
 
 #[test]
@@ -19,6 +20,39 @@ fn a_device_name_may_end_with_its_collection() {
         let name = DeviceName::parse(text).expect("valid");
         assert_eq!(name.as_str(), "enterprises/LC01/devices/d1");
         assert_eq!((name.enterprise(), name.device_id()), ("LC01", "d1"));
+    }
+}
+
+#[test]
+fn the_parent_of_a_list_is_a_device_or_all_devices_of_an_enterprise() {
+    for text in ["enterprises/LC01/devices/-", "enterprises/LC01/devices/-/operations"] {
+        let Ok(ListParent::AllDevices(name)) = ListParent::parse(text) else { panic!("{text}") };
+        assert_eq!((name.as_str(), name.id()), ("enterprises/LC01", "LC01"));
+        assert_eq!(name.device("d1").map(|device| device.to_string()), Ok(DEVICE.to_owned()));
+    }
+    for text in [DEVICE, "enterprises/LC01/devices/d1/operations", "enterprises/LC01/devices/--"] {
+        assert_eq!(ListParent::parse(text), DeviceName::parse(text).map(ListParent::Device));
+    }
+    for (text, error) in [
+        ("enterprises/-/devices/-", InvalidName::Wildcard("enterprise")),
+        ("enterprises/-/devices/d1", InvalidName::Wildcard("enterprise")),
+        ("enterprises//devices/-", InvalidName::Segment("enterprise")),
+        ("enterprises/a/b/devices/-", InvalidName::Pattern("enterprises/*/devices/*")),
+        ("devices/-", InvalidName::Pattern("enterprises/*/devices/*")),
+        ("enterprises/LC01/devices/-/operations/-", InvalidName::Wildcard("device")),
+        ("enterprises/LC01/devices/-/operations/", InvalidName::Wildcard("device")),
+        ("enterprises/LC01/devices/-/operations/operations", InvalidName::Wildcard("device")),
+        ("enterprises/LC01/devices/", InvalidName::Segment("device")),
+    ] {
+        assert_eq!(ListParent::parse(text), Err(error), "{text}");
+    }
+}
+
+#[test]
+fn a_device_of_an_enterprise_has_a_valid_id() {
+    let Ok(ListParent::AllDevices(name)) = ListParent::parse("enterprises/LC01/devices/-") else { panic!() };
+    for id in ["", "-", "..", "a/b", "d1/operations", "d1/operations/17", "a b"] {
+        assert!(name.device(id).is_err(), "{id}");
     }
 }
 

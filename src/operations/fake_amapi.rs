@@ -12,11 +12,11 @@ use tokio_util::task::TaskTracker;
 
 use super::{CacheLimits, Operations, PollIntervals, Times};
 use crate::{
-    amapi::{Api, Json, ListQuery, error::Error},
+    amapi::{Api, DevicesPage, Json, ListQuery, error::Error},
     flight::Flight,
     policy::{
         Permit, Policy,
-        action::{Cancel, Get, List},
+        action::{Cancel, Get, List, ListAllDevices},
     },
     serving::Serving,
     telemetry::metrics::Metrics,
@@ -163,6 +163,16 @@ impl Api for FakeAmapi {
             }
         });
         delayed(result.map(object)).await
+    }
+
+    /// Panics, because the tests with sockets list all devices.
+    async fn devices(
+        &self,
+        permit: &Permit<ListAllDevices>,
+        _: &str,
+        _: &Arc<Flight>,
+    ) -> Result<DevicesPage, Error> {
+        panic!("the devices of {} are listed", permit.resource());
     }
 
     async fn list(&self, permit: &Permit<List>, query: &ListQuery, _: &Arc<Flight>) -> Result<Json, Error> {

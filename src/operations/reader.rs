@@ -13,7 +13,7 @@ use super::{
     translate,
 };
 use crate::{
-    amapi::{Api, ListQuery, error::Error},
+    amapi::{Api, Json, ListQuery, error::Error},
     audit::Record,
     flight::Flight,
     name::OperationName,
@@ -111,9 +111,22 @@ impl<A: Api> Reader<A> {
         let end = deadline.min(Instant::now() + self.0.upstream_timeout);
         let flight = record.start_flight(end);
         let _member = record.joined(&flight, false);
+        self.list_matching(permit, query, deadline, &flight, |_| true).await
+    }
+
+    /// Fetches a page of a device's operations in `flight`, and keeps those for which `filter` is true.
+    pub(super) async fn list_matching(
+        &self,
+        permit: &Permit<List>,
+        query: &ListQuery,
+        deadline: Instant,
+        flight: &Arc<Flight>,
+        filter: impl Fn(&Json) -> bool + Send,
+    ) -> Result<ListOperationsResponse, Error> {
         let page = async {
-            let result = self.0.amapi.list(permit, query, &flight).await.and_then(translate::page);
-            self.0.log.log(permit.resource(), permit.action(), &result, &flight);
+            let page = self.0.amapi.list(permit, query, flight).await;
+            let result = page.and_then(|page| translate::page(page, filter));
+            self.0.log.log(permit.resource(), permit.action(), &result, flight);
             result
         };
         match timeout_at(deadline, page).await {

@@ -40,15 +40,17 @@ pub(super) fn operation(mut json: Json) -> Result<Operation, Error> {
     Ok(Operation { name, metadata, done, result })
 }
 
-/// Translates a page: `{operations, nextPageToken, unreachable}`.
+/// Translates a page: `{operations, nextPageToken, unreachable}`. Operations for which `filter` is false are removed.
 ///
 /// # Errors
 ///
 /// A member has a type that the API does not define for it.
-pub(super) fn page(mut json: Json) -> Result<ListOperationsResponse, Error> {
-    let operations = list(json.remove("operations"))?.into_iter().map(|item| {
-        let item = object(Some(item))?.ok_or_else(malformed)?;
-        operation(item)
+pub(super) fn page(mut json: Json, filter: impl Fn(&Json) -> bool) -> Result<ListOperationsResponse, Error> {
+    let operations = list(json.remove("operations"))?.into_iter().filter_map(|item| {
+        match object(Some(item)).and_then(|item| item.ok_or_else(malformed)) {
+            Ok(item) => filter(&item).then(|| operation(item)),
+            Err(error) => Some(Err(error)),
+        }
     });
     let unreachable = list(json.remove("unreachable"))?.into_iter().map(|item| text(Some(item)));
     Ok(ListOperationsResponse {

@@ -1,7 +1,7 @@
 //! The actions of callers, as values and as types.
 
 use super::Resource;
-use crate::name::{DeviceName, OperationName};
+use crate::name::{DeviceName, EnterpriseName, OperationName};
 
 /// An action of a caller. Policies use the same names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -52,6 +52,10 @@ pub struct Get;
 #[derive(Debug, Clone, Copy)]
 pub struct List;
 
+/// [`Action::List`] of all devices of an enterprise.
+#[derive(Debug, Clone, Copy)]
+pub struct ListAllDevices;
+
 /// [`Action::Wait`].
 #[derive(Debug, Clone, Copy)]
 pub struct Wait;
@@ -68,6 +72,11 @@ impl ActionType for Get {
 
 impl ActionType for List {
     type Resource = DeviceName;
+    const ACTION: Action = Action::List;
+}
+
+impl ActionType for ListAllDevices {
+    type Resource = EnterpriseName;
     const ACTION: Action = Action::List;
 }
 

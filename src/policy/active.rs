@@ -80,7 +80,8 @@ impl ActiveRules {
         metrics: &PolicyMetrics,
     ) -> Verdict {
         let named = self.rules.named.deepest(resource.name);
-        let key = DecisionKey { caller: caller.clone(), action, named };
+        let resource_type = resource.resource_type();
+        let key = DecisionKey { caller: caller.clone(), action, resource_type, named };
         if let Some(verdict) = self.decisions.get(&key) {
             metrics.cache_hits.inc();
             return verdict;

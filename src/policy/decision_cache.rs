@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use lru::LruCache;
 
-use super::{Action, rules::Verdict};
+use super::{Action, entities::ResourceType, rules::Verdict};
 use crate::caller::Caller;
 
 /// The maximum number of decisions.
@@ -22,8 +22,8 @@ const ENTRY_WEIGHT: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct DecisionKey {
     pub(super) caller: Caller,
-    /// The type of the resource follows from the action: see [`ActionType`](super::action::ActionType).
     pub(super) action: Action,
+    pub(super) resource_type: ResourceType,
     /// The deepest resource that the rules name and that is the resource or an ancestor of it. The rules can test
     /// nothing else of the resource.
     pub(super) named: Option<Arc<str>>,
@@ -73,11 +73,11 @@ mod tests {
     use super::{DecisionCache, DecisionKey, MAX_DECISIONS, MAX_WEIGHT};
     use crate::{
         caller::{Caller, Claims},
-        policy::{Action, Policies, rules::Verdict},
+        policy::{Action, Policies, entities::ResourceType, rules::Verdict},
     };
 
     fn key(caller: Caller) -> DecisionKey {
-        DecisionKey { caller, action: Action::Get, named: None }
+        DecisionKey { caller, action: Action::Get, resource_type: ResourceType::Operation, named: None }
     }
 
     fn verdict() -> Verdict {

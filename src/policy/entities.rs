@@ -11,7 +11,7 @@ use cedar_policy::{Entities, Entity, EntityId, EntityTypeName, EntityUid, Restri
 use super::{Action, Resource};
 use crate::{
     caller::{Caller, Identity},
-    name::{DeviceName, OperationName},
+    name::{DeviceName, EnterpriseName, OperationName},
 };
 
 /// The schema in Cedar's syntax, without a namespace.
@@ -51,23 +51,47 @@ pub struct Lineage<'a> {
     pub name: &'a str,
     /// The enterprise's id, `LC01`.
     pub enterprise: &'a str,
-    /// The device's id in its enterprise, `d1`.
-    pub device: &'a str,
-    /// The operation's id on its device, `17`; `None` for a device.
+    /// The device's id in its enterprise, `d1`; `None` for an enterprise.
+    pub device: Option<&'a str>,
+    /// The operation's id on its device, `17`; `None` for a device or an enterprise.
     pub operation: Option<&'a str>,
+}
+
+/// The type of a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum ResourceType {
+    Enterprise,
+    Device,
+    Operation,
+}
+
+impl Lineage<'_> {
+    pub(super) fn resource_type(&self) -> ResourceType {
+        match (self.device, self.operation) {
+            (None, _) => ResourceType::Enterprise,
+            (Some(_), None) => ResourceType::Device,
+            (Some(_), Some(_)) => ResourceType::Operation,
+        }
+    }
 }
 
 impl Resource for OperationName {
     fn lineage(&self) -> Lineage<'_> {
-        let operation = Some(self.operation_id());
-        Lineage { name: self.as_str(), enterprise: self.enterprise(), device: self.device_id(), operation }
+        let (device, operation) = (Some(self.device_id()), Some(self.operation_id()));
+        Lineage { name: self.as_str(), enterprise: self.enterprise(), device, operation }
     }
 }
 
 impl Resource for DeviceName {
     fn lineage(&self) -> Lineage<'_> {
-        let (enterprise, device) = (self.enterprise(), self.device_id());
+        let (enterprise, device) = (self.enterprise(), Some(self.device_id()));
         Lineage { name: self.as_str(), enterprise, device, operation: None }
+    }
+}
+
+impl Resource for EnterpriseName {
+    fn lineage(&self) -> Lineage<'_> {
+        Lineage { name: self.as_str(), enterprise: self.id(), device: None, operation: None }
     }
 }
 
@@ -82,9 +106,11 @@ pub(super) fn action_uid(action: Action) -> EntityUid {
 /// The ids of the resource and its ancestors, the resource first.
 pub(super) fn resource_uids(resource: Lineage<'_>) -> Vec<EntityUid> {
     let Lineage { name: _, enterprise, device, operation } = resource;
-    let operation = operation.map(|id| uid(&TYPES.operation, &format!("{enterprise}/{device}/{id}")));
-    let device = uid(&TYPES.device, &format!("{enterprise}/{device}"));
-    operation.into_iter().chain([device, uid(&TYPES.enterprise, enterprise)]).collect()
+    let operation = device.zip(operation);
+    let operation =
+        operation.map(|(device, id)| uid(&TYPES.operation, &format!("{enterprise}/{device}/{id}")));
+    let device = device.map(|id| uid(&TYPES.device, &format!("{enterprise}/{id}")));
+    operation.into_iter().chain(device).chain([uid(&TYPES.enterprise, enterprise)]).collect()
 }
 
 fn uid(of: &EntityTypeName, id: &str) -> EntityUid {

@@ -14,6 +14,7 @@ mod field;
 mod generated_documents;
 mod lifecycle;
 mod quota;
+mod recall;
 mod support;
 mod telemetry;
 mod wire;

@@ -8,13 +8,13 @@ use std::{
 
 use countermand::{
     amapi::{
-        Api, Json, ListQuery,
+        Api, DevicesPage, Json, ListQuery,
         error::{Error, ErrorResponse},
     },
     flight::Flight,
     policy::{
         Permit,
-        action::{Cancel, Get, List},
+        action::{Cancel, Get, List, ListAllDevices},
     },
     quota::{Class, ProjectBudget, Refused},
 };
@@ -155,6 +155,15 @@ impl Api for ReplicaApi {
             Value::Object(operation) => Ok(operation),
             other => panic!("{other} is not an object"),
         }
+    }
+
+    async fn devices(
+        &self,
+        _: &Permit<ListAllDevices>,
+        _: &str,
+        _: &Arc<Flight>,
+    ) -> Result<DevicesPage, Error> {
+        panic!("no caller lists the devices of an enterprise")
     }
 
     async fn list(&self, _: &Permit<List>, _: &ListQuery, _: &Arc<Flight>) -> Result<Json, Error> {

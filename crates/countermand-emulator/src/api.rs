@@ -10,10 +10,11 @@ use crate::access_token::{ANDROID_MANAGEMENT_API, authorize, bearer};
 use crate::account::PROJECT;
 use crate::api_error::ApiError;
 use crate::command::Command;
+use crate::device_list::DevicesQuery;
 use crate::list::ListQuery;
 use crate::response::{self, HttpResponse};
 use crate::route::ApiCall;
-use crate::settings::Fault;
+use crate::settings::{DeviceFault, Fault};
 use crate::shared::{Shared, lock};
 
 /// Handles a call. Returns `None` to reset the connection.
@@ -27,8 +28,16 @@ pub(crate) async fn respond(
     if !latency.is_zero() {
         sleep(latency).await;
     }
-    let queued = lock(&shared.queued_faults).pop_front();
-    let result = match queued.or_else(|| lock(&shared.settings).faults.at(fastrand::f64())) {
+    let fault = match device_fault(shared, call) {
+        Some(DeviceFault::Slow(latency)) => {
+            sleep(latency).await;
+            None
+        }
+        Some(DeviceFault::Failing(fault)) => Some(fault),
+        None => None,
+    };
+    let fault = fault.or_else(|| lock(&shared.queued_faults).pop_front());
+    let result = match fault.or_else(|| lock(&shared.settings).faults.at(fastrand::f64())) {
         Some(Fault::Reset) => None,
         Some(Fault::Unavailable) => Some(Err(ApiError::unavailable())),
         Some(Fault::Exhausted) => Some(Err(exhausted(shared))),
@@ -44,13 +53,24 @@ pub(crate) async fn respond(
     response
 }
 
+/// The fault of the device that the call is about.
+fn device_fault(shared: &Shared, call: &ApiCall) -> Option<DeviceFault> {
+    match call {
+        ApiCall::Devices(_) => None,
+        ApiCall::Issue(device)
+        | ApiCall::List(device)
+        | ApiCall::Get(device, _)
+        | ApiCall::Cancel(device, _) => lock(&shared.device_faults).get(&device.to_string()).copied(),
+    }
+}
+
 fn exhausted(shared: &Shared) -> ApiError {
     ApiError::exhausted(PROJECT, lock(&shared.settings).quota.queries.unwrap_or(1000))
 }
 
 fn perform(shared: &Shared, call: &ApiCall, head: &Parts, body: &[u8]) -> Result<Value, ApiError> {
     let now = Instant::now();
-    let query = parameters(call, head.uri.query().unwrap_or_default())?;
+    let (query, devices_query) = parameters(call, head.uri.query().unwrap_or_default())?;
     let token = bearer(head);
     let principal = token.and_then(|token| lock(&shared.tokens).principal(token));
     if let Some(principal) = principal {
@@ -70,6 +90,7 @@ fn perform(shared: &Shared, call: &ApiCall, head: &Parts, body: &[u8]) -> Result
         ApiCall::Issue(device) => {
             store.issue(device, Command::parse(json_body(head, body)?)?, &settings, now)
         }
+        ApiCall::Devices(enterprise) => devices_query.page(enterprise, &store, &settings),
         ApiCall::List(device) => query.page(device, &store, &settings, now),
         ApiCall::Get(device, id) => store.get(device, id, now),
         ApiCall::Cancel(device, id) => {
@@ -79,14 +100,15 @@ fn perform(shared: &Shared, call: &ApiCall, head: &Parts, body: &[u8]) -> Result
     }
 }
 
-/// Reads the query parameters: those that Google's clients send with every method, and those of list. As at Google,
-/// any other parameter is an error.
-fn parameters(call: &ApiCall, query: &str) -> Result<ListQuery, ApiError> {
-    let mut list = ListQuery::default();
+/// Reads the query parameters: those that Google's clients send with every method, and those of the two lists. As
+/// at Google, any other parameter is an error.
+fn parameters(call: &ApiCall, query: &str) -> Result<(ListQuery, DevicesQuery), ApiError> {
+    let (mut list, mut devices) = (ListQuery::default(), DevicesQuery::default());
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         match (&*name, &*value) {
             ("alt", "json") | ("prettyPrint", _) => {}
             (name, value) if matches!(call, ApiCall::List(_)) && list.read(name, value)? => {}
+            (name, value) if matches!(call, ApiCall::Devices(_)) && devices.read(name, value)? => {}
             (name, _) => {
                 let message = format!(
                     "Invalid JSON payload received. Unknown name {}: Cannot bind query parameter. Field '{name}' \
@@ -97,7 +119,7 @@ fn parameters(call: &ApiCall, query: &str) -> Result<ListQuery, ApiError> {
             }
         }
     }
-    Ok(list)
+    Ok((list, devices))
 }
 
 /// Parses the JSON body of a request.

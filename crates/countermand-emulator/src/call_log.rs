@@ -32,6 +32,7 @@ impl CallLog {
     pub(crate) fn append(&mut self, call: &ApiCall, response: Option<&HttpResponse>) {
         let (method, name) = match call {
             ApiCall::Issue(device) => ("issue", device.to_string()),
+            ApiCall::Devices(enterprise) => ("devices", format!("enterprises/{enterprise}")),
             ApiCall::List(device) => ("list", device.to_string()),
             ApiCall::Get(device, id) => ("get", format!("{device}/operations/{id}")),
             ApiCall::Cancel(device, id) => ("cancel", format!("{device}/operations/{id}")),

@@ -1,5 +1,6 @@
 //! The handle with which a test or `dev` controls a running emulator.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use crate::denial::Denial;
 use crate::endpoint::{Condition, Endpoint};
 use crate::quota::Quota;
 use crate::route::Device;
-use crate::settings::{Fault, FaultRates, InvalidRates};
+use crate::settings::{DeviceFault, Fault, FaultRates, InvalidRates};
 use crate::shared::{Queries, Shared, lock};
 
 /// A handle on a running emulator. It issues commands as another client would, reads operations, counts queries, and
@@ -34,6 +35,50 @@ impl Control {
         let command = Command::parse(command)?;
         let settings = lock(&self.0.settings);
         lock(&self.0.store).issue(&device, command, &settings, Instant::now())
+    }
+
+    /// Issues `count` commands to each of `devices`, as [`Self::issue_command`] does. Returns the names of the
+    /// operations, in the order of the devices.
+    ///
+    /// # Errors
+    /// As for [`Self::issue_command`]. The commands before the error are issued.
+    pub fn issue_commands<'a>(
+        &self,
+        devices: impl IntoIterator<Item = &'a str>,
+        count: usize,
+        command: &Value,
+    ) -> Result<Vec<String>, ApiError> {
+        let mut names = Vec::new();
+        for device in devices {
+            for _ in 0..count {
+                let operation = self.issue_command(device, command.clone())?;
+                names.extend(operation["name"].as_str().map(str::to_owned));
+            }
+        }
+        Ok(names)
+    }
+
+    /// Removes a device with its operations, as `enterprises.devices.delete` does. Returns `false` when no command was
+    /// issued to a device of this name.
+    pub fn delete_device(&self, name: &str) -> bool {
+        Device::parse(name).is_some_and(|device| {
+            lock(&self.0.settings).devices.retain(|listed| listed != name);
+            lock(&self.0.store).delete_device(&device)
+        })
+    }
+
+    /// Sets the behavior of every API call about one device; `None` for the usual one.
+    pub fn set_device_fault(&self, device: &str, fault: Option<DeviceFault>) {
+        let mut faults = lock(&self.0.device_faults);
+        match fault {
+            Some(fault) => _ = faults.insert(device.to_owned(), fault),
+            None => _ = faults.remove(device),
+        }
+    }
+
+    /// The number of cancels of each operation that had any, by its name, with or without an effect.
+    pub fn cancel_requests(&self) -> BTreeMap<String, u64> {
+        lock(&self.0.store).cancel_requests()
     }
 
     /// The JSON of an operation, or `None` when there is none of that name.

@@ -21,7 +21,8 @@
 //!
 //! - the response to a `cancel` of an operation that is done: here 400, `FAILED_PRECONDITION`;
 //! - the error of an expired command: here `error.code` 4 (`DEADLINE_EXCEEDED`);
-//! - the filters and the order of `list`: here `done` and `metadata.type`, oldest first.
+//! - the filters and the order of `list`: here `done` and `metadata.type`, oldest first;
+//! - the order of `devices.list`: here by the device's id.
 //!
 //! The token endpoints follow RFC 6749, 7523 and 8693, AIP-4110 to AIP-4117, and the pages that the modules name. Error
 //! texts are those that Google's users quote. Guesses are
@@ -46,6 +47,7 @@ mod command;
 mod control;
 mod credential_file;
 mod denial;
+mod device_list;
 mod endpoint;
 mod iam;
 mod key;
@@ -79,7 +81,7 @@ pub use crate::credential_file::{CredentialFile, Kind};
 pub use crate::denial::Denial;
 pub use crate::endpoint::{Condition, Conditions, Endpoint};
 pub use crate::quota::Quota;
-pub use crate::settings::{Fault, FaultRates, InvalidRates, Settings};
+pub use crate::settings::{DeviceFault, Fault, FaultRates, InvalidRates, Settings};
 pub use crate::shared::Queries;
 
 use crate::shared::{Shared, lock};

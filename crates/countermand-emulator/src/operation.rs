@@ -26,6 +26,8 @@ pub(crate) struct Operation {
     expiry: Option<Instant>,
     /// When a cancel takes effect, if one was requested.
     cancel: Option<Instant>,
+    /// The number of cancels that were requested, with or without an effect.
+    pub(crate) cancel_requests: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +58,7 @@ impl Operation {
             pick_up: settings.pick_up.and_then(|delay| issued.checked_add(delay)),
             expiry: issued.checked_add(duration),
             cancel: None,
+            cancel_requests: 0,
         }
     }
 

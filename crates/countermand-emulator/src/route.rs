@@ -9,7 +9,7 @@ use percent_encoding::percent_decode_str;
 use crate::token_route::TokenRoute;
 
 /// The name of a device, `enterprises/{enterprise}/devices/{device}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Device {
     pub(crate) enterprise: String,
     pub(crate) device: String,
@@ -27,6 +27,8 @@ pub(crate) enum Route {
 pub(crate) enum ApiCall {
     /// `enterprises.devices.issueCommand`
     Issue(Device),
+    /// `enterprises.devices.list`, with the enterprise's id.
+    Devices(String),
     /// `enterprises.devices.operations.list`
     List(Device),
     /// `enterprises.devices.operations.get`, with the operation's id.
@@ -88,6 +90,11 @@ impl ApiCall {
 
     fn from_segments(method: &Method, segments: &[&str]) -> Option<Self> {
         let (device, rest) = match *segments {
+            ["enterprises", enterprise, "devices"] if method == Method::GET => {
+                // The id of the device is not looked at.
+                return Device::of(enterprise, "d")
+                    .map(|Device { enterprise, .. }| Self::Devices(enterprise));
+            }
             ["enterprises", enterprise, "devices", device, ref rest @ ..] => ((enterprise, device), rest),
             _ => return None,
         };
@@ -112,6 +119,7 @@ impl ApiCall {
     pub(crate) fn method(&self) -> &'static str {
         match self {
             Self::Issue(_) => "google.android.devicemanagement.v1.DeviceService.IssueCommand",
+            Self::Devices(_) => "google.android.devicemanagement.v1.DeviceService.ListDevices",
             Self::List(_) => "google.longrunning.Operations.ListOperations",
             Self::Get(..) => "google.longrunning.Operations.GetOperation",
             Self::Cancel(..) => "google.longrunning.Operations.CancelOperation",
@@ -141,10 +149,12 @@ mod tests {
     }
 
     #[test]
-    fn the_four_methods_have_their_paths() {
+    fn the_methods_have_their_paths() {
         let call = |method, path: &str| ApiCall::find(&method, path);
         let base = "/v1/enterprises/LC01/devices/d1";
         let cancel = ApiCall::Cancel(device(), "17".to_owned());
+        let devices = ApiCall::Devices("LC01".to_owned());
+        assert_eq!(call(Method::GET, "/v1/enterprises/LC01/devices"), Ok(devices));
         assert_eq!(call(Method::POST, &format!("{base}:issueCommand")), Ok(ApiCall::Issue(device())));
         assert_eq!(call(Method::GET, &format!("{base}/operations")), Ok(ApiCall::List(device())));
         let get = ApiCall::Get(device(), "17".to_owned());
@@ -182,6 +192,9 @@ mod tests {
             (Method::GET, "/v2/enterprises/LC01/devices/d1/operations"),
             (Method::GET, "/v1/operations/17"),
             (Method::GET, "/v1/enterprises/LC01/devices/d1"),
+            (Method::GET, "/v1/enterprises/LC01/devices/"),
+            (Method::GET, "/v1/enterprises//devices"),
+            (Method::POST, "/v1/enterprises/LC01/devices"),
             (Method::GET, "/v1/enterprises/LC01/devices/d1/operations/"),
             (Method::GET, "/v1/enterprises//devices/d1/operations"),
             (Method::GET, "/v1/enterprises/../devices/d1/operations"),

@@ -93,6 +93,15 @@ pub enum Fault {
     Reset,
 }
 
+/// The behavior of every API call about one device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceFault {
+    /// The call fails.
+    Failing(Fault),
+    /// The call takes this much longer.
+    Slow(Duration),
+}
+
 /// The [`FaultRates`] are invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(

@@ -1,6 +1,6 @@
 //! The state that all connections of an emulator share.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -12,7 +12,7 @@ use crate::key::RsaKey;
 use crate::metadata::is_token_path;
 use crate::quota::QuotaWindow;
 use crate::route::{ApiCall, Route};
-use crate::settings::{Fault, Settings};
+use crate::settings::{DeviceFault, Fault, Settings};
 use crate::store::Store;
 use crate::subject_token::SubjectTokens;
 use crate::token_endpoint::UserCredentials;
@@ -35,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) quota: Mutex<QuotaWindow>,
     /// The faults of the next API calls, which come before random ones.
     pub(crate) queued_faults: Mutex<VecDeque<Fault>>,
+    /// The behavior of single devices, by their names.
+    pub(crate) device_faults: Mutex<HashMap<String, DeviceFault>>,
     pub(crate) queries: Mutex<Queries>,
     pub(crate) call_log: Option<Mutex<CallLog>>,
 }
@@ -46,6 +48,8 @@ pub struct Queries {
     pub issue: u64,
     /// `enterprises.devices.operations.get`
     pub get: u64,
+    /// `enterprises.devices.list`
+    pub devices: u64,
     /// `enterprises.devices.operations.list`
     pub list: u64,
     /// `enterprises.devices.operations.cancel`
@@ -89,6 +93,7 @@ impl Shared {
             tokens: Mutex::default(),
             quota: Mutex::default(),
             queued_faults: Mutex::default(),
+            device_faults: Mutex::default(),
             queries: Mutex::default(),
             call_log,
         })
@@ -105,6 +110,7 @@ impl Shared {
         let count = match route {
             Route::Api(ApiCall::Issue(_)) => &mut queries.issue,
             Route::Api(ApiCall::Get(..)) => &mut queries.get,
+            Route::Api(ApiCall::Devices(_)) => &mut queries.devices,
             Route::Api(ApiCall::List(_)) => &mut queries.list,
             Route::Api(ApiCall::Cancel(..)) => &mut queries.cancel,
             Route::Token(TokenRoute::TokenEndpoint) => &mut queries.token,

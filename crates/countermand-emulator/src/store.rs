@@ -1,7 +1,8 @@
 //! The operations of each device, in the order of their issue.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Bound;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
@@ -13,16 +14,16 @@ use crate::operation::{Operation, Outcome};
 use crate::route::Device;
 use crate::settings::Settings;
 
-/// The devices and their operations. Operations are never removed.
+/// The devices and their operations. An operation is removed only with its device.
 pub(crate) struct Store {
-    devices: HashMap<Device, BTreeMap<u64, Operation>>,
+    devices: BTreeMap<Device, BTreeMap<u64, Operation>>,
     /// Both clocks at the start. The monotonic clock decides outcomes, and the wall clock is only returned to clients.
     start: (Instant, SystemTime),
 }
 
 impl Store {
     pub(crate) fn new() -> Self {
-        Self { devices: HashMap::new(), start: (Instant::now(), SystemTime::now()) }
+        Self { devices: BTreeMap::new(), start: (Instant::now(), SystemTime::now()) }
     }
 
     /// Issues a command and returns the JSON of the new operation. Unless the settings list devices, a device exists
@@ -65,6 +66,7 @@ impl Store {
         now: Instant,
     ) -> Result<(), ApiError> {
         let operation = self.find(device, id).ok_or_else(ApiError::not_found)?;
+        operation.cancel_requests += 1;
         if operation.outcome(now) != Outcome::Pending {
             return Err(ApiError::failed_precondition("The operation is already done."));
         }
@@ -90,6 +92,29 @@ impl Store {
         let from = after.map_or(0, |after| after.saturating_add(1));
         (listed || operations.is_some())
             .then(|| operations.into_iter().flat_map(move |all| all.range(from..)).map(|(id, op)| (*id, op)))
+    }
+
+    /// The ids of the enterprise's devices that are greater than `after`, in their order.
+    pub(crate) fn devices_of(&self, enterprise: &str, after: &str, settings: &Settings) -> BTreeSet<String> {
+        let first = Device { enterprise: enterprise.to_owned(), device: after.to_owned() };
+        let range = (Bound::Excluded(first), Bound::Unbounded);
+        let issued = self.devices.range(range).map(|(device, _)| device.clone());
+        let issued = issued.take_while(|device| device.enterprise == enterprise);
+        let listed = settings.devices.iter().filter_map(|name| Device::parse(name));
+        let listed = listed.filter(|device| device.enterprise == enterprise && *device.device > *after);
+        issued.chain(listed).map(|device| device.device).collect()
+    }
+
+    /// Removes a device with its operations. Returns `false` when no command was issued to such a device.
+    pub(crate) fn delete_device(&mut self, device: &Device) -> bool {
+        self.devices.remove(device).is_some()
+    }
+
+    /// The number of cancels of each operation that had any, by its name.
+    pub(crate) fn cancel_requests(&self) -> BTreeMap<String, u64> {
+        let all = self.devices.values().flat_map(BTreeMap::values);
+        let cancelled = all.filter(|operation| operation.cancel_requests > 0);
+        cancelled.map(|operation| (operation.name.clone(), operation.cancel_requests)).collect()
     }
 
     /// The names of the operations that are pending at `now`, oldest first.

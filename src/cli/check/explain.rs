@@ -12,7 +12,7 @@ use crate::{
         serve::report,
     },
     config::{Flags, Variables},
-    name::{DeviceName, OperationName},
+    name::{DeviceName, EnterpriseName, ListParent, OperationName},
     policy::{Action, Explanation, Lineage, PolicyFile, Resource, Statement, settings::PolicyMode},
 };
 
@@ -20,8 +20,8 @@ use crate::{
 #[derive(Debug, Args)]
 pub(super) struct ExplainArgs {
     /// Explain whether CALLER (as in the audit log: spiffe://…, dns:…, jwt:ISSUER#SUBJECT, unix:UID, anonymous)
-    /// may do ACTION (cancel, get, list, wait) to NAME (an operation, for list a device), and by which
-    /// policies; nothing else is checked, and no token is fetched
+    /// may do ACTION (cancel, get, list, wait) to NAME (an operation, for list a device or
+    /// enterprises/…/devices/-), and by which policies; nothing else is checked, and no token is fetched
     #[arg(long, num_args = 3, value_names = ["CALLER", "ACTION", "NAME"])]
     explain: Option<Vec<String>>,
 
@@ -45,6 +45,7 @@ pub(super) struct ExplainedCall {
 enum ExplainedResource {
     Operation(OperationName),
     Device(DeviceName),
+    Enterprise(EnterpriseName),
 }
 
 impl ExplainedResource {
@@ -52,6 +53,7 @@ impl ExplainedResource {
         match self {
             Self::Operation(name) => name.lineage(),
             Self::Device(name) => name.lineage(),
+            Self::Enterprise(name) => name.lineage(),
         }
     }
 }
@@ -70,7 +72,10 @@ impl ExplainArgs {
             .ok_or_else(|| format!("{action:?} is not an action; give cancel, get, list or wait"))?;
         let invalid = |error| format!("{name:?}: {error}");
         let resource = match action {
-            Action::List => ExplainedResource::Device(DeviceName::parse(name).map_err(invalid)?),
+            Action::List => match ListParent::parse(name).map_err(invalid)? {
+                ListParent::Device(name) => ExplainedResource::Device(name),
+                ListParent::AllDevices(name) => ExplainedResource::Enterprise(name),
+            },
             Action::Cancel | Action::Get | Action::Wait => {
                 ExplainedResource::Operation(OperationName::parse(name).map_err(invalid)?)
             }

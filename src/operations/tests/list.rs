@@ -31,7 +31,8 @@ async fn an_invalid_list_request_is_refused_without_a_query() {
     for request in [
         ListOperationsRequest { page_size: -1, ..device("") },
         ListOperationsRequest { name: name(1, 1), ..device("") },
-        ListOperationsRequest { name: "enterprises/LC01/devices/-".to_owned(), ..device("") },
+        ListOperationsRequest { name: "enterprises/-/devices/-".to_owned(), ..device("") },
+        ListOperationsRequest { name: "enterprises/LC01/devices/-".to_owned(), ..device("next") },
     ] {
         let error = list(&service, request).await.expect_err("refused");
         assert_eq!(error.code(), Code::InvalidArgument);

@@ -5,7 +5,7 @@ use proptest::{collection::vec, prelude::*, sample::select};
 use super::{spiffe, token};
 use crate::{
     caller::{Caller, Evidence, Identity},
-    name::{DeviceName, OperationName},
+    name::{DeviceName, EnterpriseName, ListParent, OperationName},
     policy::{
         Action, Lineage, Resource,
         active::ActiveRules,
@@ -67,6 +67,7 @@ fn scope() -> impl Strategy<Value = String> {
         resource().prop_map(|it| format!("resource == {it}")),
         resource().prop_map(|it| format!("resource is Operation in {it}")),
         Just("resource is Device".to_owned()),
+        Just("resource is Enterprise".to_owned()),
     ]
 }
 
@@ -111,6 +112,7 @@ fn policy() -> impl Strategy<Value = String> {
 enum ResourceName {
     Operation(OperationName),
     Device(DeviceName),
+    Enterprise(EnterpriseName),
 }
 
 impl ResourceName {
@@ -118,16 +120,22 @@ impl ResourceName {
         match self {
             Self::Operation(name) => name.lineage(),
             Self::Device(name) => name.lineage(),
+            Self::Enterprise(name) => name.lineage(),
         }
     }
 }
 
 fn call() -> impl Strategy<Value = (Caller, Action, ResourceName)> {
     let ids = (select(&ENTERPRISES[..]), select(&DEVICES[..]), select(&OPERATIONS[..]));
-    let actions = select(&super::ALL[..]);
-    (select(callers()), actions, ids).prop_map(|(caller, action, (enterprise, device, operation))| {
-        let device = format!("enterprises/{enterprise}/devices/{device}");
+    let actions = (select(&super::ALL[..]), any::<bool>());
+    (select(callers()), actions, ids).prop_map(|(caller, (action, all), (enterprise, device, operation))| {
+        let all = all && action == Action::List;
+        let device = format!("enterprises/{enterprise}/devices/{}", if all { "-" } else { device });
         let name = match action {
+            _ if all => match ListParent::parse(&device).unwrap() {
+                ListParent::AllDevices(enterprise) => ResourceName::Enterprise(enterprise),
+                ListParent::Device(device) => panic!("{device}"),
+            },
             Action::List => ResourceName::Device(DeviceName::parse(&device).unwrap()),
             _ => ResourceName::Operation(
                 OperationName::parse(&format!("{device}/operations/{operation}")).unwrap(),

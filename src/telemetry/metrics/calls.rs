@@ -49,15 +49,17 @@ const SERVER_ERRORS: [&str; 7] =
 
 /// The reasons of the errors that this server originates, and `_OTHER` for any other. A test compares them with the
 /// code that makes the errors.
-pub const ERROR_REASONS: [&str; 26] = [
+pub const ERROR_REASONS: [&str; 28] = [
     "AUDIT_UNAVAILABLE",
     "CREDENTIAL_UNAVAILABLE",
     "DEADLINE_EXCEEDED",
     "INTERNAL",
+    "INVALID_FILTER",
     "INVALID_FORWARDED_IDENTITY",
     "INVALID_GRPC_TIMEOUT",
     "INVALID_NAME",
     "INVALID_PAGE_SIZE",
+    "INVALID_PAGE_TOKEN",
     "INVALID_TIMEOUT",
     "INVALID_TOKEN",
     "JWKS_UNAVAILABLE",

@@ -88,6 +88,17 @@ async fn claims_are_tags_and_the_output_can_be_json() {
 }
 
 #[tokio::test]
+async fn a_list_of_all_devices_is_about_the_enterprise() {
+    let all = "enterprises/LC01/devices/-";
+    let ended = explain(&["--explain", CONSOLE, "list", all]).await;
+    assert!(ended.code == Some(0) && ended.stdout.starts_with("allowed\nby console "), "{ended:?}");
+    let devices_alone = "permit (principal, action, resource is Device);";
+    assert_eq!(explain_by(devices_alone, &["--explain", CONSOLE, "list", all]).await.code, Some(1));
+    let ended = explain(&["--explain", CONSOLE, "get", all]).await;
+    assert!(ended.stderr.contains("the device must be named: the wildcard - is only for"), "{ended:?}");
+}
+
+#[tokio::test]
 async fn the_proof_flag_sets_how_the_identity_was_verified() {
     let question = ["--explain", "dns:console.corp.example", "cancel", OPERATION];
     for (proof, code) in [

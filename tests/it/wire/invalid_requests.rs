@@ -17,7 +17,7 @@ use crate::support::{
 async fn an_invalid_name_is_a_field_violation() {
     const SEGMENT: &str = "must be 1 to 255 characters of A-Z a-z 0-9 - _ . ~, and not . or ..";
     const PATTERN: &str = "must be of the form enterprises/*/devices/*/operations/*";
-    const WILDCARD: &str = "must be named: the wildcard - is not supported";
+    const WILDCARD: &str = "must be named: the wildcard - is only for the device in ListOperations";
     let long = format!("enterprises/LC01/devices/d1/operations/{}", "1".repeat(256));
     let longer = format!("enterprises/LC01/devices/d1/operations/{}", "1".repeat(60_000));
     let upstream = Upstream::start().await;

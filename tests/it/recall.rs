@@ -1,0 +1,10 @@
+//! ListOperations over all devices of an enterprise.
+
+mod authorization;
+mod fixture;
+mod incomplete_lists;
+mod memory;
+mod page_tokens;
+mod pages;
+mod supported_filters;
+mod wildcard_names;

@@ -1,0 +1,107 @@
+//! Devices that cannot be read, deadlines and quotas.
+
+use std::time::Duration;
+
+use countermand::proto::longrunning::ListOperationsRequest;
+use countermand_emulator::{DeviceFault, Fault, Quota};
+use tonic::{Code, Request};
+
+use crate::{
+    recall::fixture::{device, list, names, pages, request, start, wipe},
+    support::details::{assert_our_error, decode},
+};
+
+/// A request with a deadline.
+fn within(timeout: Duration, request: ListOperationsRequest) -> Request<ListOperationsRequest> {
+    let mut request = Request::new(request);
+    request.set_timeout(timeout);
+    request
+}
+
+#[tokio::test]
+async fn a_device_that_fails_is_unreachable_if_partial_success_is_requested() {
+    let (emulator, service) = start().await;
+    let mut client = service.client();
+    let all: Vec<_> = (0..6).flat_map(|number| wipe(&emulator, &device(number), 1)).collect();
+    emulator.control().set_device_fault(&device(2), Some(DeviceFault::Failing(Fault::Unavailable)));
+    let status = list(&mut client, request(0, "")).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    assert!(!decode(&status).details.is_empty());
+
+    let partial = ListOperationsRequest { return_partial_success: true, ..request(0, "") };
+    let page = list(&mut client, partial).await.unwrap();
+    assert_eq!((&page.unreachable[..], page.next_page_token.as_str()), (&[device(2)][..], ""));
+    assert_eq!(names([&page]), [&all[..2], &all[3..]].concat());
+}
+
+#[tokio::test]
+async fn a_list_fails_if_the_devices_cannot_be_listed() {
+    let (emulator, service) = start().await;
+    wipe(&emulator, &device(0), 1);
+    emulator.control().fail_next(4, Fault::Unavailable);
+    let partial = ListOperationsRequest { return_partial_success: true, ..request(0, "") };
+    let status = list(&mut service.client(), partial).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert_eq!(emulator.control().queries().list, 0);
+}
+
+#[tokio::test]
+async fn a_page_ends_before_the_deadline_with_what_was_read() {
+    let (emulator, service) = start().await;
+    let mut client = service.client();
+    let all: Vec<_> = (0..6).flat_map(|number| wipe(&emulator, &device(number), 1)).collect();
+    let slow = DeviceFault::Slow(Duration::from_secs(3600));
+    emulator.control().set_device_fault(&device(3), Some(slow));
+    let timeout = Duration::from_secs(2);
+    let first = list(&mut client, within(timeout, request(0, ""))).await.unwrap();
+    assert_eq!(names([&first]), all[..3]);
+    // Without any progress, the deadline is an error, also with partial success.
+    let partial =
+        ListOperationsRequest { return_partial_success: true, ..request(0, &first.next_page_token) };
+    let status = list(&mut client, within(timeout, partial)).await.unwrap_err();
+    assert_our_error(&status, Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+    emulator.control().set_device_fault(&device(3), None);
+    let rest = pages(&mut client, request(0, &first.next_page_token)).await;
+    assert_eq!(names(&rest), all[3..]);
+}
+
+#[tokio::test]
+async fn the_pages_of_one_device_that_were_read_before_the_deadline_count() {
+    let (emulator, service) = start().await;
+    let mut client = service.client();
+    let all = wipe(&emulator, &device(0), 4);
+    // Each request takes 0.4 s, so that the four pages of the device do not end within the deadline.
+    emulator.control().set_latency(Duration::from_millis(400));
+    let filter = "metadata.type = LOCK".to_owned();
+    let nothing = ListOperationsRequest { filter, ..request(1, "") };
+    let page = list(&mut client, within(Duration::from_millis(1800), nothing.clone())).await.unwrap();
+    assert!(page.operations.is_empty() && !page.next_page_token.is_empty());
+    let queries = emulator.control().queries();
+    // The last of these requests was not answered.
+    assert!((2..=4).contains(&queries.list), "{queries:?}");
+    emulator.control().set_latency(Duration::ZERO);
+    let rest = ListOperationsRequest { page_token: page.next_page_token, ..nothing };
+    let page = list(&mut client, rest).await.unwrap();
+    assert_eq!((page.operations.len(), page.next_page_token.as_str()), (0, ""));
+    assert!(emulator.control().queries().list < queries.list + 4, "the list goes on within the device");
+    assert_eq!(emulator.control().pending(), all);
+}
+
+#[tokio::test]
+async fn a_page_ends_when_the_quota_is_exhausted() {
+    let (emulator, service) = start().await;
+    let mut client = service.client();
+    let all: Vec<_> = (0..12).flat_map(|number| wipe(&emulator, &device(number), 1)).collect();
+    let window = Duration::from_secs(3600);
+    emulator.control().set_quota(Quota { queries: Some(6), window });
+    let partial = |token: &str| ListOperationsRequest { return_partial_success: true, ..request(0, token) };
+    let first = list(&mut client, partial("")).await.unwrap();
+    let read = first.operations.len();
+    assert!((1..=5).contains(&read) && first.unreachable.is_empty(), "{first:?}");
+    assert_eq!(names([&first]), all[..read]);
+    let status = list(&mut client, partial(&first.next_page_token)).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    emulator.control().set_quota(Quota::UNLIMITED);
+    let rest = pages(&mut client, partial(&first.next_page_token)).await;
+    assert_eq!(names(&rest), all[read..]);
+}
