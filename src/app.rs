@@ -21,7 +21,7 @@ use crate::{
     background::{Background, TaskExits},
     credentials::Credentials,
     http_client::tls::TlsError,
-    operations::{CacheLimits, Operations, PollIntervals, Times, settings::Polling},
+    operations::{CacheLimits, Operations, PollIntervals, Times, guard::Guard, settings::Polling},
     policy::Policy,
     server::{
         Drained, Router, Server,
@@ -114,6 +114,7 @@ impl App {
             polling,
             audit,
             telemetry,
+            guard,
             log: _,
         } = settings;
         let max_connections = open_files::fit_connections(limits.max_connections);
@@ -144,12 +145,14 @@ impl App {
         let (serving, state) = watch::channel(Serving::NotReady);
         let policy = Policy::start(policy, metrics.policy, &background);
         let times = times(upstream.timeout, &polling);
+        let guard = Arc::new(Guard::new(guard, metrics.operations.guard_triggered.clone()));
         let operations = Operations::new(
             policy.clone(),
             amapi,
             times,
             state.clone(),
             in_flight.clone(),
+            Arc::clone(&guard),
             &metrics.operations,
         );
         let issuer = jwt.as_ref().zip(keys);
@@ -179,6 +182,7 @@ impl App {
             credentials: pool,
             calls: Arc::clone(&calls),
             drain: Arc::clone(&drain),
+            guard,
             reloads: Mutex::new(background.reloads(ReloadKind::Configuration)),
             background: background.clone(),
             effective: Mutex::new(effective),

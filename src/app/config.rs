@@ -16,7 +16,10 @@ use crate::{
     },
     http_client::{LoadedAuthorities, ProxySettings, tls::TlsError},
     loopback::is_loopback,
-    operations::settings::Polling,
+    operations::{
+        guard::GuardLimit,
+        settings::{GuardSettings, Polling},
+    },
     policy::{
         PolicyFile,
         settings::{PolicyMode, PolicySettings},
@@ -106,6 +109,8 @@ pub struct Settings {
     pub audit: Audit,
     /// `[telemetry]`: the listener for monitoring.
     pub telemetry: Telemetry,
+    /// `[guard]`: the number of pending WIPEs that is reported. `None` for no guard.
+    pub guard: Option<GuardLimit>,
     /// The log.
     pub log: LogSettings,
 }
@@ -142,6 +147,7 @@ pub(crate) fn all_settings() -> Vec<Setting> {
         Polling::describe(),
         Audit::describe(),
         Telemetry::describe(),
+        GuardSettings::describe(),
     ]
     .concat()
 }
@@ -185,6 +191,9 @@ impl Config {
         let credentials_are_valid = sources.errors.len() == before;
         let [mut callers, mut polling, mut audit, mut telemetry] =
             ["callers", "polling", "audit", "telemetry"].map(|key| root.section(key, &mut sources.errors));
+        let (guard_is_in_file, before) = (root.has("guard"), sources.errors.len());
+        let mut guard = root.section("guard", &mut sources.errors);
+        let guard_is_table = sources.errors.len() == before;
         let unknown = root.finish(&mut sources.errors);
 
         let proxy = ProxySettings::read(&mut sources);
@@ -246,6 +255,11 @@ impl Config {
         );
         telemetry.finish(&mut sources.errors);
 
+        let guard_settings = GuardSettings::read(&mut guard, &mut sources);
+        let has_guard = (guard_is_in_file || guard.is_given()) && guard_is_table;
+        let guard_limit = has_guard.then(|| guard_settings.limit(&guard, &mut sources.errors)).flatten();
+        guard.finish(&mut sources.errors);
+
         let log = LogSettings::read(&mut Section::empty(""), &mut sources);
         check_filter(&mut sources);
         let traces = TraceSettings::read(&mut sources);
@@ -269,6 +283,7 @@ impl Config {
             polling: polling_settings,
             audit: audit_settings,
             telemetry: telemetry_settings,
+            guard: guard_limit,
             log,
         };
         let loaded = LoadedFiles {

@@ -12,15 +12,17 @@ use super::{
     credentials::CredentialPool,
 };
 use crate::{
-    background::Background, config::EffectiveSetting, policy::Policy, server::call::Calls,
-    telemetry::metrics::ReloadCounter,
+    background::Background, config::EffectiveSetting, operations::guard::Guard, policy::Policy,
+    server::call::Calls, telemetry::metrics::ReloadCounter,
 };
 
 /// The section whose changes apply without a restart, as one.
 const CREDENTIALS: &str = "credentials";
 
 /// The keys whose changes apply without a restart.
-const RELOADABLE: [&str; 5] = [
+const RELOADABLE: [&str; 7] = [
+    "guard.pending_wipes",
+    "guard.period",
     "policy.file",
     "policy.mode",
     "server.drain_delay",
@@ -42,6 +44,7 @@ pub(super) struct ReloadTargets {
     pub(super) credentials: CredentialPool,
     pub(super) calls: Arc<Calls>,
     pub(super) drain: Arc<DrainTimes>,
+    pub(super) guard: Arc<Guard>,
     pub(super) reloads: Mutex<ReloadCounter>,
     pub(super) background: Background,
     pub(super) effective: Mutex<Vec<EffectiveSetting>>,
@@ -95,7 +98,8 @@ impl Reloader {
     pub fn apply(&self, config: Config) -> Reloaded {
         let Config { settings, loaded, proxy: _, traces: _, unknown_variables: _, file: _, effective: new } =
             config;
-        let ReloadTargets { policy, credentials, calls, drain, reloads, background, effective } = &*self.0;
+        let ReloadTargets { policy, credentials, calls, drain, guard, reloads, background, effective } =
+            &*self.0;
         let mut effective = effective.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = changed_keys(&effective, &new);
         let access_changes = changed.iter().any(|key| ACCESS.iter().any(|prefix| key.starts_with(prefix)));
@@ -104,7 +108,7 @@ impl Reloader {
         let (mut applied, needs_restart): (Vec<_>, Vec<_>) =
             changed.into_iter().partition(|key| is_applied(key));
 
-        let Settings { server, limits, credentials: credential_settings, .. } = settings;
+        let Settings { server, limits, credentials: credential_settings, guard: guard_limit, .. } = settings;
         let LoadedFiles { policy: policy_file, credentials: loaded_credentials, .. } = loaded;
         if applied.iter().any(|key| key.starts_with("policy.")) {
             policy.replace(policy_file, background);
@@ -112,6 +116,7 @@ impl Reloader {
         if credentials.replace(credential_settings.into_iter().zip(loaded_credentials).collect()) {
             applied.insert(0, CREDENTIALS.to_owned());
         }
+        guard.replace(guard_limit);
         drain.set(server.drain_delay, server.drain_timeout);
         calls.set_max_calls_per_caller(limits.max_calls_per_caller);
         reloads.lock().unwrap_or_else(PoisonError::into_inner).succeeded();

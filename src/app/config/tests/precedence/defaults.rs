@@ -55,6 +55,7 @@ pub(super) fn defaults(directory: &Path, url: &Settings) -> Settings {
         polling: polling(1, 20, 240, 2000, 3600),
         audit: Audit { file: Destination::Stdout, on_failure: OnFailure::Fail },
         telemetry: Telemetry { listen: None },
+        guard: None,
         log: LogSettings { log_format: None },
     }
 }

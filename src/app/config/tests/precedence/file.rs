@@ -9,7 +9,7 @@ use crate::{
     app::config::Settings,
     audit::settings::{Audit, Destination, OnFailure},
     credentials::Pattern,
-    operations::settings::Polling,
+    operations::{guard::GuardLimit, settings::Polling},
     policy::settings::{PolicyMode, PolicySettings},
     server::settings::{Callers, Jwks, Jwt, Limits, ListenAddress, Owner, Server},
     telemetry::settings::{LogSettings, Telemetry},
@@ -80,6 +80,9 @@ file = "audit.jsonl"
 on_failure = "continue"
 [telemetry]
 listen = "127.0.0.1:9465"
+[guard]
+pending_wipes = 50
+period = "1h"
 "#;
 
 /// The settings of `--config @/full.toml` alone. The URLs come from `url`, because the test compares them as text.
@@ -123,6 +126,7 @@ fn full(directory: &Path, url: &Settings) -> Settings {
             on_failure: OnFailure::Continue,
         },
         telemetry: Telemetry { listen: Some(([127, 0, 0, 1], 9465).into()) },
+        guard: Some(GuardLimit { pending_wipes: 50, period: Duration::from_secs(3600) }),
         log: LogSettings { log_format: None },
     }
 }

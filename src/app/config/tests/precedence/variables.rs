@@ -8,12 +8,13 @@ use crate::{
     amapi::settings::Upstream,
     app::config::Settings,
     audit::settings::{Audit, Destination, OnFailure},
+    operations::guard::GuardLimit,
     policy::settings::{PolicyMode, PolicySettings},
     server::settings::{Callers, Jwks, Jwt, Limits, Owner, Server},
     telemetry::settings::{LogFormat, LogSettings, Telemetry},
 };
 
-pub(super) const ALL_VARIABLES: [(&str, &str); 51] = [
+pub(super) const ALL_VARIABLES: [(&str, &str); 53] = [
     ("COUNTERMAND_CONFIG", "@/full.toml"),
     ("COUNTERMAND_LISTEN", "127.0.0.1:2, [::1]:2"),
     ("COUNTERMAND_ADMIN_LISTEN", "127.0.0.1:3"),
@@ -64,6 +65,8 @@ pub(super) const ALL_VARIABLES: [(&str, &str); 51] = [
     ("COUNTERMAND_CALLERS_JWT_JWKS_CA_CERTIFICATES", "@/other.pem"),
     ("COUNTERMAND_CALLERS_JWT_JWKS_TOKEN_FILE", "@/other.json"),
     ("COUNTERMAND_TELEMETRY_LISTEN", "0.0.0.0:9466"),
+    ("COUNTERMAND_GUARD_PENDING_WIPES", "0"),
+    ("COUNTERMAND_GUARD_PERIOD", "7s"),
     ("COUNTERMAND_LOG_FORMAT", "json"),
 ];
 
@@ -97,6 +100,7 @@ pub(super) fn of_variables(directory: &Path, urls: &Settings) -> Settings {
         polling: polling(2, 3, 4, 5, 6),
         audit: Audit { file: Destination::File(directory.join("other.jsonl")), on_failure: OnFailure::Fail },
         telemetry: Telemetry { listen: Some(([0, 0, 0, 0], 9466).into()) },
+        guard: Some(GuardLimit { pending_wipes: 0, period: Duration::from_secs(7) }),
         log: LogSettings { log_format: Some(LogFormat::Json) },
     }
 }
