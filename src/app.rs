@@ -112,9 +112,9 @@ impl App {
             callers,
             jwt,
             polling,
+            guard,
             audit,
             telemetry,
-            guard,
             log: _,
         } = settings;
         let max_connections = open_files::fit_connections(limits.max_connections);
@@ -179,10 +179,10 @@ impl App {
         passed.finish().map_err(StartError::PassedSocket)?;
         let reloader = Reloader::new(ReloadTargets {
             policy,
+            guard,
             credentials: pool,
             calls: Arc::clone(&calls),
             drain: Arc::clone(&drain),
-            guard,
             reloads: Mutex::new(background.reloads(ReloadKind::Configuration)),
             background: background.clone(),
             effective: Mutex::new(effective),

@@ -41,10 +41,10 @@ pub struct Reloader(Arc<ReloadTargets>);
 /// The parts of the process whose settings can change.
 pub(super) struct ReloadTargets {
     pub(super) policy: Policy,
+    pub(super) guard: Arc<Guard>,
     pub(super) credentials: CredentialPool,
     pub(super) calls: Arc<Calls>,
     pub(super) drain: Arc<DrainTimes>,
-    pub(super) guard: Arc<Guard>,
     pub(super) reloads: Mutex<ReloadCounter>,
     pub(super) background: Background,
     pub(super) effective: Mutex<Vec<EffectiveSetting>>,

@@ -75,14 +75,14 @@ max_interval = "1h"
 max_wait = "30s"
 cache_entries = 0
 cache_max_age = "1m"
+[guard]
+pending_wipes = 50
+period = "1h"
 [audit]
 file = "audit.jsonl"
 on_failure = "continue"
 [telemetry]
 listen = "127.0.0.1:9465"
-[guard]
-pending_wipes = 50
-period = "1h"
 "#;
 
 /// The settings of `--config @/full.toml` alone. The URLs come from `url`, because the test compares them as text.
@@ -121,12 +121,12 @@ fn full(directory: &Path, url: &Settings) -> Settings {
             jwks: Jwks::File(directory.join("jwks.json")),
         }),
         polling: Polling { min_interval: Duration::from_millis(1), ..polling(0, 3600, 30, 0, 60) },
+        guard: Some(GuardLimit { pending_wipes: 50, period: Duration::from_secs(3600) }),
         audit: Audit {
             file: Destination::File(directory.join("audit.jsonl")),
             on_failure: OnFailure::Continue,
         },
         telemetry: Telemetry { listen: Some(([127, 0, 0, 1], 9465).into()) },
-        guard: Some(GuardLimit { pending_wipes: 50, period: Duration::from_secs(3600) }),
         log: LogSettings { log_format: None },
     }
 }

@@ -53,6 +53,8 @@ pub(super) const ALL_VARIABLES: [(&str, &str); 53] = [
     ("COUNTERMAND_POLLING_MAX_WAIT", "4s"),
     ("COUNTERMAND_POLLING_CACHE_ENTRIES", "5"),
     ("COUNTERMAND_POLLING_CACHE_MAX_AGE", "6s"),
+    ("COUNTERMAND_GUARD_PENDING_WIPES", "0"),
+    ("COUNTERMAND_GUARD_PERIOD", "7s"),
     ("COUNTERMAND_AUDIT_FILE", "@/other.jsonl"),
     ("COUNTERMAND_AUDIT_ON_FAILURE", "fail"),
     ("COUNTERMAND_CALLERS_FORWARDED_CLIENT_CERT", "false"),
@@ -65,8 +67,6 @@ pub(super) const ALL_VARIABLES: [(&str, &str); 53] = [
     ("COUNTERMAND_CALLERS_JWT_JWKS_CA_CERTIFICATES", "@/other.pem"),
     ("COUNTERMAND_CALLERS_JWT_JWKS_TOKEN_FILE", "@/other.json"),
     ("COUNTERMAND_TELEMETRY_LISTEN", "0.0.0.0:9466"),
-    ("COUNTERMAND_GUARD_PENDING_WIPES", "0"),
-    ("COUNTERMAND_GUARD_PERIOD", "7s"),
     ("COUNTERMAND_LOG_FORMAT", "json"),
 ];
 
@@ -98,9 +98,9 @@ pub(super) fn of_variables(directory: &Path, urls: &Settings) -> Settings {
         },
         jwt: Some(jwt_of_variables(directory)),
         polling: polling(2, 3, 4, 5, 6),
+        guard: Some(GuardLimit { pending_wipes: 0, period: Duration::from_secs(7) }),
         audit: Audit { file: Destination::File(directory.join("other.jsonl")), on_failure: OnFailure::Fail },
         telemetry: Telemetry { listen: Some(([0, 0, 0, 0], 9466).into()) },
-        guard: Some(GuardLimit { pending_wipes: 0, period: Duration::from_secs(7) }),
         log: LogSettings { log_format: Some(LogFormat::Json) },
     }
 }
