@@ -21,7 +21,7 @@ use crate::{
     background::{Background, TaskExits},
     credentials::Credentials,
     http_client::tls::TlsError,
-    operations::{CacheLimits, Operations, PollIntervals, Times, settings::Polling},
+    operations::{CacheLimits, Operations, PollIntervals, Times, guard::Guard, settings::Polling},
     policy::Policy,
     quota::{Quota, shared::SharedStore},
     server::{
@@ -113,6 +113,7 @@ impl App {
             callers,
             jwt,
             polling,
+            guard,
             audit,
             telemetry,
             quota,
@@ -169,12 +170,14 @@ impl App {
         let (serving, state) = watch::channel(Serving::NotReady);
         let policy = Policy::start(policy, metrics.policy, &background);
         let times = times(upstream.timeout, &polling);
+        let guard = Arc::new(Guard::new(guard, metrics.operations.guard_triggered.clone()));
         let operations = Operations::new(
             policy.clone(),
             amapi,
             times,
             state.clone(),
             in_flight.clone(),
+            Arc::clone(&guard),
             &metrics.operations,
         );
         let issuer = jwt.as_ref().zip(keys);
@@ -201,6 +204,7 @@ impl App {
         passed.finish().map_err(StartError::PassedSocket)?;
         let reloader = Reloader::new(ReloadTargets {
             policy,
+            guard,
             credentials: pool,
             calls: Arc::clone(&calls),
             drain: Arc::clone(&drain),

@@ -26,6 +26,7 @@ mod enterprise_list;
 mod fake_amapi;
 mod filter;
 mod flights;
+pub mod guard;
 mod json_struct;
 mod outcome_log;
 mod page_token;
@@ -46,6 +47,7 @@ use call::Call;
 use enterprise_list::EnterpriseList;
 use filter::FilterError;
 use flights::Flights;
+use guard::Guard;
 use outcome_log::OutcomeLog;
 use page_token::Position;
 use poller::Pollers;
@@ -77,7 +79,7 @@ pub struct Times {
 
 impl<A: Api> Operations<A> {
     /// Creates the service. An upstream call whose callers disconnected continues as a task of `in_flight`. Waits
-    /// end when `serving` becomes `Draining`. `metrics` reads the sizes of the cache and of the pollers.
+    /// end when `serving` becomes `Draining`. `guard` looks at every response to a query. `metrics` reads the sizes of the cache and of the pollers.
     #[must_use]
     pub fn new(
         policy: Policy,
@@ -85,14 +87,22 @@ impl<A: Api> Operations<A> {
         times: Times,
         serving: watch::Receiver<Serving>,
         in_flight: TaskTracker,
+        guard: Arc<Guard>,
         metrics: &OperationMetrics,
     ) -> Self {
         let amapi = Arc::new(amapi);
         let Times { upstream_timeout, max_wait: _, intervals, limits } = times;
         let cancels = Flights::new(in_flight.clone(), metrics.shared_cancels.clone());
         let log = Arc::<OutcomeLog>::default();
-        let reader =
-            Reader::new(Arc::clone(&amapi), Arc::clone(&log), upstream_timeout, limits, in_flight, metrics);
+        let reader = Reader::new(
+            Arc::clone(&amapi),
+            Arc::clone(&log),
+            guard,
+            upstream_timeout,
+            limits,
+            in_flight,
+            metrics,
+        );
         let pollers = Pollers::new(reader.clone(), intervals, serving, metrics);
         Self { policy, amapi, log, cancels, reader, pollers, times }
     }

@@ -16,7 +16,10 @@ use crate::{
     },
     http_client::{LoadedAuthorities, ProxySettings, tls::TlsError},
     loopback::is_loopback,
-    operations::settings::Polling,
+    operations::{
+        guard::GuardLimit,
+        settings::{GuardSettings, Polling},
+    },
     policy::{
         PolicyFile,
         settings::{PolicyMode, PolicySettings},
@@ -106,6 +109,8 @@ pub struct Settings {
     pub jwt: Option<Jwt>,
     /// `[polling]`: the intervals of queries about pending operations.
     pub polling: Polling,
+    /// `[guard]`: the number of pending WIPEs that is reported. `None` for no guard.
+    pub guard: Option<GuardLimit>,
     /// `[audit]`: the audit log.
     pub audit: Audit,
     /// `[telemetry]`: the listener for monitoring.
@@ -150,6 +155,7 @@ pub(crate) fn all_settings() -> Vec<Setting> {
         Callers::describe(),
         JwtSettings::describe(),
         Polling::describe(),
+        GuardSettings::describe(),
         Audit::describe(),
         Telemetry::describe(),
         QuotaSettings::describe(),
@@ -195,6 +201,9 @@ impl Config {
         let before = sources.errors.len();
         let credentials = root.sections(SECTIONS, &mut sources.errors);
         let credentials_are_valid = sources.errors.len() == before;
+        let (guard_is_in_file, before) = (root.has("guard"), sources.errors.len());
+        let mut guard = root.section("guard", &mut sources.errors);
+        let guard_is_table = sources.errors.len() == before;
         let [mut callers, mut polling, mut audit, mut telemetry] =
             ["callers", "polling", "audit", "telemetry"].map(|key| root.section(key, &mut sources.errors));
         let has_quota = root.has(QUOTA_SECTIONS);
@@ -250,6 +259,11 @@ impl Config {
         polling_settings.check(&polling, &mut sources.errors);
         polling.finish(&mut sources.errors);
 
+        let guard_settings = GuardSettings::read(&mut guard, &mut sources);
+        let has_guard = (guard_is_in_file || guard.is_given()) && guard_is_table;
+        let guard_limit = has_guard.then(|| guard_settings.limit(&guard, &mut sources.errors)).flatten();
+        guard.finish(&mut sources.errors);
+
         let audit_settings = Audit::read(&mut audit, &mut sources);
         audit_settings.check(&audit, &mut sources.errors);
         audit.finish(&mut sources.errors);
@@ -291,6 +305,7 @@ impl Config {
             callers: callers_settings,
             jwt,
             polling: polling_settings,
+            guard: guard_limit,
             audit: audit_settings,
             telemetry: telemetry_settings,
             quota,

@@ -12,8 +12,8 @@ use super::{
     credentials::CredentialPool,
 };
 use crate::{
-    background::Background, config::EffectiveSetting, policy::Policy, quota::Quota, server::call::Calls,
-    telemetry::metrics::ReloadCounter,
+    background::Background, config::EffectiveSetting, operations::guard::Guard, policy::Policy, quota::Quota,
+    server::call::Calls, telemetry::metrics::ReloadCounter,
 };
 
 /// The sections whose changes apply without a restart, each as one.
@@ -21,7 +21,9 @@ const CREDENTIALS: &str = "credentials";
 const QUOTA: &str = "quota";
 
 /// The keys whose changes apply without a restart.
-const RELOADABLE: [&str; 5] = [
+const RELOADABLE: [&str; 7] = [
+    "guard.pending_wipes",
+    "guard.period",
     "policy.file",
     "policy.mode",
     "server.drain_delay",
@@ -40,6 +42,7 @@ pub struct Reloader(Arc<ReloadTargets>);
 /// The parts of the process whose settings can change.
 pub(super) struct ReloadTargets {
     pub(super) policy: Policy,
+    pub(super) guard: Arc<Guard>,
     pub(super) credentials: CredentialPool,
     pub(super) calls: Arc<Calls>,
     pub(super) drain: Arc<DrainTimes>,
@@ -97,7 +100,7 @@ impl Reloader {
     pub fn apply(&self, config: Config) -> Reloaded {
         let Config { settings, loaded, proxy: _, traces: _, unknown_variables: _, file: _, effective: new } =
             config;
-        let ReloadTargets { policy, credentials, calls, drain, quota, reloads, background, effective } =
+        let ReloadTargets { policy, credentials, calls, drain, guard, quota, reloads, background, effective } =
             &*self.0;
         let mut effective = effective.lock().unwrap_or_else(PoisonError::into_inner);
         let mut changed = changed_keys(&effective, &new);
@@ -108,8 +111,14 @@ impl Reloader {
         let (mut applied, needs_restart): (Vec<_>, Vec<_>) =
             changed.into_iter().partition(|key| is_applied(key));
 
-        let Settings { server, limits, credentials: credential_settings, quota: quota_settings, .. } =
-            settings;
+        let Settings {
+            server,
+            limits,
+            credentials: credential_settings,
+            quota: quota_settings,
+            guard: guard_limit,
+            ..
+        } = settings;
         let LoadedFiles { policy: policy_file, credentials: loaded_credentials, .. } = loaded;
         if applied.iter().any(|key| key.starts_with("policy.")) {
             policy.replace(policy_file, background);
@@ -122,6 +131,7 @@ impl Reloader {
             applied.push(QUOTA.to_owned());
         }
         applied.sort();
+        guard.replace(guard_limit);
         drain.set(server.drain_delay, server.drain_timeout);
         calls.set_max_calls_per_caller(limits.max_calls_per_caller);
         reloads.lock().unwrap_or_else(PoisonError::into_inner).succeeded();

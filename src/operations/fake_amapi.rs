@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::{sync::watch, time::sleep};
 use tokio_util::task::TaskTracker;
 
-use super::{CacheLimits, Operations, PollIntervals, Times};
+use super::{CacheLimits, Guard, Operations, PollIntervals, Times};
 use crate::{
     amapi::{Api, DevicesPage, Json, ListQuery, error::Error},
     flight::Flight,
@@ -100,8 +100,10 @@ impl FakeAmapi {
         };
         let policy = Policy::without_rules();
         let (metrics, _) = Metrics::new();
+        let metrics = metrics.operations;
+        let guard = Arc::new(Guard::new(None, metrics.guard_triggered.clone()));
         let service =
-            Operations::new(policy, self.clone(), times, state, TaskTracker::new(), &metrics.operations);
+            Operations::new(policy, self.clone(), times, state, TaskTracker::new(), guard, &metrics);
         (Arc::new(service), serving)
     }
 }

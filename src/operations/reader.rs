@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     cache::{Cache, CacheLimits},
     flights::Flights,
+    guard::Guard,
     outcome_log::OutcomeLog,
     translate,
 };
@@ -31,6 +32,7 @@ pub(super) struct Reader<A>(Arc<ReaderInner<A>>);
 struct ReaderInner<A> {
     amapi: Arc<A>,
     log: Arc<OutcomeLog>,
+    guard: Arc<Guard>,
     upstream_timeout: Duration,
     cache: Cache,
     gets: Flights<Arc<Operation>>,
@@ -47,6 +49,7 @@ impl<A: Api> Reader<A> {
     pub(super) fn new(
         amapi: Arc<A>,
         log: Arc<OutcomeLog>,
+        guard: Arc<Guard>,
         upstream_timeout: Duration,
         limits: CacheLimits,
         tasks: TaskTracker,
@@ -54,7 +57,7 @@ impl<A: Api> Reader<A> {
     ) -> Self {
         let (gets, cache) = (Flights::new(tasks, metrics.shared_gets.clone()), Cache::new(limits));
         let metrics = metrics.clone();
-        let inner = Arc::new(ReaderInner { amapi, log, upstream_timeout, cache, gets, metrics });
+        let inner = Arc::new(ReaderInner { amapi, log, guard, upstream_timeout, cache, gets, metrics });
         inner.metrics.cache_entries.read_value_with({
             let inner = Arc::downgrade(&inner);
             move || inner.upgrade().map_or(0.0, |inner| inner.cache.len() as f64)
@@ -90,7 +93,10 @@ impl<A: Api> Reader<A> {
             let (inner, permit) = (Arc::clone(&self.0), permit.clone());
             async move {
                 let sent_at = Instant::now();
-                let result = inner.amapi.get(&permit, &flight).await.and_then(translate::operation);
+                let operation = inner.amapi.get(&permit, &flight).await.inspect(|operation| {
+                    inner.guard.see_operation(permit.resource().enterprise(), operation);
+                });
+                let result = operation.and_then(translate::operation);
                 inner.log.log(permit.resource(), permit.action(), &result, &flight);
                 let operation = Arc::new(result?);
                 inner.cache.insert(permit.resource(), &operation, sent_at);
@@ -124,7 +130,9 @@ impl<A: Api> Reader<A> {
         filter: impl Fn(&Json) -> bool + Send,
     ) -> Result<ListOperationsResponse, Error> {
         let page = async {
-            let page = self.0.amapi.list(permit, query, flight).await;
+            let page = self.0.amapi.list(permit, query, flight).await.inspect(|page| {
+                self.0.guard.see_page(permit.resource().enterprise(), page);
+            });
             let result = page.and_then(|page| translate::page(page, filter));
             self.0.log.log(permit.resource(), permit.action(), &result, flight);
             result

@@ -1,7 +1,8 @@
-//! The settings of polling and of the cache.
+//! The settings of polling, of the cache and of the guard.
 
 use std::time::Duration;
 
+use super::guard::{GuardLimit, MAX_LIMIT};
 use crate::config::{ConfigErrors, Invalid, Section, Time, integer, settings};
 
 settings! {
@@ -20,6 +21,35 @@ settings! {
         /// The maximum age of a finished operation in the cache. A finished operation never changes, but Google
         /// deletes it eventually.
         cache_max_age: Duration = "1h", Time, env "COUNTERMAND_POLLING_CACHE_MAX_AGE";
+    }
+}
+
+settings! {
+    /// `[guard]`: reports many pending WIPEs of an enterprise.
+    pub struct GuardSettings in "guard" {
+        /// The number of pending WIPEs of an enterprise above which a line in the log names the enterprise, and
+        /// `countermand_guard_triggered_total` rises. Required if there is a `[guard]`; without the section, nothing is
+        /// counted. Calls are not affected.
+        ///
+        /// Distinct WIPEs count until they are done, or older than `period`. The guard sees only operations that a get, a
+        /// list or a poll of this process shows: replicas count apart, and WIPEs that nobody reads are not noticed.
+        /// `devices.delete` wipes a device too, but has no operation.
+        pending_wipes: Option<u32>, integer::<u32>(0..=MAX_LIMIT), env "COUNTERMAND_GUARD_PENDING_WIPES";
+        /// The maximum age of the WIPEs that count, by their `createTime`. An enterprise is reported when its number
+        /// exceeds `pending_wipes`. It is reported again after the number was at most `pending_wipes`, or if more new WIPEs
+        /// than that are pending this time after the last report.
+        period: Duration = "10m", Time, env "COUNTERMAND_GUARD_PERIOD";
+    }
+}
+
+impl GuardSettings {
+    /// The limit; `None` with an error in the section.
+    pub(crate) fn limit(&self, section: &Section, errors: &mut ConfigErrors) -> Option<GuardLimit> {
+        if section.lacks("pending_wipes") {
+            let hint = "give the number of pending WIPEs that is not reported yet, 50 for example";
+            section.invalid("pending_wipes", Invalid::new("this is missing", hint), errors);
+        }
+        Some(GuardLimit { pending_wipes: self.pending_wipes?, period: self.period })
     }
 }
 

@@ -92,6 +92,7 @@ GOOGLE_REFUSED = series("countermand_quota_google_refusals_total", **PROJECT)
 REPLICAS, STORE = series("countermand_quota_replicas", **PROJECT), series("countermand_quota_shared_up")
 REFUSED = series("countermand_connections_refused_total", reason="max_connections")
 OPEN, MOST = series("process_open_fds"), series("process_max_fds")
+TRIGGERED = series("countermand_guard_triggered_total")
 DENY = series("countermand_policy_decisions_total", action="cancel", decision="deny")
 ALLOW = series("countermand_policy_decisions_total", action="cancel", decision="allow")
 
@@ -146,6 +147,7 @@ HEALTHY = {
     MOST: steady(65536, 3 * BEFORE),
     ALLOW: rising(1500),
     DENY: rising(15),
+    TRIGGERED: rising(0),
 }
 
 # Three replicas share the budget. The queries are those of one.
@@ -193,7 +195,11 @@ CASES = [
     ("CountermandCertificateExpiring", {CERTIFICATE: then(30 * 86400, WEEK)}, 41),
     ("CountermandConnectionsRefused", {REFUSED: rising(0, 1)}, 34),
     ("CountermandDescriptorsNearLimit", {OPEN: then(500, 60000)}, 36),
+    # One report is shown for a quarter of an hour.
+    ("CountermandManyPendingWipes", {TRIGGERED: then(0, 1)}, 31),
+    ("CountermandManyPendingWipes", {TRIGGERED: then(0, 1)}, 44),
     ("CountermandPolicyDenialsSurge", {DENY: rising(0, 150)}, 42),
+    (None, {TRIGGERED: then(0, 1)}, 46),
     # Trouble that has no alert, because a retry or a caller corrects it.
     (None, {refreshes("failure"): f"0x120 1x{BEFORE}", refreshes("success"): f"1x121 2x{BEFORE}"}, 34),
     (None, {DENY: rising(60, 80)}, 45),

@@ -76,6 +76,7 @@ EXPECTED = {
     "unavailable": {"CountermandUpstreamErrors", "CountermandHighErrorRatio", "CountermandRetryBudgetExhausted"},
     "slow": {"CountermandUpstreamSlow", "CountermandOverloaded"},
     "audit": {"CountermandAuditFailing"},
+    "wipes": {"CountermandManyPendingWipes"},
     "files": {
         "CountermandReloadFailing",
         "CountermandCertificateExpiring",
@@ -165,14 +166,14 @@ class Emulator:
         self.process = processes.start(f"{name}-emulator", command)
         wait_until(f"emulator {name}", lambda: status_of(self.url) is not None, self.process)
 
-    def issue(self):
+    def issue(self, kind="LOCK"):
         """Issues a command, and returns the name of the operation."""
         scopes = ["https://www.googleapis.com/auth/androidmanagement"]
         account = service_account.Credentials.from_service_account_file(self.credentials, scopes=scopes)
         account.refresh(google.auth.transport.requests.Request())
         request = urllib.request.Request(
             f"{self.url}/v1/{DEVICE}:issueCommand",
-            data=json.dumps({"type": "LOCK"}).encode(),
+            data=json.dumps({"type": kind}).encode(),
             headers={"authorization": f"Bearer {account.token}", "content-type": "application/json"},
         )
         with opener.open(request, timeout=10) as response:
@@ -383,6 +384,15 @@ def audit(program, processes, emulator):
     return service
 
 
+def wipes(program, processes):
+    """Every second, a WIPE is more than the guard allows."""
+    emulator = Emulator(program, processes, "wipes")
+    section = '[guard]\npending_wipes = 0\nperiod = "1s"'
+    service = Service(program, processes, "wipes", emulator.url, emulator.credentials, sections=section)
+    service.load(service.stub(), lambda stub: get(emulator.issue("WIPE"))(stub), pause=1)
+    return service
+
+
 def files(program, processes, emulator):
     """A certificate that expires soon, a broken policy, denials, and idle connections up to the limit of connections."""
     policy = processes.directory / "nobody.cedar"
@@ -541,6 +551,7 @@ def main(program):
             services.append(rejected(program, processes, plain))
             services.append(audit(program, processes, plain))
             services.append(files(program, processes, plain))
+            services.append(wipes(program, processes))
             services.append(faulty_upstream(program, processes, "quota", "--exhausted-rate", "1"))
             services.append(
                 faulty_upstream(program, processes, "refused", "--exhausted-rate", "1", sections=PACED)

@@ -19,7 +19,7 @@ default. All errors are reported at once, and the exit code is then 78. A relati
 directory of the file. Files that a setting names are reloaded when they change; a broken new version is reported, and the
 old one stays active. `RUST_LOG` filters the log.
 
-SIGHUP reloads the configuration file. `[policy]`, `[[credentials]]`, `[[quota]]`, `server.drain_timeout`,
+SIGHUP reloads the configuration file. `[policy]`, `[[credentials]]`, `[[quota]]`, `[guard]`, `server.drain_timeout`,
 `server.drain_delay` and `server.max_calls_per_caller` change at once. The log names other changed settings, which need a
 restart. While `server.listen`, `[server.tls]`, `server.unix_socket_…` or `[callers]` need one, `[policy]` waits for it
 too. A file with errors changes nothing.

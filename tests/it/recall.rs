@@ -2,6 +2,7 @@
 
 mod authorization;
 mod fixture;
+mod guard;
 mod incomplete_lists;
 mod memory;
 mod page_tokens;

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use countermand::{
     audit::Record,
     caller::Caller,
-    operations::{CacheLimits, Operations, PollIntervals, Times, call::Call},
+    operations::{CacheLimits, Operations, PollIntervals, Times, call::Call, guard::Guard},
     policy::Policy,
     proto::longrunning::{
         CancelOperationRequest, GetOperationRequest, Operation, WaitOperationRequest,
@@ -223,7 +223,8 @@ impl Fleet {
             };
             let (metrics, _) = Metrics::new();
             let (policy, tasks) = (Policy::without_rules(), TaskTracker::new());
-            Operations::new(policy, api, times, serving.clone(), tasks, &metrics.operations)
+            let guard = Arc::new(Guard::new(None, metrics.operations.guard_triggered.clone()));
+            Operations::new(policy, api, times, serving.clone(), tasks, guard, &metrics.operations)
         };
         let replicas = (0..REPLICAS).map(replica).collect();
         Self { project, replicas, is_hashed: scenario.is_hashed, _serving: sender }

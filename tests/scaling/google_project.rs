@@ -93,7 +93,7 @@ impl GoogleProject {
     }
 
     fn lock(&self) -> MutexGuard<'_, ProjectState> {
-        self.state.lock().unwrap()
+        self.state.lock().expect("not poisoned")
     }
 }
 

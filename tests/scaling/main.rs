@@ -69,12 +69,12 @@ fn limited() -> Vec<Scenario> {
 fn run(scenarios: &[Scenario]) -> Vec<Measures> {
     let run = |scenario| {
         let mut builder = tokio::runtime::Builder::new_current_thread();
-        let runtime = builder.enable_time().start_paused(true).build().unwrap();
+        let runtime = builder.enable_time().start_paused(true).build().expect("a runtime");
         runtime.block_on(fleet::run(scenario, 1))
     };
     thread::scope(|scope| {
         let threads: Vec<_> = scenarios.iter().map(|scenario| scope.spawn(move || run(scenario))).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
     })
 }
 
@@ -131,7 +131,7 @@ fn second_table(scenarios: &[Scenario], measures: &[Measures]) -> String {
         | a result is late by: p50, p99 |\n|---|---|---|---|---|---|---|---|---|---|\n"
         .to_owned();
     for (scenario, measures) in scenarios.iter().zip(measures) {
-        let QuotaLimit { queries, period } = scenario.quota.unwrap();
+        let QuotaLimit { queries, period } = scenario.quota.expect("a limited scenario");
         let budget = match scenario.sharing {
             Sharing::Unpaced => "none",
             Sharing::Shared => "shared",

@@ -7,6 +7,7 @@ mod credentials;
 mod environment;
 mod file;
 mod fixture;
+mod guard;
 mod listen;
 mod policy;
 mod polling;

@@ -22,6 +22,8 @@ pub struct OperationMetrics {
     pub pollers: Observed<0>,
     /// The calls that wait for a poller.
     pub waiters: Observed<0>,
+    /// Reports of the guard.
+    pub guard_triggered: Counter,
     polls: [Counter; 2],
 }
 
@@ -52,6 +54,12 @@ impl OperationMetrics {
             "The upstream calls of pollers, with their retries",
             [Label::one_of("outcome", &["success", "failure"])],
         );
+        let guard_triggered = registry.counter(
+            "countermand_guard_triggered_total",
+            "How often an enterprise had more pending WIPEs than guard.pending_wipes. The log names the enterprise. The \
+             guard counts only operations that a get, a list or a poll of this process showed. Without [guard], it counts \
+             none",
+        );
         Self {
             shared_cancels: shared.with(["google.longrunning.Operations/CancelOperation"]),
             shared_gets: shared.with(["google.longrunning.Operations/GetOperation"]),
@@ -59,6 +67,7 @@ impl OperationMetrics {
             cache_entries,
             pollers,
             waiters,
+            guard_triggered,
             polls: ["success", "failure"].map(|outcome| polls.with([outcome])),
         }
     }

@@ -7,6 +7,7 @@ use crate::{
     app::config::Settings,
     audit::settings::{Destination, OnFailure},
     credentials::Origin,
+    operations::guard::GuardLimit,
     telemetry::settings::LogFormat,
 };
 
@@ -15,7 +16,7 @@ fn each_setting_alone_changes_nothing_else() {
     type Case = (&'static str, &'static [(&'static str, &'static str)], fn(&mut Settings));
     let directory = directory();
     let directory = directory.as_path();
-    let cases: [Case; 27] = [
+    let cases: [Case; 28] = [
         ("--listen [::1]:1", &[], |c| c.server.listen = vec![tcp("[::1]:1")]),
         ("", &[("COUNTERMAND_LISTEN", "[::1]:1")], |c| c.server.listen = vec![tcp("[::1]:1")]),
         ("--admin-listen off", &[], |c| c.admin.listen = None),
@@ -42,6 +43,9 @@ fn each_setting_alone_changes_nothing_else() {
         ("", &[("COUNTERMAND_AUDIT_FILE", "stdout")], |_| {}),
         ("", &[("COUNTERMAND_TELEMETRY_LISTEN", "[::]:9466")], |c| {
             c.telemetry.listen = Some("[::]:9466".parse().unwrap());
+        }),
+        ("", &[("COUNTERMAND_GUARD_PENDING_WIPES", "50")], |c| {
+            c.guard = Some(GuardLimit { pending_wipes: 50, period: Duration::from_secs(600) });
         }),
         ("", &[("COUNTERMAND_AUDIT_ON_FAILURE", "continue")], |c| c.audit.on_failure = OnFailure::Continue),
         ("--allow-unauthenticated", &[], |_| {}),

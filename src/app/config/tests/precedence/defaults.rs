@@ -53,6 +53,7 @@ pub(super) fn defaults(directory: &Path, url: &Settings) -> Settings {
         callers: Callers { forwarded_client_cert: false, linkerd_client_id: false, mesh_proxies: None },
         jwt: None,
         polling: polling(1, 20, 240, 2000, 3600),
+        guard: None,
         audit: Audit { file: Destination::Stdout, on_failure: OnFailure::Fail },
         telemetry: Telemetry { listen: None },
         quota: Vec::new(),

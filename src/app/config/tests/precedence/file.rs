@@ -9,7 +9,7 @@ use crate::{
     app::config::Settings,
     audit::settings::{Audit, Destination, OnFailure},
     credentials::Pattern,
-    operations::settings::Polling,
+    operations::{guard::GuardLimit, settings::Polling},
     policy::settings::{PolicyMode, PolicySettings},
     quota::{
         settings::{QuotaMode, QuotaSettings},
@@ -80,6 +80,9 @@ max_interval = "1h"
 max_wait = "30s"
 cache_entries = 0
 cache_max_age = "1m"
+[guard]
+pending_wipes = 50
+period = "1h"
 [audit]
 file = "audit.jsonl"
 on_failure = "continue"
@@ -138,6 +141,7 @@ fn full(directory: &Path, url: &Settings) -> Settings {
             jwks: Jwks::File(directory.join("jwks.json")),
         }),
         polling: Polling { min_interval: Duration::from_millis(1), ..polling(0, 3600, 30, 0, 60) },
+        guard: Some(GuardLimit { pending_wipes: 50, period: Duration::from_secs(3600) }),
         audit: Audit {
             file: Destination::File(directory.join("audit.jsonl")),
             on_failure: OnFailure::Continue,

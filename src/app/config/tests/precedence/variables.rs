@@ -12,12 +12,13 @@ use crate::{
     amapi::settings::Upstream,
     app::config::Settings,
     audit::settings::{Audit, Destination, OnFailure},
+    operations::guard::GuardLimit,
     policy::settings::{PolicyMode, PolicySettings},
     server::settings::{Callers, Jwks, Jwt, Limits, Owner, Server},
     telemetry::settings::{LogFormat, LogSettings, Telemetry},
 };
 
-pub(super) const ALL_VARIABLES: [(&str, &str); 51] = [
+pub(super) const ALL_VARIABLES: [(&str, &str); 53] = [
     ("COUNTERMAND_CONFIG", "@/full.toml"),
     ("COUNTERMAND_LISTEN", "127.0.0.1:2, [::1]:2"),
     ("COUNTERMAND_ADMIN_LISTEN", "127.0.0.1:3"),
@@ -56,6 +57,8 @@ pub(super) const ALL_VARIABLES: [(&str, &str); 51] = [
     ("COUNTERMAND_POLLING_MAX_WAIT", "4s"),
     ("COUNTERMAND_POLLING_CACHE_ENTRIES", "5"),
     ("COUNTERMAND_POLLING_CACHE_MAX_AGE", "6s"),
+    ("COUNTERMAND_GUARD_PENDING_WIPES", "0"),
+    ("COUNTERMAND_GUARD_PERIOD", "7s"),
     ("COUNTERMAND_AUDIT_FILE", "@/other.jsonl"),
     ("COUNTERMAND_AUDIT_ON_FAILURE", "fail"),
     ("COUNTERMAND_CALLERS_FORWARDED_CLIENT_CERT", "false"),
@@ -99,6 +102,7 @@ pub(super) fn of_variables(directory: &Path, urls: &Settings) -> Settings {
         },
         jwt: Some(jwt_of_variables(directory)),
         polling: polling(2, 3, 4, 5, 6),
+        guard: Some(GuardLimit { pending_wipes: 0, period: Duration::from_secs(7) }),
         audit: Audit { file: Destination::File(directory.join("other.jsonl")), on_failure: OnFailure::Fail },
         telemetry: Telemetry { listen: Some(([0, 0, 0, 0], 9466).into()) },
         quota: quota_of_the_file(),
