@@ -45,9 +45,19 @@ impl ClientError {
         self.status.get_details_retry_info().and_then(|info| info.retry_delay)
     }
 
+    /// Whether a later attempt may succeed: the server or the API is unavailable, slow or out of quota.
+    pub(crate) fn is_transient(&self) -> bool {
+        matches!(self.code(), Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted)
+    }
+
+    /// The error as one line.
+    pub(crate) fn line(&self) -> String {
+        line(&self.status)
+    }
+
     /// Prints one line to standard error.
     pub(crate) fn complain(&self) {
-        complain(&line(&self.status));
+        complain(&self.line());
     }
 
     /// Prints one line to standard error, or one JSON object to standard output.
