@@ -141,6 +141,29 @@ impl Policy {
     ///
     /// The rules do not permit it, and are enforced.
     pub fn decide<A: ActionType>(&self, caller: &Caller, resource: A::Resource) -> Result<Permit<A>, Denied> {
+        self.decide_by(caller, resource, |decision| self.metrics.count(A::ACTION.into(), decision))
+    }
+
+    /// Decides as [`Self::decide`] about a part of a call, for example about each device of a list over all devices. The
+    /// metrics count only the decision about the whole call, because a denied part is no denied call.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::decide`].
+    pub fn decide_part<A: ActionType>(
+        &self,
+        caller: &Caller,
+        resource: A::Resource,
+    ) -> Result<Permit<A>, Denied> {
+        self.decide_by(caller, resource, |_| {})
+    }
+
+    fn decide_by<A: ActionType>(
+        &self,
+        caller: &Caller,
+        resource: A::Resource,
+        count: impl FnOnce(PolicyDecision),
+    ) -> Result<Permit<A>, Denied> {
         let action = A::ACTION;
         let active = self.active.load();
         let Some(rules) = &*active else {
@@ -152,7 +175,7 @@ impl Policy {
             PolicyMode::Enforce => PolicyDecision::Deny,
             PolicyMode::Shadow => PolicyDecision::WouldDeny,
         };
-        self.metrics.count(action.into(), decision);
+        count(decision);
         match rules.mode() {
             PolicyMode::Enforce if !allowed => Err(Denied { policies }),
             PolicyMode::Enforce => Ok(Permit { resource, action, policies, would_deny: None }),

@@ -110,8 +110,8 @@ impl<A: Api> EnterpriseList<'_, A> {
         }
         // A device that the policy forbids is neither queried nor named, also not in the token.
         let first = position.devices.front().cloned();
-        let decisions =
-            position.devices.drain(..).map(|device| self.policy.decide(&self.call.caller, device));
+        let decide = |device| self.policy.decide_part(&self.call.caller, device);
+        let decisions = position.devices.drain(..).map(decide);
         let devices: VecDeque<Permit<List>> = decisions.filter_map(Result::ok).collect();
         if devices.front().map(Permit::resource) != first.as_ref() {
             position.operations_token.clear();

@@ -6,7 +6,8 @@
 use std::collections::VecDeque;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde_json::json;
 
 use crate::{
     amapi::{MAX_DEVICES, MAX_UPSTREAM_TOKEN},
@@ -42,7 +43,7 @@ pub(super) enum InvalidPageToken {
     OtherFilter,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TokenFields {
     version: u32,
@@ -111,16 +112,16 @@ impl Position {
         if devices.is_empty() && devices_token.is_none() {
             return String::new();
         }
-        let fields = TokenFields {
-            version: VERSION,
-            enterprise: enterprise.id().to_owned(),
-            filter: fingerprint_of(filter),
-            devices: devices.iter().map(|device| device.device_id().to_owned()).collect(),
-            operations_token,
-            devices_token,
-        };
-        // Texts, a number and a list of texts can always be written.
-        URL_SAFE_NO_PAD.encode(serde_json::to_vec(&fields).unwrap_or_default())
+        let devices: Vec<_> = devices.iter().map(DeviceName::device_id).collect();
+        let fields = json!({
+            "version": VERSION,
+            "enterprise": enterprise.id(),
+            "filter": fingerprint_of(filter),
+            "devices": devices,
+            "operations_token": operations_token,
+            "devices_token": devices_token,
+        });
+        URL_SAFE_NO_PAD.encode(fields.to_string())
     }
 }
 

@@ -5,7 +5,7 @@ use tonic::Code;
 
 use crate::{
     recall::fixture::{ALL, device, emulator, list, names, request, settings, setup, wipe},
-    support::{details::assert_our_error, reply::Reply, service::Setup, upstream::Upstream},
+    support::{details::assert_our_error, metrics::Scrape, reply::Reply, service::Setup, upstream::Upstream},
 };
 
 #[tokio::test]
@@ -43,6 +43,13 @@ async fn a_forbidden_device_is_neither_queried_nor_named() {
     assert_eq!(paths.len(), 3, "{paths:?}");
     assert!(paths.iter().all(|path| !path.contains("d0001")), "{paths:?}");
     assert_eq!(page.unreachable, [device(0)]);
+    // The call is permitted. An alert is about denied calls, and a device that is left out is none.
+    let metrics = Scrape::of(service.admin).await;
+    let decisions = |decision| {
+        let labels = ["action=\"list\"", decision];
+        metrics.value("countermand_policy_decisions_total", &labels)
+    };
+    assert_eq!([decisions("decision=\"allow\""), decisions("decision=\"deny\"")], [1.0, 0.0]);
     assert_eq!(names([&page]), [format!("{}/operations/1", device(2))]);
 }
 

@@ -77,7 +77,8 @@ async fn the_pages_of_one_device_that_were_read_before_the_deadline_count() {
     let page = list(&mut client, within(Duration::from_millis(1800), nothing.clone())).await.unwrap();
     assert!(page.operations.is_empty() && !page.next_page_token.is_empty());
     let queries = emulator.control().queries();
-    assert!((2..4).contains(&queries.list), "{queries:?}");
+    // The last of these requests was not answered.
+    assert!((2..=4).contains(&queries.list), "{queries:?}");
     emulator.control().set_latency(Duration::ZERO);
     let rest = ListOperationsRequest { page_token: page.next_page_token, ..nothing };
     let page = list(&mut client, rest).await.unwrap();
