@@ -30,6 +30,9 @@ use crate::{
 /// takes more than ten bytes.
 const MAX_RESPONSE_BYTES: usize = 64 * 1024 * 1024;
 
+/// The page size of a list that is read whole. The API reduces a size that is over its maximum.
+pub(crate) const MAX_PAGE_SIZE: i32 = 1000;
+
 /// The hint for a TLS connection that breaks without a client certificate. In TLS 1.3, a server that requires a
 /// certificate often closes the connection after the handshake.
 const CERTIFICATE_HINT: &str = "; if the server requires a client certificate, give --tls-cert and --tls-key";
@@ -184,7 +187,8 @@ impl ServerClient {
 
     /// ListOperations, all pages of one device.
     pub(crate) async fn list_device(&self, device: &str) -> Result<Vec<Operation>, ClientError> {
-        let mut request = ListOperationsRequest { name: device.to_owned(), ..ListOperationsRequest::default() };
+        let (name, page_size) = (device.to_owned(), MAX_PAGE_SIZE);
+        let mut request = ListOperationsRequest { name, page_size, ..ListOperationsRequest::default() };
         let mut operations = Vec::new();
         loop {
             let page = self.list(request.clone()).await?;

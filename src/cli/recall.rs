@@ -178,7 +178,7 @@ async fn recall(args: RecallArgs) -> Exit {
     if !journaled.is_empty() && output == Format::Text {
         output::to_stderr(&format!("resumes with {} operations of earlier runs", journaled.len()));
     }
-    let (tracker, display) = (Tracker::resume(journaled), ProgressDisplay::new(output));
+    let (tracker, display) = (Tracker::resume(journaled), ProgressDisplay::new());
     let mut executor = Executor::new(&server, &selection, confirm_timeout, tracker, journal, display);
     match execute(&mut executor, &selection, confirmation, output).await {
         Ok(exit) => exit,

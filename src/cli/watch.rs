@@ -114,7 +114,11 @@ impl<'a> Watch<'a> {
         let names = self.pending.entry(device_of(&operation.name).to_owned()).or_default();
         if operation.done {
             let was_pending = names.remove(&operation.name);
-            return if was_pending { self.print("finished", &operation.name, Some(operation)) } else { Ok(()) };
+            return if was_pending {
+                self.print("finished", &operation.name, Some(operation))
+            } else {
+                Ok(())
+            };
         }
         match names.insert(operation.name.clone()) {
             true => self.print("appeared", &operation.name, Some(operation)),
@@ -145,12 +149,7 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
-    fn print(
-        &self,
-        event: &'static str,
-        name: &str,
-        operation: Option<&Operation>,
-    ) -> Result<(), WatchEnd> {
+    fn print(&self, event: &'static str, name: &str, operation: Option<&Operation>) -> Result<(), WatchEnd> {
         let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let line = match self.format {
             Format::Json => {

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     cli::{
-        client::{ServerClient, advance},
+        client::{MAX_PAGE_SIZE, ServerClient, advance},
         error::ClientError,
         exit::Exit,
         operation::CommandMetadata,
@@ -42,8 +42,6 @@ const MAX_LISTS: usize = 4;
 
 /// The size of the first page. It is small, so that the first cancel leaves early.
 const FIRST_PAGE_SIZE: i32 = 10;
-
-const MAX_PAGE_SIZE: i32 = 1000;
 
 /// The maximum pause that a server can request, so that no time overflows the clock.
 const MAX_PAUSE: Duration = Duration::from_secs(3600);
@@ -132,7 +130,11 @@ impl<'a> Executor<'a> {
         let ready_lists: VecDeque<_> = if selection.devices.is_empty() {
             [list(selection.all_devices(), selection.filter(), FIRST_PAGE_SIZE, true)].into()
         } else {
-            selection.devices.iter().map(|device| list(device.clone(), String::new(), 0, false)).collect()
+            selection
+                .devices
+                .iter()
+                .map(|device| list(device.clone(), String::new(), MAX_PAGE_SIZE, false))
+                .collect()
         };
         let mut executor = Self {
             server,
@@ -305,7 +307,8 @@ impl<'a> Executor<'a> {
         self.lists.failures = 0;
         self.add_found(operations)?;
         for name in unreachable {
-            let request = ListOperationsRequest { name, ..ListOperationsRequest::default() };
+            let page_size = MAX_PAGE_SIZE;
+            let request = ListOperationsRequest { name, page_size, ..ListOperationsRequest::default() };
             self.open_lists += 1;
             let list = ListCall { request, may_vanish: true, retries: 0 };
             self.delay(FIRST_POLL_PAUSE, DelayedCall::List(list));
@@ -313,7 +316,6 @@ impl<'a> Executor<'a> {
         match advance(&mut list.request, next_page_token) {
             Ok(true) => {
                 list.retries = 0;
-                // 0 leaves the size to the API.
                 list.request.page_size = list.request.page_size.saturating_mul(2).min(MAX_PAGE_SIZE);
                 self.ready_lists.push_front(list);
             }
@@ -330,7 +332,8 @@ impl<'a> Executor<'a> {
     fn add_found(&mut self, operations: Vec<Operation>) -> io::Result<()> {
         let first = self.tracker.operations.len();
         for operation in operations {
-            let CommandMetadata { kind, created, duration: _, error_code: _ } = CommandMetadata::of(&operation);
+            let CommandMetadata { kind, created, duration: _, error_code: _ } =
+                CommandMetadata::of(&operation);
             let time = created.as_ref().and_then(|created| created.parse().ok());
             let is_selected = self.selection.matches(kind.as_deref(), time);
             if !operation.done && is_selected && self.selection.has_device_of(&operation.name) {
@@ -406,10 +409,13 @@ impl<'a> Executor<'a> {
                 (Some(Some(outcome)), _) => self.end(index, outcome)?,
                 (_, RecallProgress::Ended(_) | RecallProgress::Waiting | RecallProgress::Sent) => {}
                 (Some(None), RecallProgress::Journaled) => self.tracker.wait(index),
-                (Some(None), RecallProgress::Refused(reason)) => self.end(index, RecallOutcome::Failed(reason))?,
+                (Some(None), RecallProgress::Refused(reason)) => {
+                    self.end(index, RecallOutcome::Failed(reason))?
+                }
                 (Some(None), RecallProgress::Accepted) if is_last => {
                     let timeout = humantime::format_duration(self.confirm_timeout);
-                    let reason = format!("the cancel was accepted, and the operation is pending after {timeout}");
+                    let reason =
+                        format!("the cancel was accepted, and the operation is pending after {timeout}");
                     self.end(index, RecallOutcome::Unknown(reason))?;
                 }
                 (Some(None), RecallProgress::Accepted) => {

@@ -21,7 +21,7 @@ use super::{
     report::Summary,
     selection::{Selection, UtcTime},
 };
-use crate::cli::operation::to_json;
+use crate::cli::{operation::to_json, output::complain};
 
 /// The time between two syncs of the file to the disk, while lines are written.
 pub(super) const SYNC_INTERVAL: Duration = Duration::from_secs(1);
@@ -161,6 +161,17 @@ impl Journal {
         }
         let file = Arc::clone(&self.file);
         spawn_blocking(move || file.sync_data()).await.map_err(io::Error::other)?
+    }
+}
+
+/// A signal drops the recall between two syncs.
+impl Drop for Journal {
+    fn drop(&mut self) {
+        if !self.is_synced
+            && let Err(error) = self.file.sync_data()
+        {
+            complain(&format!("the end of the journal may not be on the disk: {error}"));
+        }
     }
 }
 

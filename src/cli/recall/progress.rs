@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use tokio::time::Instant;
 
 use super::tracker::{RecallCounts, Tracker};
-use crate::cli::output::{self, Format};
+use crate::cli::output;
 
 /// The time between two lines without a terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
@@ -24,7 +24,7 @@ pub(super) struct ProgressDisplay {
     calls: usize,
     /// The number of answered calls at earlier times, at most as old as the window.
     samples: VecDeque<(Instant, usize)>,
-    latest_line: Instant,
+    latest_line: Option<Instant>,
     is_shown: bool,
 }
 
@@ -32,18 +32,13 @@ pub(super) struct ProgressDisplay {
 enum ProgressStyle {
     Bar,
     Lines,
-    Nothing,
 }
 
 impl ProgressDisplay {
-    pub(super) fn new(format: Format) -> Self {
-        let style = match format {
-            _ if output::is_replaceable() => ProgressStyle::Bar,
-            Format::Text => ProgressStyle::Lines,
-            Format::Json => ProgressStyle::Nothing,
-        };
-        let now = Instant::now();
-        Self { style, started: now, calls: 0, samples: VecDeque::new(), latest_line: now, is_shown: false }
+    pub(super) fn new() -> Self {
+        let style = if output::is_replaceable() { ProgressStyle::Bar } else { ProgressStyle::Lines };
+        let (started, samples) = (Instant::now(), VecDeque::new());
+        Self { style, started, calls: 0, samples, latest_line: None, is_shown: false }
     }
 
     /// Counts an answered call.
@@ -56,8 +51,9 @@ impl ProgressDisplay {
         let now = Instant::now();
         let is_due = match self.style {
             ProgressStyle::Bar => true,
-            ProgressStyle::Lines => now >= self.latest_line + LINE_INTERVAL,
-            ProgressStyle::Nothing => false,
+            // The first problem is shown at once.
+            ProgressStyle::Lines if self.latest_line.is_none() && problem.is_some() => true,
+            ProgressStyle::Lines => now >= self.latest_line.unwrap_or(self.started) + LINE_INTERVAL,
         };
         let rate = self.rate(now);
         if !is_due {
@@ -68,7 +64,7 @@ impl ProgressDisplay {
             tracker.devices.iter().filter(|device| device.open_cancels > 0 || !device.unconfirmed.is_empty());
         let calls_left = counts.found - counts.answered + devices.count();
         let line = line(&counts, calls_left, rate, is_listing, problem);
-        self.latest_line = now;
+        self.latest_line = Some(now);
         if self.style == ProgressStyle::Bar {
             output::replace_line_cut(&format!("{} {line}", bar(&counts)));
             self.is_shown = true;
@@ -146,14 +142,8 @@ mod tests {
 
     #[test]
     fn the_line_has_the_counts_the_rate_and_the_remaining_time() {
-        let counts = RecallCounts {
-            found: 1000,
-            answered: 400,
-            cancelled: 300,
-            too_late: 2,
-            failed: 1,
-            unknown: 1,
-        };
+        let counts =
+            RecallCounts { found: 1000, answered: 400, cancelled: 300, too_late: 2, failed: 1, unknown: 1 };
         assert_eq!(
             line(&counts, 610, 10.0, false, None),
             "400 of 1000 done, 300 cancelled, 2 too late, 2 failed, 696 left, 10.0 calls/s, 1m 1s to go"

@@ -112,7 +112,7 @@ pub(super) fn lines(summary: &Summary, tracker: &Tracker) -> Vec<String> {
     }
     match others.count() {
         0 => {}
-        count => lines.push(format!("{count} others were not cancelled: see the report of --output json")),
+        count => lines.push(format!("{count} others were not cancelled: see the journal or --output json")),
     }
     lines
 }

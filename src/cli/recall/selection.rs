@@ -266,10 +266,7 @@ pub(super) mod tests {
         assert!(all.matches(None, None) && all.matches(Some("LOCK"), None));
         assert_eq!(all.filter(), "done = false");
         let two = selection(&["WIPE", "LOCK"]);
-        assert_eq!(
-            two.filter(),
-            "done = false AND (metadata.type = \"LOCK\" OR metadata.type = \"WIPE\")"
-        );
+        assert_eq!(two.filter(), "done = false AND (metadata.type = \"LOCK\" OR metadata.type = \"WIPE\")");
     }
 
     #[test]

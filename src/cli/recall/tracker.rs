@@ -194,6 +194,8 @@ impl Tracker {
         }
         if matches!(progress, RecallProgress::Accepted | RecallProgress::Refused(_)) {
             device.unconfirmed.push(index);
+            // The time for its confirmation begins.
+            (device.confirming_since, device.lists) = (None, 0);
         }
         operation.progress = progress;
     }

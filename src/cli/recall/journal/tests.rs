@@ -51,7 +51,8 @@ fn a_later_run_reads_what_the_earlier_ones_wrote() {
     let (_directory, path) = written();
     let (_, operations) = open(&path).unwrap();
     let too_late = RecallOutcome::TooLate(Some("NOT_FOUND".to_owned()));
-    let wanted = [(false, None), (true, None), (true, Some(RecallOutcome::Cancelled)), (true, Some(too_late))];
+    let wanted =
+        [(false, None), (true, None), (true, Some(RecallOutcome::Cancelled)), (true, Some(too_late))];
     assert_eq!(states(&operations), wanted);
     assert_eq!(operations[0].name, name("1"));
     assert_eq!(operations[0].create_time.as_deref(), Some("2026-01-01T00:00:00Z"));

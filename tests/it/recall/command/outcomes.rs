@@ -77,7 +77,8 @@ async fn the_newest_operations_are_cancelled_first() {
     let files = tempfile::tempdir().unwrap();
     let path = files.path().join("journal");
     // The devices are one page each, and are listed at the same time.
-    let devices: Vec<_> = (0..4).flat_map(|number| ["--device".to_owned(), format!("d{number:04}")]).collect();
+    let devices: Vec<_> =
+        (0..4).flat_map(|number| ["--device".to_owned(), format!("d{number:04}")]).collect();
     let mut command = recall(service.address, &["--yes", "--report", path.to_str().unwrap()]);
     let ended = run(command.args(&devices)).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
@@ -111,8 +112,7 @@ async fn devices_types_and_times_select() {
         assert_eq!(names.len(), if all_devices { 2 } else { 1 }, "{plan}");
         assert!(names.contains(&&json!(wipe_of_1)) && !names.contains(&&json!(old)), "{plan}");
     }
-    let ended =
-        run(&mut recall(service.address, &["--device", "d0001", "--since", created, "--yes"])).await;
+    let ended = run(&mut recall(service.address, &["--device", "d0001", "--since", created, "--yes"])).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert_eq!(emulator.control().cancel_requests().into_keys().collect::<Vec<_>>(), [wipe_of_1]);
     assert!(emulator.control().pending().iter().any(|name| *name == lock["name"]));
@@ -146,7 +146,8 @@ async fn an_accepted_cancel_without_an_effect_is_unknown() {
     let wipes = wipe_devices(&emulator, 1, 1);
     let ended = run(&mut recall(service.address, &["--yes", "--confirm-timeout", "1s"])).await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    let line = format!("unknown: {}: the cancel was accepted, and the operation is pending after 1s", wipes[0]);
+    let line =
+        format!("unknown: {}: the cancel was accepted, and the operation is pending after 1s", wipes[0]);
     assert!(ended.stdout.contains(&line), "{ended:?}");
 }
 

@@ -1,16 +1,25 @@
 //! Dry runs, the question, and usage errors.
 
-use std::{fs::File, io::Write, process::Stdio};
+use std::{
+    fs::File,
+    io::{Read, Write},
+    process::Stdio,
+    time::Duration,
+};
 
 use nix::pty::{OpenptyResult, openpty};
 use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
 
 use crate::{
     recall::{
         command::{recall, run, wipe_devices},
         fixture::start,
     },
-    support::process::{Process, countermand},
+    support::{
+        process::{Process, countermand},
+        with_timeout,
+    },
 };
 
 #[tokio::test]
@@ -78,7 +87,7 @@ async fn usage_errors_are_2() {
         ("--type WIPE --yes", "--enterprise"),
         ("--enterprise LC01 --type WIPE --device a/b --yes", "--device"),
         ("--enterprise LC01 --type WIPE --device enterprises/LC02/devices/d1 --yes", "LC02"),
-        ("--enterprise LC01 --type WIPE --since yesterday --yes", "RFC 3339"),
+        ("--enterprise LC01 --type WIPE --since yesterday --yes", "give a duration before now"),
         ("--enterprise LC01 --type WIPE --dry-run --yes", "cannot be used with"),
         ("--enterprise LC01 --type WIPE --dry-run --report f", "cannot be used with"),
     ] {
@@ -87,4 +96,32 @@ async fn usage_errors_are_2() {
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{arguments:?}");
         assert!(ended.stderr.contains(part), "{arguments:?}: {ended:?}");
     }
+}
+
+#[tokio::test]
+async fn a_terminal_shows_a_bar_that_is_erased_at_the_end() {
+    let (emulator, service) = start().await;
+    wipe_devices(&emulator, 10, 4);
+    emulator.control().set_latency(Duration::from_millis(100));
+    let OpenptyResult { master, slave } = openpty(None, None).unwrap();
+    let mut command = recall(service.address, &["--yes"]);
+    command.env("TERM", "xterm").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::from(slave));
+    let child = command.kill_on_drop(true).spawn().unwrap();
+    // Closes the terminal's descriptor in this process, so that only the child has it open.
+    drop(command);
+    let seen = spawn_blocking(move || {
+        let (mut seen, mut master) = (Vec::new(), File::from(master));
+        // Linux returns EIO when the last descriptor of the other side is closed.
+        let _ = master.read_to_end(&mut seen);
+        String::from_utf8(seen).unwrap()
+    });
+    let output = with_timeout("the recall", child.wait_with_output()).await.unwrap();
+    let seen = seen.await.unwrap();
+    assert_eq!(output.status.code(), Some(0), "{seen:?}");
+    let lines: Vec<_> = seen.split("\r\u{1b}[K").collect();
+    assert!(lines.len() > 3 && lines.last() == Some(&""), "{seen:?}");
+    let shown =
+        |line: &&&str| line.contains("#") && line.contains(" of 40 done, ") && line.contains(" to go");
+    assert!(lines.iter().any(|line| shown(&line)), "{seen:?}");
+    assert!(!seen.contains('\n'), "{seen:?}");
 }
