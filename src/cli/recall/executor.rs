@@ -43,6 +43,10 @@ const MAX_LISTS: usize = 4;
 /// The size of the first page. It is small, so that the first cancel leaves early.
 const FIRST_PAGE_SIZE: i32 = 10;
 
+/// The pause of a resumed recall before the list of a device. A cancel that was in flight at the end of the earlier run
+/// takes effect meanwhile, so that it is not sent twice.
+const RESUME_PAUSE: Duration = Duration::from_secs(2);
+
 /// The maximum pause that a server can request, so that no time overflows the clock.
 const MAX_PAUSE: Duration = Duration::from_secs(3600);
 
@@ -156,7 +160,7 @@ impl<'a> Executor<'a> {
             latest_error: None,
         };
         for device in 0..executor.tracker.devices.len() {
-            executor.schedule_confirmation(device, Duration::ZERO);
+            executor.schedule_confirmation(device, RESUME_PAUSE);
         }
         executor
     }
@@ -169,7 +173,7 @@ impl<'a> Executor<'a> {
     pub(super) async fn run(&mut self, stage: Stage) -> io::Result<()> {
         let mut ticks = interval(SYNC_INTERVAL / 2);
         loop {
-            self.start_calls(stage);
+            self.start_calls(stage)?;
             let next_delayed = self.delayed.first_key_value().map(|(&(time, _), _)| time);
             let can_cancel = stage == Stage::Cancel && self.tracker.has_ready();
             let can_list = !self.ready_lists.is_empty() || !self.ready_confirmations.is_empty();
@@ -209,7 +213,7 @@ impl<'a> Executor<'a> {
     }
 
     /// Starts the calls whose time has come, up to the limits.
-    fn start_calls(&mut self, stage: Stage) {
+    fn start_calls(&mut self, stage: Stage) -> io::Result<()> {
         let now = Instant::now();
         while let Some(entry) = self.delayed.first_entry()
             && entry.key().0 <= now
@@ -225,6 +229,7 @@ impl<'a> Executor<'a> {
             let Some(index) = self.tracker.next_ready() else { break };
             self.cancels.in_flight += 1;
             let name = self.tracker.operations[index].name.clone();
+            append(&mut self.journal, &[JournalEntry::CancelSent { name: &name, time: UtcTime::now() }])?;
             let call = async move { CallResult::Cancel(index, server.cancel(&name).await) };
             self.calls.push(call.boxed());
         }
@@ -242,6 +247,7 @@ impl<'a> Executor<'a> {
             }
             self.lists.in_flight += 1;
         }
+        Ok(())
     }
 
     fn handle(&mut self, result: CallResult) -> io::Result<()> {
@@ -408,7 +414,9 @@ impl<'a> Executor<'a> {
             match (outcomes.remove(&index), progress) {
                 (Some(Some(outcome)), _) => self.end(index, outcome)?,
                 (_, RecallProgress::Ended(_) | RecallProgress::Waiting | RecallProgress::Sent) => {}
-                (Some(None), RecallProgress::Journaled) => self.tracker.wait(index),
+                (Some(None), RecallProgress::Journaled | RecallProgress::Interrupted) => {
+                    self.tracker.wait(index);
+                }
                 (Some(None), RecallProgress::Refused(reason)) => {
                     self.end(index, RecallOutcome::Failed(reason))?
                 }

@@ -42,6 +42,8 @@ pub(super) enum JournalEntry<'a> {
         kind: Option<&'a str>,
         create_time: Option<&'a str>,
     },
+    /// The cancel is sent next. Without a later line, an earlier run ended before the response.
+    CancelSent { name: &'a str, time: UtcTime },
     /// The server accepted the cancel. The operation is not known to be done yet.
     CancelAccepted { name: &'a str, time: UtcTime },
     /// The outcome of an operation. A later one replaces one that is not permanent.
@@ -77,8 +79,17 @@ pub(super) struct JournaledOperation {
     pub(super) name: String,
     pub(super) kind: Option<String>,
     pub(super) create_time: Option<String>,
-    pub(super) is_accepted: bool,
+    pub(super) cancel: JournaledCancel,
     pub(super) outcome: Option<RecallOutcome>,
+}
+
+/// The cancel of an operation in an earlier run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum JournaledCancel {
+    NotSent,
+    /// It may take effect later.
+    Unanswered,
+    Accepted,
 }
 
 /// The reason why a file cannot be the journal.
@@ -224,15 +235,12 @@ impl Operations {
                 let name = name?;
                 if !self.indexes.contains_key(&name) {
                     self.indexes.insert(name.clone(), self.list.len());
-                    let (is_accepted, outcome) = (false, None);
-                    self.list.push(JournaledOperation { name, kind, create_time, is_accepted, outcome });
+                    let (cancel, outcome) = (JournaledCancel::NotSent, None);
+                    self.list.push(JournaledOperation { name, kind, create_time, cancel, outcome });
                 }
             }
-            "cancel_accepted" => {
-                let operation = self.get(&name?)?;
-                operation.is_accepted = true;
-                operation.outcome = None;
-            }
+            "cancel_sent" => self.get(&name?)?.set_cancel(JournaledCancel::Unanswered),
+            "cancel_accepted" => self.get(&name?)?.set_cancel(JournaledCancel::Accepted),
             "outcome" => self.get(&name?)?.outcome = Some(RecallOutcome::parse(&outcome?, reason)?),
             _ => return None,
         }
@@ -241,6 +249,13 @@ impl Operations {
 
     fn get(&mut self, name: &str) -> Option<&mut JournaledOperation> {
         self.list.get_mut(*self.indexes.get(name)?)
+    }
+}
+
+impl JournaledOperation {
+    /// A new cancel replaces the outcome of an earlier one.
+    fn set_cancel(&mut self, cancel: JournaledCancel) {
+        (self.cancel, self.outcome) = (cancel, None);
     }
 }
 

@@ -7,7 +7,11 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{journal::JournaledOperation, outcome::RecallOutcome, selection::UtcTime};
+use super::{
+    journal::{JournaledCancel, JournaledOperation},
+    outcome::RecallOutcome,
+    selection::UtcTime,
+};
 use crate::cli::operation::device_of;
 
 /// An operation that the recall found.
@@ -25,6 +29,8 @@ pub(super) struct RecalledOperation {
 pub(super) enum RecallProgress {
     /// An earlier run found it, and this run has not seen its state yet.
     Journaled,
+    /// An earlier run sent its cancel and got no response. A list shows whether it is needed again.
+    Interrupted,
     /// Its cancel waits to be sent, or to be sent again.
     Waiting,
     /// Its cancel was sent, and has no response yet.
@@ -85,13 +91,13 @@ impl Tracker {
     /// The operations of the earlier runs in a journal.
     pub(super) fn resume(journaled: Vec<JournaledOperation>) -> Self {
         let mut tracker = Self::default();
-        for JournaledOperation { name, kind, create_time, is_accepted, outcome } in journaled {
-            let progress = match outcome {
-                Some(outcome) if outcome.is_permanent() => RecallProgress::Ended(outcome),
+        for JournaledOperation { name, kind, create_time, cancel, outcome } in journaled {
+            let progress = match (outcome, cancel) {
+                (Some(outcome), _) if outcome.is_permanent() => RecallProgress::Ended(outcome),
                 // A failed or an unknown operation is tried again.
-                Some(_) => RecallProgress::Journaled,
-                None if is_accepted => RecallProgress::Accepted,
-                None => RecallProgress::Journaled,
+                (Some(_), _) | (None, JournaledCancel::NotSent) => RecallProgress::Journaled,
+                (None, JournaledCancel::Unanswered) => RecallProgress::Interrupted,
+                (None, JournaledCancel::Accepted) => RecallProgress::Accepted,
             };
             tracker.insert(name, kind, create_time, progress);
         }
@@ -123,7 +129,7 @@ impl Tracker {
                 device
             }
         };
-        if progress == RecallProgress::Accepted {
+        if matches!(progress, RecallProgress::Accepted | RecallProgress::Interrupted) {
             self.devices[device].unconfirmed.push(index);
         }
         self.operation_indexes.insert(name.clone(), index);
@@ -215,7 +221,10 @@ impl Tracker {
         let mut counts = RecallCounts { found: self.operations.len(), ..RecallCounts::default() };
         for operation in &self.operations {
             let counter = match &operation.progress {
-                RecallProgress::Journaled | RecallProgress::Waiting | RecallProgress::Sent => continue,
+                RecallProgress::Journaled
+                | RecallProgress::Interrupted
+                | RecallProgress::Waiting
+                | RecallProgress::Sent => continue,
                 RecallProgress::Accepted | RecallProgress::Refused(_) => {
                     counts.answered += 1;
                     continue;
@@ -274,26 +283,28 @@ mod tests {
 
     #[test]
     fn a_resumed_operation_is_cancelled_again_only_if_its_cancel_was_not_accepted() {
-        let journaled = |id: &str, is_accepted, outcome| JournaledOperation {
+        let journaled = |id: &str, cancel, outcome| JournaledOperation {
             name: format!("enterprises/LC01/devices/d1/operations/{id}"),
             kind: None,
             create_time: None,
-            is_accepted,
+            cancel,
             outcome,
         };
+        let failed = RecallOutcome::Failed("PERMISSION_DENIED".to_owned());
         let mut tracker = Tracker::resume(vec![
-            journaled("found", false, None),
-            journaled("accepted", true, None),
-            journaled("cancelled", true, Some(RecallOutcome::Cancelled)),
-            journaled("failed", false, Some(RecallOutcome::Failed("PERMISSION_DENIED".to_owned()))),
-            journaled("gone", false, None),
+            journaled("found", JournaledCancel::NotSent, None),
+            journaled("accepted", JournaledCancel::Accepted, None),
+            journaled("cancelled", JournaledCancel::Accepted, Some(RecallOutcome::Cancelled)),
+            journaled("failed", JournaledCancel::Unanswered, Some(failed)),
+            journaled("gone", JournaledCancel::NotSent, None),
+            journaled("sent", JournaledCancel::Unanswered, None),
         ]);
         assert_eq!(ids(&mut tracker), [""; 0]);
-        for id in ["found", "accepted", "cancelled", "failed", "new"] {
+        for id in ["found", "accepted", "cancelled", "failed", "sent", "new"] {
             add(&mut tracker, id, None);
         }
         assert_eq!(ids(&mut tracker), ["found", "failed", "new"]);
         tracker.confirm_journaled();
-        assert_eq!(tracker.devices[0].unconfirmed, [1, 4]);
+        assert_eq!(tracker.devices[0].unconfirmed, [1, 5, 4]);
     }
 }

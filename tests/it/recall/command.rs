@@ -1,6 +1,7 @@
 //! The commands `recall` and `list --watch`, as processes.
 
 mod failures;
+mod many;
 mod outcomes;
 mod plan;
 mod resume;
@@ -60,6 +61,10 @@ fn outcomes(journal: &[Value]) -> BTreeMap<String, String> {
 
 /// Waits until a journal has this many lines of an event.
 async fn has_events(path: &Path, event: &str, count: usize) {
-    let what = format!("{count} lines {event}");
-    eventually(&what, async || (names_of(&journal(path), event).len() >= count).then_some(())).await;
+    let (what, part) = (format!("{count} lines {event}"), format!("{{\"event\":\"{event}\","));
+    let written = async || {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        (text.matches(&part).count() >= count).then_some(())
+    };
+    eventually(&what, written).await;
 }

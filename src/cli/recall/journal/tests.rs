@@ -29,7 +29,8 @@ fn written() -> (tempfile::TempDir, std::path::PathBuf) {
         create_time: Some("2026-01-01T00:00:00Z"),
     });
     journal.append(&found).unwrap();
-    let accepted = names[1..].iter().map(|name| JournalEntry::CancelAccepted { name, time });
+    journal.append(&[JournalEntry::CancelSent { name: &names[1], time }]).unwrap();
+    let accepted = names[2..].iter().map(|name| JournalEntry::CancelAccepted { name, time });
     journal.append(&accepted.collect::<Vec<_>>()).unwrap();
     for (name, outcome) in [
         (&names[2], RecallOutcome::Cancelled),
@@ -42,8 +43,8 @@ fn written() -> (tempfile::TempDir, std::path::PathBuf) {
 }
 
 /// The progress of each operation.
-fn states(operations: &[JournaledOperation]) -> Vec<(bool, Option<RecallOutcome>)> {
-    operations.iter().map(|operation| (operation.is_accepted, operation.outcome.clone())).collect()
+fn states(operations: &[JournaledOperation]) -> Vec<(JournaledCancel, Option<RecallOutcome>)> {
+    operations.iter().map(|operation| (operation.cancel, operation.outcome.clone())).collect()
 }
 
 #[test]
@@ -51,8 +52,12 @@ fn a_later_run_reads_what_the_earlier_ones_wrote() {
     let (_directory, path) = written();
     let (_, operations) = open(&path).unwrap();
     let too_late = RecallOutcome::TooLate(Some("NOT_FOUND".to_owned()));
-    let wanted =
-        [(false, None), (true, None), (true, Some(RecallOutcome::Cancelled)), (true, Some(too_late))];
+    let wanted = [
+        (JournaledCancel::NotSent, None),
+        (JournaledCancel::Unanswered, None),
+        (JournaledCancel::Accepted, Some(RecallOutcome::Cancelled)),
+        (JournaledCancel::Accepted, Some(too_late)),
+    ];
     assert_eq!(states(&operations), wanted);
     assert_eq!(operations[0].name, name("1"));
     assert_eq!(operations[0].create_time.as_deref(), Some("2026-01-01T00:00:00Z"));
