@@ -10,7 +10,12 @@ use crate::{
         command::{recall, run, wipe_devices},
         fixture::{device, emulator, settings, setup, start, wipe},
     },
-    support::{process::Process, reply::Reply, service::Setup, upstream::Upstream},
+    support::{
+        process::{Process, eventually},
+        reply::Reply,
+        service::Setup,
+        upstream::Upstream,
+    },
 };
 
 #[tokio::test]
@@ -101,7 +106,7 @@ async fn a_device_that_cannot_be_read_now_is_read_later() {
     emulator.control().set_device_fault(&device(2), Some(DeviceFault::Failing(Fault::Unavailable)));
     let process = Process::start(&mut recall(service.address, &["--yes"]));
     let cancelled = async || (emulator.control().queries().cancel >= 4).then_some(());
-    crate::support::process::eventually("four cancels", cancelled).await;
+    eventually("four cancels", cancelled).await;
     emulator.control().set_device_fault(&device(2), None);
     let ended = process.end().await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
