@@ -16,9 +16,9 @@ use tempfile::TempDir;
 use crate::{
     recall::{
         command::{has_events, journal, names_of, outcomes, recall, run, wipe_devices},
-        fixture::start,
+        fixture::{setup, start},
     },
-    support::process::{Process, countermand},
+    support::process::{Process, countermand, eventually},
 };
 
 fn journal_file() -> (TempDir, PathBuf) {
@@ -73,11 +73,16 @@ async fn signals_end_a_recall_with_a_complete_journal() {
     for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
         let (emulator, service) = start().await;
         let wipes = wipe_devices(&emulator, 20, 5);
-        emulator.control().set_latency(Duration::from_millis(50));
+        emulator.control().set_latency(Duration::from_millis(20));
         let (_files, path) = journal_file();
         let arguments = ["--yes", "--report", path.to_str().unwrap()];
         let process = Process::start(&mut recall(service.address, &arguments));
         has_events(&path, "cancel_accepted", 5).await;
+        // Eight cancels are in flight when the signal comes, and take effect after the start of the next run.
+        emulator.control().set_latency(Duration::from_secs(1));
+        let before = emulator.control().queries().cancel;
+        let in_flight = async || (emulator.control().queries().cancel >= before + 8).then_some(());
+        eventually("eight cancels in flight", in_flight).await;
         process.signal(signal);
         let ended = process.end().await;
         assert_eq!(ended.code, Some(code), "{ended:?}");
@@ -86,7 +91,9 @@ async fn signals_end_a_recall_with_a_complete_journal() {
         assert!(text.ends_with('\n') && !names_of(&journal(&path), "cancel_accepted").is_empty());
         assert!(!emulator.control().pending().is_empty(), "it was stopped in the middle");
         emulator.control().set_latency(Duration::ZERO);
-        let ended = run(&mut recall(service.address, &arguments)).await;
+        // Another replica shares no call with the first one.
+        let other = setup(&emulator).start().await;
+        let ended = run(&mut recall(other.address, &arguments)).await;
         assert_eq!(ended.code, Some(0), "{ended:?}");
         assert_each_once(&emulator, &path, &wipes);
     }
