@@ -274,6 +274,10 @@ impl<'a> Executor<'a> {
                 let retries = self.retries.entry(index).or_default();
                 let pause = self.cancels.pause(&error, *retries);
                 *retries += 1;
+                if error.code() == Code::ResourceExhausted {
+                    // Lists would use up what the quota allows next.
+                    self.lists.paused_until = self.lists.paused_until.max(self.cancels.paused_until);
+                }
                 self.latest_error = Some(error.line());
                 self.delay(pause, DelayedCall::Cancel(index));
                 return Ok(());
