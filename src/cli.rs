@@ -14,9 +14,11 @@ mod list;
 mod operation;
 mod output;
 mod probe;
+mod recall;
 mod serve;
 mod signals;
 mod wait;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -31,7 +33,7 @@ Examples:
   countermand help serve
 
 Exit codes: 0 success, 1 failure, 2 usage, 69 the server cannot be reached, 78 invalid configuration,
-130 stopped by Ctrl-C, 143 ended by SIGTERM. wait and cancel --wait have more: see their help.
+130 stopped by Ctrl-C, 143 ended by SIGTERM. wait, cancel --wait and recall have more: see their help.
 A command that serves drains and exits with 0 on both signals.";
 
 /// Calls back Android Management API commands over gRPC
@@ -57,6 +59,7 @@ enum Command {
     Get(get::GetArgs),
     List(list::ListArgs),
     Wait(wait::WaitArgs),
+    Recall(recall::RecallArgs),
     Probe(probe::ProbeArgs),
 }
 
@@ -74,6 +77,7 @@ pub async fn run() -> ExitCode {
         Command::Get(args) => until_signal(get::run(args)).await,
         Command::List(args) => until_signal(list::run(args)).await,
         Command::Wait(args) => until_signal(wait::run(args)).await,
+        Command::Recall(args) => recall::run(args).await,
         Command::Probe(args) => until_signal(probe::run(args)).await,
     };
     exit.into()

@@ -32,6 +32,9 @@ use crate::{
 /// takes more than ten bytes.
 const MAX_RESPONSE_BYTES: usize = 64 * 1024 * 1024;
 
+/// The page size of a list that is read whole. The API reduces a size that is over its maximum.
+pub(crate) const MAX_PAGE_SIZE: i32 = 1000;
+
 /// The header by which a proxy can route a call, because it has the name of the resource (AIP-4222). Google's clients send
 /// it too.
 const ROUTING_HEADER: &str = "x-goog-request-params";
@@ -127,10 +130,12 @@ impl FromStr for ServerAddress {
     }
 }
 
-/// A connected server, with one deadline for all calls.
+/// A connected server, with one deadline for all calls, or a timeout per call.
 pub(crate) struct ServerClient {
     channel: Channel,
     deadline: Instant,
+    /// The timeout of each call, in place of `deadline`.
+    call_timeout: Option<Duration>,
     /// `CERTIFICATE_HINT` on a TLS connection without a client certificate, otherwise empty.
     hint: &'static str,
 }
@@ -147,12 +152,18 @@ impl ServerClient {
         let hint = if args.tls_cert.is_none() && args.uses_tls() { CERTIFICATE_HINT } else { "" };
         let endpoint = endpoint(args)?.connect_timeout(timeout);
         let cause = match timeout_at(deadline, endpoint.connect()).await {
-            Ok(Ok(channel)) => return Ok(Self { channel, deadline, hint }),
+            Ok(Ok(channel)) => return Ok(Self { channel, deadline, call_timeout: None, hint }),
             Ok(Err(error)) => chain(&error) + if causes(&error).any(is_closed) { hint } else { "" },
             Err(_) => "no connection before the timeout".to_owned(),
         };
         let message = format!("{server} cannot be reached: {cause}");
         Err(ClientError::new(Status::unavailable(message), Exit::Unreachable))
+    }
+
+    /// Gives each call its own timeout, in place of the deadline of all calls. A call after a lost connection connects
+    /// again.
+    pub(crate) fn with_call_timeout(self, timeout: Duration) -> Self {
+        Self { call_timeout: Some(timeout), ..self }
     }
 
     /// The deadline of all calls.
@@ -184,6 +195,21 @@ impl ServerClient {
             .await
     }
 
+    /// ListOperations, all pages of one device.
+    pub(crate) async fn list_device(&self, device: &str) -> Result<Vec<Operation>, ClientError> {
+        let (name, page_size) = (device.to_owned(), MAX_PAGE_SIZE);
+        let mut request = ListOperationsRequest { name, page_size, ..ListOperationsRequest::default() };
+        let mut operations = Vec::new();
+        loop {
+            let page = self.list(request.clone()).await?;
+            let ListOperationsResponse { operations: of_page, next_page_token, unreachable: _ } = page;
+            operations.extend(of_page);
+            if !advance(&mut request, next_page_token)? {
+                return Ok(operations);
+            }
+        }
+    }
+
     /// WaitOperation. Returns the operation when it is done, or its latest state after `timeout`.
     pub(crate) async fn wait(&self, name: &str, timeout: Duration) -> Result<Operation, ClientError> {
         // The command line limits a timeout to an hour, so neither part is out of range.
@@ -205,8 +231,10 @@ impl ServerClient {
     where
         F: Future<Output = Result<Response<U>, Status>>,
     {
-        request.set_timeout(self.deadline.saturating_duration_since(Instant::now()));
-        match timeout_at(self.deadline, call(self.channel.clone(), request)).await {
+        let now = Instant::now();
+        let deadline = self.call_timeout.map_or(self.deadline, |timeout| now + timeout);
+        request.set_timeout(deadline.saturating_duration_since(now));
+        match timeout_at(deadline, call(self.channel.clone(), request)).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(self.error(status)),
             Err(_) => Err(deadline_exceeded()),
@@ -235,6 +263,26 @@ fn routed<T>(name: &str, message: T) -> Result<Request<T>, ClientError> {
     let mut request = Request::new(message);
     request.metadata_mut().insert(ROUTING_HEADER, value);
     Ok(request)
+}
+
+/// Makes the request for the page after the one that had this `next_page_token`. Returns whether there is one.
+///
+/// # Errors
+///
+/// The token is that of the same page, so that the list would not end.
+pub(crate) fn advance(
+    request: &mut ListOperationsRequest,
+    next_page_token: String,
+) -> Result<bool, ClientError> {
+    if next_page_token.is_empty() {
+        return Ok(false);
+    }
+    if next_page_token == request.page_token {
+        let message = "the server returned the token of this page as the token of the next page";
+        return Err(ClientError::new(Status::internal(message), Exit::Failed));
+    }
+    request.page_token = next_page_token;
+    Ok(true)
 }
 
 fn operations(channel: Channel) -> OperationsClient<Channel> {

@@ -58,9 +58,19 @@ impl ClientError {
         }
     }
 
+    /// Whether a later attempt may succeed, as for [`Self::is_transient`], or when Google's quota allows it.
+    pub(crate) fn is_transient_or_quota(&self) -> bool {
+        self.is_transient() || self.code() == Code::ResourceExhausted
+    }
+
+    /// The error as one line.
+    pub(crate) fn line(&self) -> String {
+        line(&self.status)
+    }
+
     /// Prints one line to standard error.
     pub(crate) fn complain(&self) {
-        complain(&line(&self.status));
+        complain(&self.line());
     }
 
     /// Prints one line to standard error, or one JSON object to standard output.

@@ -1,16 +1,16 @@
-//! `countermand list`: shows a device's operations, page after page.
+//! `countermand list`: shows the operations of a device or of all devices, page after page.
 
 use std::{num::NonZeroUsize, time::Duration};
 
 use clap::{Args, value_parser};
-use tonic::Status;
 
 use super::{
-    client::{ServerArgs, ServerClient},
+    client::{ServerArgs, ServerClient, advance},
     error::ClientError,
     exit::Exit,
     operation::{self, CommandMetadata, OperationState},
     output::{self, Format, printable},
+    watch::Watch,
 };
 use crate::{
     config::duration,
@@ -21,20 +21,25 @@ const EXAMPLES: &str = "\
 Examples:
   countermand list enterprises/LC01/devices/d1
   countermand list enterprises/LC01/devices/d1 --output json | jq -r 'select(.done | not) | .name'
+  countermand list enterprises/LC01/devices/- --filter 'done = false AND metadata.type = \"WIPE\"'
+  countermand list enterprises/LC01/devices/- --filter 'done = false' --watch
 
 With --output json, standard output has one operation a line, as google.longrunning.Operation in
 protobuf's JSON mapping, and an error is one JSON object on standard error.
-Each page costs one query of the API's quota.
+Each page of a device costs one query of the API's quota. A list over all devices (devices/-) costs one for
+each device, and one for each 100 devices. Its filter may use done, metadata.type and metadata.createTime.
+--watch prints a line when a pending operation appears, finishes or is gone, until Ctrl-C. It reads the whole list
+again and again, waits as long as the server asks, and retries while the server is unavailable.
 Exit codes: 0 all shown, 1 error or timeout (earlier pages are printed), 2 usage, 69 the server cannot be
 reached, 78 unusable TLS files, 130 stopped by Ctrl-C, 143 ended by SIGTERM.";
 
 const HEADER: [&str; 5] = ["NAME", "TYPE", "STATE", "CREATED", "ERROR"];
 
-/// List a device's operations
+/// List the operations of a device, or of all devices of an enterprise
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ListArgs {
-    /// The device: enterprises/*/devices/*, with or without a trailing /operations
+    /// The device: enterprises/*/devices/*, or enterprises/*/devices/- for all, with or without /operations
     name: String,
 
     /// List only the operations that match this filter, in the API's filter language
@@ -49,10 +54,18 @@ pub(crate) struct ListArgs {
     #[arg(long, value_name = "NUMBER")]
     limit: Option<NonZeroUsize>,
 
+    /// Print pending operations when they appear and when they finish, until Ctrl-C
+    #[arg(long, conflicts_with = "limit")]
+    watch: bool,
+
+    /// The time between two lists of --watch
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration, requires = "watch")]
+    interval: Duration,
+
     #[command(flatten)]
     server: ServerArgs,
 
-    /// The time limit for all pages, including the connection
+    /// The time limit for all pages, including the connection; with --watch, for each page
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
     timeout: Duration,
 
@@ -63,7 +76,7 @@ pub(crate) struct ListArgs {
 
 /// Prints each page when it arrives.
 pub(crate) async fn run(args: ListArgs) -> Exit {
-    let ListArgs { name, filter, page_size, limit, server, timeout, output } = args;
+    let ListArgs { name, filter, page_size, limit, watch, interval, server, timeout, output } = args;
     let request = ListOperationsRequest {
         name: name.clone(),
         filter,
@@ -71,7 +84,14 @@ pub(crate) async fn run(args: ListArgs) -> Exit {
         page_size: page_size.unwrap_or(0),
         ..ListOperationsRequest::default()
     };
-    match list(request, limit, server, timeout, output).await {
+    let result = match ServerClient::connect(server, timeout).await {
+        Ok(server) if watch => {
+            Watch::new(&server.with_call_timeout(timeout), request, output).run(interval).await
+        }
+        Ok(server) => list(request, limit, &server, output).await,
+        Err(error) => Err(error),
+    };
+    match result {
         Ok(exit) => exit,
         Err(error) => error.report_to_stderr(output, &name),
     }
@@ -80,11 +100,9 @@ pub(crate) async fn run(args: ListArgs) -> Exit {
 async fn list(
     mut request: ListOperationsRequest,
     limit: Option<NonZeroUsize>,
-    server: ServerArgs,
-    timeout: Duration,
+    server: &ServerClient,
     format: Format,
 ) -> Result<Exit, ClientError> {
-    let server = ServerClient::connect(server, timeout).await?;
     let mut left = limit.map_or(usize::MAX, NonZeroUsize::get);
     let mut table = None;
     loop {
@@ -101,14 +119,9 @@ async fn list(
         if exit != Exit::Ok {
             return Ok(exit);
         }
-        if left == 0 || next_page_token.is_empty() {
+        if left == 0 || !advance(&mut request, next_page_token)? {
             break;
         }
-        if next_page_token == request.page_token {
-            let message = "the server returned the token of this page as the token of the next page";
-            return Err(ClientError::new(Status::internal(message), Exit::Failed));
-        }
-        request.page_token = next_page_token;
     }
     if format == Format::Text && table.is_none() {
         output::to_stderr("no operations");

@@ -107,6 +107,11 @@ pub(crate) fn error_text(operation: &Operation) -> Option<String> {
     })
 }
 
+/// The name of an operation's device; the whole text if it is no name of an operation.
+pub(crate) fn device_of(operation: &str) -> &str {
+    operation.split_once("/operations/").map_or(operation, |(device, _)| device)
+}
+
 /// Prints a block of `label: value` lines, or one line of JSON.
 pub(crate) fn print(format: Format, operation: &Operation) -> Exit {
     match format {
@@ -133,7 +138,7 @@ fn block(operation: &Operation) -> Vec<String> {
 
 /// `google.longrunning.Operation` in protobuf's JSON mapping. A false `done` is present too, because scripts test it.
 #[derive(Serialize)]
-struct OperationJson<'a> {
+pub(crate) struct OperationJson<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<Value>,
@@ -155,6 +160,11 @@ struct RpcStatusJson<'a> {
 
 /// One line of JSON.
 pub(crate) fn json(operation: &Operation) -> String {
+    to_json(&json_form(operation))
+}
+
+/// The operation in the form of its JSON.
+pub(crate) fn json_form(operation: &Operation) -> OperationJson<'_> {
     let Operation { name, metadata, done, result } = operation;
     let (error, response) = match result {
         None => (None, None),
@@ -164,7 +174,7 @@ pub(crate) fn json(operation: &Operation) -> String {
         ),
         Some(Outcome::Response(response)) => (None, Some(any_json(response))),
     };
-    to_json(&OperationJson { name, metadata: metadata.as_ref().map(any_json), done: *done, error, response })
+    OperationJson { name, metadata: metadata.as_ref().map(any_json), done: *done, error, response }
 }
 
 /// The JSON of a message of any type. An undecodable message has its type and its bytes in base64, so that the rest

@@ -65,6 +65,23 @@ pub(crate) fn replace_line(line: &str) {
     let _ = write!(io::stderr(), "\r\x1b[K{}", printable(line));
 }
 
+/// Replaces the last line of the terminal on standard error with a line that may be longer than the terminal is wide.
+/// The terminal cuts it, because a line that wraps cannot be replaced.
+pub(crate) fn replace_line_cut(line: &str) {
+    // DECAWM off and on again around the text. A failure is ignored, because the line is only progress.
+    let _ = write!(io::stderr(), "\r\x1b[K\x1b[?7l{}\x1b[?7h", printable(line));
+}
+
+/// Prints text without an end of line to standard error, for a question. A failure is ignored.
+pub(crate) fn prompt(text: &str) {
+    let _ = write!(io::stderr(), "{}", printable(text));
+}
+
+/// Whether a line on standard error can be replaced: it is a terminal that knows the control sequences.
+pub(crate) fn is_replaceable() -> bool {
+    io::stderr().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
 /// Escapes control and invisible characters, because the text may come from a server. The escapes are those of JSON,
 /// so that JSON output keeps its meaning.
 pub(crate) fn printable(text: &str) -> String {

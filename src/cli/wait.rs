@@ -1,11 +1,6 @@
 //! `countermand wait`: waits until an operation is done.
 
-use std::{
-    convert::Infallible,
-    env,
-    io::{IsTerminal, stderr},
-    time::Duration,
-};
+use std::{convert::Infallible, time::Duration};
 
 use clap::Args;
 use tokio::{
@@ -34,10 +29,10 @@ Exit codes: 0 done, 3 cancelled, 4 failed, 5 not done in time, 1 error, 2 usage,
 be reached, 78 unusable TLS files, 130 stopped by Ctrl-C, 143 ended by SIGTERM.";
 
 /// The first pause between calls of WaitOperation if the server answers at once, as in Google's own clients.
-const FIRST_POLL_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const FIRST_POLL_PAUSE: Duration = Duration::from_secs(1);
 
 /// The pause before the first retry.
-const FIRST_RETRY_PAUSE: Duration = Duration::from_millis(200);
+pub(super) const FIRST_RETRY_PAUSE: Duration = Duration::from_millis(200);
 
 const MAX_PAUSE: Duration = Duration::from_secs(20);
 
@@ -179,7 +174,7 @@ fn remaining(deadline: Instant) -> Duration {
 
 /// The pause after `repeats` earlier pauses. Each pause is 1.5 times the previous one. Up to a tenth is subtracted at
 /// random, so that clients do not synchronize.
-fn backoff(first: Duration, repeats: i32) -> Duration {
+pub(super) fn backoff(first: Duration, repeats: i32) -> Duration {
     let pause = (first.as_secs_f64() * 1.5f64.powi(repeats)).min(MAX_PAUSE.as_secs_f64());
     Duration::from_secs_f64(pause * (1.0 - fastrand::f64() / 10.0))
 }
@@ -195,7 +190,7 @@ struct ProgressLine {
 impl ProgressLine {
     /// Prints the line once if standard error is not a terminal and the format is text.
     fn start(name: &str, format: Format) -> Self {
-        let is_updated = stderr().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let is_updated = output::is_replaceable();
         if !is_updated && format == Format::Text {
             output::to_stderr(&format!("waiting for {name}"));
         }

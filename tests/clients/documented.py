@@ -9,7 +9,11 @@ from checks import check
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 # Each example, its language, and the document that shows it.
-EXAMPLES = [("example.py", "python", "README.md"), ("example.mjs", "js", "docs/CALLING.md")]
+EXAMPLES = [
+    ("example.py", "python", "README.md"),
+    ("example.mjs", "js", "docs/CALLING.md"),
+    ("recall.py", "python", "docs/CALLING.md"),
+]
 
 
 def main():

@@ -1,6 +1,7 @@
-//! ListOperations over all devices of an enterprise.
+//! ListOperations over all devices of an enterprise, and the commands `recall` and `list --watch`.
 
 mod authorization;
+mod command;
 mod fixture;
 mod guard;
 mod incomplete_lists;

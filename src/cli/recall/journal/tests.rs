@@ -1,0 +1,117 @@
+//! Torn lines, other files, and locks.
+
+use std::fs;
+
+use super::*;
+use crate::cli::recall::selection::tests::selection;
+
+fn name(id: &str) -> String {
+    format!("enterprises/LC01/devices/d1/operations/{id}")
+}
+
+/// Opens the journal and returns the operations of earlier runs.
+fn open(path: &Path) -> Result<(Journal, Vec<JournaledOperation>), JournalError> {
+    let (journal, _, operations) = Journal::open(path, selection(&["WIPE"]))?;
+    Ok((journal, operations))
+}
+
+/// A journal with four operations, and its path.
+fn written() -> (tempfile::TempDir, std::path::PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal");
+    let (mut journal, operations) = open(&path).unwrap();
+    assert_eq!(operations, []);
+    let time = UtcTime::now();
+    let names = ["1", "2", "3", "4"].map(name);
+    let found = names.each_ref().map(|name| JournalEntry::Found {
+        name,
+        kind: Some("WIPE"),
+        create_time: Some("2026-01-01T00:00:00Z"),
+    });
+    journal.append(&found).unwrap();
+    journal.append(&[JournalEntry::CancelSent { name: &names[1], time }]).unwrap();
+    let accepted = names[2..].iter().map(|name| JournalEntry::CancelAccepted { name, time });
+    journal.append(&accepted.collect::<Vec<_>>()).unwrap();
+    for (name, outcome) in [
+        (&names[2], RecallOutcome::Cancelled),
+        (&names[3], RecallOutcome::TooLate(Some("NOT_FOUND".to_owned()))),
+    ] {
+        let (outcome, reason) = (outcome.name(), outcome.reason());
+        journal.append(&[JournalEntry::Outcome { name, time, outcome, reason }]).unwrap();
+    }
+    (directory, path)
+}
+
+/// The progress of each operation.
+fn states(operations: &[JournaledOperation]) -> Vec<(JournaledCancel, Option<RecallOutcome>)> {
+    operations.iter().map(|operation| (operation.cancel, operation.outcome.clone())).collect()
+}
+
+#[test]
+fn a_later_run_reads_what_the_earlier_ones_wrote() {
+    let (_directory, path) = written();
+    let (_, operations) = open(&path).unwrap();
+    let too_late = RecallOutcome::TooLate(Some("NOT_FOUND".to_owned()));
+    let wanted = [
+        (JournaledCancel::NotSent, None),
+        (JournaledCancel::Unanswered, None),
+        (JournaledCancel::Accepted, Some(RecallOutcome::Cancelled)),
+        (JournaledCancel::Accepted, Some(too_late)),
+    ];
+    assert_eq!(states(&operations), wanted);
+    assert_eq!(operations[0].name, name("1"));
+    assert_eq!(operations[0].create_time.as_deref(), Some("2026-01-01T00:00:00Z"));
+    assert_eq!(operations[0].kind.as_deref(), Some("WIPE"));
+}
+
+#[test]
+fn a_torn_last_line_is_removed_wherever_it_ends() {
+    let (_directory, path) = written();
+    let whole = fs::read(&path).unwrap();
+    let newlines: Vec<_> = whole.iter().enumerate().filter(|(_, byte)| **byte == b'\n').collect();
+    for length in 0..whole.len() {
+        fs::write(&path, &whole[..length]).unwrap();
+        let (mut journal, operations) = open(&path).unwrap_or_else(|error| panic!("{length}: {error}"));
+        let complete = newlines.iter().filter(|(index, _)| *index < length).count();
+        assert_eq!(operations.len(), complete.saturating_sub(1).min(4), "{length}");
+        let next = JournalEntry::Found { name: "next", kind: None, create_time: None };
+        journal.append(&[next]).unwrap();
+        drop(journal);
+        assert_eq!(open(&path).unwrap().1.last().unwrap().name, "next", "{length}");
+    }
+}
+
+#[test]
+fn another_file_is_neither_accepted_nor_changed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("other");
+    let other_version = START.replace('1', "2") + "\"selection\":{}}\n";
+    for content in ["x", "x\n", "{}", "{}\n", "{\"event\":\"found\",\"name\":\"n\"}\n", &other_version] {
+        fs::write(&path, content).unwrap();
+        assert!(matches!(open(&path), Err(JournalError::NotAJournal(1))), "{content}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), content);
+    }
+    let (_directory, path) = written();
+    let whole = fs::read_to_string(&path).unwrap();
+    fs::write(&path, whole.clone() + "not JSON\n" + &whole).unwrap();
+    assert!(matches!(open(&path), Err(JournalError::NotAJournal(11))), "{whole}");
+    assert!(matches!(open(directory.path()), Err(JournalError::Io(_))));
+}
+
+#[test]
+fn the_journal_of_another_selection_is_not_used() {
+    let (_directory, path) = written();
+    let before = fs::read(&path).unwrap();
+    let Err(error) = Journal::open(&path, selection(&["LOCK"])) else { panic!("opened") };
+    assert!(error.to_string().contains("type WIPE"), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn a_second_process_cannot_use_the_file() {
+    let (_directory, path) = written();
+    let first = open(&path).unwrap();
+    assert!(matches!(open(&path), Err(JournalError::Locked)));
+    drop(first);
+    open(&path).unwrap();
+}

@@ -1,0 +1,94 @@
+//! The operations that a recall would cancel, for the question and for a dry run.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{
+    selection::{Selection, UtcTime},
+    tracker::{RecallProgress, RecalledOperation, Tracker},
+};
+use crate::cli::operation::to_json;
+
+/// The number of devices and of operations that the text shows.
+const MAX_SHOWN: usize = 10;
+
+/// The operations that a recall would cancel, newest first, and their numbers.
+#[derive(Serialize)]
+pub(super) struct RecallPlan<'a> {
+    dry_run: bool,
+    selection: &'a Selection,
+    found: usize,
+    types: BTreeMap<&'a str, usize>,
+    devices: BTreeMap<&'a str, usize>,
+    operations: Vec<PlannedOperation<'a>>,
+}
+
+#[derive(Serialize)]
+struct PlannedOperation<'a> {
+    name: &'a str,
+    #[serde(rename = "type")]
+    kind: Option<&'a str>,
+    create_time: Option<&'a str>,
+}
+
+impl<'a> RecallPlan<'a> {
+    pub(super) fn new(selection: &'a Selection, tracker: &'a Tracker) -> Self {
+        let mut planned: Vec<&RecalledOperation> = tracker
+            .operations
+            .iter()
+            .filter(|operation| operation.progress == RecallProgress::Waiting)
+            .collect();
+        let time = |operation: &RecalledOperation| -> Option<UtcTime> {
+            operation.create_time.as_ref().and_then(|time| time.parse().ok())
+        };
+        planned.sort_by_cached_key(|operation| std::cmp::Reverse(time(operation)));
+        let (mut types, mut devices) = (BTreeMap::new(), BTreeMap::new());
+        for operation in &planned {
+            *types.entry(operation.kind.as_deref().unwrap_or("-")).or_default() += 1;
+            *devices.entry(&*tracker.devices[operation.device].name).or_default() += 1;
+        }
+        let operations = planned.iter().map(|operation| PlannedOperation {
+            name: &operation.name,
+            kind: operation.kind.as_deref(),
+            create_time: operation.create_time.as_deref(),
+        });
+        Self {
+            dry_run: true,
+            selection,
+            found: planned.len(),
+            types,
+            devices,
+            operations: operations.collect(),
+        }
+    }
+
+    /// The number of operations.
+    pub(super) fn len(&self) -> usize {
+        self.found
+    }
+
+    /// One line of JSON.
+    pub(super) fn json(&self) -> String {
+        to_json(self)
+    }
+
+    /// The numbers by type and by device, and the newest operations.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let mut lines = vec![format!("{} pending {}", self.found, self.selection)];
+        lines.extend(self.types.iter().map(|(kind, count)| format!("  {count:>7}  {kind}")));
+        let mut devices: Vec<_> = self.devices.iter().collect();
+        devices.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+        if !devices.is_empty() {
+            lines.push(format!("on {} devices, those with the most operations:", devices.len()));
+        }
+        lines.extend(devices.iter().take(MAX_SHOWN).map(|(name, count)| format!("  {count:>7}  {name}")));
+        if !self.operations.is_empty() {
+            lines.push("the newest operations:".to_owned());
+        }
+        for PlannedOperation { name, kind, create_time } in self.operations.iter().take(MAX_SHOWN) {
+            lines.push(format!("  {}  {}  {name}", create_time.unwrap_or("-"), kind.unwrap_or("-")));
+        }
+        lines
+    }
+}

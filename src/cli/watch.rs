@@ -1,0 +1,194 @@
+//! `countermand list --watch`: shows pending operations as they come and go.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    time::{Duration, SystemTime},
+};
+
+use serde::Serialize;
+use tokio::time::{Instant, sleep, sleep_until};
+use tonic::Code;
+
+use super::{
+    client::{ServerClient, advance},
+    error::ClientError,
+    exit::Exit,
+    operation::{self, CommandMetadata, OperationJson, OperationState, device_of, to_json},
+    output::{self, Format},
+    wait::{FIRST_RETRY_PAUSE, backoff},
+};
+use crate::proto::longrunning::{ListOperationsRequest, Operation};
+
+/// The maximum pause that a server can request, so that no time overflows the clock.
+const MAX_PAUSE: Duration = Duration::from_secs(3600);
+
+/// A watch of the pending operations of a list.
+pub(super) struct Watch<'a> {
+    server: &'a ServerClient,
+    request: ListOperationsRequest,
+    format: Format,
+    /// The pending operations, by device.
+    pending: BTreeMap<String, HashSet<String>>,
+}
+
+/// A change of a pending operation.
+#[derive(Serialize)]
+struct WatchEvent<'a> {
+    time: String,
+    event: &'static str,
+    name: &'a str,
+    /// Absent if the operation is not listed any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    operation: Option<OperationJson<'a>>,
+}
+
+/// The reason why a watch ended.
+enum WatchEnd {
+    Error(ClientError),
+    /// The output cannot be written.
+    Output(Exit),
+}
+
+impl From<ClientError> for WatchEnd {
+    fn from(error: ClientError) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl<'a> Watch<'a> {
+    /// `server` must have a timeout per call.
+    pub(super) fn new(server: &'a ServerClient, mut request: ListOperationsRequest, format: Format) -> Self {
+        // A device that cannot be read must not hide the others.
+        request.return_partial_success = is_of_all_devices(&request.name);
+        Self { server, request, format, pending: BTreeMap::new() }
+    }
+
+    /// Lists every `interval`, and later if the server asks for a pause. Never ends by itself.
+    ///
+    /// # Errors
+    ///
+    /// An error that is not transient.
+    pub(super) async fn run(mut self, interval: Duration) -> Result<Exit, ClientError> {
+        loop {
+            let started = Instant::now();
+            match self.poll().await {
+                Ok(()) => {}
+                Err(WatchEnd::Error(error)) => return Err(error),
+                Err(WatchEnd::Output(exit)) => return Ok(exit),
+            }
+            sleep_until(started + interval).await;
+        }
+    }
+
+    /// Reads the list once, and prints the changes.
+    async fn poll(&mut self) -> Result<(), WatchEnd> {
+        let (mut seen, mut unreachable) = (HashSet::new(), BTreeSet::new());
+        let mut request = self.request.clone();
+        loop {
+            let server = self.server;
+            let page = retried(async || server.list(request.clone()).await).await?;
+            for operation in &page.operations {
+                self.see(operation)?;
+                seen.insert(operation.name.clone());
+            }
+            unreachable.extend(page.unreachable);
+            if !advance(&mut request, page.next_page_token)? {
+                break;
+            }
+        }
+        let gone: Vec<_> = self
+            .pending
+            .iter()
+            .filter(|(device, names)| !unreachable.contains(*device) && !names.is_subset(&seen))
+            .map(|(device, names)| (device.clone(), names.difference(&seen).cloned().collect()))
+            .collect();
+        for (device, names) in gone {
+            self.finish(&device, names).await?;
+        }
+        self.pending.retain(|_, names| !names.is_empty());
+        Ok(())
+    }
+
+    /// Prints an operation if its state is new.
+    fn see(&mut self, operation: &Operation) -> Result<(), WatchEnd> {
+        let names = self.pending.entry(device_of(&operation.name).to_owned()).or_default();
+        if operation.done {
+            let was_pending = names.remove(&operation.name);
+            return if was_pending {
+                self.print("finished", &operation.name, Some(operation))
+            } else {
+                Ok(())
+            };
+        }
+        match names.insert(operation.name.clone()) {
+            true => self.print("appeared", &operation.name, Some(operation)),
+            false => Ok(()),
+        }
+    }
+
+    /// Prints the states of operations that the list does not have any more. One list of the device shows them.
+    async fn finish(&mut self, device: &str, names: Vec<String>) -> Result<(), WatchEnd> {
+        let server = self.server;
+        let operations = match retried(async || server.list_device(device).await).await {
+            Err(error) if error.code() == Code::NotFound => Vec::new(),
+            other => other?,
+        };
+        let operations: BTreeMap<_, _> =
+            operations.iter().map(|operation| (operation.name.as_str(), operation)).collect();
+        for name in names {
+            match operations.get(name.as_str()) {
+                Some(operation) => self.see(operation)?,
+                None => {
+                    if let Some(names) = self.pending.get_mut(device) {
+                        names.remove(&name);
+                    }
+                    self.print("gone", &name, None)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn print(&self, event: &'static str, name: &str, operation: Option<&Operation>) -> Result<(), WatchEnd> {
+        let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        let line = match self.format {
+            Format::Json => {
+                let operation = operation.map(operation::json_form);
+                to_json(&WatchEvent { time, event, name, operation })
+            }
+            Format::Text => {
+                let metadata = operation.map(CommandMetadata::of).unwrap_or_default();
+                let kind = metadata.kind.unwrap_or_else(|| "-".to_owned());
+                let state = operation.map_or("-", |operation| OperationState::of(operation).word());
+                format!("{time}  {event:<8}  {state:<9}  {kind}  {name}")
+            }
+        };
+        match output::to_stdout(&line) {
+            Exit::Ok => Ok(()),
+            exit => Err(WatchEnd::Output(exit)),
+        }
+    }
+}
+
+/// Repeats a call until it succeeds or has an error that is not transient. Reports the first error of a series.
+async fn retried<T>(mut call: impl AsyncFnMut() -> Result<T, ClientError>) -> Result<T, ClientError> {
+    let mut retries = 0;
+    loop {
+        match call().await {
+            Err(error) if error.is_transient_or_quota() => {
+                if retries == 0 {
+                    error.complain();
+                }
+                let pause = backoff(FIRST_RETRY_PAUSE, retries).max(error.retry_delay().unwrap_or_default());
+                retries += 1;
+                sleep(pause.min(MAX_PAUSE)).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Whether a list is one over all devices of an enterprise.
+fn is_of_all_devices(name: &str) -> bool {
+    name.strip_suffix("/operations").unwrap_or(name).ends_with("/devices/-")
+}

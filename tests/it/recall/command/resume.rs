@@ -1,0 +1,204 @@
+//! Interrupted recalls: signals, a killed process, a killed server, and the resumed run.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use countermand_emulator::Emulator;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    recall::{
+        command::{has_events, journal, names_of, outcomes, recall, run, wipe_devices},
+        fixture::{setup, start},
+    },
+    support::process::{Process, countermand, eventually},
+};
+
+fn journal_file() -> (TempDir, PathBuf) {
+    let files = tempfile::tempdir().unwrap();
+    let path = files.path().join("journal");
+    (files, path)
+}
+
+/// Asserts that the journal has one outcome of each operation, CANCELLED, and that each was cancelled once.
+#[track_caller]
+fn assert_each_once(emulator: &Emulator, path: &Path, wipes: &[String]) {
+    let outcomes = outcomes(&journal(path));
+    assert!(outcomes.values().all(|outcome| outcome == "CANCELLED"), "{outcomes:?}");
+    let wipes: BTreeSet<_> = wipes.iter().cloned().collect();
+    assert_eq!(outcomes.into_keys().collect::<BTreeSet<_>>(), wipes);
+    let cancels = emulator.control().cancel_requests();
+    assert!(cancels.values().all(|count| *count == 1), "{cancels:?}");
+    assert_eq!(cancels.into_keys().collect::<BTreeSet<_>>(), wipes);
+    assert!(emulator.control().pending().is_empty());
+}
+
+#[tokio::test]
+async fn a_killed_recall_resumes_and_cancels_nothing_twice() {
+    let (emulator, service) = start().await;
+    let wipes = wipe_devices(&emulator, 40, 5);
+    emulator.control().set_latency(Duration::from_millis(20));
+    let (_files, path) = journal_file();
+    let arguments = ["--since", "1h", "--yes", "--report", path.to_str().unwrap()];
+    for accepted in [20, 90] {
+        let process = Process::start(&mut recall(service.address, &arguments));
+        has_events(&path, "cancel_accepted", accepted).await;
+        process.signal(Signal::SIGKILL);
+        assert_eq!(process.end().await.code, None);
+    }
+    assert!(!emulator.control().pending().is_empty(), "it was killed in the middle");
+    let ended = run(&mut recall(service.address, &arguments)).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stderr.contains("operations of earlier runs"), "{ended:?}");
+    assert!(ended.stdout.contains("cancelled     200\n"), "{ended:?}");
+    assert_each_once(&emulator, &path, &wipes);
+
+    // A run after the end only lists.
+    let before = emulator.control().queries();
+    let ended = run(&mut recall(service.address, &arguments)).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(emulator.control().queries().cancel, before.cancel);
+    assert_each_once(&emulator, &path, &wipes);
+}
+
+#[tokio::test]
+async fn signals_end_a_recall_with_a_complete_journal() {
+    for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
+        let (emulator, service) = start().await;
+        let wipes = wipe_devices(&emulator, 20, 5);
+        emulator.control().set_latency(Duration::from_millis(20));
+        let (_files, path) = journal_file();
+        let arguments = ["--yes", "--report", path.to_str().unwrap()];
+        let process = Process::start(&mut recall(service.address, &arguments));
+        has_events(&path, "cancel_accepted", 5).await;
+        // Eight cancels are in flight when the signal comes, and take effect after the start of the next run.
+        emulator.control().set_latency(Duration::from_secs(1));
+        let before = emulator.control().queries().cancel;
+        let in_flight = async || (emulator.control().queries().cancel >= before + 8).then_some(());
+        eventually("eight cancels in flight", in_flight).await;
+        process.signal(signal);
+        let ended = process.end().await;
+        assert_eq!(ended.code, Some(code), "{ended:?}");
+        assert!(ended.stderr.contains("stopped; run the same command again to continue"), "{ended:?}");
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.ends_with('\n') && !names_of(&journal(&path), "cancel_accepted").is_empty());
+        assert!(!emulator.control().pending().is_empty(), "it was stopped in the middle");
+        emulator.control().set_latency(Duration::ZERO);
+        // Another replica shares no call with the first one.
+        let other = setup(&emulator).start().await;
+        let ended = run(&mut recall(other.address, &arguments)).await;
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert_each_once(&emulator, &path, &wipes);
+    }
+}
+
+/// A service process for the API of `emulator` at `listen`, and its address.
+async fn serve(emulator: &Emulator, files: &TempDir, listen: &str) -> (Process, SocketAddr) {
+    fs::write(files.path().join("key.json"), emulator.credentials().expose()).unwrap();
+    let mut command = countermand(&["serve", "--listen", listen, "--admin-listen", "off"]);
+    command.args(["--credentials", "key.json", "--upstream-url", emulator.url()]).current_dir(files);
+    let process = Process::start(&mut command);
+    let address = |log: &str| log.split_once(": listening address=")?.1.lines().next()?.parse().ok();
+    let address = process.stderr.see(address).await;
+    (process, address)
+}
+
+#[tokio::test]
+async fn a_recall_continues_with_a_restarted_server() {
+    let (emulator, _service) = start().await;
+    let wipes = wipe_devices(&emulator, 30, 4);
+    emulator.control().set_latency(Duration::from_millis(20));
+    let (files, path) = journal_file();
+    let (server, address) = serve(&emulator, &files, "127.0.0.1:0").await;
+    let arguments = ["--yes", "--report", path.to_str().unwrap()];
+    let process = Process::start(&mut recall(address, &arguments));
+    has_events(&path, "cancel_accepted", 20).await;
+    server.signal(Signal::SIGKILL);
+    server.end().await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let (_server, _) = serve(&emulator, &files, &address.to_string()).await;
+    let ended = process.end().await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let outcomes = outcomes(&journal(&path));
+    assert_eq!(outcomes.len(), wipes.len());
+    assert!(outcomes.values().all(|outcome| outcome == "CANCELLED"), "{outcomes:?}");
+    assert!(emulator.control().pending().is_empty());
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_reached_at_the_start_is_69_and_leaves_no_file() {
+    let (_files, path) = journal_file();
+    let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let ended = run(&mut recall(unused, &["--yes", "--report", path.to_str().unwrap()])).await;
+    assert_eq!(ended.code, Some(69), "{ended:?}");
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn a_file_of_another_recall_is_not_used() {
+    let (emulator, service) = start().await;
+    let (_files, path) = journal_file();
+    let report = ["--yes", "--report", path.to_str().unwrap()];
+    assert_eq!(run(&mut recall(service.address, &report)).await.code, Some(0));
+    let before = fs::read_to_string(&path).unwrap();
+    wipe_devices(&emulator, 1, 1);
+    for other in [&["--since", "1h"][..], &["--device", "d0000"], &["--type", "LOCK"]] {
+        let ended = run(recall(service.address, &report).args(other)).await;
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(ended.stderr.contains("the journal of another selection"), "{ended:?}");
+    }
+    assert_eq!(fs::read_to_string(&path).unwrap(), before);
+    assert_eq!(emulator.control().queries().cancel, 0);
+
+    fs::write(&path, "{\"a\": 1}\n").unwrap();
+    let ended = run(&mut recall(service.address, &report)).await;
+    assert_eq!((ended.code, fs::read_to_string(&path).unwrap().as_str()), (Some(2), "{\"a\": 1}\n"));
+}
+
+#[tokio::test]
+async fn two_processes_cannot_use_one_file() {
+    let (emulator, service) = start().await;
+    wipe_devices(&emulator, 20, 5);
+    emulator.control().set_latency(Duration::from_millis(50));
+    let (_files, path) = journal_file();
+    let arguments = ["--yes", "--report", path.to_str().unwrap()];
+    let first = Process::start(&mut recall(service.address, &arguments));
+    has_events(&path, "found", 1).await;
+    let ended = run(&mut recall(service.address, &arguments)).await;
+    assert_eq!(ended.code, Some(78), "{ended:?}");
+    assert!(ended.stderr.contains("another process uses the file"), "{ended:?}");
+    drop(first);
+}
+
+#[tokio::test]
+async fn a_failed_operation_is_tried_again_by_the_next_run() {
+    let (emulator, service) = start().await;
+    let wipes = wipe_devices(&emulator, 3, 1);
+    let (_files, path) = journal_file();
+    let arguments = ["--yes", "--report", path.to_str().unwrap()];
+    let process = Process::start(&mut recall(service.address, &arguments));
+    assert_eq!(process.end().await.code, Some(0));
+    // As if the cancel of the last one had failed.
+    let text = fs::read_to_string(&path).unwrap();
+    let lines: Vec<_> = text.lines().filter(|line| !line.contains("accepted")).collect();
+    let failed = |line: &str| {
+        let mut line: Value = serde_json::from_str(line).unwrap();
+        if line["name"] == *wipes[2] && line["event"] == "outcome" {
+            line["outcome"] = "FAILED".into();
+            line["reason"] = "INTERNAL".into();
+        }
+        line.to_string() + "\n"
+    };
+    fs::write(&path, lines.into_iter().map(failed).collect::<String>()).unwrap();
+    let ended = run(&mut recall(service.address, &arguments)).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let last: Vec<_> = journal(&path).into_iter().filter(|line| line["name"] == *wipes[2]).collect();
+    assert_eq!(last.last().unwrap()["outcome"], "CANCELLED");
+}
