@@ -7,7 +7,7 @@ use std::{
     future::Future,
     pin::pin,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{
             AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
             Ordering::{Acquire, Relaxed, Release},
@@ -34,7 +34,7 @@ pub struct Flight {
     started: Instant,
     /// The latest deadline of the callers, in nanoseconds from the start.
     deadline: AtomicU64,
-    /// Notified when the deadline is extended, when a call joins a flight of polls, and when the last member leaves.
+    /// Notified when the deadline is extended, when a caller joins, and when the last member leaves.
     changed: Notify,
     /// The number of calls and polls that use the flight, or [`ABANDONED`].
     members: AtomicUsize,
@@ -46,6 +46,10 @@ pub struct Flight {
     credential: OnceLock<Arc<str>>,
     has_caller_timeout: AtomicBool,
     caller: Option<Caller>,
+    /// The latest other caller that joined, until the queue of the quota has looked at it.
+    joiner: Mutex<Option<Caller>>,
+    /// The project whose budget the flight waits for, and the time at which its turn is expected.
+    expected_turn: Mutex<Option<(Arc<str>, Instant)>>,
     /// Whether only polls use the flight.
     is_poll: AtomicBool,
     trace: Trace,
@@ -122,6 +126,8 @@ impl Flight {
             credential: OnceLock::new(),
             has_caller_timeout: AtomicBool::new(false),
             caller,
+            joiner: Mutex::default(),
+            expected_turn: Mutex::default(),
             is_poll: AtomicBool::new(is_poll),
             trace,
             whole,
@@ -171,6 +177,37 @@ impl Flight {
             }
             changed.await;
         }
+    }
+
+    /// Adds a caller, whose queue the flight may wait in.
+    pub fn add_caller(&self, caller: Caller) {
+        if self.caller.as_ref().map(Caller::identity) != Some(caller.identity()) {
+            *lock(&self.joiner) = Some(caller);
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Waits until another caller joins, and returns it. Each is returned at most once.
+    pub async fn joiner(&self) -> Caller {
+        loop {
+            let changed = self.changed.notified();
+            if let Some(caller) = lock(&self.joiner).take() {
+                return caller;
+            }
+            changed.await;
+        }
+    }
+
+    /// Sets the project whose budget the flight waits for, and the time at which its turn is expected. `None` after the
+    /// wait.
+    pub fn expect_turn(&self, turn: Option<(Arc<str>, Instant)>) {
+        *lock(&self.expected_turn) = turn;
+    }
+
+    /// The project whose budget the flight waits for, and the time at which its turn is expected.
+    #[must_use]
+    pub fn expected_turn(&self) -> Option<(Arc<str>, Instant)> {
+        lock(&self.expected_turn).clone()
     }
 
     /// The time until the deadline; zero when the deadline has passed.
@@ -340,6 +377,11 @@ impl Member {
             self.flight.changed.notify_waiters();
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic cannot leave the value in an inconsistent state.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn nanos(duration: Duration) -> u64 {

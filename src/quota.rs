@@ -95,6 +95,12 @@ impl Quota {
         self.active.load().by_project.values().map(|budget| budget.reading()).collect()
     }
 
+    /// Whether any project is paced.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        !self.active.load().settings.is_empty()
+    }
+
     /// The budget of a project; `None` as project is an unknown one. Returns `None` if no section is for the project.
     #[must_use]
     pub fn budget(&self, project: Option<&Arc<str>>) -> Option<Arc<ProjectBudget>> {
@@ -104,7 +110,10 @@ impl Quota {
         }
         match active.by_project.get(project.map_or("", |project| &**project)) {
             Some(budget) => Some(Arc::clone(budget)),
-            None => self.create(project),
+            None => {
+                entry_of(&active.settings, project.map_or("", |project| &**project))?;
+                self.create(project)
+            }
         }
     }
 

@@ -241,9 +241,6 @@ async fn run(options: &Options) -> Result<(), Error> {
     report::table(out, relays.iter().chain(&rows))?;
     report::comparisons(out, &relays, &rows)?;
     report::sharing(out, &rows, shared_calls.load(Ordering::Relaxed))?;
-    if let Some(valkey) = valkey {
-        report::quota_sharing(out, &rows, valkey.commands().await?)?;
-    }
     report::starts(out, &starts)?;
     drop((relays, rows));
     if options.waiters > 0 {

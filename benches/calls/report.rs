@@ -105,14 +105,6 @@ pub(crate) fn sharing(out: &mut impl Write, rows: &[Row], upstream_calls: u64) -
     figure(out, &label, &Spread::of([each]), 2, "calls", Some(1.0))
 }
 
-/// Prints how many of Valkey's `commands` a cancel with a shared quota caused. Fewer than one: cancels were batched.
-pub(crate) fn quota_sharing(out: &mut impl Write, rows: &[Row], commands: u64) -> io::Result<()> {
-    let rows = rows.iter().filter(|row| row.workload.name == CANCEL_PACED_BY_ALL.name);
-    let calls: u64 = rows.map(Row::calls).sum();
-    let label = format!("{}: commands of Valkey per cancel", CANCEL_PACED_BY_ALL.name);
-    figure(out, &label, &Spread::of([commands as f64 / calls as f64]), 2, "commands", None)
-}
-
 /// Prints the start times of Countermand with a plain configuration.
 pub(crate) fn starts(out: &mut impl Write, starts: &[Duration]) -> io::Result<()> {
     let spread = Spread::of(starts.iter().copied().map(milliseconds));

@@ -91,7 +91,8 @@ impl<U> UpstreamCall<'_, U> {
 
     /// Waits for the turn of the next request.
     async fn turn(&self) -> Result<Turn, FailedAttempt> {
-        Turn::wait(self.quota, self.credential.project(), self.method, self.flight).await
+        let project = self.quota.is_active().then(|| self.credential.project()).flatten();
+        Turn::wait(self.quota, project, self.method, self.flight).await
     }
 }
 
@@ -172,7 +173,11 @@ impl UpstreamClient {
         response: ErrorResponse,
     ) -> Result<SuccessResponse, FailedAttempt> {
         let renewed = renewed(&call.credential, rejected, response, call.flight).await?;
-        let turn = call.turn().await?;
+        let turn = call.turn().await.map_err(|failed| match failed.error {
+            // Google received the first request, so QUOTA_BUDGET would be wrong.
+            Error::QuotaBudget { retry_after, .. } => permanent(Error::CredentialUnavailable { retry_after }),
+            _ => failed,
+        })?;
         let _slot = self.slot(call.flight).await?;
         self.send(call, turn, &renewed).await
     }

@@ -48,14 +48,21 @@ impl Turn {
         if let Poll::Ready(result) = futures_util::poll!(turn.as_mut()) {
             return Ok(Self { admitted: Some(result.map_err(exceeded)?), has_waited: false });
         }
-        let span = flight.trace().child(SpanKind::Internal, "quota").map(|span| span.or_fail("quota_budget"));
+        let span = flight.trace().child(SpanKind::Internal, "quota").map(|span| span.or_fail("abandoned"));
         let result = tokio::select! {
             result = turn => result,
             () = flight.abandoned(), if class != Class::Cancel => return Err(stopped(Error::Abandoned)),
         };
-        let admitted = result.map_err(exceeded)?;
-        span.into_iter().for_each(Span::succeed);
-        Ok(Self { admitted: Some(admitted), has_waited: true })
+        match result {
+            Ok(admitted) => {
+                span.into_iter().for_each(Span::succeed);
+                Ok(Self { admitted: Some(admitted), has_waited: true })
+            }
+            Err(refused) => {
+                span.into_iter().for_each(|span| span.fail("quota_budget"));
+                Err(exceeded(refused))
+            }
+        }
     }
 
     /// Reports to the budget that the request got a response with this status, from which `result` was made.
@@ -67,9 +74,13 @@ impl Turn {
             }
             // The body of the refusal was lost.
             Err(_) if http_status == 429 => admitted.refused_by_google(None),
-            // Another server answered in Google's place.
-            Err(Error::Malformed { .. }) => {}
-            Ok(_) | Err(_) => admitted.answered(),
+            Ok(_) => admitted.answered(),
+            // Google looked at the request, so it has quota left.
+            Err(Error::Response(_)) if matches!(http_status, 400..=499) && http_status != 408 => {
+                admitted.answered();
+            }
+            // A failing or another server answered, or Google rejected the token. This says nothing of the quota.
+            Err(_) => {}
         }
     }
 }

@@ -93,7 +93,10 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
             Joined::Follower(shared) => (Arc::clone(shared), true),
         };
         let _member = record.joined(&shared.flight, is_shared);
-        self.shared.inc_by(u64::from(is_shared && !record.is_of_poll()));
+        if is_shared && !record.is_of_poll() {
+            self.shared.inc();
+            record.caller().into_iter().for_each(|caller| shared.flight.add_caller(caller));
+        }
         let mut outcome = pin!(async {
             match joined {
                 Joined::Leader(leader) => leader.await,
@@ -110,7 +113,11 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
             return outcome.await;
         }
         if shared.flight.attempts() == 0 {
-            return Err(UNSENT);
+            let expected = shared.flight.expected_turn();
+            return Err(expected.map_or(UNSENT, |(project, at)| {
+                let retry_after = at.saturating_duration_since(Instant::now());
+                Error::QuotaBudget { retry_after, project }
+            }));
         }
         shared.flight.record_caller_timeout();
         Err(Error::DeadlineExceeded { while_doing: "before the upstream answered" })

@@ -38,6 +38,9 @@ const DEFAULT_HOLD: Duration = Duration::from_secs(60);
 /// A query must have its turn this long before the deadline, or a tenth of the time left, so that it can be sent.
 const MAX_MARGIN: Duration = Duration::from_millis(250);
 
+/// The time after which the dispatcher asks the shared store again.
+const MAX_SHARED_SLEEP: Duration = Duration::from_secs(1);
+
 /// The budget of one Google project.
 pub struct ProjectBudget(Arc<Shared>);
 
@@ -94,7 +97,7 @@ enum Entry {
     Refused(Refused),
 }
 
-/// The place of a query that waits.
+/// A query's position in the queue.
 struct Queued {
     position: Position<CallerKey>,
     turn: oneshot::Receiver<Turn>,
@@ -106,9 +109,20 @@ struct Queued {
 struct Waiting {
     shared: Arc<Shared>,
     class: Class,
+    caller: CallerKey,
     since: Instant,
     queued: Queued,
     is_decided: bool,
+}
+
+/// The end of a wait in one place of the queue.
+enum Event {
+    /// The turn came.
+    Turn(Turn),
+    /// A call joined the flight of a poll.
+    Raised,
+    /// Another caller joined the flight.
+    Joined(Caller),
 }
 
 /// A query that may be sent. Report Google's response to it.
@@ -203,7 +217,8 @@ impl ProjectBudget {
     /// The turn does not come before the deadline of the flight. This is known at once, unless more important queries
     /// or those of other callers come later.
     pub async fn acquire(&self, class: Class, flight: &Flight) -> Result<Admitted, Refused> {
-        let (entry, is_shadow) = self.0.enter(class, flight);
+        let caller = CallerKey(flight.caller().cloned());
+        let (entry, is_shadow) = self.0.enter(class, &caller, flight);
         match entry {
             Entry::Turn(turn) => {
                 self.0.count(class, QuotaDecision::Immediate);
@@ -215,13 +230,17 @@ impl ProjectBudget {
             }
             Entry::Queued(queued) => {
                 let shared = Arc::clone(&self.0);
-                let waiting = Waiting { shared, class, since: Instant::now(), queued, is_decided: false };
+                let since = Instant::now();
+                let waiting = Waiting { shared, class, caller, since, queued, is_decided: false };
                 if !is_shadow {
                     return waiting.wait(flight).await;
                 }
-                let deadline = Instant::now() + flight.time_left();
-                let ghost = Flight::started_by(flight.caller().cloned(), Trace::default(), deadline);
-                tokio::spawn(async move { waiting.wait(&ghost).await.map(drop) });
+                let (caller, deadline) = (flight.caller().cloned(), Instant::now() + flight.time_left());
+                let shadow = match class {
+                    Class::Poll => Flight::polled_for(caller, Trace::default(), deadline),
+                    Class::Cancel | Class::Read => Flight::started_by(caller, Trace::default(), deadline),
+                };
+                tokio::spawn(async move { waiting.wait(&shadow).await.map(drop) });
                 Ok(self.0.admitted(Turn::default()))
             }
         }
@@ -230,15 +249,14 @@ impl ProjectBudget {
 
 impl Shared {
     /// Asks for the turn of a query. Returns whether the budget is in shadow mode.
-    fn enter(self: &Arc<Self>, class: Class, flight: &Flight) -> (Entry, bool) {
+    fn enter(self: &Arc<Self>, class: Class, caller: &CallerKey, flight: &Flight) -> (Entry, bool) {
         let mut line = self.lock();
         line.log_end_of_hold(&self.project);
         let is_shadow = line.is_shadow();
         if let Some(turn) = line.turn_now(class) {
             return (Entry::Turn(turn), is_shadow);
         }
-        let caller = CallerKey(flight.caller().cloned());
-        let retry_after = line.estimate(class, &caller);
+        let retry_after = line.estimate(class, caller);
         let refused = Entry::Refused(Refused { retry_after });
         let time_left = flight.time_left();
         let margin = MAX_MARGIN.min(time_left / 10);
@@ -248,13 +266,14 @@ impl Shared {
         let is_first_of_class = line.queue.lengths()[class.index()] == 0;
         let (sender, turn) = oneshot::channel();
         let query = QueuedQuery { turn: sender, calls_before: line.shared_calls };
-        let Ok(position) = line.queue.push(class, caller, query) else { return (refused, is_shadow) };
+        let Ok(position) = line.queue.push(class, caller.clone(), query) else { return (refused, is_shadow) };
         let has_dispatcher = std::mem::replace(&mut line.has_dispatcher, true);
         if has_dispatcher && !is_first_of_class {
             // Otherwise the store may admit the query at once, and the other replicas need not count it.
             line.limiter.set_queued(line.queue.lengths());
         }
         drop(line);
+        flight.expect_turn(Some((Arc::clone(&self.project), Instant::now() + retry_after)));
         if !has_dispatcher {
             tokio::spawn(Arc::clone(self).dispatch());
         } else if is_first_of_class {
@@ -266,8 +285,10 @@ impl Shared {
     /// Gives the waiting queries their turns, until none waits.
     async fn dispatch(self: Arc<Self>) {
         while let Some(wait) = self.give_turns().await {
+            // Another replica may end a hold, or leave its turns, without a notice to this process.
+            let is_shared = self.lock().limiter.sharing().is_some();
             tokio::select! {
-                () = sleep(wait) => {}
+                () = sleep(if is_shared { wait.min(MAX_SHARED_SLEEP) } else { wait }) => {}
                 () = self.changed.notified() => {}
             }
         }
@@ -281,6 +302,7 @@ impl Shared {
             line.log_end_of_hold(&self.project);
             let wanted = line.queue.lengths();
             if wanted == [0; 3] {
+                line.limiter.set_queued(wanted);
                 line.has_dispatcher = false;
                 return None;
             }
@@ -296,9 +318,29 @@ impl Shared {
         self.lock().give_turns(admission, Some(call))
     }
 
+    /// Takes a query out of the queue. Returns `false` if it has left.
+    fn remove(&self, position: &Position<CallerKey>) -> bool {
+        let mut line = self.lock();
+        let is_removed = line.queue.remove(position).is_some();
+        let queued = line.queue.lengths();
+        line.limiter.set_queued(queued);
+        drop(line);
+        if queued == [0; 3] {
+            // The dispatcher ends.
+            self.changed.notify_one();
+        }
+        is_removed
+    }
+
     /// The refusal of a query whose deadline is near.
-    fn refused(&self, class: Class, flight: &Flight) -> Refused {
-        Refused { retry_after: self.lock().estimate(class, &CallerKey(flight.caller().cloned())) }
+    fn refused(&self, class: Class, caller: &CallerKey) -> Refused {
+        Refused { retry_after: self.lock().estimate(class, caller) }
+    }
+
+    /// Whether a query in the queue would have an earlier turn as one of `caller`.
+    fn is_better(&self, caller: &CallerKey, position: &Position<CallerKey>) -> bool {
+        let line = self.lock();
+        line.queue.ahead(position.class(), caller) < line.queue.before(position)
     }
 
     fn admitted(self: &Arc<Self>, turn: Turn) -> Admitted {
@@ -373,6 +415,7 @@ impl Line {
                 self.give_turn(class, false, None);
             }
         }
+        self.limiter.set_queued(self.queue.lengths());
     }
 
     fn log_end_of_hold(&mut self, project: &str) {
@@ -386,35 +429,47 @@ impl Line {
 
 impl Waiting {
     async fn wait(mut self, flight: &Flight) -> Result<Admitted, Refused> {
+        let result = self.turn(flight).await;
+        flight.expect_turn(None);
+        result
+    }
+
+    async fn turn(&mut self, flight: &Flight) -> Result<Admitted, Refused> {
         loop {
-            let Self { class, queued, .. } = &mut self;
+            let Self { class, queued, .. } = &mut *self;
             let is_poll = *class == Class::Poll;
             let raised =
                 async { if is_poll { flight.joined_by_call().await } else { future::pending().await } };
-            let turn_or_raised = async {
+            let event = async {
                 tokio::select! {
                     biased;
                     // The sender is dropped only after the turn was sent.
-                    turn = &mut queued.turn => Some(turn.unwrap_or(Turn::default())),
-                    () = raised => None,
+                    turn = &mut queued.turn => Event::Turn(turn.unwrap_or_default()),
+                    () = raised => Event::Raised,
+                    caller = flight.joiner() => Event::Joined(caller),
                 }
             };
-            let waited = flight.begin_before(queued.margin, turn_or_raised).await;
-            if let Ok(Some(turn)) = waited {
-                return Ok(self.admitted(turn));
+            let event = flight.begin_before(queued.margin, event).await;
+            let (class, caller) = match &event {
+                Ok(Event::Turn(turn)) => return Ok(self.admitted(*turn)),
+                Ok(Event::Raised) => (Class::Read, self.caller.clone()),
+                Ok(Event::Joined(caller)) => (self.class, CallerKey(Some(caller.clone()))),
+                Err(DeadlinePassed) => (self.class, self.caller.clone()),
+            };
+            if matches!(event, Ok(Event::Joined(_))) && !self.shared.is_better(&caller, &self.queued.position)
+            {
+                continue;
             }
             // If it is no longer in the queue, its turn came at the same time.
-            if self.shared.lock().queue.remove(&self.queued.position).is_none()
+            if !self.shared.remove(&self.queued.position)
                 && let Ok(turn) = self.queued.turn.try_recv()
             {
                 return Ok(self.admitted(turn));
             }
-            let entry = match waited {
-                Ok(_) => {
-                    self.class = Class::Read;
-                    self.shared.enter(self.class, flight).0
-                }
-                Err(DeadlinePassed) => Entry::Refused(self.shared.refused(self.class, flight)),
+            (self.class, self.caller) = (class, caller);
+            let entry = match event {
+                Ok(_) => self.shared.enter(self.class, &self.caller, flight).0,
+                Err(DeadlinePassed) => Entry::Refused(self.shared.refused(self.class, &self.caller)),
             };
             match entry {
                 Entry::Turn(turn) => return Ok(self.admitted(turn)),
@@ -449,15 +504,7 @@ impl Drop for Waiting {
             return;
         }
         self.shared.count(self.class, QuotaDecision::Abandoned);
-        let mut line = self.shared.lock();
-        line.queue.remove(&self.queued.position);
-        let queued = line.queue.lengths();
-        line.limiter.set_queued(queued);
-        drop(line);
-        if queued == [0; 3] {
-            // The dispatcher ends.
-            self.shared.changed.notify_one();
-        }
+        self.shared.remove(&self.queued.position);
     }
 }
 
@@ -470,14 +517,19 @@ impl Admitted {
             return;
         }
         line.is_held = true;
-        let (_, rate) = line.limiter.rates();
-        let (project, hold) = (&*self.shared.project, line.limiter.hold());
-        tracing::warn!(
-            project,
-            rate,
-            ?hold,
-            "Google refused a query for the project's quota: gets, lists and polls are held"
-        );
+        let ((_, rate), hold, is_shadow) = (line.limiter.rates(), line.limiter.hold(), line.is_shadow());
+        drop(line);
+        let project = &*self.shared.project;
+        if is_shadow {
+            tracing::warn!(project, rate, ?hold, "Google refused a query for the project's quota");
+        } else {
+            tracing::warn!(
+                project,
+                rate,
+                ?hold,
+                "Google refused a query for the project's quota: gets, lists and polls are held"
+            );
+        }
     }
 
     /// Google answered the query, with a result or with another error.

@@ -40,6 +40,13 @@ struct CallerQueue<T> {
     items: BTreeMap<u64, T>,
 }
 
+impl<K> Position<K> {
+    /// The class of the item.
+    pub(super) fn class(&self) -> Class {
+        self.class
+    }
+}
+
 impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
     /// An empty queue.
     pub(super) fn new() -> Self {
@@ -62,6 +69,17 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
         let (more_important, class) = (&self.classes[..class.index()], &self.classes[class.index()]);
         let own = class.callers.get(caller).map_or(0, |queue| queue.items.len());
         let in_class: u32 = class.longer.iter().take(own + 1).sum();
+        more_important.iter().map(|class| class.length).sum::<u32>() + in_class
+    }
+
+    /// As [`Self::ahead`], for an item in the queue.
+    pub(super) fn before(&self, position: &Position<K>) -> u32 {
+        let index = position.class.index();
+        let (more_important, class) = (&self.classes[..index], &self.classes[index]);
+        let items = class.callers.get(&position.caller).map(|queue| &queue.items);
+        let own = items.map_or(0, |items| items.range(..position.number).count());
+        // The item itself is one of those that are counted.
+        let in_class = class.longer.iter().take(own + 1).sum::<u32>().saturating_sub(1);
         more_important.iter().map(|class| class.length).sum::<u32>() + in_class
     }
 

@@ -127,21 +127,24 @@ end
 
 local function refused()
   local pace_interval, hold = argument(7), argument(8)
-  if hold_until <= now then
+  local hold_end = now + min(max(hold, MIN_HOLD), MAX_HOLD)
+  if hold_until > now then
+    hold_until = max(hold_until, hold_end)
+    factor_at = hold_until
+    return {}
+  end
+  if factor_at <= now then
     local ahead = ahead_of(pace_interval)
     factor = max(learned_factor() * DECREASE, MIN_FACTOR)
     tat = now + ahead * (pace_interval / factor)
-    probe_at = now
+    factor_at = hold_end
   end
-  hold_until = max(hold_until, now + min(max(hold, MIN_HOLD), MAX_HOLD))
-  factor_at = hold_until
+  hold_until, probe_at = hold_end, now
   return {}
 end
 
 local function probe_answered()
-  if hold_until > now then
-    hold_until, factor_at = now, now
-  end
+  hold_until = min(hold_until, now)
   return {}
 end
 

@@ -78,7 +78,8 @@ pub struct State {
     pub tat: f64,
     /// The factor of the configured rate, in `MIN_FACTOR..=1`, at `factor_at`. It grows from then on.
     pub factor: f64,
-    /// The time from which the factor grows: the end of the latest hold.
+    /// The time from which the factor grows and can decrease again: the end of the hold of the latest decrease, without
+    /// probes.
     pub factor_at: f64,
     /// The end of the hold. Until then, reads and polls are not admitted.
     pub hold_until: f64,
@@ -171,24 +172,29 @@ impl State {
         (until - now).max(0.0)
     }
 
-    /// Google refused a query for the quota. Reads and polls are held for `hold` microseconds. The refusals of one hold
-    /// decrease the rate once.
+    /// Google refused a query for the quota. Reads and polls are held for `hold` microseconds.
+    ///
+    /// The refusals in the time of one hold decrease the rate once, also after a probe has ended the hold. Otherwise, if
+    /// Google refuses reads alone, each cancel would reopen them, and their refusals would soon leave no rate for cancels.
     pub fn refused(&mut self, pace: Pace, now: f64, hold: f64) {
-        if self.hold_until <= now {
+        let end = now + hold.clamp(MIN_HOLD, MAX_HOLD);
+        if self.hold_until > now {
+            self.hold_until = self.hold_until.max(end);
+            self.factor_at = self.hold_until;
+            return;
+        }
+        if self.factor_at <= now {
             let ahead = self.ahead(pace, now);
             self.factor = (self.factor(now) * DECREASE).max(MIN_FACTOR);
             self.tat = now + ahead * (pace.interval / self.factor);
-            self.probe_at = now;
+            self.factor_at = end;
         }
-        self.hold_until = self.hold_until.max(now + hold.clamp(MIN_HOLD, MAX_HOLD));
-        self.factor_at = self.hold_until;
+        (self.hold_until, self.probe_at) = (end, now);
     }
 
     /// Google answered a cancel that probed the hold. The hold ends.
     pub fn probe_answered(&mut self, now: f64) {
-        if self.hold_until > now {
-            (self.hold_until, self.factor_at) = (now, now);
-        }
+        self.hold_until = self.hold_until.min(now);
     }
 }
 

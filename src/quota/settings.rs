@@ -22,8 +22,9 @@ settings! {
         limit: u32 = 600, integer::<u32>(2..=100_000_000);
         /// The length of the window.
         period: Duration = "60s", Time;
-        /// The number of queries that may leave at once; by default 5 % of the limit. The rate is (limit − burst) ÷
-        /// period. Reads may use two thirds of the burst, and polls one third, so that a cancel finds the rest.
+        /// The number of queries that may leave at once; by default 5 % of the limit, and at least 3 if the limit
+        /// allows it. The rate is (limit − burst) ÷ period. Reads may use two thirds of the burst, and polls one third,
+        /// so that a cancel finds the rest.
         burst: Option<u32>, integer::<u32>(1..=100_000_000);
         /// `enforce` delays and refuses calls. `shadow` sends each query at once, and records what would have been
         /// delayed or refused.

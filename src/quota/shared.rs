@@ -42,10 +42,23 @@ use settings::{LoadedStore, StoreConfig};
 use store_error::StoreError;
 
 /// A call that takes longer means that the store is away.
-const CALL_TIMEOUT: Duration = Duration::from_millis(50);
+pub const CALL_TIMEOUT: Duration = Duration::from_millis(50);
+
+tokio::task_local! {
+    /// The time limit of a call, in place of [`CALL_TIMEOUT`], for the stores that a task of a test starts. No setting,
+    /// because a longer limit delays cancels.
+    #[doc(hidden)]
+    pub static TEST_CALL_TIMEOUT: Duration;
+}
+
+/// The time limit of the probe of a check, which reports a slower call than [`CALL_TIMEOUT`] with its time.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The interval of heartbeats, and of attempts to connect.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The time after which a replica without a heartbeat no longer counts. The script has the same.
+const HEARTBEAT_LIFETIME: Duration = Duration::from_secs(10);
 
 /// The number of heartbeats in flight.
 const CONCURRENT_HEARTBEATS: usize = 16;
@@ -71,6 +84,8 @@ struct Store {
     config: StoreConfig,
     /// The name of this replica: random, so that a restarted replica is another one.
     replica: String,
+    /// The time limit of a call: [`CALL_TIMEOUT`], except in tests.
+    call_timeout: Duration,
     metrics: QuotaMetrics,
     link: Mutex<Link>,
     /// Wakes the task that connects and sends heartbeats.
@@ -105,6 +120,8 @@ struct Mirror {
     /// The time of the store in the last reply. Replies can be read in another order.
     store_time: f64,
     census: Option<Census>,
+    /// The number of replicas before the store returned, and the time of the return. The others may return later.
+    before_return: Option<(u32, Instant)>,
 }
 
 /// The state of a shared budget as this replica knows it.
@@ -134,6 +151,7 @@ impl SharedStore {
         let store = Arc::new(Store {
             config,
             replica: format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)),
+            call_timeout: TEST_CALL_TIMEOUT.try_with(|limit| *limit).unwrap_or(CALL_TIMEOUT),
             metrics,
             link: Mutex::new(Link::Starting),
             wake: Notify::new(),
@@ -182,7 +200,7 @@ impl Store {
         lock(&self.budgets).iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// Runs the script within [`CALL_TIMEOUT`].
+    /// Runs the script within the time limit of a call.
     async fn call(
         &self,
         mut connection: StoreConnection,
@@ -193,8 +211,8 @@ impl Store {
         let started = Instant::now();
         let remaining = lock(&budget.mirror).state.remaining(budget.now());
         let run = call.run(&mut connection.commands, &budget.key, is_return, remaining);
-        let result = timeout(CALL_TIMEOUT, run).await;
-        let result = result.unwrap_or(Err(StoreError::Timeout(CALL_TIMEOUT)));
+        let result = timeout(self.call_timeout, run).await;
+        let result = result.unwrap_or(Err(StoreError::Timeout(self.call_timeout)));
         let outcome = match &result {
             Ok(_) => SharedCallOutcome::Success,
             Err(StoreError::Timeout(_)) => SharedCallOutcome::Timeout,
@@ -218,7 +236,7 @@ impl Store {
             let queued = budget.queued.each_ref().map(|number| number.load(Relaxed));
             let call = ScriptCall::Heartbeat { replica: &self.replica, queued };
             let reply = self.call(connection.clone(), &budget, call, is_return).await?;
-            lock(&budget.mirror).census = Some(reply.census()?);
+            lock(&budget.mirror).count(reply.census()?, is_return);
             Ok::<(), StoreError>(())
         });
         let mut heartbeats = heartbeats.buffer_unordered(CONCURRENT_HEARTBEATS);
@@ -232,10 +250,10 @@ impl Store {
     fn lost(&self, connection: &StoreConnection, error: StoreError) {
         let mut link = lock(&self.link);
         if matches!(&*link, Link::Up(current) if current.is_same(connection)) {
-            Self::log_away(&self.config, &error);
-            *link = Link::Away(error);
+            // The next attempt is due with the next heartbeat, so that a slow store gets one connection in a second.
+            *link = Link::Away(error.clone());
             drop(link);
-            self.wake.notify_one();
+            Self::log_away(&self.config, &error);
         }
     }
 
@@ -361,12 +379,21 @@ async fn open(
     Ok((connection, accepted))
 }
 
-/// Connects to the store and runs the script. Returns a sentence with the result.
+/// The result of a [`probe`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probed {
+    /// The address of the store.
+    pub address: String,
+    /// The time of the call of the script.
+    pub call_time: Duration,
+}
+
+/// Connects to the store and runs the script.
 ///
 /// # Errors
 ///
 /// A sentence with the address and the cause. No secret is in it.
-pub async fn probe(config: &StoreConfig, loaded: LoadedStore) -> Result<String, String> {
+pub async fn probe(config: &StoreConfig, loaded: LoadedStore) -> Result<Probed, String> {
     let LoadedStore { login, authorities } = loaded;
     let roots = authorities.start(&Background::unsupervised()).active();
     let run = async {
@@ -377,12 +404,11 @@ pub async fn probe(config: &StoreConfig, loaded: LoadedStore) -> Result<String, 
         let started = Instant::now();
         let nothing = State::default().remaining(0.0);
         let run = heartbeat.run(&mut connection.commands, &key, false, nothing);
-        timeout(CALL_TIMEOUT, run).await.unwrap_or(Err(StoreError::Timeout(CALL_TIMEOUT)))?.census()?;
-        let elapsed = started.elapsed();
+        timeout(PROBE_TIMEOUT, run).await.unwrap_or(Err(StoreError::Timeout(PROBE_TIMEOUT)))?.census()?;
+        let call_time = started.elapsed();
         // A command that the script uses too, so that it needs no further permission.
         connection.query::<bool>(redis::cmd("PEXPIRE").arg(&key).arg(1)).await?;
-        let milliseconds = elapsed.as_secs_f64() * 1e3;
-        Ok(format!("{} runs the script in {milliseconds:.1} ms", connection.address))
+        Ok(Probed { address: connection.address.to_string(), call_time })
     };
     run.await.map_err(|error: StoreError| format!("{}: {error}", config.url))
 }
@@ -485,6 +511,17 @@ impl SharedBudget {
 }
 
 impl Mirror {
+    /// Takes the counts of a heartbeat. For a time after a return of the store, the replicas that have not returned yet
+    /// count too.
+    fn count(&mut self, census: Census, is_return: bool) {
+        if is_return {
+            self.before_return = self.census.map(|known| (known.replicas, Instant::now()));
+        }
+        let absent = self.before_return.filter(|(_, at)| at.elapsed() < HEARTBEAT_LIFETIME);
+        let replicas = census.replicas.max(absent.map_or(0, |(replicas, _)| replicas));
+        self.census = Some(Census { replicas, ..census });
+    }
+
     /// Takes the state of a reply, unless a later reply was read before.
     fn update(&mut self, reply: &ScriptReply, now: f64) {
         let is_stale = reply.now < self.store_time && self.store_time - reply.now < MAX_DISORDER;

@@ -11,14 +11,13 @@ use tonic_types::StatusExt;
 use crate::support::{
     details::{OUR_DOMAIN, decode},
     grpc::{GET, WAIT, Wire, by_name},
-    metrics::Scrape,
+    metrics::{Scrape, scrape_until},
     reply::Reply,
     service::Service,
 };
 
 mod deadlines;
 mod disconnects;
-mod overload;
 mod polls;
 mod refusals;
 mod shadow;
@@ -30,6 +29,9 @@ const SECOND: Duration = Duration::from_secs(1);
 /// The quota of tests in which few queries leave: after a burst, one every 20 seconds. Polls have one query of the burst,
 /// reads two, and cancels three.
 const ONE_IN_20_SECONDS: &str = "limit = 4\nperiod = \"20s\"\nburst = 3";
+
+/// As [`ONE_IN_20_SECONDS`], for tests in which no query that must wait leaves.
+const ONE_IN_200_SECONDS: &str = "limit = 4\nperiod = \"200s\"\nburst = 3";
 
 /// A quota that no test spends.
 const PLENTY: &str = "limit = 100000\nperiod = \"60s\"";
@@ -79,6 +81,14 @@ async fn decisions(service: &Service, class: &str, decision: &str) -> f64 {
 /// The number of turns that queries of a class have had.
 async fn turns(service: &Service, class: &str) -> f64 {
     decisions(service, class, "immediate").await + decisions(service, class, "delayed").await
+}
+
+/// Waits until a poll waits for its turn.
+async fn a_poll_waits(service: &Service) {
+    scrape_until("a poll waits", service.admin, |page| {
+        page.find("countermand_quota_queued_queries", &["class=\"poll\""]) == Some(1.0)
+    })
+    .await;
 }
 
 /// Asserts that a call was refused for the budget of the tests' project, with its turn in a time of this range.

@@ -12,6 +12,7 @@ from google.protobuf import duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 ENTERPRISE = "enterprises/LC0quota"
+TICK = 0.01
 
 # A call that has ended. `start` is a unix time, and `latency` is in seconds.
 Call = collections.namedtuple("Call", "kind caller replica start latency code reason")
@@ -40,12 +41,25 @@ class Load:
         self.channels = [grpc.aio.insecure_channel(address) for address in addresses]
         self.stubs = [operations_pb2_grpc.OperationsStub(channel) for channel in self.channels]
         self.calls, self.tasks, self.numbers = [], set(), itertools.count()
+        # The maximum lateness of a tick, in seconds.
+        self.lateness = 0
 
     def spawn(self, work):
         task = asyncio.create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return task
+
+    def measure_lateness(self):
+        """Measures how late the machine runs a task that sleeps for a tick."""
+
+        async def ticks():
+            while True:
+                due = time.monotonic() + TICK
+                await asyncio.sleep(TICK)
+                self.lateness = max(self.lateness, time.monotonic() - due)
+
+        self.spawn(ticks())
 
     async def call(self, kind, caller, replica, request, timeout):
         """Makes a call, and records it."""

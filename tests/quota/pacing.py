@@ -9,6 +9,9 @@ local    One process under ten times the load that the quota allows.
 shared   Three processes that share the quota through a real Valkey, under the same load.
 faults   The same, while Valkey is killed, restarted and stopped.
 
+A scenario in which only checks of times or refusals failed is repeated once. If the machine stalls in both runs, its
+checks of times are skipped.
+
 The load is a flood of polls, in the second half and in `faults` also a flood of reads by one caller. Cancels and the
 reads of another caller arrive below the rate. The emulator's call log has the time and the status of each query.
 
@@ -23,7 +26,9 @@ import argparse
 import asyncio
 import collections
 import contextlib
+import enum
 import itertools
+import math
 import pathlib
 import signal
 import statistics
@@ -31,7 +36,7 @@ import sys
 import tempfile
 import time
 
-from load import ENTERPRISE, Load, percentile
+from load import ENTERPRISE, TICK, Load, percentile
 from servers import POLL_INTERVAL, SCRIPT, Emulator, Processes, Replica, Valkey
 
 OVERLOAD = 10
@@ -50,20 +55,31 @@ LATE = ("DEADLINE_EXCEEDED", None)
 CONSOLE, MODEST, FLOODER, WAITER = "console", "modest", "flooder", "waiter"
 # The time from a fault until each replica reports it, and from its end until each has returned. In seconds.
 AWAY_SECONDS, RETURN_SECONDS = 2, 5
+# A machine with a tick that is this late stalls. In seconds.
+STALL = 0.1
+
+
+class Kind(enum.Enum):
+    """What a failed check means."""
+
+    HARD = "the scenario fails"
+    REPEATED = "the scenario is repeated once"
+    TIMING = "the same, and does not count if the machine stalls in both runs"
 
 
 class Report:
-    """Prints a line for each check, and remembers whether one failed."""
+    """Prints a line for each check of a run of a scenario, and counts the failed ones of each kind."""
 
-    def __init__(self):
-        self.failed, self.scenario = 0, ""
+    def __init__(self, scenario):
+        self.scenario, self.failed, self.lateness = scenario, collections.Counter(), 0
 
-    def check(self, what, holds, figure):
-        self.failed += not holds
+    def check(self, what, holds, figure, kind=Kind.HARD):
+        if not holds:
+            self.failed[kind] += 1
         print(f"{SCRIPT}: {self.scenario}: {what}: {figure}" + ("" if holds else ": FAILED"), flush=True)
 
-    def equal(self, what, got, wanted):
-        self.check(what, got == wanted, got if got == wanted else f"{got!r}, wanted {wanted!r}")
+    def equal(self, what, got, wanted, kind=Kind.HARD):
+        self.check(what, got == wanted, got if got == wanted else f"{got!r}, wanted {wanted!r}", kind)
 
     def figure(self, what, figure):
         self.check(what, True, figure)
@@ -103,10 +119,16 @@ class Fleet:
         """Starts all but the flood of reads, when the issued commands no longer count. Returns the time."""
         await asyncio.sleep(self.quota.period + 0.5)
         rate = self.quota.rate
+        self.load.measure_lateness()
         self.load.waits(WAITER, self.awaited)
         self.load.cancels(CONSOLE, rate * CANCEL_SHARE, DEADLINE, self.cancelled)
         self.load.reads(MODEST, rate * READ_SHARE, DEADLINE)
         return time.time()
+
+    async def stop_load(self, report):
+        await self.load.stop()
+        report.lateness = self.load.lateness
+        report.figure(f"maximum lateness of a tick of {TICK * 1000:.0f} ms", f"{report.lateness * 1000:.0f} ms")
 
     def flood_reads(self):
         self.load.reads(FLOODER, self.quota.rate * OVERLOAD, DEADLINE)
@@ -139,7 +161,7 @@ def check_cancels(report, what, cancels):
     latencies = [call.latency for call in cancels]
     p99 = percentile(latencies, 0.99)
     figure = f"{p99:.3f} s, median {statistics.median(latencies):.3f} s, {len(latencies)} cancels"
-    report.check(f"{what}: p99 of cancels below 1 s", p99 < 1, figure)
+    report.check(f"{what}: p99 of cancels below 1 s", p99 < 1, figure, Kind.TIMING)
 
 
 def check_modest_reads(report, what, reads):
@@ -151,9 +173,10 @@ def check_pacing(report, fleet, start, end, limit):
     """Checks that no query was refused, and that the rate was used."""
     quota = fleet.quota
     calls = fleet.emulator.calls(start, end)
-    report.equal("refusals by the emulator", sum(call["status"] == 429 for call in calls), 0)
+    report.equal("refusals by the emulator", sum(call["status"] == 429 for call in calls), 0, Kind.REPEATED)
     most = max_in_window([call["time"] for call in calls], quota.period)
-    report.check(f"queries in any {quota.period} s at most {limit}", most <= limit, most)
+    # The emulator counts a query when it arrives, so a query above the limit is also a refusal.
+    report.check(f"queries in any {quota.period} s at most {limit}", most <= limit, most, Kind.REPEATED)
     return calls
 
 
@@ -161,7 +184,7 @@ def check_use(report, what, fleet, calls, start, end):
     count = sum(start <= call["time"] < end for call in calls)
     use = count / (fleet.quota.rate * (end - start))
     figure = f"{use:.2%}, {count} queries in {end - start:.1f} s"
-    report.check(f"{what}: at least 98 % of the paced rate", use >= 0.98, figure)
+    report.check(f"{what}: at least 98 % of the paced rate", use >= 0.98, figure, Kind.TIMING)
 
 
 async def overload(report, fleet, seconds):
@@ -175,9 +198,9 @@ async def overload(report, fleet, seconds):
     up = [replica.metric("countermand_quota_shared_up") for replica in fleet.replicas]
     counts = [replica.metric("countermand_quota_replicas") for replica in fleet.replicas]
     if fleet.valkey:
-        report.equal("countermand_quota_shared_up", set(up), {1})
-        report.equal("countermand_quota_replicas", set(counts), {len(fleet.replicas)})
-    await fleet.load.stop()
+        report.equal("countermand_quota_shared_up", set(up), {1}, Kind.REPEATED)
+        report.equal("countermand_quota_replicas", set(counts), {len(fleet.replicas)}, Kind.REPEATED)
+    await fleet.stop_load(report)
 
     calls = check_pacing(report, fleet, start, end, fleet.quota.limit)
     # Calls that end after the load are not recorded.
@@ -190,7 +213,7 @@ async def overload(report, fleet, seconds):
     codes = collections.Counter((call.code, call.reason) for call in flood)
     report.figure("answers to the flooding caller", dict(codes))
     late = codes.pop(LATE, 0) / len(flood)
-    report.check("at most 2 % of them late", late <= 0.02, f"{late:.1%}")
+    report.check("at most 2 % of them late", late <= 0.02, f"{late:.1%}", Kind.TIMING)
     # Google's refusals would have the reason RATE_LIMIT_EXCEEDED.
     report.equal("kinds of the others", set(codes), {ABSENT, ("RESOURCE_EXHAUSTED", "QUOTA_BUDGET")})
     return calls
@@ -230,9 +253,13 @@ class Watch:
             await asyncio.sleep(0.2)
 
     def changes(self, name):
-        """The values of a replica, each with the time at which it was seen first."""
-        values = [(each, value) for each, replica, value in self.up if replica == name]
-        return [next(group) for _, group in itertools.groupby(values, lambda pair: pair[1])]
+        """The values of a replica, without repetitions."""
+        return [value for value, _ in itertools.groupby(up for _, replica, up in self.up if replica == name)]
+
+    def delay(self, name, value, since):
+        """The time from `since` until a replica has a value. Infinite if it never has."""
+        seen = (at for at, replica, up in self.up if replica == name and at >= since and up == value)
+        return next(seen, math.inf) - since
 
 
 async def faults(report, program, processes, quota, seconds):
@@ -260,33 +287,35 @@ async def faults(report, program, processes, quota, seconds):
     end = time.time()
     if watching.done():
         watching.result()
-    await fleet.load.stop()
+    await fleet.stop_load(report)
 
     calls = check_pacing(report, fleet, start, end, limit)
     report.equal("health checks that were not SERVING", watch.health[False], 0)
     for replica in fleet.replicas:
-        changes = watch.changes(replica.name)
-        report.equal(f"countermand_quota_shared_up of {replica.name}", [value for _, value in changes], [1, 0, 1, 0, 1])
-        delays = [seen - at for (seen, _), at in zip(changes[1:], times)]
+        values = watch.changes(replica.name)
+        # A stall may take a replica away once more.
+        holds = len(values) >= 5 and values == [1, 0] * (len(values) // 2) + [1]
+        report.check(f"countermand_quota_shared_up of {replica.name}", holds, values, Kind.TIMING)
         limits = [AWAY_SECONDS, RETURN_SECONDS] * 2
-        holds = len(delays) == 4 and all(0 <= delay <= most for delay, most in zip(delays, limits))
+        delays = [watch.delay(replica.name, value, at) for value, at in zip([0, 1] * 2, times)]
+        holds = all(delay <= most for delay, most in zip(delays, limits))
         figure = ", ".join(f"{delay:.1f} s" for delay in delays)
-        report.check(f"{replica.name}: away within {AWAY_SECONDS} s, back within {RETURN_SECONDS} s", holds, figure)
+        what = f"{replica.name}: away within {AWAY_SECONDS} s, back within {RETURN_SECONDS} s"
+        report.check(what, holds, figure, Kind.TIMING)
     last = end - DEADLINE
     check_cancels(report, "during the faults", fleet.load.ended("CancelOperation", CONSOLE, start, last))
     check_modest_reads(report, "during the faults", fleet.load.ended("GetOperation", MODEST, start, last))
     counts = per_second([call["time"] for call in calls], start, end)[int(START_SECONDS) :]
     least = min(counts) / quota.rate
-    report.check("at least half of the rate in each second", least >= 0.5, f"{least:.0%}, {counts}")
+    report.check("at least half of the rate in each second", least >= 0.5, f"{least:.0%}, {counts}", Kind.TIMING)
     use = sum(counts) / len(counts) / quota.rate
     report.figure("use of the paced rate", f"{use:.2%}")
 
 
-def run(report, program, name, quota, seconds):
-    """Runs a scenario with its own servers."""
-    report.scenario = name
+def run_once(label, name, program, quota, seconds):
+    """Runs a scenario with its own servers. Returns the report."""
+    report = Report(label)
     scenario = {"local": local, "shared": shared, "faults": faults}[name]
-    before = report.failed
     with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:
         processes = Processes(pathlib.Path(directory))
         stack.callback(processes.end_all)
@@ -299,8 +328,23 @@ def run(report, program, name, quota, seconds):
             # Valkey is killed in one scenario.
             if each != "valkey":
                 report.equal(f"{each} runs", process.poll(), None)
-        if report.failed > before:
+        if report.failed:
             processes.show_logs()
+    return report
+
+
+def run(name, *arguments):
+    """Runs a scenario, and repeats it if no hard check failed. Returns the number of failed checks."""
+    first = run_once(name, name, *arguments)
+    if not first.failed or first.failed[Kind.HARD]:
+        return first.failed.total()
+    print(f"{SCRIPT}: {name}: repeated", flush=True)
+    second = run_once(f"{name}, again", name, *arguments)
+    stall = min(first.lateness, second.lateness)
+    if second.failed[Kind.TIMING] and stall > STALL:
+        count = second.failed.pop(Kind.TIMING)
+        print(f"{SCRIPT}: SKIPPED: {name}: {count} checks of times: the machine stalls for {stall:.3f} s", flush=True)
+    return second.failed.total()
 
 
 def main():
@@ -314,13 +358,12 @@ def main():
     arguments = parser.parse_intermixed_args()
     # As an exception, so that the processes end.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    report = Report()
     started = time.monotonic()
     quota = Quota(arguments.limit, arguments.burst, arguments.period)
-    for name in arguments.scenarios:
-        run(report, arguments.program.resolve(), name, quota, arguments.seconds)
+    program = arguments.program.resolve()
+    failed = sum(run(name, program, quota, arguments.seconds) for name in arguments.scenarios)
     print(f"{SCRIPT}: {time.monotonic() - started:.0f} s")
-    raise SystemExit(f"{SCRIPT}: {report.failed} checks failed" if report.failed else 0)
+    raise SystemExit(f"{SCRIPT}: {failed} checks failed" if failed else 0)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ const INCIDENT_CALLERS: u32 = 10;
 /// One in this number of commands is cancelled by itself.
 pub(crate) const COMMANDS_PER_CANCEL: u32 = 50;
 
-/// The deadlines of calls: the default of `server.max_wait`, Go's for a get, and the default of `upstream_timeout`.
+/// The deadlines of calls: the default of `polling.max_wait`, Go's for a get, and the default of `upstream.timeout`.
 const WAIT_DEADLINE: Duration = Duration::from_secs(240);
 const GET_DEADLINE: Duration = Duration::from_secs(10);
 const CANCEL_DEADLINE: Duration = Duration::from_secs(30);
@@ -214,7 +214,7 @@ impl Fleet {
                 Sharing::Unshared => budget(scenario, 1),
             };
             let api = ReplicaApi { project: Arc::clone(&project), budget };
-            // The defaults of [polling] and `upstream_timeout`.
+            // The defaults of `[polling]` and `upstream.timeout`.
             let times = Times {
                 upstream_timeout: 30 * SECOND,
                 max_wait: WAIT_DEADLINE,

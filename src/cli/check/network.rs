@@ -19,7 +19,7 @@ use crate::{
     credentials::{LoadedCredential, Surroundings, settings::CredentialConfig},
     http_client::{Authorities, HttpClient, Progress, ProxySettings},
     quota::shared::{
-        probe,
+        CALL_TIMEOUT, Probed, probe,
         settings::{LoadedStore, SECTION as QUOTA_SHARED, StoreConfig},
     },
     server::{
@@ -87,9 +87,20 @@ async fn upstream(upstream: &Upstream, authorities: &Authorities, proxy: &ProxyS
 /// Connects to the store of the shared quota, and runs the script once.
 async fn quota_store_finding(config: &StoreConfig, loaded: LoadedStore) -> Finding {
     match probe(config, loaded).await {
-        Ok(finding) => Finding::ok(QUOTA_SHARED, finding),
+        Ok(probed) => reached_quota_store(&probed),
         Err(problem) => Finding::error(QUOTA_SHARED, problem, QUOTA_SHARED_HINT),
     }
+}
+
+/// With a call over the time limit, each replica would use its part of the budget.
+fn reached_quota_store(Probed { address, call_time }: &Probed) -> Finding {
+    let milliseconds = call_time.as_secs_f64() * 1e3;
+    if *call_time <= CALL_TIMEOUT {
+        return Finding::ok(QUOTA_SHARED, format!("{address} runs the script in {milliseconds:.1} ms"));
+    }
+    let limit = CALL_TIMEOUT.as_millis();
+    let finding = format!("{address}: a call takes {milliseconds:.0} ms; over {limit} ms counts as away");
+    Finding::warning(QUOTA_SHARED, finding, "place the store nearer")
 }
 
 /// Reads or fetches the key set once.
@@ -147,4 +158,22 @@ async fn credentials(
     });
     let findings: Vec<Vec<Finding>> = stream::iter(each).buffered(MAX_CONCURRENT_CREDENTIALS).collect().await;
     findings.concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Probed, reached_quota_store};
+
+    #[test]
+    fn a_store_with_slow_calls_is_a_warning() {
+        let finding = |millis| {
+            let call_time = Duration::from_millis(millis);
+            reached_quota_store(&Probed { address: "redis://valkey".to_owned(), call_time }).to_string()
+        };
+        assert_eq!(finding(50), "quota_shared: redis://valkey runs the script in 50.0 ms");
+        let slow = "quota_shared: redis://valkey: a call takes 73 ms; over 50 ms counts as away; place the store nearer";
+        assert_eq!(finding(73), slow);
+    }
 }

@@ -1,6 +1,6 @@
 //! Findings about the quota: the credentials that each `[[quota]]` section paces, and those that none paces.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use humantime::format_duration;
 
@@ -42,18 +42,16 @@ fn of_projects(sections: &[QuotaSettings], credentials: &[PacedCredential<'_>]) 
             entry_of(sections, credential.project.as_deref().unwrap_or_default())
                 .is_some_and(|found| found.project == section.project)
         };
-        let names: Vec<_> = credentials.iter().filter(paces).map(|credential| credential.name).collect();
-        section_findings(section, &names)
+        section_findings(section, &credentials.iter().filter(paces).collect::<Vec<_>>())
     });
     let of_credential = credentials.iter().filter_map(|credential| credential_finding(sections, credential));
     of_section.chain(of_credential).collect()
 }
 
-fn section_findings(section: &QuotaSettings, credentials: &[&str]) -> Vec<Finding> {
+fn section_findings(section: &QuotaSettings, credentials: &[&PacedCredential<'_>]) -> Vec<Finding> {
     let QuotaSettings { project, limit, period, burst: _, mode } = section;
     let subject = project.as_ref().map_or_else(|| "quota".to_owned(), |project| format!("quota {project}"));
     let limit = format!("at most {limit} queries in any {}", format_duration(*period));
-    let noun = if credentials.len() == 1 { "credential" } else { "credentials" };
     let finding = match (credentials, project) {
         ([], Some(_)) => Finding::warning(
             &subject,
@@ -61,13 +59,33 @@ fn section_findings(section: &QuotaSettings, credentials: &[&str]) -> Vec<Findin
             "correct the project, or give it to a credential (project in [[credentials]])",
         ),
         ([], None) => Finding::ok(&subject, format!("{limit}, for no credential: each has another section")),
-        (names, _) => Finding::ok(&subject, format!("{limit}, for the {noun} {}", names.join(", "))),
+        (credentials, Some(_)) => {
+            let noun = if credentials.len() == 1 { "credential" } else { "credentials" };
+            let names: Vec<_> = credentials.iter().map(|credential| credential.name).collect();
+            Finding::ok(&subject, format!("{limit}, for the {noun} {}", names.join(", ")))
+        }
+        (credentials, None) => {
+            Finding::ok(&subject, format!("{limit} for each project: {}", by_project(credentials)))
+        }
     };
     let shadow = (*mode == QuotaMode::Shadow).then(|| {
         let finding = "it is in shadow mode: no query is delayed or refused";
         Finding::warning(&subject, finding, r#"give mode = "enforce" to enforce it"#)
     });
     [finding].into_iter().chain(shadow).collect()
+}
+
+/// Each project with its credentials, and at the end the credentials of an unknown project, which share one quota.
+fn by_project(credentials: &[&PacedCredential<'_>]) -> String {
+    let mut projects = BTreeMap::<_, Vec<_>>::new();
+    for PacedCredential { name, project } in credentials {
+        projects.entry((project.is_none(), project.as_deref())).or_default().push(*name);
+    }
+    let texts: Vec<_> = projects
+        .iter()
+        .map(|((_, project), names)| format!("{} ({})", project.unwrap_or("unknown"), names.join(", ")))
+        .collect();
+    texts.join(", ")
 }
 
 fn credential_finding(sections: &[QuotaSettings], credential: &PacedCredential<'_>) -> Option<Finding> {
@@ -118,14 +136,15 @@ mod tests {
     #[test]
     fn each_section_names_the_credentials_that_it_paces() {
         let sections = [section(Some("p")), section(Some("q")), section(None)];
-        let found = lines(&sections, &[("emea", Some("p")), ("apac", Some("r")), ("us", Some("p"))]);
+        let credentials = [("emea", Some("p")), ("apac", Some("s")), ("us", Some("p")), ("jp", Some("r"))];
+        let found = lines(&sections, &[&credentials[..], &[("eu", Some("s"))]].concat());
         assert_eq!(
             found,
             [
                 "quota p: at most 600 queries in any 1m, for the credentials emea, us",
                 "quota q: no credential has this project; correct the project, or give it to a credential (project \
                  in [[credentials]])",
-                "quota: at most 600 queries in any 1m, for the credential apac",
+                "quota: at most 600 queries in any 1m for each project: r (jp), s (apac, eu)",
             ]
         );
     }
@@ -147,7 +166,7 @@ mod tests {
         assert_eq!(
             found,
             [
-                "quota: at most 600 queries in any 1m, for the credentials emea, us",
+                "quota: at most 600 queries in any 1m for each project: p (us), unknown (emea)",
                 "credential emea: its Google project is unknown: it has one quota with all such credentials; give \
                  its project in [[credentials]]",
             ]

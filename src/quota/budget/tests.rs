@@ -325,6 +325,34 @@ async fn a_poll_becomes_a_read_when_a_call_joins_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_query_moves_to_the_place_of_a_caller_that_joins_it() {
+    let budget = Arc::new(budget(&settings()));
+    spend(&budget, Class::Cancel).await;
+    let start = Instant::now();
+    let cancel = |flight: Arc<Flight>| {
+        let budget = Arc::clone(&budget);
+        tokio::spawn(async move { (budget.acquire(Class::Cancel, &flight).await.map(drop), start.elapsed()) })
+    };
+    let flood: Vec<_> = (0..100).map(|_| cancel(flight(1, 20 * SECOND))).collect();
+    tokio::task::yield_now().await;
+    let shared = flight(1, 20 * SECOND);
+    let last = cancel(Arc::clone(&shared));
+    tokio::task::yield_now().await;
+    let (_, expected) = shared.expected_turn().expect("it waits");
+    assert!(expected > start + 10 * SECOND);
+    assert_eq!(budget.reading().queued, [101, 0, 0]);
+    shared.add_caller(Caller::unix(2));
+    let (result, elapsed) = last.await.expect("no panic");
+    result.expect("admitted");
+    assert!(elapsed < SECOND / 2, "{elapsed:?}");
+    assert_eq!(shared.expected_turn(), None);
+    for query in flood {
+        query.await.expect("no panic").0.expect("admitted");
+    }
+    assert_eq!(decisions(&budget, Class::Cancel)[1], 101);
+}
+
+#[tokio::test(start_paused = true)]
 async fn shadow_mode_delays_nobody_and_counts_what_it_would_have_done() {
     let shadow = QuotaSettings { mode: QuotaMode::Shadow, ..settings() };
     let (budget, start) = (budget(&shadow), Instant::now());
@@ -339,6 +367,17 @@ async fn shadow_mode_delays_nobody_and_counts_what_it_would_have_done() {
     sleep(3 * SECOND).await;
     assert_eq!(decisions(&budget, Class::Read), [20, queued, 80 - queued, 0]);
     assert_eq!(budget.reading().queued, [0; 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn shadow_mode_counts_a_poll_as_a_poll() {
+    let budget = budget(&QuotaSettings { mode: QuotaMode::Shadow, ..settings() });
+    for _ in 0..15 {
+        let poll = Flight::polled_for(None, Trace::default(), Instant::now() + 20 * SECOND);
+        let _ = budget.acquire(Class::Poll, &poll).await.expect("shadow");
+    }
+    sleep(20 * SECOND).await;
+    assert_eq!((decisions(&budget, Class::Poll), decisions(&budget, Class::Read)), ([10, 5, 0, 0], [0; 4]));
 }
 
 #[tokio::test(start_paused = true)]

@@ -129,7 +129,8 @@ proptest! {
         }
         let (class, lengths) = (Class::ALL[class], queue.lengths());
         let ahead = queue.ahead(class, &caller);
-        queue.push(class, caller, true).expect("pushed");
+        let position = queue.push(class, caller, true).expect("pushed");
+        prop_assert_eq!(queue.before(&position), ahead, "the new item is the last of its caller");
         let more_important: u32 = lengths[..class.index()].iter().sum();
         let mut left = 0;
         while queue.pop(class) == Some(false) {

@@ -168,6 +168,19 @@ fn the_answer_to_a_probe_ends_the_hold() {
     assert_eq!(state, before);
 }
 
+/// Google may refuse reads and accept cancels, each of which ends the hold.
+#[test]
+fn refusals_after_probes_decrease_the_rate_once_in_the_time_of_a_hold() {
+    let mut state = State::default();
+    for refusal in 0..600 {
+        let now = f64::from(refusal) * SECOND / 5.0;
+        state.refused(pace(), now, MINUTE);
+        assert!(state.admit(pace(), now, [1, 0, 0]).is_probe);
+        state.probe_answered(now);
+    }
+    assert!((state.factor(2.0 * MINUTE) - 0.49).abs() < 1e-9, "{}", state.factor(2.0 * MINUTE));
+}
+
 #[test]
 fn the_refusals_of_one_hold_decrease_the_rate_once_and_the_longest_hold_counts() {
     let mut state = State::default();

@@ -35,8 +35,8 @@ settings! {
         url: Option<StoreUrl>, Parsed { form: URL_FORM, parse: StoreUrl::parse };
         /// The user (ACL) of the server; by default the server's default user.
         username: Option<String>, Parsed { form: "a name", parse: name };
-        /// The file with the password, which may end in a newline. The server must accept the new password before it
-        /// rejects the old one, or after: both are tried.
+        /// The file with the password, which may end in a newline. Both passwords, the newest and the one before, are
+        /// tried, so the file and the server may change in either order.
         password_file: Option<PathBuf>, FilePath;
         /// CA certificates (PEM) to trust in addition to the public ones, for the server and the sentinels.
         ca_certificates: Option<PathBuf>, FilePath;

@@ -127,8 +127,8 @@ impl QuotaMetrics {
             "countermand_quota_queries_total",
             "The decisions on the queries of a project, which are requests to Google: sent at once, sent after their \
              turn came, refused because their turn would not come before their deadline, or dropped while they waited. \
-             In shadow mode the decisions that would have been made. The series of a project exist from its first \
-             query on, as do those below",
+             In shadow mode, these are the decisions that would have been made. The series of a project exist from \
+             its first query on, and with a shared store from the start, as do those below",
             CounterType,
             [project(), class(), Label::one_of("decision", &DECISIONS)],
         );

@@ -199,15 +199,16 @@ async fn a_signal_ends_it_while_a_host_name_is_resolved() {
 #[tokio::test]
 async fn the_quotas_and_the_credentials_that_none_paces_are_findings() {
     let google = Google::start().await;
-    let sections = format!(
+    let credentials = format!(
         "[upstream]\nurl = \"{}\"\n\
          [[credentials]]\nname = \"emea\"\nfile = \"key.json\"\nenterprises = [\"LC01\"]\nproject = \"p\"\n\
          [[credentials]]\nname = \"apac\"\nfile = \"key.json\"\nenterprises = [\"LC02\"]\n\
          [[credentials]]\nname = \"us\"\nfile = \"key.json\"\n\
-         impersonate = \"proxy@q.example.com.iam.gserviceaccount.com\"\n\
-         [[quota]]\nproject = \"p\"\n[[quota]]\nproject = \"r\"\nmode = \"shadow\"\n",
+         impersonate = \"proxy@q.example.com.iam.gserviceaccount.com\"\n",
         google.url
     );
+    let sections =
+        format!("{credentials}[[quota]]\nproject = \"p\"\n[[quota]]\nproject = \"r\"\nmode = \"shadow\"\n");
     let dir = configured(&sections, &[("key.json", &google.token_url())]);
     let ended = check(&dir, &[]).await;
     let begins = [
@@ -222,6 +223,12 @@ async fn the_quotas_and_the_credentials_that_none_paces_are_findings() {
         assert!(line.starts_with(begin), "{line}\nshould begin\n{begin}");
     }
     let paced = "quota p: at most 600 queries in any 1m, for the credential emea";
+    assert!(ended.stdout.lines().any(|line| line == paced), "{}", ended.stdout);
+
+    let sections = format!("{credentials}[[quota]]\n");
+    let ended = check(&configured(&sections, &[("key.json", &google.token_url())]), &[]).await;
+    let paced =
+        "quota: at most 600 queries in any 1m for each project: example.com:q (us), p (emea), unknown (apac)";
     assert!(ended.stdout.lines().any(|line| line == paced), "{}", ended.stdout);
 }
 

@@ -2,11 +2,12 @@
 
 use std::{fs, time::Duration};
 
+use countermand::quota::shared::TEST_CALL_TIMEOUT;
 use tempfile::TempDir;
 use tokio::time::Instant;
 use tonic::Code;
 
-use super::{ONE_IN_20_SECONDS, PLENTY, SECOND, assert_over_budget, decisions, get, name, timeout};
+use super::{ONE_IN_200_SECONDS, PLENTY, SECOND, assert_over_budget, decisions, get, name, timeout};
 use crate::support::{
     account,
     fake_redis::FakeRedis,
@@ -23,6 +24,9 @@ use crate::support::{
 /// The project of the tests' credential.
 const PROJECT: &str = "tests";
 
+/// The time limit of a call of the store, for a busy machine. In production it is 50 ms.
+const STORE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// An upstream that answers everything, and services that share a budget.
 struct Fleet {
     upstream: Upstream,
@@ -32,12 +36,17 @@ struct Fleet {
 impl Fleet {
     /// Starts this number of services with this quota and the store of these settings.
     async fn start(number: usize, quota: &str, store: &str) -> Self {
+        Self::start_with(number, quota, store, STORE_TIMEOUT).await
+    }
+
+    /// As [`Self::start`], with this time limit of a call of the store.
+    async fn start_with(number: usize, quota: &str, store: &str, call_timeout: Duration) -> Self {
         let upstream = Upstream::start().await;
         upstream.always_answers(Reply::ok());
         let mut services = Vec::new();
         for _ in 0..number {
             let setup = Setup::of(&upstream).quota(quota).quota_shared(store);
-            services.push(setup.start().await);
+            services.push(TEST_CALL_TIMEOUT.scope(call_timeout, setup.start()).await);
         }
         Self { upstream, services }
     }
@@ -45,7 +54,7 @@ impl Fleet {
     /// Two services that use the store and know of each other, and that have sent a cancel each.
     async fn of_two(redis: &FakeRedis) -> Self {
         let settings = format!("url = \"{}\"\nreplicas = 2", redis.url());
-        let fleet = Self::start(2, ONE_IN_20_SECONDS, &settings).await;
+        let fleet = Self::start(2, ONE_IN_200_SECONDS, &settings).await;
         redis.has_replicas(PROJECT, 2).await;
         for service in &fleet.services {
             scrape_until("both replicas", service.admin, |page| {
@@ -98,7 +107,7 @@ impl Fleet {
 
     /// Cancels, which must be refused, because the burst is used.
     async fn is_refused(&self, service: usize) {
-        assert_over_budget(&self.cancel(service).await, 10 * SECOND..=40 * SECOND);
+        assert_over_budget(&self.cancel(service).await, 60 * SECOND..=400 * SECOND);
     }
 }
 
@@ -121,26 +130,31 @@ async fn a_refusal_by_google_of_one_service_holds_the_reads_of_the_other() {
     fleet.are_up(true).await;
     fleet.cancels(1).await;
     fleet.upstream.answers([Reply::plain_error(429, "RESOURCE_EXHAUSTED", "No.")]);
-    assert_eq!(get(&fleet.services[0].wire().await, 1, SECOND).await.message(), "No.");
+    assert_eq!(get(&fleet.services[0].wire().await, 1, 10 * SECOND).await.message(), "No.");
     scrape_until("the hold", fleet.services[1].admin, |page| {
         page.value("countermand_quota_hold_seconds", &[]) > 0.0
     })
     .await;
-    assert_over_budget(&get(&fleet.services[1].wire().await, 2, 5 * SECOND).await, 40 * SECOND..=60 * SECOND);
+    assert_over_budget(&get(&fleet.services[1].wire().await, 2, 5 * SECOND).await, 30 * SECOND..=60 * SECOND);
 }
 
 #[tokio::test]
 async fn a_store_that_stops_to_answer_delays_a_cancel_by_its_time_limit_only() {
     let redis = FakeRedis::start().await;
-    let fleet = Fleet::start(1, PLENTY, &format!("url = \"{}\"\nreplicas = 1", redis.url())).await;
+    let settings = format!("url = \"{}\"\nreplicas = 1", redis.url());
+    let fleet = Fleet::start_with(1, PLENTY, &settings, SECOND / 4).await;
     fleet.are_up(true).await;
     fleet.cancels(0).await;
     redis.stall(true);
     let start = Instant::now();
     fleet.cancels(0).await;
-    // The limit is 50 ms. The rest is for a busy machine.
-    assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+    // The time limit is 250 ms. The rest is for a busy machine.
+    assert!(start.elapsed() < 4 * SECOND, "{:?}", start.elapsed());
     fleet.are_up(false).await;
+    scrape_until("the timeout", fleet.services[0].admin, |page| {
+        page.value("countermand_quota_shared_calls_total", &["outcome=\"timeout\""]) >= 1.0
+    })
+    .await;
     fleet.cancels(0).await;
     redis.stall(false);
     fleet.are_up(true).await;
@@ -170,10 +184,11 @@ async fn each_service_uses_its_part_while_the_store_is_away_and_the_store_counts
 async fn a_service_that_never_connected_uses_its_part_by_the_configured_number() {
     let mut redis = FakeRedis::start().await;
     redis.down().await;
-    let fleet = Fleet::start(1, ONE_IN_20_SECONDS, &format!("url = \"{}\"\nreplicas = 3", redis.url())).await;
+    let fleet =
+        Fleet::start(1, ONE_IN_200_SECONDS, &format!("url = \"{}\"\nreplicas = 3", redis.url())).await;
     fleet.are_up(false).await;
     fleet.cancels(0).await;
-    assert_over_budget(&fleet.cancel(0).await, 40 * SECOND..=60 * SECOND);
+    assert_over_budget(&fleet.cancel(0).await, 400 * SECOND..=600 * SECOND);
     redis.up().await;
     fleet.are_up(true).await;
     // An interval of a third of the rate is three of the whole rate.
@@ -264,7 +279,7 @@ async fn the_certificate_of_the_store_is_verified() {
     fleet.cancels(0).await;
 
     let checked = check(&trusting).await;
-    assert!(checked.stdout.contains("runs the script"), "{checked:?}");
+    assert!(runs_the_script(&checked, "rediss://"), "{checked:?}");
     let distrusting = check(&url).await;
     assert!(distrusting.stderr.contains("invalid peer certificate"), "{distrusting:?}");
 }
@@ -279,7 +294,7 @@ async fn a_sentinel_names_the_store() {
         "url = \"redis://127.0.0.1:1,{}\"\nsentinel_master = \"quota\"\nreplicas = 1",
         sentinel.address
     );
-    let fleet = Fleet::start(1, ONE_IN_20_SECONDS, &settings).await;
+    let fleet = Fleet::start(1, ONE_IN_200_SECONDS, &settings).await;
     fleet.are_up(true).await;
     fleet.cancels(0).await;
     first.has_replicas(PROJECT, 1).await;
@@ -313,8 +328,17 @@ async fn check_reports_a_rejected_password_without_it() {
     assert!(without.stderr.contains("it requires a password, and there is no password_file"), "{without:?}");
     redis.require_passwords(&["hunter2"]);
     let right = check(&with_password).await;
-    assert!(right.stdout.contains(&format!("{} runs the script", redis.url())), "{right:?}");
+    assert!(runs_the_script(&right, &redis.url()), "{right:?}");
     assert_eq!(redis.hash("#check").len(), 0, "the check leaves nothing");
+}
+
+/// Whether a check ran the script of the store at `url`. On a busy machine, it may warn that the call is slow.
+fn runs_the_script(checked: &Ended, url: &str) -> bool {
+    let prefix = format!("quota_shared: {url}");
+    let mut lines = checked.stdout.lines().chain(checked.stderr.lines());
+    lines.any(|line| {
+        line.contains(&prefix) && (line.contains(" runs the script in ") || line.contains(": a call takes "))
+    })
 }
 
 /// Runs `countermand check` with the store of these settings.

@@ -25,7 +25,7 @@ async fn without_a_section_no_query_is_paced() {
     upstream.always_answers(pending());
     let service = Setup::of(&upstream).start().await;
     let wire = service.wire().await;
-    for status in join_all((0..100).map(|id| get(&wire, id, 5 * SECOND))).await {
+    for status in join_all((0..100).map(|id| get(&wire, id, 10 * SECOND))).await {
         assert_eq!(status.code(), Code::Ok);
     }
     assert_eq!(upstream.requests().len(), 100);
@@ -40,7 +40,7 @@ async fn the_section_of_another_project_paces_no_query() {
     let quota = format!("project = \"another-1\"\n{ONE_IN_20_SECONDS}");
     let service = Setup::of(&upstream).quota(&quota).start().await;
     let wire = service.wire().await;
-    for status in join_all((0..20).map(|id| get(&wire, id, 5 * SECOND))).await {
+    for status in join_all((0..20).map(|id| get(&wire, id, 10 * SECOND))).await {
         assert_eq!(status.code(), Code::Ok);
     }
     assert_eq!(upstream.requests().len(), 20);
@@ -49,7 +49,7 @@ async fn the_section_of_another_project_paces_no_query() {
 #[tokio::test]
 async fn each_retry_takes_a_turn() {
     let upstream = Upstream::start().await;
-    let service = Setup::of(&upstream).quota(PLENTY).start().await;
+    let service = Setup::of(&upstream).timeout("60s").quota(PLENTY).start().await;
     let busy = || Reply::plain_error(503, "UNAVAILABLE", "Busy.");
     upstream.answers([busy(), busy(), Reply::ok()]);
     service.cancel(&name(1)).await.unwrap();
@@ -61,7 +61,7 @@ async fn each_retry_takes_a_turn() {
 async fn a_request_that_the_upstream_did_not_process_takes_another_turn() {
     let authority = Authority::new();
     let upstream = Upstream::start_http2(&authority, 10).await;
-    let service = Setup::of(&upstream).ca(&authority.pem()).quota(PLENTY).start().await;
+    let service = Setup::of(&upstream).ca(&authority.pem()).timeout("60s").quota(PLENTY).start().await;
     upstream.answers([Reply::stream_reset(h2::Reason::REFUSED_STREAM), Reply::ok()]);
     service.cancel(&name(1)).await.unwrap();
     assert_eq!(upstream.requests().len(), 2);
@@ -71,7 +71,7 @@ async fn a_request_that_the_upstream_did_not_process_takes_another_turn() {
 #[tokio::test]
 async fn the_repeat_after_a_rejected_token_takes_a_turn() {
     let upstream = Upstream::start().await;
-    let service = Setup::of(&upstream).quota(PLENTY).start().await;
+    let service = Setup::of(&upstream).timeout("60s").quota(PLENTY).start().await;
     upstream.answers([Reply::plain_error(401, "UNAUTHENTICATED", "Expired."), Reply::ok()]);
     service.cancel(&name(1)).await.unwrap();
     assert_eq!((upstream.requests().len(), upstream.token_requests()), (2, 2));
@@ -82,7 +82,8 @@ async fn the_repeat_after_a_rejected_token_takes_a_turn() {
 #[tokio::test]
 async fn a_retry_without_a_turn_leaves_the_cause() {
     let upstream = Upstream::start().await;
-    let service = Setup::of(&upstream).quota("limit = 2\nperiod = \"60s\"\nburst = 1").start().await;
+    let service =
+        Setup::of(&upstream).timeout("60s").quota("limit = 2\nperiod = \"600s\"\nburst = 1").start().await;
     upstream.answers([Reply::plain_error(503, "UNAVAILABLE", "Busy.")]);
     let status = service.cancel(&name(1)).await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::Unavailable, "Busy."));
@@ -90,11 +91,11 @@ async fn a_retry_without_a_turn_leaves_the_cause() {
     assert_eq!(decisions(&service, "cancel", "refused").await, 1.0);
 }
 
-/// A request is hedged after a tenth of `upstream.timeout`.
+/// A request is hedged after a tenth of `upstream.timeout`: here after 2 s, so that the first cancel is not.
 #[tokio::test]
 async fn a_hedge_takes_a_turn() {
     let upstream = Upstream::start().await;
-    let service = Setup::of(&upstream).timeout("6s").quota(PLENTY).start().await;
+    let service = Setup::of(&upstream).timeout("20s").quota(PLENTY).start().await;
     upstream.answers([Reply::ok(), Reply::hanging(), Reply::ok()]);
     service.cancel(&name(1)).await.unwrap();
     service.cancel(&name(2)).await.unwrap();
@@ -108,7 +109,7 @@ async fn a_hedge_takes_a_turn() {
 async fn without_a_turn_for_its_hedge_a_request_goes_on() {
     let upstream = Upstream::start().await;
     let quota = "limit = 3\nperiod = \"60s\"\nburst = 2";
-    let service = Setup::of(&upstream).timeout("6s").quota(quota).start().await;
+    let service = Setup::of(&upstream).timeout("20s").quota(quota).start().await;
     let (slow, gate) = Reply::ok().held();
     upstream.answers([Reply::ok(), slow]);
     service.cancel(&name(1)).await.unwrap();
@@ -149,7 +150,7 @@ async fn a_shared_or_cached_answer_takes_no_turn() {
         assert_eq!(call.response().await.code(), Code::Ok);
     }
     for _ in 0..10 {
-        assert_eq!(get(&wire, 1, SECOND).await.code(), Code::Ok);
+        assert_eq!(get(&wire, 1, 10 * SECOND).await.code(), Code::Ok);
     }
     assert_eq!((upstream.requests().len(), turns(&service, "read").await), (1, 1.0));
 }
