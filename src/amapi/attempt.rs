@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use reqwest::{Method, Url};
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::{
@@ -45,6 +45,9 @@ const MAX_IN_FLIGHT: usize = 256;
 /// The maximum number of concurrent hedges, in addition to [`MAX_IN_FLIGHT`]. Requests on a silent connection can
 /// hold all slots, and an HTTP/2 connection to Google has at most this many requests.
 const MAX_HEDGES: usize = 100;
+
+/// The maximum time between the turn of a request and its slot.
+const MAX_TURN_AGE: Duration = Duration::from_secs(1);
 
 /// The timeout of the body of a successful cancel. A body that has not ended by then is incomplete.
 const CANCEL_BODY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -150,8 +153,7 @@ impl UpstreamClient {
     ) -> Result<SuccessResponse, FailedAttempt> {
         // Without a token, no query is taken from the project's budget.
         let mut authorization = call.authorization().await?;
-        let turn = call.turn().await?;
-        let slot = self.slot(call.flight).await?;
+        let (turn, slot) = self.turn_and_slot(call).await?;
         if turn.has_waited || slot.has_waited {
             authorization = call.authorization().await?;
         }
@@ -173,13 +175,29 @@ impl UpstreamClient {
         response: ErrorResponse,
     ) -> Result<SuccessResponse, FailedAttempt> {
         let renewed = renewed(&call.credential, rejected, response, call.flight).await?;
-        let turn = call.turn().await.map_err(|failed| match failed.error {
+        let (turn, _slot) = self.turn_and_slot(call).await.map_err(|failed| match failed.error {
             // Google received the first request, so QUOTA_BUDGET would be wrong.
             Error::QuotaBudget { retry_after, .. } => permanent(Error::CredentialUnavailable { retry_after }),
             _ => failed,
         })?;
-        let _slot = self.slot(call.flight).await?;
         self.send(call, turn, &renewed).await
+    }
+
+    /// Waits for the turn of a request, then for a slot. If the slot took long, a paced request takes another turn.
+    /// Otherwise, the requests that had their turns while the upstream did not respond would leave together. The request
+    /// waits for that turn without a slot, because reads could hold all slots before a cancel.
+    async fn turn_and_slot(
+        &self,
+        call: &UpstreamCall<'_, impl Fn() -> Url + Sync>,
+    ) -> Result<(Turn, Slot<'_>), FailedAttempt> {
+        loop {
+            let turn = call.turn().await?;
+            let since = Instant::now();
+            let slot = self.slot(call.flight).await?;
+            if !turn.is_paced() || since.elapsed() < MAX_TURN_AGE {
+                return Ok((turn, slot));
+            }
+        }
     }
 
     async fn slot(&self, flight: &Flight) -> Result<Slot<'_>, FailedAttempt> {

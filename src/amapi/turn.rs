@@ -65,6 +65,11 @@ impl Turn {
         }
     }
 
+    /// Whether the project has a budget.
+    pub(super) fn is_paced(&self) -> bool {
+        self.admitted.is_some()
+    }
+
     /// Reports to the budget that the request got a response with this status, from which `result` was made.
     pub(super) fn report<T>(self, http_status: u16, result: &Result<T, FailedAttempt>) {
         let Some(admitted) = self.admitted else { return };

@@ -1,6 +1,6 @@
 //! The requests that take a turn: each request that is sent, and no other.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use countermand::proto::longrunning::ListOperationsRequest;
 use futures_util::future::join_all;
@@ -9,7 +9,7 @@ use tonic::Code;
 
 use super::{ONE_IN_20_SECONDS, PLENTY, SECOND, decisions, get, name, pending, turns};
 use crate::support::{
-    grpc::{GET, by_name},
+    grpc::{GET, PendingCall, by_name},
     metrics::Scrape,
     raw_upstream,
     reply::Reply,
@@ -197,4 +197,38 @@ async fn a_request_without_a_connection_takes_a_turn_for_each_try() {
     let status = service.cancel(&name(1)).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
     assert_eq!(turns(&service, "cancel").await, 4.0);
+}
+
+/// While the upstream does not respond, more requests have their turns than there are slots. They do not leave together
+/// when the upstream responds again.
+#[tokio::test]
+async fn a_request_that_waits_long_for_a_slot_takes_another_turn() {
+    const SLOTS: usize = 256;
+    let (authority, tokens) = (Authority::new(), Upstream::start().await);
+    let upstream = Upstream::start_http2(&authority, 1000).await;
+    let (reply, gate) = Reply::ok().held();
+    upstream.always_answers(reply);
+    let setup = Setup::with_token_endpoint(&tokens, upstream.url()).ca(&authority.pem()).timeout("1h");
+    // 300 cancels leave at once, then one in 6 seconds.
+    let setup = setup.quota("limit = 310\nperiod = \"60s\"\nburst = 300").max_concurrent_calls(1000);
+    let service = setup.start().await;
+    let wires = [service.wire().await, service.wire().await, service.wire().await, service.wire().await];
+    let mut calls = Vec::new();
+    for id in 0..300 {
+        let [(header, value)] = super::timeout(20 * SECOND);
+        calls.push(wires[id % wires.len()].start(&name(id), &[(header, &*value)]).await);
+    }
+    upstream.wait_for_requests(SLOTS).await;
+    for wire in &wires {
+        wire.wait_until_received().await;
+    }
+    tokio::time::sleep(2 * SECOND).await;
+    gate.open();
+    let mut codes = HashMap::new();
+    for response in join_all(calls.into_iter().map(PendingCall::response)).await {
+        *codes.entry(response.code()).or_insert(0) += 1;
+    }
+    let late = upstream.requests().len() - SLOTS;
+    assert!(late <= 10, "{late} of 44 left within their deadline of 20 seconds");
+    assert_eq!(codes[&Code::Ok], SLOTS + late);
 }
