@@ -30,7 +30,7 @@ pub(crate) fn parse(text: &str, _: &Path) -> Result<String, Invalid> {
 }
 
 /// The project of a service account by its email. `None` for an account of another form, for example a default account
-/// of Google's, whose email has no project id.
+/// of Google: its email has no project id.
 pub(crate) fn of_service_account(email: &str) -> Option<String> {
     let (_, host) = email.split_once('@')?;
     let project = host.strip_suffix(SERVICE_ACCOUNTS)?;

@@ -116,7 +116,7 @@ pub(crate) struct RecallArgs {
     output: Format,
 }
 
-/// What a recall does with the operations that it found.
+/// The handling of the operations that a recall found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Confirmation {
     /// Cancels them without a question.

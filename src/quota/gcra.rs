@@ -126,7 +126,7 @@ impl State {
     /// Admits up to the `wanted` number of queries of each class, in the order of the classes.
     pub fn admit(&mut self, pace: Pace, now: f64, wanted: [u32; 3]) -> Admission {
         let mut admission = Admission { admitted: [0; 3], is_probe: false, wait: [0.0; 3] };
-        // The TAT is further ahead if the clock was set back or the pace changed. Nobody need wait for that.
+        // The TAT is further ahead only if the clock was set back or the pace changed.
         self.tat = self.tat.min(now + (pace.burst + ROUNDING) * self.interval(pace, now));
         let mut ahead = self.ahead(pace, now);
         for class in Class::ALL {

@@ -18,13 +18,13 @@ pub(super) struct Limiter {
 
 /// The state of a limiter.
 enum Source {
-    /// Of this process.
+    /// The state of this process.
     Own {
         state: State,
         /// The zero of the clock of `state`.
         start: Instant,
     },
-    /// Of all replicas.
+    /// The state that all replicas share.
     Shared(Arc<SharedBudget>),
 }
 

@@ -60,7 +60,7 @@ pub(super) struct RecalledDevice {
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RecallCounts {
     pub(super) found: usize,
-    /// Those whose cancel was answered, or is not needed.
+    /// The operations whose cancel was answered, or is not needed.
     pub(super) answered: usize,
     pub(super) cancelled: usize,
     pub(super) too_late: usize,
