@@ -29,7 +29,7 @@ With --output json, standard output has one operation a line, as google.longrunn
 protobuf's JSON mapping, and an error is one JSON object on standard error.
 Each page of a device costs one query of the API's quota. A list over all devices (devices/-) costs one for
 each device, and one for each 100 devices. Its filter may use done, metadata.type and metadata.createTime.
-A device that cannot be read is left out of it: standard error has a line \"not listed: NAME\", in JSON an object
+It leaves out a device that cannot be read. Then standard error has a line \"not listed: NAME\", in JSON an object
 with the event \"unreachable\", and the exit code is 1.
 --watch prints a line when a pending operation appears, finishes or is gone, until Ctrl-C. It reads the whole list
 again and again, waits as long as the server asks, and retries while the server is unavailable. The operations of a
@@ -37,7 +37,8 @@ device that cannot be read stay pending. When that changes, standard error has a
 again: NAME\". In JSON, all changes are on standard output, as objects with the events \"appeared\", \"finished\", \"gone\",
 \"unreachable\" and \"reachable\".
 Exit codes: 0 all shown, 1 error, timeout or devices not listed (the rest is printed), 2 usage, 69 the server
-cannot be reached, 78 unusable TLS files, 130 stopped by Ctrl-C, 143 ended by SIGTERM.";
+cannot be reached, or breaks the first call of --watch, 78 unusable TLS files, 130 stopped by Ctrl-C, 143 ended by
+SIGTERM.";
 
 const HEADER: [&str; 5] = ["NAME", "TYPE", "STATE", "CREATED", "ERROR"];
 

@@ -45,6 +45,9 @@ struct WatchEvent<'a> {
     /// Absent if the event is one of a device, or if the operation is not listed any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     operation: Option<OperationJson<'a>>,
+    /// The error of a device that cannot be read, if it is known: the list over all devices does not have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
 }
 
 /// The reason why a watch ended.
@@ -96,7 +99,7 @@ impl<'a> Watch<'a> {
                 seen.insert(operation.name.clone());
             }
             for device in page.unreachable {
-                self.miss(&device)?;
+                self.miss(&device, None)?;
                 unreachable.insert(device);
             }
             if !advance(&mut request, page.next_page_token)? {
@@ -116,7 +119,7 @@ impl<'a> Watch<'a> {
         }
         self.pending.retain(|_, names| !names.is_empty());
         for device in self.unreachable.difference(&unreachable) {
-            self.print_device("reachable", "listed again", device)?;
+            self.print_device("reachable", "listed again", device, None)?;
         }
         self.unreachable = unreachable;
         Ok(())
@@ -164,7 +167,7 @@ impl<'a> Watch<'a> {
         let operations = match retried(async || server.list_device(device).await, is_retried).await {
             Ok(operations) => operations,
             Err(error) if error.code() == Code::NotFound => Vec::new(),
-            Err(_) => return self.miss(device).map(|()| false),
+            Err(error) => return self.miss(device, Some(&error)).map(|()| false),
         };
         let operations: BTreeMap<_, _> =
             operations.iter().map(|operation| (operation.name.as_str(), operation)).collect();
@@ -183,30 +186,42 @@ impl<'a> Watch<'a> {
     }
 
     /// Prints a device that cannot be read, if the last poll could read it.
-    fn miss(&mut self, device: &str) -> Result<(), WatchEnd> {
+    fn miss(&mut self, device: &str, error: Option<&ClientError>) -> Result<(), WatchEnd> {
         match self.unreachable.insert(device.to_owned()) {
-            true => self.print_device("unreachable", "not listed", device),
+            true => self.print_device("unreachable", "not listed", device, error),
             false => Ok(()),
         }
     }
 
     /// Prints a change of a device: an event in JSON, otherwise a line with `text` on standard error.
-    fn print_device(&self, event: &'static str, text: &str, device: &str) -> Result<(), WatchEnd> {
+    fn print_device(
+        &self,
+        event: &'static str,
+        text: &str,
+        device: &str,
+        error: Option<&ClientError>,
+    ) -> Result<(), WatchEnd> {
+        let reason = error.map(ClientError::line);
         match self.format {
-            Format::Json => self.print(event, device, None),
+            Format::Json => {
+                let (time, operation) = (now(), None);
+                written(&to_json(&WatchEvent { time, event, name: device, operation, reason }))
+            }
             Format::Text => {
-                output::complain(&format!("{text}: {device}"));
+                let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+                output::complain(&format!("{text}: {device}{reason}"));
                 Ok(())
             }
         }
     }
 
+    /// Prints a change of an operation.
     fn print(&self, event: &'static str, name: &str, operation: Option<&Operation>) -> Result<(), WatchEnd> {
-        let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        let time = now();
         let line = match self.format {
             Format::Json => {
                 let operation = operation.map(operation::json_form);
-                to_json(&WatchEvent { time, event, name, operation })
+                to_json(&WatchEvent { time, event, name, operation, reason: None })
             }
             Format::Text => {
                 let metadata = operation.map(CommandMetadata::of).unwrap_or_default();
@@ -215,10 +230,19 @@ impl<'a> Watch<'a> {
                 format!("{time}  {event:<8}  {state:<9}  {kind}  {name}")
             }
         };
-        match output::to_stdout(&line) {
-            Exit::Ok => Ok(()),
-            exit => Err(WatchEnd::Output(exit)),
-        }
+        written(&line)
+    }
+}
+
+fn now() -> String {
+    humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
+}
+
+/// Prints a line to standard output.
+fn written(line: &str) -> Result<(), WatchEnd> {
+    match output::to_stdout(line) {
+        Exit::Ok => Ok(()),
+        exit => Err(WatchEnd::Output(exit)),
     }
 }
 

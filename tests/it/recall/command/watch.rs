@@ -156,6 +156,8 @@ async fn a_device_that_cannot_be_read_for_the_end_of_an_operation_does_not_stop_
         event("reachable", &device),
     ];
     assert_eq!(events(&ended.stdout), expected);
+    let unreachable: Value = serde_json::from_str(ended.stdout.lines().nth(1).unwrap()).unwrap();
+    assert!(unreachable["reason"].as_str().unwrap().starts_with("INTERNAL: Internal error"), "{unreachable}");
 }
 
 #[tokio::test]
