@@ -3,12 +3,13 @@
 use std::{num::NonZeroUsize, time::Duration};
 
 use clap::{Args, value_parser};
+use serde::Serialize;
 
 use super::{
     client::{ServerArgs, ServerClient, advance},
     error::ClientError,
     exit::Exit,
-    operation::{self, CommandMetadata, OperationState},
+    operation::{self, CommandMetadata, OperationState, to_json},
     output::{self, Format, printable},
     watch::Watch,
 };
@@ -28,10 +29,16 @@ With --output json, standard output has one operation a line, as google.longrunn
 protobuf's JSON mapping, and an error is one JSON object on standard error.
 Each page of a device costs one query of the API's quota. A list over all devices (devices/-) costs one for
 each device, and one for each 100 devices. Its filter may use done, metadata.type and metadata.createTime.
+It leaves out a device that cannot be read. Then standard error has a line \"not listed: NAME\", in JSON an object
+with the event \"unreachable\", and the exit code is 1.
 --watch prints a line when a pending operation appears, finishes or is gone, until Ctrl-C. It reads the whole list
-again and again, waits as long as the server asks, and retries while the server is unavailable.
-Exit codes: 0 all shown, 1 error or timeout (earlier pages are printed), 2 usage, 69 the server cannot be
-reached, 78 unusable TLS files, 130 stopped by Ctrl-C, 143 ended by SIGTERM.";
+again and again, waits as long as the server asks, and retries while the server is unavailable. The operations of a
+device that cannot be read stay pending. When that changes, standard error has a line \"not listed: NAME\" or \"listed
+again: NAME\". In JSON, all changes are on standard output, as objects with the events \"appeared\", \"finished\", \"gone\",
+\"unreachable\" and \"reachable\".
+Exit codes: 0 all shown, 1 error, timeout or devices not listed (the rest is printed), 2 usage, 69 the server
+cannot be reached, or breaks the first call of --watch, 78 unusable TLS files, 130 stopped by Ctrl-C, 143 ended by
+SIGTERM.";
 
 const HEADER: [&str; 5] = ["NAME", "TYPE", "STATE", "CREATED", "ERROR"];
 
@@ -82,7 +89,9 @@ pub(crate) async fn run(args: ListArgs) -> Exit {
         filter,
         // 0 leaves the size to the API.
         page_size: page_size.unwrap_or(0),
-        ..ListOperationsRequest::default()
+        page_token: String::new(),
+        // A device that cannot be read must not hide the others.
+        return_partial_success: is_of_all_devices(&name),
     };
     let result = match ServerClient::connect(server, timeout).await {
         Ok(server) if watch => {
@@ -104,10 +113,10 @@ async fn list(
     format: Format,
 ) -> Result<Exit, ClientError> {
     let mut left = limit.map_or(usize::MAX, NonZeroUsize::get);
-    let mut table = None;
+    let (mut table, mut is_complete) = (None, true);
     loop {
         let page = server.list(request.clone()).await?;
-        let ListOperationsResponse { mut operations, next_page_token, unreachable: _ } = page;
+        let ListOperationsResponse { mut operations, next_page_token, unreachable } = page;
         operations.truncate(left);
         left -= operations.len();
         let exit = match format {
@@ -119,14 +128,35 @@ async fn list(
         if exit != Exit::Ok {
             return Ok(exit);
         }
+        for device in &unreachable {
+            is_complete = false;
+            match format {
+                Format::Text => output::complain(&format!("not listed: {device}")),
+                Format::Json => {
+                    output::to_stderr(&to_json(&UnreachableJson { event: "unreachable", name: device }))
+                }
+            }
+        }
         if left == 0 || !advance(&mut request, next_page_token)? {
             break;
         }
     }
-    if format == Format::Text && table.is_none() {
+    if format == Format::Text && table.is_none() && is_complete {
         output::to_stderr("no operations");
     }
-    Ok(Exit::Ok)
+    Ok(if is_complete { Exit::Ok } else { Exit::Failed })
+}
+
+/// Whether a list is one over all devices of an enterprise.
+fn is_of_all_devices(name: &str) -> bool {
+    name.strip_suffix("/operations").unwrap_or(name).ends_with("/devices/-")
+}
+
+/// A device that the server could not read, as in an event of a watch.
+#[derive(Serialize)]
+struct UnreachableJson<'a> {
+    event: &'static str,
+    name: &'a str,
 }
 
 /// Prints a page, with the header above the first operation. A page may be empty without being the last (AIP-158).

@@ -157,6 +157,14 @@ async fn recall(args: RecallArgs) -> Exit {
     };
     let types = types.into_iter().collect();
     let selection = Selection { enterprise, devices, types, since, until };
+    // A journal has the times of its first run.
+    let resumes = report.as_ref().and_then(|path| path.metadata().ok()).is_some_and(|file| file.len() > 0);
+    if !resumes && let Err(error) = selection.check_times(UtcTime::now()) {
+        return usage(&error);
+    }
+    for kind in selection.unknown_types() {
+        complain(&format!("{kind} is not a type that this version knows: a misspelt type matches nothing"));
+    }
     // The connection comes first, so that a recall that cannot start leaves no file.
     let server = match ServerClient::connect(server, CALL_TIMEOUT).await {
         Ok(server) => server.with_call_timeout(CALL_TIMEOUT),

@@ -17,7 +17,7 @@ use super::{
     output::{self, Format},
     wait::{FIRST_RETRY_PAUSE, backoff},
 };
-use crate::proto::longrunning::{ListOperationsRequest, Operation};
+use crate::proto::longrunning::{ListOperationsRequest, ListOperationsResponse, Operation};
 
 /// The maximum pause that a server can request, so that no time overflows the clock.
 const MAX_PAUSE: Duration = Duration::from_secs(3600);
@@ -27,19 +27,27 @@ pub(super) struct Watch<'a> {
     server: &'a ServerClient,
     request: ListOperationsRequest,
     format: Format,
+    /// Whether the server has answered a call.
+    has_response: bool,
     /// The pending operations, by device.
     pending: BTreeMap<String, HashSet<String>>,
+    /// The devices that could not be read the last time.
+    unreachable: BTreeSet<String>,
 }
 
-/// A change of a pending operation.
+/// A change of a pending operation or of a device.
 #[derive(Serialize)]
 struct WatchEvent<'a> {
     time: String,
     event: &'static str,
+    /// The name of the operation or of the device.
     name: &'a str,
-    /// Absent if the operation is not listed any more.
+    /// Absent if the event is one of a device, or if the operation is not listed any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     operation: Option<OperationJson<'a>>,
+    /// The error of a device that cannot be read, if it is known: the list over all devices does not have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
 }
 
 /// The reason why a watch ended.
@@ -57,17 +65,17 @@ impl From<ClientError> for WatchEnd {
 
 impl<'a> Watch<'a> {
     /// `server` must have a timeout per call.
-    pub(super) fn new(server: &'a ServerClient, mut request: ListOperationsRequest, format: Format) -> Self {
-        // A device that cannot be read must not hide the others.
-        request.return_partial_success = is_of_all_devices(&request.name);
-        Self { server, request, format, pending: BTreeMap::new() }
+    pub(super) fn new(server: &'a ServerClient, request: ListOperationsRequest, format: Format) -> Self {
+        let (pending, unreachable) = (BTreeMap::new(), BTreeSet::new());
+        Self { server, request, format, has_response: false, pending, unreachable }
     }
 
     /// Lists every `interval`, and later if the server asks for a pause. Never ends by itself.
     ///
     /// # Errors
     ///
-    /// An error that is not transient.
+    /// The list has an error that is not transient, or the connection breaks before the first response: the peer is
+    /// probably no gRPC server.
     pub(super) async fn run(mut self, interval: Duration) -> Result<Exit, ClientError> {
         loop {
             let started = Instant::now();
@@ -85,13 +93,15 @@ impl<'a> Watch<'a> {
         let (mut seen, mut unreachable) = (HashSet::new(), BTreeSet::new());
         let mut request = self.request.clone();
         loop {
-            let server = self.server;
-            let page = retried(async || server.list(request.clone()).await).await?;
+            let page = self.list(&request).await?;
             for operation in &page.operations {
                 self.see(operation)?;
                 seen.insert(operation.name.clone());
             }
-            unreachable.extend(page.unreachable);
+            for device in page.unreachable {
+                self.miss(&device, None)?;
+                unreachable.insert(device);
+            }
             if !advance(&mut request, page.next_page_token)? {
                 break;
             }
@@ -103,10 +113,30 @@ impl<'a> Watch<'a> {
             .map(|(device, names)| (device.clone(), names.difference(&seen).cloned().collect()))
             .collect();
         for (device, names) in gone {
-            self.finish(&device, names).await?;
+            if !self.finish(&device, names).await? {
+                unreachable.insert(device);
+            }
         }
         self.pending.retain(|_, names| !names.is_empty());
+        for device in self.unreachable.difference(&unreachable) {
+            self.print_device("reachable", "listed again", device, None)?;
+        }
+        self.unreachable = unreachable;
         Ok(())
+    }
+
+    /// Reads a page of the list.
+    async fn list(&mut self, request: &ListOperationsRequest) -> Result<ListOperationsResponse, ClientError> {
+        let (server, mut has_response) = (self.server, self.has_response);
+        let is_retried = |error: &ClientError| {
+            let is_broken = error.exit() == Exit::Unreachable;
+            // The timer of this client has the same code as that of the server.
+            has_response |= !is_broken && error.code() != Code::DeadlineExceeded;
+            error.is_transient_or_quota() && (has_response || !is_broken)
+        };
+        let page = retried(async || server.list(request.clone()).await, is_retried).await?;
+        self.has_response = true;
+        Ok(page)
     }
 
     /// Prints an operation if its state is new.
@@ -126,12 +156,18 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Prints the states of operations that the list does not have any more. One list of the device shows them.
-    async fn finish(&mut self, device: &str, names: Vec<String>) -> Result<(), WatchEnd> {
+    /// Prints the states of operations that the list does not have any more. One list of the device shows them. Returns
+    /// whether the device could be read; otherwise its operations stay pending.
+    async fn finish(&mut self, device: &str, names: Vec<String>) -> Result<bool, WatchEnd> {
         let server = self.server;
-        let operations = match retried(async || server.list_device(device).await).await {
+        // Neither an exhausted quota nor a lost connection is an error of the device.
+        let is_retried = |error: &ClientError| {
+            error.code() == Code::ResourceExhausted || error.exit() == Exit::Unreachable
+        };
+        let operations = match retried(async || server.list_device(device).await, is_retried).await {
+            Ok(operations) => operations,
             Err(error) if error.code() == Code::NotFound => Vec::new(),
-            other => other?,
+            Err(error) => return self.miss(device, Some(&error)).map(|()| false),
         };
         let operations: BTreeMap<_, _> =
             operations.iter().map(|operation| (operation.name.as_str(), operation)).collect();
@@ -146,15 +182,46 @@ impl<'a> Watch<'a> {
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
+    /// Prints a device that cannot be read, if the last poll could read it.
+    fn miss(&mut self, device: &str, error: Option<&ClientError>) -> Result<(), WatchEnd> {
+        match self.unreachable.insert(device.to_owned()) {
+            true => self.print_device("unreachable", "not listed", device, error),
+            false => Ok(()),
+        }
+    }
+
+    /// Prints a change of a device: an event in JSON, otherwise a line with `text` on standard error.
+    fn print_device(
+        &self,
+        event: &'static str,
+        text: &str,
+        device: &str,
+        error: Option<&ClientError>,
+    ) -> Result<(), WatchEnd> {
+        let reason = error.map(ClientError::line);
+        match self.format {
+            Format::Json => {
+                let (time, operation) = (now(), None);
+                written(&to_json(&WatchEvent { time, event, name: device, operation, reason }))
+            }
+            Format::Text => {
+                let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+                output::complain(&format!("{text}: {device}{reason}"));
+                Ok(())
+            }
+        }
+    }
+
+    /// Prints a change of an operation.
     fn print(&self, event: &'static str, name: &str, operation: Option<&Operation>) -> Result<(), WatchEnd> {
-        let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        let time = now();
         let line = match self.format {
             Format::Json => {
                 let operation = operation.map(operation::json_form);
-                to_json(&WatchEvent { time, event, name, operation })
+                to_json(&WatchEvent { time, event, name, operation, reason: None })
             }
             Format::Text => {
                 let metadata = operation.map(CommandMetadata::of).unwrap_or_default();
@@ -163,19 +230,31 @@ impl<'a> Watch<'a> {
                 format!("{time}  {event:<8}  {state:<9}  {kind}  {name}")
             }
         };
-        match output::to_stdout(&line) {
-            Exit::Ok => Ok(()),
-            exit => Err(WatchEnd::Output(exit)),
-        }
+        written(&line)
     }
 }
 
-/// Repeats a call until it succeeds or has an error that is not transient. Reports the first error of a series.
-async fn retried<T>(mut call: impl AsyncFnMut() -> Result<T, ClientError>) -> Result<T, ClientError> {
+fn now() -> String {
+    humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
+}
+
+/// Prints a line to standard output.
+fn written(line: &str) -> Result<(), WatchEnd> {
+    match output::to_stdout(line) {
+        Exit::Ok => Ok(()),
+        exit => Err(WatchEnd::Output(exit)),
+    }
+}
+
+/// Repeats a call until it succeeds or has an error for which `is_retried` is false. Reports the first error of a series.
+async fn retried<T>(
+    mut call: impl AsyncFnMut() -> Result<T, ClientError>,
+    mut is_retried: impl FnMut(&ClientError) -> bool,
+) -> Result<T, ClientError> {
     let mut retries = 0;
     loop {
         match call().await {
-            Err(error) if error.is_transient_or_quota() => {
+            Err(error) if is_retried(&error) => {
                 if retries == 0 {
                     error.complain();
                 }
@@ -186,9 +265,4 @@ async fn retried<T>(mut call: impl AsyncFnMut() -> Result<T, ClientError>) -> Re
             other => return other,
         }
     }
-}
-
-/// Whether a list is one over all devices of an enterprise.
-fn is_of_all_devices(name: &str) -> bool {
-    name.strip_suffix("/operations").unwrap_or(name).ends_with("/devices/-")
 }

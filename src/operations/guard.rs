@@ -7,7 +7,10 @@ use std::{
     collections::BTreeSet,
     hash::BuildHasher,
     num::NonZeroUsize,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -25,7 +28,7 @@ pub(super) const MAX_LIMIT: i64 = 10_000;
 /// are counted when some finish.
 const MAX_WIPES: usize = 16_384;
 
-/// The maximum number of WIPEs that are kept for all enterprises, 24 bytes each.
+/// The maximum number of WIPEs that are kept for all enterprises, about 50 bytes each in the trees.
 const MAX_WIPES_IN_ALL: usize = 16 * MAX_WIPES;
 
 /// The maximum number of enterprises with kept WIPEs.
@@ -42,6 +45,8 @@ pub struct GuardLimit {
 
 /// The guard. Without a limit, it keeps and reports nothing.
 pub struct Guard {
+    /// Whether there is a limit. A call reads it without the lock, because most services have none.
+    is_on: AtomicBool,
     state: Mutex<GuardState>,
     hasher: NameHasher,
     triggered: Counter,
@@ -59,8 +64,14 @@ struct GuardState {
 #[derive(Default)]
 struct PendingWipes {
     wipes: BTreeSet<WipeKey>,
-    /// The time of the last report. `None` if the limit was not exceeded since.
-    reported_at: Option<OffsetDateTime>,
+    /// The last report. `None` if the limit was not exceeded since.
+    reported: Option<LastReport>,
+}
+
+struct LastReport {
+    time: OffsetDateTime,
+    /// The number of pending WIPEs.
+    pending: usize,
 }
 
 /// The `createTime` of a WIPE, which never changes, and a hash of its name. A hash limits the memory, because a name has
@@ -79,12 +90,13 @@ impl Guard {
     pub fn new(limit: Option<GuardLimit>, triggered: Counter) -> Self {
         let enterprises = LruCache::with_hasher(MAX_ENTERPRISES, NameHasher::default());
         let state = Mutex::new(GuardState { limit, enterprises, total: 0 });
-        Self { state, hasher: NameHasher::default(), triggered }
+        Self { is_on: AtomicBool::new(limit.is_some()), state, hasher: NameHasher::default(), triggered }
     }
 
     /// Replaces the limit. The WIPEs that were seen still count, unless the guard is turned off.
     pub fn replace(&self, limit: Option<GuardLimit>) {
         let mut state = self.lock();
+        self.is_on.store(limit.is_some(), Ordering::Relaxed);
         state.limit = limit;
         if limit.is_none() {
             state.enterprises.clear();
@@ -94,24 +106,29 @@ impl Guard {
 
     /// Looks at an operation of an enterprise in Google's JSON.
     pub(super) fn see_operation(&self, enterprise: &str, operation: &Json) {
-        self.see(enterprise, std::iter::once(operation), OffsetDateTime::now_utc());
+        self.see(enterprise, std::iter::once(operation), OffsetDateTime::now_utc);
     }
 
     /// Looks at a page of an enterprise's operations in Google's JSON.
     pub(super) fn see_page(&self, enterprise: &str, page: &Json) {
         let operations = page.get("operations").and_then(Value::as_array).into_iter().flatten();
-        self.see(enterprise, operations.filter_map(Value::as_object), OffsetDateTime::now_utc());
+        self.see(enterprise, operations.filter_map(Value::as_object), OffsetDateTime::now_utc);
     }
 
-    fn see<'a>(&self, enterprise: &str, operations: impl Iterator<Item = &'a Json>, now: OffsetDateTime) {
-        if self.lock().limit.is_none() {
+    fn see<'a>(
+        &self,
+        enterprise: &str,
+        operations: impl Iterator<Item = &'a Json>,
+        now: impl FnOnce() -> OffsetDateTime,
+    ) {
+        if !self.is_on.load(Ordering::Relaxed) {
             return;
         }
         let wipes: Vec<_> = operations.filter_map(|operation| self.wipe(operation)).collect();
         if wipes.is_empty() {
             return;
         }
-        let report = self.lock().add(enterprise, &wipes, now);
+        let report = self.lock().add(enterprise, &wipes, now());
         if let Some((pending, GuardLimit { pending_wipes: limit, period })) = report {
             self.triggered.inc();
             let period = humantime::format_duration(period);
@@ -175,7 +192,7 @@ impl PendingWipes {
     fn expire(&mut self, limit: &GuardLimit, now: OffsetDateTime) {
         self.wipes = self.wipes.split_off(&(now - limit.period, 0));
         if !self.exceed(limit) {
-            self.reported_at = None;
+            self.reported = None;
         }
     }
 
@@ -190,16 +207,20 @@ impl PendingWipes {
         }
     }
 
-    /// Whether the number is to be reported: when it exceeds the limit, and again when it still does after the period. All
-    /// WIPEs that count are then newer than the last report.
+    /// Whether the number is to be reported: when it exceeds the limit, when it is twice that of the last report, and when
+    /// it still exceeds the limit after the period. All WIPEs that count are then newer than the last report.
     fn report(&mut self, limit: &GuardLimit, now: OffsetDateTime) -> bool {
         if !self.exceed(limit) {
-            self.reported_at = None;
+            self.reported = None;
             return false;
         }
-        let is_due = self.reported_at.is_none_or(|reported| now - reported >= limit.period);
+        let count = self.wipes.len();
+        let is_due = self
+            .reported
+            .as_ref()
+            .is_none_or(|LastReport { time, pending }| count >= 2 * pending || now - *time >= limit.period);
         if is_due {
-            self.reported_at = Some(now);
+            self.reported = Some(LastReport { time: now, pending: count });
         }
         is_due
     }

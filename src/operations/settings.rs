@@ -36,8 +36,9 @@ settings! {
         /// `devices.delete` wipes a device too, but has no operation.
         pending_wipes: Option<u32>, integer::<u32>(0..=MAX_LIMIT), env "COUNTERMAND_GUARD_PENDING_WIPES";
         /// The maximum age of the WIPEs that count, by their `createTime`. An enterprise is reported when its number
-        /// exceeds `pending_wipes`. It is reported again after the number was at most `pending_wipes`, or if more new WIPEs
-        /// than that are pending this time after the last report.
+        /// exceeds `pending_wipes`, and again each time the number has doubled since the last report. It is also reported
+        /// again after the number was at most `pending_wipes`, or if more new WIPEs than that are pending this time after
+        /// the last report. At most 16,384 WIPEs of an enterprise are counted.
         period: Duration = "10m", Time, env "COUNTERMAND_GUARD_PERIOD";
     }
 }

@@ -5,7 +5,22 @@ use std::{collections::BTreeSet, fmt, time::SystemTime};
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::name::{DeviceName, ListParent, OperationName};
+use crate::name::{DeviceName, InvalidName, OperationName, check_enterprise};
+
+/// The types of commands: the values of `Command.type` in AMAPI's discovery document, revision 20261104.
+const KNOWN_TYPES: [&str; 11] = [
+    "LOCK",
+    "RESET_PASSWORD",
+    "REBOOT",
+    "RELINQUISH_OWNERSHIP",
+    "CLEAR_APP_DATA",
+    "START_LOST_MODE",
+    "STOP_LOST_MODE",
+    "ADD_ESIM",
+    "REMOVE_ESIM",
+    "REQUEST_DEVICE_INFO",
+    "WIPE",
+];
 
 /// The operations to cancel. It is the first line of a journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +57,30 @@ impl Selection {
         (enterprise, devices, types) == (&other.enterprise, &other.devices, &other.types)
             && argument(since) == argument(&other.since)
             && argument(until) == argument(&other.until)
+    }
+
+    /// Checks that the time limits leave a time before `now`.
+    ///
+    /// # Errors
+    ///
+    /// `since` is in the future, or later than `until`.
+    pub(super) fn check_times(&self, now: UtcTime) -> Result<(), String> {
+        let Some(since) = &self.since else { return Ok(()) };
+        if since.time > now {
+            return Err(format!("--since {} is in the future, so no command can match", since.argument));
+        }
+        match &self.until {
+            Some(until) if since.time > until.time => Err(format!(
+                "--since {} is later than --until {}, so no command can match; a duration counts back from now",
+                since.argument, until.argument
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The types that this version does not know. The API may have new ones.
+    pub(super) fn unknown_types(&self) -> impl Iterator<Item = &str> {
+        self.types.iter().map(String::as_str).filter(|kind| !KNOWN_TYPES.contains(kind))
     }
 
     /// Whether the selection has a pending operation of this type and creation time. A limit excludes an operation
@@ -115,10 +154,15 @@ impl fmt::Display for Selection {
 /// The id is not a valid segment of a name.
 pub(super) fn enterprise(text: &str) -> Result<String, String> {
     let id = text.strip_prefix("enterprises/").unwrap_or(text);
-    match ListParent::parse(&format!("enterprises/{id}/devices/-")) {
-        Ok(ListParent::AllDevices(enterprise)) => Ok(enterprise.as_str().to_owned()),
-        Ok(ListParent::Device(_)) => Err("this is not an enterprise".to_owned()),
-        Err(error) => Err(format!("the enterprise of this id {error}")),
+    match check_enterprise(id) {
+        Ok(()) => Ok(format!("enterprises/{id}")),
+        Err(InvalidName::Wildcard(_)) => {
+            Err("give one enterprise; the wildcard - is not accepted".to_owned())
+        }
+        Err(_) if id.contains("/devices/") => {
+            Err("give the enterprise alone; --device selects a device".to_owned())
+        }
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -139,7 +183,13 @@ pub(super) fn device(enterprise: &str, text: &str) -> Result<String, String> {
             Err(format!("{text} is not a device of {enterprise}"))
         }
         Ok(device) => Ok(device.as_str().to_owned()),
-        Err(error) => Err(format!("{text:?}: {error}")),
+        Err(InvalidName::Wildcard(_)) => {
+            Err("the wildcard - is not accepted; omit --device to select all devices".to_owned())
+        }
+        Err(InvalidName::Pattern(_)) => {
+            Err(format!("{text:?} is not a device; give its id, or its name enterprises/*/devices/*"))
+        }
+        Err(error @ InvalidName::Segment(_)) => Err(format!("{text:?}: {error}")),
     }
 }
 
@@ -278,6 +328,37 @@ pub(super) mod tests {
             assert!(time_limit(invalid).is_err(), "{invalid}");
         }
         assert!(time_limit("9999-12-31T23:59:59-01:00").is_err());
+    }
+
+    #[test]
+    fn the_time_limits_must_leave_a_time_before_now() {
+        let now = "2026-06-01T12:00:00Z";
+        for (since, until, part) in [
+            (None, Some("2026-01-01T00:00:00Z"), None),
+            (Some("2026-01-01T00:00:00Z"), None, None),
+            (Some(now), Some(now), None),
+            (Some(now), Some("2030-01-01T00:00:00Z"), None),
+            (Some("2026-06-01T12:00:01Z"), None, Some("--since 2026-06-01T12:00:01Z is in the future")),
+            (
+                Some("2026-06-01T12:00:00+00:00"),
+                Some("2026-06-01T11:59:59Z"),
+                Some("--since 2026-06-01T12:00:00+00:00 is later than --until 2026-06-01T11:59:59Z"),
+            ),
+        ] {
+            let limit = |text: Option<&str>| text.map(|text| time_limit(text).unwrap());
+            let selection = Selection { since: limit(since), until: limit(until), ..selection(&["WIPE"]) };
+            match (selection.check_times(now.parse().unwrap()), part) {
+                (Ok(()), None) => {}
+                (Err(error), Some(part)) => assert!(error.starts_with(part), "{error}"),
+                (result, _) => panic!("{since:?} {until:?}: {result:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_type_that_the_api_does_not_document_is_unknown() {
+        let selection = selection(&["LOCK", "WIPPE", "WIPE", "REMOVE_ESIM"]);
+        assert_eq!(selection.unknown_types().collect::<Vec<_>>(), ["WIPPE"]);
     }
 
     #[test]

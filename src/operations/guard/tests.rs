@@ -46,7 +46,7 @@ fn done(mut operation: Json) -> Json {
 impl Guard {
     /// Sees one response. Returns the number of reports so far.
     fn reports_after(&self, enterprise: &str, operations: &[Json], now: OffsetDateTime) -> u64 {
-        self.see(enterprise, operations.iter(), now);
+        self.see(enterprise, operations.iter(), || now);
         self.triggered.get()
     }
 
@@ -107,19 +107,42 @@ fn an_excess_is_reported_once_until_it_ends() {
 }
 
 #[test]
+fn an_excess_is_reported_again_when_the_number_has_doubled() {
+    let guard = guard(LIMIT);
+    let now = start();
+    let wipes: Vec<_> = (0..40).map(wipe).collect();
+    let of_last_report = || guard.lock().enterprises.peek("LC01").unwrap().reported.as_ref().unwrap().pending;
+    for (seen, reports, pending) in [(4, 1, 4), (7, 1, 4), (9, 2, 9), (17, 2, 9), (18, 3, 18), (40, 4, 40)] {
+        assert_eq!(guard.reports_after("LC01", &wipes[..seen], now), reports, "{seen}");
+        assert_eq!(of_last_report(), pending);
+    }
+    // Fewer are pending, and then as many as before again.
+    let cancelled: Vec<_> = wipes[..30].iter().cloned().map(done).collect();
+    assert_eq!(guard.reports_after("LC01", &cancelled, now), 4);
+    assert_eq!(guard.reports_after("LC01", &wipes, now), 4);
+    // The next excess begins with its own number.
+    let cancelled: Vec<_> = wipes[..37].iter().cloned().map(done).collect();
+    assert_eq!(guard.reports_after("LC01", &cancelled, now), 4);
+    for (seen, reports) in [(4, 5), (7, 5), (8, 6)] {
+        // Three others are pending.
+        assert_eq!(guard.reports_after("LC01", &wipes[..seen - 3], now), reports, "{seen}");
+    }
+}
+
+#[test]
 fn an_excess_of_new_wipes_is_reported_again_after_the_period() {
     let guard = guard(LIMIT);
     let now = start();
     let issue = |ids: std::ops::Range<usize>, created: &str| -> Vec<_> {
         ids.map(|id| operation(id, "WIPE", created)).collect()
     };
-    assert_eq!(guard.reports_after("LC01", &issue(0..4, CREATED), now), 1);
+    assert_eq!(guard.reports_after("LC01", &issue(0..5, CREATED), now), 1);
     let nine_minutes_later = "2026-08-06T20:47:43.669Z";
-    assert_eq!(guard.reports_after("LC01", &issue(4..8, nine_minutes_later), now + 9 * MINUTE), 1);
+    assert_eq!(guard.reports_after("LC01", &issue(5..9, nine_minutes_later), now + 9 * MINUTE), 1);
     // The first ones are at most as old as the period, and then they do not count.
-    assert_eq!(guard.reports_after("LC01", &issue(4..5, nine_minutes_later), now + 10 * MINUTE), 2);
-    assert_eq!(guard.kept("LC01"), 8);
-    assert_eq!(guard.reports_after("LC01", &issue(4..5, nine_minutes_later), now + 11 * MINUTE), 2);
+    assert_eq!(guard.reports_after("LC01", &issue(5..6, nine_minutes_later), now + 10 * MINUTE), 2);
+    assert_eq!(guard.kept("LC01"), 9);
+    assert_eq!(guard.reports_after("LC01", &issue(5..6, nine_minutes_later), now + 11 * MINUTE), 2);
     assert_eq!(guard.kept("LC01"), 4);
 }
 
@@ -137,10 +160,10 @@ fn an_excess_that_expires_unseen_has_ended() {
 }
 
 #[test]
-fn without_a_limit_nothing_is_kept() {
+fn without_a_limit_nothing_is_read_or_kept() {
     let guard = guard(None);
     let four: Vec<_> = (0..4).map(wipe).collect();
-    assert_eq!(guard.reports_after("LC01", &four, start()), 0);
+    guard.see("LC01", std::iter::from_fn(|| panic!("an operation is read")), || panic!("the clock is read"));
     assert_eq!(guard.kept("LC01"), 0);
     guard.replace(Some(GuardLimit { pending_wipes: 4, ..LIMIT }));
     assert_eq!(guard.reports_after("LC01", &four, start()), 0);
@@ -148,6 +171,7 @@ fn without_a_limit_nothing_is_kept() {
     guard.replace(Some(LIMIT));
     assert_eq!(guard.reports_after("LC01", &four[..1], start()), 1);
     guard.replace(None);
+    assert_eq!(guard.reports_after("LC01", &four, start()), 1);
     let state = guard.lock();
     assert_eq!((state.enterprises.len(), state.total), (0, 0));
 }
@@ -158,14 +182,19 @@ fn the_newest_wipes_of_an_enterprise_are_kept() {
     let now = start();
     let new: Vec<_> = (0..MAX_WIPES).map(wipe).collect();
     let old: Vec<_> = (0..10).map(|id| operation(MAX_WIPES + id, "WIPE", "2026-08-06T20:38:00Z")).collect();
-    assert_eq!(guard.reports_after("LC01", &old, now), 1);
-    assert_eq!(guard.reports_after("LC01", &new, now), 1);
+    let done_ones = |operations: &[Json]| operations.iter().cloned().map(done).collect::<Vec<_>>();
+    guard.see("LC01", old.iter(), || now);
+    assert_eq!(guard.kept("LC01"), 10);
+    guard.see("LC01", new.iter(), || now);
     assert_eq!(guard.kept("LC01"), MAX_WIPES);
-    assert_eq!(guard.reports_after("LC01", &old.into_iter().map(done).collect::<Vec<_>>(), now), 1);
+    guard.see("LC01", done_ones(&old).iter(), || now);
     assert_eq!(guard.kept("LC01"), MAX_WIPES, "the old ones were removed");
-    // Kept ones that finish make place for others.
-    assert_eq!(guard.reports_after("LC01", &new.iter().cloned().map(done).collect::<Vec<_>>(), now), 1);
-    assert_eq!(guard.kept("LC01"), 0);
+    // Kept ones that finish make room for others.
+    guard.see("LC01", done_ones(&new[..10]).iter(), || now);
+    guard.see("LC01", old.iter(), || now);
+    assert_eq!(guard.kept("LC01"), MAX_WIPES);
+    guard.see("LC01", done_ones(&new).iter(), || now);
+    assert_eq!(guard.kept("LC01"), 10);
 }
 
 #[test]
@@ -174,11 +203,11 @@ fn the_enterprises_and_all_their_wipes_are_limited() {
     let now = start();
     let many: Vec<_> = (0..MAX_WIPES).map(wipe).collect();
     let full = MAX_WIPES_IN_ALL / MAX_WIPES;
-    (0..full).for_each(|enterprise| guard.see(&format!("E{enterprise}"), many.iter(), now));
+    (0..full).for_each(|enterprise| guard.see(&format!("E{enterprise}"), many.iter(), || now));
     let total = || guard.lock().total;
     assert_eq!(total(), MAX_WIPES_IN_ALL);
-    guard.see("E0", many.iter(), now);
-    guard.see("LC01", many[..1].iter(), now);
+    guard.see("E0", many.iter(), || now);
+    guard.see("LC01", many[..1].iter(), || now);
     assert_eq!(total(), MAX_WIPES_IN_ALL - MAX_WIPES + 1);
     assert_eq!(
         (guard.kept("E0"), guard.kept("E1")),
@@ -188,7 +217,7 @@ fn the_enterprises_and_all_their_wipes_are_limited() {
 
     let guard = self::guard(LIMIT);
     (0..=MAX_ENTERPRISES.get())
-        .for_each(|enterprise| guard.see(&format!("E{enterprise}"), many[..1].iter(), now));
+        .for_each(|enterprise| guard.see(&format!("E{enterprise}"), many[..1].iter(), || now));
     let state = guard.lock();
     assert_eq!((state.enterprises.len(), state.total), (MAX_ENTERPRISES.get(), MAX_ENTERPRISES.get()));
 }

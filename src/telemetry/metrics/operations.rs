@@ -56,8 +56,8 @@ impl OperationMetrics {
         );
         let guard_triggered = registry.counter(
             "countermand_guard_triggered_total",
-            "How often an enterprise had more pending WIPEs than guard.pending_wipes. The log names the enterprise. The \
-             guard counts only operations that a get, a list or a poll of this process showed. Without [guard], it counts \
+            "The reports of enterprises with more pending WIPEs than guard.pending_wipes. An enterprise is reported again each \
+             time its number has doubled. The log names the enterprise. The guard counts only operations that a get, a list or a poll of this process showed. Without [guard], it counts \
              none",
         );
         Self {

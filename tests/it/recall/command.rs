@@ -1,5 +1,6 @@
 //! The commands `recall` and `list --watch`, as processes.
 
+mod arguments;
 mod failures;
 mod many;
 mod outcomes;

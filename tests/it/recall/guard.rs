@@ -92,7 +92,8 @@ async fn address(process: &Process, message: &str) -> SocketAddr {
 }
 
 #[tokio::test]
-async fn a_list_that_shows_more_pending_wipes_than_the_limit_is_reported_once() {
+async fn a_list_that_shows_more_pending_wipes_than_the_limit_is_reported_and_again_when_the_number_has_doubled()
+ {
     let guarded = Guarded::start("[guard]\npending_wipes = 5").await;
     for number in 0..3 {
         wipe(&guarded.emulator, &device(number), 2);
@@ -113,9 +114,14 @@ async fn a_list_that_shows_more_pending_wipes_than_the_limit_is_reported_once() 
     assert!(line.ends_with("enterprise=\"LC01\" pending=6 limit=5 period=10m"), "{line}");
     assert!(!log.contains("LC02"));
 
-    wipe(&guarded.emulator, &device(3), 1);
-    assert_eq!(guarded.list_all().await, 10);
+    wipe(&guarded.emulator, &device(3), 5);
+    assert_eq!(guarded.list_all().await, 14);
     assert_eq!(guarded.reports().await, 1.0);
+    wipe(&guarded.emulator, &device(4), 1);
+    assert_eq!(guarded.list_all().await, 15);
+    assert_eq!(guarded.reports().await, 2.0);
+    let log = guarded.process.stderr.text();
+    assert!(log.contains("enterprise=\"LC01\" pending=12 limit=5 period=10m"), "{log}");
 }
 
 #[tokio::test]

@@ -100,7 +100,7 @@ async fn signals_end_a_recall_with_a_complete_journal() {
 }
 
 /// A service process for the API of `emulator` at `listen`, and its address.
-async fn serve(emulator: &Emulator, files: &TempDir, listen: &str) -> (Process, SocketAddr) {
+pub(super) async fn serve(emulator: &Emulator, files: &TempDir, listen: &str) -> (Process, SocketAddr) {
     fs::write(files.path().join("key.json"), emulator.credentials().expose()).unwrap();
     let mut command = countermand(&["serve", "--listen", listen, "--admin-listen", "off"]);
     command.args(["--credentials", "key.json", "--upstream-url", emulator.url()]).current_dir(files);
