@@ -166,7 +166,7 @@ impl<A: Api> EnterpriseList<'_, A> {
                 ReadEnd::Finished => {}
                 ReadEnd::Full => break,
                 // The device was deleted.
-                ReadEnd::Failed(error) if status::from_upstream(&error).code() == Code::NotFound => {}
+                ReadEnd::Failed(error) if status::code_of(&error) == Code::NotFound => {}
                 ReadEnd::Failed(error) if !is_of_device(&error) => {
                     if page.has_progress {
                         break;
@@ -287,5 +287,5 @@ fn is_of_device(error: &Error) -> bool {
             | Error::DeadlineExceeded { .. }
     );
     // A quota is of the whole project.
-    !is_of_call && status::from_upstream(error).code() != Code::ResourceExhausted
+    !is_of_call && status::code_of(error) != Code::ResourceExhausted
 }
