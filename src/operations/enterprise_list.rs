@@ -110,9 +110,8 @@ impl<A: Api> EnterpriseList<'_, A> {
         }
         // A device that the policy forbids is neither queried nor named, also not in the token.
         let first = position.devices.front().cloned();
-        let decide = |device| self.policy.decide_part(&self.call.caller, device);
-        let decisions = position.devices.drain(..).map(decide);
-        let devices: VecDeque<Permit<List>> = decisions.filter_map(Result::ok).collect();
+        let permits = self.call.permit_parts(self.policy, position.devices.drain(..));
+        let devices: VecDeque<Permit<List>> = permits.into();
         if devices.front().map(Permit::resource) != first.as_ref() {
             position.operations_token.clear();
         }
