@@ -79,7 +79,8 @@ pub struct Times {
 
 impl<A: Api> Operations<A> {
     /// Creates the service. An upstream call whose callers disconnected continues as a task of `in_flight`. Waits
-    /// end when `serving` becomes `Draining`. `guard` looks at every response to a query. `metrics` reads the sizes of the cache and of the pollers.
+    /// end when `serving` becomes `Draining`. `guard` looks at every response to a query. `metrics` reads the sizes of
+    /// the cache and of the pollers.
     #[must_use]
     pub fn new(
         policy: Policy,
