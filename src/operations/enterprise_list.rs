@@ -11,7 +11,12 @@ use tokio::time::{Instant, timeout_at};
 use tonic::Code;
 
 use super::{
-    call::Call, filter::Filter, outcome_log::OutcomeLog, page_token::Position, reader::Reader, status,
+    call::Call,
+    filter::Filter,
+    outcome_log::{DeviceFailures, OutcomeLog},
+    page_token::Position,
+    reader::Reader,
+    status,
 };
 use crate::{
     amapi::{Api, DevicesPage, ListQuery, error::Error},
@@ -41,6 +46,7 @@ pub(super) struct EnterpriseList<'a, A> {
     pub(super) policy: &'a Policy,
     pub(super) amapi: &'a A,
     pub(super) log: &'a OutcomeLog,
+    pub(super) failures: DeviceFailures,
     pub(super) reader: &'a Reader<A>,
     pub(super) call: &'a Call,
     pub(super) filter: Filter,
@@ -259,7 +265,8 @@ impl<A: Api> EnterpriseList<'_, A> {
     ) -> Result<Batch, Error> {
         let (flight, sent_at) = (whole.part(self.end), Instant::now());
         let filter = |operation: &_| self.filter.matches(operation);
-        let page = self.reader.list_matching(permit, query, self.end, &flight, filter).await?;
+        let log = |result: &_| self.log.log_device(permit, result, &flight, &self.failures);
+        let page = self.reader.list_matching(permit, query, self.end, &flight, filter, log).await?;
         let ListOperationsResponse { operations, next_page_token, unreachable: _ } = page;
         // An unfinished state is outdated soon. Thousands of them would evict all others.
         for operation in operations.iter().filter(|operation| operation.done) {
