@@ -48,7 +48,7 @@ use enterprise_list::EnterpriseList;
 use filter::FilterError;
 use flights::Flights;
 use guard::Guard;
-use outcome_log::OutcomeLog;
+use outcome_log::{DeviceFailures, OutcomeLog};
 use page_token::Position;
 use poller::Pollers;
 use reader::Reader;
@@ -79,7 +79,8 @@ pub struct Times {
 
 impl<A: Api> Operations<A> {
     /// Creates the service. An upstream call whose callers disconnected continues as a task of `in_flight`. Waits
-    /// end when `serving` becomes `Draining`. `guard` looks at every response to a query. `metrics` reads the sizes of the cache and of the pollers.
+    /// end when `serving` becomes `Draining`. `guard` looks at every response to a query. `metrics` reads the sizes of
+    /// the cache and of the pollers.
     #[must_use]
     pub fn new(
         policy: Policy,
@@ -129,6 +130,7 @@ impl<A: Api> Operations<A> {
             policy: &self.policy,
             amapi: &*self.amapi,
             log: &self.log,
+            failures: DeviceFailures::default(),
             reader: &self.reader,
             call,
             filter,
@@ -136,8 +138,9 @@ impl<A: Api> Operations<A> {
             return_partial_success,
             end: call.wait_end(self.times.upstream_timeout),
         };
-        let (mut page, position) =
-            list.page(&permit, position).await.map_err(|error| status::from_upstream(&error))?;
+        let result = list.page(&permit, position).await;
+        list.failures.log(permit.resource(), call.record.trace());
+        let (mut page, position) = result.map_err(|error| status::from_upstream(&error))?;
         page.next_page_token = position.write(permit.resource(), &text);
         Ok(Response::new(page))
     }

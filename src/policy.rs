@@ -144,18 +144,20 @@ impl Policy {
         self.decide_by(caller, resource, |decision| self.metrics.count(A::ACTION.into(), decision))
     }
 
-    /// Decides as [`Self::decide`] about a part of a call, for example about each device of a list over all devices. The
-    /// metrics count only the decision about the whole call, because a denied part is no denied call.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Self::decide`].
-    pub fn decide_part<A: ActionType>(
+    /// The permits for the permitted parts of a call, for example for the devices of a list over all devices. The metrics
+    /// do not count each part, because a denied part is no denied call. In shadow mode, they count one decision if any of
+    /// the parts would be denied, because the effect of enforcement would be invisible otherwise.
+    pub fn decide_parts<A: ActionType>(
         &self,
         caller: &Caller,
-        resource: A::Resource,
-    ) -> Result<Permit<A>, Denied> {
-        self.decide_by(caller, resource, |_| {})
+        parts: impl IntoIterator<Item = A::Resource>,
+    ) -> Vec<Permit<A>> {
+        let decisions = parts.into_iter().map(|part| self.decide_by(caller, part, |_| {}));
+        let permits: Vec<Permit<A>> = decisions.filter_map(Result::ok).collect();
+        if permits.iter().any(|permit| permit.would_deny == Some(true)) {
+            self.metrics.count(A::ACTION.into(), PolicyDecision::WouldDeny);
+        }
+        permits
     }
 
     fn decide_by<A: ActionType>(

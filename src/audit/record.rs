@@ -73,7 +73,7 @@ pub(super) struct Facts {
     pub(super) name: Option<String>,
     pub(super) decision: Option<Decision>,
     pub(super) policies: Option<Policies>,
-    /// In shadow mode, whether the policy would have denied the call.
+    /// In shadow mode, whether the policy would have denied the call or a part of it.
     pub(super) would_deny: Option<bool>,
     /// The upstream call that the call started or joined. The flight may end after the call.
     pub(super) flight: Option<Arc<Flight>>,
@@ -189,6 +189,11 @@ impl Record {
         let mut facts = self.lock();
         facts.decide(Decision::Allow, Some(policies));
         facts.would_deny = would_deny;
+    }
+
+    /// Records that a policy in shadow mode would have denied a part of the call.
+    pub fn would_deny_part(&self) {
+        self.lock().would_deny = Some(true);
     }
 
     /// Records that these policies forbid the call. The list is empty when no policy permits the call. It is `None`

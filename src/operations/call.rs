@@ -84,6 +84,19 @@ impl Call {
         }
     }
 
+    /// The permits for the permitted parts of the call. Records if `policy` is in shadow mode and would deny a part.
+    pub(super) fn permit_parts<A: ActionType>(
+        &self,
+        policy: &Policy,
+        parts: impl IntoIterator<Item = A::Resource>,
+    ) -> Vec<Permit<A>> {
+        let permits = policy.decide_parts::<A>(&self.caller, parts);
+        if permits.iter().any(|permit| permit.would_deny() == Some(true)) {
+            self.record.would_deny_part();
+        }
+        permits
+    }
+
     /// The deadline: the caller's deadline, or `limit` after the arrival if that is earlier.
     #[must_use]
     pub fn deadline(&self, limit: Duration) -> Instant {

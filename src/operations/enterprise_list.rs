@@ -11,7 +11,12 @@ use tokio::time::{Instant, timeout_at};
 use tonic::Code;
 
 use super::{
-    call::Call, filter::Filter, outcome_log::OutcomeLog, page_token::Position, reader::Reader, status,
+    call::Call,
+    filter::Filter,
+    outcome_log::{DeviceFailures, OutcomeLog},
+    page_token::Position,
+    reader::Reader,
+    status,
 };
 use crate::{
     amapi::{Api, DevicesPage, ListQuery, error::Error},
@@ -41,6 +46,7 @@ pub(super) struct EnterpriseList<'a, A> {
     pub(super) policy: &'a Policy,
     pub(super) amapi: &'a A,
     pub(super) log: &'a OutcomeLog,
+    pub(super) failures: DeviceFailures,
     pub(super) reader: &'a Reader<A>,
     pub(super) call: &'a Call,
     pub(super) filter: Filter,
@@ -110,9 +116,8 @@ impl<A: Api> EnterpriseList<'_, A> {
         }
         // A device that the policy forbids is neither queried nor named, also not in the token.
         let first = position.devices.front().cloned();
-        let decide = |device| self.policy.decide_part(&self.call.caller, device);
-        let decisions = position.devices.drain(..).map(decide);
-        let devices: VecDeque<Permit<List>> = decisions.filter_map(Result::ok).collect();
+        let permits = self.call.permit_parts(self.policy, position.devices.drain(..));
+        let devices: VecDeque<Permit<List>> = permits.into();
         if devices.front().map(Permit::resource) != first.as_ref() {
             position.operations_token.clear();
         }
@@ -166,7 +171,7 @@ impl<A: Api> EnterpriseList<'_, A> {
                 ReadEnd::Finished => {}
                 ReadEnd::Full => break,
                 // The device was deleted.
-                ReadEnd::Failed(error) if status::from_upstream(&error).code() == Code::NotFound => {}
+                ReadEnd::Failed(error) if status::code_of(&error) == Code::NotFound => {}
                 ReadEnd::Failed(error) if !is_of_device(&error) => {
                     if page.has_progress {
                         break;
@@ -260,7 +265,8 @@ impl<A: Api> EnterpriseList<'_, A> {
     ) -> Result<Batch, Error> {
         let (flight, sent_at) = (whole.part(self.end), Instant::now());
         let filter = |operation: &_| self.filter.matches(operation);
-        let page = self.reader.list_matching(permit, query, self.end, &flight, filter).await?;
+        let log = |result: &_| self.log.log_device(permit, result, &flight, &self.failures);
+        let page = self.reader.list_matching(permit, query, self.end, &flight, filter, log).await?;
         let ListOperationsResponse { operations, next_page_token, unreachable: _ } = page;
         // An unfinished state is outdated soon. Thousands of them would evict all others.
         for operation in operations.iter().filter(|operation| operation.done) {
@@ -287,5 +293,5 @@ fn is_of_device(error: &Error) -> bool {
             | Error::DeadlineExceeded { .. }
     );
     // A quota is of the whole project.
-    !is_of_call && status::from_upstream(error).code() != Code::ResourceExhausted
+    !is_of_call && status::code_of(error) != Code::ResourceExhausted
 }

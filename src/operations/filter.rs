@@ -2,7 +2,7 @@
 //!
 //! `OR` binds tighter than `AND`, as AIP-160 says. A comparison with a missing field does not match.
 
-use std::{fmt, str::FromStr};
+use std::{cell::LazyCell, fmt, str::FromStr};
 
 use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -15,6 +15,9 @@ const MAX_LENGTH: usize = 8 * 1024;
 /// The maximum depth of nested parentheses.
 const MAX_DEPTH: usize = 32;
 
+/// The maximum number of comparisons. The task of a call compares thousands of operations without a pause.
+const MAX_COMPARISONS: usize = 64;
+
 /// The maximum length of a quoted part of the filter in an error, in bytes.
 const MAX_QUOTE: usize = 64;
 
@@ -22,9 +25,9 @@ const MAX_QUOTE: usize = 64;
 const SUPPORTED: &str = "supported are done = true, done = false, metadata.type with = or !=, metadata.createTime with \
                          =, !=, <, <=, > or >= and an RFC 3339 time, and AND, OR, NOT, - and parentheses";
 
-/// A filter of operations. The default matches every operation.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Filter(Option<Expression>);
+/// A filter of operations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Filter(Expression);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Expression {
@@ -53,6 +56,8 @@ pub(super) enum FilterError {
     TooLong,
     #[error("more than {MAX_DEPTH} nested parentheses")]
     TooDeep,
+    #[error("more than {MAX_COMPARISONS} comparisons")]
+    TooManyComparisons,
     #[error("a string without its closing quotation mark")]
     OpenString,
     #[error("{found} where {expected} is expected; {SUPPORTED}")]
@@ -82,26 +87,35 @@ enum Token {
 impl Filter {
     /// Whether the filter matches an operation in Google's JSON.
     pub(super) fn matches(&self, operation: &Json) -> bool {
-        self.0.as_ref().is_none_or(|expression| expression.matches(operation))
+        // Several comparisons of the time parse it once.
+        let created = LazyCell::new(|| {
+            metadata(operation, "createTime").and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok())
+        });
+        self.0.matches(operation, &created)
     }
 }
 
+fn metadata<'a>(operation: &'a Json, field: &str) -> Option<&'a str> {
+    operation.get("metadata")?.get(field)?.as_str()
+}
+
 impl Expression {
-    fn matches(&self, operation: &Json) -> bool {
-        let metadata = |field: &str| operation.get("metadata")?.get(field)?.as_str();
+    /// Whether the expression is true for an operation that was `created` at this time.
+    fn matches<F>(&self, operation: &Json, created: &LazyCell<Option<OffsetDateTime>, F>) -> bool
+    where
+        F: FnOnce() -> Option<OffsetDateTime>,
+    {
         match self {
-            Self::All(all) => all.iter().all(|one| one.matches(operation)),
-            Self::Any(any) => any.iter().any(|one| one.matches(operation)),
-            Self::Not(inner) => !inner.matches(operation),
+            Self::All(all) => all.iter().all(|one| one.matches(operation, created)),
+            Self::Any(any) => any.iter().any(|one| one.matches(operation, created)),
+            Self::Not(inner) => !inner.matches(operation, created),
             // In protobuf's JSON form, a member that is false is absent.
             Self::Done(done) => (operation.get("done") == Some(&Value::Bool(true))) == *done,
             Self::Type { is_equal, name } => {
-                metadata("type").is_some_and(|found| (found == name) == *is_equal)
+                metadata(operation, "type").is_some_and(|found| (found == name) == *is_equal)
             }
             Self::CreateTime(comparator, time) => {
-                let found =
-                    metadata("createTime").and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok());
-                found.is_some_and(|found| comparator.holds(found, *time))
+                created.is_some_and(|created| comparator.holds(created, *time))
             }
         }
     }
@@ -138,13 +152,13 @@ impl FromStr for Filter {
         if text.len() > MAX_LENGTH {
             return Err(FilterError::TooLong);
         }
-        let mut parser = Parser { tokens: tokens(text)?.into_iter().peekable(), depth: 0 };
+        let mut parser = Parser { tokens: tokens(text)?.into_iter().peekable(), depth: 0, comparisons: 0 };
         if parser.tokens.peek().is_none() {
-            return Ok(Self::default());
+            return Ok(Self(Expression::All(Vec::new())));
         }
         let expression = parser.expression()?;
         match parser.tokens.next() {
-            None => Ok(Self(Some(expression))),
+            None => Ok(Self(expression)),
             Some(token) => Err(unexpected(Some(&token), "AND or OR")),
         }
     }
@@ -167,7 +181,10 @@ fn tokens(text: &str) -> Result<Vec<Token>, FilterError> {
             _ => match comparator(rest) {
                 Some(comparator) => (Token::Comparator(comparator), comparator.as_str().len()),
                 None => {
-                    let is_end = |c: char| c.is_whitespace() || "()\"'=<>!".contains(c);
+                    // A time has colons, and a field ends at one.
+                    let is_value = matches!(tokens.last(), Some(Token::Comparator(_)));
+                    let is_end =
+                        |c: char| c.is_whitespace() || "()\"'=<>!".contains(c) || (c == ':' && !is_value);
                     // A `!` without a `=` is a word of its own, so that the parser reports it.
                     let length = rest.find(is_end).unwrap_or(rest.len()).max(first.len_utf8());
                     (Token::Word(rest[..length].to_owned()), length)
@@ -213,6 +230,7 @@ fn quoted(text: &str, mark: char) -> Option<(String, usize)> {
 struct Parser {
     tokens: std::iter::Peekable<std::vec::IntoIter<Token>>,
     depth: usize,
+    comparisons: usize,
 }
 
 impl Parser {
@@ -222,7 +240,7 @@ impl Parser {
         while self.skip_keyword("AND") {
             factors.push(self.factor()?);
         }
-        Ok(joined(factors, Expression::All))
+        Ok(Expression::All(factors))
     }
 
     /// Terms that `OR` joins.
@@ -231,7 +249,7 @@ impl Parser {
         while self.skip_keyword("OR") {
             terms.push(self.term()?);
         }
-        Ok(joined(terms, Expression::Any))
+        Ok(Expression::Any(terms))
     }
 
     /// A comparison or an expression in parentheses, which may be negated.
@@ -260,6 +278,10 @@ impl Parser {
 
     /// The rest of a comparison, after its field.
     fn comparison(&mut self, field: &str) -> Result<Expression, FilterError> {
+        self.comparisons += 1;
+        if self.comparisons > MAX_COMPARISONS {
+            return Err(FilterError::TooManyComparisons);
+        }
         let field = ["done", "metadata.type", "metadata.createTime"]
             .into_iter()
             .find(|known| *known == field)
@@ -299,14 +321,6 @@ impl Parser {
 
     fn skip_keyword(&mut self, keyword: &str) -> bool {
         self.tokens.next_if(|token| matches!(token, Token::Word(word) if word == keyword)).is_some()
-    }
-}
-
-/// The only expression of `list`, or all of them joined.
-fn joined(mut list: Vec<Expression>, join: impl FnOnce(Vec<Expression>) -> Expression) -> Expression {
-    match list.len() {
-        1 => list.swap_remove(0),
-        _ => join(list),
     }
 }
 

@@ -6,9 +6,18 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use tonic::Code;
 use tracing::field::display;
 
-use crate::{amapi::error::Error, flight::Flight, log_throttle::LogThrottle, policy::Action};
+use super::status;
+use crate::{
+    amapi::{error::Error, operator_error::OperatorError},
+    flight::Flight,
+    log_throttle::LogThrottle,
+    name::{DeviceName, EnterpriseName},
+    policy::{Action, Permit, action::List},
+    telemetry::traces::Trace,
+};
 
 /// The throttle of an exceeded budget.
 const QUOTA_BUDGET: &str = "QUOTA_BUDGET";
@@ -58,8 +67,7 @@ impl OutcomeLog {
             tracing::warn!(trace_id, %resource, ?action, attempts, upstream_status, credential, %error, "upstream call failed");
             return;
         };
-        if let Some(operator) = response.google.as_deref().and_then(|google| google.operator_error()) {
-            let (reason, hint) = (operator.reason, operator.hint);
+        if let Some(OperatorError { reason, hint }) = operator_error(error) {
             if let Some(suppressed) = self.permit(credential.unwrap_or_default(), reason) {
                 tracing::warn!(
                     trace_id, credential, reason, hint, suppressed, %resource, ?action, attempts, %error,
@@ -73,6 +81,29 @@ impl OutcomeLog {
         }
     }
 
+    /// Logs the outcome of a query about one of the devices of a list, as [`Self::log`] does. A failure whose line would
+    /// not be throttled is logged at debug, because a page of the list can have 100 failed devices. `failures` has the
+    /// line of the page.
+    pub(super) fn log_device<T>(
+        &self,
+        permit: &Permit<List>,
+        result: &Result<T, Error>,
+        flight: &Flight,
+        failures: &DeviceFailures,
+    ) {
+        let (resource, action) = (permit.resource(), permit.action());
+        if let Err(error) = result {
+            failures.add(resource, error);
+            if !is_throttled(error) {
+                let (attempts, upstream_status) = (flight.attempts(), flight.upstream_status());
+                let (credential, trace_id) = (flight.credential(), flight.trace().id.map(display));
+                tracing::debug!(trace_id, %resource, ?action, attempts, upstream_status, credential, %error, "upstream call failed");
+                return;
+            }
+        }
+        self.log(resource, action, result, flight);
+    }
+
     /// As [`LogThrottle::permit`].
     fn permit(&self, subject: &str, reason: &'static str) -> Option<u64> {
         let mut throttles = self.throttles.lock().unwrap_or_else(PoisonError::into_inner);
@@ -80,11 +111,65 @@ impl OutcomeLog {
     }
 }
 
+/// The error in Google's response that only the operator can correct.
+fn operator_error(error: &Error) -> Option<OperatorError> {
+    let Error::Response(response) = error else { return None };
+    response.google.as_deref()?.operator_error()
+}
+
+/// Whether [`OutcomeLog::log`] limits the rate of this error's lines.
+fn is_throttled(error: &Error) -> bool {
+    matches!(error, Error::QuotaBudget { .. }) || operator_error(error).is_some()
+}
+
+/// The failed devices of one page of a list over all devices.
+#[derive(Default)]
+pub(super) struct DeviceFailures(Mutex<FailedDevices>);
+
+#[derive(Default)]
+struct FailedDevices {
+    count: usize,
+    first: Option<(DeviceName, Error)>,
+}
+
+impl DeviceFailures {
+    /// Adds the error of a device. A deleted device, an exhausted quota and a caller that left are no failures.
+    pub(super) fn add(&self, device: &DeviceName, error: &Error) {
+        if matches!(status::code_of(error), Code::NotFound | Code::ResourceExhausted | Code::Cancelled) {
+            return;
+        }
+        let mut failed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.count += 1;
+        failed.first.get_or_insert_with(|| (device.clone(), error.clone()));
+    }
+
+    /// Logs the number of the failed devices and the first error, if there are any.
+    pub(super) fn log(&self, enterprise: &EnterpriseName, trace: &Trace) {
+        let failed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let FailedDevices { count, first: Some((device, error)) } = &*failed else { return };
+        let (trace_id, enterprise) = (trace.id.map(display), enterprise.id());
+        tracing::warn!(trace_id, enterprise, failed = count, %device, %error, "devices of a list cannot be read");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::OutcomeLog;
+    use super::{DeviceFailures, OutcomeLog};
+    use crate::{
+        name::DeviceName,
+        operations::fake_amapi::{not_found, over_budget, unreachable},
+    };
+
+    #[test]
+    fn deleted_devices_and_an_exhausted_quota_are_no_failures() {
+        let (failures, device) = (DeviceFailures::default(), DeviceName::parse("enterprises/e/devices/d"));
+        for error in [not_found(), over_budget(9), unreachable(), unreachable()] {
+            failures.add(device.as_ref().expect("a name"), &error);
+        }
+        assert_eq!(failures.0.lock().expect("not poisoned").count, 2);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn each_reason_of_each_credential_has_a_line_every_10_seconds() {

@@ -128,7 +128,7 @@ fn pause_after<T>(result: &Result<T, Error>) -> Duration {
 fn is_transient(error: &Error) -> bool {
     match error {
         Error::Response(response) => matches!(
-            status::code_of(response),
+            status::code_of_response(response),
             Code::Unavailable
                 | Code::ResourceExhausted
                 | Code::DeadlineExceeded

@@ -117,10 +117,12 @@ impl<A: Api> Reader<A> {
         let end = deadline.min(Instant::now() + self.0.upstream_timeout);
         let flight = record.start_flight(end);
         let _member = record.joined(&flight, false);
-        self.list_matching(permit, query, deadline, &flight, |_| true).await
+        let log = |result: &_| self.0.log.log(permit.resource(), permit.action(), result, &flight);
+        self.list_matching(permit, query, deadline, &flight, |_| true, log).await
     }
 
-    /// Fetches a page of a device's operations in `flight`, and keeps those for which `filter` is true.
+    /// Fetches a page of a device's operations in `flight`, and keeps those for which `filter` is true. `log` logs the
+    /// result.
     pub(super) async fn list_matching(
         &self,
         permit: &Permit<List>,
@@ -128,13 +130,14 @@ impl<A: Api> Reader<A> {
         deadline: Instant,
         flight: &Arc<Flight>,
         filter: impl Fn(&Json) -> bool + Send,
+        log: impl FnOnce(&Result<ListOperationsResponse, Error>) + Send,
     ) -> Result<ListOperationsResponse, Error> {
         let page = async {
             let page = self.0.amapi.list(permit, query, flight).await.inspect(|page| {
                 self.0.guard.see_page(permit.resource().enterprise(), page);
             });
             let result = page.and_then(|page| translate::page(page, filter));
-            self.0.log.log(permit.resource(), permit.action(), &result, flight);
+            log(&result);
             result
         };
         match timeout_at(deadline, page).await {

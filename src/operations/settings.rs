@@ -47,7 +47,7 @@ impl GuardSettings {
     /// The limit; `None` with an error in the section.
     pub(crate) fn limit(&self, section: &Section, errors: &mut ConfigErrors) -> Option<GuardLimit> {
         if section.lacks("pending_wipes") {
-            let hint = "give the number of pending WIPEs that is not reported yet, 50 for example";
+            let hint = "give the number of pending WIPEs above which the guard reports, 50 for example";
             section.invalid("pending_wipes", Invalid::new("this is missing", hint), errors);
         }
         Some(GuardLimit { pending_wipes: self.pending_wipes?, period: self.period })

@@ -54,15 +54,32 @@ pub fn code_name(code: Code) -> &'static str {
     CODE_NAMES.iter().find(|entry| entry.0 == code).map_or("UNKNOWN", |entry| entry.1)
 }
 
-/// The status of a failed call to the Android Management API. Never OK.
+/// The gRPC code of a failed call to the Android Management API. Never OK.
+#[must_use]
+pub fn code_of(error: &Error) -> Code {
+    match error {
+        Error::NoCredential => Code::FailedPrecondition,
+        Error::UrlTooLong { .. } | Error::NotBuilt { .. } => Code::InvalidArgument,
+        Error::Response(response) if !response.rejects_credential() => code_of_response(response),
+        // UNAUTHENTICATED would refer to the caller's credential.
+        Error::Response(_) | Error::CredentialRejected(_) => Code::Internal,
+        Error::Malformed { .. } | Error::NotHttp { .. } | Error::Lost => Code::Internal,
+        Error::CredentialUnavailable { .. } | Error::Unreachable { .. } => Code::Unavailable,
+        Error::DeadlineExceeded { .. } => Code::DeadlineExceeded,
+        Error::QuotaBudget { .. } => Code::ResourceExhausted,
+        Error::Abandoned => Code::Cancelled,
+    }
+}
+
+/// The status of a failed call to the Android Management API, with the code [`code_of`]. Never OK.
 #[must_use]
 pub fn from_upstream(error: &Error) -> Status {
+    let local = |reason, message: &str, more: Vec<Any>| local(code_of(error), reason, message, more);
     match error {
         Error::NoCredential => local(
-            Code::FailedPrecondition,
             "NO_CREDENTIAL_FOR_ENTERPRISE",
             "the proxy has no credential for this enterprise",
-            [],
+            Vec::new(),
         ),
         Error::UrlTooLong { field, url_length } => invalid_field(
             field,
@@ -73,54 +90,48 @@ pub fn from_upstream(error: &Error) -> Status {
             ),
         ),
         Error::NotBuilt { cause: _ } => local(
-            Code::InvalidArgument,
             "REQUEST_NOT_BUILT",
             "no request to the Android Management API can have the fields of this request",
-            [],
+            Vec::new(),
         ),
         Error::Response(response) if !response.rejects_credential() => google_error(response),
         // Google's response is not forwarded, because a caller would apply UNAUTHENTICATED to its own credential.
         Error::Response(_) | Error::CredentialRejected(_) => local(
-            Code::Internal,
             "UPSTREAM_CREDENTIAL_REJECTED",
             "the Android Management API rejected the proxy's credential",
-            [],
+            Vec::new(),
         ),
         Error::CredentialUnavailable { retry_after } => local(
-            Code::Unavailable,
             "CREDENTIAL_UNAVAILABLE",
             "the proxy has no valid token for the Android Management API at the moment",
-            [retry_info(*retry_after)],
+            vec![retry_info(*retry_after)],
         ),
         Error::Malformed { what, http_status } => local(
-            Code::Internal,
             "UPSTREAM_MALFORMED",
             &format!("the response, HTTP {http_status}, is not from the Android Management API: {what}"),
-            [],
+            Vec::new(),
         ),
         Error::NotHttp { cause: _ } => local(
-            Code::Internal,
             "UPSTREAM_MALFORMED",
             "the upstream of the Android Management API does not speak HTTP",
-            [],
+            Vec::new(),
         ),
         Error::Unreachable { cause: _ } => local(
-            Code::Unavailable,
             "UPSTREAM_UNREACHABLE",
             "the Android Management API did not send a complete response",
-            [],
+            Vec::new(),
         ),
         Error::DeadlineExceeded { while_doing } => deadline_exceeded(while_doing),
         Error::QuotaBudget { retry_after, project } => quota_budget(*retry_after, project),
         // No caller is left, so this status is only for the audit log.
-        Error::Abandoned => Status::cancelled("the caller disconnected"),
+        Error::Abandoned => Status::new(code_of(error), "the caller disconnected"),
         Error::Lost => internal(),
     }
 }
 
 /// The gRPC code of an error that Google returned: from a known quirk, otherwise from the error's `status`,
 /// otherwise from the HTTP status. Never OK.
-pub(super) fn code_of(response: &ErrorResponse) -> Code {
+pub(super) fn code_of_response(response: &ErrorResponse) -> Code {
     match (response.http_status, response.google.as_deref()) {
         (403, _) if response.is_quota_refusal() => Code::ResourceExhausted,
         (500, Some(google)) if google.message.as_deref() == Some(NOT_FOUND_MESSAGE) => Code::NotFound,
@@ -155,7 +166,7 @@ fn http_code(status: u16) -> Code {
 }
 
 fn google_error(response: &ErrorResponse) -> Status {
-    let code = code_of(response);
+    let code = code_of_response(response);
     let http_status = response.http_status;
     let (message, mut details) = match response.google.as_deref() {
         Some(google) => {

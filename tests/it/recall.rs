@@ -2,6 +2,7 @@
 
 mod authorization;
 mod command;
+mod failure_lines;
 mod fixture;
 mod guard;
 mod incomplete_lists;

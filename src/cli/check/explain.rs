@@ -42,6 +42,13 @@ pub(super) struct ExplainedCall {
     resource: ExplainedResource,
 }
 
+impl ExplainedCall {
+    /// Whether the policy also decides about each device: an allowed list over all devices.
+    fn decides_each_device(&self, explanation: &Explanation<'_>) -> bool {
+        explanation.allowed && matches!(self.resource, ExplainedResource::Enterprise(_))
+    }
+}
+
 enum ExplainedResource {
     Operation(OperationName),
     Device(DeviceName),
@@ -150,13 +157,14 @@ pub(super) fn run(call: Result<ExplainedCall, String>, flags: Flags, output: For
     };
     let explanation = file.rules.explain(&call.caller, call.action, call.resource.lineage());
     let printed = match output {
-        Format::Text => output::all_to_stdout(&text(&call.caller, &explanation, &file)),
-        Format::Json => output::to_stdout(&object(&call.caller, &explanation, file.mode).to_string()),
+        Format::Text => output::all_to_stdout(&text(&call, &explanation, &file)),
+        Format::Json => output::to_stdout(&object(&call, &explanation, file.mode).to_string()),
     };
     if explanation.allowed { printed } else { Exit::Failed }
 }
 
-fn text(caller: &Caller, explanation: &Explanation<'_>, file: &PolicyFile) -> Vec<String> {
+fn text(call: &ExplainedCall, explanation: &Explanation<'_>, file: &PolicyFile) -> Vec<String> {
+    let caller = &call.caller;
     let Explanation { allowed, policies, errors, attributes } = explanation;
     let mut lines = vec![if *allowed { "allowed" } else { "denied" }.to_owned()];
     for policy in policies {
@@ -169,6 +177,9 @@ fn text(caller: &Caller, explanation: &Explanation<'_>, file: &PolicyFile) -> Ve
     }
     if policies.is_empty() {
         lines.push("no policy permits it".to_owned());
+    }
+    if call.decides_each_device(explanation) {
+        lines.push("each device is decided again, and left out of the list if it is denied".to_owned());
     }
     if file.mode == PolicyMode::Shadow {
         lines.push(
@@ -188,7 +199,8 @@ fn text(caller: &Caller, explanation: &Explanation<'_>, file: &PolicyFile) -> Ve
     lines
 }
 
-fn object(caller: &Caller, explanation: &Explanation<'_>, mode: PolicyMode) -> Json {
+fn object(call: &ExplainedCall, explanation: &Explanation<'_>, mode: PolicyMode) -> Json {
+    let caller = &call.caller;
     let Explanation { allowed, policies, errors, attributes } = explanation;
     let policies: Vec<_> = policies
         .iter()
@@ -199,7 +211,7 @@ fn object(caller: &Caller, explanation: &Explanation<'_>, mode: PolicyMode) -> J
         .collect();
     let errors: Vec<_> =
         errors.iter().map(|error| json!({"policy": error.policy, "cause": error.cause})).collect();
-    json!({
+    let mut object = json!({
         "decision": if *allowed { "allow" } else { "deny" },
         "mode": match mode {
             PolicyMode::Enforce => "enforce",
@@ -210,5 +222,9 @@ fn object(caller: &Caller, explanation: &Explanation<'_>, mode: PolicyMode) -> J
         "tags": caller.claims(),
         "policies": policies,
         "errors": errors,
-    })
+    });
+    if call.decides_each_device(explanation) {
+        object["decides_each_device"] = true.into();
+    }
+    object
 }

@@ -266,6 +266,29 @@ fn a_401_of_google_is_not_forwarded() {
 }
 
 #[test]
+fn the_code_of_an_error_is_that_of_its_status() {
+    let (cause, retry_after) = ("refused".to_owned(), Duration::from_secs(3));
+    for (error, code) in [
+        (Error::NoCredential, Code::FailedPrecondition),
+        (Error::UrlTooLong { field: "filter", url_length: 70_000 }, Code::InvalidArgument),
+        (Error::NotBuilt { cause: cause.clone() }, Code::InvalidArgument),
+        (Error::Response(response(404, "")), Code::NotFound),
+        (Error::Response(response(401, "")), Code::Internal),
+        (Error::CredentialRejected(response(401, "")), Code::Internal),
+        (Error::CredentialUnavailable { retry_after }, Code::Unavailable),
+        (Error::Malformed { what: "a redirect", http_status: 302 }, Code::Internal),
+        (Error::NotHttp { cause: cause.clone() }, Code::Internal),
+        (Error::Unreachable { cause }, Code::Unavailable),
+        (Error::DeadlineExceeded { while_doing: "while waiting for a token" }, Code::DeadlineExceeded),
+        (Error::QuotaBudget { retry_after, project: "p".into() }, Code::ResourceExhausted),
+        (Error::Abandoned, Code::Cancelled),
+        (Error::Lost, Code::Internal),
+    ] {
+        assert_eq!((code_of(&error), from_upstream(&error).code()), (code, code), "{error:?}");
+    }
+}
+
+#[test]
 fn local_errors_have_our_domain() {
     let own = |reason| info("countermand", reason);
     let retry_after = Duration::from_secs(3);

@@ -92,8 +92,16 @@ async fn a_list_of_all_devices_is_about_the_enterprise() {
     let all = "enterprises/LC01/devices/-";
     let ended = explain(&["--explain", CONSOLE, "list", all]).await;
     assert!(ended.code == Some(0) && ended.stdout.starts_with("allowed\nby console "), "{ended:?}");
+    let again = "\neach device is decided again, and left out of the list if it is denied\n";
+    assert!(ended.stdout.contains(again), "{ended:?}");
+    let ended = explain(&["--explain", CONSOLE, "list", all, "--output", "json"]).await;
+    let found: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(found["decides_each_device"], true, "{found}");
+    let ended = explain(&["--explain", CONSOLE, "list", "enterprises/LC01/devices/d1"]).await;
+    assert!(ended.code == Some(0) && !ended.stdout.contains(again), "{ended:?}");
     let devices_alone = "permit (principal, action, resource is Device);";
-    assert_eq!(explain_by(devices_alone, &["--explain", CONSOLE, "list", all]).await.code, Some(1));
+    let ended = explain_by(devices_alone, &["--explain", CONSOLE, "list", all]).await;
+    assert!(ended.code == Some(1) && !ended.stdout.contains(again), "{ended:?}");
     let ended = explain(&["--explain", CONSOLE, "get", all]).await;
     assert!(ended.stderr.contains("the device must be named: the wildcard - is only for"), "{ended:?}");
 }

@@ -1,15 +1,19 @@
 //! A service in front of an emulator with the devices of one enterprise.
 
-use std::time::Duration;
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use countermand::proto::longrunning::{
     ListOperationsRequest, ListOperationsResponse, operations_client::OperationsClient,
 };
 use countermand_emulator::{Emulator, Quota, Settings};
 use serde_json::json;
-use tonic::{IntoRequest, Status, transport::Channel};
+use tonic::{
+    IntoRequest, Status,
+    transport::{Channel, Endpoint},
+};
 
 use crate::support::{
+    process::{Process, countermand},
     service::{Service, Setup},
     with_timeout,
 };
@@ -37,6 +41,27 @@ pub(super) async fn start() -> (Emulator, Service) {
     let emulator = emulator(settings()).await;
     let service = setup(&emulator).start().await;
     (emulator, service)
+}
+
+/// `serve` as a process in the directory `dir`, for the API of `emulator`, with further arguments. The log has lines from
+/// `level` on. There is a token.
+pub(super) async fn serve(
+    emulator: &Emulator,
+    dir: &Path,
+    level: &str,
+    arguments: &[&str],
+) -> (Process, OperationsClient<Channel>) {
+    std::fs::write(dir.join("key.json"), emulator.credentials().expose()).unwrap();
+    let mut command = countermand(&["serve", "--listen", "127.0.0.1:0", "--admin-listen", "off"]);
+    command.args(["--credentials", "key.json", "--upstream-url", emulator.url()]).args(arguments);
+    let process = Process::start(command.env("RUST_LOG", level).current_dir(dir));
+    let address = process.stderr.see(|log| {
+        let (_, rest) = log.split_once(": listening address=")?;
+        rest.lines().next()?.parse::<SocketAddr>().ok()
+    });
+    let channel = Endpoint::from_shared(format!("http://{}", address.await)).unwrap().connect_lazy();
+    process.stderr.has("token fetched").await;
+    (process, OperationsClient::new(channel))
 }
 
 /// The name of a device. The order of the names is that of the numbers.

@@ -57,5 +57,11 @@ async fn an_unsupported_filter_is_a_field_violation() {
         assert_eq!(violation.field, "filter");
         assert!(violation.description.contains("supported are done = true,"), "{violation:?}");
     }
+    let many = ["metadata.createTime > \"2026-01-01T00:00:00Z\""; 65].join(" OR ");
+    let status = list(&mut service.client(), filtered(&many)).await.unwrap_err();
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::InvalidArgument, "filter: more than 64 comparisons")
+    );
     assert_eq!(emulator.control().queries().devices, 0);
 }
