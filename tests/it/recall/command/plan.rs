@@ -120,8 +120,9 @@ async fn a_terminal_shows_a_bar_that_is_erased_at_the_end() {
     assert_eq!(output.status.code(), Some(0), "{seen:?}");
     let lines: Vec<_> = seen.split("\r\u{1b}[K").collect();
     assert!(lines.len() > 3 && lines.last() == Some(&""), "{seen:?}");
-    let shown =
-        |line: &&&str| line.contains("#") && line.contains(" of 40 done, ") && line.contains(" to go");
+    let shown = |line: &&&str| {
+        line.contains("#") && line.contains(" of 40 cancels answered, ") && line.contains(" to go")
+    };
     assert!(lines.iter().any(|line| shown(&line)), "{seen:?}");
     assert!(!seen.contains('\n'), "{seen:?}");
 }
