@@ -63,7 +63,8 @@ operations: recall does not find them and cannot cancel them.
 
 Exit codes: 0 all cancelled, or nothing found; 6 some were carried out before the cancel; 1 some failed or are
 unknown, a list failed, or the answer was no; 2 usage, or the journal of another selection; 69 the server cannot
-be reached at the start, or breaks the first call; 78 unusable TLS files or journal; 130 stopped by Ctrl-C, 143 ended by SIGTERM.";
+be reached at the start, or is no gRPC server; 78 unusable TLS files or journal; 130 stopped by Ctrl-C, 143 ended
+by SIGTERM.";
 
 /// The time limit of each call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -117,7 +118,7 @@ pub(crate) struct RecallArgs {
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = duration)]
     confirm_timeout: Duration,
 
-    /// How long to repeat a call after errors other than a lost connection and an exhausted quota
+    /// How long to repeat a call that fails, except for a lost connection or an exhausted quota
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
     retry_timeout: Duration,
 

@@ -93,7 +93,7 @@ pub(super) enum RecallError {
     #[error("stopped, because the journal cannot be written: {0}")]
     Journal(#[from] io::Error),
     /// The connection broke before the first answer of the server, so it is probably not a server of gRPC.
-    #[error("the server answered no call: {}", .0.message())]
+    #[error("--server is no gRPC server, or it stopped: {}", .0.message())]
     NoAnswer(ClientError),
 }
 

@@ -130,7 +130,8 @@ pub(super) fn lines(summary: &Summary, tracker: &Tracker) -> Vec<String> {
     }
     match others.count() {
         0 => {}
-        count => lines.push(format!("{count} others were not cancelled: see the journal or --output json")),
+        count => lines
+            .push(format!("{count} others are not known to be cancelled: see the journal or --output json")),
     }
     lines
 }

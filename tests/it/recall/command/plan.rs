@@ -32,6 +32,8 @@ async fn a_dry_run_prints_and_cancels_nothing() {
     let first = "24 pending operations of type WIPE on all devices of enterprises/LC01";
     assert_eq!((lines.next(), lines.next()), (Some(first), Some("       24  WIPE")));
     assert!(ended.stdout.contains("        2  enterprises/LC01/devices/d0000\n"), "{ended:?}");
+    let one = run(&mut recall(service.address, &["--dry-run", "--device", "d0000"])).await;
+    assert!(one.stdout.contains("\non 1 device:\n"), "{one:?}");
     let ended = run(&mut recall(service.address, &["--dry-run", "--output", "json"])).await;
     let plan: Value = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!((&plan["found"], &plan["types"]), (&json!(24), &json!({"WIPE": 24})));

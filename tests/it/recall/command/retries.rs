@@ -101,11 +101,13 @@ async fn an_outcome_that_cannot_be_read_is_unknown() {
 #[tokio::test]
 async fn a_requested_delay_of_one_device_does_not_delay_the_others() {
     let upstream = Upstream::start().await;
-    upstream.answers([unavailable().header("retry-after", "30"), Reply::json(200, &json!({}))]);
+    upstream.answers([unavailable().header("retry-after", "3600")]);
+    upstream.always_answers(Reply::json(200, &json!({})));
     let service = Setup::of(&upstream).start().await;
-    let devices = ["--device", "d0000", "--device", "d0001", "--yes"];
-    let process = Process::start(&mut recall(service.address, &devices));
-    upstream.wait_for_requests(2).await;
+    // Four lists are in flight at once.
+    let devices = (0..12).flat_map(|number| ["--device".to_owned(), format!("d{number:04}")]);
+    let process = Process::start(recall(service.address, &["--yes"]).args(devices));
+    upstream.wait_for_requests(12).await;
     drop(process);
 }
 
