@@ -293,7 +293,7 @@ impl Executor {
         let lane = if kind == CallKind::Cancel { &mut self.cancels } else { &mut self.lists };
         match result {
             Err(error) if error.exit() == Exit::Unreachable && !self.is_answered => {
-                return Err(RecallError::NoAnswer(error));
+                Err(RecallError::NoAnswer(error))
             }
             Err(error) if error.is_transient_or_quota() => {
                 // The client itself may have ended the call at its deadline.
