@@ -16,6 +16,10 @@ use super::{
 };
 use crate::operations::status::{OUR_DOMAIN, code_name};
 
+/// The reasons of transient errors that are not about one call.
+const SERVER_REASONS: &[&str] =
+    &["OVERLOADED", "QUOTA_BUDGET", "CREDENTIAL_UNAVAILABLE", "JWKS_UNAVAILABLE", "AUDIT_UNAVAILABLE"];
+
 /// A failed call or connection, and the exit code of the process.
 #[derive(Debug)]
 pub(crate) struct ClientError {
@@ -50,17 +54,30 @@ impl ClientError {
     pub(crate) fn is_transient(&self) -> bool {
         match self.code() {
             Code::Unavailable | Code::DeadlineExceeded => true,
-            Code::ResourceExhausted => self
-                .status
-                .get_details_error_info()
-                .is_some_and(|info| info.domain == OUR_DOMAIN && info.reason == "QUOTA_BUDGET"),
+            Code::ResourceExhausted => self.has_our_reason(&["QUOTA_BUDGET"]),
             _ => false,
         }
+    }
+
+    /// Whether the server itself is not ready, so that each call gets this error.
+    pub(crate) fn is_of_server(&self) -> bool {
+        self.has_our_reason(SERVER_REASONS)
+    }
+
+    fn has_our_reason(&self, reasons: &[&str]) -> bool {
+        self.status
+            .get_details_error_info()
+            .is_some_and(|info| info.domain == OUR_DOMAIN && reasons.contains(&&*info.reason))
     }
 
     /// Whether a later attempt may succeed, as for [`Self::is_transient`], or when Google's quota allows it.
     pub(crate) fn is_transient_or_quota(&self) -> bool {
         self.is_transient() || self.code() == Code::ResourceExhausted
+    }
+
+    /// The message of the status.
+    pub(crate) fn message(&self) -> &str {
+        self.status.message()
     }
 
     /// The error as one line.

@@ -11,6 +11,7 @@ use std::{
 
 use clap::Args;
 use tokio::task::spawn_blocking;
+use tonic::Status;
 
 use super::{
     client::{ServerArgs, ServerClient},
@@ -23,18 +24,20 @@ use crate::config::duration;
 
 mod executor;
 mod journal;
+mod lane;
 mod outcome;
 mod plan;
 mod progress;
 mod report;
+mod retries;
 mod selection;
 mod tracker;
 
-use executor::{Executor, Stage};
+use executor::{Executor, RecallError, Stage};
 use journal::{Journal, JournalEntry, JournalError};
 use plan::RecallPlan;
-use progress::ProgressDisplay;
 use report::Summary;
+use retries::Retries;
 use selection::{Selection, TimeLimit, UtcTime};
 use tracker::Tracker;
 
@@ -46,10 +49,12 @@ Examples:
 
 Lists the pending operations, shows their number by type and device, and asks. With --yes, cancels go out from
 the first page of the list on. The newest operations are cancelled first. An outcome is known when a list of the
-device shows it: cancelled, or too late. While the server is unavailable or the quota is exhausted, calls
-are retried as the server asks, until Ctrl-C.
+device shows it: cancelled, or too late.
 
---report FILE is a journal. After Ctrl-C, a crash or a lost connection, run the same command again: it resumes,
+A lost connection or an exhausted quota only delays: calls are repeated as the server asks, until Ctrl-C. After
+other transient errors, such as those of a device that cannot be read, a call is repeated for --retry-timeout.
+
+--report FILE is a journal. After Ctrl-C, a crash or failed operations, run the same command again: it resumes,
 and cancels no operation again whose cancel was accepted. A duration such as --since 15m remains one before
 the start of the first run. The last line of the file is the summary.
 
@@ -58,10 +63,15 @@ operations: recall does not find them and cannot cancel them.
 
 Exit codes: 0 all cancelled, or nothing found; 6 some were carried out before the cancel; 1 some failed or are
 unknown, a list failed, or the answer was no; 2 usage, or the journal of another selection; 69 the server cannot
-be reached at the start; 78 unusable TLS files or journal; 130 stopped by Ctrl-C, 143 ended by SIGTERM.";
+be reached at the start, or is no gRPC server; 78 unusable TLS files or journal; 130 stopped by Ctrl-C, 143 ended
+by SIGTERM.";
 
-/// The time limit of the connection and of each call.
+/// The time limit of each call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The time limit of a connection. It is shorter than that of a call, so that a call without a connection ends with
+/// the error of the connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Recall pending commands of an enterprise: cancel all operations of the given types
 #[derive(Debug, Args)]
@@ -108,6 +118,10 @@ pub(crate) struct RecallArgs {
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = duration)]
     confirm_timeout: Duration,
 
+    /// How long to repeat a call that fails, except for a lost connection or an exhausted quota
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
+    retry_timeout: Duration,
+
     #[command(flatten)]
     server: ServerArgs,
 
@@ -129,21 +143,32 @@ enum Confirmation {
 
 /// Recalls operations and prints the report.
 pub(crate) async fn run(args: RecallArgs) -> Exit {
-    let has_journal = args.report.is_some();
-    let exit = until_signal(recall(args)).await;
+    let (started, format, has_journal) = (UtcTime::now(), args.output, args.report.is_some());
+    let mut executor = None;
+    let exit = until_signal(recall(args, started, &mut executor)).await;
     if matches!(exit, Exit::Interrupted | Exit::Terminated) {
-        output::to_stderr(if has_journal {
-            "stopped; run the same command again to continue"
-        } else {
-            "stopped; accepted cancels stay accepted"
-        });
+        let message = match executor.filter(|executor| executor.is_cancelling) {
+            None => "stopped; nothing was cancelled",
+            Some(mut executor) => {
+                executor.interrupt();
+                let summary = Summary::new(executor.tracker.counts(), &executor.failed_lists);
+                // A failed output must not replace the exit code of the signal.
+                let _ = print_report(&executor, started, &summary.interrupted(exit), format);
+                match has_journal {
+                    true => "stopped; run the same command again to continue",
+                    false => "stopped; accepted cancels stay accepted",
+                }
+            }
+        };
+        output::to_stderr(message);
     }
     exit
 }
 
-async fn recall(args: RecallArgs) -> Exit {
+/// Puts the recall into `executor`, which has its state when a signal drops this future.
+async fn recall(args: RecallArgs, started: UtcTime, executor: &mut Option<Executor>) -> Exit {
     let RecallArgs { enterprise, types, all_types: _, devices, since, until, .. } = args;
-    let RecallArgs { yes, dry_run, report, confirm_timeout, server, output, .. } = args;
+    let RecallArgs { yes, dry_run, report, confirm_timeout, retry_timeout, server, output, .. } = args;
     let confirmation = match (yes, dry_run) {
         (true, _) => Confirmation::Given,
         (_, true) => Confirmation::DryRun,
@@ -166,7 +191,7 @@ async fn recall(args: RecallArgs) -> Exit {
         complain(&format!("{kind} is not a type that this version knows: a misspelt type matches nothing"));
     }
     // The connection comes first, so that a recall that cannot start leaves no file.
-    let server = match ServerClient::connect(server, CALL_TIMEOUT).await {
+    let server = match ServerClient::connect(server, CONNECT_TIMEOUT).await {
         Ok(server) => server.with_call_timeout(CALL_TIMEOUT),
         Err(error) => return error.report(output, &selection.all_devices()),
     };
@@ -178,7 +203,9 @@ async fn recall(args: RecallArgs) -> Exit {
                 complain(&format!("--report {}: {error}", path.display()));
                 return match error {
                     JournalError::Io(_) | JournalError::Locked => Exit::Config,
-                    JournalError::NotAJournal(_) | JournalError::OtherSelection(_) => Exit::Usage,
+                    JournalError::NotAJournal(_)
+                    | JournalError::NotSelected(_)
+                    | JournalError::OtherSelection(_) => Exit::Usage,
                 };
             }
         },
@@ -186,30 +213,34 @@ async fn recall(args: RecallArgs) -> Exit {
     if !journaled.is_empty() && output == Format::Text {
         output::to_stderr(&format!("resumes with {} operations of earlier runs", journaled.len()));
     }
-    let (tracker, display) = (Tracker::resume(journaled), ProgressDisplay::new());
-    let mut executor = Executor::new(&server, &selection, confirm_timeout, tracker, journal, display);
-    match execute(&mut executor, &selection, confirmation, output).await {
+    let (tracker, retries) = (Tracker::resume(journaled), Retries::new(retry_timeout));
+    let executor =
+        executor.insert(Executor::new(server, selection, confirm_timeout, retries, tracker, journal));
+    match execute(executor, started, confirmation, output).await {
         Ok(exit) => exit,
-        Err(error) => {
-            complain(&format!("stopped, because the journal cannot be written: {error}"));
+        Err(error @ RecallError::Journal(_)) => {
+            complain(&error.to_string());
             Exit::Failed
+        }
+        Err(error @ RecallError::NoAnswer(_)) => {
+            let status = Status::unavailable(error.to_string());
+            ClientError::new(status, Exit::Unreachable).report(output, &executor.selection.all_devices())
         }
     }
 }
 
 /// Lists, asks if necessary, cancels and reports.
 async fn execute(
-    executor: &mut Executor<'_>,
-    selection: &Selection,
+    executor: &mut Executor,
+    started: UtcTime,
     confirmation: Confirmation,
     format: Format,
-) -> io::Result<Exit> {
-    let started = UtcTime::now();
+) -> Result<Exit, RecallError> {
     if confirmation != Confirmation::Given {
         executor.run(Stage::List).await?;
-        let plan = RecallPlan::new(selection, &executor.tracker);
+        let plan = RecallPlan::new(&executor.selection, &executor.tracker);
         if confirmation == Confirmation::DryRun {
-            return Ok(print_plan(&plan, &executor.failed_lists, format));
+            return Ok(print_plan(&plan, executor, format));
         }
         if plan.len() > 0 {
             for line in plan.lines() {
@@ -218,16 +249,21 @@ async fn execute(
             for (name, error) in &executor.failed_lists {
                 output::to_stderr(&format!("not listed: {name}: {}", error.line()));
             }
-            if !ask(plan.len()).await? {
-                output::to_stderr("nothing was cancelled");
-                return Ok(Exit::Failed);
+            match ask(plan.len()).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    output::to_stderr("nothing was cancelled");
+                    return Ok(Exit::Failed);
+                }
+                Err(error) => {
+                    complain(&format!("nothing was cancelled, because the answer cannot be read: {error}"));
+                    return Ok(Exit::Failed);
+                }
             }
         }
     }
     executor.run(Stage::Cancel).await?;
-    if executor.tracker.operations.is_empty()
-        && let [(name, error), ..] = &executor.failed_lists[..]
-    {
+    if let Some((name, error)) = executor.only_error() {
         return Ok(error.report(format, name));
     }
     let summary = Summary::new(executor.tracker.counts(), &executor.failed_lists);
@@ -237,27 +273,34 @@ async fn execute(
     }
     let exit = summary.exit();
     let printed = match format {
-        Format::Json => output::to_stdout(&report::json(selection, started, &summary, &executor.tracker)),
-        Format::Text if summary.found == 0 => output::to_stdout(&format!("no pending {selection}")),
-        Format::Text => output::all_to_stdout(&report::lines(&summary, &executor.tracker)),
+        Format::Text if summary.is_empty() => {
+            output::to_stdout(&format!("no pending {}", executor.selection))
+        }
+        _ => print_report(executor, started, &summary, format),
     };
     Ok(if exit == Exit::Ok { printed } else { exit })
 }
 
-fn print_plan(plan: &RecallPlan<'_>, failed_lists: &[(String, ClientError)], format: Format) -> Exit {
-    if plan.len() == 0
-        && let [(name, error), ..] = failed_lists
-    {
+fn print_report(executor: &Executor, started: UtcTime, summary: &Summary, format: Format) -> Exit {
+    let Executor { selection, tracker, .. } = executor;
+    match format {
+        Format::Json => output::to_stdout(&report::json(selection, started, summary, tracker)),
+        Format::Text => output::all_to_stdout(&report::lines(summary, tracker)),
+    }
+}
+
+fn print_plan(plan: &RecallPlan<'_>, executor: &Executor, format: Format) -> Exit {
+    if let Some((name, error)) = executor.only_error() {
         return error.report(format, name);
     }
     let printed = match format {
         Format::Json => output::to_stdout(&plan.json()),
         Format::Text => output::all_to_stdout(&plan.lines()),
     };
-    for (name, error) in failed_lists {
+    for (name, error) in &executor.failed_lists {
         complain(&format!("not listed: {name}: {}", error.line()));
     }
-    if failed_lists.is_empty() { printed } else { Exit::Failed }
+    if executor.failed_lists.is_empty() { printed } else { Exit::Failed }
 }
 
 /// Asks whether to cancel `count` operations. The end of the input is a no.

@@ -5,9 +5,9 @@
 
 use std::{
     collections::HashMap,
-    fs::{File, OpenOptions, TryLockError},
+    fs::{File, OpenOptions, Permissions, TryLockError},
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
     sync::Arc,
     time::Duration,
@@ -28,6 +28,9 @@ pub(super) const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The start of the first line. The version changes with the format.
 const START: &str = r#"{"event":"selection","version":1,"#;
+
+/// The permissions of the file. The journal names devices, so other users cannot read it.
+const MODE: u32 = 0o600;
 
 /// A line of the journal, as it is written.
 #[derive(Debug, Serialize)]
@@ -101,6 +104,8 @@ pub(super) enum JournalError {
     Locked,
     #[error("line {0} is not one of a journal of recall; give another file")]
     NotAJournal(usize),
+    #[error("the operation of line {0} is not one of the journal's own selection; somebody changed the file")]
+    NotSelected(usize),
     #[error("the file is the journal of another selection ({0}); give another file")]
     OtherSelection(Box<Selection>),
 }
@@ -117,13 +122,13 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// The file cannot be opened or read, is in use, is no journal, or has a selection with other arguments.
+    /// The file cannot be opened or read, is in use, is no journal, has a selection with other arguments, or names an
+    /// operation that its selection does not have.
     pub(super) fn open(
         path: &Path,
         selection: Selection,
     ) -> Result<(Self, Selection, Vec<JournaledOperation>), JournalError> {
-        // The journal names devices, so other users cannot read it.
-        let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+        let mut file = OpenOptions::new().read(true).append(true).create(true).mode(MODE).open(path)?;
         if !file.metadata()?.is_file() {
             return Err(io::Error::other("this is not a regular file").into());
         }
@@ -133,14 +138,19 @@ impl Journal {
             Err(TryLockError::Error(error)) => return Err(error.into()),
         }
         let (earlier, operations, length) = read(&file)?;
+        if let Some(earlier) = &earlier
+            && !earlier.has_arguments_of(&selection)
+        {
+            return Err(JournalError::OtherSelection(Box::new(earlier.clone())));
+        }
+        make_private(&file)?;
         if length < file.metadata()?.len() {
             file.set_len(length)?;
         }
         file.seek(SeekFrom::End(0))?;
         let mut journal = Self { file: Arc::new(file), is_synced: true };
         match earlier {
-            Some(earlier) if earlier.has_arguments_of(&selection) => Ok((journal, earlier, operations)),
-            Some(earlier) => Err(JournalError::OtherSelection(Box::new(earlier))),
+            Some(earlier) => Ok((journal, earlier, operations)),
             None => {
                 let (version, time) = (1, UtcTime::now());
                 journal.append(&[JournalEntry::Selection { version, time, selection: &selection }])?;
@@ -167,11 +177,12 @@ impl Journal {
     ///
     /// The disk reports an error.
     pub(super) async fn sync(&mut self) -> io::Result<()> {
-        if std::mem::replace(&mut self.is_synced, true) {
-            return Ok(());
+        if !self.is_synced {
+            let file = Arc::clone(&self.file);
+            spawn_blocking(move || file.sync_data()).await.map_err(io::Error::other)??;
+            self.is_synced = true;
         }
-        let file = Arc::clone(&self.file);
-        spawn_blocking(move || file.sync_data()).await.map_err(io::Error::other)?
+        Ok(())
     }
 }
 
@@ -184,6 +195,15 @@ impl Drop for Journal {
             complain(&format!("the end of the journal may not be on the disk: {error}"));
         }
     }
+}
+
+/// Removes the permissions of other users from an earlier file.
+fn make_private(file: &File) -> io::Result<()> {
+    if file.metadata()?.permissions().mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    let only_owner = |error| io::Error::other(format!("cannot give the file the mode 0600: {error}"));
+    file.set_permissions(Permissions::from_mode(MODE)).map_err(only_owner)
 }
 
 /// Reads a journal: its selection, its operations, and the length of its complete lines.
@@ -206,16 +226,25 @@ fn read(file: &File) -> Result<(Option<Selection>, Vec<JournaledOperation>, u64)
         let entry: JournalLine =
             serde_json::from_slice(&line).map_err(|_| JournalError::NotAJournal(number))?;
         let is_start = entry.event == "selection" && entry.version == Some(1) && number == 1;
-        match entry.selection {
-            of_file @ Some(_) if is_start => selection = of_file,
-            None if selection.is_some() => {
-                operations.add(entry).ok_or(JournalError::NotAJournal(number))?;
+        match (entry.selection.is_some(), &selection) {
+            (true, _) if is_start => selection = entry.selection,
+            (false, Some(selection)) if is_foreign(&entry, selection) => {
+                return Err(JournalError::NotSelected(number));
             }
+            (false, Some(_)) => operations.add(entry).ok_or(JournalError::NotAJournal(number))?,
             _ => return Err(JournalError::NotAJournal(number)),
         }
         length += u64::try_from(count).unwrap_or(u64::MAX);
     }
     Ok((selection, operations.list, length))
+}
+
+/// Whether the line has found an operation that the selection does not have.
+fn is_foreign(line: &JournalLine, selection: &Selection) -> bool {
+    let created = line.create_time.as_ref().and_then(|time| time.parse().ok());
+    let has =
+        |name: &String| selection.has_device_of(name) && selection.matches(line.kind.as_deref(), created);
+    line.event == "found" && line.name.as_ref().is_some_and(|name| !has(name))
 }
 
 /// The operations of the lines so far.

@@ -80,7 +80,10 @@ impl<'a> RecallPlan<'a> {
         let mut devices: Vec<_> = self.devices.iter().collect();
         devices.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
         if !devices.is_empty() {
-            lines.push(format!("on {} devices, those with the most operations:", devices.len()));
+            lines.push(match devices.len() {
+                1 => "on 1 device:".to_owned(),
+                count => format!("on {count} devices, those with the most operations:"),
+            });
         }
         lines.extend(devices.iter().take(MAX_SHOWN).map(|(name, count)| format!("  {count:>7}  {name}")));
         if !self.operations.is_empty() {

@@ -20,11 +20,12 @@ const BAR_WIDTH: usize = 20;
 pub(super) struct ProgressDisplay {
     style: ProgressStyle,
     started: Instant,
-    /// The number of answered calls.
+    /// The number of calls that ended.
     calls: usize,
-    /// The number of answered calls at earlier times, at most as old as the window.
+    /// The number of calls that ended before earlier times, at most as old as the window.
     samples: VecDeque<(Instant, usize)>,
     latest_line: Option<Instant>,
+    has_shown_problem: bool,
     is_shown: bool,
 }
 
@@ -38,21 +39,22 @@ impl ProgressDisplay {
     pub(super) fn new() -> Self {
         let style = if output::is_replaceable() { ProgressStyle::Bar } else { ProgressStyle::Lines };
         let (started, samples) = (Instant::now(), VecDeque::new());
-        Self { style, started, calls: 0, samples, latest_line: None, is_shown: false }
+        let (latest_line, has_shown_problem, is_shown) = (None, false, false);
+        Self { style, started, calls: 0, samples, latest_line, has_shown_problem, is_shown }
     }
 
-    /// Counts an answered call.
+    /// Counts a call that ended.
     pub(super) fn count_call(&mut self) {
         self.calls += 1;
     }
 
-    /// Shows the progress if it is time for a line.
+    /// Shows the progress if it is time for a line. `problem` states the calls that are repeated.
     pub(super) fn show(&mut self, tracker: &Tracker, is_listing: bool, problem: Option<&str>) {
         let now = Instant::now();
         let is_due = match self.style {
             ProgressStyle::Bar => true,
             // The first problem is shown at once.
-            ProgressStyle::Lines if self.latest_line.is_none() && problem.is_some() => true,
+            ProgressStyle::Lines if !self.has_shown_problem && problem.is_some() => true,
             ProgressStyle::Lines => now >= self.latest_line.unwrap_or(self.started) + LINE_INTERVAL,
         };
         let rate = self.rate(now);
@@ -65,6 +67,7 @@ impl ProgressDisplay {
         let calls_left = counts.found - counts.answered + devices.count();
         let line = line(&counts, calls_left, rate, is_listing, problem);
         self.latest_line = Some(now);
+        self.has_shown_problem |= problem.is_some();
         if self.style == ProgressStyle::Bar {
             output::replace_line_cut(&format!("{} {line}", bar(&counts)));
             self.is_shown = true;
@@ -80,7 +83,7 @@ impl ProgressDisplay {
         }
     }
 
-    /// The answered calls per second.
+    /// The calls that ended, per second.
     fn rate(&mut self, now: Instant) -> f64 {
         while self.samples.front().is_some_and(|(time, _)| now.duration_since(*time) > RATE_WINDOW) {
             self.samples.pop_front();
@@ -119,19 +122,18 @@ fn line(
     let RecallCounts { found, answered, cancelled, too_late, failed, unknown } = counts;
     let more = if is_listing { "+" } else { "" };
     let mut line = format!(
-        "{answered} of {found}{more} done, {cancelled} cancelled, {too_late} too late, {} failed, {}{more} left, \
-         {rate:.1} calls/s",
-        failed + unknown,
+        "{answered} of {found}{more} cancels answered, {cancelled} cancelled, {too_late} too late, {failed} failed, \
+         {unknown} unknown, {} without outcome, {rate:.1} calls/s",
         counts.left(),
     );
     if rate > 0.0 && !is_listing {
-        // A rate is positive because at least one call was answered in the window, so the time is representable.
+        // A rate is positive because at least one call ended in the window, so the time is representable.
         let seconds = as_f64(calls_left) / rate;
         let left = Duration::from_secs_f64(seconds.ceil());
         line += &format!(", {} to go", humantime::format_duration(left));
     }
     match problem {
-        Some(problem) => format!("{line}; paused: {problem}"),
+        Some(problem) => format!("{line}; {problem}"),
         None => line,
     }
 }
@@ -146,11 +148,13 @@ mod tests {
             RecallCounts { found: 1000, answered: 400, cancelled: 300, too_late: 2, failed: 1, unknown: 1 };
         assert_eq!(
             line(&counts, 610, 10.0, false, None),
-            "400 of 1000 done, 300 cancelled, 2 too late, 2 failed, 696 left, 10.0 calls/s, 1m 1s to go"
+            "400 of 1000 cancels answered, 300 cancelled, 2 too late, 1 failed, 1 unknown, 696 without outcome, \
+             10.0 calls/s, 1m 1s to go"
         );
         assert_eq!(
-            line(&counts, 610, 0.0, true, Some("UNAVAILABLE")),
-            "400 of 1000+ done, 300 cancelled, 2 too late, 2 failed, 696+ left, 0.0 calls/s; paused: UNAVAILABLE"
+            line(&counts, 610, 0.0, true, Some("retrying 1 call: n: UNAVAILABLE")),
+            "400 of 1000+ cancels answered, 300 cancelled, 2 too late, 1 failed, 1 unknown, 696 without outcome, \
+             0.0 calls/s; retrying 1 call: n: UNAVAILABLE"
         );
         assert_eq!(bar(&counts), "[#######-------------]");
         assert_eq!(bar(&RecallCounts::default()), "[--------------------]");

@@ -23,6 +23,9 @@ pub(super) struct Summary {
     /// The lists that failed. Operations of these devices may be missing.
     failed_lists: Vec<FailedList>,
     exit_code: u8,
+    /// Whether a signal stopped the recall. The report has a member for it.
+    #[serde(skip)]
+    is_interrupted: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -37,6 +40,8 @@ struct RecallReport<'a> {
     selection: &'a Selection,
     started: UtcTime,
     ended: UtcTime,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    interrupted: bool,
     summary: &'a Summary,
     operations: Vec<ReportedOperation<'a>>,
 }
@@ -59,14 +64,26 @@ impl Summary {
             .iter()
             .map(|(name, error)| FailedList { name: name.clone(), reason: error.line() })
             .collect();
-        let mut summary = Self { found, cancelled, too_late, failed, unknown, failed_lists, exit_code: 0 };
+        let (exit_code, is_interrupted) = (0, false);
+        let mut summary =
+            Self { found, cancelled, too_late, failed, unknown, failed_lists, exit_code, is_interrupted };
         summary.exit_code = summary.exit() as u8;
         summary
     }
 
+    /// The summary of a recall that a signal stopped.
+    pub(super) fn interrupted(self, exit: Exit) -> Self {
+        Self { exit_code: exit as u8, is_interrupted: true, ..self }
+    }
+
+    /// Whether nothing was found, and no list failed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.found == 0 && self.failed_lists.is_empty()
+    }
+
     /// 1 if an operation failed or is unknown or a list failed, otherwise 6 if a device was faster, otherwise 0.
     pub(super) fn exit(&self) -> Exit {
-        let Self { found: _, cancelled: _, too_late, failed, unknown, failed_lists, exit_code: _ } = self;
+        let Self { too_late, failed, unknown, failed_lists, .. } = self;
         if *failed > 0 || *unknown > 0 || !failed_lists.is_empty() {
             Exit::Failed
         } else if *too_late > 0 {
@@ -87,12 +104,13 @@ pub(super) fn json(selection: &Selection, started: UtcTime, summary: &Summary, t
         reason: outcome.reason(),
     });
     let operations = operations.collect();
-    to_json(&RecallReport { selection, started, ended: UtcTime::now(), summary, operations })
+    let (ended, interrupted) = (UtcTime::now(), summary.is_interrupted);
+    to_json(&RecallReport { selection, started, ended, interrupted, summary, operations })
 }
 
 /// The report as text: the numbers, and the operations that were not cancelled.
 pub(super) fn lines(summary: &Summary, tracker: &Tracker) -> Vec<String> {
-    let Summary { found, cancelled, too_late, failed, unknown, failed_lists, exit_code: _ } = summary;
+    let Summary { found, cancelled, too_late, failed, unknown, failed_lists, .. } = summary;
     let mut lines: Vec<_> = [
         ("found", found),
         ("cancelled", cancelled),
@@ -112,7 +130,8 @@ pub(super) fn lines(summary: &Summary, tracker: &Tracker) -> Vec<String> {
     }
     match others.count() {
         0 => {}
-        count => lines.push(format!("{count} others were not cancelled: see the journal or --output json")),
+        count => lines
+            .push(format!("{count} others are not known to be cancelled: see the journal or --output json")),
     }
     lines
 }

@@ -6,6 +6,8 @@ mod many;
 mod outcomes;
 mod plan;
 mod resume;
+mod retries;
+mod signals;
 mod watch;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::Path};

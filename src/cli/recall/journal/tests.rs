@@ -74,10 +74,11 @@ fn a_torn_last_line_is_removed_wherever_it_ends() {
         let (mut journal, operations) = open(&path).unwrap_or_else(|error| panic!("{length}: {error}"));
         let complete = newlines.iter().filter(|(index, _)| *index < length).count();
         assert_eq!(operations.len(), complete.saturating_sub(1).min(4), "{length}");
-        let next = JournalEntry::Found { name: "next", kind: None, create_time: None };
+        let next = name("next");
+        let next = JournalEntry::Found { name: &next, kind: Some("WIPE"), create_time: None };
         journal.append(&[next]).unwrap();
         drop(journal);
-        assert_eq!(open(&path).unwrap().1.last().unwrap().name, "next", "{length}");
+        assert_eq!(open(&path).unwrap().1.last().unwrap().name, name("next"), "{length}");
     }
 }
 
@@ -105,6 +106,44 @@ fn the_journal_of_another_selection_is_not_used() {
     let Err(error) = Journal::open(&path, selection(&["LOCK"])) else { panic!("opened") };
     assert!(error.to_string().contains("type WIPE"), "{error}");
     assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn an_operation_that_the_selection_does_not_have_is_an_error() {
+    let (_directory, path) = written();
+    let whole = fs::read_to_string(&path).unwrap();
+    let other = "enterprises/LC02/devices/d1/operations/1";
+    for (name, kind, created) in [
+        (&*name("9"), Some("LOCK"), Some("2026-01-01T00:00:00Z")),
+        (&name("9"), None, Some("2026-01-01T00:00:00Z")),
+        // A name that an earlier line has too.
+        (&name("1"), Some("LOCK"), Some("2026-01-01T00:00:00Z")),
+        (other, Some("WIPE"), Some("2026-01-01T00:00:00Z")),
+        ("enterprises/LC01/devices/d1", Some("WIPE"), Some("2026-01-01T00:00:00Z")),
+    ] {
+        let line = to_json(&JournalEntry::Found { name, kind, create_time: created });
+        fs::write(&path, format!("{whole}{line}\n")).unwrap();
+        let Err(error) = open(&path) else { panic!("opened with {line}") };
+        let number = whole.lines().count() + 1;
+        assert!(matches!(error, JournalError::NotSelected(found) if found == number), "{line}: {error}");
+    }
+}
+
+#[test]
+fn only_the_owner_can_read_a_file_that_others_could_read() {
+    let (_directory, path) = written();
+    let whole = fs::read_to_string(&path).unwrap();
+    for content in ["", &whole] {
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        open(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    // Another file keeps its mode.
+    fs::write(&path, "other\n").unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+    assert!(open(&path).is_err());
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
 }
 
 #[test]

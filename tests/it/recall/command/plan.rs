@@ -32,6 +32,8 @@ async fn a_dry_run_prints_and_cancels_nothing() {
     let first = "24 pending operations of type WIPE on all devices of enterprises/LC01";
     assert_eq!((lines.next(), lines.next()), (Some(first), Some("       24  WIPE")));
     assert!(ended.stdout.contains("        2  enterprises/LC01/devices/d0000\n"), "{ended:?}");
+    let one = run(&mut recall(service.address, &["--dry-run", "--device", "d0000"])).await;
+    assert!(one.stdout.contains("\non 1 device:\n"), "{one:?}");
     let ended = run(&mut recall(service.address, &["--dry-run", "--output", "json"])).await;
     let plan: Value = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!((&plan["found"], &plan["types"]), (&json!(24), &json!({"WIPE": 24})));
@@ -120,8 +122,9 @@ async fn a_terminal_shows_a_bar_that_is_erased_at_the_end() {
     assert_eq!(output.status.code(), Some(0), "{seen:?}");
     let lines: Vec<_> = seen.split("\r\u{1b}[K").collect();
     assert!(lines.len() > 3 && lines.last() == Some(&""), "{seen:?}");
-    let shown =
-        |line: &&&str| line.contains("#") && line.contains(" of 40 done, ") && line.contains(" to go");
+    let shown = |line: &&&str| {
+        line.contains("#") && line.contains(" of 40 cancels answered, ") && line.contains(" to go")
+    };
     assert!(lines.iter().any(|line| shown(&line)), "{seen:?}");
     assert!(!seen.contains('\n'), "{seen:?}");
 }

@@ -10,13 +10,13 @@ use std::{
 
 use countermand_emulator::Emulator;
 use nix::sys::signal::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
     recall::{
         command::{has_events, journal, names_of, outcomes, recall, run, wipe_devices},
-        fixture::{setup, start},
+        fixture::{device, setup, start},
     },
     support::process::{Process, countermand, eventually},
 };
@@ -160,6 +160,25 @@ async fn a_file_of_another_recall_is_not_used() {
     fs::write(&path, "{\"a\": 1}\n").unwrap();
     let ended = run(&mut recall(service.address, &report)).await;
     assert_eq!((ended.code, fs::read_to_string(&path).unwrap().as_str()), (Some(2), "{\"a\": 1}\n"));
+}
+
+#[tokio::test]
+async fn an_operation_that_somebody_added_to_the_journal_is_not_cancelled() {
+    let (emulator, service) = start().await;
+    wipe_devices(&emulator, 1, 1);
+    let lock = emulator.control().issue_command(&device(0), json!({"type": "LOCK"})).unwrap();
+    let (_files, path) = journal_file();
+    let arguments = ["--yes", "--report", path.to_str().unwrap()];
+    assert_eq!(run(&mut recall(service.address, &arguments)).await.code, Some(0));
+    let cancels = emulator.control().queries().cancel;
+    let found = json!({"event": "found", "name": lock["name"], "type": "LOCK", "create_time": null});
+    let text = fs::read_to_string(&path).unwrap() + &format!("{found}\n");
+    fs::write(&path, &text).unwrap();
+    let ended = run(&mut recall(service.address, &arguments)).await;
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""));
+    let line = format!("the operation of line {} is not one of", text.lines().count());
+    assert!(ended.stderr.contains(&line), "{ended:?}");
+    assert_eq!((emulator.control().queries().cancel, emulator.control().pending().len()), (cancels, 1));
 }
 
 #[tokio::test]

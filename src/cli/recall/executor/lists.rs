@@ -1,0 +1,152 @@
+//! The lists that show the operations to cancel.
+
+use std::{io, time::Duration};
+
+use tonic::{Code, Status};
+
+use super::{DelayedCall, Executor, append};
+use crate::{
+    cli::{
+        client::{MAX_PAGE_SIZE, advance},
+        error::ClientError,
+        exit::Exit,
+        operation::CommandMetadata,
+        recall::{
+            journal::JournalEntry,
+            selection::{self, Selection},
+            tracker::RecalledOperation,
+        },
+        wait::FIRST_POLL_PAUSE,
+    },
+    proto::longrunning::{ListOperationsRequest, ListOperationsResponse, Operation},
+};
+
+/// The size of the first page. It is small, so that the first cancel leaves early.
+const FIRST_PAGE_SIZE: i32 = 10;
+
+/// A list whose operations may be cancelled.
+#[derive(Clone)]
+pub(super) struct ListCall {
+    pub(super) request: ListOperationsRequest,
+    /// Whether the device may have vanished, because the server named it and not the user.
+    may_vanish: bool,
+}
+
+impl ListCall {
+    /// The list over all devices, or one list for each device of the selection.
+    pub(super) fn of_selection(selection: &Selection) -> Vec<Self> {
+        if selection.devices.is_empty() {
+            let request = ListOperationsRequest {
+                name: selection.all_devices(),
+                filter: selection.filter(),
+                page_size: FIRST_PAGE_SIZE,
+                return_partial_success: true,
+                ..ListOperationsRequest::default()
+            };
+            return vec![Self { request, may_vanish: false }];
+        }
+        selection.devices.iter().map(|device| Self::of_device(device.clone(), false)).collect()
+    }
+
+    fn of_device(name: String, may_vanish: bool) -> Self {
+        let page_size = MAX_PAGE_SIZE;
+        let request = ListOperationsRequest { name, page_size, ..ListOperationsRequest::default() };
+        Self { request, may_vanish }
+    }
+}
+
+impl Executor {
+    pub(super) fn handle_page(
+        &mut self,
+        mut list: ListCall,
+        result: Result<ListOperationsResponse, ClientError>,
+    ) -> io::Result<()> {
+        let ListOperationsResponse { operations, next_page_token, unreachable } = match result {
+            Ok(page) => page,
+            Err(error) => {
+                if !(list.may_vanish && error.code() == Code::NotFound) {
+                    self.fail_list(list.request.name, error);
+                }
+                self.finish_list();
+                return Ok(());
+            }
+        };
+        self.add_found(&list.request.name, operations)?;
+        for name in unreachable {
+            self.add_unreachable(&list.request.name, name);
+        }
+        match advance(&mut list.request, next_page_token) {
+            Ok(true) => {
+                list.request.page_size = list.request.page_size.saturating_mul(2).min(MAX_PAGE_SIZE);
+                self.ready_lists.push_front(list);
+            }
+            Ok(false) => self.finish_list(),
+            Err(error) => {
+                self.fail_list(list.request.name, error);
+                self.finish_list();
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the pending operations of a page that the selection has. They are in the journal before they are cancelled.
+    fn add_found(&mut self, list: &str, operations: Vec<Operation>) -> io::Result<()> {
+        let first = self.tracker.operations.len();
+        for operation in operations {
+            let CommandMetadata { kind, created, duration: _, error_code: _ } =
+                CommandMetadata::of(&operation);
+            let time = created.as_ref().and_then(|created| created.parse().ok());
+            let is_selected = self.selection.matches(kind.as_deref(), time);
+            if operation.done || !is_selected {
+                continue;
+            }
+            if self.selection.has_device_of(&operation.name) {
+                self.tracker.add_pending(operation.name, kind, created);
+            } else {
+                let message = format!(
+                    "the response names an operation that is not of these devices: {}",
+                    operation.name
+                );
+                self.fail_list(list.to_owned(), ClientError::new(Status::internal(message), Exit::Failed));
+            }
+        }
+        let found: Vec<_> = self.tracker.operations[first..].iter().map(found).collect();
+        append(&mut self.journal, &found)
+    }
+
+    /// Lists a device by itself that a list over all devices could not read.
+    fn add_unreachable(&mut self, list: &str, name: String) {
+        let is_device =
+            selection::device(&self.selection.enterprise, &name).is_ok_and(|device| device == name);
+        if list != self.selection.all_devices() || !is_device {
+            let message = format!("the response lacks operations of {name}");
+            self.fail_list(list.to_owned(), ClientError::new(Status::internal(message), Exit::Failed));
+        } else if self.unreachable.insert(name.clone()) {
+            self.open_lists += 1;
+            self.delay(FIRST_POLL_PAUSE, DelayedCall::List(ListCall::of_device(name, true)));
+        }
+    }
+
+    /// Records the first error of a list.
+    fn fail_list(&mut self, name: String, error: ClientError) {
+        if !self.failed_lists.iter().any(|(other, _)| *other == name) {
+            self.failed_lists.push((name, error));
+        }
+    }
+
+    /// Ends a list. After the last one, the operations that only earlier runs found are confirmed.
+    fn finish_list(&mut self) {
+        self.open_lists -= 1;
+        if self.open_lists == 0 {
+            self.tracker.confirm_journaled();
+            for device in 0..self.tracker.devices.len() {
+                self.schedule_confirmation(device, Duration::ZERO);
+            }
+        }
+    }
+}
+
+fn found(operation: &RecalledOperation) -> JournalEntry<'_> {
+    let RecalledOperation { name, kind, create_time, device: _, progress: _ } = operation;
+    JournalEntry::Found { name, kind: kind.as_deref(), create_time: create_time.as_deref() }
+}
