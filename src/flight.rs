@@ -41,6 +41,9 @@ pub struct Flight {
     attempts: AtomicU32,
     /// The time at which the latest request was handed to a connection, in nanoseconds from the start.
     sent: AtomicU64,
+    /// The time at which the first request without a complete response was handed to a connection, in nanoseconds from
+    /// the start; 0 if there is none.
+    unanswered: AtomicU64,
     /// The HTTP status of the latest response; 0 for none.
     upstream_status: AtomicU16,
     credential: OnceLock<Arc<str>>,
@@ -122,6 +125,7 @@ impl Flight {
             members: AtomicUsize::new(1),
             attempts: AtomicU32::new(0),
             sent: AtomicU64::new(0),
+            unanswered: AtomicU64::new(0),
             upstream_status: AtomicU16::new(0),
             credential: OnceLock::new(),
             has_caller_timeout: AtomicBool::new(false),
@@ -297,7 +301,10 @@ impl Flight {
 
     /// Records that a request was handed to a connection.
     pub fn sent(&self) {
-        self.sent.store(nanos(self.started.elapsed()), Relaxed);
+        let now = nanos(self.started.elapsed());
+        self.sent.store(now, Relaxed);
+        // A hedge does not move the time.
+        let _ = self.unanswered.compare_exchange(0, now.max(1), Relaxed, Relaxed);
         // hyper's task calls this. A task that reads the new number also reads the time.
         self.attempts.fetch_add(1, Release);
         self.whole.iter().for_each(|whole| whole.sent());
@@ -308,6 +315,27 @@ impl Flight {
     pub fn sent_since(&self, attempts: u32) -> Option<Instant> {
         let is_sent = self.attempts() > attempts;
         is_sent.then(|| self.started + Duration::from_nanos(self.sent.load(Relaxed)))
+    }
+
+    /// Records that the flight awaits no response: the latest request has a complete response or has failed.
+    pub fn exchange_ended(&self) {
+        self.unanswered.store(0, Relaxed);
+    }
+
+    /// Waits until a request has had no complete response for `limit`. The time before a request is handed to a connection
+    /// and the time between two tries do not count. A flight with parts does not know this.
+    pub async fn unanswered_for(&self, limit: Duration) {
+        loop {
+            let now = Instant::now();
+            let sent = Some(self.unanswered.load(Relaxed)).filter(|sent| *sent != 0);
+            let sent = sent.map_or(now, |sent| self.started + Duration::from_nanos(sent));
+            // A request that is sent later reaches the limit later.
+            let end = sent + limit;
+            if end <= now {
+                return;
+            }
+            sleep_until(end).await;
+        }
     }
 
     /// Records the status of a response.
@@ -463,6 +491,27 @@ mod tests {
         // `wait` polls its work once before the first timer, and then after each timer.
         assert_eq!(polls, [0, 0, 3].map(|seconds| seconds * SECOND));
         assert_eq!(start.elapsed(), 10 * SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_the_time_in_which_a_response_is_awaited_is_unanswered() {
+        let (start, flight) = (Instant::now(), Flight::new(Instant::now() + 60 * SECOND));
+        let requests = async {
+            // The first request is answered in time, and the next is sent late.
+            sleep(7 * SECOND).await;
+            flight.sent();
+            sleep(4 * SECOND).await;
+            flight.exchange_ended();
+            sleep(9 * SECOND).await;
+            flight.sent();
+            sleep(3 * SECOND).await;
+            // A hedge.
+            flight.sent();
+        };
+        tokio::join!(requests, async {
+            flight.unanswered_for(5 * SECOND).await;
+            assert_eq!(start.elapsed(), 25 * SECOND);
+        });
     }
 
     #[tokio::test(start_paused = true)]

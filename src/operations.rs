@@ -21,6 +21,8 @@ use crate::{
 
 mod cache;
 pub mod call;
+mod device_queue;
+mod device_read;
 mod enterprise_list;
 #[cfg(test)]
 mod fake_amapi;

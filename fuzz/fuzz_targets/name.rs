@@ -1,7 +1,7 @@
-//! Fuzzes the parser of names. A URL contains a valid name unchanged, and the parts of the name match its text.
+//! Fuzzes the parsers of names. A URL contains a valid name unchanged, and the parts of the name match its text.
 #![no_main]
 
-use countermand::name::{DeviceName, OperationName};
+use countermand::name::{DeviceName, ListParent, OperationName};
 use libfuzzer_sys::fuzz_target;
 use url::Url;
 
@@ -19,6 +19,18 @@ fuzz_target!(|text: &str| {
         assert!(device.as_str().starts_with(&format!("enterprises/{}/devices/", device.enterprise())));
         let operation = format!("{device}/operations/17");
         assert!(OperationName::parse(&operation).is_ok_and(|operation| operation.device() == device));
+    }
+    match ListParent::parse(text) {
+        Ok(ListParent::Device(device)) => assert_eq!(DeviceName::parse(text), Ok(device)),
+        Ok(ListParent::AllDevices(enterprise)) => {
+            assert!(DeviceName::parse(text).is_err());
+            let all = format!("{enterprise}/devices/-");
+            assert!(text == all || text == format!("{all}/operations"));
+            assert_eq!(enterprise.as_str(), format!("enterprises/{}", enterprise.id()));
+            assert_unchanged_in_url(enterprise.as_str());
+            assert!(enterprise.device("17").is_ok_and(|device| device.enterprise() == enterprise.id()));
+        }
+        Err(_) => assert!(DeviceName::parse(text).is_err()),
     }
 });
 

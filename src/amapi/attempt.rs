@@ -288,7 +288,9 @@ impl UpstreamClient {
             turn.report(status.as_u16(), &result);
             result
         });
-        flight.send(self.timeout, self.hedge_delay, exchange).await.map_err(timed_out)?
+        let result = flight.send(self.timeout, self.hedge_delay, exchange).await;
+        flight.exchange_ended();
+        result.map_err(timed_out)?
     }
 }
 

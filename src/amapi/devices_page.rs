@@ -20,6 +20,8 @@ const FIELDS: &str = "devices.name,nextPageToken";
 pub struct DevicesPage {
     /// The devices, in the upstream's order. At most [`MAX_DEVICES`].
     pub devices: Vec<DeviceName>,
+    /// The number of entries that are not in `devices`, because their name is not that of a device of the enterprise.
+    pub unusable: usize,
     /// The token of the next page; empty on the last page.
     pub next_page_token: String,
 }
@@ -45,7 +47,7 @@ impl DevicesPage {
     pub(super) fn parse(json: &Json, enterprise: &EnterpriseName) -> Result<Self, Error> {
         let malformed =
             || Error::Malformed { what: "a page of devices with invalid members", http_status: 200 };
-        let devices = match json.get("devices") {
+        let entries = match json.get("devices") {
             None | Some(Value::Null) => &[],
             Some(Value::Array(devices)) if devices.len() <= MAX_DEVICES => &devices[..],
             Some(_) => return Err(malformed()),
@@ -54,13 +56,14 @@ impl DevicesPage {
             let name = DeviceName::parse(device.get("name")?.as_str()?).ok()?;
             (name.enterprise() == enterprise.id()).then_some(name)
         };
-        let devices: Option<Vec<_>> = devices.iter().map(device).collect();
+        let devices: Vec<_> = entries.iter().filter_map(device).collect();
+        let unusable = entries.len() - devices.len();
         let next_page_token = match json.get("nextPageToken") {
             None | Some(Value::Null) => "",
             Some(Value::String(token)) if token.len() <= MAX_UPSTREAM_TOKEN => token,
             Some(_) => return Err(malformed()),
         };
-        Ok(Self { devices: devices.ok_or_else(malformed)?, next_page_token: next_page_token.to_owned() })
+        Ok(Self { devices, unusable, next_page_token: next_page_token.to_owned() })
     }
 }
 
@@ -101,13 +104,11 @@ mod tests {
         let page = page.expect("a page");
         let ids: Vec<_> = page.devices.iter().map(|device| device.device_id()).collect();
         assert_eq!((&ids[..], &*page.next_page_token), (&["b", "a"][..], "t"));
-        let empty = DevicesPage { devices: Vec::new(), next_page_token: String::new() };
+        assert_eq!(page.unusable, 0);
+        let empty = DevicesPage { devices: Vec::new(), unusable: 0, next_page_token: String::new() };
         assert_eq!(parse(&json!({})).ok(), Some(empty));
         let devices: Vec<_> = (0..101).map(|id| json!({"name": name(&format!("d{id}"))})).collect();
         for malformed in [
-            json!({"devices": [{"name": "enterprises/LC02/devices/a"}]}),
-            json!({"devices": [{"name": "enterprises/LC01/devices/-"}]}),
-            json!({"devices": [{}]}),
             json!({"devices": {}}),
             json!({"devices": devices}),
             json!({"nextPageToken": 1}),
@@ -115,5 +116,19 @@ mod tests {
         ] {
             assert!(matches!(parse(&malformed), Err(Error::Malformed { .. })), "{malformed}");
         }
+    }
+    #[test]
+    fn names_that_are_not_of_a_device_of_the_enterprise_are_counted() {
+        let page = parse(&json!({"devices": [
+            {"name": "enterprises/LC02/devices/a"},
+            {"name": "enterprises/LC01/devices/-"},
+            {"name": "enterprises/LC01/devices/b"},
+            {"name": 1},
+            {},
+            "enterprises/LC01/devices/c",
+        ]}));
+        let page = page.expect("a page");
+        let ids: Vec<_> = page.devices.iter().map(|device| device.device_id()).collect();
+        assert_eq!((&ids[..], page.unusable), (&["b"][..], 5));
     }
 }

@@ -1,17 +1,23 @@
 //! ListOperations over all devices of an enterprise: a page of devices, and then the operations of each device.
 //!
 //! A page of the list covers at most one page of devices. Up to [`MAX_READS`] devices are read at once, and their
-//! operations are returned in the order of the devices.
+//! operations are returned in the order of the devices. With partial success, a slow device is read besides, and the
+//! devices behind it pass it.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use futures_util::{StreamExt, stream::FuturesOrdered};
-use prost::Message;
-use tokio::time::{Instant, timeout_at};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
 use tonic::Code;
+use tracing::field::display;
 
 use super::{
     call::Call,
+    device_queue::DeviceQueue,
+    device_read::{Batch, DeviceRead, DeviceReader, ReadEnd},
     filter::Filter,
     outcome_log::{DeviceFailures, OutcomeLog},
     page_token::Position,
@@ -19,14 +25,14 @@ use super::{
     status,
 };
 use crate::{
-    amapi::{Api, DevicesPage, ListQuery, error::Error},
+    amapi::{Api, DevicesPage, error::Error},
     flight::Flight,
-    name::{DeviceName, OperationName},
+    name::DeviceName,
     policy::{
         Permit, Policy,
         action::{List, ListAllDevices},
     },
-    proto::longrunning::{ListOperationsResponse, Operation},
+    proto::longrunning::ListOperationsResponse,
 };
 
 /// The maximum number of devices that are read at the same time for one call.
@@ -36,10 +42,11 @@ const MAX_READS: usize = 16;
 const MAX_PAGE_SIZE: u32 = 1000;
 
 /// The maximum encoded size of a page, in bytes. gRPC clients accept messages of 4 MiB by default.
-const MAX_PAGE_BYTES: usize = 3 * 1024 * 1024;
+pub(super) const MAX_PAGE_BYTES: usize = 3 * 1024 * 1024;
 
-/// The encoded size of an operation's field number and length, in bytes.
-const FIELD_OVERHEAD: usize = 6;
+/// The maximum time between a request about a device and the complete response, if partial success is requested. It is
+/// also at most half of the time from the call's arrival to the end of the page, so that other devices have time too.
+const MAX_RESPONSE_TIME: Duration = Duration::from_secs(5);
 
 /// A list of the operations of all devices, for one call.
 pub(super) struct EnterpriseList<'a, A> {
@@ -60,29 +67,6 @@ pub(super) struct EnterpriseList<'a, A> {
 /// The page size for the `page_size` of a request.
 pub(super) fn page_size(requested: u32) -> u32 {
     if requested == 0 { MAX_PAGE_SIZE } else { requested.min(MAX_PAGE_SIZE) }
-}
-
-/// The operations of one device that a page can have.
-struct DeviceRead {
-    batches: Vec<Batch>,
-    end: ReadEnd,
-}
-
-/// The operations of one page of the upstream that match the filter.
-struct Batch {
-    operations: Vec<Operation>,
-    bytes: usize,
-    /// The upstream's token of the following page; empty after the last one.
-    next_token: String,
-}
-
-/// The reason why a read of a device ended.
-enum ReadEnd {
-    /// The device has no other operations.
-    Finished,
-    /// The batches fill a page of the list.
-    Full,
-    Failed(Error),
 }
 
 /// The page in progress.
@@ -110,23 +94,23 @@ impl<A: Api> EnterpriseList<'_, A> {
         if position.devices.is_empty()
             && let Some(token) = &position.devices_token
         {
-            let DevicesPage { devices, next_page_token } = self.devices(permit, token, &flight).await?;
+            let DevicesPage { devices, unusable: _, next_page_token } =
+                self.devices(permit, token, &flight).await?;
             position.devices = devices.into();
             position.devices_token = Some(next_page_token).filter(|token| !token.is_empty());
         }
         // A device that the policy forbids is neither queried nor named, also not in the token.
         let first = position.devices.front().cloned();
         let permits = self.call.permit_parts(self.policy, position.devices.drain(..));
-        let devices: VecDeque<Permit<List>> = permits.into();
-        if devices.front().map(Permit::resource) != first.as_ref() {
+        if permits.first().map(Permit::resource) != first.as_ref() {
             position.operations_token.clear();
         }
-        let (page, rest) = self.read_devices(devices, &mut position.operations_token, &flight).await?;
+        let (page, rest) = self.read_devices(permits, &mut position.operations_token, &flight).await?;
         position.devices = rest;
         Ok((page, position))
     }
 
-    /// A page of the devices.
+    /// A page of the devices. With partial success, it lacks the devices whose names cannot be used.
     async fn devices(
         &self,
         permit: &Permit<ListAllDevices>,
@@ -135,35 +119,56 @@ impl<A: Api> EnterpriseList<'_, A> {
     ) -> Result<DevicesPage, Error> {
         let flight = whole.part(self.end);
         let page = async {
-            let result = self.amapi.devices(permit, token, &flight).await;
+            let page = self.amapi.devices(permit, token, &flight).await;
+            let result = page.and_then(|page| match page.unusable {
+                0 => Ok(page),
+                _ if !self.return_partial_success => Err(UNUSABLE_NAME),
+                count => {
+                    let (trace_id, enterprise) = (flight.trace().id.map(display), permit.resource());
+                    tracing::warn!(trace_id, %enterprise, count, "a page of the devices of an enterprise has names that are not of its devices, which are not listed");
+                    Ok(page)
+                }
+            });
             self.log.log(permit.resource(), permit.action(), &result, &flight);
             result
         };
         timeout_at(self.end, page).await.unwrap_or(Err(NO_RESPONSE))
     }
 
-    /// Reads devices in their order until the page ends. Returns the page and the devices that are not finished.
-    /// `token` is that of the next page of the first device's operations.
+    /// Reads devices until the page ends. Returns the page and the devices that are not finished. `token` is that of the
+    /// next page of the first device's operations.
     async fn read_devices(
         &self,
-        mut devices: VecDeque<Permit<List>>,
+        devices: Vec<Permit<List>>,
         token: &mut String,
         flight: &Arc<Flight>,
     ) -> Result<(ListOperationsResponse, VecDeque<DeviceName>), Error> {
-        let has_progress = devices.is_empty();
+        let mut queue = DeviceQueue::new(devices);
+        let has_progress = queue.is_empty();
         let mut page = Page { response: ListOperationsResponse::default(), bytes: 0, has_progress };
-        let mut reads = FuturesOrdered::new();
-        let (mut started, mut finished) = (0, 0);
-        while !devices.is_empty() {
-            let limit = self.max_reads(finished, page.response.operations.len());
-            while started - finished < limit
-                && let Some(permit) = devices.get(started - finished)
-            {
-                let token = if started == 0 { token.clone() } else { String::new() };
-                reads.push_back(self.read_device(permit.clone(), token, flight));
-                started += 1;
+        let (slow, mut slow_reads) = mpsc::unbounded_channel();
+        let reader = self.device_reader(flight, slow);
+        let mut reads = FuturesUnordered::new();
+        let mut finished = 0;
+        while !queue.is_empty() {
+            let max = self.max_reads(finished, queue.slow(), page.response.operations.len());
+            while let Some((number, permit)) = queue.start_next(max) {
+                let token = if number == 0 { token.clone() } else { String::new() };
+                reads.push(reader.read(number, permit, token));
             }
-            let Some(DeviceRead { batches, end }) = reads.next().await else { break };
+            // Only the first device can have a token.
+            let Some(DeviceRead { batches, end }) = queue.take_first_ended(token.is_empty()) else {
+                if !page.response.operations.is_empty() && queue.has_only_slow_reads() {
+                    break;
+                }
+                tokio::select! {
+                    biased;
+                    Some((number, read)) = reads.next() => queue.end(number, read),
+                    Some(number) = slow_reads.recv() => queue.set_slow(number),
+                    else => break,
+                }
+                continue;
+            };
             if !self.add(&mut page, batches, token) {
                 break;
             }
@@ -179,12 +184,11 @@ impl<A: Api> EnterpriseList<'_, A> {
                     return Err(error);
                 }
                 ReadEnd::Failed(_) if self.return_partial_success => {
-                    let unreachable = devices.front().map(|device| device.resource().to_string());
-                    page.response.unreachable.extend(unreachable);
+                    page.response.unreachable.extend(queue.first().map(DeviceName::to_string));
                 }
                 ReadEnd::Failed(error) => return Err(error),
             }
-            devices.pop_front();
+            queue.finish_first();
             token.clear();
             finished += 1;
             page.has_progress = true;
@@ -192,8 +196,20 @@ impl<A: Api> EnterpriseList<'_, A> {
                 break;
             }
         }
-        let rest = devices.into_iter().map(|device| device.resource().clone()).collect();
-        Ok((page.response, rest))
+        Ok((page.response, queue.into_rest(!token.is_empty())))
+    }
+
+    fn device_reader<'a>(
+        &'a self,
+        whole: &'a Arc<Flight>,
+        slow: mpsc::UnboundedSender<usize>,
+    ) -> DeviceReader<'a, A> {
+        let &Self {
+            log, ref failures, reader, call, ref filter, page_size, end, return_partial_success, ..
+        } = self;
+        let time = end.saturating_duration_since(call.arrived);
+        let response_limit = return_partial_success.then(|| MAX_RESPONSE_TIME.min(time / 2));
+        DeviceReader { log, failures, reader, filter, page_size, end, whole, response_limit, slow }
     }
 
     /// The maximum number of operations on the page.
@@ -201,12 +217,13 @@ impl<A: Api> EnterpriseList<'_, A> {
         usize::try_from(self.page_size).unwrap_or(usize::MAX)
     }
 
-    /// The number of devices to read at once. It grows with the devices that were read, and is at most the number whose
-    /// operations probably fit the page, because a read that does not fit is repeated for the next page.
-    fn max_reads(&self, finished: usize, operations: usize) -> usize {
+    /// The number of devices to read at once, in addition to slow ones. It grows with the devices that were read or are
+    /// slow, and is at most the number whose operations probably fit the page, because a read that does not fit is repeated
+    /// for the next page.
+    fn max_reads(&self, finished: usize, slow: usize, operations: usize) -> usize {
         let left = self.max_operations().saturating_sub(operations);
         let per_device = operations.div_ceil(finished.max(1)).max(1);
-        (2 * finished + 1).min(left / per_device).clamp(1, MAX_READS)
+        (2 * (finished + slow) + 1).min(left / per_device).clamp(1, MAX_READS)
     }
 
     /// Adds the batches of the first device that fit the page, and moves `token` behind them. Returns whether all fit. A
@@ -226,60 +243,10 @@ impl<A: Api> EnterpriseList<'_, A> {
         }
         true
     }
-
-    /// Reads a device's operations from the page with this token, until they fill a page of the list.
-    async fn read_device(&self, permit: Permit<List>, token: String, whole: &Arc<Flight>) -> DeviceRead {
-        let mut batches: Vec<Batch> = Vec::new();
-        let (mut count, mut bytes) = (0, 0);
-        let mut query = ListQuery { page_token: token, page_size: self.page_size, ..ListQuery::default() };
-        loop {
-            let batch = match self.batch(&permit, &query, whole).await {
-                Ok(batch) => batch,
-                Err(error) => return DeviceRead { batches, end: ReadEnd::Failed(error) },
-            };
-            if batch.bytes > MAX_PAGE_BYTES && batch.operations.len() > 1 && query.page_size > 1 {
-                // The operations of this page do not fit one message, so fewer are requested.
-                let count = u32::try_from(batch.operations.len()).unwrap_or(MAX_PAGE_SIZE);
-                query.page_size = query.page_size.min(count) / 2;
-                continue;
-            }
-            count += batch.operations.len();
-            bytes += batch.bytes;
-            query.page_token.clone_from(&batch.next_token);
-            batches.push(batch);
-            if query.page_token.is_empty() {
-                return DeviceRead { batches, end: ReadEnd::Finished };
-            }
-            if count >= self.max_operations() || bytes >= MAX_PAGE_BYTES {
-                return DeviceRead { batches, end: ReadEnd::Full };
-            }
-        }
-    }
-
-    /// The operations of one page of the upstream that match the filter.
-    async fn batch(
-        &self,
-        permit: &Permit<List>,
-        query: &ListQuery,
-        whole: &Arc<Flight>,
-    ) -> Result<Batch, Error> {
-        let (flight, sent_at) = (whole.part(self.end), Instant::now());
-        let filter = |operation: &_| self.filter.matches(operation);
-        let log = |result: &_| self.log.log_device(permit, result, &flight, &self.failures);
-        let page = self.reader.list_matching(permit, query, self.end, &flight, filter, log).await?;
-        let ListOperationsResponse { operations, next_page_token, unreachable: _ } = page;
-        // An unfinished state is outdated soon. Thousands of them would evict all others.
-        for operation in operations.iter().filter(|operation| operation.done) {
-            if let Ok(name) = OperationName::parse(&operation.name)
-                && name.device() == *permit.resource()
-            {
-                self.reader.cache(&name, &Arc::new(operation.clone()), sent_at);
-            }
-        }
-        let bytes = operations.iter().map(|operation| operation.encoded_len() + FIELD_OVERHEAD).sum();
-        Ok(Batch { operations, bytes, next_token: next_page_token })
-    }
 }
+
+const UNUSABLE_NAME: Error =
+    Error::Malformed { what: "a page of devices with a name that is not of such a device", http_status: 200 };
 
 const NO_RESPONSE: Error = Error::DeadlineExceeded { while_doing: "before the upstream answered" };
 

@@ -55,11 +55,14 @@ async fn a_page_ends_before_the_deadline_with_what_was_read() {
     let timeout = Duration::from_secs(2);
     let first = list(&mut client, within(timeout, request(0, ""))).await.unwrap();
     assert_eq!(names([&first]), all[..3]);
-    // Without any progress, the deadline is an error, also with partial success.
-    let partial =
-        ListOperationsRequest { return_partial_success: true, ..request(0, &first.next_page_token) };
-    let status = list(&mut client, within(timeout, partial)).await.unwrap_err();
+    // Without any progress, the deadline is an error.
+    let rest = request(0, &first.next_page_token);
+    let status = list(&mut client, within(timeout, rest.clone())).await.unwrap_err();
     assert_our_error(&status, Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+    // With partial success, the device is unreachable before the deadline.
+    let partial = ListOperationsRequest { return_partial_success: true, ..rest };
+    let page = list(&mut client, within(timeout, partial)).await.unwrap();
+    assert_eq!(page.unreachable, [device(3)]);
     emulator.control().set_device_fault(&device(3), None);
     let rest = pages(&mut client, request(0, &first.next_page_token)).await;
     assert_eq!(names(&rest), all[3..]);
