@@ -28,7 +28,7 @@ def wipes(state=""):
 
 
 commands = {wipe.name: struct_pb2.Struct.FromString(wipe.metadata.value) for wipe in wipes("done = false AND ")}
-for name in sorted(commands, key=lambda name: commands[name]["createTime"], reverse=True):
+for name in sorted(commands, key=lambda name: commands[name].fields["createTime"].string_value, reverse=True):
     try:
         cancel(operations_pb2.CancelOperationRequest(name=name), timeout=60)
     except exceptions.GoogleAPIError as error:  # for example, the operation is done
