@@ -256,6 +256,10 @@ impl UpstreamClient {
                 let _slot = slot;
                 // Without a turn, the first request decides.
                 let turn = call.turn().await.ok()?;
+                // Another response may have arrived during the wait for the turn.
+                if !silent.is_silent_since(sent) {
+                    return None;
+                }
                 self.metrics.hedges.inc();
                 let request = send_over(&replacement, RequestAttempt::Hedge);
                 // Like the first request, a hedge is not sent after the deadline.

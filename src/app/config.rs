@@ -468,10 +468,9 @@ fn read_quota_shared(
         sources.errors.add(origin, problem, hint);
     }
     let config = settings.check(section, &mut sources.errors);
+    let loaded = settings.load(section, &mut sources.errors);
     section.finish(&mut sources.errors);
-    let config = config?;
-    let loaded = config.load(section, &mut sources.errors)?;
-    Some((config, loaded))
+    config.zip(loaded)
 }
 
 fn load_credential(

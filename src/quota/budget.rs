@@ -1,8 +1,6 @@
 //! The budget of one Google project: queries wait in it for their turn.
 
 use std::{
-    fmt, future,
-    hash::{Hash, Hasher},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -15,25 +13,22 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{
-    Class,
-    fair_queue::{FairQueue, Position},
-    gcra::{Admission, Pace},
-    limiter::Limiter,
-    settings::{QuotaMode, QuotaSettings},
-    shared::SharedBudget,
-};
+use super::{Class, fair_queue::Position, settings::QuotaSettings, shared::SharedBudget};
 use crate::{
-    caller::{Caller, Identity},
-    flight::{DeadlinePassed, Flight},
+    flight::Flight,
     telemetry::{
         metrics::{QuotaDecision, QuotaMetrics, QuotaReading},
         traces::Trace,
     },
 };
 
-/// The hold after a refusal by Google without `Retry-After`. Google asks for a minute without queries.
-const DEFAULT_HOLD: Duration = Duration::from_secs(60);
+mod admitted;
+mod line;
+mod waiting;
+
+pub use admitted::Admitted;
+use line::{CallerKey, Line, QueuedQuery, Turn};
+use waiting::{Queued, Waiting};
 
 /// A query must have its turn this long before the deadline, or a tenth of the time left, so that it can be sent.
 const MAX_MARGIN: Duration = Duration::from_millis(250);
@@ -54,39 +49,6 @@ struct Shared {
     google_refusals: AtomicU64,
 }
 
-struct Line {
-    /// `None` after the section of the project was removed. Queries are then not paced.
-    settings: Option<QuotaSettings>,
-    limiter: Limiter,
-    queue: FairQueue<CallerKey, QueuedQuery>,
-    /// The number of calls of the shared store that were begun.
-    shared_calls: u64,
-    /// Whether the dispatcher runs. It ends when no query waits.
-    has_dispatcher: bool,
-    /// Whether the start of a hold was logged, and its end was not.
-    is_held: bool,
-}
-
-/// A caller as the owner of a queue. Callers with one identity are equal.
-#[derive(Clone)]
-struct CallerKey(Option<Caller>);
-
-/// A query in the queue.
-struct QueuedQuery {
-    turn: oneshot::Sender<Turn>,
-    /// The number of calls of the shared store that were begun before.
-    calls_before: u64,
-}
-
-/// The turn of a query.
-#[derive(Debug, Clone, Copy, Default)]
-struct Turn {
-    /// Whether the query probes a hold.
-    is_probe: bool,
-    /// Whether the query waited for nothing but the answer of the shared store.
-    is_immediate: bool,
-}
-
 /// The result of asking for a turn.
 enum Entry {
     /// It is the turn of the query.
@@ -95,41 +57,6 @@ enum Entry {
     Queued(Queued),
     /// The turn would come too late.
     Refused(Refused),
-}
-
-/// A query's position in the queue.
-struct Queued {
-    position: Position<CallerKey>,
-    turn: oneshot::Receiver<Turn>,
-    /// The time before the deadline at which the wait ends.
-    margin: Duration,
-}
-
-/// A query that waits. A drop removes it from the queue.
-struct Waiting {
-    shared: Arc<Shared>,
-    class: Class,
-    caller: CallerKey,
-    since: Instant,
-    queued: Queued,
-    is_decided: bool,
-}
-
-/// The end of a wait in one place of the queue.
-enum Event {
-    /// The turn came.
-    Turn(Turn),
-    /// A call joined the flight of a poll.
-    Raised,
-    /// Another caller joined the flight.
-    Joined(Caller),
-}
-
-/// A query that may be sent. Report Google's response to it.
-#[must_use]
-pub struct Admitted {
-    shared: Arc<Shared>,
-    is_probe: bool,
 }
 
 /// A query whose turn does not come before the deadline.
@@ -147,18 +74,10 @@ impl ProjectBudget {
         shared: Option<Arc<SharedBudget>>,
         metrics: &QuotaMetrics,
     ) -> Self {
-        let line = Line {
-            settings: Some(settings.clone()),
-            limiter: Limiter::new(pace(settings), shared),
-            queue: FairQueue::new(),
-            shared_calls: 0,
-            has_dispatcher: false,
-            is_held: false,
-        };
         Self(Arc::new(Shared {
             project: Arc::clone(project),
             metrics: metrics.clone(),
-            line: Mutex::new(line),
+            line: Mutex::new(Line::new(settings, shared)),
             changed: Notify::new(),
             decisions: Default::default(),
             google_refusals: AtomicU64::new(0),
@@ -169,17 +88,7 @@ impl ProjectBudget {
     ///
     /// Waiting queries have their turn at once if the mode changes or the pacing ends.
     pub(super) fn replace(&self, settings: Option<&QuotaSettings>) {
-        let mut line = self.0.lock();
-        let mode = |settings: Option<&QuotaSettings>| settings.map(|settings| settings.mode);
-        let is_other_mode = mode(line.settings.as_ref()) != mode(settings);
-        line.settings = settings.cloned();
-        if let Some(settings) = settings {
-            line.limiter.set_pace(pace(settings));
-        }
-        if is_other_mode {
-            line.release_all();
-        }
-        drop(line);
+        self.0.lock().replace(settings);
         self.0.changed.notify_one();
     }
 
@@ -229,9 +138,7 @@ impl ProjectBudget {
                 if is_shadow { Ok(self.0.admitted(Turn::default())) } else { Err(refused) }
             }
             Entry::Queued(queued) => {
-                let shared = Arc::clone(&self.0);
-                let since = Instant::now();
-                let waiting = Waiting { shared, class, caller, since, queued, is_decided: false };
+                let waiting = Waiting::new(&self.0, class, caller, queued);
                 if !is_shadow {
                     return waiting.wait(flight).await;
                 }
@@ -356,222 +263,6 @@ impl Shared {
         // A panic cannot leave the line in an inconsistent state.
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-impl Line {
-    fn is_shadow(&self) -> bool {
-        self.settings.as_ref().is_some_and(|settings| settings.mode == QuotaMode::Shadow)
-    }
-
-    /// The turn of a query that need not wait.
-    fn turn_now(&mut self, class: Class) -> Option<Turn> {
-        if self.settings.is_none() {
-            return Some(Turn::default());
-        }
-        if self.queue.has_before(class) {
-            return None;
-        }
-        let mut wanted = [0; 3];
-        wanted[class.index()] = 1;
-        // The dispatcher asks the shared store.
-        let admission = self.limiter.admit(wanted).ok()?;
-        let turn = Turn { is_probe: admission.is_probe, is_immediate: true };
-        (admission.admitted == wanted).then_some(turn)
-    }
-
-    /// The time until the turn of a new query would come, if no other query comes later and leaves before it.
-    fn estimate(&self, class: Class, caller: &CallerKey) -> Duration {
-        self.limiter.wait(class, self.queue.ahead(class, caller))
-    }
-
-    /// As [`Shared::give_turns`], to the queries of an admission. `call` is the number of its call of the shared store.
-    fn give_turns(&mut self, admission: Admission, call: Option<u64>) -> Option<Duration> {
-        for class in Class::ALL {
-            for _ in 0..admission.admitted[class.index()] {
-                self.give_turn(class, admission.is_probe && class == Class::Cancel, call);
-            }
-        }
-        let queued = self.queue.lengths();
-        self.limiter.set_queued(queued);
-        let waits = queued.into_iter().zip(admission.wait);
-        let next = waits.filter(|(length, _)| *length > 0).map(|(_, wait)| wait).reduce(f64::min);
-        self.has_dispatcher = next.is_some();
-        next.map(super::limiter::duration)
-    }
-
-    /// Gives a turn to the next query of a class.
-    fn give_turn(&mut self, class: Class, is_probe: bool, call: Option<u64>) {
-        if let Some(QueuedQuery { turn, calls_before }) = self.queue.pop(class) {
-            let is_immediate = call == Some(calls_before + 1);
-            // A query without a receiver was dropped after this lock was taken. Its turn is lost.
-            let _ = turn.send(Turn { is_probe, is_immediate });
-        }
-    }
-
-    /// Gives all waiting queries a turn.
-    fn release_all(&mut self) {
-        for class in Class::ALL {
-            for _ in 0..self.queue.lengths()[class.index()] {
-                self.give_turn(class, false, None);
-            }
-        }
-        self.limiter.set_queued(self.queue.lengths());
-    }
-
-    fn log_end_of_hold(&mut self, project: &str) {
-        if self.is_held && self.limiter.hold().is_zero() {
-            self.is_held = false;
-            let (_, rate) = self.limiter.rates();
-            tracing::info!(project, rate, "the hold of a project's queries ended");
-        }
-    }
-}
-
-impl Waiting {
-    async fn wait(mut self, flight: &Flight) -> Result<Admitted, Refused> {
-        let result = self.turn(flight).await;
-        flight.expect_turn(None);
-        result
-    }
-
-    async fn turn(&mut self, flight: &Flight) -> Result<Admitted, Refused> {
-        loop {
-            let Self { class, queued, .. } = &mut *self;
-            let is_poll = *class == Class::Poll;
-            let raised =
-                async { if is_poll { flight.joined_by_call().await } else { future::pending().await } };
-            let event = async {
-                tokio::select! {
-                    biased;
-                    // The sender is dropped only after the turn was sent.
-                    turn = &mut queued.turn => Event::Turn(turn.unwrap_or_default()),
-                    () = raised => Event::Raised,
-                    caller = flight.joiner() => Event::Joined(caller),
-                }
-            };
-            let event = flight.begin_before(queued.margin, event).await;
-            let (class, caller) = match &event {
-                Ok(Event::Turn(turn)) => return Ok(self.admitted(*turn)),
-                Ok(Event::Raised) => (Class::Read, self.caller.clone()),
-                Ok(Event::Joined(caller)) => (self.class, CallerKey(Some(caller.clone()))),
-                Err(DeadlinePassed) => (self.class, self.caller.clone()),
-            };
-            if matches!(event, Ok(Event::Joined(_))) && !self.shared.is_better(&caller, &self.queued.position)
-            {
-                continue;
-            }
-            // If it is no longer in the queue, its turn came at the same time.
-            if !self.shared.remove(&self.queued.position)
-                && let Ok(turn) = self.queued.turn.try_recv()
-            {
-                return Ok(self.admitted(turn));
-            }
-            (self.class, self.caller) = (class, caller);
-            let entry = match event {
-                Ok(_) => self.shared.enter(self.class, &self.caller, flight).0,
-                Err(DeadlinePassed) => Entry::Refused(self.shared.refused(self.class, &self.caller)),
-            };
-            match entry {
-                Entry::Turn(turn) => return Ok(self.admitted(turn)),
-                Entry::Queued(queued) => self.queued = queued,
-                Entry::Refused(refused) => {
-                    self.decide(QuotaDecision::Refused);
-                    return Err(refused);
-                }
-            }
-        }
-    }
-
-    fn admitted(&mut self, turn: Turn) -> Admitted {
-        if turn.is_immediate {
-            self.decide(QuotaDecision::Immediate);
-        } else {
-            self.decide(QuotaDecision::Delayed);
-            self.shared.metrics.waited(self.class.index(), self.since.elapsed());
-        }
-        self.shared.admitted(turn)
-    }
-
-    fn decide(&mut self, decision: QuotaDecision) {
-        self.is_decided = true;
-        self.shared.count(self.class, decision);
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        if self.is_decided {
-            return;
-        }
-        self.shared.count(self.class, QuotaDecision::Abandoned);
-        self.shared.remove(&self.queued.position);
-    }
-}
-
-impl Admitted {
-    /// Google refused the query for the project's quota. `retry_after` is its `Retry-After`.
-    pub fn refused_by_google(self, retry_after: Option<Duration>) {
-        self.shared.google_refusals.fetch_add(1, Relaxed);
-        let mut line = self.shared.lock();
-        if line.settings.is_none() || !line.limiter.refused(retry_after.unwrap_or(DEFAULT_HOLD)) {
-            return;
-        }
-        line.is_held = true;
-        let ((_, rate), hold, is_shadow) = (line.limiter.rates(), line.limiter.hold(), line.is_shadow());
-        drop(line);
-        let project = &*self.shared.project;
-        if is_shadow {
-            tracing::warn!(project, rate, ?hold, "Google refused a query for the project's quota");
-        } else {
-            tracing::warn!(
-                project,
-                rate,
-                ?hold,
-                "Google refused a query for the project's quota: gets, lists and polls are held"
-            );
-        }
-    }
-
-    /// Google answered the query, with a result or with another error.
-    pub fn answered(self) {
-        if self.is_probe {
-            let mut line = self.shared.lock();
-            line.limiter.probe_answered();
-            line.log_end_of_hold(&self.shared.project);
-            drop(line);
-            self.shared.changed.notify_one();
-        }
-    }
-}
-
-impl fmt::Debug for Admitted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Admitted").field("is_probe", &self.is_probe).finish_non_exhaustive()
-    }
-}
-
-impl PartialEq for CallerKey {
-    fn eq(&self, other: &Self) -> bool {
-        self.identity() == other.identity()
-    }
-}
-
-impl Eq for CallerKey {}
-
-impl Hash for CallerKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.identity().hash(state);
-    }
-}
-
-impl CallerKey {
-    fn identity(&self) -> Option<&Identity> {
-        self.0.as_ref().map(Caller::identity)
-    }
-}
-
-fn pace(settings: &QuotaSettings) -> Pace {
-    Pace::new(settings.limit, settings.period, settings.burst())
 }
 
 #[cfg(test)]

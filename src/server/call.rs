@@ -33,7 +33,10 @@ use tokio::{
     sync::Semaphore,
     time::{Instant, timeout_at},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 use tonic::{Code, Status, body::Body};
 use tonic_types::StatusExt;
 use tower::Service;
@@ -80,6 +83,8 @@ pub struct Calls {
     /// All calls in flight: a token for each call until its response is written, and the tasks of callers that
     /// disconnected.
     in_flight: TaskTracker,
+    /// A token for each call whose audit line is not in the log's buffer. Closed when no call may start.
+    unrecorded: TaskTracker,
     /// Ends the calls that are in flight after the drain timeout.
     aborted: CancellationToken,
 }
@@ -111,6 +116,7 @@ impl Calls {
             metrics,
             tracer,
             in_flight,
+            unrecorded: TaskTracker::new(),
             aborted,
         })
     }
@@ -135,6 +141,13 @@ impl Calls {
     pub fn abort(&self) {
         self.aborted.cancel();
     }
+
+    /// Lets no call start, and waits until the audit log has the lines of all calls that started. Call this after
+    /// [`Self::abort`]: the wait then takes only the CPU time of these calls. The audit log may be closed afterwards.
+    pub async fn close(&self) {
+        self.unrecorded.close();
+        self.unrecorded.wait().await;
+    }
 }
 
 /// The maximum number of concurrent calls of one caller: by default a quarter of all, at least 1.
@@ -142,7 +155,8 @@ fn max_per_caller(setting: Option<usize>, max_concurrent_calls: usize) -> usize 
     setting.unwrap_or((max_concurrent_calls / 4).max(1))
 }
 
-/// Starts a call of the contract's service. Health and reflection calls do not use this function.
+/// Starts a call of the contract's service. Health and reflection calls do not use this function. After
+/// [`Calls::close`], a call does not start: it has no effect and no response, and ends with its connection.
 pub(super) fn start<S, B>(
     calls: &Arc<Calls>,
     service: S,
@@ -155,6 +169,11 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Send,
 {
+    // The token precedes the check, so that `Calls::close` waits for each call that passes the check.
+    let unrecorded = calls.unrecorded.token();
+    if calls.unrecorded.is_closed() {
+        return InFlight::unrecorded(std::future::pending());
+    }
     let method = request.uri().path().strip_prefix(SERVICE_PATH).and_then(Method::from_name);
     // Only a sampled trace is in a tracing backend.
     let mut sampled_trace = None;
@@ -173,7 +192,7 @@ where
             calls: Arc::clone(calls),
         }
     });
-    let record = audit_data.as_ref().map(|data| (data.arrival, data.record.clone()));
+    let record = audit_data.as_ref().map(|data| (data.arrival, data.record.clone(), unrecorded));
     let measurement = match &audit_data {
         Some(AuditData { arrival, .. }) => {
             calls.metrics.start(rpc_method(arrival.method), arrival.instant(), sampled_trace)
@@ -207,14 +226,14 @@ async fn handle<S, B>(
     calls: Arc<Calls>,
     service: S,
     identity: PeerIdentity,
-    record: Option<(Arrival, Record)>,
+    record: Option<(Arrival, Record, TaskTrackerToken)>,
     request: Request<B>,
 ) -> Response<ResponseBody>
 where
     S: Service<Request<Full<Bytes>>, Response = Response<Body>, Error = Infallible>,
     B: http_body::Body<Data = Bytes>,
 {
-    let Some((arrival, record)) = record else {
+    let Some((arrival, record, unrecorded)) = record else {
         let unrecorded = Record::default();
         let mut guard = None;
         let response = respond(&calls, service, &identity, None, &unrecorded, request, &mut guard).await;
@@ -234,10 +253,14 @@ where
         () = calls.aborted.cancelled() => status::shutting_down().into_http(),
     };
     let response = match arrival.line(&record, status::code_name(code(&response))) {
-        Some(line) => match calls.audit.write(line).await {
-            Ok(()) => response,
-            Err(_) => status::audit_unavailable(RETRY_AFTER).into_http(),
-        },
+        Some(line) => {
+            let written = calls.audit.write(line);
+            drop(unrecorded);
+            match written.await {
+                Ok(()) => response,
+                Err(_) => status::audit_unavailable(RETRY_AFTER).into_http(),
+            }
+        }
         None => response,
     };
     response.map(|body| ResponseBody::new(body, guard))
@@ -546,8 +569,14 @@ impl Drop for InFlight {
         };
         match cancelled {
             Some(line) => {
-                let audit = calls.audit.clone();
-                calls.in_flight.spawn_on(async move { audit.write(line).await }, &runtime);
+                // `call` holds its own token until the end of this function.
+                let (audit, unrecorded) = (calls.audit.clone(), calls.unrecorded.token());
+                let write = async move {
+                    let written = audit.write(line);
+                    drop(unrecorded);
+                    written.await
+                };
+                calls.in_flight.spawn_on(write, &runtime);
             }
             None => drop(calls.in_flight.spawn_on(call, &runtime)),
         }

@@ -14,6 +14,7 @@ mod credentials;
 #[cfg(feature = "emulator")]
 mod dev;
 mod drain;
+mod drain_audit;
 mod drain_limits;
 mod explain;
 mod listen;

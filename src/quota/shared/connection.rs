@@ -43,7 +43,7 @@ pub(super) struct StoreConnection {
 ///
 /// # Errors
 ///
-/// The last error, of the oldest password or of the last sentinel.
+/// The last error, of the oldest password or of the last sentinel. A rejected login has precedence.
 pub(super) async fn connect(
     config: &StoreConfig,
     roots: &Arc<RootCertStore>,
@@ -76,7 +76,6 @@ impl Attempt<'_> {
             StoreUrl::Unix(path) => return self.timed(CONNECT_TIMEOUT, self.open_unix(path)).await,
             StoreUrl::Network { hosts, has_tls, database } => (hosts, *has_tls, *database),
         };
-        let mut cause = String::new();
         let Some(master) = &self.config.sentinel_master else {
             let mut result = Err(StoreError::Malformed);
             // There is one host.
@@ -86,17 +85,33 @@ impl Attempt<'_> {
             }
             return result;
         };
+        let mut cause = String::new();
+        let mut rejected = None;
         for (host, given) in hosts {
-            let found = self.master(host, port(*given, true), has_tls, master);
-            match self.timed(SENTINEL_TIMEOUT, found).await {
-                Ok((host, port)) => {
-                    let opened = self.open_network(&host, port, has_tls, database);
-                    return self.timed(CONNECT_TIMEOUT, opened).await;
-                }
+            let opened = self.open_by_sentinel(host, port(*given, true), has_tls, database, master);
+            match opened.await {
+                Ok(connection) => return Ok(connection),
+                Err(error) if error.is_login() => rejected = Some(error),
                 Err(error) => cause = error.to_string(),
             }
         }
-        Err(StoreError::Sentinels { master: master.clone(), cause })
+        // Another password may help.
+        Err(rejected.unwrap_or_else(|| StoreError::Sentinels { master: master.clone(), cause }))
+    }
+
+    /// Connects to the master that a sentinel reports. A sentinel that missed a failover reports the old master, so an error
+    /// does not end the search.
+    async fn open_by_sentinel(
+        self,
+        sentinel: &Host,
+        sentinel_port: u16,
+        has_tls: bool,
+        database: u16,
+        master: &str,
+    ) -> Result<StoreConnection, StoreError> {
+        let found = self.master(sentinel, sentinel_port, has_tls, master);
+        let (host, port) = self.timed(SENTINEL_TIMEOUT, found).await?;
+        self.timed(CONNECT_TIMEOUT, self.open_network(&host, port, has_tls, database)).await
     }
 
     async fn timed<T>(

@@ -139,9 +139,7 @@ impl QuotaSharedSettings {
             replicas: replicas?,
         })
     }
-}
 
-impl StoreConfig {
     /// Loads the files. Adds an error for each that cannot be used. Blocks.
     pub(crate) fn load(&self, section: &Section, errors: &mut ConfigErrors) -> Option<LoadedStore> {
         let mut usable = |key, hint: &str, problem: String| {

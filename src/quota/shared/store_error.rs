@@ -22,7 +22,7 @@ pub(super) enum StoreError {
     /// The store rejects a command, or closed the connection.
     #[error("{0}")]
     Command(String),
-    /// No sentinel knows the master.
+    /// No sentinel knows the master, or no master that a sentinel reports can be used.
     #[error("no sentinel reports a usable address of the master {master}: {cause}")]
     Sentinels { master: String, cause: String },
     /// The reply is not that of the script.

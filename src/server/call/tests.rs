@@ -140,6 +140,32 @@ async fn an_aborted_call_is_answered_and_recorded() {
     assert_eq!(recorded, [r#""CancelOperation" "UNAVAILABLE""#, r#""GetOperation" "UNAVAILABLE""#]);
 }
 
+#[tokio::test]
+async fn a_close_waits_for_the_lines_of_all_calls_and_lets_no_call_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let calls = calls(&directory, OnFailure::Fail);
+    let hangs: Handler = || std::future::pending().boxed();
+    let stays = tokio::spawn(start_call(&calls, "GetOperation", hangs).map(|response| code_of(&response)));
+    let mut disconnects = start_call(&calls, "WaitOperation", hangs);
+    assert!(futures_util::poll!(&mut disconnects).is_pending());
+    drop(disconnects);
+    let mut close = std::pin::pin!(calls.close());
+    assert!(futures_util::poll!(&mut close).is_pending());
+    let mut late = start_call(&calls, "CancelOperation", ok);
+    calls.abort();
+    close.await;
+    calls.audit.end().await;
+    assert_eq!(stays.await.unwrap(), Code::Unavailable);
+    assert!(futures_util::poll!(&mut late).is_pending(), "a call without a line has no response");
+    let mut recorded: Vec<_> = lines(&directory, &calls)
+        .await
+        .iter()
+        .map(|line| format!("{} {}", line["method"], line["code"]))
+        .collect();
+    recorded.sort_unstable();
+    assert_eq!(recorded, [r#""GetOperation" "UNAVAILABLE""#, r#""WaitOperation" "CANCELLED""#]);
+}
+
 fn timeout_of(text: &[u8]) -> Result<Option<Duration>, InvalidTimeout> {
     let value = HeaderValue::from_bytes(text).expect("a header");
     grpc_timeout(&HeaderMap::from_iter([(HeaderName::from_static("grpc-timeout"), value)]))

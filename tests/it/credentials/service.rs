@@ -45,9 +45,10 @@ pub(crate) fn write_config(dir: &Path, emulator: &Emulator, credentials: &[TestC
         emulator.credential_file(kind).write(&dir.join(format!("{}.json", kind.name()))).unwrap();
     }
     let url = emulator.url();
+    // With a shorter timeout, a cancel would be hedged on a busy machine, and the hedge would find the operation done.
     let mut config = format!(
         "[server]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n\
-         [upstream]\nurl = \"{url}\"\niam_credentials_url = \"{url}\"\ntimeout = \"5s\"\n"
+         [upstream]\nurl = \"{url}\"\niam_credentials_url = \"{url}\"\ntimeout = \"30s\"\n"
     );
     config.extend(credentials.iter().map(|credential| credential.section(emulator)));
     std::fs::write(dir.join("c.toml"), config).unwrap();

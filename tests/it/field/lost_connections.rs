@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use tonic::Code;
 
 use crate::support::{
-    metrics::Scrape,
+    metrics::{Scrape, scrape_until},
     relay::Relay,
     reply::Reply,
     service::{Service, Setup},
@@ -38,11 +38,16 @@ struct Fixture {
 
 impl Fixture {
     async fn start(protocol: &[u8]) -> Self {
+        Self::start_with(protocol, |setup| setup.timeout(TIMEOUT)).await
+    }
+
+    /// As [`Self::start`], with the settings of `adjust`.
+    async fn start_with(protocol: &[u8], adjust: impl FnOnce(Setup) -> Setup) -> Self {
         let (authority, tokens) = (Authority::new(), Upstream::start().await);
         let upstream = Upstream::start_tls(&authority, &[protocol]).await;
         let relay = Relay::start(&upstream).await;
         let setup = Setup::with_token_endpoint(&tokens, &relay.url).ca(&authority.pem());
-        let service = setup.timeout(TIMEOUT).start().await;
+        let service = adjust(setup).start().await;
         upstream.answers([Reply::ok()]);
         service.cancel(NAME).await.unwrap();
         assert_eq!(upstream.connections(), 1);
@@ -113,8 +118,12 @@ async fn concurrent_calls_on_a_lost_connection_are_hedged_over_one_connection() 
 /// detect the loss of an HTTP/2 connection in a third of the timeout, and the next call has a new connection.
 #[tokio::test]
 async fn without_retry_budget_there_is_no_hedge() {
+    // Longer than in the other tests, because the 200 failing calls take seconds on a busy machine.
+    const TIMEOUT: &str = "15s";
+    const OVERDUE: Duration = Duration::from_millis(1500);
+    const DETECTION: Duration = Duration::from_secs(5);
     for (protocol, code) in [(H2, "UNAVAILABLE"), (HTTP1, "DEADLINE_EXCEEDED")] {
-        let fixture = Fixture::start(protocol).await;
+        let fixture = Fixture::start_with(protocol, |setup| setup.timeout(TIMEOUT)).await;
         fixture.use_up_the_retry_budget().await;
         let connections = fixture.upstream.connections();
         fixture.relay.lose_connections();
@@ -133,6 +142,39 @@ async fn without_retry_budget_there_is_no_hedge() {
             assert!(fixture.cancel(2).await < OVERDUE);
         }
     }
+}
+
+/// The turn of a hedge can come long after the connection has answered other requests.
+#[tokio::test]
+async fn a_hedge_is_not_sent_when_its_connection_answers_before_its_turn() {
+    // After the three queries of the burst, the next turn is 10 seconds later. A request is overdue after 2 seconds.
+    const QUOTA: &str = "limit = 4\nperiod = \"10s\"\nburst = 3";
+    let fixture = Fixture::start_with(H2, |setup| setup.timeout("20s").quota(QUOTA)).await;
+    let ((slow, slow_gate), (other, other_gate)) = (Reply::ok().held(), Reply::ok().held());
+    fixture.upstream.answers([slow]);
+    let hedge_is_queued = async |is_queued: bool| {
+        scrape_until("the queue of the quota", fixture.service.admin, |page| {
+            (page.value("countermand_quota_queued_queries", &["class=\"cancel\""]) > 0.0) == is_queued
+        })
+        .await;
+    };
+    let others = async {
+        fixture.upstream.wait_for_requests(2).await;
+        fixture.upstream.answers([other]);
+        let open = async {
+            fixture.upstream.wait_for_requests(3).await;
+            hedge_is_queued(true).await;
+            other_gate.open();
+        };
+        tokio::join!(fixture.cancel(2), open);
+        hedge_is_queued(false).await;
+        // A hedge would arrive within this time.
+        sleep(OVERDUE).await;
+        slow_gate.open();
+    };
+    tokio::join!(fixture.cancel(1), others);
+    assert_eq!(fixture.lines(1), [json!(["OK", 1, 200])]);
+    assert_eq!(fixture.upstream.requests().len(), 3);
 }
 
 /// grpc/proposal #12 (gRFC A6) throttles hedges, because they add load to a slow server. Here, other responses on the

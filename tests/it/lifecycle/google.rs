@@ -1,9 +1,9 @@
-//! A fake Google: a token endpoint and the API's `cancel`. A test sets their responses, holds responses back, and
+//! A fake Google: a token endpoint, the API's `cancel`, and a `get` whose operation is never done. A test sets their responses, holds responses back, and
 //! reads the recorded requests.
 
 use axum::{
     Router,
-    extract::State,
+    extract::{Path, State},
     http::{HeaderMap, StatusCode},
     routing::post,
 };
@@ -63,7 +63,7 @@ impl Google {
             held: watch::Sender::new(false),
             seen: watch::Sender::new(Seen::default()),
         };
-        let routes = Router::new().route("/token", post(token)).route("/v1/{*name}", post(cancel));
+        let routes = Router::new().route("/token", post(token)).route("/v1/{*name}", post(cancel).get(get));
         let routes = routes.with_state(controls.clone());
         let serving = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
         Self { url, controls, serving }
@@ -135,6 +135,10 @@ async fn token(State(controls): State<Controls>, form: String) -> (StatusCode, S
         }
         Token::Held => unreachable!("excluded above"),
     }
+}
+
+async fn get(Path(name): Path<String>) -> String {
+    json!({"name": name, "done": false}).to_string()
 }
 
 async fn cancel(State(controls): State<Controls>, headers: HeaderMap) -> (StatusCode, String) {

@@ -307,6 +307,26 @@ async fn a_sentinel_names_the_store() {
 }
 
 #[tokio::test]
+async fn a_sentinel_that_names_a_dead_master_does_not_end_the_search() {
+    let (mut dead, alive) = (FakeRedis::start().await, FakeRedis::start().await);
+    let (stale, current) = (FakeRedis::start().await, FakeRedis::start().await);
+    dead.down().await;
+    stale.report_master("quota", dead.address);
+    current.report_master("quota", alive.address);
+    let sentinels =
+        |addresses: &str| format!("url = \"redis://{addresses}\"\nsentinel_master = \"quota\"\nreplicas = 1");
+    let both = sentinels(&format!("{},{}", stale.address, current.address));
+    let fleet = Fleet::start(1, ONE_IN_200_SECONDS, &both).await;
+    fleet.are_up(true).await;
+    fleet.cancels(0).await;
+    alive.has_replicas(PROJECT, 1).await;
+
+    let checked = check(&sentinels(&stale.address.to_string())).await;
+    let problem = format!("of the master quota: cannot connect to redis://{}", dead.address);
+    assert!(checked.stderr.contains(&problem), "{checked:?}");
+}
+
+#[tokio::test]
 async fn check_reports_a_rejected_password_without_it() {
     let files = tempfile::tempdir().unwrap();
     let file = files.path().join("password");

@@ -95,6 +95,23 @@ fn each_error_of_the_shared_quota_has_its_text() {
 }
 
 #[test]
+fn the_files_of_the_shared_quota_are_checked_beside_other_errors() {
+    let errors = Directory::new().errors(
+        "[[quota]]\n[quota_shared]\nurl = \"valkey\"\npassword_file = \"none\"\nca_certificates = \"key.json\"\nreplica = 3",
+    );
+    let begins = [
+        "quota_shared.url (line 3): this is not a URL",
+        "quota_shared.password_file (line 4): cannot read the file",
+        "quota_shared.ca_certificates (line 5): ",
+        "quota_shared.replica (line 6): there is no such key",
+    ];
+    assert_eq!(errors.len(), begins.len(), "{errors:#?}");
+    for (error, begin) in errors.iter().zip(begins) {
+        assert!(error.starts_with(begin), "{errors:#?}");
+    }
+}
+
+#[test]
 fn an_invalid_quota_is_no_missing_one() {
     let shared = "[quota_shared]\nurl = \"rediss://valkey\"\nreplicas = 3";
     Directory::new().assert_each_errs([
