@@ -24,7 +24,7 @@ pub mod call;
 mod enterprise_list;
 #[cfg(test)]
 mod fake_amapi;
-mod filter;
+pub(crate) mod filter;
 mod flights;
 pub mod guard;
 mod json_struct;

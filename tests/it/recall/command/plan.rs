@@ -4,17 +4,21 @@ use std::{
     fs::File,
     io::{Read, Write},
     process::Stdio,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use nix::pty::{OpenptyResult, openpty};
+use countermand_emulator::Settings;
+use nix::{
+    pty::{OpenptyResult, openpty},
+    sys::signal::Signal,
+};
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
 use crate::{
     recall::{
-        command::{recall, run, wipe_devices},
-        fixture::start,
+        command::{at_a_terminal, has_events, recall, run, wipe_devices},
+        fixture::{device, emulator, settings, setup, start, wipe},
     },
     support::{
         process::{Process, countermand},
@@ -46,13 +50,11 @@ async fn a_dry_run_prints_and_cancels_nothing() {
 async fn answered(answer: &str) -> (Option<i32>, String, String, usize) {
     let (emulator, service) = start().await;
     wipe_devices(&emulator, 3, 1);
-    let OpenptyResult { master, slave } = openpty(None, None).unwrap();
-    let process = Process::start_with_stdin(&mut recall(service.address, &[]), Stdio::from(slave));
+    let (process, mut terminal) = at_a_terminal(service.address, &[]);
     process.stderr.has("the newest operations:").await;
     // Nothing is cancelled before the answer.
     assert_eq!(emulator.control().queries().cancel, 0);
-    let mut master = File::from(master);
-    master.write_all(answer.as_bytes()).unwrap();
+    terminal.write_all(answer.as_bytes()).unwrap();
     let ended = process.end().await;
     (ended.code, ended.stdout, ended.stderr, emulator.control().pending().len())
 }
@@ -75,7 +77,75 @@ async fn another_answer_cancels_nothing() {
         let (code, stdout, stderr, pending) = answered(answer).await;
         assert_eq!((code, stdout.as_str(), pending), (Some(1), "", 3), "{stderr}");
         assert!(stderr.ends_with("nothing was cancelled\n"), "{stderr}");
+        // The terminal shows the end of the other lines.
+        assert_eq!(stderr.contains("[y/N] \nnothing"), answer == "\u{4}", "{stderr}");
     }
+}
+
+#[tokio::test]
+async fn a_signal_at_the_question_ends_its_line_and_cancels_nothing() {
+    let (emulator, service) = start().await;
+    wipe_devices(&emulator, 1, 1);
+    let (process, terminal) = at_a_terminal(service.address, &[]);
+    process.stderr.has(&device(0)).await;
+    // The question follows the last line of the plan, and has no end of line that a test could wait for.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    process.signal(Signal::SIGINT);
+    let ended = process.end().await;
+    let end = "Cancel 1 operation? [y/N] \nstopped; nothing was cancelled\n";
+    assert_eq!((ended.code, ended.stderr.ends_with(end)), (Some(130), true), "{ended:?}");
+    assert_eq!(emulator.control().queries().cancel, 0);
+    drop(terminal);
+}
+
+#[tokio::test]
+async fn a_terminal_that_ends_at_the_question_is_a_no() {
+    let (emulator, service) = start().await;
+    wipe_devices(&emulator, 1, 1);
+    let (process, terminal) = at_a_terminal(service.address, &[]);
+    process.stderr.has(&device(0)).await;
+    // A read of a terminal without the other side is EIO.
+    drop(terminal);
+    let ended = process.end().await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.ends_with("[y/N] \nnothing was cancelled\n"), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_resumed_recall_asks_before_it_waits_for_the_outcomes_of_accepted_cancels() {
+    // A cancel takes effect after the test.
+    let emulator = emulator(Settings { cancel_delay: Duration::from_secs(3600), ..settings() }).await;
+    let service = setup(&emulator).start().await;
+    wipe_devices(&emulator, 1, 2);
+    let files = tempfile::tempdir().unwrap();
+    let path = files.path().join("journal");
+    let report = ["--report", path.to_str().unwrap()];
+    let first = Process::start(recall(service.address, &report).arg("--yes"));
+    has_events(&path, "cancel_accepted", 2).await;
+    first.signal(Signal::SIGKILL);
+    first.end().await;
+    let new = wipe(&emulator, &device(0), 1).remove(0);
+    let started = Instant::now();
+    let (process, mut terminal) = at_a_terminal(service.address, &report);
+    process.stderr.has(&new).await;
+    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+    terminal.write_all(b"n\n").unwrap();
+    let ended = process.end().await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("resumes with 2 operations of earlier runs"), "{ended:?}");
+    assert!(ended.stderr.contains("Cancel 1 operation? [y/N] "), "{ended:?}");
+    assert_eq!(emulator.control().queries().cancel, 2);
+
+    // After a yes, the accepted cancels are confirmed too.
+    let arguments = [&report[..], &["--confirm-timeout", "1s", "--output", "json"]].concat();
+    let (process, mut terminal) = at_a_terminal(service.address, &arguments);
+    process.stderr.has(&new).await;
+    terminal.write_all(b"y\n").unwrap();
+    let ended = process.end().await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(report["summary"]["unknown"], json!(3), "{report}");
+    assert_eq!(emulator.control().queries().cancel, 3);
 }
 
 #[tokio::test]
