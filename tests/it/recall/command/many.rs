@@ -25,18 +25,19 @@ fn peak(id: u32) -> Option<u64> {
 #[tokio::test]
 async fn the_memory_for_twenty_thousand_operations_is_that_of_their_names_and_times() {
     let (emulator, service) = start().await;
-    wipe_devices(&emulator, DEVICES, 50);
+    const OF_A_DEVICE: usize = 50;
+    wipe_devices(&emulator, DEVICES, OF_A_DEVICE);
     let files = tempfile::tempdir().unwrap();
     let path = files.path().join("journal");
     let arguments = ["--yes", "--report", path.to_str().unwrap()];
     let process = Process::start(&mut recall(service.address, &arguments));
     has_events(&path, "found", 1).await;
     let at_the_start = peak(process.id()).unwrap();
-    has_events(&path, "found", DEVICES * 50).await;
+    has_events(&path, "found", DEVICES * OF_A_DEVICE).await;
     let at_the_end = peak(process.id()).unwrap();
     drop(process);
-    println!("XXX {at_the_start} {at_the_end}");
-    assert!(at_the_end < at_the_start + 12 * 1024, "{at_the_start} KiB, {at_the_end} KiB");
+    // 650 bytes an operation, with the pages in flight. With the whole operations, it would be 800.
+    assert!(at_the_end < at_the_start + 13 * 1024, "{at_the_start} KiB, {at_the_end} KiB");
 }
 
 #[tokio::test]
