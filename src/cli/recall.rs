@@ -55,13 +55,17 @@ A lost connection or an exhausted quota only delays: calls are repeated as the s
 other transient errors, such as those of a device that cannot be read, a call is repeated for --retry-timeout.
 
 --report FILE is a journal. After Ctrl-C, a crash or failed operations, run the same command again: it resumes,
-and cancels no operation again whose cancel was accepted. A duration such as --since 15m remains one before
-the start of the first run. The last line of the file is the summary.
+and cancels no operation again whose cancel was accepted, unless its outcome is unknown. A duration such as
+--since 15m remains one before the start of the first run. The last line of the file is the summary. If its
+exit code is 0 or 6, the recall is finished: the same command only prints the report again.
+
+--since and --until do not select an operation without a readable creation time. With --device, the recall
+prints their number. In a list over all devices, the server hides them.
 
 A device that has received a command cannot be stopped. Calls of devices.delete wipe devices too, but are no
 operations: recall does not find them and cannot cancel them.
 
-Exit codes: 0 all cancelled, or nothing found; 6 some were carried out before the cancel; 1 some failed or are
+Exit codes: 0 all cancelled, or nothing found; 6 devices ran some before the cancel; 1 some failed or are
 unknown, a list failed, or the answer was no; 2 usage, or the journal of another selection; 69 the server cannot
 be reached at the start, or is no gRPC server; 78 unusable TLS files or journal; 130 stopped by Ctrl-C, 143 ended
 by SIGTERM.";
