@@ -10,7 +10,8 @@ use std::{
 use countermand_emulator::Settings;
 use nix::{
     pty::{OpenptyResult, openpty},
-    sys::signal::Signal,
+    sys::signal::{Signal, kill},
+    unistd::Pid,
 };
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
@@ -87,16 +88,30 @@ async fn another_answer_cancels_nothing() {
 async fn a_signal_at_the_question_ends_its_line_and_cancels_nothing() {
     let (emulator, service) = start().await;
     wipe_devices(&emulator, 1, 1);
-    let (process, terminal) = at_a_terminal(service.address, &[]);
-    process.stderr.has(&device(0)).await;
-    // The question follows the last line of the plan, and has no end of line that a test could wait for.
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    process.signal(Signal::SIGINT);
-    let ended = process.end().await;
-    let end = "Cancel 1 operation? [y/N] \nstopped; nothing was cancelled\n";
-    assert_eq!((ended.code, ended.stderr.ends_with(end)), (Some(130), true), "{ended:?}");
+    let OpenptyResult { master, slave } = openpty(None, None).unwrap();
+    let mut command = recall(service.address, &[]);
+    command.stdin(slave.try_clone().unwrap()).stdout(Stdio::null()).stderr(slave);
+    let child = command.kill_on_drop(true).spawn().unwrap();
+    // Closes the terminal's descriptors in this process, so that only the child has them open.
+    drop(command);
+    let id = Pid::from_raw(child.id().unwrap().try_into().unwrap());
+    let seen = spawn_blocking(move || {
+        let (mut seen, mut terminal, mut part) = (Vec::new(), File::from(master), [0; 4096]);
+        while !seen.ends_with(b"[y/N] ") {
+            let count = terminal.read(&mut part).unwrap();
+            seen.extend(&part[..count]);
+        }
+        kill(id, Signal::SIGINT).unwrap();
+        // Linux returns EIO when the last descriptor of the other side is closed.
+        let _ = terminal.read_to_end(&mut seen);
+        String::from_utf8(seen).unwrap()
+    });
+    let output = with_timeout("the recall", child.wait_with_output()).await.unwrap();
+    let seen = seen.await.unwrap();
+    assert_eq!(output.status.code(), Some(130), "{seen}");
+    let end = "Cancel 1 operation? [y/N] \r\nstopped; nothing was cancelled\r\n";
+    assert!(seen.ends_with(end), "{seen:?}");
     assert_eq!(emulator.control().queries().cancel, 0);
-    drop(terminal);
 }
 
 #[tokio::test]
