@@ -15,6 +15,7 @@ mod operation;
 mod output;
 mod probe;
 mod recall;
+mod retry;
 mod serve;
 mod signals;
 mod wait;

@@ -26,7 +26,7 @@ mod device_read;
 mod enterprise_list;
 #[cfg(test)]
 mod fake_amapi;
-mod filter;
+pub(crate) mod filter;
 mod flights;
 pub mod guard;
 mod json_struct;

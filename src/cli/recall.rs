@@ -4,8 +4,8 @@
 //! ListOperations of a device for the outcomes.
 
 use std::{
-    io::{self, IsTerminal},
-    path::PathBuf,
+    io::{self, ErrorKind, IsTerminal},
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -34,9 +34,9 @@ mod selection;
 mod tracker;
 
 use executor::{Executor, RecallError, Stage};
-use journal::{Journal, JournalEntry, JournalError};
+use journal::{Journal, JournalEntry, JournalError, OpenedJournal};
 use plan::RecallPlan;
-use report::Summary;
+use report::{RecallReport, Summary, counted};
 use retries::Retries;
 use selection::{Selection, TimeLimit, UtcTime};
 use tracker::Tracker;
@@ -55,13 +55,17 @@ A lost connection or an exhausted quota only delays: calls are repeated as the s
 other transient errors, such as those of a device that cannot be read, a call is repeated for --retry-timeout.
 
 --report FILE is a journal. After Ctrl-C, a crash or failed operations, run the same command again: it resumes,
-and cancels no operation again whose cancel was accepted. A duration such as --since 15m remains one before
-the start of the first run. The last line of the file is the summary.
+and cancels no operation again whose cancel was accepted, unless its outcome is unknown. A duration such as
+--since 15m remains one before the start of the first run. The last line of the file is the summary. If its
+exit code is 0 or 6, the recall is finished: the same command only prints the report again.
+
+--since and --until do not select an operation without a readable creation time. With --device, the recall
+prints their number. In a list over all devices, the server hides them.
 
 A device that has received a command cannot be stopped. Calls of devices.delete wipe devices too, but are no
 operations: recall does not find them and cannot cancel them.
 
-Exit codes: 0 all cancelled, or nothing found; 6 some were carried out before the cancel; 1 some failed or are
+Exit codes: 0 all cancelled, or nothing found; 6 devices ran some before the cancel; 1 some failed or are
 unknown, a list failed, or the answer was no; 2 usage, or the journal of another selection; 69 the server cannot
 be reached at the start, or is no gRPC server; 78 unusable TLS files or journal; 130 stopped by Ctrl-C, 143 ended
 by SIGTERM.";
@@ -143,30 +147,34 @@ enum Confirmation {
 
 /// Recalls operations and prints the report.
 pub(crate) async fn run(args: RecallArgs) -> Exit {
-    let (started, format, has_journal) = (UtcTime::now(), args.output, args.report.is_some());
+    let (format, has_journal) = (args.output, args.report.is_some());
     let mut executor = None;
-    let exit = until_signal(recall(args, started, &mut executor)).await;
+    let exit = until_signal(recall(args, &mut executor)).await;
     if matches!(exit, Exit::Interrupted | Exit::Terminated) {
-        let message = match executor.filter(|executor| executor.is_cancelling) {
-            None => "stopped; nothing was cancelled",
-            Some(mut executor) => {
-                executor.interrupt();
-                let summary = Summary::new(executor.tracker.counts(), &executor.failed_lists);
-                // A failed output must not replace the exit code of the signal.
-                let _ = print_report(&executor, started, &summary.interrupted(exit), format);
-                match has_journal {
-                    true => "stopped; run the same command again to continue",
-                    false => "stopped; accepted cancels stay accepted",
-                }
-            }
+        let hint = match has_journal {
+            true => "run the same command again to continue",
+            false => "accepted cancels stay accepted",
         };
-        output::to_stderr(message);
+        let hint = report_early(executor, exit, format).unwrap_or(hint);
+        output::to_stderr(&format!("stopped; {hint}"));
     }
     exit
 }
 
+/// Prints the report so far of a recall that stops early. If it has not begun to cancel, returns the message instead.
+fn report_early(executor: Option<Executor>, exit: Exit, format: Format) -> Option<&'static str> {
+    let Some(mut executor) = executor.filter(|executor| executor.is_cancelling) else {
+        return Some("nothing was cancelled");
+    };
+    executor.interrupt();
+    let summary = Summary::new(executor.tracker.counts(), &executor.failed_lists).interrupted(exit);
+    // A failed output must not replace the exit code of the stop.
+    let _ = print(&executor.report(&summary), format);
+    None
+}
+
 /// Puts the recall into `executor`, which has its state when a signal drops this future.
-async fn recall(args: RecallArgs, started: UtcTime, executor: &mut Option<Executor>) -> Exit {
+async fn recall(args: RecallArgs, executor: &mut Option<Executor>) -> Exit {
     let RecallArgs { enterprise, types, all_types: _, devices, since, until, .. } = args;
     let RecallArgs { yes, dry_run, report, confirm_timeout, retry_timeout, server, output, .. } = args;
     let confirmation = match (yes, dry_run) {
@@ -182,9 +190,26 @@ async fn recall(args: RecallArgs, started: UtcTime, executor: &mut Option<Execut
     };
     let types = types.into_iter().collect();
     let selection = Selection { enterprise, devices, types, since, until };
+    let mut opened = None;
+    if let Some(path) = report.as_ref().filter(|path| path.metadata().is_ok_and(|file| file.len() > 0)) {
+        match open(path, &selection) {
+            Ok(OpenedJournal {
+                finished: Some((ended, summary)), started, operations, selection, ..
+            }) => {
+                complain(&format!(
+                    "{} is of a recall that finished at {ended}; nothing was listed. Give another file for a new recall",
+                    path.display()
+                ));
+                let (tracker, journal) = (Tracker::resume(operations), Some(&**path));
+                let (selection, tracker, summary) = (&selection, &tracker, &summary);
+                let report = RecallReport { selection, started, ended, summary, tracker, journal };
+                return print_and_exit(&report, output);
+            }
+            Ok(earlier) => opened = Some(earlier),
+            Err(exit) => return exit,
+        }
     // A journal has the times of its first run.
-    let resumes = report.as_ref().and_then(|path| path.metadata().ok()).is_some_and(|file| file.len() > 0);
-    if !resumes && let Err(error) = selection.check_times(UtcTime::now()) {
+    } else if let Err(error) = selection.check_times(UtcTime::now()) {
         return usage(&error);
     }
     for kind in selection.unknown_types() {
@@ -195,121 +220,137 @@ async fn recall(args: RecallArgs, started: UtcTime, executor: &mut Option<Execut
         Ok(server) => server.with_call_timeout(CALL_TIMEOUT),
         Err(error) => return error.report(output, &selection.all_devices()),
     };
-    let (journal, selection, journaled) = match report {
-        None => (None, selection, Vec::new()),
-        Some(path) => match Journal::open(&path, selection) {
-            Ok((journal, selection, journaled)) => (Some(journal), selection, journaled),
-            Err(error) => {
-                complain(&format!("--report {}: {error}", path.display()));
-                return match error {
-                    JournalError::Io(_) | JournalError::Locked => Exit::Config,
-                    JournalError::NotAJournal(_)
-                    | JournalError::NotSelected(_)
-                    | JournalError::OtherSelection(_) => Exit::Usage,
-                };
-            }
-        },
-    };
-    if !journaled.is_empty() && output == Format::Text {
-        output::to_stderr(&format!("resumes with {} operations of earlier runs", journaled.len()));
+    if let (None, Some(path)) = (&opened, &report) {
+        match open(path, &selection) {
+            Ok(new) => opened = Some(new),
+            Err(exit) => return exit,
+        }
     }
-    let (tracker, retries) = (Tracker::resume(journaled), Retries::new(retry_timeout));
-    let executor =
-        executor.insert(Executor::new(server, selection, confirm_timeout, retries, tracker, journal));
-    match execute(executor, started, confirmation, output).await {
+    let (journal, started, selection, operations) = match opened {
+        None => (None, UtcTime::now(), selection, Vec::new()),
+        Some(OpenedJournal { journal, started, selection, operations, is_resumed, finished: _ }) => {
+            if is_resumed {
+                let count = counted(operations.len(), "operation");
+                output::to_stderr(&format!(
+                    "resumes with {count} of earlier runs; the first run began at {started} and selects operations \
+                     {selection}"
+                ));
+            }
+            (Some(journal), started, selection, operations)
+        }
+    };
+    let (tracker, retries) = (Tracker::resume(operations), Retries::new(retry_timeout));
+    let new = Executor::new(server, started, selection, confirm_timeout, retries, tracker, journal);
+    match execute(executor.insert(new), confirmation, output).await {
         Ok(exit) => exit,
-        Err(error @ RecallError::Journal(_)) => {
-            complain(&error.to_string());
+        Err(RecallError::Journal(error)) => {
+            let hint = report_early(executor.take(), Exit::Failed, output).unwrap_or(match error.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                    "free space and run the same command again"
+                }
+                _ => "run the same command again to continue",
+            });
+            complain(&format!("stopped, because the journal cannot be written: {error}; {hint}"));
             Exit::Failed
         }
         Err(error @ RecallError::NoAnswer(_)) => {
             let status = Status::unavailable(error.to_string());
-            ClientError::new(status, Exit::Unreachable).report(output, &executor.selection.all_devices())
+            let name =
+                executor.as_ref().map_or_else(String::new, |executor| executor.selection.all_devices());
+            ClientError::new(status, Exit::Unreachable).report(output, &name)
         }
     }
+}
+
+/// Opens the journal, or complains.
+fn open(path: &Path, selection: &Selection) -> Result<OpenedJournal, Exit> {
+    Journal::open(path, selection).map_err(|error| {
+        complain(&format!("--report {}: {error}", path.display()));
+        match error {
+            JournalError::Io(_) | JournalError::Locked => Exit::Config,
+            JournalError::NotAJournal(_) | JournalError::NotSelected(_) | JournalError::OtherSelection(_) => {
+                Exit::Usage
+            }
+        }
+    })
 }
 
 /// Lists, asks if necessary, cancels and reports.
 async fn execute(
     executor: &mut Executor,
-    started: UtcTime,
     confirmation: Confirmation,
     format: Format,
 ) -> Result<Exit, RecallError> {
     if confirmation != Confirmation::Given {
         executor.run(Stage::List).await?;
-        let plan = RecallPlan::new(&executor.selection, &executor.tracker);
+        let plan = RecallPlan::new(&executor.selection, &executor.tracker, &executor.failed_lists);
         if confirmation == Confirmation::DryRun {
-            return Ok(print_plan(&plan, executor, format));
+            let printed = match format {
+                Format::Json => output::to_stdout(&plan.json()),
+                Format::Text => output::all_to_stdout(&plan.lines()),
+            };
+            return Ok(if executor.failed_lists.is_empty() { printed } else { Exit::Failed });
         }
         if plan.len() > 0 {
             for line in plan.lines() {
                 output::to_stderr(&line);
             }
-            for (name, error) in &executor.failed_lists {
-                output::to_stderr(&format!("not listed: {name}: {}", error.line()));
-            }
-            match ask(plan.len()).await {
-                Ok(true) => {}
-                Ok(false) => {
-                    output::to_stderr("nothing was cancelled");
-                    return Ok(Exit::Failed);
-                }
-                Err(error) => {
-                    complain(&format!("nothing was cancelled, because the answer cannot be read: {error}"));
-                    return Ok(Exit::Failed);
-                }
+            if !ask(plan.len()).await {
+                output::to_stderr("nothing was cancelled");
+                return Ok(Exit::Failed);
             }
         }
     }
     executor.run(Stage::Cancel).await?;
-    if let Some((name, error)) = executor.only_error() {
-        return Ok(error.report(format, name));
-    }
     let summary = Summary::new(executor.tracker.counts(), &executor.failed_lists);
     if let Some(journal) = &mut executor.journal {
         journal.append(&[JournalEntry::Summary { time: UtcTime::now(), summary: &summary }])?;
-        journal.sync().await?;
+        journal.flush().await?;
     }
-    let exit = summary.exit();
-    let printed = match format {
-        Format::Text if summary.is_empty() => {
-            output::to_stdout(&format!("no pending {}", executor.selection))
-        }
-        _ => print_report(executor, started, &summary, format),
-    };
-    Ok(if exit == Exit::Ok { printed } else { exit })
+    Ok(print_and_exit(&executor.report(&summary), format))
 }
 
-fn print_report(executor: &Executor, started: UtcTime, summary: &Summary, format: Format) -> Exit {
-    let Executor { selection, tracker, .. } = executor;
+fn print(report: &RecallReport<'_>, format: Format) -> Exit {
     match format {
-        Format::Json => output::to_stdout(&report::json(selection, started, summary, tracker)),
-        Format::Text => output::all_to_stdout(&report::lines(summary, tracker)),
+        Format::Json => output::to_stdout(&report.json()),
+        Format::Text => output::all_to_stdout(&report.lines()),
     }
 }
 
-fn print_plan(plan: &RecallPlan<'_>, executor: &Executor, format: Format) -> Exit {
-    if let Some((name, error)) = executor.only_error() {
-        return error.report(format, name);
+/// Prints the report. Returns the exit code of the recall, or that of a failed output after a success.
+fn print_and_exit(report: &RecallReport<'_>, format: Format) -> Exit {
+    let printed = print(report, format);
+    match report.summary.exit() {
+        Exit::Ok => printed,
+        exit => exit,
     }
-    let printed = match format {
-        Format::Json => output::to_stdout(&plan.json()),
-        Format::Text => output::all_to_stdout(&plan.lines()),
-    };
-    for (name, error) in &executor.failed_lists {
-        complain(&format!("not listed: {name}: {}", error.line()));
-    }
-    if executor.failed_lists.is_empty() { printed } else { Exit::Failed }
 }
 
-/// Asks whether to cancel `count` operations. The end of the input is a no.
-async fn ask(count: usize) -> io::Result<bool> {
-    output::prompt(&format!("Cancel {count} operations? [y/N] "));
+/// A question, whose line has no end until the answer. A drop without an answer ends the line.
+struct Question {
+    is_answered: bool,
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            output::to_stderr("");
+        }
+    }
+}
+
+/// Asks whether to cancel `count` operations. An answer that cannot be read is a no.
+async fn ask(count: usize) -> bool {
+    output::prompt(&format!("Cancel {}? [y/N] ", counted(count, "operation")));
+    let mut question = Question { is_answered: false };
     // The runtime does not wait for this thread if a signal ends the command.
-    let answer = spawn_blocking(|| io::stdin().lines().next().unwrap_or_else(|| Ok(String::new())));
-    let answer = answer.await.map_err(io::Error::other)??;
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    let answer = spawn_blocking(|| {
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer).map(|_| answer)
+    });
+    let Ok(Ok(answer)) = answer.await else { return false };
+    question.is_answered = answer.ends_with('\n');
+    matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
 }
 
 fn usage(message: &str) -> Exit {

@@ -15,6 +15,7 @@ use super::{
     exit::Exit,
     operation::{self, OperationState},
     output::{self, Format},
+    retry::{self, FIRST_POLL_PAUSE, backoff},
 };
 use crate::{config::duration, proto::longrunning::Operation};
 
@@ -27,14 +28,6 @@ Prints the operation as get does, when it is done or when the time is over. Ctrl
 the operation as it is. While the server is UNAVAILABLE, the wait is retried.
 Exit codes: 0 done, 3 cancelled, 4 failed, 5 not done in time, 1 error, 2 usage, 69 the server cannot
 be reached, 78 unusable TLS files, 130 stopped by Ctrl-C, 143 ended by SIGTERM.";
-
-/// The first pause between calls of WaitOperation if the server answers at once, as in Google's own clients.
-pub(super) const FIRST_POLL_PAUSE: Duration = Duration::from_secs(1);
-
-/// The pause before the first retry.
-pub(super) const FIRST_RETRY_PAUSE: Duration = Duration::from_millis(200);
-
-const MAX_PAUSE: Duration = Duration::from_secs(20);
 
 /// Wait until an operation is done, and report how it ended
 #[derive(Debug, Args)]
@@ -158,25 +151,17 @@ async fn until_done(
                 return latest.map(Waited::TimedOut).ok_or_else(|| error.with_exit(exit));
             }
             Err(error) => {
-                let pause = backoff(FIRST_RETRY_PAUSE, retries);
+                let pause = retry::pause(&error, retries);
                 retries += 1;
-                pause.max(error.retry_delay().unwrap_or_default())
+                pause
             }
         };
-        // A server may request a pause longer than the clock can represent.
         sleep(pause.min(remaining(deadline).saturating_sub(margin))).await;
     }
 }
 
 fn remaining(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
-}
-
-/// The pause after `repeats` earlier pauses. Each pause is 1.5 times the previous one. Up to a tenth is subtracted at
-/// random, so that clients do not synchronize.
-pub(super) fn backoff(first: Duration, repeats: i32) -> Duration {
-    let pause = (first.as_secs_f64() * 1.5f64.powi(repeats)).min(MAX_PAUSE.as_secs_f64());
-    Duration::from_secs_f64(pause * (1.0 - fastrand::f64() / 10.0))
 }
 
 /// The line "waiting for …" on standard error. On a terminal, it counts the seconds and is erased at the end of the

@@ -15,12 +15,9 @@ use super::{
     exit::Exit,
     operation::{self, CommandMetadata, OperationJson, OperationState, device_of, to_json},
     output::{self, Format},
-    wait::{FIRST_RETRY_PAUSE, backoff},
+    retry,
 };
 use crate::proto::longrunning::{ListOperationsRequest, ListOperationsResponse, Operation};
-
-/// The maximum pause that a server can request, so that no time overflows the clock.
-const MAX_PAUSE: Duration = Duration::from_secs(3600);
 
 /// A watch of the pending operations of a list.
 pub(super) struct Watch<'a> {
@@ -258,9 +255,8 @@ async fn retried<T>(
                 if retries == 0 {
                     error.complain();
                 }
-                let pause = backoff(FIRST_RETRY_PAUSE, retries).max(error.retry_delay().unwrap_or_default());
+                sleep(retry::pause(&error, retries)).await;
                 retries += 1;
-                sleep(pause.min(MAX_PAUSE)).await;
             }
             other => return other,
         }

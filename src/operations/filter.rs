@@ -10,13 +10,13 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use crate::amapi::Json;
 
 /// The maximum length of a filter, in bytes.
-const MAX_LENGTH: usize = 8 * 1024;
+pub(crate) const MAX_LENGTH: usize = 8 * 1024;
 
 /// The maximum depth of nested parentheses.
 const MAX_DEPTH: usize = 32;
 
 /// The maximum number of comparisons. The task of a call compares thousands of operations without a pause.
-const MAX_COMPARISONS: usize = 64;
+pub(crate) const MAX_COMPARISONS: usize = 64;
 
 /// The maximum length of a quoted part of the filter in an error, in bytes.
 const MAX_QUOTE: usize = 64;
@@ -27,7 +27,7 @@ const SUPPORTED: &str = "supported are done = true, done = false, metadata.type 
 
 /// A filter of operations.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Filter(Expression);
+pub(crate) struct Filter(Expression);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Expression {
@@ -51,7 +51,7 @@ enum Comparator {
 
 /// The reason why a text is not a supported filter. `Display` is for the caller.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum FilterError {
+pub(crate) enum FilterError {
     #[error("longer than {MAX_LENGTH} bytes")]
     TooLong,
     #[error("more than {MAX_DEPTH} nested parentheses")]

@@ -2,12 +2,12 @@
 //!
 //! Cancels go out from the first page of the list on, newest first among the operations that are known. When all cancels
 //! of a device are answered, a list of the device shows their outcomes. Type and creation time of an operation never
-//! change. Whether it is done is checked on the freshest state that a list has shown; a cancel of an operation that was
-//! done since then changes nothing.
+//! change. Whether it is done is checked on the freshest state that a list has shown, also before a cancel is repeated. A
+//! cancel of an operation that was done since then changes nothing.
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
-    io,
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
+    future, io,
     sync::Arc,
     time::Duration,
 };
@@ -21,12 +21,13 @@ use super::{
     lane::{CallStart, Lane},
     outcome::RecallOutcome,
     progress::ProgressDisplay,
+    report::{FailedList, RecallReport, Summary},
     retries::{CallKind, Retries},
     selection::{Selection, UtcTime},
     tracker::{RecallProgress, RecalledOperation, Tracker},
 };
 use crate::{
-    cli::{client::ServerClient, error::ClientError, exit::Exit, wait::FIRST_POLL_PAUSE},
+    cli::{client::ServerClient, error::ClientError, exit::Exit, retry::FIRST_POLL_PAUSE},
     proto::longrunning::{ListOperationsResponse, Operation},
 };
 
@@ -49,13 +50,14 @@ const RESUME_PAUSE: Duration = Duration::from_secs(2);
 /// A recall in progress.
 pub(super) struct Executor {
     server: Arc<ServerClient>,
+    /// The start of the first run.
+    started: UtcTime,
     pub(super) selection: Selection,
     /// The time after the first list of a device until a pending operation becomes unknown.
     confirm_timeout: Duration,
     pub(super) tracker: Tracker,
     pub(super) journal: Option<Journal>,
-    /// The lists that failed permanently: the name of the request and the error.
-    pub(super) failed_lists: Vec<(String, ClientError)>,
+    pub(super) failed_lists: Vec<FailedList>,
     calls: FuturesUnordered<BoxFuture<'static, (CallStart, CallResult)>>,
     cancels: Lane,
     lists: Lane,
@@ -64,6 +66,8 @@ pub(super) struct Executor {
     open_lists: usize,
     /// The devices that a list over all devices could not read.
     unreachable: HashSet<String>,
+    /// The operations that a time limit excludes because their creation time is unknown.
+    without_time: BTreeSet<String>,
     ready_confirmations: VecDeque<usize>,
     delayed: BTreeMap<(Instant, u64), DelayedCall>,
     delayed_count: u64,
@@ -90,7 +94,7 @@ enum CallResult {
 /// The reason why a recall ends early.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RecallError {
-    #[error("stopped, because the journal cannot be written: {0}")]
+    #[error("the journal cannot be written: {0}")]
     Journal(#[from] io::Error),
     /// The connection broke before the first answer of the server, so it is probably not a server of gRPC.
     #[error("--server is no gRPC server, or it stopped: {}", .0.message())]
@@ -109,6 +113,7 @@ pub(super) enum Stage {
 impl Executor {
     pub(super) fn new(
         server: ServerClient,
+        started: UtcTime,
         selection: Selection,
         confirm_timeout: Duration,
         retries: Retries,
@@ -116,8 +121,9 @@ impl Executor {
         journal: Option<Journal>,
     ) -> Self {
         let ready_lists: VecDeque<_> = ListCall::of_selection(&selection).into();
-        let mut executor = Self {
+        Self {
             server: Arc::new(server),
+            started,
             selection,
             confirm_timeout,
             tracker,
@@ -129,6 +135,7 @@ impl Executor {
             open_lists: ready_lists.len(),
             ready_lists,
             unreachable: HashSet::new(),
+            without_time: BTreeSet::new(),
             ready_confirmations: VecDeque::new(),
             delayed: BTreeMap::new(),
             delayed_count: 0,
@@ -136,11 +143,7 @@ impl Executor {
             is_answered: false,
             is_cancelling: false,
             display: ProgressDisplay::new(),
-        };
-        for device in 0..executor.tracker.devices.len() {
-            executor.schedule_confirmation(device, RESUME_PAUSE);
         }
-        executor
     }
 
     /// Makes calls until the stage is finished. It can be dropped at any time, and continued from the journal.
@@ -150,6 +153,9 @@ impl Executor {
     /// The journal cannot be written, or the connection broke before the first answer of the server.
     pub(super) async fn run(&mut self, stage: Stage) -> Result<(), RecallError> {
         self.is_cancelling = stage == Stage::Cancel;
+        for device in 0..self.tracker.devices.len() {
+            self.schedule_confirmation(device, RESUME_PAUSE);
+        }
         let mut ticks = interval(SYNC_INTERVAL / 2);
         loop {
             self.start_calls(stage)?;
@@ -169,28 +175,23 @@ impl Executor {
             tokio::select! {
                 Some((start, result)) = self.calls.next() => self.handle(start, result)?,
                 () = sleep_until(wake.unwrap_or(now)), if wake.is_some() => {}
+                result = end_sync(&mut self.journal) => result?,
                 _ = ticks.tick() => {
                     self.show();
                     if let Some(journal) = &mut self.journal {
-                        journal.sync().await?;
+                        journal.start_sync();
                     }
                 }
             }
         }
         self.display.end();
         if let Some(journal) = &mut self.journal {
-            journal.sync().await?;
+            journal.flush().await?;
         }
         Ok(())
     }
 
-    /// The name and the error of the only list, if it failed and nothing is known of any operation.
-    pub(super) fn only_error(&self) -> Option<&(String, ClientError)> {
-        let is_only = self.selection.devices.len() <= 1 && self.unreachable.is_empty();
-        self.failed_lists.first().filter(|_| is_only && self.tracker.operations.is_empty())
-    }
-
-    /// Ends a recall that a signal stopped: the operations without an outcome are unknown. The journal is not changed.
+    /// Ends a recall that stopped early: the operations without an outcome are unknown. The journal is not changed.
     pub(super) fn interrupt(&mut self) {
         self.display.end();
         for index in 0..self.tracker.operations.len() {
@@ -212,6 +213,13 @@ impl Executor {
         }
     }
 
+    /// The report of a recall that ends now.
+    pub(super) fn report<'a>(&'a self, summary: &'a Summary) -> RecallReport<'a> {
+        let Self { started, selection, tracker, journal, .. } = self;
+        let (started, ended, journal) = (*started, UtcTime::now(), journal.as_ref().map(Journal::path));
+        RecallReport { selection, started, ended, summary, tracker, journal }
+    }
+
     fn show(&mut self) {
         let problem = self.retries.line();
         self.display.show(&self.tracker, self.open_lists > 0, problem.as_deref());
@@ -224,7 +232,7 @@ impl Executor {
             && entry.key().0 <= now
         {
             match entry.remove() {
-                DelayedCall::Cancel(index) => self.tracker.wait(index),
+                DelayedCall::Cancel(index) => self.tracker.make_ready(index),
                 DelayedCall::Confirmation(device) => self.ready_confirmations.push_back(device),
                 DelayedCall::List(list) => self.ready_lists.push_back(list),
             }
@@ -260,8 +268,9 @@ impl Executor {
             CallResult::Cancel(index, result) => {
                 let name = self.tracker.operations[index].name.clone();
                 let call = || DelayedCall::Cancel(index);
-                if let Some(result) = self.settle(CallKind::Cancel, &name, call, start, result)? {
-                    self.handle_cancel(index, result)?;
+                match self.settle(CallKind::Cancel, &name, call, start, result)? {
+                    Some(result) => self.handle_cancel(index, result)?,
+                    None => self.tracker.delay(index),
                 }
             }
             CallResult::Page(list, result) => {
@@ -326,18 +335,17 @@ impl Executor {
                 append(&mut self.journal, &[JournalEntry::CancelAccepted { name, time: UtcTime::now() }])?;
                 self.tracker.set(index, RecallProgress::Accepted);
             }
-            // The operation is probably done already.
-            Err(error) if error.code() == Code::FailedPrecondition => {
-                self.tracker.set(index, RecallProgress::Refused(error.line()));
-            }
-            Err(error) => self.end(index, RecallOutcome::Failed(error.line()))?,
+            // The operation may be done already, and the cancel may take effect in spite of its error.
+            Err(error) => self.tracker.set(index, RecallProgress::Refused(error.line())),
         }
         self.schedule_confirmation(self.tracker.operations[index].device, FIRST_POLL_PAUSE);
         Ok(())
     }
 
     fn end(&mut self, index: usize, outcome: RecallOutcome) -> io::Result<()> {
-        let (name, time) = (&self.tracker.operations[index].name, UtcTime::now());
+        let RecalledOperation { name, is_cancel_sent, .. } = &self.tracker.operations[index];
+        let outcome = if *is_cancel_sent { outcome } else { outcome.without_cancel() };
+        let time = UtcTime::now();
         let entry = JournalEntry::Outcome { name, time, outcome: outcome.name(), reason: outcome.reason() };
         append(&mut self.journal, &[entry])?;
         self.retries.remove(CallKind::Cancel, name);
@@ -348,6 +356,13 @@ impl Executor {
     fn delay(&mut self, pause: Duration, call: DelayedCall) {
         self.delayed_count += 1;
         self.delayed.insert((Instant::now() + pause, self.delayed_count), call);
+    }
+}
+
+async fn end_sync(journal: &mut Option<Journal>) -> io::Result<()> {
+    match journal {
+        Some(journal) => journal.end_sync().await,
+        None => future::pending().await,
     }
 }
 

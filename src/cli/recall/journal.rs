@@ -6,15 +6,16 @@
 use std::{
     collections::HashMap,
     fs::{File, OpenOptions, Permissions, TryLockError},
+    future,
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{
     outcome::RecallOutcome,
@@ -67,7 +68,9 @@ pub(super) enum JournalEntry<'a> {
 struct JournalLine {
     event: String,
     version: Option<u32>,
+    time: Option<UtcTime>,
     selection: Option<Selection>,
+    summary: Option<Summary>,
     name: Option<String>,
     #[serde(rename = "type")]
     kind: Option<String>,
@@ -106,28 +109,45 @@ pub(super) enum JournalError {
     NotAJournal(usize),
     #[error("the operation of line {0} is not one of the journal's own selection; somebody changed the file")]
     NotSelected(usize),
-    #[error("the file is the journal of another selection ({0}); give another file")]
+    #[error("the file is the journal of another selection (operations {0}); give another file")]
     OtherSelection(Box<Selection>),
+}
+
+/// The journal of a recall, and the content of its earlier runs.
+pub(super) struct OpenedJournal {
+    pub(super) journal: Journal,
+    /// The start of the first run.
+    pub(super) started: UtcTime,
+    /// That of the first run, with its times.
+    pub(super) selection: Selection,
+    /// In the order in which they were found.
+    pub(super) operations: Vec<JournaledOperation>,
+    /// Whether an earlier run made the file.
+    pub(super) is_resumed: bool,
+    /// The end and the summary of the latest run, if it left nothing to do: all operations are done.
+    pub(super) finished: Option<(UtcTime, Summary)>,
 }
 
 /// An open journal, which this process has locked.
 pub(super) struct Journal {
+    path: PathBuf,
     file: Arc<File>,
-    is_synced: bool,
+    /// The number of writes.
+    written: u64,
+    /// The number of writes that are on the disk.
+    synced: u64,
+    /// Returns the number of writes before its start.
+    sync: Option<JoinHandle<io::Result<u64>>>,
 }
 
 impl Journal {
-    /// Opens or creates the journal. Returns it with the selection of its first run and the operations of all earlier
-    /// runs, in the order in which they were found. A last line without its end is removed.
+    /// Opens or creates the journal. A last line without its end is removed.
     ///
     /// # Errors
     ///
     /// The file cannot be opened or read, is in use, is no journal, has a selection with other arguments, or names an
     /// operation that its selection does not have.
-    pub(super) fn open(
-        path: &Path,
-        selection: Selection,
-    ) -> Result<(Self, Selection, Vec<JournaledOperation>), JournalError> {
+    pub(super) fn open(path: &Path, selection: &Selection) -> Result<OpenedJournal, JournalError> {
         let mut file = OpenOptions::new().read(true).append(true).create(true).mode(MODE).open(path)?;
         if !file.metadata()?.is_file() {
             return Err(io::Error::other("this is not a regular file").into());
@@ -137,9 +157,9 @@ impl Journal {
             Err(TryLockError::WouldBlock) => return Err(JournalError::Locked),
             Err(TryLockError::Error(error)) => return Err(error.into()),
         }
-        let (earlier, operations, length) = read(&file)?;
-        if let Some(earlier) = &earlier
-            && !earlier.has_arguments_of(&selection)
+        let EarlierRuns { start, operations, finished, length } = read(&file)?;
+        if let Some((_, earlier)) = &start
+            && !earlier.has_arguments_of(selection)
         {
             return Err(JournalError::OtherSelection(Box::new(earlier.clone())));
         }
@@ -148,48 +168,82 @@ impl Journal {
             file.set_len(length)?;
         }
         file.seek(SeekFrom::End(0))?;
-        let mut journal = Self { file: Arc::new(file), is_synced: true };
-        match earlier {
-            Some(earlier) => Ok((journal, earlier, operations)),
+        let (path, file) = (path.to_owned(), Arc::new(file));
+        let mut journal = Self { path, file, written: 0, synced: 0, sync: None };
+        let is_resumed = start.is_some();
+        let (started, selection) = match start {
+            Some(start) => start,
             None => {
                 let (version, time) = (1, UtcTime::now());
-                journal.append(&[JournalEntry::Selection { version, time, selection: &selection }])?;
+                journal.append(&[JournalEntry::Selection { version, time, selection }])?;
                 journal.file.sync_all()?;
-                Ok((journal, selection, operations))
+                journal.synced = journal.written;
+                (time, selection.clone())
             }
-        }
+        };
+        let operations = operations.list;
+        Ok(OpenedJournal { journal, started, selection, operations, is_resumed, finished })
     }
 
-    /// Appends lines. They survive the end of this process at once, and that of the machine after [`Self::sync`].
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Appends lines. They survive the end of this process at once, and that of the machine after a sync.
     ///
     /// # Errors
     ///
     /// The lines cannot be written.
     pub(super) fn append(&mut self, entries: &[JournalEntry<'_>]) -> io::Result<()> {
         let lines: String = entries.iter().map(|entry| to_json(entry) + "\n").collect();
-        self.is_synced &= lines.is_empty();
+        self.written += u64::from(!lines.is_empty());
         (&*self.file).write_all(lines.as_bytes())
     }
 
-    /// Syncs the appended lines to the disk, if there are any. Other tasks run meanwhile.
+    /// Whether all lines are on the disk.
+    fn is_synced(&self) -> bool {
+        self.synced == self.written
+    }
+
+    /// Starts a sync of the lines to the disk, unless they are there or a sync is in progress.
+    pub(super) fn start_sync(&mut self) {
+        if self.sync.is_none() && !self.is_synced() {
+            let (file, written) = (Arc::clone(&self.file), self.written);
+            self.sync = Some(spawn_blocking(move || file.sync_data().map(|()| written)));
+        }
+    }
+
+    /// Waits for the end of the sync; for ever if there is none. It can be dropped at any time, and called again.
     ///
     /// # Errors
     ///
     /// The disk reports an error.
-    pub(super) async fn sync(&mut self) -> io::Result<()> {
-        if !self.is_synced {
-            let file = Arc::clone(&self.file);
-            spawn_blocking(move || file.sync_data()).await.map_err(io::Error::other)??;
-            self.is_synced = true;
+    pub(super) async fn end_sync(&mut self) -> io::Result<()> {
+        let Some(sync) = &mut self.sync else { return future::pending().await };
+        let synced = sync.await;
+        self.sync = None;
+        self.synced = synced.map_err(io::Error::other)??;
+        Ok(())
+    }
+
+    /// Syncs all lines to the disk.
+    ///
+    /// # Errors
+    ///
+    /// The disk reports an error.
+    pub(super) async fn flush(&mut self) -> io::Result<()> {
+        while !self.is_synced() {
+            self.start_sync();
+            self.end_sync().await?;
         }
         Ok(())
     }
 }
 
-/// A signal drops the recall between two syncs.
+/// A signal drops the recall between two syncs, or during one.
 impl Drop for Journal {
     fn drop(&mut self) {
-        if !self.is_synced
+        if !self.is_synced()
             && let Err(error) = self.file.sync_data()
         {
             complain(&format!("the end of the journal may not be on the disk: {error}"));
@@ -206,37 +260,50 @@ fn make_private(file: &File) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(MODE)).map_err(only_owner)
 }
 
-/// Reads a journal: its selection, its operations, and the length of its complete lines.
-fn read(file: &File) -> Result<(Option<Selection>, Vec<JournaledOperation>, u64), JournalError> {
+/// The content of a journal.
+#[derive(Default)]
+struct EarlierRuns {
+    /// The time and the selection of the first line.
+    start: Option<(UtcTime, Selection)>,
+    operations: Operations,
+    /// The last line, if it is the summary of a run after which all operations are done.
+    finished: Option<(UtcTime, Summary)>,
+    /// The length of the complete lines, in bytes.
+    length: u64,
+}
+
+/// Reads a journal.
+fn read(file: &File) -> Result<EarlierRuns, JournalError> {
     let mut lines = BufReader::new(file);
-    let (mut selection, mut operations, mut length) = (None, Operations::default(), 0);
+    let mut runs = EarlierRuns::default();
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
         let count = lines.by_ref().read_until(b'\n', &mut line)?;
         if line.last() != Some(&b'\n') {
             // A torn line, or none. The file is only changed if it can be a journal.
-            let is_journal = selection.is_some() || START.as_bytes().starts_with(&line);
+            let is_journal = runs.start.is_some() || START.as_bytes().starts_with(&line);
             let is_torn_start = line.starts_with(START.as_bytes());
             if !is_journal && !is_torn_start {
                 return Err(JournalError::NotAJournal(number));
             }
             break;
         }
-        let entry: JournalLine =
+        let mut entry: JournalLine =
             serde_json::from_slice(&line).map_err(|_| JournalError::NotAJournal(number))?;
         let is_start = entry.event == "selection" && entry.version == Some(1) && number == 1;
-        match (entry.selection.is_some(), &selection) {
-            (true, _) if is_start => selection = entry.selection,
-            (false, Some(selection)) if is_foreign(&entry, selection) => {
+        runs.finished = entry.time.zip(entry.summary.take()).filter(|(_, summary)| summary.is_finished());
+        match (entry.time.zip(entry.selection.take()), &runs.start) {
+            (Some(start), _) if is_start => runs.start = Some(start),
+            (None, Some((_, selection))) if is_foreign(&entry, selection) => {
                 return Err(JournalError::NotSelected(number));
             }
-            (false, Some(_)) => operations.add(entry).ok_or(JournalError::NotAJournal(number))?,
+            (None, Some(_)) => runs.operations.add(entry).ok_or(JournalError::NotAJournal(number))?,
             _ => return Err(JournalError::NotAJournal(number)),
         }
-        length += u64::try_from(count).unwrap_or(u64::MAX);
+        runs.length += u64::try_from(count).unwrap_or(u64::MAX);
     }
-    Ok((selection, operations.list, length))
+    Ok(runs)
 }
 
 /// Whether the line has found an operation that the selection does not have.
@@ -257,7 +324,7 @@ struct Operations {
 impl Operations {
     /// Adds a line. `None` if it does not belong there.
     fn add(&mut self, line: JournalLine) -> Option<()> {
-        let JournalLine { event, version: _, selection: _, name, kind, create_time, outcome, reason } = line;
+        let JournalLine { event, name, kind, create_time, outcome, reason, .. } = line;
         match event.as_str() {
             "summary" => {}
             "found" => {

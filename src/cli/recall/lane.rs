@@ -5,17 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::Code;
 
-use crate::cli::{
-    error::ClientError,
-    exit::Exit,
-    wait::{FIRST_RETRY_PAUSE, backoff},
-};
-
-/// The first pause after an exhausted quota. Google's quota is one of 100 s, so an earlier call would be refused too.
-const FIRST_QUOTA_PAUSE: Duration = Duration::from_secs(1);
-
-/// The maximum pause that a server can request, so that no time overflows the clock.
-const MAX_PAUSE: Duration = Duration::from_secs(3600);
+use crate::cli::{error::ClientError, exit::Exit, retry};
 
 /// The calls of one kind. The server and the API have separate limits for cancels and for reads.
 ///
@@ -116,18 +106,15 @@ impl Lane {
     /// Ends a call after a transient error, and pauses the lane if other calls would get the error too. `attempts` is
     /// the number of earlier errors of the call. Returns the pause before its next attempt.
     pub(super) fn failed(&mut self, error: &ClientError, start: CallStart, attempts: i32) -> Duration {
-        let requested = error.retry_delay().unwrap_or_default().min(MAX_PAUSE);
-        let first =
-            if error.code() == Code::ResourceExhausted { FIRST_QUOTA_PAUSE } else { FIRST_RETRY_PAUSE };
         let scope = ErrorScope::of(error);
         if scope == ErrorScope::Call {
             self.answered(start);
-            return backoff(first, attempts).max(requested);
+            return retry::pause(error, attempts);
         }
-        let pause = backoff(first, attempts.max(self.failures)).max(requested);
+        let pause = retry::pause(error, attempts.max(self.failures));
         // The calls that were in flight together count as one failure.
         let is_first = self.end(start);
-        let until = Instant::now() + if is_first { pause } else { requested };
+        let until = Instant::now() + if is_first { pause } else { retry::requested_pause(error) };
         if is_first {
             self.failures = self.failures.saturating_add(1);
             self.begin_pause(scope);

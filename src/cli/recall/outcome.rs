@@ -12,9 +12,9 @@ pub(super) enum RecallOutcome {
     Cancelled,
     /// The operation is done otherwise. The reason is its error, for example that it expired.
     TooLate(Option<String>),
-    /// The cancel was refused.
+    /// The cancel failed, and the operation is not known to be done.
     Failed(String),
-    /// The cancel was accepted, and the operation is not known to be done.
+    /// The operation is not known to be done. Its cancel was accepted, or its state cannot be read.
     Unknown(String),
 }
 
@@ -26,6 +26,16 @@ impl RecallOutcome {
             OperationState::Cancelled => Some(Self::Cancelled),
             OperationState::Done => Some(Self::TooLate(None)),
             OperationState::Failed => Some(Self::TooLate(error_text(operation))),
+        }
+    }
+
+    /// The outcome of an operation without a cancel of this recall.
+    pub(super) fn without_cancel(self) -> Self {
+        const REASON: &str = "done before a cancel was sent";
+        match self {
+            Self::TooLate(None) => Self::TooLate(Some(REASON.to_owned())),
+            Self::TooLate(Some(error)) => Self::TooLate(Some(format!("{REASON}: {error}"))),
+            other => other,
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{
+    report::{FailedList, counted},
     selection::{Selection, UtcTime},
     tracker::{RecallProgress, RecalledOperation, Tracker},
 };
@@ -21,6 +22,8 @@ pub(super) struct RecallPlan<'a> {
     found: usize,
     types: BTreeMap<&'a str, usize>,
     devices: BTreeMap<&'a str, usize>,
+    /// The lists that failed. Operations of these devices may be missing.
+    failed_lists: &'a [FailedList],
     operations: Vec<PlannedOperation<'a>>,
 }
 
@@ -33,7 +36,11 @@ struct PlannedOperation<'a> {
 }
 
 impl<'a> RecallPlan<'a> {
-    pub(super) fn new(selection: &'a Selection, tracker: &'a Tracker) -> Self {
+    pub(super) fn new(
+        selection: &'a Selection,
+        tracker: &'a Tracker,
+        failed_lists: &'a [FailedList],
+    ) -> Self {
         let mut planned: Vec<&RecalledOperation> = tracker
             .operations
             .iter()
@@ -59,6 +66,7 @@ impl<'a> RecallPlan<'a> {
             found: planned.len(),
             types,
             devices,
+            failed_lists,
             operations: operations.collect(),
         }
     }
@@ -73,9 +81,10 @@ impl<'a> RecallPlan<'a> {
         to_json(self)
     }
 
-    /// The numbers by type and by device, and the newest operations.
+    /// The numbers by type and by device, the newest operations, and the lists that failed.
     pub(super) fn lines(&self) -> Vec<String> {
-        let mut lines = vec![format!("{} pending {}", self.found, self.selection)];
+        let found = counted(self.found, "pending operation");
+        let mut lines = vec![format!("{found} {}", self.selection)];
         lines.extend(self.types.iter().map(|(kind, count)| format!("  {count:>7}  {kind}")));
         let mut devices: Vec<_> = self.devices.iter().collect();
         devices.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
@@ -92,6 +101,7 @@ impl<'a> RecallPlan<'a> {
         for PlannedOperation { name, kind, create_time } in self.operations.iter().take(MAX_SHOWN) {
             lines.push(format!("  {}  {}  {name}", create_time.unwrap_or("-"), kind.unwrap_or("-")));
         }
+        lines.extend(self.failed_lists.iter().map(FailedList::line));
         lines
     }
 }

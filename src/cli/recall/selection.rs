@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, fmt, time::SystemTime};
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::name::{DeviceName, InvalidName, OperationName, check_enterprise};
+use crate::{
+    name::{DeviceName, InvalidName, OperationName, check_enterprise},
+    operations::filter::{MAX_COMPARISONS, MAX_LENGTH},
+};
 
 /// The types of commands: the values of `Command.type` in AMAPI's discovery document, revision 20261104.
 const KNOWN_TYPES: [&str; 11] = [
@@ -83,10 +86,19 @@ impl Selection {
         self.types.iter().map(String::as_str).filter(|kind| !KNOWN_TYPES.contains(kind))
     }
 
+    fn has_type(&self, kind: Option<&str>) -> bool {
+        self.types.is_empty() || kind.is_some_and(|kind| self.types.contains(kind))
+    }
+
+    /// Whether a limit excludes a pending operation of this type only because its creation time is unknown.
+    pub(super) fn lacks_time(&self, kind: Option<&str>, created: Option<UtcTime>) -> bool {
+        created.is_none() && (self.since.is_some() || self.until.is_some()) && self.has_type(kind)
+    }
+
     /// Whether the selection has a pending operation of this type and creation time. A limit excludes an operation
     /// whose time is unknown.
     pub(super) fn matches(&self, kind: Option<&str>, created: Option<UtcTime>) -> bool {
-        let has_type = self.types.is_empty() || kind.is_some_and(|kind| self.types.contains(kind));
+        let has_type = self.has_type(kind);
         let is_after = |limit: &TimeLimit| created.is_some_and(|created| created >= limit.time);
         let is_before = |limit: &TimeLimit| created.is_some_and(|created| created <= limit.time);
         has_type && self.since.as_ref().is_none_or(is_after) && self.until.as_ref().is_none_or(is_before)
@@ -101,11 +113,14 @@ impl Selection {
         })
     }
 
-    /// The filter of a list over all devices. Countermand evaluates it. The list of one device has no filter, because
-    /// the API documents no field of its filter, and a filter that is ignored or refused would hide operations.
+    /// The filter of a list over all devices. Countermand evaluates it. It only saves responses, because the recall checks
+    /// type and time itself. So a filter that the server would refuse for its length has neither. The list of one device
+    /// has no filter, because the API documents no field of its filter, and a filter that is ignored or refused would
+    /// hide operations.
     pub(super) fn filter(&self) -> String {
+        const PENDING: &str = "done = false";
         let Self { enterprise: _, devices: _, types, since, until } = self;
-        let mut filter = "done = false".to_owned();
+        let mut filter = PENDING.to_owned();
         let types: Vec<_> = types.iter().map(|kind| format!("metadata.type = \"{kind}\"")).collect();
         if !types.is_empty() {
             filter += &format!(" AND ({})", types.join(" OR "));
@@ -115,7 +130,11 @@ impl Selection {
                 filter += &format!(" AND metadata.createTime {operator} \"{}\"", limit.time);
             }
         }
-        filter
+        let comparisons = 1 + types.len() + since.iter().chain(until).count();
+        match filter.len() <= MAX_LENGTH && comparisons <= MAX_COMPARISONS {
+            true => filter,
+            false => PENDING.to_owned(),
+        }
     }
 
     /// The name for a list over all devices.
@@ -124,14 +143,14 @@ impl Selection {
     }
 }
 
-/// For people: `operations of type WIPE in enterprises/LC01 since 15m`.
+/// For people, after a noun: `of type WIPE on all devices of enterprises/LC01 since 2026-01-31T12:00:00Z`.
 impl fmt::Display for Selection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { enterprise, devices, types, since, until } = self;
         let types: Vec<_> = types.iter().map(String::as_str).collect();
         match types.is_empty() {
-            true => write!(f, "operations of all types")?,
-            false => write!(f, "operations of type {}", types.join(", "))?,
+            true => write!(f, "of all types")?,
+            false => write!(f, "of type {}", types.join(", "))?,
         }
         match devices.len() {
             0 => write!(f, " on all devices of {enterprise}")?,
@@ -317,6 +336,17 @@ pub(super) mod tests {
         assert_eq!(all.filter(), "done = false");
         let two = selection(&["WIPE", "LOCK"]);
         assert_eq!(two.filter(), "done = false AND (metadata.type = \"LOCK\" OR metadata.type = \"WIPE\")");
+        // The limits of the server.
+        let types = |count: usize, length: usize| {
+            let types = (0..count).map(|number| format!("T{number:0>length$}")).collect();
+            Selection { types, since: Some(time_limit("15m").unwrap()), ..selection(&[]) }
+        };
+        for (types, is_sent) in
+            [(types(62, 4), true), (types(63, 4), false), (types(1, 8000), true), (types(1, 8192), false)]
+        {
+            assert_eq!(types.filter() != "done = false", is_sent, "{}", types.filter().len());
+            assert!(types.filter().parse::<crate::operations::filter::Filter>().is_ok());
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap},
+    sync::Arc,
 };
 
 use tokio::time::Instant;
@@ -16,11 +17,13 @@ use crate::cli::operation::device_of;
 
 /// An operation that the recall found.
 pub(super) struct RecalledOperation {
-    pub(super) name: String,
+    pub(super) name: Arc<str>,
     pub(super) kind: Option<String>,
     /// RFC 3339, as the API has it.
     pub(super) create_time: Option<String>,
     pub(super) device: usize,
+    /// Whether this run or an earlier one sent a cancel.
+    pub(super) is_cancel_sent: bool,
     pub(super) progress: RecallProgress,
 }
 
@@ -37,14 +40,14 @@ pub(super) enum RecallProgress {
     Sent,
     /// Its cancel was accepted.
     Accepted,
-    /// Its cancel was refused because the operation is probably done.
+    /// Its cancel has an error and is not repeated. The operation may be done, and the cancel may take effect.
     Refused(String),
     Ended(RecallOutcome),
 }
 
 /// A device with operations of the recall.
 pub(super) struct RecalledDevice {
-    pub(super) name: String,
+    pub(super) name: Arc<str>,
     /// The operations whose cancels have no response yet.
     pub(super) open_cancels: usize,
     /// The operations whose states the next list of the device shows.
@@ -53,7 +56,8 @@ pub(super) struct RecalledDevice {
     pub(super) is_listed: bool,
     /// The time of the first list after the last cancel.
     pub(super) confirming_since: Option<Instant>,
-    pub(super) lists: i32,
+    /// The lists since then that showed a pending operation.
+    pub(super) polls: i32,
 }
 
 /// The number of operations by progress.
@@ -81,8 +85,8 @@ impl RecallCounts {
 pub(super) struct Tracker {
     pub(super) operations: Vec<RecalledOperation>,
     pub(super) devices: Vec<RecalledDevice>,
-    operation_indexes: HashMap<String, usize>,
-    device_indexes: HashMap<String, usize>,
+    operation_indexes: HashMap<Arc<str>, usize>,
+    device_indexes: HashMap<Arc<str>, usize>,
     /// The operations whose cancel can be sent, newest first.
     ready: BinaryHeap<(Option<UtcTime>, Reverse<usize>)>,
 }
@@ -94,12 +98,13 @@ impl Tracker {
         for JournaledOperation { name, kind, create_time, cancel, outcome } in journaled {
             let progress = match (outcome, cancel) {
                 (Some(outcome), _) if outcome.is_permanent() => RecallProgress::Ended(outcome),
-                // A failed or an unknown operation is tried again.
+                // A failed or an unknown operation is retried.
                 (Some(_), _) | (None, JournaledCancel::NotSent) => RecallProgress::Journaled,
                 (None, JournaledCancel::Unanswered) => RecallProgress::Interrupted,
                 (None, JournaledCancel::Accepted) => RecallProgress::Accepted,
             };
-            tracker.insert(name, kind, create_time, progress);
+            let index = tracker.insert(name, kind, create_time, progress);
+            tracker.operations[index].is_cancel_sent = cancel != JournaledCancel::NotSent;
         }
         tracker
     }
@@ -116,15 +121,15 @@ impl Tracker {
         let device = match self.device_indexes.get(device_name) {
             Some(&device) => device,
             None => {
-                let device = self.devices.len();
-                self.device_indexes.insert(device_name.to_owned(), device);
+                let (device, device_name) = (self.devices.len(), Arc::<str>::from(device_name));
+                self.device_indexes.insert(Arc::clone(&device_name), device);
                 self.devices.push(RecalledDevice {
-                    name: device_name.to_owned(),
+                    name: device_name,
                     open_cancels: 0,
                     unconfirmed: Vec::new(),
                     is_listed: false,
                     confirming_since: None,
-                    lists: 0,
+                    polls: 0,
                 });
                 device
             }
@@ -132,8 +137,10 @@ impl Tracker {
         if matches!(progress, RecallProgress::Accepted | RecallProgress::Interrupted) {
             self.devices[device].unconfirmed.push(index);
         }
-        self.operation_indexes.insert(name.clone(), index);
-        self.operations.push(RecalledOperation { name, kind, create_time, device, progress });
+        let (name, is_cancel_sent) = (Arc::<str>::from(name), false);
+        self.operation_indexes.insert(Arc::clone(&name), index);
+        let operation = RecalledOperation { name, kind, create_time, device, is_cancel_sent, progress };
+        self.operations.push(operation);
         index
     }
 
@@ -141,37 +148,34 @@ impl Tracker {
         self.operation_indexes.get(name).copied()
     }
 
-    /// Adds a pending operation that a list showed. Returns whether it is new.
-    pub(super) fn add_pending(
-        &mut self,
-        name: String,
-        kind: Option<String>,
-        create_time: Option<String>,
-    ) -> bool {
-        match self.index(&name) {
-            Some(index) => {
-                if self.operations[index].progress == RecallProgress::Journaled {
-                    self.wait(index);
-                }
-                false
-            }
-            None => {
-                let index = self.insert(name, kind, create_time, RecallProgress::Journaled);
-                self.wait(index);
-                true
-            }
+    /// Adds a pending operation that a list showed.
+    pub(super) fn add_pending(&mut self, name: String, kind: Option<String>, create_time: Option<String>) {
+        let index = match self.index(&name) {
+            Some(index) => index,
+            None => self.insert(name, kind, create_time, RecallProgress::Journaled),
+        };
+        if self.operations[index].progress == RecallProgress::Journaled {
+            self.wait(index);
         }
     }
 
-    /// Lets the cancel of an operation be sent.
+    /// Lets the first cancel of this run for an operation be sent.
     pub(super) fn wait(&mut self, index: usize) {
         let operation = &mut self.operations[index];
-        if !matches!(operation.progress, RecallProgress::Waiting | RecallProgress::Sent) {
-            self.devices[operation.device].open_cancels += 1;
-        }
         operation.progress = RecallProgress::Waiting;
-        let created = operation.create_time.as_ref().and_then(|time| time.parse().ok());
+        self.devices[operation.device].open_cancels += 1;
+        self.make_ready(index);
+    }
+
+    /// Lets a waiting cancel be sent now. It is not sent if a list has shown that the operation is done.
+    pub(super) fn make_ready(&mut self, index: usize) {
+        let created = self.operations[index].create_time.as_ref().and_then(|time| time.parse().ok());
         self.ready.push((created, Reverse(index)));
+    }
+
+    /// Lets a sent cancel wait until [`Self::make_ready`].
+    pub(super) fn delay(&mut self, index: usize) {
+        self.operations[index].progress = RecallProgress::Waiting;
     }
 
     /// The newest operation whose cancel can be sent, and marks it as sent.
@@ -179,8 +183,9 @@ impl Tracker {
         loop {
             let (_, Reverse(index)) = self.ready.pop()?;
             // A list of its device may have shown that it is done.
-            if self.operations[index].progress == RecallProgress::Waiting {
-                self.operations[index].progress = RecallProgress::Sent;
+            let operation = &mut self.operations[index];
+            if operation.progress == RecallProgress::Waiting {
+                (operation.progress, operation.is_cancel_sent) = (RecallProgress::Sent, true);
                 return Some(index);
             }
         }
@@ -201,7 +206,7 @@ impl Tracker {
         if matches!(progress, RecallProgress::Accepted | RecallProgress::Refused(_)) {
             device.unconfirmed.push(index);
             // The time for its confirmation begins.
-            (device.confirming_since, device.lists) = (None, 0);
+            (device.confirming_since, device.polls) = (None, 0);
         }
         operation.progress = progress;
     }
@@ -282,6 +287,24 @@ mod tests {
     }
 
     #[test]
+    fn a_delayed_cancel_is_sent_when_it_is_ready_unless_the_operation_ended() {
+        let mut tracker = Tracker::default();
+        add(&mut tracker, "1", None);
+        add(&mut tracker, "2", None);
+        assert_eq!(ids(&mut tracker), ["1", "2"]);
+        for index in [0, 1] {
+            tracker.delay(index);
+        }
+        assert!(!tracker.has_ready());
+        tracker.set(0, RecallProgress::Ended(RecallOutcome::TooLate(None)));
+        for index in [0, 1] {
+            tracker.make_ready(index);
+        }
+        assert_eq!(ids(&mut tracker), ["2"]);
+        assert_eq!(tracker.devices[0].open_cancels, 1);
+    }
+
+    #[test]
     fn a_resumed_operation_is_cancelled_again_only_if_its_cancel_was_not_accepted() {
         let journaled = |id: &str, cancel, outcome| JournaledOperation {
             name: format!("enterprises/LC01/devices/d1/operations/{id}"),
@@ -300,6 +323,8 @@ mod tests {
             journaled("sent", JournaledCancel::Unanswered, None),
         ]);
         assert_eq!(ids(&mut tracker), [""; 0]);
+        let sent: Vec<_> = tracker.operations.iter().map(|operation| operation.is_cancel_sent).collect();
+        assert_eq!(sent, [false, true, true, true, false, true]);
         for id in ["found", "accepted", "cancelled", "failed", "sent", "new"] {
             add(&mut tracker, id, None);
         }

@@ -10,9 +10,10 @@ mod retries;
 mod signals;
 mod watch;
 
-use std::{collections::BTreeMap, net::SocketAddr, path::Path};
+use std::{collections::BTreeMap, fs::File, net::SocketAddr, path::Path, process::Stdio};
 
 use countermand_emulator::Emulator;
+use nix::pty::{OpenptyResult, openpty};
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -26,6 +27,13 @@ fn recall(server: SocketAddr, arguments: &[&str]) -> Command {
     let mut command = countermand(&["recall", "--enterprise", "LC01", "--type", "WIPE"]);
     command.args(["--server", &server.to_string()]).args(arguments);
     command
+}
+
+/// A recall with a terminal as standard input. Returns the process and the other side of the terminal.
+fn at_a_terminal(server: SocketAddr, arguments: &[&str]) -> (Process, File) {
+    let OpenptyResult { master, slave } = openpty(None, None).unwrap();
+    let process = Process::start_with_stdin(&mut recall(server, arguments), Stdio::from(slave));
+    (process, File::from(master))
 }
 
 async fn run(command: &mut Command) -> Ended {

@@ -9,16 +9,24 @@ use crate::{
     cli::{
         error::ClientError,
         recall::{outcome::RecallOutcome, tracker::RecallProgress},
-        wait::{FIRST_POLL_PAUSE, backoff},
+        retry::{FIRST_POLL_PAUSE, backoff},
     },
     proto::longrunning::Operation,
 };
 
 impl Executor {
-    /// Schedules a list of the device if all its cancels are answered and some outcomes are unknown.
+    /// Schedules a list of the device if some outcomes are unknown and all its cancels are answered. Before the question,
+    /// no cancel is sent, and a list shows the operations to ask about. Accepted cancels of earlier runs can wait.
     pub(super) fn schedule_confirmation(&mut self, device: usize, pause: Duration) {
         let state = &mut self.tracker.devices[device];
-        if state.open_cancels == 0 && !state.unconfirmed.is_empty() && !state.is_listed {
+        let is_due = match self.is_cancelling {
+            true => state.open_cancels == 0 && !state.unconfirmed.is_empty(),
+            false => state
+                .unconfirmed
+                .iter()
+                .any(|index| self.tracker.operations[*index].progress != RecallProgress::Accepted),
+        };
+        if is_due && !state.is_listed {
             state.is_listed = true;
             self.delay(pause, DelayedCall::Confirmation(device));
         }
@@ -32,7 +40,8 @@ impl Executor {
         let now = Instant::now();
         let state = &mut self.tracker.devices[device];
         state.is_listed = false;
-        let is_last = now >= *state.confirming_since.get_or_insert(now) + self.confirm_timeout;
+        let is_last =
+            self.is_cancelling && now >= *state.confirming_since.get_or_insert(now) + self.confirm_timeout;
         let unconfirmed = std::mem::take(&mut state.unconfirmed);
         let mut outcomes: HashMap<usize, Option<RecallOutcome>> = HashMap::new();
         let problem = match result {
@@ -44,6 +53,10 @@ impl Executor {
                     if let Some(outcome) = &outcome
                         && self.tracker.operations[index].progress == RecallProgress::Waiting
                     {
+                        // Its delayed call would only delay the end of the recall.
+                        let is_its =
+                            |call: &DelayedCall| matches!(call, DelayedCall::Cancel(of) if *of == index);
+                        self.delayed.retain(|_, call| !is_its(call));
                         self.end(index, outcome.clone())?;
                     }
                     outcomes.insert(index, outcome);
@@ -52,7 +65,6 @@ impl Executor {
             }
             Err(error) => error.line(),
         };
-        let mut is_pending = false;
         for index in unconfirmed {
             let progress = self.tracker.operations[index].progress.clone();
             match (outcomes.remove(&index), progress) {
@@ -61,9 +73,7 @@ impl Executor {
                 (Some(None), RecallProgress::Journaled | RecallProgress::Interrupted) => {
                     self.tracker.wait(index);
                 }
-                (Some(None), RecallProgress::Refused(reason)) => {
-                    self.end(index, RecallOutcome::Failed(reason))?
-                }
+                (_, RecallProgress::Refused(reason)) => self.end(index, RecallOutcome::Failed(reason))?,
                 (Some(None), RecallProgress::Accepted) if is_last => {
                     let timeout = humantime::format_duration(self.confirm_timeout);
                     let reason =
@@ -72,18 +82,20 @@ impl Executor {
                 }
                 (Some(None), RecallProgress::Accepted) => {
                     self.tracker.devices[device].unconfirmed.push(index);
-                    is_pending = true;
+                }
+                (None, RecallProgress::Accepted) if !self.is_cancelling => {
+                    self.tracker.devices[device].unconfirmed.push(index);
                 }
                 (None, _) => self.end(index, RecallOutcome::Unknown(problem.clone()))?,
             }
         }
         let state = &mut self.tracker.devices[device];
-        if is_pending {
-            let pause = backoff(FIRST_POLL_PAUSE, state.lists);
-            state.lists += 1;
-            self.schedule_confirmation(device, pause);
+        if state.unconfirmed.is_empty() {
+            (state.polls, state.confirming_since) = (0, None);
         } else {
-            (state.lists, state.confirming_since) = (0, None);
+            let pause = backoff(FIRST_POLL_PAUSE, state.polls);
+            state.polls += 1;
+            self.schedule_confirmation(device, pause);
         }
         Ok(())
     }

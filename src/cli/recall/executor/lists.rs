@@ -2,21 +2,22 @@
 
 use std::{io, time::Duration};
 
-use tonic::{Code, Status};
+use tonic::Code;
 
 use super::{DelayedCall, Executor, append};
 use crate::{
     cli::{
         client::{MAX_PAGE_SIZE, advance},
         error::ClientError,
-        exit::Exit,
         operation::CommandMetadata,
+        output::complain,
         recall::{
             journal::JournalEntry,
+            report::{FailedList, counted},
             selection::{self, Selection},
             tracker::RecalledOperation,
         },
-        wait::FIRST_POLL_PAUSE,
+        retry::FIRST_POLL_PAUSE,
     },
     proto::longrunning::{ListOperationsRequest, ListOperationsResponse, Operation},
 };
@@ -65,7 +66,7 @@ impl Executor {
             Ok(page) => page,
             Err(error) => {
                 if !(list.may_vanish && error.code() == Code::NotFound) {
-                    self.fail_list(list.request.name, error);
+                    self.fail_list(list.request.name, error.line());
                 }
                 self.finish_list();
                 return Ok(());
@@ -82,7 +83,7 @@ impl Executor {
             }
             Ok(false) => self.finish_list(),
             Err(error) => {
-                self.fail_list(list.request.name, error);
+                self.fail_list(list.request.name, error.line());
                 self.finish_list();
             }
         }
@@ -97,17 +98,17 @@ impl Executor {
                 CommandMetadata::of(&operation);
             let time = created.as_ref().and_then(|created| created.parse().ok());
             let is_selected = self.selection.matches(kind.as_deref(), time);
-            if operation.done || !is_selected {
+            let lacks_time = self.selection.lacks_time(kind.as_deref(), time);
+            if operation.done || !(is_selected || lacks_time) {
                 continue;
             }
-            if self.selection.has_device_of(&operation.name) {
-                self.tracker.add_pending(operation.name, kind, created);
+            if !self.selection.has_device_of(&operation.name) {
+                let reason = "the response names an operation that is not of these devices";
+                self.fail_list(list.to_owned(), format!("{reason}: {}", operation.name));
+            } else if lacks_time {
+                self.without_time.insert(operation.name);
             } else {
-                let message = format!(
-                    "the response names an operation that is not of these devices: {}",
-                    operation.name
-                );
-                self.fail_list(list.to_owned(), ClientError::new(Status::internal(message), Exit::Failed));
+                self.tracker.add_pending(operation.name, kind, created);
             }
         }
         let found: Vec<_> = self.tracker.operations[first..].iter().map(found).collect();
@@ -119,8 +120,7 @@ impl Executor {
         let is_device =
             selection::device(&self.selection.enterprise, &name).is_ok_and(|device| device == name);
         if list != self.selection.all_devices() || !is_device {
-            let message = format!("the response lacks operations of {name}");
-            self.fail_list(list.to_owned(), ClientError::new(Status::internal(message), Exit::Failed));
+            self.fail_list(list.to_owned(), format!("the response lacks operations of {name}"));
         } else if self.unreachable.insert(name.clone()) {
             self.open_lists += 1;
             self.delay(FIRST_POLL_PAUSE, DelayedCall::List(ListCall::of_device(name, true)));
@@ -128,9 +128,9 @@ impl Executor {
     }
 
     /// Records the first error of a list.
-    fn fail_list(&mut self, name: String, error: ClientError) {
-        if !self.failed_lists.iter().any(|(other, _)| *other == name) {
-            self.failed_lists.push((name, error));
+    fn fail_list(&mut self, name: String, reason: String) {
+        if !self.failed_lists.iter().any(|other| other.name == name) {
+            self.failed_lists.push(FailedList { name, reason });
         }
     }
 
@@ -138,6 +138,12 @@ impl Executor {
     fn finish_list(&mut self) {
         self.open_lists -= 1;
         if self.open_lists == 0 {
+            if let Some(example) = self.without_time.first() {
+                let count = counted(self.without_time.len(), "pending operation");
+                let problem = "without a readable createTime are not selected by --since or --until";
+                self.display.end();
+                complain(&format!("{count} {problem}, for example {example}"));
+            }
             self.tracker.confirm_journaled();
             for device in 0..self.tracker.devices.len() {
                 self.schedule_confirmation(device, Duration::ZERO);
@@ -147,6 +153,6 @@ impl Executor {
 }
 
 fn found(operation: &RecalledOperation) -> JournalEntry<'_> {
-    let RecalledOperation { name, kind, create_time, device: _, progress: _ } = operation;
+    let RecalledOperation { name, kind, create_time, device: _, is_cancel_sent: _, progress: _ } = operation;
     JournalEntry::Found { name, kind: kind.as_deref(), create_time: create_time.as_deref() }
 }

@@ -3,7 +3,10 @@
 use std::fs;
 
 use super::*;
-use crate::cli::recall::selection::tests::selection;
+use crate::cli::{
+    exit::Exit,
+    recall::{selection::tests::selection, tracker::RecallCounts},
+};
 
 fn name(id: &str) -> String {
     format!("enterprises/LC01/devices/d1/operations/{id}")
@@ -11,8 +14,8 @@ fn name(id: &str) -> String {
 
 /// Opens the journal and returns the operations of earlier runs.
 fn open(path: &Path) -> Result<(Journal, Vec<JournaledOperation>), JournalError> {
-    let (journal, _, operations) = Journal::open(path, selection(&["WIPE"]))?;
-    Ok((journal, operations))
+    let opened = Journal::open(path, &selection(&["WIPE"]))?;
+    Ok((opened.journal, opened.operations))
 }
 
 /// A journal with four operations, and its path.
@@ -103,7 +106,7 @@ fn another_file_is_neither_accepted_nor_changed() {
 fn the_journal_of_another_selection_is_not_used() {
     let (_directory, path) = written();
     let before = fs::read(&path).unwrap();
-    let Err(error) = Journal::open(&path, selection(&["LOCK"])) else { panic!("opened") };
+    let Err(error) = Journal::open(&path, &selection(&["LOCK"])) else { panic!("opened") };
     assert!(error.to_string().contains("type WIPE"), "{error}");
     assert_eq!(fs::read(&path).unwrap(), before);
 }
@@ -153,4 +156,48 @@ fn a_second_process_cannot_use_the_file() {
     assert!(matches!(open(&path), Err(JournalError::Locked)));
     drop(first);
     open(&path).unwrap();
+}
+
+#[test]
+fn a_recall_is_finished_only_if_the_last_line_is_the_summary_of_operations_that_are_done() {
+    let (_directory, path) = written();
+    let whole = fs::read_to_string(&path).unwrap();
+    let (time, next) = (UtcTime::now(), name("next"));
+    let none = RecallCounts::default();
+    for (counts, exit, is_finished) in [
+        (none, Exit::Ok, true),
+        (RecallCounts { too_late: 1, ..none }, Exit::TooLate, true),
+        (RecallCounts { failed: 1, ..none }, Exit::Failed, false),
+        (RecallCounts { unknown: 1, ..none }, Exit::Failed, false),
+    ] {
+        let summary = Summary::new(counts, &[]);
+        let line = to_json(&JournalEntry::Summary { time, summary: &summary });
+        let found = to_json(&JournalEntry::Found { name: &next, kind: Some("WIPE"), create_time: None });
+        fs::write(&path, format!("{whole}{line}\n")).unwrap();
+        let opened = Journal::open(&path, &selection(&["WIPE"])).unwrap();
+        assert_eq!(opened.finished, is_finished.then_some((time, summary)), "{line}");
+        assert!(opened.is_resumed && opened.operations.len() == 4);
+        assert!(line.contains(&format!("\"exit_code\":{}", exit as u8)), "{line}");
+        drop(opened);
+        fs::write(&path, format!("{whole}{line}\n{found}\n")).unwrap();
+        assert_eq!(Journal::open(&path, &selection(&["WIPE"])).unwrap().finished, None);
+    }
+}
+
+#[tokio::test]
+async fn lines_are_synced_only_by_a_sync_that_began_after_them() {
+    let (_directory, path) = written();
+    let (mut journal, _) = open(&path).unwrap();
+    assert!(journal.is_synced());
+    let (first, second) = (name("5"), name("6"));
+    let found = |name| JournalEntry::Found { name, kind: Some("WIPE"), create_time: None };
+    journal.append(&[found(&first)]).unwrap();
+    journal.start_sync();
+    assert!(!journal.is_synced());
+    journal.append(&[found(&second)]).unwrap();
+    journal.start_sync();
+    journal.end_sync().await.unwrap();
+    assert!(!journal.is_synced());
+    journal.flush().await.unwrap();
+    assert!(journal.is_synced());
 }

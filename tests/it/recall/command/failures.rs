@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 
 use crate::{
     recall::{
-        command::{recall, run, wipe_devices},
+        command::{journal, recall, run, wipe_devices},
         fixture::{device, emulator, settings, setup, start, wipe},
     },
     support::{
-        process::{Process, eventually},
+        process::{Process, countermand_after, eventually},
         reply::Reply,
         service::Setup,
         upstream::Upstream,
@@ -26,10 +26,18 @@ async fn a_caller_that_may_not_list_gets_the_error() {
     let service = setup(&emulator).policy(policy).start().await;
     for arguments in [&["--yes"][..], &["--dry-run"], &["--yes", "--device", "d0000"]] {
         let ended = run(&mut recall(service.address, arguments)).await;
-        assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{arguments:?}");
-        assert!(ended.stderr.starts_with("countermand: PERMISSION_DENIED: "), "{ended:?}");
-        assert!(ended.stderr.contains("reason NOT_PERMITTED of countermand"), "{ended:?}");
-        assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(1), ""), "{arguments:?}");
+        assert!(ended.stdout.contains(": PERMISSION_DENIED: "), "{ended:?}");
+        assert!(ended.stdout.contains("reason NOT_PERMITTED of countermand"), "{ended:?}");
+        let json = run(recall(service.address, arguments).args(["--output", "json"])).await;
+        assert_eq!(json.code, Some(1), "{json:?}");
+        let report: Value = serde_json::from_str(&json.stdout).unwrap();
+        let summary = if arguments[0] == "--dry-run" { &report } else { &report["summary"] };
+        let failed = summary["failed_lists"].as_array().unwrap();
+        assert_eq!((failed.len(), &summary["found"]), (1, &json!(0)), "{report}");
+        let (name, reason) = (failed[0]["name"].as_str().unwrap(), failed[0]["reason"].as_str().unwrap());
+        assert!(reason.starts_with("PERMISSION_DENIED: "), "{report}");
+        assert!(ended.stdout.ends_with(&format!("\nnot listed: {name}: {reason}\n")), "{ended:?}");
     }
     assert_eq!(emulator.control().queries().cancel, 0);
     // The caller's own device can be recalled.
@@ -122,4 +130,57 @@ async fn a_device_that_does_not_exist_is_an_error() {
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.stdout.contains("cancelled       1\n"), "{ended:?}");
     assert!(ended.stdout.contains("not listed: enterprises/LC01/devices/gone: NOT_FOUND"), "{ended:?}");
+}
+
+/// A page with one WIPE of the first device.
+fn page(state: Value) -> Reply {
+    let metadata = json!({"type": "WIPE", "createTime": "2026-01-01T00:00:00Z"});
+    let mut operation = json!({"name": format!("{}/operations/1", device(0)), "metadata": metadata});
+    operation.as_object_mut().unwrap().extend(state.as_object().unwrap().clone());
+    Reply::json(200, &json!({"operations": [operation]}))
+}
+
+#[tokio::test]
+async fn a_list_decides_about_an_operation_whose_cancel_has_an_error() {
+    let cancelled = json!({"done": true, "error": {"code": 1, "message": ""}});
+    let executed = json!({"done": true, "response": {}});
+    let denied = Reply::plain_error(403, "PERMISSION_DENIED", "no list");
+    for (list, code, outcome) in [
+        (page(cancelled), 0, "CANCELLED"),
+        (page(executed), 6, "TOO_LATE"),
+        (page(json!({})), 1, "FAILED"),
+        (Reply::json(200, &json!({})), 1, "FAILED"),
+        (denied, 1, "FAILED"),
+    ] {
+        let upstream = Upstream::start().await;
+        upstream.answers([page(json!({})), Reply::plain_error(500, "INTERNAL", "no cancel"), list]);
+        let service = Setup::of(&upstream).start().await;
+        let arguments = ["--yes", "--device", "d0000", "--output", "json"];
+        let ended = run(&mut recall(service.address, &arguments)).await;
+        let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+        let operation = &report["operations"][0];
+        assert_eq!((ended.code, &operation["outcome"]), (Some(code), &json!(outcome)), "{ended:?}");
+        let has_reason = operation["reason"].as_str().is_some_and(|reason| reason.contains("no cancel"));
+        assert_eq!(has_reason, outcome == "FAILED", "{operation}");
+        assert_eq!(upstream.requests().len(), 3);
+    }
+}
+
+#[tokio::test]
+async fn a_report_that_cannot_be_printed_is_an_error_and_the_journal_has_the_success() {
+    let (emulator, service) = start().await;
+    wipe_devices(&emulator, 2, 1);
+    let files = tempfile::tempdir().unwrap();
+    let path = files.path().join("journal");
+    let server = service.address.to_string();
+    let words =
+        ["recall", "--enterprise", "LC01", "--type", "WIPE", "--yes", "--server", &server, "--report"];
+    let mut command = countermand_after("exec >/dev/full", &words);
+    let ended = run(command.arg(&path)).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("cannot write to standard output: No space left"), "{ended:?}");
+    assert!(emulator.control().pending().is_empty());
+    let lines = journal(&path);
+    let summary = &lines.last().unwrap()["summary"];
+    assert_eq!((&summary["cancelled"], &summary["exit_code"]), (&json!(2), &json!(0)));
 }

@@ -10,7 +10,7 @@ use crate::{
         command::{has_events, journal, names_of, outcomes, recall, run, wipe_devices},
         fixture::{device, emulator, settings, setup, start, wipe},
     },
-    support::process::Process,
+    support::{process::Process, reply::Reply, service::Setup, upstream::Upstream},
 };
 
 #[tokio::test]
@@ -32,8 +32,9 @@ async fn every_selected_operation_is_cancelled_once_and_confirmed_by_one_list_a_
     let cancels = emulator.control().cancel_requests();
     assert_eq!(cancels.into_iter().collect::<Vec<_>>(), wipes_once(&wipes));
     let queries = emulator.control().queries();
-    // A list of each device for the operations, and one for the outcomes; some more at the ends of the first pages.
-    assert!((260..290).contains(&queries.list), "{queries:?}");
+    // A list of each device for the operations, and one for the outcomes; some more at the ends of the first pages. A
+    // list for each operation would be 520.
+    assert!((260..400).contains(&queries.list), "{queries:?}");
     assert_eq!(queries.get, 0);
 }
 
@@ -54,7 +55,7 @@ async fn cancels_go_out_while_listing_goes_on() {
     let lines = journal(&path);
     let first_accepted = lines.iter().position(|line| line["event"] == "cancel_accepted").unwrap();
     let last_found = lines.iter().rposition(|line| line["event"] == "found").unwrap();
-    assert!(first_accepted < 40 && last_found > first_accepted, "{first_accepted} {last_found}");
+    assert!(last_found > first_accepted, "{first_accepted} {last_found}");
     // Each operation is in the journal before its cancel.
     for (index, line) in lines.iter().enumerate().filter(|(_, line)| line["event"] == "cancel_accepted") {
         let found = lines.iter().position(|other| other["event"] == "found" && other["name"] == line["name"]);
@@ -74,6 +75,8 @@ async fn the_newest_operations_are_cancelled_first() {
         // The creation time has milliseconds.
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
+    // The lists of the devices end long before the second cancels.
+    emulator.control().set_latency(Duration::from_millis(50));
     let files = tempfile::tempdir().unwrap();
     let path = files.path().join("journal");
     // The devices are one page each, and are listed at the same time.
@@ -161,4 +164,42 @@ async fn nothing_found_is_a_success() {
     let ended = run(&mut recall(service.address, &["--yes", "--output", "json"])).await;
     let report: Value = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!((ended.code, &report["summary"]["found"]), (Some(0), &json!(0)));
+}
+
+#[tokio::test]
+async fn many_types_select_although_their_filter_would_be_over_the_limit() {
+    let (emulator, service) = start().await;
+    let wipes = wipe_devices(&emulator, 2, 1);
+    emulator.control().issue_command(&device(0), json!({"type": "LOCK"})).unwrap();
+    let types = (0..400).flat_map(|number| ["--type".to_owned(), format!("T{number}")]);
+    let ended = run(recall(service.address, &["--yes"]).args(types)).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(emulator.control().cancel_requests().into_keys().collect::<Vec<_>>(), wipes);
+}
+
+#[tokio::test]
+async fn an_operation_without_a_creation_time_is_not_selected_by_time_with_one_warning() {
+    let upstream = Upstream::start().await;
+    let service = Setup::of(&upstream).start().await;
+    let operation = |id, metadata: Value| json!({"name": format!("{}/operations/{id}", device(0)), "metadata": metadata, "done": false});
+    let operations = [
+        operation("1", json!({"type": "WIPE"})),
+        operation("2", json!({"type": "WIPE", "createTime": "yesterday"})),
+        operation("3", json!({"type": "LOCK"})),
+        operation("4", json!({"type": "WIPE", "createTime": "2026-01-01T00:00:00Z"})),
+    ];
+    upstream.always_answers(Reply::json(200, &json!({"operations": operations})));
+    for (limit, found) in [(Some("--since"), 1), (None, 3)] {
+        let mut command = recall(service.address, &["--device", "d0000", "--dry-run", "--output", "json"]);
+        let ended =
+            run(command.args(limit.map(|limit| [limit, "2026-01-01T00:00:00Z"]).into_iter().flatten())).await;
+        let plan: Value = serde_json::from_str(&ended.stdout).unwrap();
+        assert_eq!((ended.code, &plan["found"]), (Some(0), &json!(found)), "{ended:?}");
+        let warning = format!(
+            "countermand: 2 pending operations without a readable createTime are not selected by --since or --until, \
+             for example {}/operations/1\n",
+            device(0)
+        );
+        assert_eq!(ended.stderr, if limit.is_some() { warning.as_str() } else { "" });
+    }
 }

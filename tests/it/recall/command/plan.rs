@@ -4,17 +4,22 @@ use std::{
     fs::File,
     io::{Read, Write},
     process::Stdio,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use nix::pty::{OpenptyResult, openpty};
+use countermand_emulator::Settings;
+use nix::{
+    pty::{OpenptyResult, openpty},
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
 use crate::{
     recall::{
-        command::{recall, run, wipe_devices},
-        fixture::start,
+        command::{at_a_terminal, has_events, recall, run, wipe_devices},
+        fixture::{device, emulator, settings, setup, start, wipe},
     },
     support::{
         process::{Process, countermand},
@@ -43,23 +48,21 @@ async fn a_dry_run_prints_and_cancels_nothing() {
 }
 
 /// Runs a recall with a terminal as standard input, and answers the question.
-async fn answered(answer: &str) -> (Option<i32>, String, String, usize) {
+async fn answered(answer: &[u8]) -> (Option<i32>, String, String, usize) {
     let (emulator, service) = start().await;
     wipe_devices(&emulator, 3, 1);
-    let OpenptyResult { master, slave } = openpty(None, None).unwrap();
-    let process = Process::start_with_stdin(&mut recall(service.address, &[]), Stdio::from(slave));
+    let (process, mut terminal) = at_a_terminal(service.address, &[]);
     process.stderr.has("the newest operations:").await;
     // Nothing is cancelled before the answer.
     assert_eq!(emulator.control().queries().cancel, 0);
-    let mut master = File::from(master);
-    master.write_all(answer.as_bytes()).unwrap();
+    terminal.write_all(answer).unwrap();
     let ended = process.end().await;
     (ended.code, ended.stdout, ended.stderr, emulator.control().pending().len())
 }
 
 #[tokio::test]
 async fn the_answer_yes_cancels() {
-    for answer in ["y\n", "YES\n"] {
+    for answer in [&b"y\n"[..], b"YES\n"] {
         let (code, stdout, stderr, pending) = answered(answer).await;
         assert_eq!((code, pending), (Some(0), 0), "{stdout} {stderr}");
         assert!(stderr.contains("3 pending operations of type WIPE"), "{stderr}");
@@ -70,12 +73,82 @@ async fn the_answer_yes_cancels() {
 
 #[tokio::test]
 async fn another_answer_cancels_nothing() {
-    // The last one is the end of the input.
-    for answer in ["n\n", "\n", "x\n", "\u{4}"] {
+    // The last ones are not UTF-8, and the end of the input.
+    for answer in [&b"n\n"[..], b"\n", b"x\n", b"\xff\n", b"\x04"] {
         let (code, stdout, stderr, pending) = answered(answer).await;
         assert_eq!((code, stdout.as_str(), pending), (Some(1), "", 3), "{stderr}");
         assert!(stderr.ends_with("nothing was cancelled\n"), "{stderr}");
+        // The terminal shows the end of an answer.
+        let has_end = stderr.contains("[y/N] \nnothing");
+        assert_eq!(has_end, [&b"\xff\n"[..], b"\x04"].contains(&answer), "{stderr}");
     }
+}
+
+#[tokio::test]
+async fn a_signal_at_the_question_ends_its_line_and_cancels_nothing() {
+    let (emulator, service) = start().await;
+    wipe_devices(&emulator, 1, 1);
+    let OpenptyResult { master, slave } = openpty(None, None).unwrap();
+    let mut command = recall(service.address, &[]);
+    command.stdin(slave.try_clone().unwrap()).stdout(Stdio::null()).stderr(slave);
+    let child = command.kill_on_drop(true).spawn().unwrap();
+    // Closes the terminal's descriptors in this process, so that only the child has them open.
+    drop(command);
+    let id = Pid::from_raw(child.id().unwrap().try_into().unwrap());
+    let seen = spawn_blocking(move || {
+        let (mut seen, mut terminal, mut part) = (Vec::new(), File::from(master), [0; 4096]);
+        while !seen.ends_with(b"[y/N] ") {
+            let count = terminal.read(&mut part).unwrap();
+            seen.extend(&part[..count]);
+        }
+        kill(id, Signal::SIGINT).unwrap();
+        // Linux returns EIO when the last descriptor of the other side is closed.
+        let _ = terminal.read_to_end(&mut seen);
+        String::from_utf8(seen).unwrap()
+    });
+    let output = with_timeout("the recall", child.wait_with_output()).await.unwrap();
+    let seen = seen.await.unwrap();
+    assert_eq!(output.status.code(), Some(130), "{seen}");
+    let end = "Cancel 1 operation? [y/N] \r\nstopped; nothing was cancelled\r\n";
+    assert!(seen.ends_with(end), "{seen:?}");
+    assert_eq!(emulator.control().queries().cancel, 0);
+}
+
+#[tokio::test]
+async fn a_resumed_recall_asks_before_it_waits_for_the_outcomes_of_accepted_cancels() {
+    // A cancel takes effect after the test.
+    let emulator = emulator(Settings { cancel_delay: Duration::from_secs(3600), ..settings() }).await;
+    let service = setup(&emulator).start().await;
+    wipe_devices(&emulator, 1, 2);
+    let files = tempfile::tempdir().unwrap();
+    let path = files.path().join("journal");
+    let report = ["--report", path.to_str().unwrap()];
+    let first = Process::start(recall(service.address, &report).arg("--yes"));
+    has_events(&path, "cancel_accepted", 2).await;
+    first.signal(Signal::SIGKILL);
+    first.end().await;
+    let new = wipe(&emulator, &device(0), 1).remove(0);
+    let started = Instant::now();
+    let (process, mut terminal) = at_a_terminal(service.address, &report);
+    process.stderr.has(&new).await;
+    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+    terminal.write_all(b"n\n").unwrap();
+    let ended = process.end().await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("resumes with 2 operations of earlier runs"), "{ended:?}");
+    assert!(ended.stderr.contains("Cancel 1 operation? [y/N] "), "{ended:?}");
+    assert_eq!(emulator.control().queries().cancel, 2);
+
+    // After a yes, the accepted cancels are confirmed too.
+    let arguments = [&report[..], &["--confirm-timeout", "1s", "--output", "json"]].concat();
+    let (process, mut terminal) = at_a_terminal(service.address, &arguments);
+    process.stderr.has(&new).await;
+    terminal.write_all(b"y\n").unwrap();
+    let ended = process.end().await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(report["summary"]["unknown"], json!(3), "{report}");
+    assert_eq!(emulator.control().queries().cancel, 3);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    io::Write,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -15,10 +16,13 @@ use tempfile::TempDir;
 
 use crate::{
     recall::{
-        command::{has_events, journal, names_of, outcomes, recall, run, wipe_devices},
-        fixture::{device, setup, start},
+        command::{at_a_terminal, has_events, journal, names_of, outcomes, recall, run, wipe_devices},
+        fixture::{device, emulator, settings, setup, start},
     },
-    support::process::{Process, countermand, eventually},
+    support::{
+        process::{Process, countermand, countermand_after, eventually},
+        service::Service,
+    },
 };
 
 fn journal_file() -> (TempDir, PathBuf) {
@@ -60,7 +64,7 @@ async fn a_killed_recall_resumes_and_cancels_nothing_twice() {
     assert!(ended.stdout.contains("cancelled     200\n"), "{ended:?}");
     assert_each_once(&emulator, &path, &wipes);
 
-    // A run after the end only lists.
+    // A run after the end cancels nothing.
     let before = emulator.control().queries();
     let ended = run(&mut recall(service.address, &arguments)).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
@@ -197,27 +201,136 @@ async fn two_processes_cannot_use_one_file() {
 }
 
 #[tokio::test]
-async fn a_failed_operation_is_tried_again_by_the_next_run() {
-    let (emulator, service) = start().await;
+async fn a_failed_operation_is_retried_by_the_next_run() {
+    let emulator = emulator(settings()).await;
     let wipes = wipe_devices(&emulator, 3, 1);
+    let policy = "permit (principal, action == Action::\"list\", resource in Enterprise::\"LC01\");\n\
+                  permit (principal, action, resource in Device::\"LC01/d0001\");";
+    let service = setup(&emulator).policy(policy).start().await;
     let (_files, path) = journal_file();
     let arguments = ["--yes", "--report", path.to_str().unwrap()];
-    let process = Process::start(&mut recall(service.address, &arguments));
-    assert_eq!(process.end().await.code, Some(0));
-    // As if the cancel of the last one had failed.
-    let text = fs::read_to_string(&path).unwrap();
-    let lines: Vec<_> = text.lines().filter(|line| !line.contains("accepted")).collect();
-    let failed = |line: &str| {
-        let mut line: Value = serde_json::from_str(line).unwrap();
-        if line["name"] == *wipes[2] && line["event"] == "outcome" {
-            line["outcome"] = "FAILED".into();
-            line["reason"] = "INTERNAL".into();
+    let ended = run(&mut recall(service.address, &arguments)).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_eq!(emulator.control().cancel_requests().into_keys().collect::<Vec<_>>(), [wipes[1].clone()]);
+    let permissive = setup(&emulator).start().await;
+    let ended = run(&mut recall(permissive.address, &arguments)).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let cancels = emulator.control().cancel_requests();
+    assert_eq!(
+        cancels.into_iter().collect::<Vec<_>>(),
+        wipes.into_iter().map(|name| (name, 1)).collect::<Vec<_>>()
+    );
+    assert!(emulator.control().pending().is_empty());
+}
+
+#[tokio::test]
+async fn a_finished_recall_is_reported_again_and_nothing_is_listed() {
+    for (is_executed, code) in [(false, 0), (true, 6)] {
+        let (emulator, service) = start().await;
+        let wipes = wipe_devices(&emulator, 2, 1);
+        let (_files, path) = journal_file();
+        let arguments = ["--since", "1h", "--yes", "--report", path.to_str().unwrap()];
+        let json_arguments = [&arguments[..], &["--output", "json"]].concat();
+        if is_executed {
+            decline(&service, &arguments).await;
+            assert!(emulator.control().execute(&wipes[0]));
         }
-        line.to_string() + "\n"
-    };
-    fs::write(&path, lines.into_iter().map(failed).collect::<String>()).unwrap();
+        let first = run(&mut recall(service.address, &json_arguments)).await;
+        assert_eq!(first.code, Some(code), "{first:?}");
+        // Both are intended, and not older than an hour before the first run.
+        wipe_devices(&emulator, 2, 1);
+        let (before, text) = (emulator.control().queries(), fs::read_to_string(&path).unwrap());
+        let again = run(&mut recall(service.address, &json_arguments)).await;
+        let lines = journal(&path);
+        let message = format!(
+            "countermand: {} is of a recall that finished at {}; nothing was listed. Give another file for a new recall\n",
+            path.display(),
+            lines.last().unwrap()["time"].as_str().unwrap()
+        );
+        assert_eq!((again.code, again.stderr), (Some(code), message.clone()));
+        let (first, mut report): (Value, Value) =
+            (serde_json::from_str(&first.stdout).unwrap(), serde_json::from_str(&again.stdout).unwrap());
+        assert_eq!(report["ended"], lines.last().unwrap()["time"]);
+        report["ended"] = first["ended"].clone();
+        assert_eq!(report, first);
+        // No server is needed.
+        let text_report = run(&mut recall("127.0.0.1:1".parse().unwrap(), &arguments)).await;
+        assert_eq!((text_report.code, text_report.stderr), (Some(code), message));
+        assert!(text_report.stdout.starts_with("found           2\n"), "{}", text_report.stdout);
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        let queries = emulator.control().queries();
+        assert_eq!((queries.list, queries.cancel), (before.list, before.cancel));
+        assert_eq!(emulator.control().pending().len(), 2);
+    }
+}
+
+/// A recall whose question is answered with no.
+async fn decline(service: &Service, arguments: &[&str]) {
+    let arguments: Vec<_> = arguments.iter().copied().filter(|argument| *argument != "--yes").collect();
+    let (process, mut terminal) = at_a_terminal(service.address, &arguments);
+    process.stderr.has("the newest operations:").await;
+    terminal.write_all(b"n\n").unwrap();
+    assert_eq!(process.end().await.code, Some(1));
+}
+
+#[tokio::test]
+async fn an_operation_that_its_device_ran_before_any_cancel_is_reported_so() {
+    let (emulator, service) = start().await;
+    let wipes = wipe_devices(&emulator, 2, 1);
+    let (_files, path) = journal_file();
+    let arguments = ["--yes", "--report", path.to_str().unwrap()];
+    decline(&service, &arguments).await;
+    assert!(emulator.control().execute(&wipes[0]));
+    let ended = run(&mut recall(service.address, &arguments)).await;
+    assert_eq!(ended.code, Some(6), "{ended:?}");
+    let line = format!("\ntoo late: {}: done before a cancel was sent\n", wipes[0]);
+    assert!(ended.stdout.contains(&line), "{ended:?}");
+    assert_eq!(emulator.control().cancel_requests().into_keys().collect::<Vec<_>>(), wipes[1..]);
+}
+
+#[tokio::test]
+async fn a_resumed_recall_names_the_first_run_and_its_times_also_without_operations() {
+    let (_emulator, service) = start().await;
+    let (_files, path) = journal_file();
+    let arguments = ["--since", "1h", "--yes", "--report", path.to_str().unwrap()];
+    let ended = run(&mut recall(service.address, &arguments)).await;
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    // As if the recall was stopped at its start.
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.lines().next().unwrap().to_owned() + "\n").unwrap();
+    let first = &journal(&path)[0];
+    let (started, since) = (first["time"].as_str().unwrap(), &first["selection"]["since"]["time"]);
+    let ended = run(recall(service.address, &arguments).args(["--output", "json"])).await;
+    let message = format!(
+        "resumes with 0 operations of earlier runs; the first run began at {started} and selects operations of type \
+         WIPE on all devices of enterprises/LC01 since {}\n",
+        since.as_str().unwrap()
+    );
+    assert_eq!((ended.code, ended.stderr), (Some(0), message));
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(report["started"], started);
+}
+
+#[tokio::test]
+async fn a_journal_that_cannot_be_written_stops_the_recall_and_the_next_run_continues() {
+    let (emulator, service) = start().await;
+    let wipes = wipe_devices(&emulator, 10, 1);
+    let (_files, path) = journal_file();
+    let server = service.address.to_string();
+    let words =
+        ["recall", "--enterprise", "LC01", "--type", "WIPE", "--yes", "--server", &server, "--report"];
+    // The lines of the operations need 2 KiB, and those of the cancels more than another one. The unit is 512 bytes.
+    let mut command = countermand_after("trap '' XFSZ; ulimit -f 6", &words);
+    let ended = run(command.arg(&path).args(["--output", "json"])).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let message = "countermand: stopped, because the journal cannot be written: File too large (os error 27); free \
+                   space and run the same command again\n";
+    assert!(ended.stderr.ends_with(message), "{ended:?}");
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!((&report["interrupted"], &report["summary"]["exit_code"]), (&json!(true), &json!(1)));
+    assert_eq!(report["operations"].as_array().unwrap().len(), wipes.len());
+    let arguments = ["--yes", "--report", path.to_str().unwrap()];
     let ended = run(&mut recall(service.address, &arguments)).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    let last: Vec<_> = journal(&path).into_iter().filter(|line| line["name"] == *wipes[2]).collect();
-    assert_eq!(last.last().unwrap()["outcome"], "CANCELLED");
+    assert_each_once(&emulator, &path, &wipes);
 }

@@ -1,6 +1,9 @@
 //! Errors that last: how long a call is repeated, and the result of one that is given up.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use countermand_emulator::{DeviceFault, Fault, Quota};
 use serde_json::{Value, json};
@@ -39,7 +42,7 @@ async fn a_device_that_cannot_be_read_is_named_after_the_time() {
     assert_eq!(dry_run.code, Some(1), "{dry_run:?}");
     assert!(dry_run.stdout.starts_with("4 pending operations"), "{dry_run:?}");
     let error = format!("not listed: {}: UNAVAILABLE: ", device(2));
-    assert!(dry_run.stderr.contains(&error), "{dry_run:?}");
+    assert!(dry_run.stdout.contains(&format!("\n{error}")), "{dry_run:?}");
 
     let started = Instant::now();
     let ended = run(&mut recall(service.address, &["--yes", "--retry-timeout", "2s"])).await;
@@ -53,7 +56,7 @@ async fn a_device_that_cannot_be_read_is_named_after_the_time() {
     // The other device of the command has nothing to cancel.
     let devices = ["--device", "d0002", "--device", "d0003", "--retry-timeout", "1s", "--dry-run"];
     let ended = run(&mut recall(service.address, &devices)).await;
-    assert_eq!((ended.code, ended.stderr.contains(&error)), (Some(1), true), "{ended:?}");
+    assert_eq!((ended.code, ended.stdout.contains(&error)), (Some(1), true), "{ended:?}");
 }
 
 #[tokio::test]
@@ -63,8 +66,9 @@ async fn a_list_over_all_devices_that_always_fails_is_an_error() {
     let service = Setup::of(&upstream).start().await;
     for stage in ["--yes", "--dry-run"] {
         let ended = run(&mut recall(service.address, &[stage, "--retry-timeout", "1s"])).await;
-        assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{ended:?}");
-        assert!(ended.stderr.contains("countermand: UNAVAILABLE: "), "{ended:?}");
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        let error = "\nnot listed: enterprises/LC01/devices/-: UNAVAILABLE: ";
+        assert!(ended.stdout.contains(error), "{ended:?}");
     }
 }
 
@@ -161,8 +165,50 @@ async fn a_response_about_other_devices_is_a_failed_list() {
     for (reply, error) in [(other, name.to_owned()), (unreachable, device(0))] {
         upstream.answers([reply]);
         let ended = run(&mut recall(service.address, &["--yes", "--device", "d0000"])).await;
-        assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{ended:?}");
-        assert!(ended.stderr.starts_with("countermand: INTERNAL: the response "), "{ended:?}");
-        assert!(ended.stderr.contains(&error) && ended.stderr.lines().count() == 1, "{ended:?}");
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(1), ""), "{ended:?}");
+        let line = ended.stdout.lines().last().unwrap();
+        assert!(line.starts_with(&format!("not listed: {}: the response ", device(0))), "{ended:?}");
+        assert!(line.contains(&error), "{ended:?}");
     }
+}
+
+#[tokio::test]
+async fn a_delayed_cancel_is_not_sent_if_a_list_shows_that_the_operation_is_done() {
+    let upstream = Upstream::start().await;
+    let name = |id| format!("{}/operations/{id}", device(0));
+    let page = |state: Value| {
+        let operations = ["1", "2"].map(|id| {
+            let metadata = json!({"type": "WIPE", "createTime": "2026-01-01T00:00:00Z"});
+            let mut operation = json!({"name": name(id), "metadata": metadata});
+            operation.as_object_mut().unwrap().extend(state.as_object().unwrap().clone());
+            operation
+        });
+        Reply::json(200, &json!({"operations": operations}))
+    };
+    // The second list confirms the cancel of the earlier run.
+    upstream.answers([
+        page(json!({"done": false})),
+        unavailable().header("retry-after", "3600"),
+        page(json!({"done": true, "response": {}})),
+    ]);
+    let service = Setup::of(&upstream).start().await;
+    let files = tempfile::tempdir().unwrap();
+    let path = files.path().join("journal");
+    let selection = json!({
+        "enterprise": "enterprises/LC01", "devices": [device(0)], "types": ["WIPE"], "since": null, "until": null
+    });
+    let lines = [
+        format!(
+            r#"{{"event":"selection","version":1,"time":"2026-01-01T00:00:00Z","selection":{selection}}}"#
+        ),
+        json!({"event": "found", "name": name("1"), "type": "WIPE"}).to_string(),
+        json!({"event": "cancel_sent", "name": name("1"), "time": "2026-01-01T00:00:00Z"}).to_string(),
+    ];
+    fs::write(&path, lines.map(|line| line + "\n").concat()).unwrap();
+    let arguments = ["--yes", "--device", "d0000", "--output", "json", "--report", path.to_str().unwrap()];
+    let ended = run(&mut recall(service.address, &arguments)).await;
+    assert_eq!(ended.code, Some(6), "{ended:?}");
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(report["summary"]["too_late"], json!(2), "{report}");
+    assert_eq!(upstream.requests().len(), 3);
 }
