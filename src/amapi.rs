@@ -28,6 +28,7 @@ pub mod google_error;
 mod hedge;
 mod list_query;
 pub mod operator_error;
+mod pending_request;
 mod retry;
 mod retry_budget;
 pub mod settings;
@@ -216,7 +217,7 @@ fn is_cancel_response(body: &[u8]) -> bool {
 
 fn body_error(error: BodyError, http_status: u16) -> Error {
     match error {
-        BodyError::TooLong(_) => Error::Malformed { what: "a body of more than 4 MiB", http_status },
+        BodyError::TooLong(_) => Error::BodyTooLong { http_status },
         BodyError::Incomplete(cause) => Error::Unreachable { cause },
     }
 }

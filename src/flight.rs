@@ -103,11 +103,18 @@ impl Flight {
     }
 
     /// Starts a flight for one of several requests of a call, which may be in flight at the same time. `self` is the
-    /// account of all of them: its attempts are their sum, and its status and time are those of the latest.
+    /// account of all of them: its attempts are their sum, and its status and time are those of the latest. A part is a poll
+    /// for the quota, because a call has hundreds of them.
     #[must_use]
     pub fn part(self: &Arc<Self>, deadline: Instant) -> Arc<Self> {
         let (caller, trace) = (self.caller.clone(), self.trace.clone());
-        Self::start(caller, self.is_poll(), trace, deadline, Some(Arc::clone(self)))
+        Self::start(caller, true, trace, deadline, Some(Arc::clone(self)))
+    }
+
+    /// Whether this flight is a part of a call's flight.
+    #[must_use]
+    pub fn is_part(&self) -> bool {
+        self.whole.is_some()
     }
 
     fn start(
@@ -166,7 +173,7 @@ impl Flight {
         }
     }
 
-    /// Whether only polls use the flight.
+    /// Whether only polls use the flight, or a call that reads as many states as polls do.
     #[must_use]
     pub fn is_poll(&self) -> bool {
         self.is_poll.load(Relaxed)
@@ -320,6 +327,12 @@ impl Flight {
     /// Records that the flight awaits no response: the latest request has a complete response or has failed.
     pub fn exchange_ended(&self) {
         self.unanswered.store(0, Relaxed);
+    }
+
+    /// Whether this flight is a part whose request has no complete response yet.
+    #[must_use]
+    pub fn is_unanswered_part(&self) -> bool {
+        self.is_part() && self.unanswered.load(Relaxed) != 0
     }
 
     /// Waits until a request has had no complete response for `limit`. The time before a request is handed to a connection
@@ -529,6 +542,12 @@ mod tests {
         assert_eq!((other.upstream_status(), whole.upstream_status()), (Some(200), Some(404)));
         assert_eq!((one.credential(), whole.credential()), (None, Some("emea")));
         assert_eq!([&one, &other].map(|flight| flight.time_left()), [SECOND, 2 * SECOND]);
+        assert_eq!(
+            [&one, &whole].map(|flight| (flight.is_part(), flight.is_poll())),
+            [(true, true), (false, false)]
+        );
+        other.exchange_ended();
+        assert_eq!([&one, &other, &whole].map(|flight| flight.is_unanswered_part()), [true, false, false]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -50,7 +50,7 @@ use enterprise_list::EnterpriseList;
 use filter::FilterError;
 use flights::Flights;
 use guard::Guard;
-use outcome_log::{DeviceFailures, OutcomeLog};
+use outcome_log::OutcomeLog;
 use page_token::Position;
 use poller::Pollers;
 use reader::Reader;
@@ -130,9 +130,6 @@ impl<A: Api> Operations<A> {
         let permit = call.permit::<action::ListAllDevices>(&self.policy, name)?;
         let list = EnterpriseList {
             policy: &self.policy,
-            amapi: &*self.amapi,
-            log: &self.log,
-            failures: DeviceFailures::default(),
             reader: &self.reader,
             call,
             filter,
@@ -140,9 +137,8 @@ impl<A: Api> Operations<A> {
             return_partial_success,
             end: call.wait_end(self.times.upstream_timeout),
         };
-        let result = list.page(&permit, position).await;
-        list.failures.log(permit.resource(), call.record.trace());
-        let (mut page, position) = result.map_err(|error| status::from_upstream(&error))?;
+        let page = list.page(&permit, position).await;
+        let (mut page, position) = page.map_err(|error| status::from_upstream(&error))?;
         page.next_page_token = position.write(permit.resource(), &text);
         Ok(Response::new(page))
     }

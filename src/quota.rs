@@ -30,9 +30,9 @@ use shared::SharedStore;
 pub enum Class {
     /// A cancel.
     Cancel,
-    /// A get or a list for a caller.
+    /// A get, or a list of one device, for a caller.
     Read,
-    /// A poll for waiting callers.
+    /// A poll for waiting callers, or a query of a list over all devices.
     Poll,
 }
 

@@ -20,6 +20,7 @@ use super::{
     error::{Error, ErrorResponse},
     google_error::GoogleError,
     hedge,
+    pending_request::PendingRequest,
     retry::{FailedAttempt, Next, Tries, retry_after},
     turn::Turn,
 };
@@ -30,7 +31,7 @@ use crate::{
     proto::otlp::trace::span::SpanKind,
     quota::Quota,
     telemetry::{
-        metrics::{RequestAttempt, RequestFailure, RequestMeasurement, UpstreamMetrics},
+        metrics::{RequestAttempt, UpstreamMetrics},
         traces::Span,
     },
 };
@@ -41,6 +42,10 @@ const MAX_BODY: usize = 4 * 1024 * 1024;
 /// The maximum number of concurrent requests. It limits the connections to an upstream that speaks HTTP/1.1. With
 /// HTTP/2, Google's servers allow 100 streams per connection, and other requests wait in the client.
 const MAX_IN_FLIGHT: usize = 256;
+
+/// The maximum number of concurrent requests of lists over all devices, of those of [`MAX_IN_FLIGHT`]. The other slots
+/// are left for cancels and gets. It also bounds the memory of the bodies.
+const MAX_PARTS: usize = 128;
 
 /// The maximum number of concurrent hedges, in addition to [`MAX_IN_FLIGHT`]. Requests on a silent connection can
 /// hold all slots, and an HTTP/2 connection to Google has at most this many requests.
@@ -60,6 +65,7 @@ pub(super) struct UpstreamClient {
     timeout: Duration,
     hedge_delay: Duration,
     slots: Semaphore,
+    part_slots: Semaphore,
     hedge_slots: Arc<Semaphore>,
     metrics: Arc<UpstreamMetrics>,
 }
@@ -102,6 +108,8 @@ impl<U> UpstreamCall<'_, U> {
 /// A request in flight, of at most [`MAX_IN_FLIGHT`].
 struct Slot<'a> {
     _permit: SemaphorePermit<'a>,
+    /// The permit of a request of a list over all devices, of at most [`MAX_PARTS`].
+    _part_permit: Option<SemaphorePermit<'a>>,
     has_waited: bool,
 }
 
@@ -129,6 +137,7 @@ impl UpstreamClient {
             timeout,
             hedge_delay: hedge::delay(timeout),
             slots: Semaphore::new(MAX_IN_FLIGHT),
+            part_slots: Semaphore::new(MAX_PARTS),
             hedge_slots: Arc::new(Semaphore::new(MAX_HEDGES)),
             metrics,
         }
@@ -201,12 +210,29 @@ impl UpstreamClient {
     }
 
     async fn slot(&self, flight: &Flight) -> Result<Slot<'_>, FailedAttempt> {
-        if let Ok(permit) = self.slots.try_acquire() {
-            return Ok(Slot { _permit: permit, has_waited: false });
+        let (part_permit, has_part_waited) = match flight.is_part() {
+            true => {
+                let (permit, has_waited) = self.permit(&self.part_slots, flight).await?;
+                (Some(permit), has_waited)
+            }
+            false => (None, false),
+        };
+        let (permit, has_waited) = self.permit(&self.slots, flight).await?;
+        Ok(Slot { _permit: permit, _part_permit: part_permit, has_waited: has_waited || has_part_waited })
+    }
+
+    /// Waits for one of these slots. Returns also whether there was none at once.
+    async fn permit<'a>(
+        &self,
+        slots: &'a Semaphore,
+        flight: &Flight,
+    ) -> Result<(SemaphorePermit<'a>, bool), FailedAttempt> {
+        if let Ok(permit) = slots.try_acquire() {
+            return Ok((permit, false));
         }
         let _queued = self.metrics.queue();
-        match Box::pin(flight.begin(self.slots.acquire())).await {
-            Ok(Ok(permit)) => Ok(Slot { _permit: permit, has_waited: true }),
+        match Box::pin(flight.begin(slots.acquire())).await {
+            Ok(Ok(permit)) => Ok((permit, true)),
             // The semaphore is never closed.
             Ok(Err(_)) | Err(_) => Err(deadline_exceeded("in the queue for the upstream")),
         }
@@ -225,12 +251,10 @@ impl UpstreamClient {
         let send_over = |pool: &Arc<Pool>, attempt| {
             let measurement = self.metrics.start(is_cancel, attempt);
             let (url, mut headers) = (url(), headers(method, authorization));
-            let span = request_span(method, &url, flight);
-            flight.trace().inject(span.as_ref(), &mut headers);
-            pool.send_empty((*method).clone(), url, headers, Arc::clone(flight)).inspect(|result| {
-                measure(measurement, result);
-                end_span(span, result);
-            })
+            let pending = PendingRequest::new(measurement, method, &url, flight);
+            pending.inject(&mut headers);
+            pool.send_empty((*method).clone(), url, headers, Arc::clone(flight))
+                .inspect(|result| pending.end(result))
         };
         let mut is_decided = false;
         let hedge = || {
@@ -309,60 +333,6 @@ fn headers(method: &Method, authorization: &Authorization) -> HeaderMap {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     headers
-}
-
-/// The span of a request, by OpenTelemetry's conventions for HTTP clients. `None` if the call is not sampled.
-fn request_span(method: &Method, url: &Url, flight: &Flight) -> Option<Span> {
-    let name = if method == Method::POST { "POST" } else { "GET" };
-    // A request that is dropped timed out, or its hedge was answered first.
-    let mut span = flight.trace().child(SpanKind::Client, name)?.or_fail("timeout");
-    span.set("http.request.method", name);
-    span.set("server.address", url.host_str().unwrap_or_default());
-    if let Some(port) = url.port_or_known_default() {
-        span.set("server.port", port);
-    }
-    // The query of a list has a filter and a token of its caller.
-    let mut without_query = url.clone();
-    without_query.set_query(None);
-    span.set("url.full", without_query.as_str());
-    let resends = flight.attempts();
-    if resends > 0 {
-        span.set("http.request.resend_count", resends);
-    }
-    Some(span)
-}
-
-/// Ends the span of a request when the head of the response has arrived.
-fn end_span(span: Option<Span>, result: &Result<Response, SendError>) {
-    let Some(mut span) = span else { return };
-    match result.as_ref().map_err(|error| error.progress) {
-        Ok(response) => {
-            let status = response.status();
-            span.set("http.response.status_code", status.as_u16());
-            if status.is_client_error() || status.is_server_error() {
-                span.fail(status.as_str());
-            } else {
-                span.succeed();
-            }
-        }
-        Err(Progress::NotConnected) => span.fail("connect"),
-        Err(Progress::NotProcessed) => span.fail("refused"),
-        Err(Progress::Unknown) => span.fail("reset"),
-        Err(Progress::NotHttp) => span.fail("not_http"),
-        Err(Progress::NotBuilt) => span.fail("not_built"),
-    }
-}
-
-/// Measures the result of a request.
-fn measure(measurement: RequestMeasurement, result: &Result<Response, SendError>) {
-    match result.as_ref().map_err(|error| error.progress) {
-        Ok(response) => measurement.respond(response.status().as_str()),
-        Err(Progress::NotConnected) => measurement.fail(RequestFailure::Connect),
-        Err(Progress::NotProcessed) => measurement.fail(RequestFailure::Refused),
-        Err(Progress::Unknown) => measurement.fail(RequestFailure::Reset),
-        Err(Progress::NotHttp) => measurement.fail(RequestFailure::NotHttp),
-        Err(Progress::NotBuilt) => measurement.discard(),
-    }
 }
 
 /// The flight counts a request when the HTTP client hands it to a connection.
@@ -475,10 +445,9 @@ fn token_unavailable(unavailable: Unavailable) -> FailedAttempt {
 
 fn timed_out(timeout: SendTimeout) -> FailedAttempt {
     match timeout {
-        SendTimeout::Unsent => deadline_exceeded("before anything was sent to the upstream"),
+        SendTimeout::Unsent => permanent(Error::UNSENT),
         SendTimeout::NoResponse => {
-            let error = Error::DeadlineExceeded { while_doing: "before the upstream answered" };
-            FailedAttempt { error, next: Next::Retry { not_before: Duration::ZERO } }
+            FailedAttempt { error: Error::NO_RESPONSE, next: Next::Retry { not_before: Duration::ZERO } }
         }
     }
 }

@@ -47,11 +47,18 @@ pub enum Error {
         retry_after: Duration,
     },
 
-    /// A response that cannot be used: a redirect, a body over the limit, malformed JSON.
+    /// A response that cannot be used: a redirect, malformed JSON.
     #[error("the upstream's response cannot be used: {what}")]
     Malformed {
-        /// The reason, for example "a body of more than 4 MiB". It is also sent to the caller.
+        /// The reason, for example "a redirect". It is also sent to the caller.
         what: &'static str,
+        /// The HTTP status of the response.
+        http_status: u16,
+    },
+
+    /// A response whose body is over the limit.
+    #[error("the upstream's response cannot be used: a body of more than 4 MiB")]
+    BodyTooLong {
         /// The HTTP status of the response.
         http_status: u16,
     },
@@ -96,6 +103,16 @@ pub enum Error {
     /// The task of the call ended without a result, because of a bug in this server.
     #[error("the task of the call ended without a result")]
     Lost,
+}
+
+impl Error {
+    /// The deadline passed before the request was handed to a connection.
+    pub(crate) const UNSENT: Self =
+        Self::DeadlineExceeded { while_doing: "before anything was sent to the upstream" };
+
+    /// The deadline passed after the request was sent.
+    pub(crate) const NO_RESPONSE: Self =
+        Self::DeadlineExceeded { while_doing: "before the upstream answered" };
 }
 
 /// A response from Google whose status is an error.

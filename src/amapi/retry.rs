@@ -124,9 +124,9 @@ impl<'a> Tries<'a> {
     }
 }
 
-/// The caller whose retries the budget counts. `None` for a poll, because all polls are of one caller.
+/// The caller whose retries the budget counts. `None` for a poll of a WaitOperation, because those are of one caller.
 fn caller(flight: &Flight) -> Option<&Caller> {
-    flight.caller().filter(|_| !flight.is_poll())
+    flight.caller().filter(|_| flight.is_part() || !flight.is_poll())
 }
 
 /// The pause before another try, after `tries` of them. `random` is in 0..1.

@@ -132,6 +132,8 @@ impl QueuedDevice {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
     use crate::{caller::Caller, operations::device_read::ReadEnd, policy::Policy};
 
     /// A queue of this many devices: `0`, `1` and so on.
@@ -146,7 +148,10 @@ mod tests {
     }
 
     fn end(queue: &mut DeviceQueue, number: usize) {
-        queue.end(number, DeviceRead { batches: Vec::new(), end: ReadEnd::Finished });
+        queue.end(
+            number,
+            DeviceRead { batches: Vec::new(), end: ReadEnd::Finished, longest_request: Duration::ZERO },
+        );
     }
 
     /// The device whose read is listed next, which is finished then.

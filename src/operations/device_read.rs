@@ -1,19 +1,24 @@
 //! The read of one device for a page of a list over all devices.
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use prost::Message;
 use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 use tracing::field::display;
 
 use super::{
-    enterprise_list::MAX_PAGE_BYTES,
+    enterprise_list::{MAX_PAGE_BYTES, MAX_PAGE_SIZE},
     filter::Filter,
-    outcome_log::{DeviceFailures, OutcomeLog},
     reader::Reader,
 };
 use crate::{
-    amapi::{Api, ListQuery, error::Error},
+    amapi::{Api, Json, ListQuery, MAX_UPSTREAM_TOKEN, error::Error},
     flight::Flight,
     name::OperationName,
     policy::{Permit, action::List},
@@ -28,26 +33,26 @@ const FIELD_OVERHEAD: usize = 6;
 
 /// Reads devices for one page of a list.
 pub(super) struct DeviceReader<'a, A> {
-    pub(super) log: &'a OutcomeLog,
-    pub(super) failures: &'a DeviceFailures,
     pub(super) reader: &'a Reader<A>,
     pub(super) filter: &'a Filter,
     /// The maximum number of operations on the page, at least 1.
-    pub(super) page_size: u32,
+    pub(super) page_size: u16,
     /// The time at which the page ends.
     pub(super) end: Instant,
     /// The account of all requests for the page.
     pub(super) whole: &'a Arc<Flight>,
-    /// The time without a response after which a read fails. `None`: the end of the page.
-    pub(super) response_limit: Option<Duration>,
-    /// Receives the number of a read whose device is slow. With a [`Self::response_limit`] only.
-    pub(super) slow: UnboundedSender<usize>,
+    /// The time without a response after which a read fails.
+    pub(super) response_limit: Duration,
+    /// Receives the number of a read whose device is slow. `None` if a slow device cannot be passed.
+    pub(super) slow: Option<UnboundedSender<usize>>,
 }
 
 /// The operations of one device that a page can have.
 pub(super) struct DeviceRead {
     pub(super) batches: Vec<Batch>,
     pub(super) end: ReadEnd,
+    /// The time that the longest request took.
+    pub(super) longest_request: Duration,
 }
 
 /// The operations of one page of the upstream that match the filter.
@@ -57,6 +62,10 @@ pub(super) struct Batch {
     pub(super) bytes: usize,
     /// The upstream's token of the following page; empty after the last one.
     pub(super) next_token: String,
+    /// The number of operations on the page of the upstream.
+    received: u32,
+    /// The number of those that match the filter.
+    matching: u32,
 }
 
 /// The reason why a read of a device ended.
@@ -78,27 +87,34 @@ impl<A: Api> DeviceReader<'_, A> {
         token: String,
     ) -> (usize, DeviceRead) {
         let mut batches: Vec<Batch> = Vec::new();
-        let (mut count, mut bytes) = (0, 0);
+        let (mut count, mut bytes, mut longest_request) = (0, 0, Duration::ZERO);
+        // With a filter, few of the operations may be for the page.
+        let page_size = if self.filter.is_empty() { self.page_size } else { MAX_PAGE_SIZE };
         let mut query =
-            ListQuery { page_token: token.clone(), page_size: self.page_size, ..ListQuery::default() };
+            ListQuery { page_token: token.clone(), page_size: u32::from(page_size), ..ListQuery::default() };
         let end = loop {
+            let started = Instant::now();
+            if self.end.saturating_duration_since(started) < longest_request {
+                break ReadEnd::Failed(Error::NO_RESPONSE);
+            }
             let batch = match self.batch(number, &permit, &query).await {
                 Ok(batch) => batch,
+                Err(Error::BodyTooLong { .. }) if query.page_size > 1 => {
+                    query.page_size /= 2;
+                    continue;
+                }
                 Err(error) => break ReadEnd::Failed(error),
             };
-            if batch.bytes > MAX_PAGE_BYTES && batch.operations.len() > 1 && query.page_size > 1 {
-                // The operations of this page do not fit one message, so fewer are requested.
-                let count = u32::try_from(batch.operations.len()).unwrap_or(self.page_size);
-                query.page_size = query.page_size.min(count) / 2;
+            longest_request = longest_request.max(started.elapsed());
+            if let Some(page_size) = self.smaller_page(query.page_size, &batch) {
+                query.page_size = page_size;
                 continue;
             }
             let next = &batch.next_token;
             let is_repeated = *next == token || batches.iter().any(|batch| batch.next_token == *next);
             if is_repeated && !next.is_empty() {
                 // The pages would never end.
-                let error = Error::Malformed { what: "a repeated page token", http_status: 200 };
-                self.failures.add(permit.resource(), &error);
-                break ReadEnd::Failed(error);
+                break ReadEnd::Failed(malformed("a repeated page token"));
             }
             count += batch.operations.len();
             bytes += batch.bytes;
@@ -107,57 +123,70 @@ impl<A: Api> DeviceReader<'_, A> {
             if query.page_token.is_empty() {
                 break ReadEnd::Finished;
             }
-            if count >= usize::try_from(self.page_size).unwrap_or(usize::MAX) || bytes >= MAX_PAGE_BYTES {
+            if count >= usize::from(self.page_size) || bytes >= MAX_PAGE_BYTES {
                 break ReadEnd::Full;
             }
         };
-        (number, DeviceRead { batches, end })
+        (number, DeviceRead { batches, end, longest_request })
+    }
+
+    /// The `pageSize` of the upstream whose operations probably fit a page of the list, if those of `batch`, which was
+    /// requested with the size `requested`, do not fit. A page token cannot stand within a page of the upstream.
+    fn smaller_page(&self, requested: u32, batch: &Batch) -> Option<u32> {
+        let (max, sent) = (u32::from(self.page_size), requested.min(batch.received));
+        if batch.matching > max && requested > max {
+            return Some((sent * max / batch.matching).max(max));
+        }
+        let is_divisible = sent > 1 && batch.operations.len() > 1;
+        (batch.bytes > MAX_PAGE_BYTES && is_divisible).then_some(sent / 2)
     }
 
     /// The operations of one page of the upstream that match the filter.
     async fn batch(&self, number: usize, permit: &Permit<List>, query: &ListQuery) -> Result<Batch, Error> {
-        let (flight, sent_at) = (self.whole.part(self.end), Instant::now());
-        let filter = |operation: &_| self.filter.matches(operation);
-        let log = |result: &_| self.log.log_device(permit, result, &flight, self.failures);
-        let page = tokio::select! {
-            biased;
-            page = self.reader.list_matching(permit, query, self.end, &flight, filter, log) => page?,
-            error = self.no_response(number, &flight) => {
-                let result = Err(error);
-                log(&result);
-                result?
-            }
+        let part = self.whole.part(self.end);
+        let (received, matching) = (AtomicU32::new(0), AtomicU32::new(0));
+        let filter = |operation: &Json| {
+            let matches = self.filter.matches(operation);
+            received.fetch_add(1, Relaxed);
+            matching.fetch_add(u32::from(matches), Relaxed);
+            matches
         };
+        let no_response = self.no_response(number, &part);
+        let page = self.reader.list_matching(permit, query, self.end, &part, filter, no_response).await?;
         let ListOperationsResponse { mut operations, next_page_token, unreachable: _ } = page;
-        let received = operations.len();
-        operations.retain(|operation| match OperationName::parse(&operation.name) {
-            Ok(name) if name.device() == *permit.resource() => {
-                // An unfinished state is outdated soon. Thousands of them would evict all others.
-                if operation.done {
-                    self.reader.cache(&name, &Arc::new(operation.clone()), sent_at);
-                }
-                true
-            }
-            // The policy may forbid the other device.
-            _ => false,
+        if next_page_token.len() > MAX_UPSTREAM_TOKEN {
+            return Err(malformed("a page token of more than 4 KiB"));
+        }
+        let count = operations.len();
+        // The policy may forbid the device of another operation.
+        operations.retain(|operation| {
+            OperationName::parse(&operation.name).is_ok_and(|name| name.device() == *permit.resource())
         });
-        let count = received - operations.len();
+        let count = count - operations.len();
         if count > 0 {
-            let (trace_id, device) = (flight.trace().id.map(display), permit.resource());
+            let (trace_id, device) = (part.trace().id.map(display), permit.resource());
             tracing::warn!(trace_id, %device, count, "the page of a device has operations of other devices or with invalid names, which are not listed");
         }
         let bytes = operations.iter().map(|operation| operation.encoded_len() + FIELD_OVERHEAD).sum();
-        Ok(Batch { operations, bytes, next_token: next_page_token })
+        let (received, matching) = (received.into_inner(), matching.into_inner());
+        Ok(Batch { operations, bytes, next_token: next_page_token, received, matching })
     }
 
     /// Waits until the response to a request is missing for [`Self::response_limit`], and returns the error. Reports that
     /// the device is slow before.
-    async fn no_response(&self, number: usize, flight: &Flight) -> Error {
-        let Some(limit) = self.response_limit else { return pending().await };
-        flight.unanswered_for(SLOW_AFTER.min(limit)).await;
-        // The page receives the number until all of its reads have ended.
-        let _ = self.slow.send(number);
-        flight.unanswered_for(limit).await;
+    async fn no_response(&self, number: usize, part: &Flight) -> Error {
+        let limit = self.response_limit;
+        if let Some(slow) = &self.slow {
+            part.unanswered_for(SLOW_AFTER.min(limit)).await;
+            // The page receives the number until all of its reads have ended.
+            let _ = slow.send(number);
+        }
+        part.unanswered_for(limit).await;
+        part.exchange_ended();
         Error::Unreachable { cause: format!("the device's list was not answered within {limit:?}") }
     }
+}
+
+fn malformed(what: &'static str) -> Error {
+    Error::Malformed { what, http_status: 200 }
 }

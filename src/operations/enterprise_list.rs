@@ -7,19 +7,15 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::{
-    sync::mpsc,
-    time::{Instant, timeout_at},
-};
+use tokio::{sync::mpsc, time::Instant};
 use tonic::Code;
-use tracing::field::display;
 
 use super::{
     call::Call,
     device_queue::DeviceQueue,
     device_read::{Batch, DeviceRead, DeviceReader, ReadEnd},
     filter::Filter,
-    outcome_log::{DeviceFailures, OutcomeLog},
+    outcome_log::DeviceFailures,
     page_token::Position,
     reader::Reader,
     status,
@@ -39,42 +35,47 @@ use crate::{
 const MAX_READS: usize = 16;
 
 /// The number of operations on a page if the request has none, and the maximum.
-const MAX_PAGE_SIZE: u32 = 1000;
+pub(super) const MAX_PAGE_SIZE: u16 = 1000;
 
 /// The maximum encoded size of a page, in bytes. gRPC clients accept messages of 4 MiB by default.
 pub(super) const MAX_PAGE_BYTES: usize = 3 * 1024 * 1024;
 
-/// The maximum time between a request about a device and the complete response, if partial success is requested. It is
-/// also at most half of the time from the call's arrival to the end of the page, so that other devices have time too.
+/// The maximum time between a request about a device and the complete response. A request holds a slot that other lists
+/// need. With partial success, it is also at most half of the time from the call's arrival to the end of the page, so that
+/// other devices have time too.
 const MAX_RESPONSE_TIME: Duration = Duration::from_secs(5);
 
 /// A list of the operations of all devices, for one call.
 pub(super) struct EnterpriseList<'a, A> {
     pub(super) policy: &'a Policy,
-    pub(super) amapi: &'a A,
-    pub(super) log: &'a OutcomeLog,
-    pub(super) failures: DeviceFailures,
     pub(super) reader: &'a Reader<A>,
     pub(super) call: &'a Call,
     pub(super) filter: Filter,
     /// The maximum number of operations on the page, at least 1.
-    pub(super) page_size: u32,
+    pub(super) page_size: u16,
     pub(super) return_partial_success: bool,
     /// The time at which the page ends.
     pub(super) end: Instant,
 }
 
 /// The page size for the `page_size` of a request.
-pub(super) fn page_size(requested: u32) -> u32 {
-    if requested == 0 { MAX_PAGE_SIZE } else { requested.min(MAX_PAGE_SIZE) }
+pub(super) fn page_size(requested: u32) -> u16 {
+    match requested {
+        0 => MAX_PAGE_SIZE,
+        _ => u16::try_from(requested).unwrap_or(MAX_PAGE_SIZE).min(MAX_PAGE_SIZE),
+    }
 }
 
 /// The page in progress.
+#[derive(Default)]
 struct Page {
     response: ListOperationsResponse,
     bytes: usize,
     /// Whether the position is beyond that of the request.
     has_progress: bool,
+    /// The time that the longest request for the page took.
+    longest_request: Duration,
+    failures: DeviceFailures,
 }
 
 impl<A: Api> EnterpriseList<'_, A> {
@@ -82,8 +83,8 @@ impl<A: Api> EnterpriseList<'_, A> {
     ///
     /// # Errors
     ///
-    /// The devices cannot be listed; a device cannot be read, and partial success is not requested; or nothing was read
-    /// before the deadline, or before the quota or the credential failed.
+    /// The caller disconnected. Or nothing was read before an error: of the list of the devices, of the deadline, the quota
+    /// or the credential, or without partial success of a device.
     pub(super) async fn page(
         &self,
         permit: &Permit<ListAllDevices>,
@@ -91,11 +92,32 @@ impl<A: Api> EnterpriseList<'_, A> {
     ) -> Result<(ListOperationsResponse, Position), Error> {
         let flight = self.call.record.start_flight(self.end);
         let _member = self.call.record.joined(&flight, false);
+        let mut page = Page::default();
+        let result = tokio::select! {
+            biased;
+            () = flight.abandoned() => Err(Error::Abandoned),
+            result = self.read(permit, &mut page, &mut position, &flight) => result,
+        };
+        page.failures.log(permit.resource(), flight.trace());
+        result.map(|()| (page.response, position))
+    }
+
+    /// Reads the page of the devices, if the position is at its start, and then its devices.
+    async fn read(
+        &self,
+        permit: &Permit<ListAllDevices>,
+        page: &mut Page,
+        position: &mut Position,
+        flight: &Arc<Flight>,
+    ) -> Result<(), Error> {
         if position.devices.is_empty()
             && let Some(token) = &position.devices_token
         {
-            let DevicesPage { devices, unusable: _, next_page_token } =
-                self.devices(permit, token, &flight).await?;
+            let (started, part) = (Instant::now(), flight.part(self.end));
+            let devices = self.reader.devices(permit, token, self.return_partial_success, self.end, &part);
+            let DevicesPage { devices, unusable: _, next_page_token } = devices.await?;
+            page.longest_request = started.elapsed();
+            page.has_progress = true;
             position.devices = devices.into();
             position.devices_token = Some(next_page_token).filter(|token| !token.is_empty());
         }
@@ -105,71 +127,49 @@ impl<A: Api> EnterpriseList<'_, A> {
         if permits.first().map(Permit::resource) != first.as_ref() {
             position.operations_token.clear();
         }
-        let (page, rest) = self.read_devices(permits, &mut position.operations_token, &flight).await?;
-        position.devices = rest;
-        Ok((page, position))
+        position.devices = self.read_devices(permits, page, &mut position.operations_token, flight).await?;
+        Ok(())
     }
 
-    /// A page of the devices. With partial success, it lacks the devices whose names cannot be used.
-    async fn devices(
-        &self,
-        permit: &Permit<ListAllDevices>,
-        token: &str,
-        whole: &Arc<Flight>,
-    ) -> Result<DevicesPage, Error> {
-        let flight = whole.part(self.end);
-        let page = async {
-            let page = self.amapi.devices(permit, token, &flight).await;
-            let result = page.and_then(|page| match page.unusable {
-                0 => Ok(page),
-                _ if !self.return_partial_success => Err(UNUSABLE_NAME),
-                count => {
-                    let (trace_id, enterprise) = (flight.trace().id.map(display), permit.resource());
-                    tracing::warn!(trace_id, %enterprise, count, "a page of the devices of an enterprise has names that are not of its devices, which are not listed");
-                    Ok(page)
-                }
-            });
-            self.log.log(permit.resource(), permit.action(), &result, &flight);
-            result
-        };
-        timeout_at(self.end, page).await.unwrap_or(Err(NO_RESPONSE))
-    }
-
-    /// Reads devices until the page ends. Returns the page and the devices that are not finished. `token` is that of the
-    /// next page of the first device's operations.
+    /// Reads devices until the page ends. Returns the devices that are not finished. `token` is that of the next page of
+    /// the first device's operations.
     async fn read_devices(
         &self,
         devices: Vec<Permit<List>>,
+        page: &mut Page,
         token: &mut String,
         flight: &Arc<Flight>,
-    ) -> Result<(ListOperationsResponse, VecDeque<DeviceName>), Error> {
+    ) -> Result<VecDeque<DeviceName>, Error> {
         let mut queue = DeviceQueue::new(devices);
-        let has_progress = queue.is_empty();
-        let mut page = Page { response: ListOperationsResponse::default(), bytes: 0, has_progress };
+        page.has_progress |= queue.is_empty();
         let (slow, mut slow_reads) = mpsc::unbounded_channel();
         let reader = self.device_reader(flight, slow);
         let mut reads = FuturesUnordered::new();
         let mut finished = 0;
         while !queue.is_empty() {
-            let max = self.max_reads(finished, queue.slow(), page.response.operations.len());
+            let max = self.max_reads(page, finished, queue.slow());
             while let Some((number, permit)) = queue.start_next(max) {
                 let token = if number == 0 { token.clone() } else { String::new() };
                 reads.push(reader.read(number, permit, token));
             }
             // Only the first device can have a token.
-            let Some(DeviceRead { batches, end }) = queue.take_first_ended(token.is_empty()) else {
-                if !page.response.operations.is_empty() && queue.has_only_slow_reads() {
+            let Some(DeviceRead { batches, end, .. }) = queue.take_first_ended(token.is_empty()) else {
+                let has_operations = !page.response.operations.is_empty();
+                if reads.is_empty() || has_operations && queue.has_only_slow_reads() {
                     break;
                 }
                 tokio::select! {
                     biased;
-                    Some((number, read)) = reads.next() => queue.end(number, read),
+                    Some((number, read)) = reads.next() => {
+                        page.longest_request = page.longest_request.max(read.longest_request);
+                        queue.end(number, read);
+                    }
                     Some(number) = slow_reads.recv() => queue.set_slow(number),
                     else => break,
                 }
                 continue;
             };
-            if !self.add(&mut page, batches, token) {
+            if !self.add(page, batches, token) {
                 break;
             }
             match end {
@@ -177,26 +177,29 @@ impl<A: Api> EnterpriseList<'_, A> {
                 ReadEnd::Full => break,
                 // The device was deleted.
                 ReadEnd::Failed(error) if status::code_of(&error) == Code::NotFound => {}
-                ReadEnd::Failed(error) if !is_of_device(&error) => {
-                    if page.has_progress {
+                ReadEnd::Failed(error) => {
+                    let failed = queue.first().filter(|_| is_of_device(&error));
+                    let is_unreachable = failed.is_some() && self.return_partial_success;
+                    if page.has_progress && !is_unreachable {
+                        // The next page fails. Its retries do not repeat the reads of this page.
                         break;
                     }
-                    return Err(error);
+                    failed.into_iter().for_each(|device| page.failures.add(device, &error));
+                    if !is_unreachable {
+                        return Err(error);
+                    }
+                    page.response.unreachable.extend(failed.map(DeviceName::to_string));
                 }
-                ReadEnd::Failed(_) if self.return_partial_success => {
-                    page.response.unreachable.extend(queue.first().map(DeviceName::to_string));
-                }
-                ReadEnd::Failed(error) => return Err(error),
             }
             queue.finish_first();
             token.clear();
             finished += 1;
             page.has_progress = true;
-            if page.response.operations.len() >= self.max_operations() {
+            if page.response.operations.len() >= usize::from(self.page_size) {
                 break;
             }
         }
-        Ok((page.response, queue.into_rest(!token.is_empty())))
+        Ok(queue.into_rest(!token.is_empty()))
     }
 
     fn device_reader<'a>(
@@ -204,35 +207,36 @@ impl<A: Api> EnterpriseList<'_, A> {
         whole: &'a Arc<Flight>,
         slow: mpsc::UnboundedSender<usize>,
     ) -> DeviceReader<'a, A> {
-        let &Self {
-            log, ref failures, reader, call, ref filter, page_size, end, return_partial_success, ..
-        } = self;
-        let time = end.saturating_duration_since(call.arrived);
-        let response_limit = return_partial_success.then(|| MAX_RESPONSE_TIME.min(time / 2));
-        DeviceReader { log, failures, reader, filter, page_size, end, whole, response_limit, slow }
-    }
-
-    /// The maximum number of operations on the page.
-    fn max_operations(&self) -> usize {
-        usize::try_from(self.page_size).unwrap_or(usize::MAX)
+        let &Self { reader, call, ref filter, page_size, end, return_partial_success, policy: _ } = self;
+        let (slow, response_limit) = match return_partial_success {
+            true => (Some(slow), MAX_RESPONSE_TIME.min(end.saturating_duration_since(call.arrived) / 2)),
+            false => (None, MAX_RESPONSE_TIME),
+        };
+        DeviceReader { reader, filter, page_size, end, whole, response_limit, slow }
     }
 
     /// The number of devices to read at once, in addition to slow ones. It grows with the devices that were read or are
-    /// slow, and is at most the number whose operations probably fit the page, because a read that does not fit is repeated
-    /// for the next page.
-    fn max_reads(&self, finished: usize, slow: usize, operations: usize) -> usize {
-        let left = self.max_operations().saturating_sub(operations);
-        let per_device = operations.div_ceil(finished.max(1)).max(1);
-        (2 * (finished + slow) + 1).min(left / per_device).clamp(1, MAX_READS)
+    /// slow. It is at most the number whose operations probably fit the page, because a read that does not fit is repeated
+    /// for the next page. It is zero if another request would probably not end before the page does.
+    fn max_reads(&self, page: &Page, finished: usize, slow: usize) -> usize {
+        if self.end.saturating_duration_since(Instant::now()) < page.longest_request {
+            return 0;
+        }
+        let fitting = |max: usize, used: usize| {
+            let left = max.saturating_sub(used);
+            (left * finished).checked_div(used).unwrap_or(left)
+        };
+        let operations = fitting(usize::from(self.page_size), page.response.operations.len());
+        (2 * (finished + slow) + 1).min(MAX_READS).min(operations).min(fitting(MAX_PAGE_BYTES, page.bytes))
     }
 
     /// Adds the batches of the first device that fit the page, and moves `token` behind them. Returns whether all fit. A
     /// batch fits an empty page.
     fn add(&self, page: &mut Page, batches: Vec<Batch>, token: &mut String) -> bool {
-        for Batch { operations, bytes, next_token } in batches {
+        for Batch { operations, bytes, next_token, .. } in batches {
             let count = page.response.operations.len();
             let is_over =
-                count + operations.len() > self.max_operations() || page.bytes + bytes > MAX_PAGE_BYTES;
+                count + operations.len() > usize::from(self.page_size) || page.bytes + bytes > MAX_PAGE_BYTES;
             if is_over && count > 0 && !operations.is_empty() {
                 return false;
             }
@@ -245,11 +249,6 @@ impl<A: Api> EnterpriseList<'_, A> {
     }
 }
 
-const UNUSABLE_NAME: Error =
-    Error::Malformed { what: "a page of devices with a name that is not of such a device", http_status: 200 };
-
-const NO_RESPONSE: Error = Error::DeadlineExceeded { while_doing: "before the upstream answered" };
-
 /// Whether an error is that of one device. Otherwise the reads of other devices would have it too.
 fn is_of_device(error: &Error) -> bool {
     let is_of_call = matches!(
@@ -258,7 +257,11 @@ fn is_of_device(error: &Error) -> bool {
             | Error::CredentialRejected(_)
             | Error::CredentialUnavailable { .. }
             | Error::DeadlineExceeded { .. }
+            | Error::Abandoned
     );
     // A quota is of the whole project.
     !is_of_call && status::code_of(error) != Code::ResourceExhausted
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,7 @@ use super::{CacheLimits, Guard, Operations, PollIntervals, Times};
 use crate::{
     amapi::{Api, DevicesPage, Json, ListQuery, error::Error},
     flight::Flight,
+    name::DeviceName,
     policy::{
         Permit, Policy,
         action::{Cancel, Get, List, ListAllDevices},
@@ -32,10 +33,14 @@ pub(super) struct FakeAmapi(Arc<Mutex<FakeState>>);
 struct FakeState {
     operations: BTreeMap<String, Value>,
     hanging: BTreeSet<String>,
+    failing: BTreeSet<String>,
     error: Option<Error>,
     page_size: usize,
     lists_panic: bool,
     counts: Counts,
+    /// The lists that are in flight, and the maximum at one time.
+    lists_in_flight: usize,
+    max_lists_in_flight: usize,
 }
 
 /// How often each method was called.
@@ -44,6 +49,16 @@ pub(super) struct Counts {
     pub(super) cancels: usize,
     pub(super) gets: usize,
     pub(super) lists: usize,
+    pub(super) devices: usize,
+}
+
+/// Counts a list as in flight until it is dropped.
+struct ListInFlight<'a>(&'a FakeAmapi);
+
+impl Drop for ListInFlight<'_> {
+    fn drop(&mut self) {
+        self.0.with(|state| state.lists_in_flight -= 1);
+    }
 }
 
 impl FakeAmapi {
@@ -69,7 +84,22 @@ impl FakeAmapi {
         self.with(|state| state.operations.remove(name));
     }
 
-    /// Makes gets of an operation hang.
+    /// The maximum number of lists that were in flight at one time.
+    pub(super) fn max_lists_in_flight(&self) -> usize {
+        self.with(|state| state.max_lists_in_flight)
+    }
+
+    /// The number of lists that are in flight.
+    pub(super) fn lists_in_flight(&self) -> usize {
+        self.with(|state| state.lists_in_flight)
+    }
+
+    /// Makes lists of a device fail.
+    pub(super) fn fail_device(&self, name: &str) {
+        self.with(|state| state.failing.insert(name.to_owned()));
+    }
+
+    /// Makes gets of an operation, or lists of a device, hang.
     pub(super) fn hang(&self, name: &str) {
         self.with(|state| state.hanging.insert(name.to_owned()));
     }
@@ -167,26 +197,46 @@ impl Api for FakeAmapi {
         delayed(result.map(object)).await
     }
 
-    /// Panics, because the tests with sockets list all devices.
+    /// One page with the devices that have operations.
     async fn devices(
         &self,
         permit: &Permit<ListAllDevices>,
         _: &str,
         _: &Arc<Flight>,
     ) -> Result<DevicesPage, Error> {
-        panic!("the devices of {} are listed", permit.resource());
+        let devices: BTreeSet<_> = self.with(|state| {
+            state.counts.devices += 1;
+            let names = state.operations.keys().filter_map(|name| name.split_once("/operations/"));
+            names.map(|(device, _)| device.to_owned()).collect()
+        });
+        let devices = devices.iter().filter_map(|name| DeviceName::parse(name).ok());
+        let devices = devices.filter(|device| device.enterprise() == permit.resource().id()).collect();
+        delayed(Ok(DevicesPage { devices, unusable: 0, next_page_token: String::new() })).await
     }
 
     async fn list(&self, permit: &Permit<List>, query: &ListQuery, _: &Arc<Flight>) -> Result<Json, Error> {
         // Outside of `with`, because a panic in it would poison the lock.
         assert!(!self.with(|state| state.lists_panic), "a test makes lists panic");
-        let result = self.with(|state| {
+        let is_hanging = self.with(|state| {
             state.counts.lists += 1;
+            state.lists_in_flight += 1;
+            state.max_lists_in_flight = state.max_lists_in_flight.max(state.lists_in_flight);
+            state.hanging.contains(&permit.resource().to_string())
+        });
+        let _in_flight = ListInFlight(self);
+        if is_hanging {
+            std::future::pending::<()>().await;
+        }
+        let result = self.with(|state| {
             if let Some(error) = &state.error {
                 return Err(error.clone());
             }
+            if state.failing.contains(&permit.resource().to_string()) {
+                return Err(unreachable());
+            }
             let first: usize = query.page_token.parse().unwrap_or(0);
-            let max = if state.page_size == 0 { usize::MAX } else { state.page_size };
+            let limits = [state.page_size, query.page_size as usize];
+            let max = limits.into_iter().filter(|size| *size > 0).min().unwrap_or(usize::MAX);
             let prefix = format!("{}/", permit.resource());
             let of_device: Vec<_> = state
                 .operations

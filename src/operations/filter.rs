@@ -85,6 +85,11 @@ enum Token {
 }
 
 impl Filter {
+    /// Whether the filter is empty, so that it matches each operation.
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(&self.0, Expression::All(all) if all.is_empty())
+    }
+
     /// Whether the filter matches an operation in Google's JSON.
     pub(super) fn matches(&self, operation: &Json) -> bool {
         // Several comparisons of the time parse it once.

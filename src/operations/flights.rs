@@ -85,7 +85,7 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
         if deadline <= Instant::now() {
-            return Err(UNSENT);
+            return Err(Error::UNSENT);
         }
         let joined = self.join_or_start(name, deadline, record, start);
         let (shared, is_shared) = match &joined {
@@ -114,13 +114,13 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         }
         if shared.flight.attempts() == 0 {
             let expected = shared.flight.expected_turn();
-            return Err(expected.map_or(UNSENT, |(project, at)| {
+            return Err(expected.map_or(Error::UNSENT, |(project, at)| {
                 let retry_after = at.saturating_duration_since(Instant::now());
                 Error::QuotaBudget { retry_after, project }
             }));
         }
         shared.flight.record_caller_timeout();
-        Err(Error::DeadlineExceeded { while_doing: "before the upstream answered" })
+        Err(Error::NO_RESPONSE)
     }
 
     /// Prevents other callers from joining the call for `name`, because its outcome may be outdated.
@@ -164,8 +164,6 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-const UNSENT: Error = Error::DeadlineExceeded { while_doing: "before anything was sent to the upstream" };
 
 impl<T: Clone> SharedCall<T> {
     /// Waits for the outcome.

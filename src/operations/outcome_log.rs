@@ -6,10 +6,8 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use tonic::Code;
 use tracing::field::display;
 
-use super::status;
 use crate::{
     amapi::{error::Error, operator_error::OperatorError},
     flight::Flight,
@@ -82,24 +80,17 @@ impl OutcomeLog {
     }
 
     /// Logs the outcome of a query about one of the devices of a list, as [`Self::log`] does. A failure whose line would
-    /// not be throttled is logged at debug, because a page of the list can have 100 failed devices. `failures` has the
-    /// line of the page.
-    pub(super) fn log_device<T>(
-        &self,
-        permit: &Permit<List>,
-        result: &Result<T, Error>,
-        flight: &Flight,
-        failures: &DeviceFailures,
-    ) {
+    /// not be throttled is logged at debug, because a page of the list can have 100 failed devices. [`DeviceFailures`] has
+    /// the line of the page.
+    pub(super) fn log_device<T>(&self, permit: &Permit<List>, result: &Result<T, Error>, flight: &Flight) {
         let (resource, action) = (permit.resource(), permit.action());
-        if let Err(error) = result {
-            failures.add(resource, error);
-            if !is_throttled(error) {
-                let (attempts, upstream_status) = (flight.attempts(), flight.upstream_status());
-                let (credential, trace_id) = (flight.credential(), flight.trace().id.map(display));
-                tracing::debug!(trace_id, %resource, ?action, attempts, upstream_status, credential, %error, "upstream call failed");
-                return;
-            }
+        if let Err(error) = result
+            && !is_throttled(error)
+        {
+            let (attempts, upstream_status) = (flight.attempts(), flight.upstream_status());
+            let (credential, trace_id) = (flight.credential(), flight.trace().id.map(display));
+            tracing::debug!(trace_id, %resource, ?action, attempts, upstream_status, credential, %error, "upstream call failed");
+            return;
         }
         self.log(resource, action, result, flight);
     }
@@ -124,29 +115,21 @@ fn is_throttled(error: &Error) -> bool {
 
 /// The failed devices of one page of a list over all devices.
 #[derive(Default)]
-pub(super) struct DeviceFailures(Mutex<FailedDevices>);
-
-#[derive(Default)]
-struct FailedDevices {
+pub(super) struct DeviceFailures {
     count: usize,
     first: Option<(DeviceName, Error)>,
 }
 
 impl DeviceFailures {
-    /// Adds the error of a device. A deleted device, an exhausted quota and a caller that left are no failures.
-    pub(super) fn add(&self, device: &DeviceName, error: &Error) {
-        if matches!(status::code_of(error), Code::NotFound | Code::ResourceExhausted | Code::Cancelled) {
-            return;
-        }
-        let mut failed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.count += 1;
-        failed.first.get_or_insert_with(|| (device.clone(), error.clone()));
+    /// Adds the error of a device.
+    pub(super) fn add(&mut self, device: &DeviceName, error: &Error) {
+        self.count += 1;
+        self.first.get_or_insert_with(|| (device.clone(), error.clone()));
     }
 
     /// Logs the number of the failed devices and the first error, if there are any.
     pub(super) fn log(&self, enterprise: &EnterpriseName, trace: &Trace) {
-        let failed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let FailedDevices { count, first: Some((device, error)) } = &*failed else { return };
+        let Self { count, first: Some((device, error)) } = self else { return };
         let (trace_id, enterprise) = (trace.id.map(display), enterprise.id());
         tracing::warn!(trace_id, enterprise, failed = count, %device, %error, "devices of a list cannot be read");
     }
@@ -156,20 +139,7 @@ impl DeviceFailures {
 mod tests {
     use std::time::Duration;
 
-    use super::{DeviceFailures, OutcomeLog};
-    use crate::{
-        name::DeviceName,
-        operations::fake_amapi::{not_found, over_budget, unreachable},
-    };
-
-    #[test]
-    fn deleted_devices_and_an_exhausted_quota_are_no_failures() {
-        let (failures, device) = (DeviceFailures::default(), DeviceName::parse("enterprises/e/devices/d"));
-        for error in [not_found(), over_budget(9), unreachable(), unreachable()] {
-            failures.add(device.as_ref().expect("a name"), &error);
-        }
-        assert_eq!(failures.0.lock().expect("not poisoned").count, 2);
-    }
+    use super::OutcomeLog;
 
     #[tokio::test(start_paused = true)]
     async fn each_reason_of_each_credential_has_a_line_every_10_seconds() {

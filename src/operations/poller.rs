@@ -145,6 +145,7 @@ fn is_transient(error: &Error) -> bool {
         | Error::NotBuilt { .. }
         | Error::CredentialRejected(_)
         | Error::Malformed { .. }
+        | Error::BodyTooLong { .. }
         | Error::NotHttp { .. }
         | Error::Abandoned
         | Error::Lost => false,

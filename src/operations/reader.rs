@@ -1,10 +1,11 @@
 //! Reads the states of operations with few queries: from the cache, by joining an identical query in flight, or
 //! from Google.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
+use tracing::field::display;
 
 use super::{
     cache::{Cache, CacheLimits},
@@ -14,13 +15,13 @@ use super::{
     translate,
 };
 use crate::{
-    amapi::{Api, Json, ListQuery, error::Error},
+    amapi::{Api, DevicesPage, Json, ListQuery, error::Error},
     audit::Record,
     flight::Flight,
     name::OperationName,
     policy::{
         Permit,
-        action::{Get, List},
+        action::{Get, List, ListAllDevices},
     },
     proto::longrunning::{ListOperationsResponse, Operation},
     telemetry::metrics::OperationMetrics,
@@ -118,32 +119,82 @@ impl<A: Api> Reader<A> {
         let flight = record.start_flight(end);
         let _member = record.joined(&flight, false);
         let log = |result: &_| self.0.log.log(permit.resource(), permit.action(), result, &flight);
-        self.list_matching(permit, query, deadline, &flight, |_| true, log).await
+        let page = self.0.amapi.list(permit, query, &flight);
+        self.page(permit, page, deadline, |_| true, log).await
     }
 
-    /// Fetches a page of a device's operations in `flight`, and keeps those for which `filter` is true. `log` logs the
-    /// result.
+    /// Fetches a page of a device's operations for a list over all devices, and keeps those for which `filter` is true.
+    /// Fails with the error of `give_up` if that ends first.
     pub(super) async fn list_matching(
         &self,
         permit: &Permit<List>,
         query: &ListQuery,
         deadline: Instant,
-        flight: &Arc<Flight>,
+        part: &Arc<Flight>,
+        filter: impl Fn(&Json) -> bool + Send,
+        give_up: impl Future<Output = Error> + Send,
+    ) -> Result<ListOperationsResponse, Error> {
+        let page = async {
+            tokio::select! {
+                biased;
+                page = self.0.amapi.list(permit, query, part) => page,
+                error = give_up => Err(error),
+            }
+        };
+        let log = |result: &_| self.0.log.log_device(permit, result, part);
+        self.page(permit, page, deadline, filter, log).await
+    }
+
+    async fn page(
+        &self,
+        permit: &Permit<List>,
+        page: impl Future<Output = Result<Json, Error>> + Send,
+        deadline: Instant,
         filter: impl Fn(&Json) -> bool + Send,
         log: impl FnOnce(&Result<ListOperationsResponse, Error>) + Send,
     ) -> Result<ListOperationsResponse, Error> {
         let page = async {
-            let page = self.0.amapi.list(permit, query, flight).await.inspect(|page| {
+            let page = page.await.inspect(|page| {
                 self.0.guard.see_page(permit.resource().enterprise(), page);
             });
             let result = page.and_then(|page| translate::page(page, filter));
             log(&result);
             result
         };
-        match timeout_at(deadline, page).await {
-            Ok(result) => result,
-            Err(_) => Err(Error::DeadlineExceeded { while_doing: "before the upstream answered" }),
-        }
+        before(deadline, page).await
+    }
+
+    /// Fetches a page of the devices of an enterprise. If `skip_unusable`, it lacks the devices whose names cannot be used,
+    /// which are an error otherwise.
+    pub(super) async fn devices(
+        &self,
+        permit: &Permit<ListAllDevices>,
+        token: &str,
+        skip_unusable: bool,
+        deadline: Instant,
+        part: &Arc<Flight>,
+    ) -> Result<DevicesPage, Error> {
+        let malformed = |what| Err(Error::Malformed { what, http_status: 200 });
+        let page = async {
+            let page = self.0.amapi.devices(permit, token, part).await;
+            let result = page.and_then(|page| {
+                if !token.is_empty() && page.next_page_token == token {
+                    // The pages would never end.
+                    return malformed("a page of devices with its own page token as the next one");
+                }
+                if page.unusable > 0 && !skip_unusable {
+                    return malformed("a page of devices with a name that is not of such a device");
+                }
+                Ok(page)
+            });
+            if let Ok(DevicesPage { unusable: count @ 1.., .. }) = result {
+                let (trace_id, enterprise) = (part.trace().id.map(display), permit.resource());
+                tracing::warn!(trace_id, %enterprise, count, "a page of the devices of an enterprise has names that are not of its devices, which are not listed");
+            }
+            self.0.log.log(permit.resource(), permit.action(), &result, part);
+            result
+        };
+        before(deadline, page).await
     }
 
     /// The timeout of one query.
@@ -161,4 +212,9 @@ impl<A: Api> Reader<A> {
         self.0.gets.forget(name);
         self.0.cache.record_cancel(name);
     }
+}
+
+/// Waits for a response until `deadline`.
+async fn before<T>(deadline: Instant, response: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    timeout_at(deadline, response).await.unwrap_or(Err(Error::NO_RESPONSE))
 }

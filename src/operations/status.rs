@@ -63,7 +63,9 @@ pub fn code_of(error: &Error) -> Code {
         Error::Response(response) if !response.rejects_credential() => code_of_response(response),
         // UNAUTHENTICATED would refer to the caller's credential.
         Error::Response(_) | Error::CredentialRejected(_) => Code::Internal,
-        Error::Malformed { .. } | Error::NotHttp { .. } | Error::Lost => Code::Internal,
+        Error::Malformed { .. } | Error::BodyTooLong { .. } | Error::NotHttp { .. } | Error::Lost => {
+            Code::Internal
+        }
         Error::CredentialUnavailable { .. } | Error::Unreachable { .. } => Code::Unavailable,
         Error::DeadlineExceeded { .. } => Code::DeadlineExceeded,
         Error::QuotaBudget { .. } => Code::ResourceExhausted,
@@ -75,6 +77,11 @@ pub fn code_of(error: &Error) -> Code {
 #[must_use]
 pub fn from_upstream(error: &Error) -> Status {
     let local = |reason, message: &str, more: Vec<Any>| local(code_of(error), reason, message, more);
+    let malformed = |what: &str, http_status: u16| {
+        let message =
+            format!("the response, HTTP {http_status}, is not from the Android Management API: {what}");
+        local("UPSTREAM_MALFORMED", &message, Vec::new())
+    };
     match error {
         Error::NoCredential => local(
             "NO_CREDENTIAL_FOR_ENTERPRISE",
@@ -106,11 +113,8 @@ pub fn from_upstream(error: &Error) -> Status {
             "the proxy has no valid token for the Android Management API at the moment",
             vec![retry_info(*retry_after)],
         ),
-        Error::Malformed { what, http_status } => local(
-            "UPSTREAM_MALFORMED",
-            &format!("the response, HTTP {http_status}, is not from the Android Management API: {what}"),
-            Vec::new(),
-        ),
+        Error::Malformed { what, http_status } => malformed(what, *http_status),
+        Error::BodyTooLong { http_status } => malformed("a body of more than 4 MiB", *http_status),
         Error::NotHttp { cause: _ } => local(
             "UPSTREAM_MALFORMED",
             "the upstream of the Android Management API does not speak HTTP",

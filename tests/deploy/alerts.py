@@ -209,6 +209,8 @@ CASES = [
     (None, {GOOGLE_REFUSED: rising(0, 1), SHADOW: steady(1, 3 * BEFORE)}, 45),
     (None, {DENY: rising(0, 1)}, 42),
     (None, {requests("_OTHER", ""): rising(0, 1000), requests("_OTHER", "4xx"): rising(0, 1000)}, 45),
+    # A list over all devices needed no response.
+    (None, {requests("", "abandoned"): rising(0, 1000)}, 45),
     (None, {calls("UNIMPLEMENTED", "UNIMPLEMENTED"): rising(300, 3000)}, 45),
 ]
 

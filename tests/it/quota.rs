@@ -18,6 +18,7 @@ use crate::support::{
 
 mod deadlines;
 mod disconnects;
+mod lists;
 mod polls;
 mod refusals;
 mod shadow;

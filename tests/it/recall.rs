@@ -2,6 +2,7 @@
 
 mod authorization;
 mod command;
+mod concurrent_lists;
 mod failure_lines;
 mod fixture;
 mod guard;

@@ -55,7 +55,7 @@ async fn a_get_after_a_cancel_queries_google() {
     assert!(!get(&service, &name(1, 1)).await.expect("answered").done);
     cancel(&service, &name(1, 1)).await.expect("cancelled");
     assert!(is_cancelled(&get(&service, &name(1, 1)).await.expect("answered")));
-    assert_eq!(api.counts(), Counts { cancels: 1, gets: 2, lists: 0 });
+    assert_eq!(api.counts(), Counts { cancels: 1, gets: 2, lists: 0, devices: 0 });
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use super::*;
 
 /// The number of gets and lists.
 fn queries(api: &FakeAmapi) -> usize {
-    let Counts { cancels: _, gets, lists } = api.counts();
+    let Counts { cancels: _, gets, lists, devices: _ } = api.counts();
     gets + lists
 }
 

@@ -32,7 +32,7 @@ const STATUSES: [&str; 45] = [
 const UNLISTED: [(&str, &str); 3] = [(OTHER, ""), (OTHER, "4xx"), (OTHER, OTHER)];
 
 /// The values of `error_type` without a response, in the order of [`RequestFailure`].
-const FAILURES: [&str; 5] = ["timeout", "connect", "refused", "reset", "not_http"];
+const FAILURES: [&str; 6] = ["timeout", "connect", "refused", "reset", "not_http", "abandoned"];
 
 /// The number of outcomes of a request with a response.
 const RESPONSES: usize = STATUSES.len() + UNLISTED.len();
@@ -73,6 +73,8 @@ pub enum RequestFailure {
     Reset,
     /// The peer does not speak HTTP.
     NotHttp,
+    /// A list over all devices needs no response: its page is complete, or its caller left.
+    Abandoned,
 }
 
 /// The metrics of requests to the upstream.
@@ -126,7 +128,8 @@ impl UpstreamMetrics {
                     "error_type",
                     "`\"\"` below status 400, otherwise the status. For an unusual one `\"4xx\"` below status 500, \
                      otherwise `\"_OTHER\"`. Without a response `\"timeout\"`, `\"connect\"`, \
-                     `\"refused\"` (not processed by the upstream), `\"reset\"` or `\"not_http\"`",
+                     `\"refused\"` (not processed by the upstream), `\"reset\"`, `\"not_http\"` or `\"abandoned\"` (a list \
+                     over all devices ended before the response)",
                 ),
                 Label::one_of("attempt", &ATTEMPTS),
             ],
@@ -215,6 +218,10 @@ impl RequestMeasurement {
         });
         let duration = self.started.elapsed();
         histogram.observe(duration.as_secs_f64());
+        if outcome == RESPONSES + RequestFailure::Abandoned as usize {
+            // It is no error of the upstream.
+            return;
+        }
         let (status, error) = outcome_labels(outcome);
         let code = if status.is_empty() { error } else { status };
         self.metrics.history.add(self.attempt, code, self.started, duration);
@@ -285,5 +292,6 @@ mod tests {
             assert_eq!(outcome_labels(response_outcome(status)), labels, "{status}");
         }
         assert_eq!(outcome_labels(RESPONSES), ("", "timeout"));
+        assert_eq!(outcome_labels(RESPONSES + RequestFailure::Abandoned as usize), ("", "abandoned"));
     }
 }

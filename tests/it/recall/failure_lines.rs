@@ -45,7 +45,9 @@ async fn an_exhausted_quota_has_no_warning_about_devices() {
     emulator.control().set_device_fault(&device(0), Some(DeviceFault::Failing(Fault::Exhausted)));
     let dir = tempfile::tempdir().unwrap();
     let (process, mut client) = serve(&emulator, dir.path(), "debug", &[]).await;
-    let status = list(&mut client, request(0, "")).await.unwrap_err();
+    // The first page has the devices only.
+    let first = list(&mut client, request(0, "")).await.unwrap();
+    let status = list(&mut client, request(0, &first.next_page_token)).await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted);
     process.signal(SIGTERM);
     let log = process.end().await.stderr;

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use countermand::proto::longrunning::ListOperationsRequest;
-use countermand_emulator::{DeviceFault, Fault, Quota};
+use countermand_emulator::{DeviceFault, Fault, Quota, Settings};
 use tonic::{Code, Request};
 
 use crate::{
-    recall::fixture::{device, list, names, pages, request, start, wipe},
+    recall::fixture::{device, emulator, list, names, pages, request, settings, setup, start, wipe},
     support::details::{assert_our_error, decode},
 };
 
@@ -24,9 +24,16 @@ async fn a_device_that_fails_is_unreachable_if_partial_success_is_requested() {
     let mut client = service.client();
     let all: Vec<_> = (0..6).flat_map(|number| wipe(&emulator, &device(number), 1)).collect();
     emulator.control().set_device_fault(&device(2), Some(DeviceFault::Failing(Fault::Unavailable)));
-    let status = list(&mut client, request(0, "")).await.unwrap_err();
+    // The first page ends before the device, so that only the device is read again.
+    let first = list(&mut client, request(0, "")).await.unwrap();
+    assert_eq!(names([&first]), all[..2]);
+    let queries = emulator.control().queries();
+    let status = list(&mut client, request(0, &first.next_page_token)).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
     assert!(!decode(&status).details.is_empty());
+    let after = emulator.control().queries();
+    // A failed read has at most four tries.
+    assert!(after.devices == queries.devices && after.list <= queries.list + 4, "{queries:?} {after:?}");
 
     let partial = ListOperationsRequest { return_partial_success: true, ..request(0, "") };
     let page = list(&mut client, partial).await.unwrap();
@@ -69,8 +76,28 @@ async fn a_page_ends_before_the_deadline_with_what_was_read() {
 }
 
 #[tokio::test]
-async fn the_pages_of_one_device_that_were_read_before_the_deadline_count() {
+async fn a_list_advances_with_a_deadline_of_little_more_than_one_request() {
     let (emulator, service) = start().await;
+    let mut client = service.client();
+    let all: Vec<_> = (0..3).flat_map(|number| wipe(&emulator, &device(number), 1)).collect();
+    emulator.control().set_latency(Duration::from_millis(700));
+    let (mut listed, mut token) = (Vec::new(), String::new());
+    for _ in 0..4 {
+        let page = list(&mut client, within(Duration::from_millis(1200), request(0, &token))).await.unwrap();
+        listed.extend(names([&page]));
+        token = page.next_page_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!((listed, token.as_str()), (all, ""));
+    assert_eq!(emulator.control().queries().devices, 1);
+}
+
+#[tokio::test]
+async fn the_pages_of_one_device_that_were_read_before_the_deadline_count() {
+    let emulator = emulator(Settings { max_page_size: 1, ..settings() }).await;
+    let service = setup(&emulator).start().await;
     let mut client = service.client();
     let all = wipe(&emulator, &device(0), 4);
     // Each request takes 0.4 s, so that the four pages of the device do not end within the deadline.

@@ -32,6 +32,26 @@ fn partial() -> ListOperationsRequest {
     ListOperationsRequest { return_partial_success: true, ..request(0, "") }
 }
 
+/// The pages of a list until it fails, from an upstream with these responses.
+async fn pages_from(replies: &[Value]) -> (Vec<ListOperationsResponse>, Option<Status>) {
+    let upstream = Upstream::start().await;
+    upstream.answers(replies.iter().map(|reply| Reply::json(200, reply)));
+    let service = Setup::of(&upstream).start().await;
+    let (mut pages, mut token) = (Vec::<ListOperationsResponse>::new(), String::new());
+    loop {
+        match list(&mut service.client(), request(0, &token)).await {
+            Ok(page) => {
+                token.clone_from(&page.next_page_token);
+                pages.push(page);
+            }
+            Err(status) => return (pages, Some(status)),
+        }
+        if token.is_empty() {
+            return (pages, None);
+        }
+    }
+}
+
 /// The first page of a list, from an upstream with these responses.
 async fn list_from(
     replies: &[Value],
@@ -46,10 +66,15 @@ async fn list_from(
 #[tokio::test]
 async fn a_device_whose_page_token_repeats_is_unreachable() {
     let of_a = |id, token: &str| json!({"operations": [operation("a", id)], "nextPageToken": token});
-    for repeating in [vec![of_a(1, "t"), of_a(2, "t")], vec![of_a(1, "t"), of_a(2, "u"), of_a(1, "t")]] {
+    for (repeating, again) in [
+        (vec![of_a(1, "t"), of_a(2, "t")], of_a(2, "t")),
+        (vec![of_a(1, "t"), of_a(2, "u"), of_a(1, "t")], of_a(1, "u")),
+    ] {
         let mut replies = [vec![devices(&["a", "b"])], repeating].concat();
-        let status = list_from(&replies, request(0, "")).await.unwrap_err();
-        assert_our_error(&status, Code::Internal, "UPSTREAM_MALFORMED");
+        // The first page ends before the repetition, and the next page fails.
+        let (pages, status) = pages_from(&[&replies[..], &[again]].concat()).await;
+        assert_our_error(&status.unwrap(), Code::Internal, "UPSTREAM_MALFORMED");
+        assert_eq!(pages.len(), 1);
         replies.push(json!({"operations": [operation("b", 1)]}));
         let page = list_from(&replies, partial()).await.unwrap();
         assert_eq!(page.unreachable, ["enterprises/LC01/devices/a"]);
@@ -58,6 +83,33 @@ async fn a_device_whose_page_token_repeats_is_unreachable() {
         assert_eq!(listed.last().unwrap(), "enterprises/LC01/devices/b/operations/1");
         assert_eq!(page.next_page_token, "");
     }
+}
+
+#[tokio::test]
+async fn a_page_of_devices_that_repeats_its_token_fails_the_list() {
+    let of_page = |id: &str, operation_id| {
+        let mut page = devices(&[id]);
+        page["nextPageToken"] = "d".into();
+        [page, json!({"operations": [operation(id, operation_id)]})]
+    };
+    let replies = [&of_page("a", 1)[..], &of_page("b", 2)[..1]].concat();
+    let (pages, status) = pages_from(&replies).await;
+    assert_our_error(&status.unwrap(), Code::Internal, "UPSTREAM_MALFORMED");
+    assert_eq!(names(&pages), ["enterprises/LC01/devices/a/operations/1"]);
+}
+
+#[tokio::test]
+async fn a_device_whose_page_token_is_too_long_is_unreachable() {
+    let mut of_a = json!({"operations": [operation("a", 1)], "nextPageToken": "t".repeat(4096)});
+    let longest = [devices(&["a"]), of_a.clone(), json!({"operations": [operation("a", 2)]})];
+    let page = list_from(&longest, partial()).await.unwrap();
+    assert_eq!((page.operations.len(), page.unreachable.len()), (2, 0));
+    of_a["nextPageToken"] = "t".repeat(4097).into();
+    let page = list_from(&[devices(&["a"]), of_a], partial()).await.unwrap();
+    assert_eq!(
+        (page.operations.len(), &page.unreachable[..]),
+        (0, &["enterprises/LC01/devices/a".to_owned()][..])
+    );
 }
 
 #[tokio::test]

@@ -118,8 +118,8 @@ async fn the_requests_have_the_parameters_of_the_discovery_document() {
         requested,
         [
             format!("{devices}?pageSize=100&fields=devices.name%2CnextPageToken"),
-            format!("{operations}?pageSize=50"),
-            format!("{operations}?pageSize=50&pageToken=more%2Boperations"),
+            format!("{operations}?pageSize=1000"),
+            format!("{operations}?pageSize=1000&pageToken=more%2Boperations"),
             format!("{devices}?pageSize=100&pageToken=next%2Fdevices&fields=devices.name%2CnextPageToken"),
         ]
     );
@@ -158,12 +158,43 @@ async fn a_call_has_one_audit_line_with_all_of_its_requests() {
 }
 
 #[tokio::test]
-async fn the_state_of_a_finished_operation_is_cached() {
+async fn a_device_that_is_not_expected_to_fit_a_page_is_not_read_for_it() {
     let (emulator, service) = start().await;
-    let name = wipe(&emulator, &device(0), 1).remove(0);
-    service.cancel(&name).await.unwrap();
-    list(&mut service.client(), request(0, "")).await.unwrap();
-    let get = countermand::proto::longrunning::GetOperationRequest { name };
-    assert!(service.client().get_operation(get).await.unwrap().into_inner().done);
-    assert_eq!(emulator.control().queries().get, 0);
+    let all: Vec<_> = (0..30).flat_map(|number| wipe(&emulator, &device(number), 3)).collect();
+    let pages = pages(&mut service.client(), request(7, "")).await;
+    assert_eq!(names(&pages), all);
+    assert_eq!(emulator.control().queries().list, 30);
+}
+
+#[tokio::test]
+async fn operations_that_do_not_match_cost_no_requests_of_their_own() {
+    let (emulator, service) = start().await;
+    wipe(&emulator, &device(0), 200);
+    let matching = emulator.control().issue_commands([&*device(0)], 4, &json!({"type": "LOCK"})).unwrap();
+    wipe(&emulator, &device(0), 200);
+    let filtered = |page_size, kind: &str| ListOperationsRequest {
+        filter: format!("metadata.type = {kind}"),
+        ..request(page_size, "")
+    };
+    let mut client = service.client();
+    assert_eq!(names(&pages(&mut client, filtered(1, "REBOOT")).await).len(), 0);
+    assert_eq!(emulator.control().queries().list, 1);
+    for page_size in [1, 3, 4] {
+        let before = emulator.control().queries().list;
+        let pages = pages(&mut client, filtered(page_size, "LOCK")).await;
+        assert_eq!(names(&pages), matching, "page_size {page_size}");
+        assert!(pages.iter().all(|page| page.operations.len() <= page_size as usize));
+        let requests = emulator.control().queries().list - before;
+        assert!(requests <= 40, "{requests} for page_size {page_size}");
+    }
+}
+
+#[tokio::test]
+async fn a_device_whose_operations_exceed_the_limit_of_a_response_is_listed() {
+    let (emulator, service) = start().await;
+    let large = json!({"type": "START_LOST_MODE", "startLostModeParams": {"text": "x".repeat(1_150_000)}});
+    let all = emulator.control().issue_commands([&*device(0)], 5, &large).unwrap();
+    let pages = pages(&mut service.client(), request(0, "")).await;
+    assert_eq!(names(&pages), all);
+    assert!(pages.iter().all(|page| page.encoded_len() < 3 << 20), "the largest page");
 }
