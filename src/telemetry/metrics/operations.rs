@@ -56,9 +56,9 @@ impl OperationMetrics {
         );
         let guard_triggered = registry.counter(
             "countermand_guard_triggered_total",
-            "The reports of enterprises with more pending WIPEs than guard.pending_wipes. An enterprise is reported again each \
-             time its number has doubled. The log names the enterprise. The guard counts only operations that a get, a list or a poll of this process showed. Without [guard], it counts \
-             none",
+            "The times that the pending WIPEs of an enterprise exceeded guard.pending_wipes, and that their number doubled \
+             afterwards. The log names the enterprise. The guard counts only operations that a get, a list or a poll of \
+             this process showed. Without [guard], it counts none",
         );
         Self {
             shared_cancels: shared.with(["google.longrunning.Operations/CancelOperation"]),
