@@ -149,7 +149,8 @@ enum Confirmation {
 pub(crate) async fn run(args: RecallArgs) -> Exit {
     let (format, has_journal) = (args.output, args.report.is_some());
     let mut executor = None;
-    let exit = until_signal(recall(args, &mut executor)).await;
+    let recall = async { recall(args, &mut executor).await.unwrap_or_else(|exit| exit) };
+    let exit = until_signal(recall).await;
     if matches!(exit, Exit::Interrupted | Exit::Terminated) {
         let hint = match has_journal {
             true => "run the same command again to continue",
@@ -173,58 +174,31 @@ fn report_early(executor: Option<Executor>, exit: Exit, format: Format) -> Optio
     None
 }
 
-/// Puts the recall into `executor`, which has its state when a signal drops this future.
-async fn recall(args: RecallArgs, executor: &mut Option<Executor>) -> Exit {
-    let RecallArgs { enterprise, types, all_types: _, devices, since, until, .. } = args;
-    let RecallArgs { yes, dry_run, report, confirm_timeout, retry_timeout, server, output, .. } = args;
-    let confirmation = match (yes, dry_run) {
-        (true, _) => Confirmation::Given,
-        (_, true) => Confirmation::DryRun,
-        _ if io::stdin().is_terminal() => Confirmation::Ask,
-        _ => return usage("standard input is not a terminal: give --yes or --dry-run"),
-    };
-    let devices = devices.iter().map(|text| selection::device(&enterprise, text)).collect();
-    let devices = match devices {
-        Ok(devices) => devices,
-        Err(error) => return usage(&format!("--device: {error}")),
-    };
-    let types = types.into_iter().collect();
-    let selection = Selection { enterprise, devices, types, since, until };
+/// Puts the recall into `executor`, which has its state when a signal drops this future. Both results are exit codes.
+async fn recall(args: RecallArgs, executor: &mut Option<Executor>) -> Result<Exit, Exit> {
+    let confirmation = args.confirmation()?;
+    let selection = args.selection()?;
+    let RecallArgs { report, confirm_timeout, retry_timeout, server, output, .. } = args;
+    let has_journal = |path: &&PathBuf| path.metadata().is_ok_and(|file| file.len() > 0);
     let mut opened = None;
-    if let Some(path) = report.as_ref().filter(|path| path.metadata().is_ok_and(|file| file.len() > 0)) {
-        match open(path, &selection) {
-            Ok(OpenedJournal {
-                finished: Some((ended, summary)), started, operations, selection, ..
-            }) => {
-                complain(&format!(
-                    "{} is of a recall that finished at {ended}; nothing was listed. Give another file for a new recall",
-                    path.display()
-                ));
-                let (tracker, journal) = (Tracker::resume(operations), Some(&**path));
-                let (selection, tracker, summary) = (&selection, &tracker, &summary);
-                let report = RecallReport { selection, started, ended, summary, tracker, journal };
-                return print_and_exit(&report, output);
-            }
-            Ok(earlier) => opened = Some(earlier),
-            Err(exit) => return exit,
+    if let Some(path) = report.as_ref().filter(has_journal) {
+        let earlier = open(path, &selection)?;
+        if let Some((ended, summary)) = &earlier.finished {
+            return Ok(print_again(&earlier, *ended, summary, output));
         }
-    // A journal has the times of its first run.
-    } else if let Err(error) = selection.check_times(UtcTime::now()) {
-        return usage(&error);
+        opened = Some(earlier);
+    } else {
+        // A journal has the times of its first run.
+        selection.check_times(UtcTime::now()).map_err(|error| usage(&error))?;
     }
     for kind in selection.unknown_types() {
         complain(&format!("{kind} is not a type that this version knows: a misspelt type matches nothing"));
     }
-    // The connection comes first, so that a recall that cannot start leaves no file.
-    let server = match ServerClient::connect(server, CONNECT_TIMEOUT).await {
-        Ok(server) => server.with_call_timeout(CALL_TIMEOUT),
-        Err(error) => return error.report(output, &selection.all_devices()),
-    };
+    let server = ServerClient::connect(server, CONNECT_TIMEOUT).await;
+    let server = server.map_err(|error| error.report(output, &selection.all_devices()))?;
+    // A new file is made after the connection, so that a recall that cannot start leaves none.
     if let (None, Some(path)) = (&opened, &report) {
-        match open(path, &selection) {
-            Ok(new) => opened = Some(new),
-            Err(exit) => return exit,
-        }
+        opened = Some(open(path, &selection)?);
     }
     let (journal, started, selection, operations) = match opened {
         None => (None, UtcTime::now(), selection, Vec::new()),
@@ -240,9 +214,10 @@ async fn recall(args: RecallArgs, executor: &mut Option<Executor>) -> Exit {
         }
     };
     let (tracker, retries) = (Tracker::resume(operations), Retries::new(retry_timeout));
+    let server = server.with_call_timeout(CALL_TIMEOUT);
     let new = Executor::new(server, started, selection, confirm_timeout, retries, tracker, journal);
     match execute(executor.insert(new), confirmation, output).await {
-        Ok(exit) => exit,
+        Ok(exit) => Ok(exit),
         Err(RecallError::Journal(error)) => {
             let hint = report_early(executor.take(), Exit::Failed, output).unwrap_or(match error.kind() {
                 ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
@@ -251,15 +226,54 @@ async fn recall(args: RecallArgs, executor: &mut Option<Executor>) -> Exit {
                 _ => "run the same command again to continue",
             });
             complain(&format!("stopped, because the journal cannot be written: {error}; {hint}"));
-            Exit::Failed
+            Err(Exit::Failed)
         }
         Err(error @ RecallError::NoAnswer(_)) => {
             let status = Status::unavailable(error.to_string());
             let name =
                 executor.as_ref().map_or_else(String::new, |executor| executor.selection.all_devices());
-            ClientError::new(status, Exit::Unreachable).report(output, &name)
+            Err(ClientError::new(status, Exit::Unreachable).report(output, &name))
         }
     }
+}
+
+impl RecallArgs {
+    fn confirmation(&self) -> Result<Confirmation, Exit> {
+        match (self.yes, self.dry_run) {
+            (true, _) => Ok(Confirmation::Given),
+            (_, true) => Ok(Confirmation::DryRun),
+            _ if io::stdin().is_terminal() => Ok(Confirmation::Ask),
+            _ => Err(usage("standard input is not a terminal: give --yes or --dry-run")),
+        }
+    }
+
+    fn selection(&self) -> Result<Selection, Exit> {
+        let Self { enterprise, types, devices, since, until, .. } = self;
+        let devices: Result<_, _> = devices.iter().map(|text| selection::device(enterprise, text)).collect();
+        let devices = devices.map_err(|error| usage(&format!("--device: {error}")))?;
+        Ok(Selection {
+            enterprise: enterprise.clone(),
+            devices,
+            types: types.iter().cloned().collect(),
+            since: since.clone(),
+            until: until.clone(),
+        })
+    }
+}
+
+/// Prints the report of a finished recall, which ended at `ended`.
+fn print_again(opened: &OpenedJournal, ended: UtcTime, summary: &Summary, format: Format) -> Exit {
+    let OpenedJournal { journal, started, selection, operations, .. } = opened;
+    let path = journal.path();
+    complain(&format!(
+        "{} is of a recall that finished at {ended}; nothing was listed. Give another file for a new recall",
+        path.display()
+    ));
+    let tracker = &Tracker::resume(operations.clone());
+    print_and_exit(
+        &RecallReport { selection, started: *started, ended, summary, tracker, journal: Some(path) },
+        format,
+    )
 }
 
 /// Opens the journal, or complains.
