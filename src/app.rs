@@ -53,6 +53,9 @@ pub use reload::{Reloaded, Reloader};
 /// The drain ends this much before `drain_timeout`, because the process must end within it.
 const DRAIN_MARGIN: Duration = Duration::from_millis(250);
 
+/// The maximum number of pauses in which responses are sent after the audit log is flushed, each a quarter of the margin.
+const MAX_RESPONSE_PAUSES: u32 = 16;
+
 /// A service that is bound to its addresses.
 pub struct App {
     server: Server,
@@ -407,10 +410,23 @@ impl App {
         if audited.is_err() {
             tracing::error!("drain timed out before the audit log was flushed");
         }
+        send_responses(calls.in_flight(), margin / 4).await;
         match dead {
             Some(task) => Err(Defect { task }),
             None => Ok(drained),
         }
+    }
+}
+
+/// Waits until the responses of the calls in flight are sent, as long as some are sent in each `pause`. Thousands of
+/// responses can take longer than the margin. A task whose caller disconnected sends none.
+async fn send_responses(in_flight: &TaskTracker, pause: Duration) {
+    let mut before = in_flight.len();
+    for _ in 0..MAX_RESPONSE_PAUSES {
+        if tokio::time::timeout(pause, in_flight.wait()).await.is_ok() || in_flight.len() == before {
+            break;
+        }
+        before = in_flight.len();
     }
 }
 

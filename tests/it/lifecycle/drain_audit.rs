@@ -65,8 +65,9 @@ fn is_answered<T>(result: &Result<T, Status>) -> bool {
     !matches!(result, Err(status) if status.details().is_empty())
 }
 
-/// Starts [`WAITS`] and [`CANCELS`] calls, and waits until the service counts them as in flight.
-async fn begin_calls(google: &Google, service: &Service) -> JoinSet<()> {
+/// Starts [`WAITS`] and [`CANCELS`] calls, and waits until the service counts them as in flight. The result of each is
+/// whether the service answered it.
+async fn begin_calls(google: &Google, service: &Service) -> JoinSet<bool> {
     google.hold();
     let mut calls = JoinSet::new();
     for first in (0..WAITS + CANCELS).step_by(CALLS_PER_CONNECTION) {
@@ -77,10 +78,12 @@ async fn begin_calls(google: &Google, service: &Service) -> JoinSet<()> {
                 if id < WAITS {
                     // A wait is answered when the drain starts, if its connection is not closed before.
                     let wait = WaitOperationRequest { name: operation(1), timeout: None };
-                    drop(client.wait_operation(traced(id, wait)).await);
+                    is_answered(&client.wait_operation(traced(id, wait)).await)
                 } else {
                     let cancel = CancelOperationRequest { name: operation(2) };
-                    client.cancel_operation(traced(id, cancel)).await.unwrap_err();
+                    let result = client.cancel_operation(traced(id, cancel)).await;
+                    assert!(result.is_err());
+                    is_answered(&result)
                 }
             });
         }
@@ -138,7 +141,9 @@ async fn each_call_that_the_drain_timeout_cuts_has_one_line() {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.stderr.contains("drain timed out with calls in flight"), "{ended:?}");
     assert_recorded(&log, &[], &ended);
-    calls.join_all().await;
+    let answered = calls.join_all().await.into_iter().filter(|is_answered| *is_answered).count();
+    // On a busy machine, the process may not send all responses before its end.
+    assert!(answered > (WAITS + CANCELS) / 2, "{answered}");
 }
 
 #[tokio::test]
