@@ -71,6 +71,9 @@ pub(super) fn page_size(requested: u32) -> u16 {
 struct Page {
     response: ListOperationsResponse,
     bytes: usize,
+    /// Whether it is the first page. It does not wait for slow devices, so that the caller has operations soon. The others
+    /// do, because a read that a page drops is repeated for the next page.
+    is_first: bool,
     /// Whether the position is beyond that of the request.
     has_progress: bool,
     /// The time that the longest request for the page took.
@@ -92,7 +95,7 @@ impl<A: Api> EnterpriseList<'_, A> {
     ) -> Result<(ListOperationsResponse, Position), Error> {
         let flight = self.call.record.start_flight(self.end);
         let _member = self.call.record.joined(&flight, false);
-        let mut page = Page::default();
+        let mut page = Page { is_first: position == Position::start(), ..Page::default() };
         let result = tokio::select! {
             biased;
             () = flight.abandoned() => Err(Error::Abandoned),
@@ -154,8 +157,8 @@ impl<A: Api> EnterpriseList<'_, A> {
             }
             // Only the first device can have a token.
             let Some(DeviceRead { batches, end, .. }) = queue.take_first_ended(token.is_empty()) else {
-                let has_operations = !page.response.operations.is_empty();
-                if reads.is_empty() || has_operations && queue.has_only_slow_reads() {
+                let may_end = page.is_first && !page.response.operations.is_empty();
+                if reads.is_empty() || may_end && queue.has_only_slow_reads() {
                     break;
                 }
                 tokio::select! {

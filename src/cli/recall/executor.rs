@@ -64,6 +64,10 @@ pub(super) struct Executor {
     ready_lists: VecDeque<ListCall>,
     /// The lists that are not finished, with those in flight.
     open_lists: usize,
+    /// Whether the list over all devices is not finished.
+    is_listing_all: bool,
+    /// The number of lists for outcomes that may precede its next page.
+    confirmations_before_page: usize,
     /// The devices that a list over all devices could not read.
     unreachable: HashSet<String>,
     /// The operations that a time limit excludes because their creation time is unknown.
@@ -121,6 +125,7 @@ impl Executor {
         journal: Option<Journal>,
     ) -> Self {
         let ready_lists: VecDeque<_> = ListCall::of_selection(&selection).into();
+        let is_listing_all = selection.devices.is_empty();
         Self {
             server: Arc::new(server),
             started,
@@ -134,6 +139,8 @@ impl Executor {
             lists: Lane::new(MAX_LISTS),
             open_lists: ready_lists.len(),
             ready_lists,
+            is_listing_all,
+            confirmations_before_page: 0,
             unreachable: HashSet::new(),
             without_time: BTreeSet::new(),
             ready_confirmations: VecDeque::new(),
@@ -233,6 +240,10 @@ impl Executor {
         {
             match entry.remove() {
                 DelayedCall::Cancel(index) => self.tracker.make_ready(index),
+                // A list that decides whether a cancel is needed comes first.
+                DelayedCall::Confirmation(device) if self.tracker.may_need_cancel(device) => {
+                    self.ready_confirmations.push_front(device);
+                }
                 DelayedCall::Confirmation(device) => self.ready_confirmations.push_back(device),
                 DelayedCall::List(list) => self.ready_lists.push_back(list),
             }
@@ -246,16 +257,7 @@ impl Executor {
             self.calls.push(call.boxed());
         }
         while self.lists.is_open(now) {
-            let server = Arc::clone(&self.server);
-            let call = if let Some(list) = self.ready_lists.pop_front() {
-                let request = list.request.clone();
-                async move { CallResult::Page(list, server.list(request).await) }.boxed()
-            } else if let Some(device) = self.ready_confirmations.pop_front() {
-                let name = self.tracker.devices[device].name.clone();
-                async move { CallResult::Device(device, server.list_device(&name).await) }.boxed()
-            } else {
-                break;
-            };
+            let Some(call) = self.next_list() else { break };
             let start = self.lists.start();
             self.calls.push(call.map(move |result| (start, result)).boxed());
         }

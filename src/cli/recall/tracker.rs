@@ -159,6 +159,14 @@ impl Tracker {
         }
     }
 
+    /// Whether the next list of a device decides whether an operation of an earlier run still needs a cancel.
+    pub(super) fn may_need_cancel(&self, device: usize) -> bool {
+        self.devices[device].unconfirmed.iter().any(|index| {
+            let progress = &self.operations[*index].progress;
+            matches!(progress, RecallProgress::Journaled | RecallProgress::Interrupted)
+        })
+    }
+
     /// Lets the first cancel of this run for an operation be sent.
     pub(super) fn wait(&mut self, index: usize) {
         let operation = &mut self.operations[index];

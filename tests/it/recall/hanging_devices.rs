@@ -106,6 +106,24 @@ async fn a_page_with_operations_does_not_wait_until_the_last_device_is_unreachab
 }
 
 #[tokio::test]
+async fn the_pages_after_the_first_wait_for_slow_devices() {
+    let (emulator, service) = start().await;
+    let slow: Vec<_> = (0..24).filter(|number| number % 2 == 0).collect();
+    let mut operations = wipe_all(&emulator, 24, |_| 2, &slow);
+    for number in slow {
+        operations.extend((0..2).map(|_| wipe(&emulator, &device(number), 1).remove(0)));
+        emulator.control().set_device_fault(&device(number), Some(DeviceFault::Slow(Duration::from_secs(2))));
+    }
+    let pages = partial_pages(&service, 0, "").await;
+    let mut listed = names(&pages);
+    listed.sort();
+    listed.dedup();
+    assert_eq!((pages.len(), operations.is_subset(&listed.into_iter().collect())), (2, true));
+    // The first page may have begun all reads of slow devices.
+    assert!(emulator.control().queries().list <= 24 + 12, "{:?}", emulator.control().queries());
+}
+
+#[tokio::test]
 async fn a_list_ends_if_most_devices_hang() {
     let (emulator, service) = start().await;
     let hanging: Vec<_> = (0..60).filter(|number| number % 3 != 0).collect();

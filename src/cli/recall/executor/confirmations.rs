@@ -18,13 +18,11 @@ impl Executor {
     /// Schedules a list of the device if some outcomes are unknown and all its cancels are answered. Before the question,
     /// no cancel is sent, and a list shows the operations to ask about. Accepted cancels of earlier runs can wait.
     pub(super) fn schedule_confirmation(&mut self, device: usize, pause: Duration) {
+        let may_need_cancel = self.tracker.may_need_cancel(device);
         let state = &mut self.tracker.devices[device];
         let is_due = match self.is_cancelling {
             true => state.open_cancels == 0 && !state.unconfirmed.is_empty(),
-            false => state
-                .unconfirmed
-                .iter()
-                .any(|index| self.tracker.operations[*index].progress != RecallProgress::Accepted),
+            false => may_need_cancel,
         };
         if is_due && !state.is_listed {
             state.is_listed = true;

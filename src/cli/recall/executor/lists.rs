@@ -1,10 +1,11 @@
 //! The lists that show the operations to cancel.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
+use futures_util::{FutureExt, future::BoxFuture};
 use tonic::Code;
 
-use super::{DelayedCall, Executor, append};
+use super::{CallResult, DelayedCall, Executor, append};
 use crate::{
     cli::{
         client::{MAX_PAGE_SIZE, advance},
@@ -24,6 +25,11 @@ use crate::{
 
 /// The size of the first page. It is small, so that the first cancel leaves early.
 const FIRST_PAGE_SIZE: i32 = 10;
+
+/// The maximum number of lists for outcomes between two pages of the list over all devices. They show early whether the
+/// cancels take effect, and are few, because the pages have operations to cancel. The server sends their queries before those
+/// of a page, so none is sent during a page.
+const MAX_CONFIRMATIONS_BEFORE_PAGE: usize = 16;
 
 /// A list whose operations may be cancelled.
 #[derive(Clone)]
@@ -57,6 +63,22 @@ impl ListCall {
 }
 
 impl Executor {
+    /// The next list to send: a list of operations to cancel, or one for outcomes.
+    pub(super) fn next_list(&mut self) -> Option<BoxFuture<'static, CallResult>> {
+        let server = Arc::clone(&self.server);
+        let may_confirm = !self.is_listing_all || self.confirmations_before_page > 0;
+        let confirms_first = self.is_listing_all && may_confirm && !self.ready_confirmations.is_empty();
+        if !confirms_first && let Some(list) = self.ready_lists.pop_front() {
+            self.confirmations_before_page = 0;
+            let request = list.request.clone();
+            return Some(async move { CallResult::Page(list, server.list(request).await) }.boxed());
+        }
+        let device = if may_confirm { self.ready_confirmations.pop_front()? } else { return None };
+        self.confirmations_before_page = self.confirmations_before_page.saturating_sub(1);
+        let name = self.tracker.devices[device].name.clone();
+        Some(async move { CallResult::Device(device, server.list_device(&name).await) }.boxed())
+    }
+
     pub(super) fn handle_page(
         &mut self,
         mut list: ListCall,
@@ -66,9 +88,9 @@ impl Executor {
             Ok(page) => page,
             Err(error) => {
                 if !(list.may_vanish && error.code() == Code::NotFound) {
-                    self.fail_list(list.request.name, error.line());
+                    self.fail_list(list.request.name.clone(), error.line());
                 }
-                self.finish_list();
+                self.finish_list(&list);
                 return Ok(());
             }
         };
@@ -80,11 +102,12 @@ impl Executor {
             Ok(true) => {
                 list.request.page_size = list.request.page_size.saturating_mul(2).min(MAX_PAGE_SIZE);
                 self.ready_lists.push_front(list);
+                self.confirmations_before_page = MAX_CONFIRMATIONS_BEFORE_PAGE;
             }
-            Ok(false) => self.finish_list(),
+            Ok(false) => self.finish_list(&list),
             Err(error) => {
-                self.fail_list(list.request.name, error.line());
-                self.finish_list();
+                self.fail_list(list.request.name.clone(), error.line());
+                self.finish_list(&list);
             }
         }
         Ok(())
@@ -135,8 +158,9 @@ impl Executor {
     }
 
     /// Ends a list. After the last one, the operations that only earlier runs found are confirmed.
-    fn finish_list(&mut self) {
+    fn finish_list(&mut self, list: &ListCall) {
         self.open_lists -= 1;
+        self.is_listing_all &= list.request.name != self.selection.all_devices();
         if self.open_lists == 0 {
             if let Some(example) = self.without_time.first() {
                 let count = counted(self.without_time.len(), "pending operation");

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use crate::{
     recall::{
         command::{at_a_terminal, has_events, journal, names_of, outcomes, recall, run, wipe_devices},
-        fixture::{device, emulator, settings, setup, start},
+        fixture::{device, emulator, settings, setup, start, wipe},
     },
     support::{
         process::{Process, countermand, countermand_after, eventually},
@@ -70,6 +70,41 @@ async fn a_killed_recall_resumes_and_cancels_nothing_twice() {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert_eq!(emulator.control().queries().cancel, before.cancel);
     assert_each_once(&emulator, &path, &wipes);
+}
+
+#[tokio::test]
+async fn a_resumed_recall_lists_new_operations_before_it_confirms_most_earlier_ones() {
+    let emulator = emulator(settings()).await;
+    let service = setup(&emulator).quota("limit = 80\nperiod = \"2s\"\nburst = 5").start().await;
+    let earlier = wipe_devices(&emulator, 120, 1);
+    earlier.iter().for_each(|name| assert!(emulator.control().execute(name)));
+    let (_files, path) = journal_file();
+    let selection = json!({"enterprise": "enterprises/LC01", "devices": [], "types": ["WIPE"], "since": null, "until": null});
+    let time = "2026-01-01T00:00:00Z";
+    // A journal begins with `event` and `version`.
+    let mut lines = vec![format!(
+        "{{\"event\":\"selection\",\"version\":1,\"time\":\"{time}\",\"selection\":{selection}}}"
+    )];
+    for name in &earlier {
+        let found = json!({"event": "found", "name": name, "type": "WIPE", "create_time": time});
+        let accepted = json!({"event": "cancel_accepted", "name": name, "time": time});
+        lines.extend([found.to_string(), accepted.to_string()]);
+    }
+    fs::write(&path, lines.join("\n") + "\n").unwrap();
+    for number in 120..140 {
+        wipe(&emulator, &device(number), 1);
+    }
+    // The list needs three seconds to reach the new operations. The confirmations could start after two.
+    let ended = run(&mut recall(service.address, &["--yes", "--report", path.to_str().unwrap()])).await;
+    assert_eq!(ended.code, Some(6), "{ended:?}");
+    let journal = journal(&path);
+    let new = &journal[lines.len()..];
+    // The first page has only devices without pending operations.
+    let before_second_page = new.iter().take_while(|line| line["event"] != "found");
+    let confirmed = before_second_page.filter(|line| line["event"] == "outcome").count();
+    assert!(confirmed <= 16, "{confirmed}");
+    assert_eq!(names_of(new, "cancel_accepted").len(), 20);
+    assert_eq!(names_of(new, "outcome").len(), 140);
 }
 
 #[tokio::test]
