@@ -50,7 +50,8 @@ use credentials::CredentialPool;
 use reload::{DrainTimes, ReloadTargets};
 pub use reload::{Reloaded, Reloader};
 
-/// The drain ends this much before `drain_timeout`, because the process must end within it.
+/// The drain ends this much before `drain_timeout`, so that the process ends within it unless the drain ends thousands of
+/// calls.
 const DRAIN_MARGIN: Duration = Duration::from_millis(250);
 
 /// The maximum number of pauses in which responses are sent after the audit log is flushed, each a quarter of the margin.
@@ -403,7 +404,7 @@ impl App {
         let flushed = (end + margin / 2).max(Instant::now() + margin / 4);
         let flush_traces = async {
             if let Some(traces) = traces {
-                traces.end(end + margin / 2).await;
+                traces.end(flushed).await;
             }
         };
         let (audited, ()) = tokio::join!(tokio::time::timeout_at(flushed, audit.end()), flush_traces);

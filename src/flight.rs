@@ -44,6 +44,8 @@ pub struct Flight {
     /// The time at which the first request without a complete response was handed to a connection, in nanoseconds from
     /// the start; 0 if there is none.
     unanswered: AtomicU64,
+    /// Whether a request was started, and neither its response has begun nor has it timed out.
+    awaits_response: AtomicBool,
     /// The HTTP status of the latest response; 0 for none.
     upstream_status: AtomicU16,
     credential: OnceLock<Arc<str>>,
@@ -133,6 +135,7 @@ impl Flight {
             attempts: AtomicU32::new(0),
             sent: AtomicU64::new(0),
             unanswered: AtomicU64::new(0),
+            awaits_response: AtomicBool::new(false),
             upstream_status: AtomicU16::new(0),
             credential: OnceLock::new(),
             has_caller_timeout: AtomicBool::new(false),
@@ -324,15 +327,21 @@ impl Flight {
         is_sent.then(|| self.started + Duration::from_nanos(self.sent.load(Relaxed)))
     }
 
-    /// Records that the flight awaits no response: the latest request has a complete response or has failed.
-    pub fn exchange_ended(&self) {
-        self.unanswered.store(0, Relaxed);
+    /// Records that a request is about to be sent.
+    pub fn exchange_started(&self) {
+        self.awaits_response.store(true, Relaxed);
     }
 
-    /// Whether this flight is a part whose request has no complete response yet.
+    /// Records that the flight awaits no response: the latest request has a complete response, has failed or timed out.
+    pub fn exchange_ended(&self) {
+        self.unanswered.store(0, Relaxed);
+        self.awaits_response.store(false, Relaxed);
+    }
+
+    /// Whether this flight is a part that awaits the start of a response.
     #[must_use]
-    pub fn is_unanswered_part(&self) -> bool {
-        self.is_part() && self.unanswered.load(Relaxed) != 0
+    pub fn is_awaiting_part(&self) -> bool {
+        self.is_part() && self.awaits_response.load(Relaxed)
     }
 
     /// Waits until a request has had no complete response for `limit`. The time before a request is handed to a connection
@@ -351,8 +360,9 @@ impl Flight {
         }
     }
 
-    /// Records the status of a response.
+    /// Records the status of a response, which has begun.
     pub fn responded(&self, http_status: u16) {
+        self.awaits_response.store(false, Relaxed);
         self.upstream_status.store(http_status, Relaxed);
         self.whole.iter().for_each(|whole| whole.responded(http_status));
     }
@@ -546,8 +556,12 @@ mod tests {
             [&one, &whole].map(|flight| (flight.is_part(), flight.is_poll())),
             [(true, true), (false, false)]
         );
+        let flights = [&one, &other, &whole];
+        flights.into_iter().for_each(|flight| flight.exchange_started());
         other.exchange_ended();
-        assert_eq!([&one, &other, &whole].map(|flight| flight.is_unanswered_part()), [true, false, false]);
+        assert_eq!(flights.map(|flight| flight.is_awaiting_part()), [true, false, false]);
+        one.responded(200);
+        assert!(!one.is_awaiting_part());
     }
 
     #[tokio::test(start_paused = true)]

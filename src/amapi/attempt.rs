@@ -43,8 +43,8 @@ const MAX_BODY: usize = 4 * 1024 * 1024;
 /// HTTP/2, Google's servers allow 100 streams per connection, and other requests wait in the client.
 const MAX_IN_FLIGHT: usize = 256;
 
-/// The maximum number of concurrent requests of lists over all devices, of those of [`MAX_IN_FLIGHT`]. The other slots
-/// are left for cancels and gets. It also bounds the memory of the bodies.
+/// The maximum number of concurrent requests of lists over all devices. They are part of [`MAX_IN_FLIGHT`]. The other
+/// slots are left for cancels and gets. It also bounds the memory of the bodies.
 const MAX_PARTS: usize = 128;
 
 /// The maximum number of concurrent hedges, in addition to [`MAX_IN_FLIGHT`]. Requests on a silent connection can
@@ -199,26 +199,21 @@ impl UpstreamClient {
         &self,
         call: &UpstreamCall<'_, impl Fn() -> Url + Sync>,
     ) -> Result<(Turn, Slot<'_>), FailedAttempt> {
+        let (flight, mut part_permit, mut has_waited) = (call.flight, None, false);
         loop {
             let turn = call.turn().await?;
             let since = Instant::now();
-            let slot = self.slot(call.flight).await?;
+            if flight.is_part() && part_permit.is_none() {
+                // Kept for the other turn, so that a part takes at most one more for a wait for these slots.
+                let (permit, has_part_waited) = self.permit(&self.part_slots, flight).await?;
+                (part_permit, has_waited) = (Some(permit), has_part_waited);
+            }
+            let (permit, has_slot_waited) = self.permit(&self.slots, flight).await?;
+            has_waited |= has_slot_waited;
             if !turn.is_paced() || since.elapsed() < MAX_TURN_AGE {
-                return Ok((turn, slot));
+                return Ok((turn, Slot { _permit: permit, _part_permit: part_permit, has_waited }));
             }
         }
-    }
-
-    async fn slot(&self, flight: &Flight) -> Result<Slot<'_>, FailedAttempt> {
-        let (part_permit, has_part_waited) = match flight.is_part() {
-            true => {
-                let (permit, has_waited) = self.permit(&self.part_slots, flight).await?;
-                (Some(permit), has_waited)
-            }
-            false => (None, false),
-        };
-        let (permit, has_waited) = self.permit(&self.slots, flight).await?;
-        Ok(Slot { _permit: permit, _part_permit: part_permit, has_waited: has_waited || has_part_waited })
     }
 
     /// Waits for one of these slots. Returns also whether there was none at once.
@@ -316,6 +311,7 @@ impl UpstreamClient {
             turn.report(status.as_u16(), &result);
             result
         });
+        flight.exchange_started();
         let result = flight.send(self.timeout, self.hedge_delay, exchange).await;
         flight.exchange_ended();
         result.map_err(timed_out)?

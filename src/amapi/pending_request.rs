@@ -48,7 +48,7 @@ impl<'a> PendingRequest<'a> {
 
 impl Drop for PendingRequest<'_> {
     fn drop(&mut self) {
-        if self.flight.is_unanswered_part()
+        if self.flight.is_awaiting_part()
             && let Some((measurement, span)) = self.telemetry.take()
         {
             measurement.fail(RequestFailure::Abandoned);
@@ -60,7 +60,6 @@ impl Drop for PendingRequest<'_> {
 /// The span of a request, by OpenTelemetry's conventions for HTTP clients. `None` if the call is not sampled.
 fn request_span(method: &Method, url: &Url, flight: &Flight) -> Option<Span> {
     let name = if method == Method::POST { "POST" } else { "GET" };
-    // A request that is dropped timed out, or its hedge was answered first.
     let mut span = flight.trace().child(SpanKind::Client, name)?.or_fail("timeout");
     span.set("http.request.method", name);
     span.set("server.address", url.host_str().unwrap_or_default());

@@ -124,7 +124,7 @@ impl<'a> Tries<'a> {
     }
 }
 
-/// The caller whose retries the budget counts. `None` for a poll of a WaitOperation, because those are of one caller.
+/// The caller whose retries the budget counts. `None` for a poll of a WaitOperation, because its waiters share it.
 fn caller(flight: &Flight) -> Option<&Caller> {
     flight.caller().filter(|_| flight.is_part() || !flight.is_poll())
 }

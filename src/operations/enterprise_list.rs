@@ -130,7 +130,14 @@ impl<A: Api> EnterpriseList<'_, A> {
         if permits.first().map(Permit::resource) != first.as_ref() {
             position.operations_token.clear();
         }
-        position.devices = self.read_devices(permits, page, &mut position.operations_token, flight).await?;
+        let token = &mut position.operations_token;
+        let rest = self.read_devices(permits, page, token, flight).await.inspect_err(|error| {
+            // `failures` has those of a device.
+            if !is_of_device(error) {
+                self.reader.log_failed_list(permit, error, flight);
+            }
+        });
+        position.devices = rest?;
         Ok(())
     }
 

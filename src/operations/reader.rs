@@ -197,6 +197,11 @@ impl<A: Api> Reader<A> {
         before(deadline, page).await
     }
 
+    /// Logs the error of a list over all devices that is not of one device.
+    pub(super) fn log_failed_list(&self, permit: &Permit<ListAllDevices>, error: &Error, whole: &Flight) {
+        self.0.log.log(permit.resource(), permit.action(), &Err::<(), _>(error.clone()), whole);
+    }
+
     /// The timeout of one query.
     pub(super) fn upstream_timeout(&self) -> Duration {
         self.0.upstream_timeout

@@ -277,6 +277,7 @@ fn the_code_of_an_error_is_that_of_its_status() {
         (Error::CredentialRejected(response(401, "")), Code::Internal),
         (Error::CredentialUnavailable { retry_after }, Code::Unavailable),
         (Error::Malformed { what: "a redirect", http_status: 302 }, Code::Internal),
+        (Error::BodyTooLong { http_status: 200 }, Code::Internal),
         (Error::NotHttp { cause: cause.clone() }, Code::Internal),
         (Error::Unreachable { cause }, Code::Unavailable),
         (Error::DeadlineExceeded { while_doing: "while waiting for a token" }, Code::DeadlineExceeded),

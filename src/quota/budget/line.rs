@@ -105,7 +105,8 @@ impl Line {
         self.limiter.wait(class, self.queue.ahead(class, caller))
     }
 
-    /// As [`super::Shared::give_turns`], to the queries of an admission. `call` is the number of its call of the shared store.
+    /// As [`super::Shared::give_turns`], to the queries of an admission. `call` is the number of its call of the shared
+    /// store.
     pub(super) fn give_turns(&mut self, admission: Admission, call: Option<u64>) -> Option<Duration> {
         for class in Class::ALL {
             for _ in 0..admission.admitted[class.index()] {

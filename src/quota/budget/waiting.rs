@@ -36,7 +36,7 @@ pub(super) struct Waiting {
     is_decided: bool,
 }
 
-/// The end of a wait in one place of the queue.
+/// The end of a wait in one position of the queue.
 enum Event {
     /// The turn came.
     Turn(Turn),

@@ -143,7 +143,7 @@ async fn each_call_that_the_drain_timeout_cuts_has_one_line() {
     assert_recorded(&log, &[], &ended);
     let answered = calls.join_all().await.into_iter().filter(|is_answered| *is_answered).count();
     // On a busy machine, the process may not send all responses before its end.
-    assert!(answered > (WAITS + CANCELS) / 2, "{answered}");
+    assert!(answered > WAITS, "{answered}");
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! A fake Google: a token endpoint, the API's `cancel`, and a `get` whose operation is never done. A test sets their responses, holds responses back, and
-//! reads the recorded requests.
+//! A fake Google: a token endpoint, the API's `cancel`, and a `get` whose operation is never done. A test sets their
+//! responses, holds responses back, and reads the recorded requests.
 
 use axum::{
     Router,

@@ -1,13 +1,11 @@
 //! Lists over all devices beside other calls of the project.
 
-use std::time::Duration;
-
 use countermand::proto::longrunning::{ListOperationsRequest, WaitOperationRequest};
 use countermand_emulator::{Emulator, Quota, Settings};
 use serde_json::json;
 
 use super::SECOND;
-use crate::support::service::Setup;
+use crate::support::{process::eventually, service::Setup};
 
 #[tokio::test]
 async fn a_wait_beside_a_looping_list_sees_that_its_operation_is_done() {
@@ -33,20 +31,20 @@ async fn a_wait_beside_a_looping_list_sees_that_its_operation_is_done() {
             }
         })
     });
-    while emulator.control().queries().list < 20 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    eventually("the lists loop", async || (emulator.control().queries().list >= 20).then_some(())).await;
     let request = WaitOperationRequest {
         name: operations[50].clone(),
         timeout: Some((12 * SECOND).try_into().unwrap()),
     };
     let mut client = service.client();
     let waiting = tokio::spawn(async move { client.wait_operation(request).await });
-    while emulator.control().queries().get == 0 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    eventually("the wait polls", async || (emulator.control().queries().get > 0).then_some(())).await;
     assert!(emulator.control().execute(&operations[50]));
     let operation = waiting.await.unwrap().unwrap().into_inner();
     assert!(operation.done, "{operation:?}");
-    loops.iter().for_each(tokio::task::JoinHandle::abort);
+    for looping in loops {
+        looping.abort();
+        // A list that failed is a panic.
+        assert!(looping.await.unwrap_err().is_cancelled());
+    }
 }

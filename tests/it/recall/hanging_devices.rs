@@ -85,7 +85,7 @@ async fn the_first_page_does_not_wait_until_a_hanging_device_is_unreachable() {
     let operations = wipe_all(&emulator, 20, |_| 2, &[0]);
     let mut client = service.client();
     let first = timeout(LIST_TIMEOUT, list(&mut client, partial(10, ""))).await.expect("a page").unwrap();
-    assert!(!first.operations.is_empty(), "{first:?}");
+    assert!(!first.operations.is_empty() && first.unreachable.is_empty(), "{first:?}");
     let rest = partial_pages(&service, 10, &first.next_page_token).await;
     assert_listed(&[&[first], &rest[..]].concat(), &operations, &[0]);
 }
@@ -118,9 +118,11 @@ async fn the_pages_after_the_first_wait_for_slow_devices() {
     let mut listed = names(&pages);
     listed.sort();
     listed.dedup();
-    assert_eq!((pages.len(), operations.is_subset(&listed.into_iter().collect())), (2, true));
-    // The first page may have begun all reads of slow devices.
-    assert!(emulator.control().queries().list <= 24 + 12, "{:?}", emulator.control().queries());
+    assert!(operations.is_subset(&listed.into_iter().collect()));
+    // The first page may have begun all reads of slow devices. A device that a busy machine delays for 1 s is slow too, and
+    // is read again. Pages that do not wait are six, with 78 lists.
+    let queries = emulator.control().queries();
+    assert!((2..=3).contains(&pages.len()) && queries.list <= 48, "{} pages, {queries:?}", pages.len());
 }
 
 #[tokio::test]
@@ -148,14 +150,14 @@ async fn a_device_that_hangs_after_its_first_page_is_unreachable() {
 #[tokio::test]
 async fn the_wait_for_the_quota_makes_no_device_unreachable() {
     let emulator = emulator(settings()).await;
-    let service = setup(&emulator).quota("limit = 2\nperiod = \"2s\"\nburst = 1").start().await;
+    let service = setup(&emulator).quota("limit = 2\nperiod = \"5s\"\nburst = 1").start().await;
     let operations = wipe_all(&emulator, 3, |_| 1, &[]);
     let mut client = service.client();
     let mut pages = vec![list(&mut client, partial(1, "")).await.unwrap()];
     while let Some(page) = pages.last().filter(|page| !page.next_page_token.is_empty()) {
-        // Each read waits for 2 s. Without the wait, a device has 1.6 s to respond.
+        // Each read waits for 5 s. A device has half of the page's 8.25 s to respond, which is less than the wait.
         let mut request = Request::new(partial(1, &page.next_page_token));
-        request.set_timeout(Duration::from_millis(3500));
+        request.set_timeout(Duration::from_millis(8500));
         pages.push(list(&mut client, request).await.unwrap());
     }
     assert_listed(&pages, &operations, &[]);

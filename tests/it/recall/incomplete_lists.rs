@@ -59,7 +59,8 @@ async fn a_page_ends_before_the_deadline_with_what_was_read() {
     let all: Vec<_> = (0..6).flat_map(|number| wipe(&emulator, &device(number), 1)).collect();
     let slow = DeviceFault::Slow(Duration::from_secs(3600));
     emulator.control().set_device_fault(&device(3), Some(slow));
-    let timeout = Duration::from_secs(2);
+    // Less than the 5 s after which a device without a response fails.
+    let timeout = Duration::from_secs(4);
     let first = list(&mut client, within(timeout, request(0, ""))).await.unwrap();
     assert_eq!(names([&first]), all[..3]);
     // Without any progress, the deadline is an error.
@@ -80,10 +81,12 @@ async fn a_list_advances_with_a_deadline_of_little_more_than_one_request() {
     let (emulator, service) = start().await;
     let mut client = service.client();
     let all: Vec<_> = (0..3).flat_map(|number| wipe(&emulator, &device(number), 1)).collect();
-    emulator.control().set_latency(Duration::from_millis(700));
+    // The page of the devices and the list of one device do not both fit the deadline. No request is hedged, because that
+    // happens after 3 s.
+    emulator.control().set_latency(Duration::from_millis(2600));
     let (mut listed, mut token) = (Vec::new(), String::new());
     for _ in 0..4 {
-        let page = list(&mut client, within(Duration::from_millis(1200), request(0, &token))).await.unwrap();
+        let page = list(&mut client, within(Duration::from_secs(5), request(0, &token))).await.unwrap();
         listed.extend(names([&page]));
         token = page.next_page_token;
         if token.is_empty() {
