@@ -7,11 +7,12 @@ from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf import struct_pb2
 
 server, enterprise = sys.argv[1:]  # 127.0.0.1:50051 LC01
-transient = (exceptions.ResourceExhausted, exceptions.ServiceUnavailable, exceptions.DeadlineExceeded)
-again = retry.Retry(retry.if_exception_type(*transient), initial=1, maximum=60, timeout=3600)
+transient = retry.if_exception_type(exceptions.ServiceUnavailable, exceptions.DeadlineExceeded)
+again = retry.Retry(transient, initial=1, maximum=10, timeout=60)  # not longer, because other cancels wait
+quota = retry.Retry(retry.if_exception_type(exceptions.ResourceExhausted), initial=1, maximum=60, timeout=3600)
 operations = operations_pb2_grpc.OperationsStub(grpc.insecure_channel(server))
-list_page = again(grpc_helpers.wrap_errors(operations.ListOperations))
-cancel = again(grpc_helpers.wrap_errors(operations.CancelOperation))
+list_page = quota(again.with_timeout(3600)(grpc_helpers.wrap_errors(operations.ListOperations)))
+cancel = quota(again(grpc_helpers.wrap_errors(operations.CancelOperation)))
 unreachable = set()
 
 
