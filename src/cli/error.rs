@@ -18,7 +18,7 @@ use crate::operations::status::{OUR_DOMAIN, code_name};
 
 /// The reasons of transient errors that are not about one call.
 const SERVER_REASONS: &[&str] =
-    &["OVERLOADED", "QUOTA_BUDGET", "CREDENTIAL_UNAVAILABLE", "JWKS_UNAVAILABLE", "AUDIT_UNAVAILABLE"];
+    &["OVERLOADED", "SHUTTING_DOWN", "CREDENTIAL_UNAVAILABLE", "JWKS_UNAVAILABLE", "AUDIT_UNAVAILABLE"];
 
 /// A failed call or connection, and the exit code of the process.
 #[derive(Debug)]

@@ -51,8 +51,9 @@ Lists the pending operations, shows their number by type and device, and asks. W
 the first page of the list on. The newest operations are cancelled first. An outcome is known when a list of the
 device shows it: cancelled, or too late.
 
-A lost connection or an exhausted quota only delays: calls are repeated as the server asks, until Ctrl-C. After
-other transient errors, such as those of a device that cannot be read, a call is repeated for --retry-timeout.
+A lost connection, an exhausted quota or a server that is not ready only delays: calls are repeated as the server
+asks, until Ctrl-C. After other transient errors, such as those of a device that cannot be read, a call is repeated
+for --retry-timeout.
 
 --report FILE is a journal. After Ctrl-C, a crash or failed operations, run the same command again: it resumes,
 and cancels no operation again whose cancel was accepted, unless its outcome is unknown. A duration such as
@@ -122,7 +123,8 @@ pub(crate) struct RecallArgs {
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = duration)]
     confirm_timeout: Duration,
 
-    /// How long to repeat a call that fails, except for a lost connection or an exhausted quota
+    /// How long to repeat a call that fails, except for a lost connection, an exhausted quota or a server that is not
+    /// ready
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
     retry_timeout: Duration,
 
@@ -182,11 +184,7 @@ async fn recall(args: RecallArgs, executor: &mut Option<Executor>) -> Result<Exi
     let has_journal = |path: &&PathBuf| path.metadata().is_ok_and(|file| file.len() > 0);
     let mut opened = None;
     if let Some(path) = report.as_ref().filter(has_journal) {
-        let earlier = open(path, &selection)?;
-        if let Some((ended, summary)) = &earlier.finished {
-            return Ok(print_again(&earlier, *ended, summary, output));
-        }
-        opened = Some(earlier);
+        opened = Some(open_unfinished(path, &selection, output)?);
     } else {
         // A journal has the times of its first run.
         selection.check_times(UtcTime::now()).map_err(|error| usage(&error))?;
@@ -198,7 +196,7 @@ async fn recall(args: RecallArgs, executor: &mut Option<Executor>) -> Result<Exi
     let server = server.map_err(|error| error.report(output, &selection.all_devices()))?;
     // A new file is made after the connection, so that a recall that cannot start leaves none.
     if let (None, Some(path)) = (&opened, &report) {
-        opened = Some(open(path, &selection)?);
+        opened = Some(open_unfinished(path, &selection, output)?);
     }
     let (journal, started, selection, operations) = match opened {
         None => (None, UtcTime::now(), selection, Vec::new()),
@@ -229,6 +227,11 @@ async fn recall(args: RecallArgs, executor: &mut Option<Executor>) -> Result<Exi
             Err(Exit::Failed)
         }
         Err(error @ RecallError::NoAnswer(_)) => {
+            if let Some(journal) = executor.as_mut().and_then(|executor| executor.journal.take())
+                && let Err(error) = journal.remove_unused()
+            {
+                complain(&format!("the journal of this run cannot be removed: {error}"));
+            }
             let status = Status::unavailable(error.to_string());
             let name =
                 executor.as_ref().map_or_else(String::new, |executor| executor.selection.all_devices());
@@ -274,6 +277,15 @@ fn print_again(opened: &OpenedJournal, ended: UtcTime, summary: &Summary, format
         &RecallReport { selection, started: *started, ended, summary, tracker, journal: Some(path) },
         format,
     )
+}
+
+/// Opens the journal. If another process has finished its recall, prints the report.
+fn open_unfinished(path: &Path, selection: &Selection, format: Format) -> Result<OpenedJournal, Exit> {
+    let opened = open(path, selection)?;
+    match &opened.finished {
+        Some((ended, summary)) => Err(print_again(&opened, *ended, summary, format)),
+        None => Ok(opened),
+    }
 }
 
 /// Opens the journal, or complains.

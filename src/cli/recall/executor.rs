@@ -34,7 +34,7 @@ use crate::{
 mod confirmations;
 mod lists;
 
-use lists::ListCall;
+use lists::{AllDevicesList, ListCall};
 
 /// The maximum number of cancels in flight. Google's default quota is ten calls a second, which eight calls use up
 /// if each takes less than 0.8 s. More would only wait in the server's queue, ahead of the cancels of others.
@@ -64,10 +64,7 @@ pub(super) struct Executor {
     ready_lists: VecDeque<ListCall>,
     /// The lists that are not finished, with those in flight.
     open_lists: usize,
-    /// Whether the list over all devices is not finished.
-    is_listing_all: bool,
-    /// The number of lists for outcomes that may precede its next page.
-    confirmations_before_page: usize,
+    all_devices_list: AllDevicesList,
     /// The devices that a list over all devices could not read.
     unreachable: HashSet<String>,
     /// The operations that a time limit excludes because their creation time is unknown.
@@ -125,7 +122,7 @@ impl Executor {
         journal: Option<Journal>,
     ) -> Self {
         let ready_lists: VecDeque<_> = ListCall::of_selection(&selection).into();
-        let is_listing_all = selection.devices.is_empty();
+        let all_devices_list = AllDevicesList::of_selection(&selection);
         Self {
             server: Arc::new(server),
             started,
@@ -139,8 +136,7 @@ impl Executor {
             lists: Lane::new(MAX_LISTS),
             open_lists: ready_lists.len(),
             ready_lists,
-            is_listing_all,
-            confirmations_before_page: 0,
+            all_devices_list,
             unreachable: HashSet::new(),
             without_time: BTreeSet::new(),
             ready_confirmations: VecDeque::new(),
@@ -245,7 +241,7 @@ impl Executor {
                     self.ready_confirmations.push_front(device);
                 }
                 DelayedCall::Confirmation(device) => self.ready_confirmations.push_back(device),
-                DelayedCall::List(list) => self.ready_lists.push_back(list),
+                DelayedCall::List(list) => self.make_list_ready(list),
             }
         }
         while stage == Stage::Cancel && self.cancels.is_open(now) {
@@ -277,8 +273,9 @@ impl Executor {
             }
             CallResult::Page(list, result) => {
                 let call = || DelayedCall::List(list.clone());
-                if let Some(result) = self.settle(CallKind::List, &list.request.name, call, start, result)? {
-                    self.handle_page(list, result)?;
+                match self.settle(CallKind::List, &list.request.name, call, start, result)? {
+                    Some(result) => self.handle_page(list, result)?,
+                    None => self.mark_delayed(&list),
                 }
             }
             CallResult::Device(device, result) => {

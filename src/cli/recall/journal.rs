@@ -5,10 +5,10 @@
 
 use std::{
     collections::HashMap,
-    fs::{File, OpenOptions, Permissions, TryLockError},
+    fs::{self, File, OpenOptions, Permissions, TryLockError},
     future,
-    io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -132,6 +132,8 @@ pub(super) struct OpenedJournal {
 pub(super) struct Journal {
     path: PathBuf,
     file: Arc<File>,
+    /// Whether this process created the file.
+    is_created: bool,
     /// The number of writes.
     written: u64,
     /// The number of writes that are on the disk.
@@ -148,7 +150,7 @@ impl Journal {
     /// The file cannot be opened or read, is in use, is no journal, has a selection with other arguments, or names an
     /// operation that its selection does not have.
     pub(super) fn open(path: &Path, selection: &Selection) -> Result<OpenedJournal, JournalError> {
-        let mut file = OpenOptions::new().read(true).append(true).create(true).mode(MODE).open(path)?;
+        let (mut file, is_created) = open_or_create(path)?;
         if !file.metadata()?.is_file() {
             return Err(io::Error::other("this is not a regular file").into());
         }
@@ -156,6 +158,10 @@ impl Journal {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(JournalError::Locked),
             Err(TryLockError::Error(error)) => return Err(error.into()),
+        }
+        // The process that created it has just removed it.
+        if file.metadata()?.nlink() == 0 {
+            return Err(JournalError::Locked);
         }
         let EarlierRuns { start, operations, finished, length } = read(&file)?;
         if let Some((_, earlier)) = &start
@@ -169,7 +175,7 @@ impl Journal {
         }
         file.seek(SeekFrom::End(0))?;
         let (path, file) = (path.to_owned(), Arc::new(file));
-        let mut journal = Self { path, file, written: 0, synced: 0, sync: None };
+        let mut journal = Self { path, file, is_created, written: 0, synced: 0, sync: None };
         let is_resumed = start.is_some();
         let (started, selection) = match start {
             Some(start) => start,
@@ -187,6 +193,15 @@ impl Journal {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Removes the file if this process created it and it has only its first line.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be removed.
+    pub(super) fn remove_unused(self) -> io::Result<()> {
+        if self.is_created && self.written == 1 { fs::remove_file(&self.path) } else { Ok(()) }
     }
 
     /// Appends lines. They survive the end of this process at once, and that of the machine after a sync.
@@ -248,6 +263,20 @@ impl Drop for Journal {
         {
             complain(&format!("the end of the journal may not be on the disk: {error}"));
         }
+    }
+}
+
+/// Opens the file. Returns whether it is a new one.
+fn open_or_create(path: &Path) -> io::Result<(File, bool)> {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).mode(MODE);
+    match options.clone().create_new(true).open(path) {
+        Ok(file) => Ok((file, true)),
+        // `create`, because another process may remove it meanwhile, and for a link to a file that does not exist.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            options.create(true).open(path).map(|file| (file, false))
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) struct CallStart {
 pub(super) enum ErrorScope {
     /// One call, for example because its device cannot be read.
     Call,
-    /// All calls, because the server itself is not ready.
+    /// All calls, because the server itself is not ready. A recall waits for it without a limit.
     Server,
     /// All calls, because the quota is exhausted or the connection is lost. A recall waits for both without a limit.
     QuotaOrConnection,
@@ -167,8 +167,8 @@ mod tests {
         std::iter::from_fn(|| lane.is_open(now).then(|| lane.start())).collect()
     }
 
-    #[test]
-    fn one_call_follows_a_refusal_and_each_answer_allows_one_more() {
+    #[tokio::test(start_paused = true)]
+    async fn one_call_follows_a_refusal_and_each_answer_allows_one_more() {
         let mut lane = Lane::new(4);
         let exhausted = error(Status::resource_exhausted("quota"));
         let starts = start_all(&mut lane, Instant::now());
@@ -194,8 +194,8 @@ mod tests {
         assert_eq!(in_flight.len(), 4);
     }
 
-    #[test]
-    fn an_answer_to_a_call_from_before_the_pause_does_not_end_it() {
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_to_a_call_from_before_the_pause_does_not_end_it() {
         let mut lane = Lane::new(3);
         let starts = start_all(&mut lane, Instant::now());
         lane.failed(&ClientError::new(Status::unavailable("lost"), Exit::Unreachable), starts[0], 0);
@@ -205,8 +205,8 @@ mod tests {
         assert_eq!(start_all(&mut lane, until).len(), 1);
     }
 
-    #[test]
-    fn an_error_of_one_call_does_not_pause_the_others() {
+    #[tokio::test(start_paused = true)]
+    async fn an_error_of_one_call_does_not_pause_the_others() {
         let mut lane = Lane::new(2);
         let starts = start_all(&mut lane, Instant::now());
         // An error of Google that the server forwarded.

@@ -15,7 +15,7 @@ pub(super) enum CallKind {
 
 /// The calls that failed and have no answer yet.
 pub(super) struct Retries {
-    /// How long a call is repeated after errors that the server returned.
+    /// How long a call is repeated after errors that are about this call.
     timeout: Duration,
     /// By kind and name.
     calls: BTreeMap<(CallKind, String), FailedCall>,
@@ -32,7 +32,7 @@ struct FailedCall {
 }
 
 impl Retries {
-    /// `timeout` is the time for which a call is repeated after errors that the server returned.
+    /// `timeout` is the time for which a call is repeated after errors that are about this call.
     pub(super) fn new(timeout: Duration) -> Self {
         Self { timeout, calls: BTreeMap::new() }
     }
@@ -44,8 +44,8 @@ impl Retries {
         }
     }
 
-    /// Records a transient error. Returns the pause before the next attempt; `None` if the time is over. An exhausted
-    /// quota and a lost connection do not count.
+    /// Records a transient error. Returns the pause before the next attempt; `None` if the time is over. Only the errors
+    /// that are about this call count.
     pub(super) fn failed(
         &mut self,
         kind: CallKind,
@@ -56,7 +56,7 @@ impl Retries {
     ) -> Option<Duration> {
         let call = self.calls.entry((kind, name.to_owned())).or_default();
         let mut pause = lane.failed(error, start, call.attempts);
-        if ErrorScope::of(error) != ErrorScope::QuotaOrConnection {
+        if ErrorScope::of(error) == ErrorScope::Call {
             let spent = call.spent.map_or(Duration::ZERO, |spent| spent + start.elapsed());
             if spent >= self.timeout {
                 return None;
@@ -91,7 +91,10 @@ mod tests {
     use tonic::Status;
 
     use super::*;
-    use crate::cli::exit::Exit;
+    use crate::{
+        cli::exit::Exit,
+        operations::status::{overloaded, shutting_down},
+    };
 
     #[tokio::test(start_paused = true)]
     async fn a_call_is_repeated_until_the_time_is_over() {
@@ -99,6 +102,8 @@ mod tests {
         let unavailable = ClientError::new(Status::unavailable("bad device"), Exit::Failed);
         let lost = ClientError::new(Status::unavailable("lost"), Exit::Unreachable);
         let exhausted = ClientError::new(Status::resource_exhausted("quota"), Exit::Failed);
+        let overloaded = ClientError::new(overloaded(Duration::from_secs(5)), Exit::Failed);
+        let shutting_down = ClientError::new(shutting_down(), Exit::Failed);
         let mut fail = async |error, call: Duration| {
             let start = lane.start();
             tokio::time::sleep(call).await;
@@ -108,7 +113,7 @@ mod tests {
         };
         // The time of the first attempt does not count.
         let mut spent = fail(&unavailable, Duration::from_secs(30)).await.unwrap();
-        for error in [&lost, &exhausted] {
+        for error in [&lost, &exhausted, &overloaded, &shutting_down] {
             assert!(fail(error, Duration::from_secs(3600)).await.is_some());
         }
         while let Some(pause) = fail(&unavailable, Duration::from_secs(1)).await {

@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, fs::File, net::SocketAddr, path::Path, process:
 
 use countermand_emulator::Emulator;
 use nix::pty::{OpenptyResult, openpty};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::{
@@ -50,6 +50,18 @@ fn journal(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let complete = text.rsplit_once('\n').map_or("", |(complete, _)| complete);
     complete.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Writes a journal of a recall of all devices' WIPEs: its first line, and these.
+fn write_journal(path: &Path, time: &str, lines: &[Value]) {
+    let selection = json!({
+        "enterprise": "enterprises/LC01", "devices": [], "types": ["WIPE"], "since": null, "until": null
+    });
+    // A journal begins with `event` and `version`.
+    let first =
+        format!(r#"{{"event":"selection","version":1,"time":"{time}","selection":{selection}}}"#) + "\n";
+    let lines: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    std::fs::write(path, first + &lines).unwrap();
 }
 
 /// The names in the lines of an event.

@@ -42,6 +42,7 @@ impl Executor {
             self.is_cancelling && now >= *state.confirming_since.get_or_insert(now) + self.confirm_timeout;
         let unconfirmed = std::mem::take(&mut state.unconfirmed);
         let mut outcomes: HashMap<usize, Option<RecallOutcome>> = HashMap::new();
+        let is_list_failed = result.is_err();
         let problem = match result {
             Ok(operations) => {
                 for operation in &operations {
@@ -69,6 +70,10 @@ impl Executor {
                 (Some(Some(outcome)), _) => self.end(index, outcome)?,
                 (_, RecallProgress::Ended(_) | RecallProgress::Waiting | RecallProgress::Sent) => {}
                 (Some(None), RecallProgress::Journaled | RecallProgress::Interrupted) => {
+                    self.tracker.wait(index);
+                }
+                // It may be pending. If it is done, its cancel changes nothing.
+                (None, RecallProgress::Journaled | RecallProgress::Interrupted) if is_list_failed => {
                     self.tracker.wait(index);
                 }
                 (_, RecallProgress::Refused(reason)) => self.end(index, RecallOutcome::Failed(reason))?,

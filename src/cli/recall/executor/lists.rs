@@ -35,8 +35,45 @@ const MAX_CONFIRMATIONS_BEFORE_PAGE: usize = 16;
 #[derive(Clone)]
 pub(super) struct ListCall {
     pub(super) request: ListOperationsRequest,
-    /// Whether the device may have vanished, because the server named it and not the user.
-    may_vanish: bool,
+    kind: ListKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ListKind {
+    AllDevices,
+    /// A device of the selection.
+    Device,
+    /// A device that the server named. It may have vanished.
+    UnreachableDevice,
+}
+
+/// The state of the list over all devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AllDevicesList {
+    /// Its next page can be sent after at most this number of lists for outcomes.
+    Ready { confirmations: usize },
+    /// A page is in flight.
+    InFlight,
+    /// A page waits for its retry.
+    Delayed,
+    /// It has ended, or the selection has devices.
+    Ended,
+}
+
+impl AllDevicesList {
+    /// The state at the start of a recall.
+    pub(super) fn of_selection(selection: &Selection) -> Self {
+        if selection.devices.is_empty() { Self::Ready { confirmations: 0 } } else { Self::Ended }
+    }
+
+    /// Whether a list for outcomes can be sent now.
+    fn permits_confirmation(self) -> bool {
+        match self {
+            Self::Ready { confirmations } => confirmations > 0,
+            Self::InFlight => false,
+            Self::Delayed | Self::Ended => true,
+        }
+    }
 }
 
 impl ListCall {
@@ -50,15 +87,15 @@ impl ListCall {
                 return_partial_success: true,
                 ..ListOperationsRequest::default()
             };
-            return vec![Self { request, may_vanish: false }];
+            return vec![Self { request, kind: ListKind::AllDevices }];
         }
-        selection.devices.iter().map(|device| Self::of_device(device.clone(), false)).collect()
+        selection.devices.iter().map(|device| Self::of_device(device.clone(), ListKind::Device)).collect()
     }
 
-    fn of_device(name: String, may_vanish: bool) -> Self {
+    fn of_device(name: String, kind: ListKind) -> Self {
         let page_size = MAX_PAGE_SIZE;
         let request = ListOperationsRequest { name, page_size, ..ListOperationsRequest::default() };
-        Self { request, may_vanish }
+        Self { request, kind }
     }
 }
 
@@ -66,17 +103,37 @@ impl Executor {
     /// The next list to send: a list of operations to cancel, or one for outcomes.
     pub(super) fn next_list(&mut self) -> Option<BoxFuture<'static, CallResult>> {
         let server = Arc::clone(&self.server);
-        let may_confirm = !self.is_listing_all || self.confirmations_before_page > 0;
-        let confirms_first = self.is_listing_all && may_confirm && !self.ready_confirmations.is_empty();
+        let may_confirm = self.all_devices_list.permits_confirmation();
+        let precedes_page = matches!(self.all_devices_list, AllDevicesList::Ready { .. });
+        let confirms_first = precedes_page && may_confirm && !self.ready_confirmations.is_empty();
         if !confirms_first && let Some(list) = self.ready_lists.pop_front() {
-            self.confirmations_before_page = 0;
+            if list.kind == ListKind::AllDevices {
+                self.all_devices_list = AllDevicesList::InFlight;
+            }
             let request = list.request.clone();
             return Some(async move { CallResult::Page(list, server.list(request).await) }.boxed());
         }
         let device = if may_confirm { self.ready_confirmations.pop_front()? } else { return None };
-        self.confirmations_before_page = self.confirmations_before_page.saturating_sub(1);
+        if let AllDevicesList::Ready { confirmations } = &mut self.all_devices_list {
+            *confirmations -= 1;
+        }
         let name = self.tracker.devices[device].name.clone();
         Some(async move { CallResult::Device(device, server.list_device(&name).await) }.boxed())
+    }
+
+    /// Marks a list as one that waits for its retry.
+    pub(super) fn mark_delayed(&mut self, list: &ListCall) {
+        if list.kind == ListKind::AllDevices {
+            self.all_devices_list = AllDevicesList::Delayed;
+        }
+    }
+
+    /// Lets a delayed list be sent now.
+    pub(super) fn make_list_ready(&mut self, list: ListCall) {
+        if list.kind == ListKind::AllDevices {
+            self.all_devices_list = AllDevicesList::Ready { confirmations: 0 };
+        }
+        self.ready_lists.push_back(list);
     }
 
     pub(super) fn handle_page(
@@ -87,7 +144,7 @@ impl Executor {
         let ListOperationsResponse { operations, next_page_token, unreachable } = match result {
             Ok(page) => page,
             Err(error) => {
-                if !(list.may_vanish && error.code() == Code::NotFound) {
+                if !(list.kind == ListKind::UnreachableDevice && error.code() == Code::NotFound) {
                     self.fail_list(list.request.name.clone(), error.line());
                 }
                 self.finish_list(&list);
@@ -101,8 +158,11 @@ impl Executor {
         match advance(&mut list.request, next_page_token) {
             Ok(true) => {
                 list.request.page_size = list.request.page_size.saturating_mul(2).min(MAX_PAGE_SIZE);
+                if list.kind == ListKind::AllDevices {
+                    let confirmations = MAX_CONFIRMATIONS_BEFORE_PAGE;
+                    self.all_devices_list = AllDevicesList::Ready { confirmations };
+                }
                 self.ready_lists.push_front(list);
-                self.confirmations_before_page = MAX_CONFIRMATIONS_BEFORE_PAGE;
             }
             Ok(false) => self.finish_list(&list),
             Err(error) => {
@@ -146,7 +206,10 @@ impl Executor {
             self.fail_list(list.to_owned(), format!("the response lacks operations of {name}"));
         } else if self.unreachable.insert(name.clone()) {
             self.open_lists += 1;
-            self.delay(FIRST_POLL_PAUSE, DelayedCall::List(ListCall::of_device(name, true)));
+            self.delay(
+                FIRST_POLL_PAUSE,
+                DelayedCall::List(ListCall::of_device(name, ListKind::UnreachableDevice)),
+            );
         }
     }
 
@@ -160,7 +223,9 @@ impl Executor {
     /// Ends a list. After the last one, the operations that only earlier runs found are confirmed.
     fn finish_list(&mut self, list: &ListCall) {
         self.open_lists -= 1;
-        self.is_listing_all &= list.request.name != self.selection.all_devices();
+        if list.kind == ListKind::AllDevices {
+            self.all_devices_list = AllDevicesList::Ended;
+        }
         if self.open_lists == 0 {
             if let Some(example) = self.without_time.first() {
                 let count = counted(self.without_time.len(), "pending operation");

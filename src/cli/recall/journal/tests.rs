@@ -159,6 +159,27 @@ fn a_second_process_cannot_use_the_file() {
 }
 
 #[test]
+fn only_a_new_file_without_a_second_line_is_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal");
+    let (journal, _) = open(&path).unwrap();
+    journal.remove_unused().unwrap();
+    assert!(!path.exists());
+
+    let (mut journal, _) = open(&path).unwrap();
+    journal.append(&[JournalEntry::Found { name: &name("1"), kind: None, create_time: None }]).unwrap();
+    journal.remove_unused().unwrap();
+    assert!(path.exists());
+
+    fs::write(&path, "").unwrap();
+    for _ in ["empty", "resumed"] {
+        let (journal, _) = open(&path).unwrap();
+        journal.remove_unused().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 1);
+    }
+}
+
+#[test]
 fn a_recall_is_finished_only_if_the_last_line_is_the_summary_of_operations_that_are_done() {
     let (_directory, path) = written();
     let whole = fs::read_to_string(&path).unwrap();

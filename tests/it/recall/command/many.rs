@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 
 use crate::{
     recall::{
-        command::{has_events, journal, outcomes, recall, run, wipe_devices},
+        command::{has_events, journal, names_of, outcomes, recall, run, wipe_devices},
         fixture::start,
     },
     support::process::{Process, eventually},
@@ -23,9 +23,9 @@ fn peak(id: u32) -> Option<u64> {
 }
 
 #[tokio::test]
-async fn the_memory_for_twenty_thousand_operations_is_that_of_their_names_and_times() {
+async fn the_memory_for_ten_thousand_operations_is_that_of_their_names_and_times() {
     let (emulator, service) = start().await;
-    const OF_A_DEVICE: usize = 50;
+    const OF_A_DEVICE: usize = 25;
     wipe_devices(&emulator, DEVICES, OF_A_DEVICE);
     let files = tempfile::tempdir().unwrap();
     let path = files.path().join("journal");
@@ -33,11 +33,14 @@ async fn the_memory_for_twenty_thousand_operations_is_that_of_their_names_and_ti
     let process = Process::start(&mut recall(service.address, &arguments));
     has_events(&path, "found", 1).await;
     let at_the_start = peak(process.id()).unwrap();
-    has_events(&path, "found", DEVICES * OF_A_DEVICE).await;
+    // Each read of the journal takes time from the recall.
+    while names_of(&journal(&path), "found").len() < DEVICES * OF_A_DEVICE {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
     let at_the_end = peak(process.id()).unwrap();
     drop(process);
-    // 650 bytes an operation, with the pages in flight. With the whole operations, it would be 800.
-    assert!(at_the_end < at_the_start + 13 * 1024, "{at_the_start} KiB, {at_the_end} KiB");
+    // It uses 7,000 to 8,300 KiB, with the pages in flight. With the whole operations, it would be 11,700 to 12,100.
+    assert!(at_the_end < at_the_start + 10_000, "{at_the_start} KiB, {at_the_end} KiB");
 }
 
 #[tokio::test]
@@ -69,7 +72,7 @@ async fn the_first_cancel_leaves_long_before_the_list_ends() {
     let (emulator, service) = start().await;
     wipe_devices(&emulator, 400, 1);
     // The list takes at least 400 / 16 rounds.
-    emulator.control().set_latency(Duration::from_millis(50));
+    emulator.control().set_latency(Duration::from_millis(500));
     let process = Process::start(&mut recall(service.address, &["--yes"]));
     let queries = eventually("a cancel", async || {
         let queries = emulator.control().queries();

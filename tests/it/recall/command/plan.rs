@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::{Read, Write},
     process::Stdio,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use countermand_emulator::Settings;
@@ -122,16 +122,14 @@ async fn a_resumed_recall_asks_before_it_waits_for_the_outcomes_of_accepted_canc
     wipe_devices(&emulator, 1, 2);
     let files = tempfile::tempdir().unwrap();
     let path = files.path().join("journal");
-    let report = ["--report", path.to_str().unwrap()];
+    let report = ["--confirm-timeout", "1h", "--report", path.to_str().unwrap()];
     let first = Process::start(recall(service.address, &report).arg("--yes"));
     has_events(&path, "cancel_accepted", 2).await;
     first.signal(Signal::SIGKILL);
     first.end().await;
     let new = wipe(&emulator, &device(0), 1).remove(0);
-    let started = Instant::now();
     let (process, mut terminal) = at_a_terminal(service.address, &report);
     process.stderr.has(&new).await;
-    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
     terminal.write_all(b"n\n").unwrap();
     let ended = process.end().await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
@@ -140,7 +138,7 @@ async fn a_resumed_recall_asks_before_it_waits_for_the_outcomes_of_accepted_canc
     assert_eq!(emulator.control().queries().cancel, 2);
 
     // After a yes, the accepted cancels are confirmed too.
-    let arguments = [&report[..], &["--confirm-timeout", "1s", "--output", "json"]].concat();
+    let arguments = [&report[2..], &["--confirm-timeout", "1s", "--output", "json"]].concat();
     let (process, mut terminal) = at_a_terminal(service.address, &arguments);
     process.stderr.has(&new).await;
     terminal.write_all(b"y\n").unwrap();

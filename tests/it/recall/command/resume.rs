@@ -9,19 +9,26 @@ use std::{
     time::Duration,
 };
 
-use countermand_emulator::Emulator;
+use countermand_emulator::{Emulator, Settings};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+};
 
 use crate::{
     recall::{
-        command::{at_a_terminal, has_events, journal, names_of, outcomes, recall, run, wipe_devices},
+        command::{
+            at_a_terminal, has_events, journal, names_of, outcomes, recall, run, wipe_devices, write_journal,
+        },
         fixture::{device, emulator, settings, setup, start, wipe},
     },
     support::{
         process::{Process, countermand, countermand_after, eventually},
         service::Service,
+        tls::Authority,
     },
 };
 
@@ -79,18 +86,14 @@ async fn a_resumed_recall_lists_new_operations_before_it_confirms_most_earlier_o
     let earlier = wipe_devices(&emulator, 120, 1);
     earlier.iter().for_each(|name| assert!(emulator.control().execute(name)));
     let (_files, path) = journal_file();
-    let selection = json!({"enterprise": "enterprises/LC01", "devices": [], "types": ["WIPE"], "since": null, "until": null});
     let time = "2026-01-01T00:00:00Z";
-    // A journal begins with `event` and `version`.
-    let mut lines = vec![format!(
-        "{{\"event\":\"selection\",\"version\":1,\"time\":\"{time}\",\"selection\":{selection}}}"
-    )];
+    let mut lines = Vec::new();
     for name in &earlier {
         let found = json!({"event": "found", "name": name, "type": "WIPE", "create_time": time});
         let accepted = json!({"event": "cancel_accepted", "name": name, "time": time});
-        lines.extend([found.to_string(), accepted.to_string()]);
+        lines.extend([found, accepted]);
     }
-    fs::write(&path, lines.join("\n") + "\n").unwrap();
+    write_journal(&path, time, &lines);
     for number in 120..140 {
         wipe(&emulator, &device(number), 1);
     }
@@ -98,7 +101,7 @@ async fn a_resumed_recall_lists_new_operations_before_it_confirms_most_earlier_o
     let ended = run(&mut recall(service.address, &["--yes", "--report", path.to_str().unwrap()])).await;
     assert_eq!(ended.code, Some(6), "{ended:?}");
     let journal = journal(&path);
-    let new = &journal[lines.len()..];
+    let new = &journal[lines.len() + 1..];
     // The first page has only devices without pending operations.
     let before_second_page = new.iter().take_while(|line| line["event"] != "found");
     let confirmed = before_second_page.filter(|line| line["event"] == "outcome").count();
@@ -222,17 +225,78 @@ async fn an_operation_that_somebody_added_to_the_journal_is_not_cancelled() {
 
 #[tokio::test]
 async fn two_processes_cannot_use_one_file() {
-    let (emulator, service) = start().await;
-    wipe_devices(&emulator, 20, 5);
-    emulator.control().set_latency(Duration::from_millis(50));
+    // The first process waits for the outcome longer than the test lasts.
+    let emulator = emulator(Settings { cancel_delay: Duration::from_secs(3600), ..settings() }).await;
+    let service = setup(&emulator).start().await;
+    wipe_devices(&emulator, 1, 1);
     let (_files, path) = journal_file();
-    let arguments = ["--yes", "--report", path.to_str().unwrap()];
+    let arguments = ["--yes", "--confirm-timeout", "1h", "--report", path.to_str().unwrap()];
     let first = Process::start(&mut recall(service.address, &arguments));
     has_events(&path, "found", 1).await;
     let ended = run(&mut recall(service.address, &arguments)).await;
     assert_eq!(ended.code, Some(78), "{ended:?}");
     assert!(ended.stderr.contains("another process uses the file"), "{ended:?}");
     drop(first);
+}
+
+#[tokio::test]
+async fn a_recall_that_another_process_finishes_before_the_connection_is_reported_and_nothing_is_listed() {
+    let emulator = emulator(settings()).await;
+    let authority = Authority::new();
+    let (plain, tls) =
+        (setup(&emulator).start().await, setup(&emulator).tls(&authority.server(), None).start().await);
+    wipe_devices(&emulator, 2, 1);
+    let (files, path) = journal_file();
+    let ca = files.path().join("ca.pem");
+    fs::write(&ca, authority.pem()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let arguments = ["--yes", "--report", path.to_str().unwrap()];
+    let relayed = listener.local_addr().unwrap();
+    let first = Process::start(recall(relayed, &arguments).args(["--tls-ca", ca.to_str().unwrap()]));
+    // The first process has seen that there is no file. It waits for the TLS handshake.
+    let (mut client, _) = listener.accept().await.unwrap();
+    let ended = run(&mut recall(plain.address, &arguments)).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let (before, text) = (emulator.control().queries(), fs::read_to_string(&path).unwrap());
+    let mut server = TcpStream::connect(tls.address).await.unwrap();
+    let relay = tokio::spawn(async move { copy_bidirectional(&mut client, &mut server).await });
+    let ended = first.end().await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stderr.contains(" is of a recall that finished at "), "{ended:?}");
+    assert!(ended.stdout.starts_with("found           2\n"), "{ended:?}");
+    let queries = emulator.control().queries();
+    assert_eq!((queries.list, fs::read_to_string(&path).unwrap()), (before.list, text));
+    relay.abort();
+}
+
+#[tokio::test]
+async fn operations_of_earlier_runs_are_cancelled_although_their_device_cannot_be_listed() {
+    let emulator = emulator(settings()).await;
+    let wipes = wipe_devices(&emulator, 2, 1);
+    let policy = "permit (principal, action == Action::\"cancel\", resource in Enterprise::\"LC01\");";
+    let service = setup(&emulator).policy(policy).start().await;
+    let (_files, path) = journal_file();
+    let time = "2026-01-01T00:00:00Z";
+    let found = |name| json!({"event": "found", "name": name, "type": "WIPE", "create_time": time});
+    let sent = json!({"event": "cancel_sent", "name": wipes[1], "time": time});
+    write_journal(&path, time, &[found(&wipes[0]), found(&wipes[1]), sent]);
+    let arguments = ["--report", path.to_str().unwrap()];
+
+    // The question is about them too.
+    let (process, mut terminal) = at_a_terminal(service.address, &arguments);
+    process.stderr.has("the newest operations:").await;
+    terminal.write_all(b"n\n").unwrap();
+    let ended = process.end().await;
+    assert!(ended.stderr.contains("Cancel 2 operations? [y/N] "), "{ended:?}");
+    assert_eq!((ended.code, emulator.control().queries().cancel), (Some(1), 0), "{ended:?}");
+
+    let ended = run(recall(service.address, &arguments).args(["--yes", "--output", "json"])).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(report["summary"]["unknown"], json!(2), "{report}");
+    let cancels = emulator.control().cancel_requests();
+    assert_eq!(cancels, wipes.into_iter().map(|name| (name, 1)).collect());
+    assert!(emulator.control().pending().is_empty());
 }
 
 #[tokio::test]

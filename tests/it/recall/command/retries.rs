@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     recall::{
-        command::{recall, run, wipe_devices},
+        command::{has_events, recall, run, wipe_devices, write_journal},
         fixture::{device, start},
     },
     support::{
@@ -116,6 +116,32 @@ async fn a_requested_delay_of_one_device_does_not_delay_the_others() {
 }
 
 #[tokio::test]
+async fn outcomes_are_read_while_a_page_of_the_list_over_all_devices_waits_for_a_retry() {
+    let upstream = Upstream::start().await;
+    let name = format!("{}/operations/1", device(0));
+    let cancelled = json!({
+        "name": name, "metadata": {"type": "WIPE"}, "done": true, "error": {"code": 1, "message": ""}
+    });
+    // The first request is about the devices of the enterprise.
+    upstream.answers([
+        unavailable().header("retry-after", "3600"),
+        Reply::json(200, &json!({"operations": [cancelled]})),
+    ]);
+    let service = Setup::of(&upstream).start().await;
+    let files = tempfile::tempdir().unwrap();
+    let path = files.path().join("journal");
+    let time = "2026-01-01T00:00:00Z";
+    let found = json!({"event": "found", "name": name, "type": "WIPE", "create_time": time});
+    let accepted = json!({"event": "cancel_accepted", "name": name, "time": time});
+    write_journal(&path, time, &[found, accepted]);
+    let arguments = ["--yes", "--report", path.to_str().unwrap()];
+    let process = Process::start(&mut recall(service.address, &arguments));
+    has_events(&path, "outcome", 1).await;
+    assert_eq!(upstream.requests().len(), 2);
+    drop(process);
+}
+
+#[tokio::test]
 async fn few_calls_are_sent_while_the_quota_is_exhausted() {
     let (emulator, service) = start().await;
     wipe_devices(&emulator, 40, 2);
@@ -145,8 +171,14 @@ async fn a_port_that_is_not_one_of_a_server_of_grpc_is_69() {
     let closing = listener.local_addr().unwrap();
     // Drops each connection.
     let accepting = tokio::spawn(async move { while listener.accept().await.is_ok() {} });
-    for (address, stage) in [(service.admin, "--yes"), (service.admin, "--dry-run"), (closing, "--yes")] {
-        let ended = run(&mut recall(address, &[stage])).await;
+    let files = tempfile::tempdir().unwrap();
+    let path = files.path().join("journal");
+    let with_journal = ["--yes", "--report", path.to_str().unwrap()];
+    for (address, arguments) in
+        [(service.admin, &with_journal[..]), (service.admin, &["--dry-run"]), (closing, &with_journal)]
+    {
+        let ended = run(&mut recall(address, arguments)).await;
+        assert!(!path.exists(), "{ended:?}");
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(69), ""), "{ended:?}");
         assert!(ended.stderr.starts_with("countermand: UNAVAILABLE: "), "{ended:?}");
         assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");

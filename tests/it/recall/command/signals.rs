@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use countermand_emulator::Settings;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::{
     recall::{
         command::{has_events, journal, recall, wipe_devices},
-        fixture::start,
+        fixture::{emulator, settings, setup, start},
     },
     support::{
         process::{Process, eventually},
@@ -25,9 +26,11 @@ const SIGNALS: [(Signal, i32); 2] = [(Signal::SIGINT, 130), (Signal::SIGTERM, 14
 async fn the_report_so_far_is_printed() {
     for (signal, code) in SIGNALS {
         for format in ["json", "text"] {
-            let (emulator, service) = start().await;
+            // No cancel takes effect, so the recall does not end before the signal.
+            let emulator = emulator(Settings { cancel_delay: Duration::from_secs(3600), ..settings() }).await;
+            let service = setup(&emulator).start().await;
             wipe_devices(&emulator, 20, 1);
-            let arguments = ["--yes", "--output", format];
+            let arguments = ["--yes", "--output", format, "--confirm-timeout", "1h"];
             let process = Process::start(&mut recall(service.address, &arguments));
             eventually("a cancel", async || (emulator.control().queries().cancel >= 5).then_some(())).await;
             // The calls in flight hang.
@@ -81,7 +84,7 @@ async fn a_stopped_recall_with_a_journal_has_a_report_but_no_summary_in_the_jour
 }
 
 #[tokio::test]
-async fn a_stopped_dry_run_says_that_nothing_was_cancelled() {
+async fn a_stopped_dry_run_reports_that_nothing_was_cancelled() {
     let upstream = Upstream::start().await;
     upstream.answers([Reply::hanging()]);
     let service = Setup::of(&upstream).start().await;
