@@ -29,8 +29,8 @@ pub(crate) fn parse(text: &str, _: &Path) -> Result<String, Invalid> {
     Err(Invalid::new("this is not the id of a Google project", "give an id like my-project-123"))
 }
 
-/// The project of a service account by its email. `None` for an account of another form, for example a default account
-/// of Google: its email has no project id.
+/// The project of a service account by its email. `None` for an email without a project id, for example that of a default
+/// account of Google.
 pub(crate) fn of_service_account(email: &str) -> Option<String> {
     let (_, host) = email.split_once('@')?;
     let project = host.strip_suffix(SERVICE_ACCOUNTS)?;

@@ -27,8 +27,8 @@ use crate::{
 const FIRST_PAGE_SIZE: i32 = 10;
 
 /// The maximum number of lists for outcomes between two pages of the list over all devices. They show early whether the
-/// cancels take effect, and are few, because the pages have operations to cancel. The server sends their queries before those
-/// of a page, so none is sent during a page.
+/// cancels take effect, and are few, because the pages have operations to cancel. They wait while a page is in flight,
+/// because the server would send their queries before those of the page.
 const MAX_CONFIRMATIONS_BEFORE_PAGE: usize = 16;
 
 /// A list whose operations may be cancelled.

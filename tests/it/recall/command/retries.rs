@@ -72,10 +72,10 @@ async fn a_list_over_all_devices_that_always_fails_is_an_error() {
     }
 }
 
-#[tokio::test]
-async fn a_cancel_that_always_fails_is_a_failure() {
+/// Recalls one operation from an upstream that is unavailable after these answers. Asserts its outcome.
+async fn assert_outcome_if_unavailable_after<const N: usize>(answers: [Reply; N], outcome: &str) {
     let upstream = Upstream::start().await;
-    upstream.answers([page("1")]);
+    upstream.answers(answers);
     upstream.always_answers(unavailable());
     let service = Setup::of(&upstream).start().await;
     let arguments = ["--yes", "--device", "d0000", "--retry-timeout", "1s", "--output", "json"];
@@ -83,23 +83,18 @@ async fn a_cancel_that_always_fails_is_a_failure() {
     assert_eq!(ended.code, Some(1), "{ended:?}");
     let report: Value = serde_json::from_str(&ended.stdout).unwrap();
     let operation = &report["operations"][0];
-    assert_eq!(operation["outcome"], "FAILED");
+    assert_eq!(operation["outcome"], outcome);
     assert!(operation["reason"].as_str().unwrap().starts_with("UNAVAILABLE: backend"), "{operation}");
 }
 
 #[tokio::test]
+async fn a_cancel_that_always_fails_is_a_failure() {
+    assert_outcome_if_unavailable_after([page("1")], "FAILED").await;
+}
+
+#[tokio::test]
 async fn an_outcome_that_cannot_be_read_is_unknown() {
-    let upstream = Upstream::start().await;
-    upstream.answers([page("1"), Reply::ok()]);
-    upstream.always_answers(unavailable());
-    let service = Setup::of(&upstream).start().await;
-    let arguments = ["--yes", "--device", "d0000", "--retry-timeout", "1s", "--output", "json"];
-    let ended = run(&mut recall(service.address, &arguments)).await;
-    assert_eq!(ended.code, Some(1), "{ended:?}");
-    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
-    let operation = &report["operations"][0];
-    assert_eq!(operation["outcome"], "UNKNOWN");
-    assert!(operation["reason"].as_str().unwrap().starts_with("UNAVAILABLE: backend"), "{operation}");
+    assert_outcome_if_unavailable_after([page("1"), Reply::ok()], "UNKNOWN").await;
 }
 
 #[tokio::test]
